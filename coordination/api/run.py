@@ -111,8 +111,13 @@ class Run(RunReading):
         self._steer("resume", store.resume, "resumed")
 
     def cancel(self) -> None:
-        """Start nothing new, and stop what runs; `wait` returns when it has stopped."""
-        self._steer("cancel", self._connection.store.cancel, "cancelled")
+        """Start nothing new, and stop what runs; `wait` returns when it has stopped. Raises Conflict while a
+        merge queue has a pull request of its landing.
+        """
+        self._check("cancel")
+        with self._reached() as connection:
+            transactions.cancel(connection, self.id)
+        self._announce("cancel")
 
     def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
         self._check(command)

@@ -4,8 +4,9 @@ begin the same work.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -18,12 +19,19 @@ from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
 from coordination.runs.retrying.retry_run import submit_retry
-from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
+from coordination.runs.run_kinds import (
+    QUEUEING,
+    is_landing,
+    is_of_checks,
+    is_of_services,
+    landings_of,
+    start_again,
+)
 from coordination.runs.signed.orders import HEADER
 from coordination.runs.submission.begins import AT_BASE, Begins
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
@@ -37,11 +45,13 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
+from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
+    from coordination.runs.store import RunStore
     from coordination.runs.submission.signing import Signing
 
 START_TTL = timedelta(minutes=1)
@@ -301,6 +311,36 @@ def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply]
     if reply.word != expected:
         raise refused(expected, connection.reader.read(run_id, todos=False))
     follow_up(connection, run_id, reply)
+
+
+def cancel(connection: Connection, run_id: str) -> None:
+    """Cancel a run. Raises as `steer` does, and Conflict while a pull request of its landing may stand in a
+    merge queue, which would merge it although the run has ended.
+    """
+    queued = _queued(connection.store, run_id)
+    if queued:
+        raise Conflict(
+            f"run {run_id} cannot be cancelled: the merge queue has {listed(queued)}, and would merge it",
+            f"take it out, with all that has landed: coord rollback {run_id}; or take it out at its page, "
+            "which ends the landing",
+        )
+    steer(connection, run_id, connection.store.cancel, "cancelled")
+
+
+def _queued(store: RunStore, run_id: str) -> list[str]:
+    """Return the pages of the requests that a landing has put into a merge queue and that have not landed."""
+    if not is_landing(store.redis.hget(store.keys.run(run_id).meta, "plan_id") or ""):
+        return []
+    found = {}
+    for todo, record in store.redis.hgetall(store.keys.run(run_id).checkpoint).items():
+        with suppress(ValueError, AttributeError):
+            found[todo] = str(json.loads(record).get(QUEUEING) or "")
+    states = store.redis.hmget(store.keys.run(run_id).state, list(found)) if found else ()
+    return [
+        page
+        for page, state in zip(found.values(), states, strict=True)
+        if page and state and not TodoState(state).ended
+    ]
 
 
 def refused(wish: str, run: RunView) -> Conflict:

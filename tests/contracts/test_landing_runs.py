@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from coordination.errors import Conflict
 from coordination.landing.generate import landing_graph, todo_id
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
 from coordination.runs.change_set_records import RepoChange
 from coordination.runs.store import RunStore
+from coordination.runs.transactions import cancel
 from tests.contracts.carrier import BAD, OK, OneOfSeveral
 from tests.plans import order
 
@@ -150,3 +153,37 @@ def test_a_landing_that_needs_an_approval_waits_without_locks(two, store):
     first.follow(store.approve(first.run_id, "P1.locks", "lena", ""))
     first.do("locks", "land a")
     assert first.view().status == "succeeded"
+
+
+def test_a_landing_whose_request_is_in_a_merge_queue_is_not_cancelled(two, store):
+    first, _ = two
+    first.land(landing("P1", "a b"))
+    first.do("check a", "check b", "locks")
+    grant = first.take("P1.land.a")
+    store.checkpoint(grant, '{"queueing": "https://forge/acme/a/pull/7"}')
+    connection = SimpleNamespace(store=store)
+    with pytest.raises(Conflict, match="pull/7") as refused:
+        cancel(connection, first.run_id)  # type: ignore[arg-type]
+    assert f"coord rollback {first.run_id}" in str(refused.value.hint)
+    assert first.view().status == "running"
+
+
+def test_a_compensation_has_a_record_of_its_own_until_the_next_rollback(two, store):
+    first, _ = two
+    first.land(landing("P1", "a"))
+    first.do("check a", "locks")
+    store.checkpoint(first.take("P1.land.a"), '{"commit": "c"}')
+    first.lose("P1.land.a")
+    first.mail.clear()
+    first.roll_back()
+    undo = first.take("P1.land.a")
+    assert (undo.checkpoint, undo.undo and undo.undo.output) == ('{"commit": "c"}', '{"commit": "c"}')
+    store.checkpoint(undo, '{"since": 1}')
+    first.lose("P1.land.a")
+    undo = first.take("P1.land.a")
+    assert (undo.checkpoint, undo.undo and undo.undo.output) == ('{"since": 1}', '{"commit": "c"}')
+    first.settle(undo, BAD)
+    first.drain()
+    assert first.view().status == "rollback_failed"
+    first.roll_back()
+    assert first.take("P1.land.a").checkpoint == '{"commit": "c"}'

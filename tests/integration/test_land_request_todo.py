@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,34 @@ def test_a_failure_of_another_repository_takes_a_request_out_of_the_queue(place:
     ends(place.revert(place.checkpoint), SUCCEEDED)
     assert place.project.queue == []
     assert (place.proposed.state, place.has_work) == ("open", False)
+
+
+def test_a_landing_that_is_stopped_while_it_queues_a_request_takes_it_out_again(place: Proposal):
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    place.check()
+    stopped = lambda: OutcomeKind.CANCELLED if place.project.queue else None  # noqa: E731
+    ends(land_request(replace(place.job, stopped=stopped), place.action()), OutcomeKind.CANCELLED)
+    assert (place.project.queue, place.proposed.state) == ([], "open")
+    assert json.loads(place.checkpoint)["queueing"].endswith("/1"), "what coord cancel reads"
+
+
+def test_an_undo_whose_token_was_revoked_ends_and_says_how_to_go_on(place: Proposal):
+    place.check()
+    done, token = ends(place.land(), SUCCEEDED), next(iter(place.at.core.tokens))
+    place.checkpoint = ""  # a todo that has succeeded has none
+    place.at.revoke(token)
+    ends(place.revert(done.output), HINDERED)
+    place.now += timedelta(minutes=59)
+    ends(place.revert(done.output), HINDERED)
+    place.now += timedelta(minutes=2)
+    words = ("land_patience", "Authentication failed", "coord rollback R2", "--accept")
+    ends(place.revert(done.output), REFUSED, *words)
+    assert place.has_work
+
+    place.at.core.tokens[token].revoked = False
+    place.checkpoint = ""  # coord rollback begins anew
+    ends(place.revert(done.output), SUCCEEDED)
+    assert not place.has_work
 
 
 def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Proposal):

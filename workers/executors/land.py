@@ -113,6 +113,7 @@ class DirectAttempt(LandAttempt):
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = parsed(output), self._job.change()
+        self._recall(known)
         commit, before = commit_in(known, "commit"), commit_in(known, "tree_before")
         if not commit or not before or known.get("method") == BY_PEOPLE:
             return self._done({}, "it has landed nothing itself: there is nothing to revert")

@@ -27,6 +27,8 @@ BY_PEOPLE = "people"
 
 TROUBLE = "trouble_since"
 """The record of the time at which trouble began."""
+UNDOES = "undoes"
+"""The mark of a record that an undo has made."""
 
 
 class Ends(Exception):
@@ -162,6 +164,12 @@ class LandAttempt:
         if not since:
             self._remember({**self._known, TROUBLE: now.isoformat()})
         return None
+
+    def _recall(self, landing: dict[str, Any]) -> None:
+        """Begin an undo: it knows what the landing has recorded, and since when it has trouble itself."""
+        before = {name: value for name, value in landing.items() if name != TROUBLE}
+        own = self._known.get(TROUBLE) if self._known.get(UNDOES) else None
+        self._known = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
 
     def _remember(self, known: dict[str, Any]) -> None:
         self._known = known

@@ -161,8 +161,6 @@ class LandJobs:
 
     def _record(self, grant: Grant, json: str) -> None:
         """Record what the next attempt must know, before the base branch changes. Raises Superseded."""
-        if grant.undo is not None:
-            return
         self._note(lambda: self.store.checkpoint(grant, json).word == "kept")
 
     def _note(self, note: Callable[[], bool]) -> None:

@@ -30,6 +30,7 @@ from coordination.landing.readiness import (
 from coordination.models import LandAction, LandStep
 from coordination.runs.change_set_records import RepoChange
 from coordination.runs.records import WaitReason
+from coordination.runs.run_kinds import QUEUEING
 from workers.executors.forge_attempt import SOON
 from workers.executors.land import LOOKS, ended
 from workers.executors.land_attempt import Ends, held_up, refuses
@@ -238,8 +239,12 @@ class RequestAttempt(RequestLook):
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
+        self._remember({**self._known, QUEUEING: request.url})
         self._enqueue(request)
         self._remember({**self._known, "queued": request.head_sha})
+        if (stopped := self._job.stopped()) is not None:
+            self._forge.dequeue(request)
+            raise Ends(AttemptOutcome(kind=stopped, why="it was stopped, and is out of the merge queue"))
         raise self._in_queue(request)
 
     def _in_queue(self, request: PullRequest) -> Ends:

@@ -44,6 +44,8 @@ class RequestRevert(ForgeAttempt):
         self._begun = True
         self._title = action.title
         self._landing_to_revert: Landed | None = None
+        self._undoes = False
+        """True in a rollback."""
 
     def revert(self, action: RevertAction) -> AttemptOutcome:
         change = self._job.change()
@@ -52,6 +54,8 @@ class RequestRevert(ForgeAttempt):
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = parsed(output), self._job.change()
+        self._recall(known)
+        self._undoes = True
         merged, merging = commit_in(known, "commit"), commit_in(known, "merging")
         if change is None or change.request is None or not (merged or merging):
             return self._done({}, "it has merged nothing itself: there is nothing to revert")
@@ -167,6 +171,17 @@ class RequestRevert(ForgeAttempt):
                 raise self._left(request, error.message) from error
             raise
         self._job.say(f"{request.url} is merged")
+
+    def _waits_within_patience(self, words: str) -> Ends | None:
+        if (end := super()._waits_within_patience(words)) is None:
+            return None
+        run = self._job.run_id
+        again = f"coord rollback {run}" if self._undoes else f"coord revert {self._name}"
+        answered = f"; or answer for it: coord rollback {run} --accept TODO --reason WHY"
+        return refuses(
+            f"{self._name} is not taken out of {self._job.repo.name}: {end.outcome.why}",
+            f"mend the cause, then: {again}{answered if self._undoes else ''}",
+        )
 
     def _note(self, request: PullRequest) -> None:
         """Tell people, by the record of the landing, that the request of its revert is open."""

@@ -13,6 +13,7 @@ local function undo_todo(todo)
     if fence then note(todo, 'was_fence', fence) end
   end
   note(todo, 'undo', 1)
+  call('HDEL', checkpoint, todo .. ' undo')
   for _, old in ipairs({
     'tries', 'lost', 'held_up', 'rank', 'waits_for', 'wait_reason',
     'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code',

@@ -1,7 +1,11 @@
--- Keep the output that a running todo has written so far, for its next attempt.
+-- Keep the output that a running todo, or its compensation, has written so far, for its next attempt.
 -- ARGV: run, todo, fence, JSON
 -- Returns: `kept`, or `stale` (another attempt holds it).
 local todo, fence, json = unpack(ARGV, 2, 4)
 if not held_by(todo, fence) then return reply('stale') end
-keep_output(todo, json)
+if fact(todo, 'undo') then -- a compensation has a record of its own, beside what the todo has written
+  call('HSET', checkpoint, todo .. ' undo', json)
+else
+  keep_output(todo, json)
+end
 return reply('kept')

@@ -22,9 +22,10 @@ local its_attempt, tries, rank, undoing, was =
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
+  local record = undoing and call('HGET', checkpoint, todo .. ' undo') or kept
   local tip = call('HGET', tips, p.repo) or ''
   local tip_result, its_result = unpack(call('HMGET', results, 'tip ' .. p.repo, todo))
-  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', kept, tip_result or '')
+  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', record, tip_result or '')
   -- the first of their names
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
   if undoing then
