@@ -192,23 +192,14 @@ class Gitea(GitHub):
         about = self._http.get(f"{self._at}/branches/{quote(branch, safe='')}")
         with reading(self._http, "the rules of the branch"):
             name = about.get("effective_branch_protection_name") or ""
-            rule = self._rule(name) if about.get("protected") and name else {}
+            at = f"/branch_protections/{quote(name, safe='')}"
+            rule = self._rules_at(at) if about.get("protected") and name else {}
             checks = about.get("status_check_contexts") if about.get("enable_status_check") else ()
             return Protection(
                 checks=tuple(checks or ()),
                 approvals=int(about.get("required_approvals") or 0),
                 up_to_date=bool(rule.get("block_on_outdated_branch")),
             )
-
-    def _rule(self, name: str) -> Mapping[str, Any]:
-        """Return the whole rule; empty where the token may not see it, which needs admin rights."""
-        try:
-            found = self._http.get(f"{self._at}/branch_protections/{quote(name, safe='')}")
-        except ForgeError as error:
-            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
-                return {}
-            raise
-        return found if isinstance(found, dict) else {}
 
     def merge(
         self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""

@@ -244,14 +244,14 @@ class GitHub(GitHubIssues):
         about = self._http.get(f"{self._at}/branches/{name}")
         classic: Mapping[str, Any] = {}
         if isinstance(about, dict) and about.get("protected"):
-            classic = self._classic_protection(name) or about.get("protection") or {}
+            classic = self._rules_at(f"/branches/{name}/protection") or about.get("protection") or {}
         with reading(self._http, "the rules of the branch"):
             return _protection(rules, classic)
 
-    def _classic_protection(self, name: str) -> Mapping[str, Any]:
-        """Return the whole protection; empty where the token may not see it, which needs admin rights."""
+    def _rules_at(self, path: str) -> Mapping[str, Any]:
+        """Return a rule of a branch; empty where the token may not see it, which needs admin rights."""
         try:
-            found = self._http.get(f"{self._at}/branches/{name}/protection")
+            found = self._http.get(f"{self._at}{path}")
         except ForgeError as error:
             if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
                 return {}
