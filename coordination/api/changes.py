@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
-from coordination.errors import NotFound, UsageError
+from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.change_set_records import ChangeSet, RepoChange
 from coordination.runs.change_sets import ChangeSets
 from coordination.text import did_you_mean, listed
@@ -158,7 +158,10 @@ class Changes:
         found, change, checkout = self._conflict(plan, repo)
         if found.state is ConflictState.OPEN and not found.run and checkout is not None:
             with self._access.reached() as connection:  # the run meets the conflict itself
-                refuse_writers(connection, self._read(plan))
+                now = self._read(plan)
+                refuse_writers(connection, now)
+            if now.tip(repo) != change.tip:  # it has just ended, with the merge
+                raise Conflict(f"{plan} has moved in {repo} meanwhile", f"see: coord changes {plan}")
             open_worktree(found, change, checkout)
             found, change, checkout = self._conflict(plan, repo)
         if found.state is not ConflictState.RESOLVED:

@@ -55,7 +55,8 @@ def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(
     assert stage.sweep().code == 0
     (lib / "code").write_text("one = 3\n")
     git(lib, "commit", "-qam", "theirs")
-    more = {"id": "B", "repo": "lib", "action": "grep 'one = 5' code && echo b > b"}
+    gate = Gate(stage.folder)  # else the run may have ended before it is asked for
+    more = {"id": "B", "repo": "lib", "action": f"grep 'one = 5' code && {gate.action}; echo b > b"}
     stage.write([{**first, "status": "completed"}, more], repos={"lib": {}})
     sweep = stage.begin("sweep", PLAN, "--json")
     until(lambda: stage.run()["status"] == "running" and stage.todo("B")["state"] == "parked", 30)
@@ -68,6 +69,7 @@ def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(
     (place / "code").write_text("one = 5\n")
     git(place, "commit", "-qam", "merged")
     assert stage.coord("resolve", PLAN, "lib", "--json").json["taken_up"] == stage.run()["run_id"]
+    gate.open()
 
     assert sweep.done(60).code == 0
     assert git(lib, "show", f"coord/{PLAN}:code") == "one = 5"
