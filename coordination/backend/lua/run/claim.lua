@@ -25,7 +25,8 @@ local function granted(fence)
   local record = undoing and call('HGET', checkpoint, todo .. ' undo') or kept
   local tip = call('HGET', tips, p.repo) or ''
   local tip_result, its_result = unpack(call('HMGET', results, 'tip ' .. p.repo, todo))
-  local answer = reply('granted', fence, call('HGET', spec, todo), tip, tries or '0', record, tip_result or '')
+  local its_spec = call('HGET', spec, todo)
+  local answer = reply('granted', fence, its_spec, tip, tries or '0', record, tip_result or '')
   -- the first of their names
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1)
   if undoing then
