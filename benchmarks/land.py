@@ -20,8 +20,9 @@ from itertools import islice
 from pathlib import Path
 
 from benchmarks.report import Report, parser, report
+from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
-from coordination.runs.change_set_records import Landed, RepoChange
+from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange
 from tests.git_server import GitServer
 from tests.stage import git
 from workers.executors.land import land
@@ -103,11 +104,18 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         stopped=lambda: None,
         say=lambda _: None,
         checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
+        forges=_no_forge,
+        change_set=lambda: ChangeSet(id="PLAN", repos={repo.name: change}),
+        note_request=lambda *_: None,
     )
 
 
 def _no_check(*_: object) -> AttemptOutcome:
     raise AssertionError("the landings of this benchmark have no checks")
+
+
+def _no_forge() -> ForgeAccess:
+    raise AssertionError("the landings of this benchmark ask no forge")
 
 
 def bare_push(checkout: Path, commit: str, url: str) -> None:
