@@ -50,7 +50,7 @@ def test_help_imports_what_prints_it_and_nothing_else() -> None:
     others = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
     assert others == {"coordination", "click", "rich", "rich_click"}
     assert ours == {"coordination", "coordination.errors", "coordination.terminal", "coordination.cli"} | {
-        f"coordination.cli.{name}" for name in ("app", "context", "groups")
+        f"coordination.cli.{name}" for name in ("app", "command_table", "context", "groups")
     }
 
 
