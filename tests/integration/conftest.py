@@ -192,7 +192,7 @@ def fleet_file(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def user(fleet_file: Path, tmp_path: Path) -> Make:
+def user(fleet_file: Path, tmp_path: Path) -> Iterator[Make]:
     def make(mode: str = "prompt", **settings: object) -> Local:
         return Local(
             fleet_file,
@@ -201,7 +201,8 @@ def user(fleet_file: Path, tmp_path: Path) -> Make:
             worker_command=(sys.executable, str(tmp_path / "worker.py"), mode),
         )
 
-    return make
+    yield make
+    make().down()
 
 
 @pytest.fixture
