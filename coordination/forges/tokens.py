@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
+from typing import Literal
 
 from coordination.credentials.records import Credential, Expiry, Purpose
 from coordination.errors import NotAllowed
 from coordination.forges.locate import ForgeAddress
 
 
-def credential_for(known: Iterable[Credential], repo: str, address: ForgeAddress, now: datetime) -> str:
-    """Return the name of the credential for pull requests of a repository.
+def credential_for(
+    known: Collection[Credential],
+    repo: str,
+    address: ForgeAddress,
+    now: datetime,
+    purpose: Literal[Purpose.PR, Purpose.MERGE] = Purpose.PR,
+) -> str:
+    """Return the name of the credential for pull requests of a repository. Where none is for merging them,
+    the one for opening them merges, too.
 
     One that names the host comes first, then one that names the repository. An API at another host than the
     repository gets only a credential that names this host: the file of the ecosystem, which many people
     edit, must not be able to send a token elsewhere. Raises NotAllowed where there is none.
     """
     hosts = {address.api_host} if address.is_foreign else {address.api_host, address.host}
-    ours = [one for one in known if Purpose.PR in one.purposes]
+    ours = [one for one in known if purpose in one.purposes]
     usable = [one for one in ours if any(one.is_for(repo, host) for host in hosts)]
     if address.is_foreign:
         usable = [one for one in usable if one.hosts]
+    if purpose is Purpose.MERGE and not usable:
+        return credential_for(known, repo, address, now)
     valid = [one for one in usable if one.expiry(now) is not Expiry.EXPIRED]
     if valid:
         return min(valid, key=lambda one: (not one.hosts, not one.repos, one.name)).name

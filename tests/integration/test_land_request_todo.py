@@ -143,6 +143,17 @@ def test_the_merge_queue_merges_a_request_and_its_revert(place: Proposal):
     assert place.landed is None
 
 
+def test_a_credential_for_merging_merges(place: Proposal, monkeypatch: pytest.MonkeyPatch):
+    place.project.members[place.at.core.person("merger")] = "write"
+    monkeypatch.setenv("MERGER", place.at.token("merger"))
+    store = CredentialStore(credentials_file())
+    store.add("merger", parse("env:MERGER"), purposes=[Purpose.MERGE], hosts=["127.0.0.1"])
+    ends(place.check(), SUCCEEDED)
+    ends(place.land(), SUCCEEDED)
+    merged_by = place.proposed.ended_by
+    assert (place.proposed.state, merged_by and merged_by.login) == ("merged", "merger")
+
+
 def test_a_request_that_the_merge_queue_throws_out_fails_and_takes_nothing_back(place: Proposal):
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.check()

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.push import push_branch
+from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
@@ -72,6 +73,11 @@ class ForgeAttempt(DirectAttempt):
         finally:
             self._access.close()
 
+    @property
+    def _merging_forge(self) -> Forge:
+        """The forge with the credential that may merge."""
+        return self._access.forge(self._job.repo.name, self._address, Purpose.MERGE)
+
     def _refuse(self, error: ForgeError) -> NoReturn:
         """Raise the end of an attempt that the forge has refused something."""
         if error.problem in LIMITS and error.retry_at is not None:
@@ -127,7 +133,7 @@ class ForgeAttempt(DirectAttempt):
 
     def _enqueue(self, request: PullRequest) -> None:
         if not self._forge.is_queued(request):
-            self._forge.enqueue(request, expected_head=request.head_sha)
+            self._merging_forge.enqueue(request, expected_head=request.head_sha)
             self._job.say(f"{request.url} is in the merge queue")
 
     def _landing_of(

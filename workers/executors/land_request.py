@@ -219,7 +219,7 @@ class RequestAttempt(RequestLook):
         if self._rules_seen.queue:
             self._wait_in_queue(request)
         try:
-            self._forge.merge(
+            self._merging_forge.merge(
                 request.number,
                 expected_head=request.head_sha,
                 method=MergeMethod(action.method.value),
@@ -243,7 +243,7 @@ class RequestAttempt(RequestLook):
         self._enqueue(request)
         self._remember({**self._known, "queued": request.head_sha})
         if (stopped := self._job.stopped()) is not None:
-            self._forge.dequeue(request)
+            self._merging_forge.dequeue(request)
             raise Ends(AttemptOutcome(kind=stopped, why="it was stopped, and is out of the merge queue"))
         raise self._in_queue(request)
 

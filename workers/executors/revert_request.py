@@ -76,7 +76,7 @@ class RequestRevert(ForgeAttempt):
         assert change.request is not None
         request = self._forge.get(change.request.number)
         if request.is_open and self._forge.is_queued(request):
-            self._forge.dequeue(request)
+            self._merging_forge.dequeue(request)
             self._job.say(f"{request.url} is out of the merge queue")
             request = self._forge.get(request.number)
         return request
@@ -157,7 +157,7 @@ class RequestRevert(ForgeAttempt):
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
         methods = self._forge.repository().methods
         try:
-            self._forge.merge(
+            self._merging_forge.merge(
                 request.number,
                 expected_head=request.head_sha,
                 method=MergeMethod.MERGE if MergeMethod.MERGE in methods else self._method(None),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from coordination.changes.requests.push import PushTarget
@@ -51,9 +51,11 @@ class ForgeAccess:
         self._secrets: dict[str, str] = {}
         self._lock = Lock()
 
-    def forge(self, repo: str, address: ForgeAddress) -> Forge:
+    def forge(
+        self, repo: str, address: ForgeAddress, purpose: Literal[Purpose.PR, Purpose.MERGE] = Purpose.PR
+    ) -> Forge:
         """Return the forge. Raises NotAllowed without a credential, SecretUnreadable, ForgeError."""
-        name = credential_for(self._store.all(), repo, address, datetime.now(UTC))
+        name = credential_for(self._store.all(), repo, address, datetime.now(UTC), purpose)
         secret = self._secret(name, repo)
         with self._lock:
             return self._clients.open(address, secret)

@@ -88,6 +88,18 @@ def test_a_credential_must_name_the_host_or_the_repository():
             credential_for([unfit], "r", address, NOW)
 
 
+def test_requests_are_merged_with_the_credential_for_merging_where_there_is_one():
+    address = locate(Repo(name="r", url="https://github.com/o/r"))
+    opens = credential("opens", repos=("r",))
+    merges = credential("merges", repos=("r",), purposes=(Purpose.MERGE,))
+    late = merges.model_copy(update={"expires": date(2026, 11, 1)})
+    assert credential_for([opens, merges], "r", address, NOW) == "opens"
+    assert credential_for([opens, merges], "r", address, NOW, Purpose.MERGE) == "merges"
+    assert credential_for([opens], "r", address, NOW, Purpose.MERGE) == "opens"
+    with pytest.raises(NotAllowed):
+        credential_for([opens, late], "r", address, NOW, Purpose.MERGE)
+
+
 def test_an_api_at_another_host_gets_only_a_credential_that_names_it():
     foreign = {"type": "github", "api": "https://evil.example/api/v3"}
     address = locate(Repo.model_validate({"name": "r", "url": "https://github.com/o/r", "forge": foreign}))
