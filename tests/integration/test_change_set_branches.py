@@ -356,3 +356,12 @@ def test_no_branch_but_those_of_change_sets_is_moved_as_a_copy(checkout: Path):
 
     assert "stays" in copy.follow(tip)
     assert git("rev-parse", "main", cwd=checkout).strip() == before
+
+
+def test_still_possible_the_branch_of_a_change_set_is_moved_to_a_commit_that_is_there(sweeps: Sweeps):
+    """As docs/trust.md says: the owner of Redis names an older commit as the tip."""
+    first = sweeps.work(one="1\n")
+    second = sweeps.work(two="2\n")
+    assert sweeps.branch == second
+    sweeps.copy.follow(first)
+    assert sweeps.branch == first

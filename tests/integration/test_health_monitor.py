@@ -206,6 +206,17 @@ def test_services_of_other_hosts_are_reported_as_their_workers_publish_them(scen
     assert gone == {"web": ("h2", "unreachable", True), "db": ("h2", "unreachable", True)}
 
 
+def test_still_possible_a_report_that_was_forged_in_redis_begins_a_recovery(scene: Scene, tmp_path: Path):
+    """As docs/trust.md says; where signatures are required, the run must be ordered by somebody who may."""
+    forged = ServiceStatus(
+        name="web", repo="api", order="1", state=ServiceState.FAILED, since=time.time()
+    ).model_dump(mode="json")
+    scene.serve(id="coord-2@h2", host="h2", services={"api": json.dumps([forged])})
+    scene.fake.reports = list(service_reports(tmp_path, "h3", scene.presence))
+    scene.pass_s(50)
+    assert scene.fake.begun == ["service:web"]
+
+
 def test_a_service_of_a_host_that_is_away_is_not_recovered(scene: Scene):
     scene.fake.reports = [replace(HEALTHY, state="unreachable", away=True)]
     scene.pass_s(200)
