@@ -86,6 +86,7 @@ def test_every_room_has_figures(coord: Coord) -> None:
         "templates": {},
         "services": {},
         "checks": {},
+        "waves": {},
     }
     assert stats["locks"] == {"held": 1, "waiting": 0}
     assert stats["resources"] == {}

@@ -111,7 +111,8 @@ def test_a_start_goes_on_without_its_command(stage: Stage):
     begun.says("run ")
     begun.kill()
     begun.wait()
-    until(lambda: set(states(stage).values()) == {"healthy"}, 30)
+    until(lambda: stage.run()["status"] == "succeeded")
+    assert set(states(stage).values()) == {"healthy"}
     stage.ok("service", "stop")
 
 

@@ -316,7 +316,7 @@ def test_a_program_that_does_not_read_holds_nothing_up_and_is_ended(run: Harness
     told_of.start()
     told_of.stop()
 
-    assert not told_of.is_running
+    until(lambda: not told_of.is_running)
     assert all(program.has_ended for program in programs)
 
 
