@@ -19,8 +19,8 @@ from coordination.errors import CoordinationError
 logger = logging.getLogger(__name__)
 TICK_S = 5.0
 """A page asks again after this time without an event: durations and expected ends move on."""
-PAUSE_S = 0.25
-"""Least time between two messages to a page."""
+PAUSE_S = 0.6
+"""Least time between two messages to a page: a run makes many events, and 50 pages may follow it."""
 AGAIN_S = 0.5
 
 
