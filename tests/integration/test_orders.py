@@ -556,6 +556,19 @@ def test_still_possible_a_compensation_gets_another_output_if_the_todo_is_said_t
     assert site.executed == ([] if was == "succeeded" else ['{"forged":1}'])
 
 
+@pytest.mark.parametrize("forged", [False, True])
+def test_a_manual_todo_that_a_person_completed_is_undone(site: Trusting, forged: bool):
+    site.sweep({"A": "r1"}, A={"action": {"type": "manual"}, "compensate": f"echo undone >> {site.ledger}"})
+    if forged:
+        site.store.approve(site.run_id, "A", "bob", "")
+    else:
+        approvals.decide(connected(site, "bob"), Verdict.APPROVE, "A", site.run_id)
+    undoing.roll_back(connected(site, "ann"), site.run_id)
+    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+
+    assert (site.executed, len(site.refusals)) == (([], 1) if forged else (["undone"], 0))
+
+
 def test_a_rollback_that_was_forged_is_shown_as_unsigned(site: Trusting):
     site.persons.trust(ann="submitter")
     undo = {"compensate": "true"}

@@ -263,7 +263,7 @@ class SignedResults:
     def _check_start(self, grant: Grant, brief: RunBrief) -> None:
         self._trust()  # what is known by another trust file is forgotten
         if grant.undo is not None:
-            self._check_own_result(grant.undo, grant.todo_id)
+            self._check_own_result(grant.undo, grant.todo_id, brief)
         self._contained(grant, brief)
 
     def _contained(self, grant: Grant, brief: RunBrief) -> int:
@@ -286,9 +286,16 @@ class SignedResults:
             record, run=grant.run_id, earlier=brief.earlier, repo=repo, tip=grant.tip, carried=carried
         )
 
-    def _check_own_result(self, undo: Undo, todo: str) -> None:
-        """Check the run and the output of a todo that is to be undone, if it had succeeded."""
-        if undo.was is TodoState.SUCCEEDED:
+    def _check_own_result(self, undo: Undo, todo: str, brief: RunBrief) -> None:
+        """Check the run and the output of a todo that is to be undone, if it had succeeded. Who completed a
+        manual todo is checked with the order.
+        """
+        if undo.was is not TodoState.SUCCEEDED:
+            return
+        if todo in brief.by_hand:
+            if undo.output:
+                raise foreign(f"{todo} is done by a person, and has an output in Redis")
+        else:
             check_undone(self._open(undo.result, self._trust()), run=undo.run, todo=todo, output=undo.output)
 
     def _check_inputs(

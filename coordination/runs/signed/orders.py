@@ -271,11 +271,13 @@ class SignedRun:
 
     def check_decision(self, todo: str) -> None:
         """Check the signed decision by which a person settled a manual todo or milestone of the run."""
-        if todo in self.order.done:
-            return
         text = self.store.redis.hget(self.store.keys.run(self.run_id).spec, todo)
-        spec = self.read_spec(todo, text or "")
-        self._decided(todo, spec, ByPerson.of(spec.todo))
+        self.check_completion(todo, self.read_spec(todo, text or ""))
+
+    def check_completion(self, todo: str, spec: TodoSpec) -> None:
+        """Check the same for a todo whose spec is known."""
+        if todo not in self.order.done:
+            self._decided(todo, spec, ByPerson.of(spec.todo))
 
     def operation(self, kind: OperationKind, todo: str, repo: str) -> SignedOperation | None:
         """Return the signed operation of this kind on a todo, whose signer may do it in that repository; None

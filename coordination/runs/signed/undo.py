@@ -23,6 +23,8 @@ KINDS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
 def check_undo(run: SignedRun, todo: str, spec: TodoSpec) -> None:
     """Check that a todo may be undone. Raises NotTrusted, MissingRight."""
     _check_dependents(run, todo)
+    if todo in run.brief.by_hand:
+        run.check_completion(todo, spec)
     refusals: list[NotTrusted] = []
     for text in run.read_fields([operation_field(kind) for kind in KINDS]):
         if text is None:
