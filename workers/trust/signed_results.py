@@ -25,7 +25,6 @@ from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
 from coordination.trust.adoptions import check_adoption, is_adoption
-from coordination.trust.keys import Signer
 from coordination.trust.results import (
     COMPENSATED,
     CachedRecord,
@@ -76,45 +75,30 @@ class SignedResults:
         """Return the signed record of a result, for its settle; empty where the key cannot be made.
         `change_set`: that of its run.
         """
-        signer = self._key.load_or_log()
-        if signer is None:
-            return ""
+        succeeded = result.outcome is TodoState.SUCCEEDED
         if grant.undo is not None:
-            return self._seal_undone(grant, result, signer)
-        record = ResultRecord(
-            run=grant.run_id,
-            todo=grant.todo_id,
-            attempt=grant.attempt,
-            fence=grant.fence,
-            repo=grant.spec.repo.name,
-            base=result.began,
-            tip=result.tip,
-            output=digest(result.output) if result.outcome is TodoState.SUCCEEDED else "",
-            outcome=result.outcome.value,
-            change_set=change_set,
+            return self._seal(grant, COMPENSATED if succeeded else TodoState.COMPENSATION_FAILED)
+        output = digest(result.output) if succeeded else ""
+        return self._seal(
+            grant, result.outcome, base=result.began, tip=result.tip, output=output, change_set=change_set
         )
-        return seal_result(record, signer)
-
-    @staticmethod
-    def _seal_undone(grant: Grant, result: Result, signer: Signer) -> str:
-        is_undone = result.outcome is TodoState.SUCCEEDED
-        record = ResultRecord(
-            run=grant.run_id,
-            todo=grant.todo_id,
-            attempt=grant.attempt,
-            fence=grant.fence,
-            repo=grant.spec.repo.name,
-            base="",
-            tip="",
-            output="",
-            outcome=COMPENSATED if is_undone else TodoState.COMPENSATION_FAILED.value,
-        )
-        return seal_result(record, signer)
 
     def seal_tip(self, grant: Grant, tip: str, base: str, change_set: str) -> str:
         """Return the signed record of the tip of a change set that was opened again, also by a compensation;
         empty where the key cannot be made.
         """
+        return self._seal(grant, TodoState.SUCCEEDED, base=base, tip=tip, change_set=change_set)
+
+    def _seal(
+        self,
+        grant: Grant,
+        outcome: str,
+        *,
+        base: str = "",
+        tip: str = "",
+        output: str = "",
+        change_set: str = "",
+    ) -> str:
         signer = self._key.load_or_log()
         if signer is None:
             return ""
@@ -126,8 +110,8 @@ class SignedResults:
             repo=grant.spec.repo.name,
             base=base,
             tip=tip,
-            output="",
-            outcome=TodoState.SUCCEEDED.value,
+            output=output,
+            outcome=str(outcome),
             change_set=change_set,
         )
         return seal_result(record, signer)
