@@ -255,7 +255,7 @@ def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(
             headers={"Authorization": "Basic " + b64encode(b"user:password").decode()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except OSError:  # it is not there yet
             return {}

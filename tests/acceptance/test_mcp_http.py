@@ -49,9 +49,9 @@ def test_who_has_another_token_or_none_stays_outside(stage: Stage, free_port: in
     url = f"http://localhost:{free_port}/mcp"
 
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {OURS}x"}):
-        assert httpx2.post(url, json={}, headers=headers).status_code == 401
+        assert httpx2.post(url, json={}, headers=headers, timeout=60).status_code == 401
     foreign = {"Authorization": f"Bearer {OURS}", "Origin": "http://evil.example"}
-    assert httpx2.post(url, json={}, headers=foreign).status_code == 403
+    assert httpx2.post(url, json={}, headers=foreign, timeout=60).status_code == 403
     with pytest.raises(Exception, match="error response"), agent(StreamableHttpTransport(url, auth="wrong")):
         pass
     with agent(StreamableHttpTransport(url, auth=OURS)) as ai:
