@@ -111,7 +111,7 @@ def test_a_start_goes_on_without_its_command(stage: Stage):
     begun.says("run ")
     begun.kill()
     begun.wait()
-    until(lambda: stage.run()["status"] == "succeeded")
+    until(lambda: stage.run()["status"] == "succeeded", 90)
     assert set(states(stage).values()) == {"healthy"}
     stage.ok("service", "stop")
 

@@ -30,6 +30,7 @@ from coordination.planner.hours import Group
 from coordination.processes import look
 from coordination.settings import Settings, read_settings
 from tests.disks import fill
+from tests.waiting import until
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:
@@ -483,8 +484,7 @@ def test_an_embedding_command_that_writes_for_ever_is_killed(tmp_path: Path, fil
         assert [event.subject for event in memory.search("login")] == ["TODO-1"]
     assert "bytes" in told[0]
     for pid in pids.read_text().split():
-        process = look(int(pid))
-        assert process is None or process.is_zombie
+        until(lambda pid=pid: (process := look(int(pid))) is None or process.is_zombie)
 
 
 def test_a_rebuild_replaces_what_is_no_database_and_keeps_it(tmp_path: Path, file: Path) -> None:
