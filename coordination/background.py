@@ -53,6 +53,7 @@ class BackgroundService:
         if self.stopping.is_set():
             # A new event: a former thread may not have seen the old one yet.
             self.stopping = threading.Event()
+            self._wake.clear()
         self._thread = threading.Thread(
             target=self._repeat, args=(self.stopping,), name=self.name, daemon=True
         )
@@ -86,7 +87,7 @@ class BackgroundService:
 
     def _repeat(self, stopping: threading.Event) -> None:
         if not self.first_at_once:
-            stopping.wait(self.interval_s)
+            self._wake.wait(self.interval_s)
         while not stopping.is_set():
             self._wake.clear()  # before the round, so that a wake-up during it causes another one
             if pause_s := self.guarded(self.run_once):

@@ -56,6 +56,15 @@ def test_a_woken_service_does_its_next_round_at_once(rounds: Rounds) -> None:
     assert rounds.done.get(timeout=SOON_S) == 2
 
 
+def test_a_woken_service_does_its_first_round_at_once(rounds: Rounds) -> None:
+    rounds.first_at_once = False
+    rounds.start()
+
+    rounds.wake()
+
+    assert rounds.done.get(timeout=SOON_S) == 1
+
+
 def test_a_round_that_fails_is_logged_and_the_next_one_follows(
     rounds: Rounds, caplog: pytest.LogCaptureFixture
 ) -> None:
