@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from coordination.errors import NotFound
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -162,6 +164,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'X'?)` to append to a message, or ""."""
     near = nearest(word, tuple(known))
     return f" (did you mean {near!r}?)" if near else ""
+
+
+def require_known(names: Iterable[str], known: Collection[str], noun: str, list_command: str) -> None:
+    """Raise NotFound for names that are not known, each with a suggestion. `noun`: what they would name."""
+    if unknown := [f"{name!r:.100}{did_you_mean(name, known)}" for name in names if name not in known]:
+        raise NotFound(f"there is no {noun} {listed(unknown)}", f"list the known ones: coord {list_command}")
 
 
 def _is_candidate(word: str, known: str) -> bool:

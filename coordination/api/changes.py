@@ -12,7 +12,7 @@ from coordination.changes.view import ChangeView
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.change_set_records import ChangeSet, RepoChange
 from coordination.runs.change_sets import ChangeSets
-from coordination.text import did_you_mean, listed
+from coordination.text import listed, require_known
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -125,9 +125,7 @@ class Changes:
         if repo is None:
             return find_lost(plan, ecosystem.repos, places, known, host)
         declared = {one.name: one for one in ecosystem.repos}
-        if repo not in declared:
-            near = did_you_mean(repo, declared)
-            raise NotFound(f"there is no repository {repo!r}{near}", "list them: coord list-repos")
+        require_known([repo], declared, "repo", "list-repos")
         if branch is not None:
             return (find_branch(plan, declared[repo], places[repo], branch, known, host),)
         assert request is not None

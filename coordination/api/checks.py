@@ -15,7 +15,7 @@ from coordination.git import head_of
 from coordination.models import CheckKind
 from coordination.runs.run_kinds import QA
 from coordination.runs.views.run_view import LAST
-from coordination.text import listed
+from coordination.text import listed, require_known
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -56,8 +56,7 @@ class QualityChecks:
         """
         document = self._access.manager.document
         known = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-        if missing := sorted(set(repos) - known.keys()):
-            raise NotFound(f"there is no repository {listed(missing)}", "list them: coord list-repos")
+        require_known(repos, known, "repo", "list-repos")
         found = {name: head_of(path) for name, path in known.items() if path and path.is_dir()}
         heads = {name: head for name, head in found.items() if head}
         if absent := sorted(set(repos) - heads.keys()):

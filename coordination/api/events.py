@@ -11,12 +11,12 @@ from datetime import datetime
 import redis
 
 from coordination.backend.client import Profile, address_of, reaching
-from coordination.errors import NotFound, Unreachable, UsageError
+from coordination.errors import Unreachable, UsageError
 from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
 from coordination.events.records import Event
 from coordination.events.stream import EventStream, follow
 from coordination.messages.live import BEGINNING
-from coordination.text import did_you_mean
+from coordination.text import require_known
 
 LIMIT = 20
 AT_ONCE = 1000
@@ -92,10 +92,8 @@ class Events:
             if {*matching(one)} <= OF_A_RUN.keys():
                 raise UsageError(f"{one} is told to those who follow a run", "follow it: coord watch RUN")
         repos = self._repos()
-        if repo is not None and repos and repo not in repos:
-            raise NotFound(
-                f"there is no repository {repo!r}{did_you_mean(repo, repos)}", "list them: coord list-repos"
-            )
+        if repo is not None and repos:
+            require_known([repo], repos, "repo", "list-repos")
 
         def fits(event: Event) -> bool:
             if event.kind == GAP:

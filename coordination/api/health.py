@@ -15,7 +15,7 @@ from coordination.health.records import Health, HealthState, Kind, Overall, over
 from coordination.health.store import HealthStore
 from coordination.runs.disconnection import Disconnections
 from coordination.runs.records import LIVE
-from coordination.text import did_you_mean
+from coordination.text import did_you_mean, require_known
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -136,11 +136,7 @@ class HealthOperations:
 
     def _check(self, repo: str, operation: str) -> None:
         declared = {one.name for one in self._access.document.ecosystem.repos}
-        if repo not in declared:
-            raise NotFound(
-                f"there is no repository {repo!r}{did_you_mean(repo, declared)}",
-                "list them: coord list-repos",
-            )
+        require_known([repo], declared, "repo", "list-repos")
         self._access.authority.check(operation, [repo])
 
     def _select(self, records: Iterable[Health], name: str | None) -> list[Health]:

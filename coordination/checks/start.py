@@ -22,7 +22,7 @@ from coordination.runs.run_kinds import QA
 from coordination.runs.submission.begins import AT_BASE, Begins, at_change_set, at_run
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_generated
-from coordination.text import did_you_mean, listed
+from coordination.text import did_you_mean, listed, require_known
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -184,9 +184,7 @@ def _of_plan(
 
 def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:
     declared = {repo.name: repo for repo in ecosystem.repos}
-    if unknown := [name for name in options.repos if name not in declared]:
-        words = ", ".join(f"{name!r}{did_you_mean(name, declared)}" for name in unknown)
-        raise NotFound(f"there is no repo {words}", "list the declared ones: coord list-repos")
+    require_known(options.repos, declared, "repo", "list-repos")
     wanted = options.repos or (declared if involved is None else involved)
     found = tuple(name for name in declared if name in wanted)
     if options.repos or involved is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Repo, Todo, TodoStatus
-from coordination.text import did_you_mean, listed
+from coordination.text import did_you_mean, listed, require_known
 
 AD_HOC = "ad-hoc"
 """Plan id of a todo that belongs to no plan."""
@@ -139,9 +139,7 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
         ("repo with tag", wanted.tags, tags),
         ("repo with role", wanted.roles, roles),
     ):
-        if unknown := [name for name in asked if name not in known]:
-            words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown)
-            raise NotFound(f"there is no {what} {words}", "list the declared ones: coord list-repos")
+        require_known(asked, known, what, "list-repos")
 
 
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from graphlib import TopologicalSorter
 
-from coordination.errors import NotFound
 from coordination.models import Service, Word
-from coordination.text import did_you_mean, listed
+from coordination.text import require_known
 
 
 class Phase(Word):
@@ -37,9 +36,7 @@ def select(services: Iterable[Service], names: Collection[str]) -> tuple[Service
     """Return the services of these names in order, all for no name. Raises NotFound."""
     ordered = in_order(services)
     known = {service.name for service in ordered}
-    if unknown := [name for name in names if name not in known]:
-        words = listed([f"{name!r}{did_you_mean(name, known)}" for name in unknown])
-        raise NotFound(f"there is no service {words}", "list them: coord service list")
+    require_known(names, known, "service", "service list")
     return tuple(service for service in ordered if not names or service.name in names)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
-from coordination.errors import Conflict, NotFound, UsageError
+from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.planner.resources import capacity_exceeded
-from coordination.text import did_you_mean
+from coordination.text import require_known
 from coordination.tracker.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
 from coordination.tracker.records import Answer, Relation
 from coordination.tracker.relations import Relations
@@ -93,7 +93,7 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
     """
     repos = _new(after, before, TO_REPOS[type(after)])
     if repos and names.repos:
-        _check(repos, names.repos, "repo", "list-repos")
+        require_known(repos, names.repos, "repo", "list-repos")
     if work := added_work(after, before):
         if after.id in work:
             raise UsageError(f"{after.id} cannot wait for itself", "name another one")
@@ -101,9 +101,9 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
         unknown_names = [name for name in work if name not in names.work]
         if unknown_names:
             noun = f"milestone of {plan.id}, todo, issue or plan" if plan else "todo, issue or plan"
-            _check(unknown_names, names.work | names.milestones | own, noun, "list-todos")
+            require_known(unknown_names, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
-        _check(plans, names.plans, "plan", "list-plans")
+        require_known(plans, names.plans, "plan", "list-plans")
     if isinstance(after, Dependency) and _new(after, before, ("consumer", "provider", "version_constraint")):
         _check_sense(after)
     if names.capacities and isinstance(after, Todo):
@@ -118,7 +118,7 @@ def _check_sense(after: Dependency) -> None:
 
 
 def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | None) -> None:
-    _check(_new(after, before, ("resources",)), capacities, "resource", "list-resources")
+    require_known(_new(after, before, ("resources",)), capacities, "resource", "list-resources")
     there = before.resources if isinstance(before, Todo) else ()
     for need in after.resources:
         if need not in there and need.amount > capacities.get(need.name, need.amount):
@@ -165,12 +165,6 @@ def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
     if isinstance(record, Plan):
         for milestone in record.milestones:
             yield milestone, record.id
-
-
-def _check(names: Iterable[str], known: Collection[str], noun: str, listed_by: str) -> None:
-    if unknown_names := [name for name in names if name not in known]:
-        words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown_names)
-        raise NotFound(f"there is no {noun} {words}", f"list the known ones: coord {listed_by}")
 
 
 def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, None]:

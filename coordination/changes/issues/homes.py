@@ -10,7 +10,7 @@ from coordination.changes.issues.records import IssueAction, IssueResult
 from coordination.errors import NotFound
 from coordination.forges.locate import HOSTS, ForgeAddress, knows, locate
 from coordination.models import Ecosystem, Issue
-from coordination.text import nearest
+from coordination.text import require_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,8 @@ def homes_of(ecosystem: Ecosystem, wanted: Sequence[str]) -> tuple[tuple[Home, .
     finished one is not begun. Raises NotFound for an unknown repository, PlanRefused for one without a forge.
     """
     repos = {repo.name: repo for repo in ecosystem.repos}
+    require_known(wanted, repos, "repo", "list-repos")
     for name in wanted:
-        if name not in repos:
-            close = nearest(name, tuple(repos))
-            hint = f"did you mean {close}?" if close else "list them: coord list-repos"
-            raise NotFound(f"there is no repository {name!r}", hint)
         locate(repos[name])
     addresses = {name: locate(repo) for name, repo in repos.items() if knows(repo)}
     found: dict[str, list[Issue]] = {name: [] for name in addresses if name in wanted or not wanted}
