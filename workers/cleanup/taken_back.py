@@ -26,7 +26,7 @@ from workers.trust.signed_results import SignedResults
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import common_dir_of, contains, has_commit
+from workers.workspace.repository import commits_without_run, common_dir_of, contains, has_commit
 
 T = TypeVar("T")
 
@@ -135,16 +135,14 @@ class _Work:
     def of_people(self, parts: Sequence[tuple[str, str]]) -> list[str]:
         """Return the commits that neither a todo of these parts nor coord has made. Raises GitRefused."""
         excluded = [f"^{commit}" for commit in self.since]
-        shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
-        lines = git("log", shown, self.tip, *excluded, cwd=self.checkout).splitlines()
-        nameless = [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
-        if not nameless:
+        unnamed = commits_without_run(self.checkout, self.tip, *excluded)
+        if not unnamed:
             return []
         made = set[str]()
         for began, commit in parts:
             if has_commit(self.checkout, began) and has_commit(self.checkout, commit):
                 made.update(git("rev-list", f"{began}..{commit}", cwd=self.checkout).split())
-        return [commit for commit in nameless if commit not in made]
+        return [commit for commit in unnamed if commit not in made]
 
     def without(
         self, at: BaseBranch, parts: Sequence[tuple[str, str]], message: str

@@ -27,7 +27,14 @@ from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
-from workers.workspace.repository import branch_of, contains, is_shallow, tip, worktrees
+from workers.workspace.repository import (
+    branch_of,
+    commits_without_run,
+    contains,
+    is_shallow,
+    tip,
+    worktrees,
+)
 
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
@@ -139,12 +146,6 @@ class MergeContext:
                 found.append(file)
         return found
 
-    def of_people(self, since: str, tip: str) -> list[str]:
-        """Return the commits in `since..tip` that no todo has made, as far as their trailers tell."""
-        shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
-        lines = git("log", "--no-merges", shown, f"{since}..{tip}", cwd=self.checkout).splitlines()
-        return [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
-
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]
         text, settings = f"{subject}\n\nCoord-Run: {self.run_id}\n", (*DURABLE, *identity(self.checkout))
@@ -198,7 +199,7 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     subject = f"Take back what {merge_context.change_set or merge_context.run_id} does again"
     commit = merge_context.commit(f"{found.commit}^{{tree}}", parents, subject)
     words = f"{found.words}, behind the inverse of {counted(int(count), 'commit')} of the pull request"
-    if theirs := merge_context.of_people(found.commit, seen):
+    if theirs := commits_without_run(merge_context.checkout, "--no-merges", f"{found.commit}..{seen}"):
         words += f"; not made by todos: {', '.join(one[:12] for one in theirs[:FILES_SHOWN])}"
     return BaseCommit(commit=commit, mended=True, words=words)
 

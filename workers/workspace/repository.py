@@ -116,6 +116,15 @@ def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
     return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path, git_dir=git_dir).returncode == 0
 
 
+def commits_without_run(path: Path, *revisions: str) -> list[str]:
+    """Return those of the commits that `git log` lists which name no run in their trailers, newest first: as
+    far as that tells, people have made them. Raises GitRefused.
+    """
+    shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
+    lines = git("log", shown, *revisions, cwd=path).splitlines()
+    return [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
+
+
 def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
     """Return whether commit `new` is `old` or has it among its ancestors."""
     return (
