@@ -6,7 +6,7 @@ Every call raises ForgeError. A list is whole or an error: pages that could not 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from coordination.forges.errors import ForgeProblem
@@ -155,8 +155,11 @@ class Forge(ABC):
         refuse_long("title", issue.title, self.longest_title)
         refuse_long("body", issue.body, self.longest_body)
         if issue.labels:
-            fold = self.type is not ForgeType.GITLAB
-            refuse_unknown(ForgeProblem.UNKNOWN_LABEL, issue.labels, self.labels(), self._project, fold=fold)
+            self._refuse_unknown_labels(issue.labels)
+
+    def _refuse_unknown_labels(self, names: Iterable[str]) -> None:
+        fold = self.type is not ForgeType.GITLAB
+        refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, self.labels(), self._project, fold=fold)
 
     def close_connection(self) -> None:
         """Close the connections to the forge."""

@@ -133,9 +133,7 @@ class GitHub(GitHubIssues):
         refuse_long("title", changes.title, LONGEST_TITLE)
         refuse_long("body", changes.body, LONGEST_BODY)
         if changes.labels:
-            refuse_unknown(
-                ForgeProblem.UNKNOWN_LABEL, changes.labels, self.labels(), self._project, fold=True
-            )
+            self._refuse_unknown_labels(changes.labels)
         if changes.base is not None:
             request = self._patched(request, base=changes.base)
         request = self._update_issue(request, changes)

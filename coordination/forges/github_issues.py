@@ -14,7 +14,7 @@ REFUSED_ISSUE = (
     (
         "assignee|user does not exist",
         ForgeProblem.UNKNOWN_PERSON,
-        "somebody cannot be assigned",
+        "a person cannot be assigned",
         "name an account with access to the repository as assignee, or none",
     ),
     ("too long", ForgeProblem.TOO_LONG, "a text is longer than the forge takes", "shorten it"),

@@ -150,9 +150,7 @@ class GitLab(GitLabIssues):
         if changes.base is not None:
             fields["target_branch"] = changes.base
         if changes.labels:
-            refuse_unknown(
-                ForgeProblem.UNKNOWN_LABEL, changes.labels, self.labels(), self._project, fold=False
-            )
+            self._refuse_unknown_labels(changes.labels)
             fields["add_labels"] = ",".join(changes.labels)
         if changes.assignees:
             fields["assignee_ids"] = self._ids(union(request.assignees, changes.assignees))

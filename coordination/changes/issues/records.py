@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.errors import CoordinationError
+
 
 class Side(StrEnum):
     FILE = "file"
@@ -76,6 +78,11 @@ class IssueResult(BaseModel):
     """Fact and next command of a failure."""
     code: int = 0
     """The exit code that belongs to the failure."""
+
+    def failed(self, error: CoordinationError) -> IssueResult:
+        """Return it as a failure."""
+        update = {"action": IssueAction.FAILED, "error": str(error), "code": error.exit_code}
+        return self.model_copy(update=update)
 
 
 class IssueSyncReport(BaseModel):

@@ -218,8 +218,7 @@ class RepoIssues:
             try:
                 fields = fields_of_file(theirs)
             except CoordinationError as error:
-                failed = {"action": IssueAction.FAILED, "error": str(error), "code": error.exit_code}
-                self._results.append(result.model_copy(update=failed))
+                self._results.append(result.failed(error))
                 continue
             synced = {name: digest(value) for name, value in theirs.items()}
             fields |= {"repos": [self._home.repo], "forge": {"id": reference, "synced": synced}}
@@ -233,11 +232,8 @@ class RepoIssues:
         try:
             edited = self._file.write_issues(self._changes, [fields for _, fields in self._new])
         except CoordinationError as error:
-            failed = {"action": IssueAction.FAILED, "error": str(error), "code": error.exit_code}
             self._results = [
-                one.model_copy(update=failed)
-                if one.issue in self._changes or one.action is IssueAction.PULLED
-                else one
+                one.failed(error) if one.issue in self._changes or one.action is IssueAction.PULLED else one
                 for one in self._results
             ]
             return
@@ -279,9 +275,7 @@ class RepoIssues:
 
     def _fail(self, issue: Issue, error: CoordinationError) -> None:
         known = issue.forge.id if issue.forge and issue.forge.id else ""
-        self._results.append(
-            self._result(issue, IssueAction.FAILED, forge=known, error=str(error), code=error.exit_code or 1)
-        )
+        self._results.append(self._result(issue, IssueAction.FAILED, forge=known).failed(error))
 
     def _result(self, issue: Issue, action: IssueAction, **more: Any) -> IssueResult:
         return IssueResult(issue=issue.id, repo=self._home.repo, title=issue.title, action=action, **more)
