@@ -24,7 +24,7 @@ def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
     for n, (name, values) in enumerate(series):
         for i, value in enumerate(values):
             if value:
-                high = value / most * (HEIGHT - 24)
+                high = value / most * (HEIGHT - BOTTOM - 4)
                 parts.append(
                     Markup(
                         '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
@@ -32,7 +32,7 @@ def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
                     ).format(
                         f"series-{n}",
                         i * step + n * wide,
-                        HEIGHT - 20 - high,
+                        HEIGHT - BOTTOM - high,
                         wide,
                         high,
                         days[i],
@@ -41,21 +41,8 @@ def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
                     )
                 )
     label = ", ".join(f"{sum(values)} {name}" for name, values in series)
-    ends = (days[0], days[-1]) if days else ("", "")
-    return Markup(
-        '<svg class="bars" viewBox="0 0 {w} {h}" role="img" aria-label="{label} from {first} to {last}">'
-        '<line class="axis" x1="0" y1="{y}" x2="{w}" y2="{y}"/>{parts}'
-        '<text x="0" y="{h4}">{first}</text><text x="{w}" y="{h4}" text-anchor="end">{last}</text></svg>'
-    ).format(
-        w=WIDTH,
-        h=HEIGHT,
-        y=HEIGHT - 20,
-        h4=HEIGHT - 4,
-        label=label,
-        first=ends[0],
-        last=ends[1],
-        parts=Markup("").join(parts),
-    )
+    first, last = (days[0], days[-1]) if days else ("", "")
+    return _chart("bars", f"{label} from {first} to {last}", parts, first, last)
 
 
 def steps(*series: tuple[str, Steps], until: datetime) -> Markup:
@@ -75,18 +62,24 @@ def steps(*series: tuple[str, Steps], until: datetime) -> Markup:
             Markup('<path class="steps-{}" d="{}H{}"><title>{}</title></path>').format(n, path, WIDTH, words)
         )
     label = ", ".join(f"{points[0][1]} to {points[-1][1]} {name}" for name, points in series if points)
+    return _chart("bars steps", label, parts, f"{begin:%Y-%m-%d %H:%M}", f"{until:%Y-%m-%d %H:%M}")
+
+
+def _chart(style: str, label: str, parts: Sequence[Markup], first: str, last: str) -> Markup:
+    """Return the parts above an axis with the names of its ends."""
     return Markup(
-        '<svg class="bars steps" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
+        '<svg class="{style}" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
         '<line class="axis" x1="0" y1="{y}" x2="{w}" y2="{y}"/>{parts}'
         '<text x="0" y="{h4}">{first}</text><text x="{w}" y="{h4}" text-anchor="end">{last}</text></svg>'
     ).format(
+        style=style,
         w=WIDTH,
         h=HEIGHT,
         y=HEIGHT - BOTTOM,
         h4=HEIGHT - 4,
         label=label,
-        first=f"{begin:%Y-%m-%d %H:%M}",
-        last=f"{until:%Y-%m-%d %H:%M}",
+        first=first,
+        last=last,
         parts=Markup("").join(parts),
     )
 

@@ -155,7 +155,7 @@ def _release(coord: Coord, form: Form) -> None:
 
 
 def holders_of(held: Held) -> str:
-    """Return the ids of the holders that a person sees, who are released and nobody else."""
+    """Return the ids of the holders that a page shows; only these are released."""
     return " ".join(sorted(holder.id for holder in held.holders))
 
 

@@ -76,7 +76,6 @@ def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
         "landed": sum(view.landed is not None for view in views),
         "chart": burndown(views, runs, declared, datetime.now(UTC)),
         "runs": runs,
-        "with_checks": any(view.checks for view in views),
         "with_requests": any(view.request for view in views),
     }
 
@@ -95,7 +94,7 @@ class Row:
 
     view: ChangeView
     who: str
-    """The people it waits for; empty where it waits for nobody in particular."""
+    """The people it waits for, if they are known by name or role."""
     since: datetime | None
     action: str = ""
     """The next step: an action of pages with its fields; empty where `page` or `waits_for` tell."""
