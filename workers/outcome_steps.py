@@ -31,8 +31,8 @@ T = TypeVar("T")
 PARKED_FOR = timedelta(seconds=5)
 HINDERED_FOR = timedelta(seconds=1)
 """The first time; the step doubles it up to a minute."""
-TOLD = 5
-"""By such a factor a todo looks less often at what this worker tells it anyway."""
+FOLLOWED_FOR = timedelta(seconds=10)
+"""Time after which a todo looks at a service again whose states this worker follows for it."""
 REDIS_RETRY_S = 0.5
 LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
 
@@ -104,9 +104,8 @@ class OutcomeSteps:
         """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
         limit = self._lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
-        delay = outcome.again or HINDERED_FOR
         waits = self._service_waits if outcome.service else None
-        delay *= TOLD if waits else 1
+        delay = FOLLOWED_FOR if waits else outcome.again or HINDERED_FOR
         reply = self._step(
             grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
         )

@@ -24,8 +24,6 @@ from coordination.terminal import protect, spelled
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-"""Commands that `coord --help` lists beside the nouns."""
-
 
 def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None and parameter.name:

@@ -214,3 +214,4 @@ COMMANDS: Families = {
 }
 
 EVERYDAY = ("init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "help")
+"""Commands that `coord --help` lists beside the nouns."""

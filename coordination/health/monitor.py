@@ -2,9 +2,9 @@
 
 Every worker that has the file runs it; the one that holds the lock `health` acts, and checks its fence before
 it writes: where something has changed, else its mark, every two seconds. Each round renews the lock, so that
-a monitor that hangs loses it. A recovery is a run, whose id
-its record names: the next leader follows that run. If a leader dies between the start of a run and the record
-of it, the next leader's run is refused as a conflict, as long as that one goes on.
+a monitor that hangs loses it. A recovery is a run, whose id its record names: the next leader follows that
+run. If a leader dies between the start of a run and the record of it, the next leader's run is refused as a
+conflict, as long as that one goes on.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def _terminate(_number: int, _frame: object) -> None:
 
 @contextlib.contextmanager
 def _interruption_held_back() -> Iterator[None]:
-    """Delay interruptions until the end of the block: nobody could be asked about a run that has no name
-    yet. Afterwards SIGTERM raises Terminated.
+    """Delay interruptions until the end of the block: before that, the run has no id that could be shown.
+    Afterwards SIGTERM raises Terminated.
     """
     arrived: list[int] = []
 

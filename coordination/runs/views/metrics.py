@@ -70,6 +70,7 @@ class CensusTaker:
             pipeline.zcard(keys.cache.expiry)
             live, leases, names, poison, counters, breakers, cache, entries = pipeline.execute()
         workers = self._presence.workers()
+        slots = _slots(workers)
         runs, todos, queues = self._of_runs(live)
         return LiveCounts(
             queues=_by_repo(queue_lengths(self._redis, keys, queues | _own_queues(workers))),
@@ -78,11 +79,8 @@ class CensusTaker:
             leases=leases,
             seat_waits=self._seat_waits(names),
             workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
-            slots=_by_host((worker.host, worker.jobs) for worker in workers),
-            short={
-                (host,): min(n, 1)
-                for (host,), n in _by_host((w.host, bool(w.short)) for w in workers).items()
-            },
+            slots=slots,
+            short=dict.fromkeys(slots, 0) | {(worker.host,): 1 for worker in workers if worker.short},
             poison=poison,
             breakers=Counter(breakers),
             cache={"entries": entries, **{name: int(float(value)) for name, value in cache.items()}},
@@ -150,8 +148,8 @@ def _own_queues(workers: Iterable[Worker]) -> set[Queue]:
     return {(repo, host) for worker in workers for repo in worker.repos for host in (None, worker.host)}
 
 
-def _by_host(figures: Iterable[tuple[str, int]]) -> dict[tuple[str, ...], int]:
+def _slots(workers: Iterable[Worker]) -> Mapping[tuple[str, ...], int]:
     found: Counter[tuple[str, ...]] = Counter()
-    for host, figure in figures:
-        found[(host,)] += figure
-    return dict(found)
+    for worker in workers:
+        found[(worker.host,)] += worker.jobs
+    return found
