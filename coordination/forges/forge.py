@@ -6,8 +6,8 @@ Every call raises ForgeError. A list is whole or an error: pages that could not 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from coordination.forges.errors import ForgeProblem
 from coordination.forges.http import HttpClient
@@ -27,7 +27,7 @@ from coordination.forges.models import (
     RequestChanges,
     Review,
 )
-from coordination.forges.reading import names_of, reading, refuse_long, refuse_unknown
+from coordination.forges.reading import names_of, reading, refuse_long, refuse_unknown, sharpened
 
 
 class Forge(ABC):
@@ -38,6 +38,10 @@ class Forge(ABC):
     """Characters of the longest body of a request, issue or comment."""
     longest_title: int
     """Characters of the longest title of an issue."""
+    refused_issue: ClassVar[Sequence[tuple[str, ForgeProblem, str, str]]] = ()
+    """The forge's words for unfit issues, for `sharpened`."""
+    changes_by: ClassVar[str] = "PATCH"
+    """The method of HTTP that changes an issue."""
     page_size: ClassVar[str] = "per_page"
     """Name of the query field for the items of a page."""
 
@@ -134,16 +138,29 @@ class Forge(ABC):
     def list_issues(self) -> tuple[ForgeIssue, ...]:
         """Return all issues, open and closed, from old to new. Raises NOT_FOUND where issues are off."""
 
-    @abstractmethod
     def create_issue(self, new: NewIssue) -> ForgeIssue:
         """Create an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON, before anything was created.
 
         A forge may leave out labels and people that the token may not set: compare the result.
         """
+        return self._sent_issue("POST", f"{self._at}/issues", new)
 
-    @abstractmethod
     def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
         """Change an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON; NOT_FOUND for a deleted one."""
+        return self._sent_issue(self.changes_by, f"{self._at}/issues/{number}", changes)
+
+    def _sent_issue(self, method: str, path: str, issue: NewIssue | IssueChanges) -> ForgeIssue:
+        self._refuse_unfit_issue(issue)
+        with sharpened(*self.refused_issue):
+            return self._issue(self._http.send(method, path, self._issue_fields(issue)))
+
+    @abstractmethod
+    def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
+        """Return the fields of an issue in the forge's form."""
+
+    @abstractmethod
+    def _issue(self, found: Any) -> ForgeIssue:
+        """Read an issue that the forge answers with."""
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels that the repository has."""

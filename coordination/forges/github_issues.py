@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from coordination.forges.errors import ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import ForgeIssue, IssueChanges, NewIssue
-from coordination.forges.reading import names_of, reading, sharpened
+from coordination.forges.reading import names_of, reading
 
 REFUSED_ISSUE = (
     (
@@ -24,6 +24,7 @@ REFUSED_ISSUE = (
 class GitHubIssues(Forge):
     """The calls of issues."""
 
+    refused_issue = REFUSED_ISSUE
     issue_query: ClassVar[Mapping[str, str]] = {"state": "all", "sort": "created", "direction": "asc"}
 
     def list_issues(self) -> tuple[ForgeIssue, ...]:
@@ -31,17 +32,6 @@ class GitHubIssues(Forge):
         with reading(self._http, "the issues"):
             issues = [self._issue(one) for one in found if not one.get("pull_request")]
         return tuple(sorted(issues, key=lambda one: one.number))
-
-    def create_issue(self, new: NewIssue) -> ForgeIssue:
-        self._refuse_unfit_issue(new)
-        with sharpened(*REFUSED_ISSUE):
-            return self._issue(self._http.send("POST", f"{self._at}/issues", self._issue_fields(new)))
-
-    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
-        self._refuse_unfit_issue(changes)
-        with sharpened(*REFUSED_ISSUE):
-            fields = self._issue_fields(changes)
-            return self._issue(self._http.send("PATCH", f"{self._at}/issues/{number}", fields))
 
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
         fields = issue.model_dump(mode="json", exclude_none=True)

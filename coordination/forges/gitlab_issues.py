@@ -8,7 +8,7 @@ from typing import Any
 from coordination.forges.errors import ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import ForgeIssue, IssueChanges, NewIssue
-from coordination.forges.reading import names_of, reading, refuse_unknown, sharpened
+from coordination.forges.reading import names_of, reading, refuse_unknown
 
 REFUSED_ISSUE = (("too long", ForgeProblem.TOO_LONG, "a text is longer than the forge takes", "shorten it"),)
 UNASSIGNED = [0]
@@ -17,24 +17,14 @@ UNASSIGNED = [0]
 class GitLabIssues(Forge):
     """The calls of issues."""
 
+    refused_issue = REFUSED_ISSUE
+    changes_by = "PUT"
+
     def list_issues(self) -> tuple[ForgeIssue, ...]:
         found = self._http.list(
             f"{self._at}/issues", state="all", scope="all", order_by="created_at", sort="asc"
         )
         return tuple(self._issue(one) for one in found)
-
-    def create_issue(self, new: NewIssue) -> ForgeIssue:
-        self._refuse_unfit_issue(new)
-        with sharpened(*REFUSED_ISSUE):
-            return self._issue(self._http.send("POST", f"{self._at}/issues", self._issue_fields(new)))
-
-    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
-        self._refuse_unfit_issue(changes)
-        fields = self._issue_fields(changes)
-        if changes.is_open is not None:
-            fields["state_event"] = "reopen" if changes.is_open else "close"
-        with sharpened(*REFUSED_ISSUE):
-            return self._issue(self._http.send("PUT", f"{self._at}/issues/{number}", fields))
 
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
         fields: dict[str, Any] = {"title": issue.title, "description": issue.body}
@@ -42,6 +32,8 @@ class GitLabIssues(Forge):
             fields["labels"] = ",".join(issue.labels)
         if issue.assignees is not None:
             fields["assignee_ids"] = self._ids(issue.assignees) or UNASSIGNED
+        if isinstance(issue, IssueChanges) and issue.is_open is not None:
+            fields["state_event"] = "reopen" if issue.is_open else "close"
         return {name: value for name, value in fields.items() if value is not None}
 
     def _ids(self, names: Iterable[str]) -> list[int]:

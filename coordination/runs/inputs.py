@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordination.runs.brief import RunBrief
+from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
+
 FACTS = ("commit", "run", "settled_by")
 """The facts of a predecessor that its dependents get."""
 
@@ -73,3 +76,18 @@ class TodoInputs:
             claimed_by=int(fence or 0),
             signed={todo: result for todo, result in results if result},
         )
+
+
+def check_output(output: PredecessorOutput, record: ResultRecord, brief: RunBrief) -> None:
+    """Check that a predecessor's output is that of its signed result. Raises NotTrusted."""
+    check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
+    check_predecessor(
+        record,
+        runs=brief.runs_of(output.todo),
+        run=output.run,
+        todo=output.todo,
+        repo=brief.repo_of[output.todo],
+        fence=output.fence,
+        commit=output.commit or "",
+        output=output.json,
+    )

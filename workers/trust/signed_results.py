@@ -21,7 +21,7 @@ from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
-from coordination.runs.inputs import PredecessorOutput, TodoInputs
+from coordination.runs.inputs import PredecessorOutput, TodoInputs, check_output
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, Undo
 from coordination.trust.adoptions import check_adoption, is_adoption
@@ -31,7 +31,6 @@ from coordination.trust.results import (
     ResultRecord,
     check_cached,
     check_change_set,
-    check_predecessor,
     check_tip,
     check_undone,
     digest,
@@ -298,23 +297,13 @@ class SignedResults:
                 self._check_adopted(grant, brief, handed, signed)
                 continue
             record = known[handed.todo] or self._record(grant.run_id, handed.todo, inputs.signed, trust)
-            repo = brief.repo_of[handed.todo]
             try:
-                check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
-                check_predecessor(
-                    record,
-                    runs=brief.runs_of(handed.todo),
-                    run=handed.run,
-                    todo=handed.todo,
-                    repo=repo,
-                    fence=handed.fence,
-                    commit=handed.commit or "",
-                    output=handed.json,
-                )
+                check_output(handed, record, brief)
             except NotTrusted:
                 with self._guard:
                     self._known.pop((grant.run_id, handed.todo), None)
                 raise
+            repo = brief.repo_of[handed.todo]
             if record.tip and repo == grant.spec.repo.name and record.fence > contained:
                 raise foreign(f"the tip of {repo} in Redis lacks the work of {handed.todo}")
 

@@ -17,7 +17,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures, is_of_landing
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
-from coordination.runs.inputs import PredecessorOutput
+from coordination.runs.inputs import PredecessorOutput, check_output
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.break_glass import open_emergency
@@ -35,7 +35,7 @@ from coordination.trust.orders import (
     read_operation,
     read_order,
 )
-from coordination.trust.results import check_change_set, check_predecessor, open_result
+from coordination.trust.results import open_result
 from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
@@ -219,28 +219,18 @@ class SignedRun:
         for one in sorted(handed.todos, key=lambda one: one.fence):
             repo = brief.repo_of[one.todo]
             head = found.get(repo) or Head(repo=repo, commit="", todo=one.todo)
-            doubt = head.doubt or self._doubt_of(one, repo, handed.signed.get(one.todo, ""))
+            doubt = head.doubt or self._doubt_of(one, handed.signed.get(one.todo, ""))
             last = {"commit": one.commit, "todo": one.todo} if one.commit else {}
             found[repo] = replace(head, doubt=doubt, **last)
         return [found[repo] for repo in sorted(found) if found[repo].commit or found[repo].tampered]
 
-    def _doubt_of(self, output: PredecessorOutput, repo: str, signed: str) -> NotTrusted | None:
+    def _doubt_of(self, output: PredecessorOutput, signed: str) -> NotTrusted | None:
         """Return why the result of a predecessor is not the one that a trusted worker signed."""
         if output.todo in self.brief.by_hand and not output.commit:
             return None
         try:
             record = open_result(signed, self.trust, self.now())
-            check_change_set(record, built_on=self.brief.built_on, change_set=self.brief.change_set)
-            check_predecessor(
-                record,
-                runs=self.brief.runs_of(output.todo),
-                run=output.run,
-                todo=output.todo,
-                repo=repo,
-                fence=output.fence,
-                commit=output.commit or "",
-                output=output.json,
-            )
+            check_output(output, record, self.brief)
         except NotTrusted as doubt:
             return doubt
         return None
