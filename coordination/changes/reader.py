@@ -13,7 +13,7 @@ from coordination.landing.todos import todo_id
 from coordination.models import OPEN_TODO, Ecosystem
 from coordination.runs.change_set_records import ChangeSet
 from coordination.runs.change_sets import ChangeSets, PlanOfRun, plans_of
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.run_kinds import LAND
 from coordination.runs.views.run_list import newest_of_each
 from coordination.runs.views.waiting_todos import asking
@@ -115,8 +115,9 @@ class ChangeReader:
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
             plan = lands.get(run, PlanOfRun(id=""))
-            waits = self._waits(run) if run not in asked and number < LOOKED_INTO else {}
-            waves = self._waves(run) if plan.lands and number < LOOKED_INTO else ()
+            wanted = number < LOOKED_INTO and (bool(plan.lands) or run not in asked)
+            view = self._read(run, whole=bool(plan.lands)) if wanted else None
+            waits = _waits(view) if view and run not in asked else {}
             for name in plan.lands or (works[run],):
                 found[name] = LiveRun(
                     run=run,
@@ -124,35 +125,35 @@ class ChangeReader:
                     asks=asked.get(run, ""),
                     parked=next(iter(waits.values()), ""),
                     waits=waits,
-                    wave_of=_wave_of(name, waves),
+                    wave_of=_wave_of(name, view.waves) if view and plan.lands else {},
                 )
         return found
 
-    def _waits(self, run: str) -> Mapping[str, str]:
-        """Return repository → what its first parked todo of a run waits for."""
+    def _read(self, run: str, *, whole: bool) -> RunView | None:
+        """Return a live run; with its todos where some are parked, or if `whole`. None for a run that was
+        forgotten meanwhile, or is damaged.
+        """
         reader = self._connection.reader
         try:
-            if not reader.read(run, todos=False).counts.get(TodoState.PARKED):
-                return {}
-            parked = reader.read(run).only([TodoState.PARKED]).todos
-        except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
-            return {}
-        found: dict[str, str] = {}
-        for todo in parked:
-            if todo.waits_for:
-                found.setdefault(todo.repo, todo.waits_for.partition("\n")[0])
-        return found
-
-    def _waves(self, run: str) -> Collection[WaveView]:
-        try:
-            return self._connection.reader.read(run).waves
+            if not whole and not (view := reader.read(run, todos=False)).counts.get(TodoState.PARKED):
+                return view
+            return reader.read(run)
         except (NotFound, Unreadable):
-            return ()
+            return None
 
     def _unreverted(self) -> Mapping[str, str]:
         """Return change set → the landing run that could not take back all that it had landed."""
         plans = plans_of(self._connection.store, self._connection.reader.half_undone())
         return {name: run for run, plan in plans.items() for name in plan.lands}
+
+
+def _waits(view: RunView) -> Mapping[str, str]:
+    """Return repository → what its first parked todo of a run waits for."""
+    found: dict[str, str] = {}
+    for todo in view.only([TodoState.PARKED]).todos:
+        if todo.waits_for:
+            found.setdefault(todo.repo, todo.waits_for.partition("\n")[0])
+    return found
 
 
 def _wave_of(change_set: str, waves: Iterable[WaveView]) -> Mapping[str, int]:
