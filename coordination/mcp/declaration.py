@@ -99,6 +99,8 @@ executes = _kind(writes=True, destructive=True, idempotent=False, outside=True)
 """Runs commands and agents that change repositories, on the run's branch."""
 undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 """Undoes a run; repeated calls undo it once."""
+synchronises = _kind(writes=True, destructive=True, idempotent=True, outside=True)
+"""Brings the file and a server outside of this machine in line; a repeated call changes nothing."""
 
 
 def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:

@@ -43,6 +43,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_create_issue": "edit",
     "coord_update_issue": "edit",
     "coord_close_issue": "edit",
+    "coord_sync_issues": "edit",
     "coord_create_todo": "edit",
     "coord_create_plan_from_template": "edit",
     "coord_campaign": "edit",

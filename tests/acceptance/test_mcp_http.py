@@ -32,7 +32,7 @@ def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_p
     url, token = said.groups()
 
     with agent(StreamableHttpTransport(url, auth=token)) as ai:
-        assert len(ai.tools()) == 62
+        assert len(ai.tools()) == 63
         begun = ai.call("coord_sweep_plan", plan=PLAN)
         assert ai.call("coord_get_run", run=begun["run_id"], wait_s=60)["status"] == "succeeded"
         assert ai.call("coord_get_logs", todo="A")["text"] == "hello\n"

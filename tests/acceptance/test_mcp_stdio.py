@@ -51,7 +51,7 @@ def ai(stage: Stage) -> Iterator[Agent]:
 
 def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) -> None:
     stage.write(TODOS)
-    assert len(ai.tools()) == 62
+    assert len(ai.tools()) == 63
     assert "coord_sweep_plan" in ai.instructions()
 
     begun = ai.call("coord_sweep_plan", plan=PLAN)

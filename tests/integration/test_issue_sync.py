@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,11 @@ from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError, NotAllowed, NotFound, PlanRefused
 from coordination.forges.github_issues import GitHubIssues
 from coordination.locks.request import ISSUES
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.models import Issue, IssueStatus
 from coordination.tracker.manager import CoordinationManager
+from tests.agent import agent
 from tests.forge.records import Issue as TheirIssue
 from tests.forge.server import TestForge
 
@@ -318,3 +322,26 @@ def test_the_command_prints_conflicts_without_control_characters(
     assert "Theirs" in err
     assert len(err) < 1000
     assert json.loads(typed("--json")[1])["results"][0]["conflicts"][1]["forge"] == "t" * 9000
+
+
+def test_an_agent_synchronises_sees_hostile_conflicts_shortened_and_nothing_of_what_is_equal(
+    site: Site, redis_url: str
+):
+    session = Session(site.path, redis_url)
+    with closing(session), agent(build(session)) as ai:
+        assert [one["action"] for one in ai.call("coord_sync_issues", dry_run=True)["results"]] == [
+            "would_create", "would_create",
+        ]  # fmt: skip
+        assert site.theirs == []
+        assert len(ai.call("coord_sync_issues", repos="api")["results"]) == len(site.theirs) == 2
+        again = ai.call("coord_sync_issues")
+        assert (again["results"], again["unchanged"], again["left_out"]) == ([], 2, {})
+        site.set("I-1", title="Mine", description="m" * 9000)
+        site.theirs[0].title, site.theirs[0].body = "\x1b[2J\ud800", "t" * 9000
+        first = ai.call("coord_sync_issues", prefer="forge", dry_run=True, limit=1)
+        (one,) = first["results"]
+        assert (one["action"], one["to_file"]) == ("would_update", ["title", "description"])
+        assert [len(found["forge"]) for found in one["conflicts"]] == [3, 500]
+        assert "is not known" in ai.refused("coord_sync_issues", repos=["local"])
+        site.project.archived = True
+        assert {one["code"] for one in ai.call("coord_sync_issues")["results"]} == {4}

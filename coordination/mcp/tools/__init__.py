@@ -5,7 +5,7 @@
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
 | `changes.py` | change sets: their landing, and quality checks |
-| `requests.py` | pull requests of change sets |
+| `requests.py` | forges: pull requests of change sets, and issues |
 | `services.py` | services of repositories |
 | `generators.py` | many repositories: plans for them, a command in each |
 | `coordination.py` | locks, messages, events, shared values, history |
