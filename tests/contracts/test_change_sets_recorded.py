@@ -177,7 +177,9 @@ def test_a_retry_that_does_work_again_takes_it_back_at_its_start(store: RunStore
     again = Writer(store)
     assert again.start(r1=FIRST, carried=BEGAN, redoes="A B") == "sealed"
 
-    assert read(sets).repos["r1"].tip == BEGAN
+    change = read(sets).repos["r1"]
+    assert change.tip == BEGAN
+    assert [change.commits, change.files, change.added, change.removed] == [None] * 4, "of the tip before"
     assert read(sets).source == {}
 
 

@@ -32,10 +32,15 @@ do
 
   local function is_live(other) return call('ZSCORE', live, other) end
 
-  local function forget(key, repo)
+  local function forget(key, repo, facts)
     local fields = {}
-    for i, fact in ipairs(FACTS) do fields[i] = fact .. ' ' .. repo end
+    for i, fact in ipairs(facts or FACTS) do fields[i] = fact .. ' ' .. repo end
     call('HDEL', key, unpack(fields))
+  end
+
+  -- Forget the figures of a tip that is not the tip any more.
+  local function forget_figures(key, repo)
+    forget(key, repo, { 'commits', 'files', 'added', 'removed' })
   end
 
   -- Note that the tip goes back while a pull request shows it.
@@ -76,6 +81,7 @@ do
         if tip then
           local signed = call('HGET', results, 'tip ' .. repo) or ''
           call('HSET', key, 'tip ' .. repo, tip, 'result ' .. repo, signed)
+          forget_figures(key, repo)
         else
           forget(key, repo)
         end
@@ -192,9 +198,7 @@ do
     for repo in written() do
       local newest, of, tip = unpack(call('HMGET', key, 'run ' .. repo, 'runs ' .. repo, 'tip ' .. repo))
       if newest and tip and call('HGET', meta, 'inverse.' .. repo) == tip then
-        for _, fact in ipairs({ 'commits', 'files', 'added', 'removed' }) do
-          call('HDEL', key, fact .. ' ' .. repo)
-        end
+        forget_figures(key, repo)
       elseif newest and gone[newest] then
         local before, left, last = call('HGET', meta, 'before.' .. repo), {}, nil
         for other in string.gmatch(of or '', '%S+') do
