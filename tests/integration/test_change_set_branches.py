@@ -43,7 +43,7 @@ class Sweeps:
         self.copy = BranchCopy(checkout=checkout, common_dir=checkout / ".git", branch=BRANCH)
         self.next()
 
-    def next(self, tip: str | None = None) -> None:
+    def next(self, tip: str | None = None, again: str = "") -> None:
         """Make the next run, from this tip or from that of the last one."""
         self.number += 1
         self.tip = tip or self.tip
@@ -53,7 +53,7 @@ class Sweeps:
             if self.repo.url
             else None
         )
-        carried = Carried(runs=(), tip=self.tip, change_set="PLAN", branch=BRANCH, base=base)
+        carried = Carried(runs=(), tip=self.tip, change_set="PLAN", branch=BRANCH, base=base, again=again)
         self.tree = Worktree(
             state=self.state, run=self.run, repo=self.repo, checkout=self.checkout, carried=carried,
             common_dir=self.checkout / ".git", sessions=self.sessions,
@@ -188,6 +188,29 @@ def test_the_next_run_mends_a_branch_that_is_gone_or_behind_or_ahead(sweeps: Swe
     assert sweeps.branch == first
     assert sweeps.copy.follow("") == ""
     assert sweeps.branch == ""
+
+
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_commits_of_people_that_a_run_does_again_without_them_are_kept_and_named(
+    sweeps: Sweeps, at_the_end: bool
+):
+    first = sweeps.work(one="1\n")
+    mine = sweeps.commit_on_branch("mine")
+    sweeps.next()
+    left = sweeps.work(two="2\n")
+    if at_the_end:
+        mine = save(sweeps.tree.path, "by hand", more="1\n")
+    sweeps.next(first, again=sweeps.run)  # as `coord retry --from` orders
+    assert sweeps.begin() == first
+
+    assert mine[:12] in sweeps.tree.begun
+    assert sweeps.branch == first
+    kept = sweeps.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/coord/discarded/").split()
+    assert kept[1:] == [mine if at_the_end else left]
+    assert kept[0] in sweeps.tree.begun
+    sweeps.tree.leave()
+    sweeps.next()
+    assert "discarded" not in (sweeps.begin() and sweeps.tree.begun), "it is told once"
 
 
 def test_a_checkout_of_the_branch_goes_along_unless_it_has_uncommitted_work(sweeps: Sweeps, tmp_path: Path):

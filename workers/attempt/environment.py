@@ -83,14 +83,15 @@ class AttemptEnvironment:
             return Carried(runs=(), tip=None, base=self.base)
         if not brief.carried_from and not branch:
             return None
-        runs, set_back = brief.carried_from, brief.set_back.get(repo)
-        if set_back in runs:  # the todos on its branch run again: nothing on it is a mend
-            runs = runs[: runs.index(set_back)]
+        runs, again = brief.carried_from, brief.set_back.get(repo) or ""
+        if again in runs:  # the todos on its branch run again: nothing on it is a mend
+            runs = runs[: runs.index(again)]
         return Carried(
             runs=runs,
             tip=brief.carried_tips.get(repo),
             change_set=brief.change_set if branch else "",
             branch=branch,
             published=brief.published.get(repo, "") if branch else "",
+            again=again,
             base=self.base if branch else None,
         )

@@ -12,16 +12,20 @@
 5. Where the tip was set back behind a commit that people have seen: a commit on top of that one which takes
    out all that it has beyond the others.
 
+Commits of people that a run does again without them are kept under `refs/coord/discarded`, and the log names
+them.
+
 The first attempt chooses, and records the commit (worktree.py): every attempt begins at the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.runs.change_set_records import discarded_ref
 from coordination.text import counted
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
@@ -68,6 +72,8 @@ class Carried:
     """The branch of the change set."""
     published: str = ""
     """A commit that people have seen, and whose work beyond `tip` was taken back."""
+    again: str = ""
+    """The earlier run whose work is done again, with that of the runs before it."""
     base: Callable[[], RunBase] | None = None
     """Looks the base branch up at the remote; None: the base is the local branch."""
 
@@ -110,6 +116,8 @@ class MergeContext:
     """The commit of the base branch; empty: of the local branch."""
     published: str = ""
     """A commit that people have seen, and that the run must build on."""
+    again: str = ""
+    """The earlier run whose work is done again."""
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
@@ -266,6 +274,22 @@ def _with_branch(
         raise _not_ours(merge_context, copy.branch, heads.head, "was taken back" if taken_back else "", work)
     count = git("rev-list", "--count", f"{work}..{heads.head}", cwd=merge_context.checkout)
     return heads.head, f" with what was committed on {copy.branch} ({count})"
+
+
+def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:
+    """Keep the commits of people that a run leaves behind which begins at `commit`; yield lines on them."""
+    copy, again, known = merge_context.copy, merge_context.again, [commit]
+    for branch in (*([branch_of(again)] if again else ()), *([copy.branch] if copy else ())):
+        head = merge_context.head(branch)
+        if not head or any(merge_context.contains(head, one) for one in known):
+            continue
+        known.append(head)
+        if theirs := commits_without_run(merge_context.checkout, f"{commit}..{head}"):
+            kept = discarded_ref(copy.branch if copy else branch, head)
+            git("update-ref", kept, head, cwd=merge_context.checkout)
+            names = ", ".join(one[:12] for one in theirs[:FILES_SHOWN])
+            words = f"without {counted(len(theirs), 'commit')} of people on {branch} ({names})"
+            yield f"begins {words}: kept as {kept}"
 
 
 def _not_ours(merge_context: MergeContext, branch: str, head: str, why: str, work: str) -> GitRefused:

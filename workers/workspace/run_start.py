@@ -12,7 +12,15 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.files import replace_file
 from coordination.models import Repo
-from workers.workspace.base_commit import Carried, Conflict, Earlier, MergeContext, Unmergeable, begin
+from workers.workspace.base_commit import (
+    Carried,
+    Conflict,
+    Earlier,
+    MergeContext,
+    Unmergeable,
+    begin,
+    keep_left_out,
+)
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.git import git_dir_of
 from workers.workspace.git_sessions import GitSessions
@@ -101,11 +109,14 @@ class RunStart:
             copy=self.copy,
             base=conflict.base if conflict else self._base_branch(carried),
             published=self._published(carried),
+            again=carried.again,
         )
         if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
             (self._records / "mended").touch(mode=0o600)
-            self.begun = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
-            return merge_context.head(self._folder.branch)
+            by_hand = merge_context.head(self._folder.branch)
+            words = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
+            self.begun = "\n".join((words, *keep_left_out(merge_context, by_hand)))
+            return by_hand
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
             found = begin(
@@ -117,8 +128,9 @@ class RunStart:
         if found.mended:
             (self._records / "mended").touch(mode=0o600)
         goes_on = carried.tip or carried.runs or found.mended
-        words = (found.words,) if goes_on else ()
-        self.begun = "\n".join((*self._told, *words, *self._mended_copy(carried)))
+        lines = [found.words] if goes_on else []
+        lines += keep_left_out(merge_context, found.commit)
+        self.begun = "\n".join((*self._told, *lines, *self._mended_copy(carried)))
         return found.commit
 
     def _published(self, carried: Carried) -> str:

@@ -39,7 +39,7 @@ do
   end
 
   -- Forget the figures of a tip that is not the tip any more.
-  local function forget_figures(key, repo)
+  function change_set.forget_figures(key, repo)
     forget(key, repo, { 'commits', 'files', 'added', 'removed' })
   end
 
@@ -81,7 +81,7 @@ do
         if tip then
           local signed = call('HGET', results, 'tip ' .. repo) or ''
           call('HSET', key, 'tip ' .. repo, tip, 'result ' .. repo, signed)
-          forget_figures(key, repo)
+          change_set.forget_figures(key, repo)
         else
           forget(key, repo)
         end
@@ -197,9 +197,8 @@ do
     for other in string.gmatch(call('HGET', meta, 'takes_up') or '', '%S+') do gone[other] = true end
     for repo in written() do
       local newest, of, tip = unpack(call('HMGET', key, 'run ' .. repo, 'runs ' .. repo, 'tip ' .. repo))
-      if newest and tip and call('HGET', meta, 'inverse.' .. repo) == tip then
-        forget_figures(key, repo)
-      elseif newest and gone[newest] then
+      local is_inverse = tip and call('HGET', meta, 'inverse.' .. repo) == tip
+      if newest and gone[newest] and not is_inverse then
         local before, left, last = call('HGET', meta, 'before.' .. repo), {}, nil
         for other in string.gmatch(of or '', '%S+') do
           if not gone[other] then

@@ -15,6 +15,7 @@ else
   call('HSET', key, 'tip ' .. repo, tip, 'base ' .. repo, base, 'run ' .. repo, run,
     'result ' .. repo, signed, 'runs ' .. repo, change_set.with_run(call('HGET', key, 'runs ' .. repo) or ''))
   call('HDEL', key, 'landed ' .. repo)
+  change_set.forget_figures(key, repo)
   call('HSET', meta, 'inverse.' .. repo, tip)
 end
 announce(landed ~= '' and 'change_set.landed' or 'change_set.reverted', name, 'run', run, 'repos', repo)
