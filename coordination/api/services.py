@@ -16,7 +16,8 @@ from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import NO_HOSTS, Order
 from coordination.runs.transactions import start_generated
 from coordination.services.graph import Phase, select
-from coordination.services.host import ServiceHost, log_lines
+from coordination.services.host import ServiceHost
+from coordination.services.logs import log_lines
 from coordination.services.outcome import ServicesOutcome, outcome_of
 from coordination.services.published import PublishedService, on_all_hosts, published
 from coordination.services.transition import Transition, log_transition, transition

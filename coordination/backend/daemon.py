@@ -77,12 +77,17 @@ class Daemon:
         script = f"umask 077 && {_BECOME}" if private else _BECOME
         pid, gate = self._spawn(["sh", "-c", script, *become], {**environ, **(env or {})}, hold)
         try:
-            record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts or {}))
-            replace_file(self._record, json.dumps(asdict(record)).encode(), durable=False)
+            record = self.keep(pid, facts or {})
             os.write(gate, b"\n")
         finally:
             os.close(gate)
         logger.info("started the %s, pid %d, log %s", self.name, pid, self.log)
+        return record
+
+    def keep(self, pid: int, facts: Mapping[str, str]) -> Record:
+        """Write the record of a process; return it."""
+        record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts))
+        replace_file(self._record, json.dumps(asdict(record)).encode(), durable=False)
         return record
 
     def record(self) -> Record | None:

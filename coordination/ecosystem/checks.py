@@ -135,11 +135,18 @@ def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
 
 def shared_ports(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     """Yield services whose probes look at one port: on one host, the second cannot have it, and its probe
-    passes by the first.
+    passes by the first. Yield services of one unit, too: the stop of one stops the other.
     """
     first: dict[int, int] = {}
+    units: dict[str, int] = {}
     services = ecosystem.coordination.services
     for i, service in enumerate(services):
+        if service.unit is not None and (other := units.setdefault(service.unit_file, i)) != i:
+            yield Diagnostic(
+                location=("coordination", "services", i, "unit"),
+                message=f"is the unit of {services[other].name}, too: a stop of one stops both on one host",
+                see=("coordination", "services", other, "unit"),
+            )
         port = service.probe.port
         if port is None:
             continue

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
+UnitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*$", max_length=200)]
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
@@ -79,12 +80,16 @@ class Restart(Word):
 
 
 class Service(Record):
-    """A program of a repository that stays up, on the machine where the repository lives."""
+    """A program of a repository that stays up, on the machine where the repository lives; exactly one of
+    `command` and `unit`.
+    """
 
     name: ServiceName
     repo: RepoName
-    command: Command
+    command: Command | None = None
     """It stays in the foreground."""
+    unit: UnitName | None = None
+    """A systemd service unit of the worker's user, which systemd starts, stops and restarts."""
     cwd: RelativePath | None = None
     """Folder in the repository; without it the repository's."""
     env: dict[str, str] = {}
@@ -97,6 +102,19 @@ class Service(Record):
     restart: Restart = Restart.ON_FAILURE
     stop_grace: Duration = timedelta(seconds=10)
     """Time to end after SIGTERM, before SIGKILL."""
+
+    @model_validator(mode="after")
+    def _has_one_program(self) -> Self:
+        if (self.command is None) == (self.unit is None):
+            raise ValueError("needs exactly one of command, unit")
+        if self.unit is not None and (self.cwd or self.env or self.restart is not Restart.ON_FAILURE):
+            raise ValueError("cwd, env and restart of a unit are in its unit file: remove them here")
+        return self
+
+    @property
+    def unit_file(self) -> str:
+        """Return the full name of its unit; empty for a command."""
+        return "" if self.unit is None else self.unit.removesuffix(".service") + ".service"
 
 
 def _reject_circle(services: tuple[Service, ...]) -> tuple[Service, ...]:

@@ -8,5 +8,7 @@
 | `host.py` | the services of one machine: which are wanted, and their states |
 | `published.py` | the states of all hosts, which workers publish in Redis |
 | `supervisor.py` `runner.py` | the process that keeps them up; the thread of each |
+| `units.py` | services that are systemd units |
+| `logs.py` | the end of a service's log |
 | `probes.py` | one look at a service |
 """

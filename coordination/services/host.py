@@ -32,10 +32,6 @@ POLL_S = 0.05
 """Interval at which the file of states is read by a caller that waits for a stop."""
 
 
-LOG_END = 16 * 1024 * 1024
-"""Most bytes of a log that are read."""
-
-
 class ServiceState(Word):
     """State of a service on its host."""
 
@@ -91,6 +87,8 @@ class ServiceStatus(BaseModel):
     """The reason for the state, or the last look of the probe."""
     since: float
     """Seconds since 1970 since when it is in this state."""
+    unit: str = ""
+    """Its systemd unit; empty for a command."""
     pid: int | None = None
     exit_code: int | None = None
     """Exit code of the last process; negative for a signal, None if unknown."""
@@ -268,6 +266,11 @@ class ServiceHost:
             return stopped() or now is None or now.state is ServiceState.STOPPED
 
         if not wait_until(ended, service.stop_grace.total_seconds() + STARTED_S, POLL_S):
+            now = self.states().get(name)
+            if service.unit_file and now and now.state is ServiceState.SHUTTING_DOWN:
+                raise CoordinationError(
+                    f"service {name} is not stopped: {now.why}", f"coord service stop {name}"
+                )
             raise self._silent(f"coord service stop {name}")
         return self.states().get(name)
 
@@ -282,13 +285,3 @@ def _stamp(file: Path) -> Stamp:
     except OSError:  # none was written yet
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END) -> list[str]:
-    """Return the last lines of a service's log, at most so many, of its last bytes. Raises
-    FileNotFoundError.
-    """
-    with host.daemon(name).log.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - min(size_bytes, most * 1000)))
-        return file.read(size_bytes).decode(errors="replace").splitlines()[-most:]

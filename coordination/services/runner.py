@@ -24,7 +24,7 @@ from contextlib import suppress
 
 from coordination.backend.daemon import Daemon, Record, alive, wait_until
 from coordination.background import BackgroundService
-from coordination.dependencies.records import holds
+from coordination.dependencies.records import CheckVerdict, holds
 from coordination.environment import without_ours
 from coordination.models import Restart, argv_of
 from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
@@ -47,6 +47,7 @@ SETTLED_S = 1.0
 LOG_LIMIT = 20 * 1024 * 1024
 """Bytes of a log; beyond it its end is moved to `NAME.log.1`."""
 ORDER = "order"
+Report = Callable[[ServiceStatus], None]
 
 
 class Runner(BackgroundService):
@@ -55,7 +56,7 @@ class Runner(BackgroundService):
     name = "service"
     first_at_once = True
 
-    def __init__(self, wanted: Wanted, daemon: Daemon, report: Callable[[ServiceStatus], None]) -> None:
+    def __init__(self, wanted: Wanted, daemon: Daemon, report: Report) -> None:
         super().__init__()
         self.wanted = wanted
         self._daemon = daemon
@@ -68,6 +69,7 @@ class Runner(BackgroundService):
             name=service.name,
             repo=service.repo,
             order=wanted.order,
+            unit=service.unit_file,
             state=ServiceState.STARTING,
             since=time.time(),
         )
@@ -76,9 +78,13 @@ class Runner(BackgroundService):
     def run_once(self) -> None:
         """Look once at the clock, the process and the probe."""
         self._round()
-        due = self._start_at if self.status.pid is None else self._next_look
         failed = self.status.state is ServiceState.FAILED
-        self.interval_s = ROUND_S if failed else min(max(due - time.monotonic(), SHORTEST_S), ROUND_S)
+        self.interval_s = ROUND_S if failed else min(max(self._due - time.monotonic(), SHORTEST_S), ROUND_S)
+
+    @property
+    def _due(self) -> float:
+        """Return the time of the next round that does anything, by the monotonic clock."""
+        return self._start_at if self.status.pid is None else self._next_look
 
     def _round(self) -> None:
         now, record = time.monotonic(), self._record
@@ -127,6 +133,7 @@ class Runner(BackgroundService):
             self._fail(f"there is no folder {folder}")
             return
         environ = without_ours(os.environ)
+        assert service.command is not None
         self._record = self._daemon.start(
             argv_of(service.command),
             environ=environ,
@@ -159,22 +166,25 @@ class Runner(BackgroundService):
             self._ended(record, None)
 
     def _look(self) -> None:
-        service, began = self.wanted.service, time.monotonic()
-        seen = look(service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
-        took_s = time.monotonic() - began
+        began = time.monotonic()
+        seen = look(self.wanted.service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
+        self._judge(seen, time.monotonic() - began)
+
+    def _judge(self, seen: CheckVerdict, took_s: float) -> None:
+        """Report the state that follows from a look."""
+        service = self.wanted.service
         facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
         every_s = service.probe.every.total_seconds()
         if self._comes_up:
             every_s = min(every_s, COMING_UP_S, max(FIRST_LOOKS_S, (time.monotonic() - self._began) / 10))
         if holds(seen):
             self._next_look = time.monotonic() + LOOK_S
-            return self._now(state=ServiceState.HEALTHY, failures=0, **facts)
+            self._now(state=ServiceState.HEALTHY, failures=0, **facts)
+            return
         self._next_look = time.monotonic() + every_s
         failures = self.status.failures + 1
         bad = not self._comes_up and failures >= service.probe.tries
-        return self._now(
-            state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts
-        )
+        self._now(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)
 
     def _ended(self, record: Record, code: int | None) -> None:
         """Start the service again as `restart` says, or give it up."""

@@ -7,6 +7,7 @@ up, and the next one adopts them.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from coordination.environment import hide_process
 from coordination.errors import CoordinationError
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Stamp, Wanted
 from coordination.services.runner import Runner
+from coordination.services.units import UnitRunner
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +50,15 @@ class Supervisor:
         wanted = self._wanted
         for name, runner in list(self._runners.items()):
             if name not in wanted or wanted[name].order != runner.wanted.order:
-                runner.stays = name in wanted  # the next runner replaces its process
+                runner.stays = name in wanted and _same_kind(wanted[name], runner.wanted)
                 runner.stopping.set()
                 runner.wake()
                 if not runner.is_running:
                     del self._runners[name]
         for name, one in wanted.items():
             if name not in self._runners:
-                self._runners[name] = Runner(one, self._host.daemon(name), self._take)
+                kind = UnitRunner if one.service.unit_file else Runner
+                self._runners[name] = kind(one, self._host.daemon(name), self._take)
                 self._runners[name].start()
         self._report()
         return bool(wanted or self._runners)
@@ -91,6 +94,11 @@ class Supervisor:
             logger.warning("states cannot be written: %s", error)
 
 
+def _same_kind(one: Wanted, before: Wanted) -> bool:
+    """Return whether the next runner replaces the process of the one before, which need not stop it."""
+    return one.service.unit_file == before.service.unit_file
+
+
 def main(argv: list[str]) -> int:
     hide_process()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -101,6 +109,8 @@ def main(argv: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, end)
     host = ServiceHost(Path(argv[0]))
+    if (bus := Path(f"/run/user/{os.getuid()}")).is_dir():
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(bus))  # cron and ssh set none, and systemctl needs it
     try:
         supervise(host, ended)
     except CoordinationError as error:

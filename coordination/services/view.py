@@ -34,6 +34,8 @@ class ServiceView(BaseModel):
     """Age of the state; 0 on this machine."""
     since: str | None = None
     """UTC."""
+    unit: str = ""
+    """Its systemd unit; empty for a command."""
     pid: int | None = None
     exit_code: int | None = None
     restarts: int = 0
@@ -96,6 +98,7 @@ def _with_state(declared: ServiceView, known: PublishedService) -> ServiceView:
             "host": known.host,
             "age_s": round(known.age_s, 1),
             "since": _iso(status.since),
+            "unit": status.unit,
             "pid": status.pid,
             "exit_code": status.exit_code,
             "restarts": status.restarts,

@@ -7,6 +7,8 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest
 from coordination.backend.daemon import alive, wait_until
 from coordination.models import Service
 from coordination.processes import kill_group, look
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
+from coordination.services.logs import log_lines
 from coordination.services.runner import LOG_LIMIT
+from tests import systemctl
 from tests.ports import free_port
 
 SERVE = "exec python3 -m http.server --bind 127.0.0.1 {port}"
@@ -172,3 +176,89 @@ def test_a_service_that_hangs_is_degraded_until_it_goes_on(host: ServiceHost, tm
     until(lambda: host.states()["web"].state is ServiceState.DEGRADED)
     os.kill(pid, signal.SIGCONT)
     until(lambda: host.states()["web"].state is ServiceState.HEALTHY)
+
+
+@pytest.fixture
+def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the file of a unit that sleeps. With TEST_SYSTEMD=1 the systemd of this user is asked for it,
+    else tests/systemctl.py.
+    """
+    if "TEST_SYSTEMD" not in os.environ:
+        program = tmp_path / "bin" / "systemctl"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {systemctl.__file__} "$@"\n')
+        program.chmod(0o700)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "systemd" / "user"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"coord-test-{secrets.token_hex(4)}.service"
+    file.write_text("[Service]\nExecStart=/bin/sleep 600\nRestart=on-failure\n")
+    yield file
+    systemctl_user("stop", file.name)
+    file.unlink()
+
+
+def systemctl_user(verb: str, name: str) -> None:
+    subprocess.run(["systemctl", "--user", verb, name], check=False, capture_output=True)
+
+
+def of_unit(unit: Path) -> Service:
+    return Service(name="web", repo="api", unit=unit.stem)
+
+
+def test_a_unit_that_is_killed_is_restarted_by_systemd_and_one_that_is_stopped_is_not(
+    host: ServiceHost, tmp_path: Path, unit: Path
+) -> None:
+    first = started(host, of_unit(unit), tmp_path)
+    assert (first.state, first.unit, bool(first.pid)) == (ServiceState.HEALTHY, unit.name, True)
+    assert started(host, of_unit(unit), tmp_path).pid == first.pid
+    os.kill(first.pid or 0, signal.SIGKILL)
+    until(lambda: host.states()["web"].restarts == 1 and host.states()["web"].state is ServiceState.HEALTHY)
+    again = started(host, of_unit(unit), tmp_path, again=True)
+    assert again.pid not in (None, first.pid)
+    stopped = host.stop("web", never)
+    assert stopped is not None
+    left = look(again.pid or 0)
+    assert (stopped.state, left is None or left.is_zombie) == (ServiceState.STOPPED, True)
+    until(lambda: host.supervisor.running() is None)
+
+
+def test_a_unit_that_is_active_is_adopted_and_one_that_has_failed_starts_with_the_next_order(
+    host: ServiceHost, tmp_path: Path, unit: Path
+) -> None:
+    unit.write_text("[Service]\nExecStart=/bin/sleep 600\n")
+    systemctl_user("restart", unit.name)
+    first = started(host, of_unit(unit), tmp_path)
+    record = host.supervisor.running()
+    assert record
+    os.kill(record.pid, signal.SIGKILL)
+    until(lambda: not alive(record))
+    assert started(host, of_unit(unit), tmp_path).pid == first.pid
+    os.kill(first.pid or 0, signal.SIGKILL)
+    until(lambda: host.states()["web"].state is ServiceState.FAILED)
+    assert "signal" in host.states()["web"].why
+    assert started(host, of_unit(unit), tmp_path).state is ServiceState.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("unit", "not found"), ("bus", "enable-linger"), ("systemctl", "`command`")]
+)
+def test_a_unit_that_systemd_does_not_start_fails_with_the_reason(
+    host: ServiceHost, tmp_path: Path, unit: Path, fault: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault != "unit":
+        folder = tmp_path / fault
+        folder.mkdir()
+        monkeypatch.setenv("PATH", str(folder))
+    if fault == "bus":
+        (folder / "systemctl").write_text("#!/bin/sh\necho Failed to connect to bus: No medium found\nexit 1")
+        (folder / "systemctl").chmod(0o700)
+    missing = Service(name="web", repo="api", unit="coord-no-such-unit" if fault == "unit" else unit.stem)
+    failed = started(host, missing, tmp_path)
+    assert failed.state is ServiceState.FAILED
+    assert words in failed.why
+    stopped = host.stop("web", never)
+    assert stopped is not None
+    assert stopped.state is ServiceState.STOPPED
+    monkeypatch.undo()

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.errors import CoordinationError
 from coordination.models import ServiceAction, ServiceStep
 from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted, log_lines
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted
+from coordination.services.logs import log_lines
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
@@ -95,6 +97,8 @@ def _log(host: ServiceHost, name: str, lines: int) -> AttemptOutcome:
         found = log_lines(host, name, lines, LOG_BYTES)
     except FileNotFoundError:
         return AttemptOutcome(kind=OutcomeKind.FAILED, why=f"{name} has no log here")
+    except CoordinationError as error:
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=error.message)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=json.dumps({"lines": found}))
 
 

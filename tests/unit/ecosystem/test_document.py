@@ -266,6 +266,22 @@ def test_reading_leaves_garbage_collection_as_it_was():
     assert gc.isenabled()
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("{name: a, repo: api}", "exactly one of command, unit"),
+        ("{name: a, repo: api, command: serve, unit: web}", "exactly one of command, unit"),
+        ("{name: a, repo: api, unit: web, restart: always}", "are in its unit file"),
+        ("{name: a, repo: api, unit: web, env: {A: b}}", "are in its unit file"),
+        ("{name: a, repo: api, unit: --force}", "unit"),
+        ("{name: a, repo: api, unit: 'w*'}", "unit"),
+    ],
+)
+def test_a_service_is_one_command_or_one_unit(fields: str, words: str):
+    with pytest.raises(CoordinationError, match=words):
+        read(f"repos: [{{name: api}}]\ncoordination: {{services: [{fields}]}}")
+
+
 def test_services_on_one_port_and_undeclared_names_of_services_are_warnings():
     text = """
 repos: [{name: api}]
@@ -273,12 +289,13 @@ coordination:
   services:
     - {name: a, repo: api, command: serve, probe: {tcp: 8080}}
     - {name: b, repo: web, command: serve, depends_on: [c], probe: {http: {url: "http://localhost:8080/"}}}
-    - {name: d, repo: api, command: serve, probe: {http: {url: "http://example.org:8080/"}}}
+    - {name: d, repo: api, unit: web.service, probe: {http: {url: "http://example.org:8080/"}}}
+    - {name: e, repo: api, unit: web}
   checks: [{name: smoke, repo: other, command: "true"}]
 """
     warnings = read(text).warnings
     (shared,) = [w for w in warnings if "port 8080, as the probe of a does" in w.message]
     assert shared.line == 6
     assert sorted((w.line, w.value) for w in warnings if w is not shared) == [
-        (6, "c"), (6, "web"), (8, "other"),
+        (6, "c"), (6, "web"), (8, "web"), (9, "other"),
     ]  # fmt: skip
