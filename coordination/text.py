@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from coordination.errors import NotFound
@@ -33,6 +34,11 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def quoted(*words: object) -> str:
+    """Return paths or names as words of a command to be copied, quoted for the shell."""
+    return " ".join(quote(str(word)) for word in words)
 
 
 def shortened(text: str, longest: int) -> str:

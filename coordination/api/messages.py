@@ -6,14 +6,13 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import DeadLetter, Event, Gap, InboxStats, Message, MessageBus
-from coordination.text import counted, did_you_mean, listed
+from coordination.text import counted, did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
     from coordination.tracker.manager import CoordinationManager
@@ -137,7 +136,7 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
     _keep_for(bus, to)
     with _known(to):
         found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
-    where = f"coord list-messages {quote(to)}"
+    where = f"coord list-messages {quoted(to)}"
     wanted = (
         set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
     )
@@ -195,7 +194,7 @@ def _known(to: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise NotFound(error.message, f"{error.hint}: coord list-messages {quote(to)} --register") from error
+        raise NotFound(error.message, f"{error.hint}: coord list-messages {quoted(to)} --register") from error
 
 
 def _named(name: str, ids: Iterable[str], what: str, where: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from coordination.errors import GitRefused, NotFound
 from coordination.git import COMMIT, ask_git, commit_of, contains, has_commit
 from coordination.runs.change_set_records import PREFIX, branch_name
-from coordination.text import listed
+from coordination.text import listed, quoted
 
 TRAILERS = ("Plan", "Todo", "Run", "Base")
 SEPARATOR = "\x02"
@@ -41,7 +41,7 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
     no branch of the checkout. Raises NotFound, GitRefused.
     """
     if not (tip := commit_of(checkout, ref or f"refs/heads/{branch}")):
-        raise NotFound(f"{checkout} has no branch {branch}", f"list them: git -C {checkout} branch")
+        raise NotFound(f"{checkout} has no branch {branch}", f"list them: git -C {quoted(checkout)} branch")
     fork = ask_git(checkout, "merge-base", base, tip) if base else ""
     if not fork:
         raise GitRefused(

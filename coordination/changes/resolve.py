@@ -20,6 +20,7 @@ from coordination.runs.change_set_records import PREFIX, RepoChange
 from coordination.runs.records import RunStatus
 from coordination.runs.submission.draft import HOST
 from coordination.runs.views.run_list import newest_of_each
+from coordination.text import quoted
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
@@ -123,7 +124,7 @@ def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None
     if not (path / ".git").exists():
         raise GitRefused(
             f"git made no worktree of {change.branch} in {path}",
-            f"see why: git -C {checkout} worktree add {path} {change.branch}",
+            f"see why: git -C {quoted(checkout)} worktree add {quoted(path, change.branch)}",
         )
     ask_git(path, "merge", "--no-commit", found.base)
 
@@ -142,7 +143,7 @@ def _looked_at(found: Resolution, path: Path) -> Resolution:
     dirty = ask_git(path, "status", "--porcelain", "--untracked-files=no")
     if contains(path, found.base, head) and not merging and not dirty:
         return found.model_copy(update={"state": ConflictState.RESOLVED, "path": str(path)})
-    commit = f"git -C {path} commit" if merging else f"git -C {path} merge {found.base}"
+    commit = f"git -C {quoted(path)} " + ("commit" if merging else f"merge {found.base}")
     return found.model_copy(
         update={
             "state": ConflictState.OPEN,
@@ -176,6 +177,6 @@ def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:
     if not done:  # else it is the tree of the merge, at least
         raise GitRefused(
             f"git cannot merge {base[:12]} into {tip[:12]} in {checkout}",
-            f"see why: git -C {checkout} merge-tree --write-tree {tip} {base}; it needs git 2.38",
+            f"see why: git -C {quoted(checkout)} merge-tree --write-tree {tip} {base}; it needs git 2.38",
         )
     return tuple(filter(None, done.split("\0")[1:]))

@@ -22,7 +22,7 @@ from coordination.cli.options.values import output_option
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
-from coordination.text import counted
+from coordination.text import counted, quoted
 
 
 @command()
@@ -137,7 +137,7 @@ def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
         if lands:
             return carry_out_landing(call, prepared, yes=True)
         show_landing(call.coord.landings.preview(prepared))
-    click.echo(f"\nnext: cd {path.parent}, and then, for example", err=True)
+    click.echo(f"\nnext: cd {quoted(path.parent)}, and then, for example", err=True)
     if code == 0:
         click.echo(f"  {coord} land {PLAN}", err=True)
     click.echo(f"  {coord} show-run last", err=True)

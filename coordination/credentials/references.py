@@ -30,6 +30,7 @@ from coordination.environment import UNATTENDED
 from coordination.errors import Blocked, UsageError
 from coordination.files import OTHERS
 from coordination.terminal import spelled
+from coordination.text import quoted
 from coordination.user_program import Failed, ask
 
 SHORTEST = 6
@@ -155,7 +156,7 @@ def _from_file(path: Path) -> str:
     except OSError as error:
         hint = "correct the path: coord credential rotate NAME file:PATH"
         if error.errno == errno.EACCES:
-            hint = f"make this user its owner: chown {os.geteuid()} {named}"
+            hint = f"make this user its owner: chown {os.geteuid()} {quoted(named)}"
         raise SecretUnreadable(f"file:{named} cannot be read: {error.strerror}", hint) from error
     return _without_line_end(_text(content, f"file:{named}"))
 
@@ -166,10 +167,11 @@ def _refuse_open_to_others(path: Path, status: os.stat_result) -> None:
         raise SecretUnreadable(f"file:{named} is not a regular file", "name a file that holds the secret")
     if status.st_uid not in (os.geteuid(), 0):
         raise SecretUnreadable(
-            f"file:{named} belongs to another user, who can change it", f"chown {os.geteuid()} {named}"
+            f"file:{named} belongs to another user, who can change it",
+            f"chown {os.geteuid()} {quoted(named)}",
         )
     if status.st_mode & OTHERS:
-        raise SecretUnreadable(f"other users may read file:{named}", f"chmod 600 {named}")
+        raise SecretUnreadable(f"other users may read file:{named}", f"chmod 600 {quoted(named)}")
 
 
 def _from_keyring(place: str, timeout_s: float) -> str:

@@ -27,7 +27,7 @@ from coordination.credentials.references import Reference, SecretUnreadable, par
 from coordination.environment import config_folder_from_environment
 from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
 from coordination.files import OTHERS, locked, make_private, replace_file
-from coordination.text import did_you_mean, wrong_value
+from coordination.text import did_you_mean, quoted, wrong_value
 
 FILE = "credentials.json"
 MOST_BYTES = 1024 * 1024
@@ -233,9 +233,11 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
         raise NotAllowed(f"{path} is not a regular file", "move it away: coord writes a new one")
     if status.st_uid != os.geteuid():
         raise NotAllowed(
-            f"{path} belongs to another user, and its commands would be executed", f"chown it: {path}"
+            f"{path} belongs to another user, and its commands would be executed",
+            f"chown {os.geteuid()} {quoted(path)}",
         )
     if status.st_mode & OTHERS:
         raise NotAllowed(
-            f"other users may read or write {path}, and its commands are executed", f"chmod 600 {path}"
+            f"other users may read or write {path}, and its commands are executed",
+            f"chmod 600 {quoted(path)}",
         )

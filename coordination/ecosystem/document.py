@@ -10,6 +10,7 @@ from coordination.ecosystem import cache
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.errors import CoordinationError, NotFound
 from coordination.models import FILE_NAME
+from coordination.text import quoted
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -34,7 +35,8 @@ def find(start: Path, explicit: Path | None = None) -> Path:
             raise _no_file(path, kind)
         if not path.is_file():
             raise NotFound(
-                f"there is no file {path}", f"correct the path, or write one: coord init {path.parent}"
+                f"there is no file {path}",
+                f"correct the path, or write one: coord init {quoted(path.parent)}",
             )
         return path
     start = start.absolute()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from shlex import quote
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +12,7 @@ from coordination.backend.step_connection import StepConnection
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
 from coordination.locks.request import check_name, holder_words
+from coordination.text import quoted
 
 KINDS = (LOCK, "resource", "seat", "land")
 
@@ -64,7 +64,7 @@ class ForceRelease:
     def _not_held_hint(self, name: str) -> str:
         resource = f"resource:{name}"
         if any(held.holders for held in self._listing.of([resource])):
-            return f"for the resource of that name: coord release-lock {quote(resource)}"
+            return f"for the resource of that name: coord release-lock {quoted(resource)}"
         return "list what is held: coord list-locks --resources"
 
     def release(self, found: Held, actor: str) -> None:

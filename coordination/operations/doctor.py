@@ -16,7 +16,7 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.presence import SET_NAMESPACE, Worker
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.views.metrics import Queue
-from coordination.text import counted, listed
+from coordination.text import counted, listed, quoted
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 
@@ -160,7 +160,7 @@ def _file(file: File | None) -> Iterator[Finding]:
     if file and file.shows_password:
         yield Finding.warning(
             f"{file.path} holds Redis' password, and other users of this machine can read it",
-            f"set COORD_REDIS_URL instead, or: chmod 600 {file.path}",
+            f"set COORD_REDIS_URL instead, or: chmod 600 {quoted(file.path)}",
         )
 
 

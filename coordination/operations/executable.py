@@ -4,7 +4,6 @@ address of Redis.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
 from coordination.runs.submission.submit import refuse_without_agent
 from coordination.settings import Settings
+from coordination.text import quoted
 
 NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
 
@@ -78,7 +78,7 @@ def why_no_start(path: Path, branch: str) -> str:
     """Return why no run can start from a branch that the repository does not have."""
     if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
         return f"{path} has no branch {branch!r} from which runs could start"
-    first = f'git -C {shlex.quote(str(path))} commit --allow-empty -m "first commit"'
+    first = f'git -C {quoted(path)} commit --allow-empty -m "first commit"'
     return f"{path} has no commit yet, so no run can start from it; make the first one: {first}"
 
 

@@ -19,6 +19,7 @@ from coordination.durations import EXPIRY_WARNING
 from coordination.errors import CoordinationError, NotAllowed, UsageError
 from coordination.operations.listening import Address
 from coordination.settings import Settings
+from coordination.text import quoted
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class CertificateFiles:
                 ) from error
             if path == self.key and mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise CertificateUnusable(
-                    f"other users of this machine may use the key {path}", f"chmod 600 {path}"
+                    f"other users of this machine may use the key {path}", f"chmod 600 {quoted(path)}"
                 )
 
     def _refusal(self, error: Exception) -> tuple[str, str]:

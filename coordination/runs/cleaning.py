@@ -35,6 +35,7 @@ from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.submission.signing import Signing
 from coordination.runs.views.run_view import RunReader
+from coordination.text import quoted
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 
 FORGOTTEN = "forgotten"
@@ -95,7 +96,7 @@ class Survey:
         if copies:
             commit = "commit it there; " if any(r.changed and not r.loose for r in copies) else ""
             if loose := next((r.path for r in copies if r.loose), ""):
-                commit += f"keep the commits on a branch: git -C {loose} branch NAME; "
+                commit += f"keep the commits on a branch: git -C {quoted(loose)} branch NAME; "
             keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
                 f"this would delete the only copy of: {in_words(copies)}",

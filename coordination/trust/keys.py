@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import UNFINISHED, make_private, open_own, replace_file
+from coordination.text import quoted
 from coordination.trust.public_keys import (
     ED25519,
     KEY_TYPES,
@@ -201,7 +202,9 @@ def _text(file: Path, *, private: bool) -> str:
             f"the key {file} cannot be read: {error.strerror}", "make one: coord identity init"
         ) from error
     if private and mode & OTHERS:
-        raise UsageError(f"the key {file} can be read by other users (mode {mode:04o})", f"chmod 600 {file}")
+        raise UsageError(
+            f"the key {file} can be read by other users (mode {mode:04o})", f"chmod 600 {quoted(file)}"
+        )
     if len(content) > MAX_KEY_FILE:
         raise UsageError(f"{file} has more than {MAX_KEY_FILE} bytes and is no key")
     return content.decode("utf-8", "replace")

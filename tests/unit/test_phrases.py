@@ -1,8 +1,11 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns, and words of commands."""
+
+import shlex
+from pathlib import Path
 
 import pytest
 
-from coordination.text import counted
+from coordination.text import counted, quoted
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,10 @@ from coordination.text import counted
 )
 def test_a_number_has_its_noun_in_the_right_form(number: int, noun: str, words: str) -> None:
     assert counted(number, noun) == words
+
+
+def test_a_shell_reads_each_quoted_word_as_it_was() -> None:
+    words = [Path("/srv/my code"), "it's", "$(reboot)", "a;b", "plain"]
+
+    assert shlex.split(quoted(*words)) == [str(word) for word in words]
+    assert quoted("plain") == "plain"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -124,6 +125,21 @@ def test_each_command_and_option_that_a_text_names_exists(trees: dict[Path, ast.
 
     assert len(found) > 300
     assert {text: word for text, word in found.items() if word} == {}
+
+
+@pytest.mark.parametrize("command", ["git -C ", "cd ", "chmod 600 ", "coord init ", "update --init "])
+def test_a_path_in_a_command_to_be_copied_is_quoted(trees: dict[Path, ast.Module], command: str) -> None:
+    found = [
+        f"{path.name}:{before.lineno}: {ast.unparse(value)}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for before, value in pairwise(node.values)
+        if isinstance(before, ast.Constant) and re.search(rf"(?<!\w){command}$", before.value)
+    ]
+
+    assert found
+    assert [one for one in found if ": {quoted(" not in one] == []
 
 
 def test_wrong_ones_are_found() -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.text import quoted
 from workers.cleanup.artifacts import RunArtifacts
 from workers.workspace.base_commit import Carried
 from workers.workspace.git import ask
@@ -141,10 +142,11 @@ class RollbackCleanup:
         kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]
         if kept:
             loose = next((artifact.path for artifact in found if artifact.loose), "")
-            keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
+            way = "branch NAME" if loose else f"branch -m {branch_of(run)} NAME"
+            keep = f"git -C {quoted(loose or self.checkout)} {way}"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
-                f"keep what is yours (git -C {keep}), then: coord rollback {self.run_id}",
+                f"keep what is yours ({keep}), then: coord rollback {self.run_id}",
             )
 
     def _name(self, artifact: Artifact) -> str:

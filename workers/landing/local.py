@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordination.text import listed
+from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
 from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, refused_name, refused_rewind
@@ -133,14 +133,15 @@ def _under_way(at: BaseBranch) -> Refused | None:
     for folder, ref in worktrees(at.path):
         git_dir = git_dir_of(folder)
         if ref == at.ref and git_dir is None:
-            words = f"{folder} has {at.branch} checked out and is not there: git -C {at.path} worktree prune"
-            return Refused(reason=Reason.OPERATION, words=words)
+            words = f"{folder} has {at.branch} checked out and is not there"
+            prune = f"git -C {quoted(at.path)} worktree prune"
+            return Refused(reason=Reason.OPERATION, words=f"{words}: {prune}")
         if git_dir is None:
             continue
         found = [name for name in OPERATIONS if (git_dir / name).exists()]
         if found and (ref == at.ref or at.ref in _rebased(git_dir)):
             words = f"{folder} is in the middle of an operation of git on {at.branch} ({found[0]})"
-            return Refused(reason=Reason.OPERATION, words=f"{words}: git -C {folder} status")
+            return Refused(reason=Reason.OPERATION, words=f"{words}: git -C {quoted(folder)} status")
     return None
 
 

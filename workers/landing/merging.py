@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordination.errors import GitRefused
-from coordination.text import listed
+from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, HasLanded, Prepared, Reason, Refused
 from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, trees
 from workers.workspace.base_commit import MERGE
@@ -45,7 +45,7 @@ def merge(at: BaseBranch, ours: str, theirs: str) -> Merged | Refused:
     if "unrelated histories" in done.stderr:
         words = f"{at.repo}: {ours[:12]} and {theirs[:12]} have no common history"
         if is_shallow(at.path):
-            hint = f"the clone is shallow: git -C {at.path} fetch --unshallow"
+            hint = f"the clone is shallow: git -C {quoted(at.path)} fetch --unshallow"
             return Refused(reason=Reason.SHALLOW, words=f"{words} here; {hint}")
         return Refused(reason=Reason.REWRITTEN, words=words)
     raise GitRefused(

@@ -6,6 +6,7 @@ No hook runs: `git commit-tree` knows none, as with a merge on a server.
 
 from __future__ import annotations
 
+from coordination.text import quoted
 from workers.landing.merging import made, merge, merge_from
 from workers.landing.records import BaseBranch, Method, Nothing, Prepared, Reason, Refused
 from workers.landing.remote import contains, trees
@@ -89,6 +90,6 @@ def _explained(refused: Refused, at: BaseBranch, step: str) -> Refused:
 def _rewritten(at: BaseBranch, tip: str, since: str) -> Refused:
     words = f"{at.repo}: {tip[:12]} does not contain {since[:12]}, where the change set began"
     if is_shallow(at.path):
-        words = f"{words}, as far as this shallow clone tells: git -C {at.path} fetch --unshallow"
+        words = f"{words}, as far as this shallow clone tells: git -C {quoted(at.path)} fetch --unshallow"
         return Refused(reason=Reason.SHALLOW, words=words)
     return Refused(reason=Reason.REWRITTEN, words=f"{words}: its history was rewritten")

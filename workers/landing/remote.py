@@ -17,7 +17,7 @@ from subprocess import CompletedProcess
 
 from coordination.git import seen_ref
 from coordination.models import Repo
-from coordination.text import counted
+from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
@@ -180,7 +180,7 @@ def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
         return found
     words = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
     if is_shallow(at.path):
-        hint = f"the clone is shallow: git -C {at.path} fetch --unshallow"
+        hint = f"the clone is shallow: git -C {quoted(at.path)} fetch --unshallow"
         return Refused(reason=Reason.SHALLOW, words=f"{words}, or {hint}")
     return Refused(reason=Reason.REWRITTEN, words=words)
 

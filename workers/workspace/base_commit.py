@@ -26,7 +26,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.runs.change_set_records import discarded_ref
-from coordination.text import counted
+from coordination.text import counted, quoted
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
@@ -297,10 +297,10 @@ def _not_ours(merge_context: MergeContext, branch: str, head: str, why: str, wor
     what = f"builds on work that {why}" if why else f"does not contain {work[:12]}, where {name} stands"
     hint = (
         f"take it as it is: coord adopt {name}; or keep it under another name: "
-        f"git -C {checkout} branch -m {branch} NAME; then: coord retry {merge_context.run_id}"
+        f"git -C {quoted(checkout)} branch -m {quoted(branch)} NAME; then: coord retry {merge_context.run_id}"
     )
     if is_shallow(checkout):
-        hint = f"the clone is shallow: git -C {checkout} fetch --unshallow; or {hint}"
+        hint = f"the clone is shallow: git -C {quoted(checkout)} fetch --unshallow; or {hint}"
     return GitRefused(f"{merge_context.repo}: {branch} ({head[:12]}) {what}", hint)
 
 
@@ -312,8 +312,9 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
     return GitRefused(
         f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): "
         f"{_shown(files)}",
-        f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; from both: "
-        f"git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; then: "
+        f"go on from that work: git -C {quoted(merge_context.checkout)} branch -m {quoted(branch)} NAME; "
+        f"from both: git -C {quoted(place)} merge {work}; from the branch as it is: "
+        f"git -C {quoted(place)} merge -s ours {work}; then: "
         f"coord retry {merge_context.run_id}",
     )
 
@@ -339,7 +340,7 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
     if done.returncode:
         checkout, words = merge_context.checkout, done.stderr.strip()
         if is_shallow(checkout):
-            words += f"; the clone is shallow: git -C {checkout} fetch --unshallow"
+            words += f"; the clone is shallow: git -C {quoted(checkout)} fetch --unshallow"
         raise Unmergeable(ours, words)
     return merge_context.commit(
         tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"

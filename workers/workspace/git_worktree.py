@@ -20,6 +20,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private, open_private
+from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
@@ -190,7 +191,7 @@ class GitWorktree:
                 self._may_have_entry = True
                 continue
             if place.exists():
-                hint = f"switch to another branch there: git -C {place} switch BRANCH"
+                hint = f"switch to another branch there: git -C {quoted(place)} switch BRANCH"
                 raise GitRefused(f"{self._repo}: {self.branch} is checked out in {place}", hint)
             with self._entries():  # a state folder that was moved or deleted
                 ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
@@ -266,8 +267,8 @@ def ways_out(repo: str, commit: str, checkout: Path, run: str, change_set: str) 
     if not change_set:
         return f"fetch or restore {commit} in {checkout}, or start a new run"
     return (
-        f"if another clone has it: git -C {checkout} fetch CLONE {commit}, then: coord retry {run}; or take "
-        f"a branch with that work: coord adopt {change_set} {repo} BRANCH; or do the work again: "
+        f"if another clone has it: git -C {quoted(checkout)} fetch CLONE {commit}, then: coord retry {run}; "
+        f"or take a branch with that work: coord adopt {change_set} {repo} BRANCH; or do the work again: "
         f"coord sweep {change_set} --fresh"
     )
 

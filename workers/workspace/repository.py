@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git, git_dir_of
 
@@ -43,12 +44,13 @@ def common_dir_of(name: str, path: Path) -> Path:
     if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
         raise GitRefused(
             f"{name}: {path} has no commit yet",
-            f"make the first one: git -C {path} commit --allow-empty -m 'First commit'; {_or_in_place(name)}",
+            f"make the first one: git -C {quoted(path)} commit --allow-empty -m 'First commit'; "
+            f"{_or_in_place(name)}",
         )
     if taken == "refs/heads/coord":
         raise GitRefused(
             f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
-            f"rename it: git -C {path} branch -m coord another-name",
+            f"rename it: git -C {quoted(path)} branch -m coord another-name",
         )
     return common_dir
 
@@ -167,7 +169,7 @@ def tip(name: str, path: Path, branch: str) -> str:
     if remote:
         raise GitRefused(
             f"{name}: {path} has no branch {branch}, but {remote}",
-            f"make it: git -C {path} branch {branch} {remote}; then: coord retry",
+            f"make it: git -C {quoted(path)} branch {quoted(branch, remote)}; then: coord retry",
         )
     there = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
     shown = ", ".join(there[:BRANCHES_SHOWN]) + (" …" if len(there) > BRANCHES_SHOWN else "")

@@ -12,6 +12,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.files import replace_file
 from coordination.models import Repo
+from coordination.text import quoted
 from workers.workspace.base_commit import (
     Carried,
     Conflict,
@@ -211,6 +212,6 @@ class RunStart:
         return Unmergeable(
             refused.start,
             f"{self._repo.name}: {branch} has new commits that do not merge into {into}: {refused.message}",
-            f"merge it by hand: git -C {place} merge {base or branch}; {then}",
+            f"merge it by hand: git -C {quoted(place)} merge {quoted(base or branch)}; {then}",
             waits=waits,
         )

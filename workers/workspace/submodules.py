@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
@@ -103,7 +104,7 @@ class Submodules:
             raise GitRefused(
                 f"{self.repo}: submodule {module.path} is not in the checkout, "
                 f"and its address {url} is relative",
-                f"bring it there: git -C {there.parent} submodule update --init {there.name}",
+                f"bring it there: git -C {quoted(there.parent)} submodule update --init {quoted(there.name)}",
             )
         self._git_update(into, git_dir, module, url)
 
@@ -136,7 +137,7 @@ class Submodules:
                 yield (
                     f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, "
                     "and goes with it; let the todo push it, or keep it: "
-                    f"git -C {there} fetch {worktree / module.path} {module.commit}"
+                    f"git -C {quoted(there)} fetch {quoted(worktree / module.path)} {module.commit}"
                 )
 
 

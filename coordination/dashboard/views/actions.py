@@ -15,6 +15,7 @@ from coordination.api.coord import Coord
 from coordination.dashboard.pages import Ask
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, NotAllowed, UsageError
+from coordination.text import quoted
 
 
 class Form(dict[str, str]):
@@ -112,7 +113,7 @@ def _edit(coord: Coord, form: Form) -> str:
         if coord.authority.required:
             raise NotAllowed(
                 "signatures are required on this machine, and only you can give yours",
-                f"sign it yourself: coord complete-todo {shlex.quote(name)}",
+                f"sign it yourself: coord complete-todo {quoted(name)}",
             )
         if changes.keys() - {"status"}:
             coord.manager.update_todo(name, {key: changes[key] for key in changes.keys() - {"status"}})
