@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from coordination.api.health import end_recoveries
 from coordination.api.run import Run
 from coordination.environment import actor
-from coordination.errors import NotFound, Unreachable
+from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.models import Service, ServiceStep, Strategy
 from coordination.runs.records import RunView
 from coordination.runs.run_kinds import SERVICE
@@ -19,7 +19,7 @@ from coordination.services.graph import Phase, select
 from coordination.services.host import ServiceHost
 from coordination.services.logs import log_lines
 from coordination.services.outcome import ServicesOutcome, outcome_of
-from coordination.services.published import PublishedService, on_all_hosts, published
+from coordination.services.published import PublishedService, forget, on_all_hosts, published
 from coordination.services.transition import Transition, log_transition, transition
 from coordination.services.view import ServiceView, undeclared_views, views_of
 
@@ -79,6 +79,25 @@ class Services:
                 f"call it there: coord service logs {name}",
             )
         return tuple(map(str, todo.output["lines"]))
+
+    def forget(self, host: str, names: Collection[str] = ()) -> tuple[str, ...]:
+        """Delete the published states of these services, or all, on a host that is gone; return their names.
+        They can then be started on another host, and are recovered nowhere.
+
+        Raises Conflict while a worker of the host lives; NotFound, NotAllowed.
+        """
+        if host == self._here:
+            raise Conflict(f"host {host} is this machine", "stop its services: coord service stop")
+        declared = {one.repo for one in self._declared if not names or one.name in names}
+        self._access.authority.check("forget_service", declared)
+        with self._access.answering() as connection:
+            known = [one.status for one in published(connection.presence) if one.host == host]
+            repos = sorted({one.repo for one in known if not names or one.name in names})
+            self._access.authority.check("forget_service", repos)
+            gone = forget(connection.presence, host, names)
+        found = tuple(sorted(one.status.name for one in gone))
+        self._access.announce("forget_service", ", ".join(found), repos=repos, data={"host": host})
+        return found
 
     def stop_here(self) -> tuple[str, ...]:
         """Stop the services of this machine in reverse order, without a run; return their names."""

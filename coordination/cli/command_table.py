@@ -119,6 +119,10 @@ COMMANDS: Families = {
         ),
         "list-services": ("processes.services:list_services", "List the services with their states."),
         "show-service": ("processes.services:show_service", "Show a service with its last look."),
+        "forget-service": (
+            "processes.services:forget_service",
+            "Delete the states of services of a host that is gone.",
+        ),
         "service-logs": ("processes.services:service_logs", "Print what a service wrote.", "service logs"),
         "changes": (
             "landing.changes:changes",

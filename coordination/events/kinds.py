@@ -91,6 +91,7 @@ COMMANDS: Mapping[str, str] = {
     "command.complete": "A person or program completed a manual todo of a run.",
     "command.disconnect": "A person or program disconnected a repository: nothing starts there.",
     "command.connect": "A person or program connected a repository again.",
+    "command.forget_service": "A person or program deleted the states of services of a host that is gone.",
     "command.import": "A person or program imported a run.",
     "command.clean": "A person or program removed what ended runs had left.",
     "command.forget_results": "A person or program emptied the result cache.",

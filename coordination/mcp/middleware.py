@@ -67,6 +67,7 @@ OPERATIONS: Mapping[str, str] = {
     "coord_resolve_conflict": "retry",
     "coord_run_qa": "qa",
     "coord_change_services": "service",
+    "coord_forget_services": "forget_service",
     "coord_land_plan": "land",
     "coord_revert_plan": "revert",
     "coord_create_checkpoint": "checkpoint",

@@ -189,6 +189,17 @@ class Presence:
                 if age_s < SERVICES_REMEMBERED.total_seconds():
                     yield host, repo, age_s, text
 
+    def replace_services(self, host: str, repo: str, text: str) -> None:
+        """Replace the published states of a host's services of a repository, and keep their time; delete them
+        for an empty text.
+        """
+        field = f"{host} {repo}"
+        at_ms = (self._redis.hget(self._keys.services, field) or "").partition(" ")[0]
+        if text and at_ms:
+            self._redis.hset(self._keys.services, field, f"{at_ms} {text}")
+        else:
+            self._redis.hdel(self._keys.services, field)
+
     def _read(self, worker_id: str, row: str) -> Worker | None:
         try:
             return Worker.model_validate_json(row)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from coordination.errors import CoordinationError
+from coordination.errors import Conflict, CoordinationError, NotFound
 from coordination.runs.presence import Presence
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
 
@@ -59,6 +59,27 @@ def published(presence: Presence) -> Iterator[PublishedService]:
         for one in states:
             if one.repo == repo:
                 yield PublishedService(host=host, status=one, age_s=age_s, away=(host, repo) not in served)
+
+
+def forget(presence: Presence, host: str, names: Collection[str] = ()) -> tuple[PublishedService, ...]:
+    """Delete the published states of these services, or all, on a host that is gone; return them. Raises
+    Conflict while a worker of the host lives, which would publish them again; NotFound.
+    """
+    if there := next((worker for worker in presence.workers() if worker.host == host), None):
+        raise Conflict(
+            f"host {host} is not gone: its worker {there.id} lives",
+            "stop the services instead: coord service stop",
+        )
+    known = [one for one in published(presence) if one.host == host]
+    gone = tuple(one for one in known if not names or one.status.name in names)
+    missing = sorted(set(names) - {one.status.name for one in gone})
+    if missing or not gone:
+        what = f"service {', '.join(missing)}" if missing else "a service"
+        raise NotFound(f"no state of {what} on host {host!r} is published", "list them: coord service list")
+    for repo in {one.status.repo for one in gone}:
+        left = tuple(one.status for one in known if one.status.repo == repo and one not in gone)
+        presence.replace_services(host, repo, _STATES.dump_json(left).decode() if left else "")
+    return gone
 
 
 def on_all_hosts(

@@ -29,7 +29,9 @@ class Right(Word):
     MERGE = "merge"
     """Merge a pull request."""
     RELEASE_LOCK = "release-lock"
-    """Release a lock of somebody else; reset a breaker; disconnect and connect a repository."""
+    """Release a lock of somebody else; reset a breaker; disconnect and connect a repository; forget the
+    services of a host that is gone.
+    """
     OVERRIDE = "override"
     """Continue against a verdict: count a failed compensation as undone."""
     ADMINISTER = "administer"
@@ -98,6 +100,7 @@ OPERATIONS: Mapping[str, Right] = {
     "reset_breaker": Right.RELEASE_LOCK,
     "disconnect": Right.RELEASE_LOCK,
     "connect": Right.RELEASE_LOCK,
+    "forget_service": Right.RELEASE_LOCK,
     "accept": Right.OVERRIDE,
     "import": Right.ADMINISTER,
     "clean": Right.ADMINISTER,

@@ -110,8 +110,13 @@ def _story(desk: Stage, machines: dict[str, Machine], right: int) -> None:
     os.kill(right, signal.SIGKILL)
     away = until(lambda: (r := rows_of(desk, "web")["web"])["state"] == "unreachable" and r, 20)
     assert (away["host"], away["age_s"] > 0, "healthy" in away["why"]) == ("right", True, True)
+    assert desk.coord("service", "forget", "jobs", "--host", "left").code == 6
+    assert desk.coord("service", "forget", "jobs", "--host", "right").code == 2
+    docs = rows_of(desk, "docs")["docs"]["state"]
+    assert desk.ok("service", "forget", "docs", "--host", "right", "--json").json == ["docs"]
+    assert (docs, rows_of(desk, "docs")["docs"]["state"]) == ("unreachable", "not_started")
     machines["right"].worker(**{repo: repo for repo in HOSTS["right"]}).says("ready")
-    until(lambda: rows_of(desk, "web")["web"]["state"] == "healthy")
+    until(lambda: {rows_of(desk, one)[one]["state"] for one in ("web", "docs")} == {"healthy"})
     assert desk.ok("service", "stop", "--json").json["success"]
     until(lambda: {one["state"] for one in rows_of(desk).values()} == {"stopped"})
 

@@ -1,4 +1,4 @@
-"""`service start|stop|restart|list|show|logs`: programs of repositories that stay up."""
+"""`service start|stop|restart|list|show|logs|forget`: programs of repositories that stay up."""
 
 from __future__ import annotations
 
@@ -126,6 +126,25 @@ def service_logs(call: CliContext, name: str, lines: int) -> None:
     """
     for line in call.coord.services.log(name, lines):
         click.echo(spelled(line))
+
+
+@command()
+@some_services
+@click.option("--host", required=True, metavar="HOST", help="Name the host that is gone.")
+@as_json_option
+@click.pass_obj
+def forget_service(call: CliContext, names: tuple[str, ...], host: str, as_json: bool) -> None:
+    """Delete the states of the services NAMEs, or all, that a host has published that is gone.
+
+    They are not listed as unreachable any more, and can start on another host. It is refused while a worker
+    of the host lives. A service that still runs there is not stopped.
+    """
+    found = call.coord.services.forget(host, names)
+    if as_json:
+        print_json(list(found))
+        return
+    for name in found:
+        click.echo(spelled(f"{name} of host {host} is forgotten"))
 
 
 def change(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coordination.api import Phase, ServicesOutcome, ServiceView
 from coordination.mcp.answers import Page, page
-from coordination.mcp.declaration import Items, Limit, Offset, Wait, executes, reads
+from coordination.mcp.declaration import Items, Limit, Offset, Wait, changes, executes, reads
 from coordination.mcp.session import Session
 from coordination.models import ServiceStep
 
@@ -33,6 +33,14 @@ class ServiceLog(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     lines: tuple[str, ...]
+
+
+class Forgotten(BaseModel):
+    """The services that were forgotten."""
+
+    model_config = ConfigDict(frozen=True)
+
+    services: tuple[str, ...]
 
 
 @reads("List services")
@@ -65,6 +73,18 @@ def coord_change_services(
     view = session.detached(run, wait_s)
     ended = operations.outcome(prepared, view) if view.status.ended else None
     return ChangedServices(run=run.id, outcome=ended)
+
+
+@changes("Forget services of a host that is gone")
+def coord_forget_services(
+    session: Session,
+    host: Annotated[str, Field(description="The host that is gone.")],
+    services: Some = None,
+) -> Forgotten:
+    """Delete the published states of services of a host that is gone: they can then start on another one. It
+    is refused while a worker of the host lives.
+    """
+    return Forgotten(services=session.coord.services.forget(host, services or ()))
 
 
 @reads("Read the log of a service")

@@ -150,6 +150,7 @@ def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
         ("execute", ("service", "restart", "s")),
         ("release-lock", ("repo", "disconnect", "api", "--reason", "x")),
         ("release-lock", ("repo", "connect", "api")),
+        ("release-lock", ("service", "forget", "--host", "gone")),
         ("release-lock", ("reset-breaker", "repo:api")),
         ("sweep", ("sweep", "PLAN-001")),
     ],
