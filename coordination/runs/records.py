@@ -183,7 +183,7 @@ class TodoView(BaseModel):
     started_at: str | None = None
     finished_at: str | None = None
     duration_s: float | None = None
-    """Duration; for a running todo, until now."""
+    """Duration; for a running todo, until now; for the start of a service, from the order until it was up."""
     exit_code: int | None = None
     error: str | None = None
     waits_for: str | None = None

@@ -95,5 +95,5 @@ def _results(transition: Transition, view: RunView) -> Iterable[ServiceResult]:
             why=todo.error or "",
             host=todo.host or "",
             pid=said.get("pid"),
-            duration_s=said.get("took_s") or todo.duration_s,
+            duration_s=todo.duration_s,
         )

@@ -11,12 +11,12 @@ from coordination.errors import CoordinationError
 from coordination.models import ServiceAction, ServiceStep
 from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant
+from coordination.runs.run_kinds import TOOK_S
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted
 from coordination.services.logs import log_lines
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
-TOOK_S = "took_s"
 LOOK_AGAIN = timedelta(seconds=2)
 """Time after which a start is looked at again, unless its worker tells its end before (service_waits.py)."""
 LOG_BYTES = 32 * 1024

@@ -13,7 +13,9 @@ from typing import Any
 
 from coordination.backend.keys import split_member
 from coordination.runs.records import Descriptor, Source, TodoState, TodoView, WaitReason
+from coordination.runs.run_kinds import SERVICE, TOOK_S
 
+LONGEST_S = 86_400.0
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 
 
@@ -60,6 +62,7 @@ def view_of_todo(
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
     waits_for, wait_reason = _wait(state, facts, place.repo, held_up)
+    parsed = _parsed(output)
     return TodoView(
         id=name,
         repo=place.repo,
@@ -69,7 +72,8 @@ def view_of_todo(
         worker=facts["worker"],
         started_at=iso(facts["started_at"]),
         finished_at=iso(finished_at),
-        duration_s=seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
+        duration_s=_took_s(name, parsed)
+        or seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts[f"{last}error"],
         run=facts["run"],
@@ -85,7 +89,7 @@ def view_of_todo(
         waits_for=waits_for,
         wait_reason=wait_reason,
         since=iso(facts["since"]),
-        output=_parsed(output),
+        output=parsed,
     )
 
 
@@ -103,6 +107,14 @@ def _wait(
         )
     lost = held_up.get(facts["worker"] or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None
+
+
+def _took_s(name: str, output: Any) -> float | None:
+    """Return the time that a service took from its order until it was up: its todo is parked meanwhile, so
+    its last attempt is short.
+    """
+    found = output.get(TOOK_S) if name.startswith(f"{SERVICE}.") and isinstance(output, dict) else None
+    return found if isinstance(found, float) and 0 < found < LONGEST_S else None
 
 
 def _source(cached: str | None) -> Source | None:
