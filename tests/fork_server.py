@@ -27,22 +27,27 @@ if __name__ == "__main__":
 from tests.forked import LONGEST_REQUEST, line_of
 
 CLONE_NEWNET = 0x40000000
+MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 DAEMONS = {
     "workers": "workers.command",
     "coordination.operations.supervisor": "coordination.operations.supervisor",
 }
 """Programs that `python -m` starts → module with its `main`."""
 IMPORTED_LATE = (
-    "celery.app.control", "celery.app.events", "celery.app.log", "celery.events.receiver",
+    "billiard.pool", "celery.app.control", "celery.app.events", "celery.app.log", "celery.events.receiver",
     "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components",
     "celery.worker.consumer.delayed_delivery", "celery.worker.strategy", "coordination.api.authority",
-    "coordination.api.coord", "coordination.api.retrying", "coordination.api.runs",
-    "coordination.breakers.manager", "coordination.operations.quick_queries",
-    "coordination.runs.views.live", "coordination.tracker.completion",
-    "cryptography.hazmat.primitives.asymmetric.ed25519", "cryptography.hazmat.primitives.serialization",
-    "kombu.transport.memory", "workers.consumer", "workers.health",
+    "coordination.api.coord", "coordination.api.events", "coordination.api.landing",
+    "coordination.api.retrying", "coordination.api.runs", "coordination.breakers.manager",
+    "coordination.charts.graph_picture", "coordination.cli.app", "coordination.forges.connect",
+    "coordination.operations.quick_queries", "coordination.runs.views.live",
+    "coordination.tracker.completion", "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.serialization", "httpx2", "kombu.transport.memory", "workers.consumer",
+    "workers.health", "workers.health.parts",
 )  # fmt: skip
-"""Modules that most commands or workers import while they run: 0.06 s of the 0.26 s of a worker."""
+"""Modules that most commands or workers import while they run: 0.06 s of the 0.26 s of a worker, and 0.2 s
+of a command that asks a forge.
+"""
 
 
 def serve(requests: socket.socket, callers: socket.socket) -> None:
@@ -112,7 +117,32 @@ def _import_all() -> None:
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
     for name in (*IMPORTED_LATE, *DAEMONS.values()):
         importlib.import_module(name)
+    _look_up_once()
     gc.freeze()
+    _use_huge_pages()
+
+
+def _look_up_once() -> None:
+    """Fill caches that each worker would fill: from all Lua files, and from all installed packages."""
+    from celery.utils.imports import load_extension_class_names
+
+    from coordination.backend.library import digest
+
+    digest()
+    load_extension_class_names("celery.result_backends")
+
+
+def _use_huge_pages() -> None:
+    """Put the objects on pages of 2 MB where Linux can: a fork then copies 40 entries of page tables instead
+    of 20,000, which takes 0.005 s less of the 0.012 s of a fork.
+    """
+    maps, libc = Path("/proc/self/maps"), ctypes.CDLL(None)
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        area, mode, _, _, inode, *name = line.split(maxsplit=5)
+        if mode == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
+            begin, end = (int(address, 16) for address in area.split("-"))
+            for address in range(-(-begin // HUGE_PAGE) * HUGE_PAGE, end - HUGE_PAGE + 1, HUGE_PAGE):
+                libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(HUGE_PAGE), MADV_COLLAPSE)
 
 
 def _start_daemons_through(server: socket.socket) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,8 @@ from tests.stage import PLAN, Stage, git
 from tests.waiting import until
 
 
-def test_six_requests_are_reviewed_and_mended_and_merged_in_order(
-    new_stage: Callable[[], Stage], tmp_path: Path
-):
-    with site(new_stage(), tmp_path, "github", "abcdef", approvals=1) as at:
+def test_six_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_path: Path):
+    with site(stage, tmp_path / "forge", "github", "abcdef", approvals=1) as at:
         at.forge.protect(at.projects["c"], checks=("build",))
         refused = at.land()
         assert refused.code == 3, "a token and a known forge: by pull requests, and they are not ready"
@@ -52,11 +49,9 @@ def test_six_requests_are_reviewed_and_mended_and_merged_in_order(
 
 
 @pytest.mark.timeout(360)
-def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(
-    new_stage: Callable[[], Stage], tmp_path: Path
-):
+def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(stage: Stage, tmp_path: Path):
     """One set of four requests, through what can go wrong with it."""
-    with site(new_stage(), tmp_path, "github", "abcd", approvals=1) as at:
+    with site(stage, tmp_path / "forge", "github", "abcd", approvals=1) as at:
         a_merge_that_fails_after_two_of_four_reverts_both(at)
         a_push_by_a_person_ends_the_landing_and_the_approval(at)
         what_people_close_breaks_the_set_and_what_they_merge_counts(at)
@@ -111,10 +106,16 @@ def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> Non
 
 @pytest.mark.timeout(360)
 def test_a_gitlab_landing_goes_on_after_a_moved_base_a_kill_a_limit_and_a_revoked_token(
-    new_stage: Callable[[], Stage], tmp_path: Path
+    stage: Stage, tmp_path: Path
 ):
     with site(
-        new_stage(), tmp_path, "gitlab", "ab", patience="100s", approvals=1, after_upstream=["integration"]
+        stage,
+        tmp_path / "forge",
+        "gitlab",
+        "ab",
+        patience="100s",
+        approvals=1,
+        after_upstream=["integration"],
     ) as at:
         at.stage.ok("down")
         log = at.stage.folder / "points"
@@ -144,10 +145,10 @@ def test_a_gitlab_landing_goes_on_after_a_moved_base_a_kill_a_limit_and_a_revoke
 
 
 def test_a_wave_waits_for_its_reviews_without_locks_and_begins_at_what_the_one_before_has_merged(
-    new_stage: Callable[[], Stage], tmp_path: Path
+    stage: Stage, tmp_path: Path
 ):
     waves = {"order": [1, "rest"], "check": "test -f work"}
-    with site(new_stage(), tmp_path, "github", "ab", approvals=1, waves=waves) as at:
+    with site(stage, tmp_path / "forge", "github", "ab", approvals=1, waves=waves) as at:
         landing = at.begin("--method", "rebase")
         at.approve("a")
         at.waits_for("b", "0 of 1 approval")
@@ -159,10 +160,8 @@ def test_a_wave_waits_for_its_reviews_without_locks_and_begins_at_what_the_one_b
         assert at.landed() == [True, True]
 
 
-def test_two_landings_over_the_same_repositories_merge_one_behind_the_other(
-    new_stage: Callable[[], Stage], tmp_path: Path
-):
-    with site(new_stage(), tmp_path, "github", "ab", patience="100s", approvals=1) as at:
+def test_two_landings_over_the_same_repositories_merge_one_behind_the_other(stage: Stage, tmp_path: Path):
+    with site(stage, tmp_path / "forge", "github", "ab", patience="100s", approvals=1) as at:
         document = yaml.safe_load(at.stage.file.read_text())
         plans, todos = document["coordination"]["plans"], document["coordination"]["todos"]
         plans.append({**plans[0], "id": "OTHER"})
