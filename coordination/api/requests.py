@@ -50,9 +50,11 @@ class Requests:
             if not dry_run:
                 self._access.authority.check("create_request", names)
             looked = look_at_all(planned, access)
+            maker = RequestMaker(planned, options, access, partial(_note, sets, plan))
+            maker.refuse_long(looked)
             if dry_run:
                 return previewed(planned, looked)
-            done = RequestMaker(planned, options, access, partial(_note, sets, plan)).make(looked)
+            done = maker.make(looked)
         data = {"requests": [one.url for one in done if one.url]}
         self._access.announce("create_request", plan, repos=names, data=data)
         return done

@@ -14,7 +14,7 @@ from coordination import Coord
 from coordination.api import RequestOptions, credentials
 from coordination.credentials.records import Purpose
 from coordination.errors import Blocked, Conflict, UsageError
-from coordination.forges.errors import ForgeError
+from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.git import commit_of
 from tests.change_sets import record
 from tests.forge.server import TestForge
@@ -144,3 +144,31 @@ def test_a_request_that_coord_cannot_go_on_with_is_refused(site: SimpleNamespace
 
 def seen_tip(site: SimpleNamespace) -> str:
     return next(view.tip for view in site.coord.changes.list("P") if view.repo == "app")
+
+
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea"], indirect=True)
+def test_a_repository_or_text_that_a_forge_refuses_is_named_and_nothing_is_pushed(site: SimpleNamespace):
+    forge, app = site.forge, site.projects["app"]
+    coord_person = forge.core.person("coord")
+
+    def refused(problem: ForgeProblem, *words: str, **options: Any) -> None:
+        with pytest.raises(ForgeError) as caught:
+            site.coord.requests.create("P", RequestOptions(**options))
+        assert caught.value.problem is problem
+        assert all(word in str(caught.value) for word in words), str(caught.value)
+
+    rights = app.members[coord_person]
+    app.members[coord_person] = "read"
+    refused(ForgeProblem.FORK_NEEDED, "app: ", "acme/app", "forks")
+    app.members[coord_person] = rights
+    app.archived = True
+    refused(ForgeProblem.ARCHIVED, "app: ", "acme/app", "--repo")
+    app.archived = False
+    refused(ForgeProblem.TOO_LONG, "lib", body="x" * 1_048_577)
+    forge.rename(app, "acme/elsewhere")
+    refused(ForgeProblem.RENAMED, "app: ", "acme/elsewhere")
+
+    assert [project.requests for project in site.projects.values()] == [[], []]
+    assert all(BRANCH not in project.bare.git("branch") for project in site.projects.values())
+    (made,) = site.coord.requests.create("P", RequestOptions(repos=("lib",)))
+    assert made.code == 0, made.error

@@ -44,6 +44,7 @@ from coordination.forges.models import (
     RequestChanges,
     RequestState,
 )
+from coordination.forges.reading import refuse_long
 from coordination.runs.change_set_records import RequestRef
 
 Note = Callable[[str, RequestRef, str], None]
@@ -150,6 +151,12 @@ class RequestMaker:
             else SetMember(repo=name)
             for name, one in planned.change_set.repos.items()
         }
+
+    def refuse_long(self, looked: tuple[Looked, ...]) -> None:
+        """Raise ForgeError (TOO_LONG) where a forge would not take the text of a request."""
+        for at in looked:
+            body = self._body(at.open.body if at.open else "", at.one)
+            refuse_long(f"text of the request of {at.one.repo.name}", body, at.forge.longest_body)
 
     def make(self, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
         """Push, open and update; return a result for each repository."""
