@@ -72,9 +72,10 @@ def _switch_failpoints_on() -> None:
     if words := failpoints_from_environment():
         from coordination.broker import failpoints
         from workers.attempt.actions import FAILPOINTS
-        from workers.executors import land, land_request
+        from workers.executors import land, land_request, revert_request
 
-        failpoints.switch_on(words, (*FAILPOINTS, *land.FAILPOINTS, *land_request.FAILPOINTS))
+        seams = (*land.FAILPOINTS, *land_request.FAILPOINTS, *revert_request.FAILPOINTS)
+        failpoints.switch_on(words, (*FAILPOINTS, *seams))
 
 
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:

@@ -20,7 +20,7 @@ import coordination
 import workers
 from coordination.broker.failpoints import CARRIER, PUBLISHES
 from workers.attempt.actions import FAILPOINTS
-from workers.executors import land
+from workers.executors import land, land_request, revert_request
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
@@ -62,7 +62,8 @@ def _steps() -> Iterator[str]:
 
 
 def _seams() -> Iterator[str]:
-    for _, _, name in (*FAILPOINTS, *land.FAILPOINTS):
+    of_requests = (*land_request.FAILPOINTS, *revert_request.FAILPOINTS)
+    for _, _, name in (*FAILPOINTS, *land.FAILPOINTS, *of_requests):
         yield name
 
 
@@ -126,6 +127,8 @@ def _last(value: ast.expr) -> str:
 
 
 ELSEWHERE = {
+    "land.merge": "a landing by pull requests: tests/integration/test_land_request_killed.py",
+    "revert.": "the same",
     "gateway.": "the WebSocket gateway, which has storms of its own",
     "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
