@@ -48,9 +48,9 @@ class Landings:
         return self.start(self.make_ready(prepared))
 
     def revert(self, plan: str) -> Run:
-        """Start the run that takes what has landed of a plan, or by the run that is named instead, out of the
-        base branches again.
-        Then the change set is open as before it landed.
+        """Start the run that takes what has landed of a plan, of an item of `coordination.waves`, or by the
+        run that is named instead, out of the base branches again. Then the change set is open as before it
+        landed.
 
         Raises NotFound where nothing of it has landed; Conflict.
         """

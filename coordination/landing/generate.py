@@ -17,6 +17,7 @@ from coordination.landing.todos import (
     check_todo,
     land_todo,
     look_todo,
+    out_todo,
     revert_todo,
     todo_id,
     wave_todo,
@@ -185,11 +186,18 @@ def _checks_behind(
 
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a run that reverts. A failure stops no other repository: what can
-    be reverted is.
+    """Return the records and the graph of a run that reverts. A failure stops no other repository of its
+    wave: what can be reverted is. No wave is taken out while a later one stands.
     """
     barrier = barrier_todo(revert, LandWave(number=0, repos=revert.names), [])
-    todos = (barrier, *(revert_todo(revert, one, barrier.id) for one in revert.repos))
+    todos, after = [barrier], barrier.id
+    numbers = [*dict.fromkeys(part.wave_of(part.names[0]) for part in revert.parts)]
+    for number in numbers:
+        own = [revert_todo(part, one, after) for part in revert.within(number) for one in part.repos]
+        todos += own
+        if number != numbers[-1]:
+            todos.append(out_todo(revert, number, own))
+            after = todos[-1].id
     return _graph(ecosystem, revert, REVERT, todos, OnFailure.CONTINUE)
 
 

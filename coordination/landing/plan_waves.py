@@ -1,4 +1,4 @@
-"""Join the landings of several plans into one that lands them wave by wave; pure."""
+"""Join the landings of several plans into one that lands them wave by wave, and their reverts; pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from coordination.errors import CoordinationError, PlanRefused
+from coordination.errors import CoordinationError, NotFound, PlanRefused
 from coordination.landing.order import Edges, edges_between, in_order, with_needs
-from coordination.landing.rules import Landing, LandOptions, RepoLanding, up_to
+from coordination.landing.rules import Landing, LandOptions, RepoLanding, decide_revert, has_landed, up_to
 from coordination.landing.todos import todo_id
 from coordination.landing.waves import LandWave, decide_waves, refuse_order
 from coordination.models import Atomic, Ecosystem, Plan, PlanWaves, Todo
 from coordination.planner.checks import Needs
 from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.run_kinds import LAND
+from coordination.runs.run_kinds import LAND, REVERT
 from coordination.text import listed
 
 
@@ -47,7 +47,7 @@ def decide_plan_waves(
         if options.wave is None or number <= options.wave:
             decided = [_decided(waves, plan, number, options, decide) for plan in wave.names]
             parts += _joined(ecosystem, waves, number, [one for one in decided if one.repos])
-    _refuse_hosts(waves, parts)
+    _refuse_hosts(waves.id, LAND, parts)
     found = tuple(_waves(waves, parts))
     every = tuple(dict.fromkeys(repo for part in parts for repo in part.names))
     todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
@@ -220,20 +220,82 @@ def _waves(waves: PlanWaves, parts: Sequence[Landing]) -> Iterator[LandWave]:
             )
 
 
-def _refuse_hosts(waves: PlanWaves, parts: Sequence[Landing]) -> None:
+def decide_plan_reverts(
+    ecosystem: Ecosystem,
+    name: str,
+    sets: Mapping[str, ChangeSet],
+    wave_of: Mapping[str, int],
+    *,
+    run: str = "",
+    patience: timedelta,
+) -> Landing:
+    """Return the revert of what has landed of several plans, the last wave first; `run`: only of what that
+    run landed. `sets`: plan → its change set; `wave_of`: plan → the number of its wave.
+
+    Raises NotFound where nothing has landed, and as `decide_revert` does: then nothing is reverted.
+    """
+    parts = list[Landing]()
+    for number in sorted(set(wave_of.values()), reverse=True):
+        own = [plan for plan, its in wave_of.items() if its == number and has_landed(sets.get(plan), run)]
+        decided = [decide_revert(ecosystem, sets[plan], plan, run=run, patience=patience) for plan in own]
+        parts += _backwards(ecosystem, number, decided)
+    if not parts:
+        what = f"run {run} has landed nothing" if run else f"nothing of {name} has landed"
+        raise NotFound(f"{what} that stands", "see: coord changes")
+    _refuse_hosts(name, REVERT, parts)
+    waves = waves_named(ecosystem, name)
+    return Landing(
+        change_set=name,
+        title=waves.title if waves else name,
+        patience=patience,
+        repos=tuple(one for part in parts for one in part.repos),
+        plans=tuple(parts),
+    )
+
+
+def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> Iterator[Landing]:
+    """Yield the reverts of a wave, each repository behind those of all its plans that depend on it. Where two
+    plans have landed in one repository, the later landing is taken out first.
+    """
+    todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
+    names = tuple(dict.fromkeys(repo for part in parts for repo in part.names))
+    edges: Edges = edges_between(ecosystem, todos, names)
+    order = in_order(names, edges)[::-1]
+    every = [(part.change_set, one) for part in parts for one in part.repos]
+    every.sort(key=lambda found: (found[1].landed.at, found[0]), reverse=True)
+    every.sort(key=lambda found: order.index(found[1].repo))
+    for part in parts:
+        repos = list[RepoLanding]()
+        for place, (plan, one) in enumerate(every):
+            if plan == part.change_set:
+                first = [
+                    (other, before.repo)
+                    for other, before in every[:place]
+                    if before.repo == one.repo or one.repo in edges.get(before.repo, ())
+                ]
+                repos.append(
+                    replace(
+                        one,
+                        after=tuple(repo for other, repo in first if other == plan),
+                        behind=tuple(todo_id(other, REVERT, repo) for other, repo in first if other != plan),
+                    )
+                )
+        yield replace(part, repos=tuple(repos), waves=(LandWave(number=number, repos=part.names),))
+
+
+def _refuse_hosts(name: str, what: str, parts: Sequence[Landing]) -> None:
     """Raise PlanRefused where two plans have their commits of a repository on different hosts: a run works in
-    a repository on one of them.
+    a repository on one of them. `what`: `land` or `revert`.
     """
     host_of: dict[str, tuple[str, str]] = {}
     for part in parts:
         for one in part.repos:
             plan, host = host_of.setdefault(one.repo, (part.change_set, one.change.host))
             if host != one.change.host:
-                raise _refused(
-                    waves,
-                    f"{one.repo} has the work of {plan} on {host}, and that of {part.change_set} on "
-                    f"{one.change.host}",
-                    f"land one of them alone: coord land {plan}",
+                raise PlanRefused(
+                    f"{name} cannot {what}: {one.repo} has the work of {plan} on {host}, and that of "
+                    f"{part.change_set} on {one.change.host}",
+                    f"{what} one of them alone: coord {what} {plan}",
                 )
 
 

@@ -59,7 +59,7 @@ class RepoLanding:
     after: tuple[str, ...] = ()
     """Repositories of the same landing that land before this one."""
     behind: tuple[str, ...] = ()
-    """Todos of other plans in its wave that land before this one."""
+    """Todos of other plans in its wave that come before this one."""
     request: RequestFacts | None = None
     """Contents of the text of its pull request; None where it lands in another way."""
 
@@ -99,7 +99,7 @@ class Landing:
     max_failures: int = 0
     """Failures of a wave after which the next one begins nevertheless."""
     plans: tuple[Landing, ...] = ()
-    """The landings of the plans that it lands, if those are several; `repos` has all of theirs."""
+    """The landings, or reverts, of its plans, if those are several; `repos` has all of theirs."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -249,6 +249,12 @@ def _skipped(name: str, options: LandOptions) -> str:
     return "--no-qa" if options.no_qa else f"land.qa of {name} is false"
 
 
+def has_landed(change_set: ChangeSet | None, run: str = "") -> list[RepoChange]:
+    """Return the changes of a change set that have landed; `run`: only those that this run landed."""
+    found = change_set.repos.values() if change_set else ()
+    return [one for one in found if one.landed and run in ("", one.landed.run)]
+
+
 def decide_revert(
     ecosystem: Ecosystem, change_set: ChangeSet | None, name: str, *, run: str = "", patience: timedelta
 ) -> Landing:
@@ -258,7 +264,7 @@ def decide_revert(
     Raises NotFound where nothing has landed.
     """
     found = change_set.repos if change_set else {}
-    landed = [one for one in found.values() if one.landed and run in ("", one.landed.run)]
+    landed = has_landed(change_set, run)
     if not landed or change_set is None:
         what = f"run {run} has landed nothing of {name}" if run else f"nothing of {name} has landed"
         raise NotFound(f"{what} that stands", f"see: coord changes {name}")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
-from coordination.errors import NotFound, PlanRefused
+from coordination.errors import NotFound
 from coordination.forges.connect import with_token
 from coordination.landing.generate import landing_graph, revert_graph
-from coordination.landing.plan_waves import decide_plan_waves, waves_named
-from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert
+from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_waves, waves_named
+from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert, has_landed
 from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
+from coordination.runs.change_set_records import ChangeSet
 from coordination.runs.change_sets import ChangeSets, plans_of
 from coordination.runs.check_results import CheckResult, read_result
 from coordination.runs.run_kinds import LAND, QA, REVERT
@@ -97,19 +98,17 @@ def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckRe
 
 
 def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> PreparedLanding:
-    """Return the revert of what has landed of a plan, or of what a run has landed. Raises as `decide_revert`
-    does.
+    """Return the revert of what has landed of a plan, of the plans of `coordination.waves`, or by a run.
+    Raises as `decide_revert` and `decide_plan_reverts` do.
     """
-    if waves := waves_named(ecosystem, name):
-        raise _of_several(f"{name} lands several plans, and a revert takes one", waves.plans)
-    change_set, run = _landed_by(connection, ecosystem, name)
-    landing = decide_revert(
-        ecosystem,
-        ChangeSets(connection.store).read(change_set),
-        change_set,
-        run=run,
-        patience=connection.settings.land_patience,
-    )
+    sets, patience = ChangeSets(connection.store), connection.settings.land_patience
+    whole, plans, run = _landed_by(connection, ecosystem, name)
+    if plans == (whole,):
+        landing = decide_revert(ecosystem, sets.read(whole), whole, run=run, patience=patience)
+    else:
+        found = {plan: one for plan in plans if (one := sets.read(plan)) is not None}
+        wave_of = {plan: _wave_of(ecosystem, whole, one, run) for plan, one in found.items()}
+        landing = decide_plan_reverts(ecosystem, whole, found, wave_of, run=run, patience=patience)
     records, graph = revert_graph(ecosystem, landing)
     return PreparedLanding(kind=REVERT, landing=landing, records=records, graph=graph)
 
@@ -141,12 +140,27 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
     )
 
 
-def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, str]:
-    """Return the change set of a plan, todo or run, and the run that landed; empty for any."""
+def _wave_of(ecosystem: Ecosystem, name: str, change_set: ChangeSet, run: str) -> int:
+    """Return the number of the wave in which a run has landed a change set; without a run, of its wave in the
+    item `name` of `coordination.waves`.
+    """
+    if run:
+        return max((one.landed.wave or 0 for one in has_landed(change_set, run) if one.landed), default=0)
+    waves = waves_named(ecosystem, name)
+    order = waves.order if waves else ()
+    return next((number for number, wave in enumerate(order, 1) if change_set.id in wave.names), 0)
+
+
+def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, tuple[str, ...], str]:
+    """Return a plan, a todo or an item of `coordination.waves`; its change sets; and, where `name` is a run,
+    that run.
+    """
+    if waves := waves_named(ecosystem, name):
+        return name, waves.plans, ""
     declared = {plan.id for plan in ecosystem.coordination.plans}
     declared |= {todo.id for todo in ecosystem.coordination.todos}
     if name in declared:
-        return name, ""
+        return name, (name,), ""
     try:
         run_id = connection.reader.resolve(name)
     except NotFound as error:
@@ -159,14 +173,8 @@ def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple
             f"run {run_id} has landed nothing: it is a run of {plan.id}",
             f"undo its work: coord rollback {run_id}",
         )
-    if len(plan.lands) > 1:
-        raise _of_several(f"run {run_id} has landed several plans, and a revert takes one", plan.lands)
-    return plan.lands[0], run_id
-
-
-def _of_several(what: str, plans: Sequence[str]) -> PlanRefused:
-    commands = "; ".join(f"coord revert {plan}" for plan in reversed(plans))
-    return PlanRefused(what, f"take them out one after the other: {commands}")
+    whole = plan.lands[0] if len(plan.lands) == 1 else plan.id.partition(":")[2]
+    return whole, plan.lands, run_id
 
 
 def _hosts(connection: Connection) -> Mapping[str, tuple[str, ...]]:

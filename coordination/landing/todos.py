@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CHECK, LOCKS = "check", "locks"
 LANDED, SOAK, LOOK, AFTER, DONE = "landed", "soak", "look", "after", "done"
 """Todos of a wave behind those that land."""
+OUT = "out"
 ONCE = Retry(attempts=1)
 """Land todos wait out passing trouble by themselves."""
 LONGEST_PREFIX = 60
@@ -129,7 +130,7 @@ def revert_todo(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
         id=todo_id(revert.change_set, REVERT, one.repo),
         task=f"take {revert.change_set} out of {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(barrier, *before),
+        blocked_by=(barrier, *before, *one.behind),
         action=RevertAction(
             type="revert",
             change_set=revert.change_set,
@@ -140,6 +141,19 @@ def revert_todo(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
             title=_title("Revert", revert),
             patience=revert.patience,
         ),
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def out_todo(revert: Landing, number: int, reverts: Sequence[Todo]) -> Todo:
+    """Return the todo that ends when a wave is taken out, which the wave before it waits for."""
+    return Todo(
+        id=todo_id(revert.change_set, OUT, str(number)),
+        task=f"end the revert of wave {number}",
+        repo=reverts[0].repo,
+        blocked_by=tuple(todo.id for todo in reverts),
+        action=NoopAction(type="noop"),
         workspace=Workspace.WORKTREE,
         retry=ONCE,
     )

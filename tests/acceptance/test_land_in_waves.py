@@ -137,6 +137,13 @@ def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(stage: 
     until(lambda: stage.todo(gate, again)["state"] == "parked")
     stage.ok("approve", gate)
     until(lambda: stage.run(again)["status"] == "succeeded")
-    assert stage.coord("revert", again, "--yes").code == 0
-    refused = stage.coord("revert", "REL-1", "--yes")
-    assert (refused.code, "coord revert Q; coord revert P" in refused.err) == (2, True)
+    took = stage.ok("revert", run, "--dry-run", "--json").json["repos"]
+    assert [(one["plan"], one["repo"], one["wave"]) for one in took] == [("P", "b", 1), ("P", "a", 1)]
+    back = stage.coord("revert", "REL-1", "--yes", "--json")
+    assert back.code == 0, back.err
+    ended = {todo["id"]: todo["finished_at"] for todo in back.json["todos"]}
+    assert max(ended["Q.revert.b"], ended["Q.revert.c"]) <= ended["REL-1.out.2"] <= ended["P.revert.b"]
+    files = {one: git(stage.folder / f"{one}.git", "ls-tree", "--name-only", "main").split() for one in REPOS}
+    assert not {"P", "Q"} & {name for names in files.values() for name in names}
+    assert {one["landed"] for one in stage.ok("changes", "--json").json} == {None}
+    assert stage.coord("revert", "REL-1", "--yes").code == 2, "nothing of it stands"

@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.api import LandOptions
-from coordination.cli.completion import landable, plan_ids, repo_names
+from coordination.cli.completion import landable, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
@@ -102,7 +102,7 @@ def land(
 
 
 @command()
-@click.argument("plan", metavar="PLAN|RUN", shell_complete=plan_ids)
+@click.argument("plan", metavar="PLAN|RUN", shell_complete=landable)
 @click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
 @yes_option
 @detach_option
@@ -112,7 +112,8 @@ def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, 
     """Take what has landed of PLAN, or by RUN, out of the base branches again, by one commit in each.
 
     The order is that of the landing, backwards; history is never rewritten. Then the change set is open as
-    before: a sweep builds on it, and it can land again.
+    before: a sweep builds on it, and it can land again. The id of an item of `coordination.waves` in place of
+    PLAN takes out all its plans, the last wave first.
 
     Exit code 0: all is reverted. 3: something could not be reverted.
     """

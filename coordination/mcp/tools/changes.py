@@ -208,7 +208,9 @@ def coord_land_plan(
 @undoes("Revert a landing")
 def coord_revert_plan(
     session: Session,
-    plan: Annotated[str, Field(description="A plan's id, or the run that landed it.")],
+    plan: Annotated[
+        str, Field(description="A plan's id, an item of `coordination.waves`, or the run that landed it.")
+    ],
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start the run that takes what has landed of a plan out of the base branches again, by one commit in

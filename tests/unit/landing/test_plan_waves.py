@@ -10,12 +10,17 @@ import networkx as nx
 import pytest
 from pydantic import ValidationError
 
-from coordination.errors import PlanRefused
-from coordination.landing.generate import landing_graph
-from coordination.landing.plan_waves import decide_plan_waves, planned_waves, wave_problems
+from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.landing.generate import landing_graph, revert_graph
+from coordination.landing.plan_waves import (
+    decide_plan_reverts,
+    decide_plan_waves,
+    planned_waves,
+    wave_problems,
+)
 from coordination.landing.rules import Landing, LandOptions, decide_landing
 from coordination.models import Ecosystem, LandAction
-from coordination.runs.change_set_records import ChangeSet, RepoChange
+from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange
 
 TIP = "a" * 40
 CHANGED = {"P": ("api", "core"), "Q": ("web",), "R": ("api", "docs")}
@@ -120,3 +125,62 @@ def test_validate_names_waves_that_cannot_land_and_changes_show_the_wave_of_each
     assert planned_waves(file(["P", "Q"]), ChangeSet(id="Q", repos=repos)) == {"web": 2}
     own = file(["P"], lands={"Q": {"waves": [1, "rest"]}})
     assert planned_waves(own, ChangeSet(id="Q", repos=repos)) == {"web": 1}
+
+
+def reverted(wave_of: dict[str, int], *, hosts: dict[str, str] | None = None, writer: str = "", run: str = "",
+             landed: str = "PQR") -> Landing:  # fmt: skip
+    """The revert of plans that have landed one behind the other, by the run R1."""
+    sets = {
+        plan: ChangeSet(
+            id=plan,
+            writers={"core": "R9"} if plan == writer else {},
+            repos={
+                repo: RepoChange(
+                    repo=repo, branch=f"coord/{plan}", tip=TIP, run="R1", host=(hosts or {}).get(plan, "h"),
+                    landed=Landed(commit=TIP, tree_before=TIP, method="merge", via="push", run="R1",
+                                  at=f"2026-01-0{number}T00:00:00Z") if plan in landed else None,
+                )
+                for repo in repos
+            },
+        )
+        for number, (plan, repos) in enumerate(CHANGED.items(), 1)
+    }  # fmt: skip
+    patience = timedelta(hours=1)
+    return decide_plan_reverts(file(["P", "Q", "R"]), "REL-1", sets, wave_of, run=run, patience=patience)
+
+
+def test_a_revert_of_several_plans_takes_the_last_wave_out_first_and_none_while_a_later_one_stands():
+    landing = reverted({"P": 1, "Q": 1, "R": 2})
+    _, graph = revert_graph(file(["P"]), landing)
+    order = nx.DiGraph((before, name) for name, all_ in graph.predecessors.items() for before in all_)
+    assert nx.is_directed_acyclic_graph(order)
+    chain = ("REL-1.locks", "R.revert.api", "REL-1.out.2", "Q.revert.web", "P.revert.api", "P.revert.core")
+    assert all(nx.has_path(order, before, after) for before, after in pairwise(chain))
+    assert nx.has_path(order, "R.revert.docs", "REL-1.out.2")
+    holds = graph.todos["REL-1.locks"].action.holds  # type: ignore[union-attr]
+    assert sorted(holds) == ["api", "core", "docs", "web"], "all locks at once"
+    assert landing.change_sets[0] == "R"
+
+
+def test_plans_of_a_wave_that_landed_in_one_repository_are_taken_out_in_the_opposite_order():
+    _, graph = revert_graph(file(["P"]), reverted({"R": 1, "P": 1}))
+    assert "R.revert.api" in graph.predecessors["P.revert.api"]
+    assert nx.is_directed_acyclic_graph(
+        nx.DiGraph((before, name) for name, all_ in graph.predecessors.items() for before in all_)
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"hosts": {"R": "other"}}, PlanRefused),
+        ({"writer": "P"}, Conflict),
+        ({"landed": ""}, NotFound),
+        ({"run": "R8"}, NotFound),
+    ],
+)
+def test_a_revert_of_several_plans_is_refused_as_a_whole(options, error):
+    with pytest.raises(error) as refused:
+        reverted({"P": 1, "Q": 1, "R": 2}, **options)
+    assert refused.value.hint
+    assert reverted({"P": 1, "R": 2}, landed="P").change_sets == ("P",), "the others have not landed"
