@@ -77,11 +77,18 @@ class Site:
 
 @contextmanager
 def site(
-    stage: Stage, folder: Path, dialect: str, names: str, *, patience: str = "15s", **land: object
+    stage: Stage,
+    folder: Path,
+    dialect: str,
+    names: str,
+    *,
+    patience: str = "15s",
+    budget: int = 1_000_000,
+    **land: object,
 ) -> Iterator[Site]:
     """Yield a swept plan over a chain of repositories; `land`: the rules of its
-    landing; `patience`: land_patience."""
-    stage.settings = {"forge_budget": 1_000_000, "land_patience": patience, "lease_ttl": "5s"}
+    landing; `patience`: land_patience; `budget`: forge_budget."""
+    stage.settings = {"forge_budget": budget, "land_patience": patience, "lease_ttl": "5s"}
     with TestForge(folder, dialect) as forge:
         forge.core.computes_at_once = dialect == "gitlab"
         token = forge.token("coord")

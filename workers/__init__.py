@@ -14,6 +14,7 @@
 | `background/` | dead local workers, wake-ups, results into the file, the history, expiry |
 | `trust/` | keys that the worker trusts; orders checked; results signed and checked |
 | `service_waits` | continues todos that wait for a service to come up |
+| `request_waits` | continues landings that wait for a request, at the news of a webhook |
 | `health/` | the health monitor, looks at remotes, recoveries as runs |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
 | `sandbox` | the sandboxes of todos' commands |

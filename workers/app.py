@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 
@@ -19,6 +20,7 @@ from coordination.cache import Limits, Store
 from coordination.cache.disk import CacheChore
 from coordination.cache.entries import RESULTS
 from coordination.errors import Unsafe
+from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
@@ -47,6 +49,7 @@ from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
 from workers.leases import Leases
+from workers.request_waits import RequestWaits
 from workers.result_cache import Results
 from workers.served import ServedRepositories
 from workers.service_waits import ServiceWaits
@@ -132,7 +135,7 @@ class Container:
             self.notifications,
             self.sweeper,
             self.local_liveness,
-            *filter(None, [self.service_waits]),
+            *filter(None, [self.service_waits, self.request_waits]),
             *self._of_the_file,
             *self.user_programs,
         )
@@ -184,11 +187,17 @@ class Container:
             git_sessions=self.git_sessions,
             change_sets=self.change_sets,
             service_waits=self.service_waits,
+            request_waits=self.request_waits,
         )
 
     @cached_property
     def service_waits(self) -> ServiceWaits | None:
         return ServiceWaits(ServiceHost(self.config.state), self._fire)
+
+    @cached_property
+    def request_waits(self) -> RequestWaits | None:
+        budget = ForgeBudget(self.redis, self.keys, self.config.settings.forge_budget)
+        return RequestWaits(self._fire, lambda host: budget.allows_news(host, datetime.now(UTC)))
 
     def _fire(self, run_id: str, todo_id: str) -> None:
         reply = self.store.fire(run_id, todo_id)
@@ -302,7 +311,12 @@ class Container:
 
     @property
     def callbacks(self) -> Callbacks:
-        return Callbacks(beat=self.leases.wake, look=self.cleanup_jobs.wake, say=self.deliveries.say)
+        return Callbacks(
+            beat=self.leases.wake,
+            look=self.cleanup_jobs.wake,
+            say=self.deliveries.say,
+            **({"news": self.request_waits.hear} if self.request_waits else {}),
+        )
 
     @cached_property
     def notifications(self) -> Notifications | PubSubNotifications:

@@ -45,6 +45,7 @@ from workers.landing.remote import base_at_remote
 from workers.leases import Leases
 from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
 from workers.outcome_steps import OutcomeSteps, until_answered
+from workers.request_waits import RequestWaits
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
@@ -81,9 +82,10 @@ class DeliveryHandler:
         git_sessions: GitSessions | None = None,
         change_sets: ChangeSets | None = None,
         service_waits: ServiceWaits | None = None,
+        request_waits: RequestWaits | None = None,
     ) -> None:
-        """`change_sets`, `service_waits`: None for a worker whose Redis user may not write them, or fire a
-        todo.
+        """`change_sets`, `service_waits`, `request_waits`: None for a worker whose Redis user may not write
+        them, or fire a todo.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -121,6 +123,7 @@ class DeliveryHandler:
             store=store, dispatcher=dispatcher, transfer=self._transfer, context=self._context,
             signed_results=signed_results, auto_cleanup=auto_cleanup,
             lost_leases=config.settings.lost_leases, unfit=self._unfit, service_waits=service_waits,
+            request_waits=request_waits,
         )  # fmt: skip
         self._services = ServiceHost(config.state)
         self._running: set[Attempt] = set()

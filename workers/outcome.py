@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
+from coordination.forges.locate import ForgeAddress
 from coordination.models import Retry
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
 from coordination.runs.retry_policy import Again, Failure, GiveUp, decide
@@ -35,6 +36,15 @@ class OutcomeKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AwaitedRequest:
+    """A request at a forge that an attempt has found not to be ready."""
+
+    address: ForgeAddress
+    looked_at: float
+    """The time, by the monotonic clock, at which the attempt began to look."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
     kind: OutcomeKind
     why: str = ""
@@ -56,6 +66,8 @@ class AttemptOutcome:
     """The reason of the wait, if HINDERED."""
     service: str = ""
     """The service whose start goes on, if HINDERED by that."""
+    request: AwaitedRequest | None = None
+    """The request at a forge, if HINDERED by that: news of it end the wait."""
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
     figures: str = ""

@@ -21,6 +21,7 @@ from coordination.runs.store import RunStore
 from workers.attempt.context import Context
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.request_waits import RequestWaits
 from workers.service_waits import ServiceWaits
 from workers.transfer.commits import CommitTransfer
 from workers.trust.signed_results import SignedResults
@@ -52,9 +53,10 @@ class OutcomeSteps:
         lost_leases: int,
         unfit: Callable[[str], str],
         service_waits: ServiceWaits | None,
+        request_waits: RequestWaits | None,
     ) -> None:
         """`lost_leases`: the setting. `unfit` returns why a repository cannot be used here, or an empty
-        text. `service_waits`: None where the worker may fire no todo.
+        text. `service_waits`, `request_waits`: None where the worker may fire no todo.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -65,11 +67,14 @@ class OutcomeSteps:
         self._lost_leases = lost_leases
         self._unfit = unfit
         self._service_waits = service_waits
+        self._request_waits = request_waits
 
     def take(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
         """Take the one step that the outcome asks for; return what Celery is told."""
         why = outcome.why
         logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, outcome.kind, why.partition("\n")[0])
+        if self._request_waits:
+            self._request_waits.forget(grant.run_id, grant.todo_id)
         match outcome.kind:
             case OutcomeKind.LOST:
                 return LOST
@@ -111,6 +116,8 @@ class OutcomeSteps:
         )
         if waits and reply.word == "parked":
             waits.add(grant.run_id, grant.todo_id, outcome.service)
+        if outcome.request and self._request_waits and reply.word == "parked":
+            self._request_waits.add(grant.run_id, grant.todo_id, grant.spec.repo.name, outcome.request)
         return _settled_or_later(reply, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:

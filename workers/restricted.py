@@ -61,6 +61,11 @@ class RestrictedContainer(Container):
         return None
 
     @cached_property
+    def request_waits(self) -> None:
+        """None, as for services: its landings poll."""
+        return None
+
+    @cached_property
     def contexts(self) -> ContextCalls:
         return ProxyContexts(self.store)
 

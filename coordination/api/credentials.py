@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from coordination.credentials.records import Credential, Purpose
@@ -33,6 +33,11 @@ class Written:
 def listing() -> Sequence[Credential]:
     """Return all credentials of this machine. Raises NotAllowed for a file that other users can reach."""
     return _store().all()
+
+
+def names_for_webhooks() -> Sequence[str]:
+    """Return the names of the credentials with which forges sign webhooks. Raises as `listing` does."""
+    return tuple(one.name for one in _store().valid_for(Purpose.WEBHOOK, datetime.now(UTC)))
 
 
 def add(

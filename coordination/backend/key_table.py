@@ -86,7 +86,7 @@
 | `<ns>:change-sets` | set | ids of the change sets: plans, and todos without plan | until discarded |
 | `<ns>:changes:<id>` | hash | `<fact> <repo>`: branch, base, tip …; `todo <todo>` (below) | until discarded |
 | `<ns>:adopted:<repo>:<id>` | hash | commit → its git bundle, as in a run: of a change set | until it lands |
-| `<ns>:forge-calls:<host>:<hour>` | string | calls to a forge in an hour | two hours |
+| `<ns>:forge-calls:<host>:<hour>` | string | calls in an hour; `-news`: looks after webhooks | two hours |
 | `<ns>:forge-waiting:<host>` | zset | `project#number` that landings wait for, by last look | two hours |
 | `<ns>:errands`           | hash   | id → JSON of a request to all workers (`clean`) | until answered |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its reply | until collected |

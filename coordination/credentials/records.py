@@ -29,6 +29,8 @@ class Purpose(StrEnum):
     """Open, read, change and close pull requests; no todo gets it."""
     MERGE = "merge"
     """Merge pull requests; no todo gets it."""
+    WEBHOOK = "webhook"
+    """Forges prove with it to `coord gateway` that a webhook is theirs; no todo gets it."""
 
 
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.:-]*[a-z0-9])?$", max_length=253)]

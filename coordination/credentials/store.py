@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from coordination.credentials.records import Credential, Purpose
+from coordination.credentials.records import Credential, Expiry, Purpose
 from coordination.credentials.references import Reference, SecretUnreadable, parse, read
 from coordination.environment import config_folder_from_environment
 from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
@@ -72,6 +72,12 @@ class CredentialStore:
         """
         return tuple(sorted(self._load().values(), key=lambda one: one.name))
 
+    def valid_for(self, purpose: Purpose, now: datetime) -> tuple[Credential, ...]:
+        """Return the credentials for a purpose that have not expired. Raises as `all` does."""
+        return tuple(
+            one for one in self.all() if purpose in one.purposes and one.expiry(now) is not Expiry.EXPIRED
+        )
+
     def get(self, name: str) -> Credential:
         """Return a credential. Raises NotFound."""
         known = self._load()
@@ -93,13 +99,20 @@ class CredentialStore:
         expires: date | None = None,
         replace: bool = False,
     ) -> Credential:
-        """Write a new credential; no `repos`: for all. Raises Conflict if there is one and not `replace`."""
+        """Write a new credential; no `repos`: for all. Raises Conflict if there is one and not `replace`, and
+        UsageError.
+        """
+        if Purpose.WEBHOOK in (wanted := set(purposes)) and len(wanted) > 1:
+            raise UsageError(
+                "the forge keeps the secret of a webhook in its settings, so it must be for nothing else",
+                f"add it alone: coord credential add {name} REFERENCE --purpose webhook",
+            )
         try:
             new = Credential(
                 name=name,
                 reference=str(reference),
                 repos=tuple(dict.fromkeys(repos)),
-                purposes=tuple(sorted(set(purposes), key=[*Purpose].index)),
+                purposes=tuple(sorted(wanted, key=[*Purpose].index)),
                 hosts=tuple(dict.fromkeys(hosts)),
                 expires=expires,
             )

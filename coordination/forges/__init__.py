@@ -12,6 +12,7 @@
 | `connect.py` | opens the forge of a repository with a token |
 | `tokens.py` | chooses the credential for a repository and host |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
+| `webhooks.py` | proves that a webhook comes from its forge, and reads its repository; pure |
 | `http.py` | the HTTP client: conditional requests, limits obeyed, safe retries, pages, bounds |
 | `limits.py` | the rate limits that an answer states; pure |
 | `answers.py` | answers that are kept for conditional requests |

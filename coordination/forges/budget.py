@@ -19,7 +19,9 @@ SHORTEST, LONGEST = timedelta(seconds=1), HOUR
 CALLS_A_LOOK = 4
 """Calls that a look at a request costs: request, reviews, and checks of two kinds."""
 FOR_POLLING = 0.5
-"""The part of the budget that polling may use; the rest is for commands of people."""
+"""The part of the budget that polling may use; the rest is for webhooks and for commands of people."""
+FOR_NEWS = 0.25
+"""The part of the budget that looks after webhooks may use."""
 
 
 class ForgeBudget:
@@ -62,6 +64,15 @@ class ForgeBudget:
             pipeline.expire(key, KEPT)
             waiting = pipeline.execute()[2]
         return min(polling_interval(self._limit, waiting, CALLS_A_LOOK), LONGEST)
+
+    def allows_news(self, host: str, now: datetime) -> bool:
+        """Count a look that a webhook causes; return whether this hour's part of the budget allows it."""
+        key = self._keys.forge_calls(host, f"{now:%Y%m%d%H}-news")
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.incr(key)
+            pipeline.expire(key, KEPT)
+            looks, _ = pipeline.execute()
+        return bool(looks * CALLS_A_LOOK <= self._limit * FOR_NEWS)
 
     def waits_no_longer(self, host: str, request: str) -> None:
         """Note that a request is waited for no longer."""

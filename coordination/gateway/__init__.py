@@ -84,6 +84,7 @@ when a connection broke unnoticed.
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |
 | `received.py` | items that a client (`coordination/client.py`) has received; pure |
+| `webhooks.py` | webhooks of forges, over HTTP |
 | `app.py` `clients.py` | the application and its process; the connected clients |
 | `limits.py` | limits and close codes |
 """

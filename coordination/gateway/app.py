@@ -17,11 +17,14 @@ from types import FrameType
 import uvicorn
 from redis import Redis
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.backend.client import Profile, address_of, connect
 from coordination.backend.keys import Keys
+from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Unreachable
 from coordination.events.stream import EventStream
 from coordination.gateway.access import (
@@ -41,10 +44,14 @@ from coordination.gateway.listener import EventListener, Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.gateway.topics import GatewayTopics
+from coordination.gateway.webhooks import Webhooks
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
 from coordination.operations.listening import http_limits
 from coordination.settings import Settings
+
+SENDER = "gateway:webhooks"
+"""Name of the sender of what webhooks tell."""
 
 
 class Gateway:
@@ -69,13 +76,19 @@ class Gateway:
         self._connected = 0
 
     def app(self) -> Starlette:
-        return Starlette(routes=[WebSocketRoute("/", self._accept)], lifespan=self._open)
+        routes = [
+            WebSocketRoute("/", self._accept),
+            Route("/webhooks/{name}", self._webhook, methods=["POST"]),
+        ]
+        return Starlette(routes=routes, lifespan=self._open)
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         self._executor = RedisExecutor(self._tokens.ping)
         topics = GatewayTopics(EventStream(self._redis, self._keys.namespace), address_of(self._redis))
         self._clients = Clients(self._executor, self._tokens, topics)
+        credentials = CredentialStore(credentials_file())
+        self._webhooks = Webhooks(credentials, self._bus_of(SENDER), self._executor, self._guesses)
         listeners = (
             Listener(self._reader, self._keys, self._clients),
             EventListener(self._reader, self._keys.namespace, self._clients),
@@ -104,6 +117,9 @@ class Gateway:
             pass
         finally:
             self._connected -= 1
+
+    async def _webhook(self, request: Request) -> Response:
+        return await self._webhooks.receive(request)
 
     async def _serve(self, socket: WebSocket, token: str) -> CloseReason:
         if self._connected > self._limits.clients:

@@ -12,6 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from coordination.backend.client import reaching
 from coordination.backend.key_table import set_apart
 from coordination.backend.keys import APART
 from coordination.backend.server_check import ask_for_commands, judge, missing, version_of
+from coordination.credentials.records import Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.disk import shortage
 from coordination.ecosystem.document import Document, load
@@ -142,6 +144,11 @@ def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
         for one in CredentialStore(credentials_file()).all():
             if words := one.expiry_words(now):
                 yield words, f"coord credential rotate {one.name} REFERENCE --expires DAY"
+            if Purpose.WEBHOOK in one.purposes and find_spec("uvicorn") is None:
+                yield (
+                    f"the credential {one.name} is for webhooks, and coord gateway lacks Uvicorn here",
+                    "pip install 'coord[web]'; or revoke it where no gateway runs",
+                )
     except CoordinationError as error:
         yield error.message, error.hint
 

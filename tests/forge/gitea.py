@@ -297,7 +297,8 @@ class Gitea(GitHub):
     def event(
         self, hook: Hook, project: Project, kind: str, action: str, what: Any, by: Person | None
     ) -> tuple[dict[str, str], Any] | None:
-        return None
+        found = super().event(hook, project, kind, action, what, by)
+        return found and ({**found[0], "X-Gitea-Event": found[0]["X-GitHub-Event"]}, found[1])
 
 
 def _person(person: Person) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.forge.core import Core
 from tests.forge.dialect import Dialect
-from tests.forge.records import Person, Project
+from tests.forge.records import Hook, Person, Project
 
 
 @dataclass
@@ -26,6 +26,17 @@ class Delivery:
     body: bytes
     status: int = 0
     """Status of the receiver's answer; 0: it was not reached."""
+
+
+def signed(hook: Hook, body: bytes, delivery: str) -> dict[str, str]:
+    """Return the headers by which a receiver knows that a body comes from the forge."""
+    if hook.dialect == "gitlab":
+        return {"X-Gitlab-Token": hook.secret, "Idempotency-Key": delivery}
+    signature = hmac.new(hook.secret.encode(), body, hashlib.sha256).hexdigest()
+    headers = {"X-Hub-Signature-256": f"sha256={signature}", "X-GitHub-Delivery": delivery}
+    if hook.dialect == "gitea":
+        headers |= {"X-Gitea-Signature": signature, "X-Gitea-Delivery": delivery}
+    return headers
 
 
 class Deliveries:
@@ -44,14 +55,7 @@ class Deliveries:
                 continue
             headers, payload = event
             body = json.dumps(payload).encode()
-            if hook.dialect == "github":
-                signature = hmac.new(hook.secret.encode(), body, hashlib.sha256).hexdigest()
-                headers |= {
-                    "X-Hub-Signature-256": f"sha256={signature}",
-                    "X-GitHub-Delivery": str(uuid.uuid4()),
-                }
-            else:
-                headers |= {"X-Gitlab-Token": hook.secret, "X-Gitlab-Event-UUID": str(uuid.uuid4())}
+            headers |= signed(hook, body, str(uuid.uuid4()))
             self.send(Delivery(hook.url, {"Content-Type": "application/json"} | headers, body))
 
     def send(self, delivery: Delivery) -> None:

@@ -33,7 +33,7 @@ from tests.forge.gitea import Gitea
 from tests.forge.github import GitHub
 from tests.forge.gitlab import GitLab
 from tests.forge.hooks import Deliveries
-from tests.forge.records import Person, Project, Protection, Refused, Request, Token, Why
+from tests.forge.records import Hook, Person, Project, Protection, Refused, Request, Token, Why
 from tests.forge.repositories import Bare
 from tests.git_server import Answer, Asked, GitServer
 
@@ -197,6 +197,10 @@ class TestForge(GitServer):
 
     def protect(self, project: Project, branch: str = "main", **rules: Any) -> None:
         self.core.protect(project, branch, Protection(**rules))
+
+    def hook(self, project: Project, url: str, secret: str) -> None:
+        """Send webhooks about a project to an address."""
+        project.hooks.append(Hook(self.core.id(), url, secret, self.dialect.name))
 
     def run_queue(self, project: Project) -> list[int]:
         with self.lock:

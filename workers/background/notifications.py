@@ -1,8 +1,8 @@
 """Notifications to a worker: each shortens a wait, and a lost one costs a few seconds.
 
 A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or
-resumed: its todos here say so in their logs. A cleanup job was posted: the worker looks for it now. The truth
-about each stands elsewhere in Redis.
+resumed: its todos here say so in their logs. A cleanup job was posted: the worker looks for it now. A forge
+has news of a repository: a landing that waits for them looks now. The truth about each stands elsewhere.
 
 A restricted worker may read no inbox. It is told that there is something, and looks.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 from redis.client import PubSub
@@ -20,6 +21,7 @@ from coordination.backend.client import address_of, reaching
 from coordination.backend.keys import MessageKeys
 from coordination.background import BackgroundService
 from coordination.errors import Unreachable, Unusable
+from coordination.forges.webhooks import REQUEST_NEWS
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
 from coordination.runs.cleanup_jobs import ERRANDS, WORKERS
@@ -44,6 +46,8 @@ class Callbacks:
     """Look for cleanup jobs now."""
     say: Callable[[str, str], None]
     """Write a line into the logs of a run's todos that run here: run, line."""
+    news: Callable[[Any], None] = lambda _: None
+    """Take in that a forge has news: the payload."""
 
 
 class Notifications(BackgroundService):
@@ -106,6 +110,8 @@ class Notifications(BackgroundService):
             self._callbacks.say(payload["run"], f"resumed by {payload['by']}")
         elif message.type == ERRANDS:
             self._callbacks.look()
+        elif message.type == REQUEST_NEWS:
+            self._callbacks.news(message.payload)
 
 
 class PubSubNotifications(BackgroundService):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -26,7 +28,7 @@ from workers.executors.request_commits import tree_before
 from workers.landing.merging import merge
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
-from workers.outcome import OutcomeKind
+from workers.outcome import AwaitedRequest, OutcomeKind
 
 SOON = timedelta(seconds=1)
 """The pause after an answer that forges give while they still compute."""
@@ -52,7 +54,7 @@ class ForgeAttempt(DirectAttempt):
     @contextmanager
     def _reached(self) -> Iterator[BaseBranch]:
         """Open the forge; turn its refusals into the end of the attempt. Yield the base branch."""
-        self._access = self._job.forges()
+        self._access, began = self._job.forges(), time.monotonic()
         try:
             repo = self._job.repo
             self._address = locate(repo)
@@ -63,6 +65,9 @@ class ForgeAttempt(DirectAttempt):
         except Ends as end:
             if end.outcome.kind is not OutcomeKind.HINDERED:
                 self._waits_no_longer()
+            elif end.outcome.reason is WaitReason.REQUEST:
+                awaited = AwaitedRequest(address=self._address, looked_at=began)
+                end.outcome = replace(end.outcome, request=awaited)
             raise
         except ForgeError as error:
             self._refuse(error)

@@ -81,7 +81,7 @@ expires_option = click.option(
     multiple=True,
     metavar="WORD",
     type=click.Choice([purpose.value for purpose in Purpose]),
-    help="Use it for todo, read, write, pr or merge; may be repeated (default: todo).",
+    help="Use it for todo, read, write, pr, merge or webhook; may be repeated (default: todo).",
 )
 @click.option(
     "--host",
@@ -109,8 +109,8 @@ def add(
 ) -> None:
     """Add the credential NAME, which is read from REFERENCE when it is needed.
 
-    Git gets those for read and write, todos get them and those for todo; those for pr and merge stay in
-    coord's own processes.
+    Git gets those for read and write, todos get them and those for todo; those for pr, merge and webhook
+    stay in coord's own processes.
     """
     if bool(repos) == every:
         raise UsageError(

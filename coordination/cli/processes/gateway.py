@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -66,7 +66,8 @@ def gateway(
     """Serve messages over WebSocket to browsers and agents that have no Redis, in the foreground.
 
     A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or
-    as subprotocols: `coord.v1, bearer.TOKEN`.
+    as subprotocols: `coord.v1, bearer.TOKEN`. Forges send webhooks to /webhooks/NAME, for each credential
+    NAME with the purpose webhook.
     """
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "websockets")):
         raise CoordinationError(
@@ -93,7 +94,7 @@ def gateway(
 
 
 def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
-    from coordination.api import Address, context_for, listen
+    from coordination.api import Address, context_for, credentials, listen
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
 
@@ -107,6 +108,11 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
         click.echo(f"gateway  {'wss' if tls else 'ws'}://{at}/", err=True)
         if at.open_to_others and tls is None:
             click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
+        try:
+            for name in credentials.names_for_webhooks():
+                click.echo(f"webhooks {'https' if tls else 'http'}://{at}/webhooks/{name}", err=True)
+        except CoordinationError as error:
+            warn(f"no webhooks: {error}")
     serve(made, listening, limits, tls)
 
 

@@ -1,0 +1,111 @@
+"""Continue parked todos of landings when their forge has news, earlier than their next poll.
+
+Such a todo is parked with the wait reason `request`. The worker that parked it fires it when `coord gateway`
+passes on a webhook of its repository; the next attempt asks the forge. If the worker dies, or no webhook
+comes, the todo's timer fires it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from coordination.background import BackgroundService
+from coordination.forges.webhooks import RequestNews
+from workers.outcome import AwaitedRequest
+
+PAUSE_S = 2.0
+"""Shortest time between two looks at a request: a forge tells of each check and each comment."""
+IDLE_S = 60.0
+MOST = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wait:
+    repo: str
+    request: AwaitedRequest
+    due: float | None = None
+    """The time from which it is fired; None: no news."""
+
+
+class RequestWaits(BackgroundService):
+    name = "request-waits"
+    interval_s = IDLE_S
+    first_at_once = True  # a service that has not begun its first round hears no wake-up
+
+    def __init__(self, fire: Callable[[str, str], None], may_look: Callable[[str], bool]) -> None:
+        """`fire` continues a parked todo of a run. `may_look` returns whether the budget of a host allows
+        another look, and counts it.
+        """
+        super().__init__()
+        self._fire = fire
+        self._may_look = may_look
+        self._waits: dict[tuple[str, str], _Wait] = {}
+        self._news: dict[RequestNews, float] = {}
+        """News → the time at which they arrived, the oldest first."""
+        self._guard = threading.Lock()
+
+    def add(self, run_id: str, todo_id: str, repo: str, request: AwaitedRequest) -> None:
+        """Fire the todo at the next news of its repository, also at those since its look has begun."""
+        with self._guard:
+            missed = any(
+                at >= request.looked_at and news.is_about(repo, request.address)
+                for news, at in self._news.items()
+            )
+            due = request.looked_at + PAUSE_S if missed else None
+            self._waits[run_id, todo_id] = _Wait(repo=repo, request=request, due=due)
+            _forget_oldest(self._waits)
+        if missed:
+            self.wake()
+
+    def forget(self, run_id: str, todo_id: str) -> None:
+        """Forget the wait of a todo, which was executed since."""
+        with self._guard:
+            self._waits.pop((run_id, todo_id), None)
+
+    def hear(self, payload: Any) -> None:
+        """Take in the payload of a message that tells of news."""
+        try:
+            news = RequestNews.model_validate(payload)
+        except ValidationError as error:
+            logger.warning("news of a forge that cannot be read: %s", error.errors()[0]["msg"])
+            return
+        now = time.monotonic()
+        with self._guard:
+            self._news.pop(news, None)
+            self._news[news] = now
+            _forget_oldest(self._news)
+            for key, wait in self._waits.items():
+                if wait.due is None and news.is_about(wait.repo, wait.request.address):
+                    due = max(now, wait.request.looked_at + PAUSE_S)
+                    self._waits[key] = _Wait(repo=wait.repo, request=wait.request, due=due)
+        self.wake()
+
+    def run_once(self) -> int:
+        """Fire the todos with news; return how many."""
+        now = time.monotonic()
+        with self._guard:
+            due = [key for key, wait in self._waits.items() if wait.due is not None and wait.due <= now]
+            hosts = [self._waits.pop(key).request.address.api_host for key in due]
+            later = [wait.due - now for wait in self._waits.values() if wait.due is not None]
+        self.interval_s = min([IDLE_S, *later])
+        fired = 0
+        for key, host in zip(due, hosts, strict=True):
+            if self._may_look(host):
+                self._fire(*key)
+                fired += 1
+        return fired
+
+
+def _forget_oldest(known: dict[Any, Any]) -> None:
+    """The bound is for those who write to Redis: a forgotten todo waits for its timer."""
+    while len(known) > MOST:
+        del known[next(iter(known))]
