@@ -134,9 +134,11 @@ def test_the_accepted_rest_of_a_rolled_back_run_stays(machine: Machine, store: R
     assert machine.path(run).exists()
 
 
+@pytest.mark.parametrize("forged", [False, True])
 def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepted_as_undone(
-    machine: Machine, store: RunStore
+    machine: Machine, store: RunStore, forged: bool
 ):
+    """Its commits are kept, for the owner of Redis can say so, too, and that the change set is gone."""
     run = machine.run()
     meta = store.keys.run(run).meta
     brief = json.loads(store.redis.hget(meta, "brief") or "") | {
@@ -148,10 +150,12 @@ def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepte
     before, after = git(machine.repo, "rev-parse", "main"), git(machine.repo, "rev-parse", f"coord/{run}")
     assert before != after
     copy.follow(after)
-    record(store.redis, "P", "r1", tip=before)
+    if not forged:
+        record(store.redis, "P", "r1", tip=before)
 
     AutoCleanup(store, machine.state, {"r1": machine.repo}, change_sets=ChangeSets(store)).run_once()
-    assert copy.read().head == before
+    assert copy.read().head == ("" if forged else before)
+    assert git(machine.repo, "rev-parse", f"refs/coord/discarded/P/{after[:12]}") == after
 
 
 def test_a_restricted_worker_has_to_do_with_its_repositories_alone(

@@ -20,6 +20,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
+from coordination.trust.results import ResultRecord, seal_result
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
 from tests.stage import git
@@ -110,6 +111,19 @@ def test_an_adopted_tip_lands_if_somebody_who_may_has_signed_it(
     before = len(site.refusals)
     land(site, "olga")
     assert (len(site.refusals) == before) is believed
+
+
+def test_still_possible_an_older_tip_of_a_change_set_lands_if_a_person_orders_it(site: Trusting):
+    """Also that of a run that was rolled back: its signed result stays true."""
+    facts = {"run": "R", "todo": "A", "attempt": 1, "fence": 1, "repo": "r1", "base": "c" * 40, "tip": TIP}
+    record = ResultRecord(**facts, output="", outcome="succeeded", change_set="P")
+    recorded(site)
+    signed = seal_result(record, site.worker.worker_key.load())
+    site.redis.hset(site.store.keys.changes("P"), "result r1", signed)
+    before = len(site.refusals)
+
+    land(site, "olga")
+    assert len(site.refusals) == before
 
 
 @pytest.mark.parametrize("forged", [False, True])

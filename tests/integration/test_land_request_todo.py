@@ -267,6 +267,29 @@ def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
 
 
 @GITEA
+@pytest.mark.parametrize("proposed", [False, True])
+def test_a_tip_is_not_pushed_to_a_branch_that_redis_alone_names_as_that_of_the_request(
+    place: Proposal, proposed: bool
+):
+    git(place.target, "branch", "production", "main")
+    before = git(place.target, "rev-parse", "production")
+    if proposed:  # the request is as it should be, and coord has to merge the base into its branch
+        place.project.members[place.at.core.person("coord")] = "admin"  # others may not read this rule
+        place.at.protect(place.project, up_to_date=True)
+        place.check()
+        place.move_base()
+    else:
+        place.at.push(place.project, "agent", theirs="x\n")
+        place.at.open_request(place.project, "agent", "Of somebody else")
+    place.request = RequestRef(
+        number=1, url="x", name="x", head=place.tip, by="x", at="x", branch="production"
+    )
+
+    ends(place.check(), REFUSED)
+    assert git(place.target, "rev-parse", "production") == before
+
+
+@GITEA
 def test_a_tip_is_not_pushed_to_the_base_branch_that_redis_names_as_that_of_the_request(place: Proposal):
     place.request = RequestRef(number=1, url="x", name="x", head=place.tip, by="x", at="x", branch="main")
     before = place.main()

@@ -177,7 +177,8 @@ class AutoCleanup:
 
     def _mend_branches(self, run: str) -> None:
         """Set the branches of a change set back to its tips, behind a run that was rolled back without the
-        help of this worker: a person has accepted its last todos as undone.
+        help of this worker: a person has accepted its last todos as undone. Redis alone says so: nothing that
+        the branches have is lost.
         """
         if self._change_sets is None or run in self._mended:
             return
@@ -189,7 +190,7 @@ class AutoCleanup:
                 continue
             checkout = self._places[repo]
             copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
-            if why := copy.follow(found.tip(repo) if found else ""):
+            if why := copy.follow(found.tip(repo) if found else "", keeps=True):
                 logger.warning("%s: %s", repo, why)
 
     def clear(self, run: str, status: str) -> list[Artifact]:

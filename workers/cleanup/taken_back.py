@@ -56,7 +56,7 @@ class TakeBack:
         if before and not self._is_of_run(grant, brief, change, before):
             return f"{branch} stays where it is: {before[:12]} is no commit from which the run went on"
         if change is None:
-            return copy.follow(before)
+            return copy.follow(before, keeps=True)
         if self._ask(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
             return copy.follow(change.tip)
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]

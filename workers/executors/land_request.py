@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from coordination.changes.requests.create import RequestMaker, look_at
+from coordination.changes.requests.create import RequestMaker, look_at, refuse_unproposed
 from coordination.changes.requests.records import RequestOptions
 from coordination.changes.requests.rules import PlannedRequests, RepoRequest
 from coordination.errors import Conflict
@@ -270,7 +270,11 @@ class RequestAttempt(RequestLook):
         made = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
         if isinstance(made, Refused):
             raise self._refused(made)
-        self._push(change, made.commit)
+        try:
+            refuse_unproposed(at.repo, change, request)
+            self._push(change, made.commit)
+        except Conflict as error:
+            raise refuses(error.message, error.hint) from error
         self._job.say(f"{self._base_commit[:12]} of {at.branch} is merged into {change.branch}")
         others = tuple(one for one in missing if one.lack is not Lack.BEHIND)
         return (*others, Missing(lack=Lack.UNKNOWN, words="the forge looks at its new commit"))

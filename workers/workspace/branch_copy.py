@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_set_records import PREFIX, copy_ref
+from coordination.runs.change_set_records import PREFIX, copy_ref, discarded_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.git_sessions import QUICK, GitSessions
@@ -56,19 +56,27 @@ class BranchCopy:
         found = dict(line.split(" ") for line in listing.splitlines())
         return BranchHeads(head=found.get(self.ref, ""), left=found.get(self.kept, ""))
 
-    def follow(self, tip: str, before: str | None = None) -> str:
+    def follow(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
         """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty.
 
-        `before`: where it is expected, which spares a look. Never raises for what git or a person does.
+        `before`: where it is expected, which spares a look; `keeps`: commits that the tip lacks stay under
+        `refs/coord/discarded`. Never raises for what git or a person does.
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
         if not self.branch.startswith(PREFIX):  # as forged records say: no base branch moves by a copy
             return f"{self.branch} stays where it is: it is no branch of a change set"
         try:
+            if keeps:
+                self._keep(tip)
             return "" if before and tip and self._is_moved_at_once(tip, before) else self._follow(tip)
         except (GitRefused, GitInterrupted) as refused:
             return f"{self.branch} stays where it is: {refused.message}"
+
+    def _keep(self, tip: str) -> None:
+        head = self.read().head
+        if head and not (tip and contains(self.checkout, head, tip)):
+            git("update-ref", discarded_ref(self.branch, head), head, cwd=self.checkout, settings=QUICK)
 
     def _follow(self, tip: str) -> str:
         heads = self.read()

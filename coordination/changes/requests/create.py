@@ -45,7 +45,7 @@ from coordination.forges.models import (
     RequestState,
 )
 from coordination.forges.reading import refuse_long
-from coordination.runs.change_set_records import RequestRef
+from coordination.runs.change_set_records import RepoChange, RequestRef
 
 Note = Callable[[str, RequestRef, str], None]
 """(repository, request, kind of event): records a request in the change set; without a kind, its state."""
@@ -103,7 +103,23 @@ def look_at(one: RepoRequest, access: ForgeAccess) -> Looked:
     with access.target(one.repo, one.change, one.checkout) as target:
         there = remote_tip(target)
         refuse_foreign(target, there, one.change.tip)
+    if there != one.change.tip:
+        refuse_unproposed(one.repo.name, one.change, found)
     return Looked(one=one, forge=forge, found=found, there=there)
+
+
+def refuse_unproposed(repo: str, change: RepoChange, found: PullRequest | None) -> None:
+    """Raise Conflict where the change set is said to be on somebody else's branch, and the forge has no open
+    request of that: a record of Redis proves nothing, and a push would move any branch.
+    """
+    ref = change.request
+    if ref is None or change.forge_branch == change.branch:
+        return
+    if not (found and found.is_open and (found.number, found.head) == (ref.number, ref.branch)):
+        raise Conflict(
+            f"the change set is said to be on {ref.branch} of {repo}, of which {ref.name} is no open request",
+            f"reopen that; or adopt another one: coord adopt PLAN {repo} --pr N",
+        )
 
 
 def _refuse_repository(repository: Repository) -> None:
