@@ -75,6 +75,21 @@ class Site:
         return next(one for one in self.stage.ok("changes", PLAN, "--json").json if one["repo"] == name)
 
 
+def hosted(stage: Stage, forge: TestForge, name: str, token: str) -> tuple[Project, dict[str, Any]]:
+    """Make a repository at the forge; return the project and the fields of the repository in the file."""
+    project = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+    url = forge.url(f"acme/{name}", f"coord:{token}")
+    return project, {"url": url, "forge": {"type": forge.dialect.name, "api": forge.api}}
+
+
+def add_credential(stage: Stage, token: str) -> None:
+    secret = stage.folder / "token"
+    secret.write_text(token)
+    secret.chmod(0o600)
+    where = ("--host", "127.0.0.1", "--all")
+    stage.ok("credential", "add", "forge", f"file:{secret}", "--purpose", "pr", *where)
+
+
 @contextmanager
 def site(
     stage: Stage,
@@ -94,12 +109,8 @@ def site(
         token = forge.token("coord")
         projects, repos = {}, {}
         for name in names:
-            projects[name] = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+            projects[name], repos[name] = hosted(stage, forge, name, token)
             forge.protect(projects[name], dismiss_stale=False)
-            repos[name] = {
-                "url": forge.url(f"acme/{name}", f"coord:{token}"),
-                "forge": {"type": dialect, "api": forge.api},
-            }
         todos = [
             {
                 "id": f"T-{name}",
@@ -113,10 +124,6 @@ def site(
         stage.up()
         swept = stage.sweep()
         assert swept.code == 0, swept.err
-        secret = stage.folder / "token"
-        secret.write_text(token)
-        secret.chmod(0o600)
-        where = ("--host", "127.0.0.1", "--all")
-        stage.ok("credential", "add", "forge", f"file:{secret}", "--purpose", "pr", *where)
+        add_credential(stage, token)
         yield Site(stage=stage, forge=forge, projects=projects, token=token)
         assert forge.violations == []

@@ -25,7 +25,8 @@ from coordination.dashboard.live import Pulse
 from coordination.dashboard.pages import HERE, Ask, Page, environment
 from coordination.dashboard.snapshots import Snapshots
 from coordination.dashboard.views import ACTIONS, VIEWS
-from coordination.dashboard.views.actions import COMMANDS, Form, perform
+from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
+from coordination.dashboard.views.board import record
 from coordination.errors import (
     Blocked,
     Conflict,
@@ -218,9 +219,21 @@ class Dashboard:
                 f"the token of {ask.visitor.person} is for reading",
                 f"a token for acting: coord dashboard token add {ask.visitor.person}",
             )
-        done = await perform(ask, action, Form(form))
-        self.snapshots.forget()
+        try:
+            done = await perform(ask, action, Form(form))
+        except Conflict as error:
+            if action != "edit":
+                raise
+            return await self._edit_again(ask, form, error)
+        finally:
+            self.snapshots.forget()
         return RedirectResponse(done, 303)
+
+    async def _edit_again(self, ask: Ask, form: Mapping[str, str], error: Conflict) -> Response:
+        """Return the page of the record with what the person has entered, which was not written."""
+        ask = replace(ask, path="/record", query={"id": form["record"]})
+        page = await record(ask, changes_of(form), f"{error.message}; {error.hint}")
+        return self._render(ask, page, position=page.position or self.pulse.position)
 
     async def _checked_form(self, request: Request, ask: Ask) -> dict[str, str]:
         form = await _form(request)

@@ -18,6 +18,8 @@ from coordination.dashboard.app import Dashboard
 from coordination.dashboard.snapshots import Snapshots
 from coordination.dashboard.views import VIEWS
 from coordination.errors import LockLost
+from tests.forge.server import TestForge
+from tests.forge_sites import add_credential, hosted
 from tests.stage import PLAN, Stage
 from tests.trusted import Persons
 from tests.waiting import until
@@ -36,8 +38,9 @@ TODOS: list[dict[str, Any]] = [
     {"id": "NAY", "repo": "web", "plan": "PLAN-006", "gate": True},
     {"id": "WROTE", "repo": "docs", "plan": "PLAN-007", "action": WRITE},
     {"id": "QUIET", "repo": "docs", "plan": "PLAN-007", "blocked_by": ["WROTE"]},
+    {"id": "OFFERED", "repo": "hosted", "plan": "PLAN-008", "action": "echo new > new"},
 ]
-PLANS = [{"id": f"PLAN-00{number}", "title": EVIL} for number in (2, 3, 4, 5, 6, 7)]
+PLANS = [{"id": f"PLAN-00{number}", "title": EVIL} for number in (2, 3, 4, 5, 6, 7, 8)]
 
 
 class Tab:
@@ -68,10 +71,19 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestForge]:
+    with TestForge(tmp_path_factory.mktemp("forge")) as made:
+        yield made
+    assert made.violations == []
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
     """A run that failed loudly, one that waits for an approval, and workers that stay."""
     made = new_stage()
-    made.write(TODOS, plans=PLANS, plan={"title": EVIL})
+    _, at_forge = hosted(made, site, "hosted", site.token("coord"))
+    repos = {"hosted": {**at_forge, "qa": "test -e new"}}
+    made.write(TODOS, plans=PLANS, plan={"title": EVIL}, repos=repos)
     made.up()
     made.coord("sweep", "PLAN-002")
     made.ok("sweep", PLAN, "--detach")
@@ -259,7 +271,7 @@ def test_two_tabs_that_act_at_once_and_what_a_person_does_has_the_name_of_the_pe
 
 def test_the_board_edits_the_file_as_the_command_does(stage: Stage, fresh: Any):
     tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    fields = {"kind": "todo", "id": "HELD", "was-priority": "medium", "was-assignee": ""}
+    fields = {"kind": "todo", "record": "HELD", "was-priority": "medium", "was-assignee": ""}
     before = stage.file.read_text()
     stage.file.write_text(f"# of a person\n{before}")
     options = ("--status", "cancelled", "--assignee", "bob: # no comment", "--priority", "high")
@@ -270,16 +282,78 @@ def test_the_board_edits_the_file_as_the_command_does(stage: Stage, fresh: Any):
     changed = {"status": "cancelled", "assignee": "bob: # no comment", "priority": "high"}
     assert tab.do("edit", **fields, **changed).status_code == 303
     by_page = stage.file.read_bytes()
-    refused = tab.do("edit", kind="todo", id="HELD", status="nonsense").status_code
-    # A form that was loaded before the edit does not take it back.
-    assert tab.do("edit", **fields, assignee="", priority="low").status_code == 303
+    refused = tab.do("edit", kind="todo", record="HELD", status="nonsense").status_code
+    # A form that was loaded before the edit takes nothing back.
+    assert tab.do("edit", **fields, assignee="", priority="medium", task="again").status_code == 303
     edited = stage.ok("show-todo", "HELD", "--json").json
     stage.ok("update-todo", "HELD", "--status", "pending")
 
     assert (by_page, refused) == (by_command, 400)
-    assert (edited["assignee"], edited["priority"]) == ("bob: # no comment", "low")
+    assert (edited["assignee"], edited["priority"]) == ("bob: # no comment", "high")
+    assert edited["task"] == "again"
     assert "HELD" in tab.get("/board", status="blocked").text or "HELD" in tab.get("/board").text
     assert "must be one of" in unescape(tab.get("/board", status="nonsense").text)
+
+
+def fields_of(page: str) -> dict[str, str]:
+    """Return what a browser sends of the form that edits a record."""
+    form = page.partition('id="edit"')[2].partition("</form>")[0]
+    found = dict(re.findall(r'<input[^>]* name="([\w-]+)" value="([^"]*)"', form))
+    for name, options in re.findall(r'<select name="(\w+)">(.*?)</select>', form):
+        (found[name],) = re.findall(r'value="(\w+)" selected', options)
+    found.pop("csrf")
+    return {name: unescape(value) for name, value in found.items()}
+
+
+def test_of_two_tabs_that_edit_one_record_the_second_is_told_and_nothing_is_lost(stage: Stage, fresh: Any):
+    stage.ok("create-issue", "--id", "ISSUE-8", "--title", "first", "--target", "2030-01-31")
+    client, token = fresh(), Tokens(stage.state).add("ann")
+    one, other = Tab(client, token), Tab(client, token)
+    loaded = fields_of(one.get("/record", id="ISSUE-8").text)
+
+    mine = one.do("edit", **{**loaded, "title": f"mine {EVIL}", "assignee": "ann"})
+    beside = other.do("edit", **{**loaded, "priority": "high", "target": "2031-01-31"})
+    told = other.do("edit", **{**loaded, "title": "theirs", "status": "in_progress"})
+    between = stage.ok("show-issue", "ISSUE-8", "--json").json
+    again = fields_of(told.text)
+    insisted = other.do("edit", **again)
+    after = stage.ok("show-issue", "ISSUE-8", "--json").json
+
+    assert [answer.status_code for answer in (mine, beside, told, insisted)] == [303, 303, 409, 303]
+    assert "title was 'first' and is 'mine <script>" in unescape(told.text)
+    assert "<script>alert" not in told.text
+    assert [between[name] for name in ("assignee", "priority", "target", "status")] == [
+        *("ann", "high", "2031-01-31", "pending"),
+    ]
+    assert between["title"].startswith("mine")
+    assert (again["title"], again["assignee"], again["status"]) == ("theirs", "ann", "in_progress")
+    assert (after["title"], after["status"], after["priority"]) == ("theirs", "in_progress", "high")
+
+
+def test_a_change_set_is_checked_and_its_requests_are_opened_once(
+    stage: Stage, site: TestForge, fresh: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(stage.folder / "config"))  # where credentials are kept
+    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+    stage.ok("sweep", "PLAN-008")
+    before = tab.get("/change", plan="PLAN-008").text
+
+    refused = tab.do("request", plan="PLAN-008")
+    add_credential(stage, site.token("coord"))
+    opened = [tab.do("request", plan="PLAN-008").status_code for _ in range(2)]
+    checked = tab.do("check", plan="PLAN-008")
+    until(lambda: stage.run(checked.headers["location"].partition("id=")[2].partition("&")[0])["finished_at"])
+    after = tab.get("/change", plan="PLAN-008").text
+
+    assert 'action="/do/check"' in before
+    assert "Open requests" in before
+    assert refused.status_code >= 400
+    assert "coord credential add" in unescape(refused.text)
+    assert opened == [303, 303]
+    (request,) = site.core.projects[0].requests
+    assert f'href="{site.site}/acme/hosted/pull/{request.number}"' in after
+    assert "Update requests" in after
+    assert "unit: green" in after or "qa: green" in after
 
 
 def test_a_failed_run_is_retried_and_a_live_one_cancelled(stage: Stage, fresh: Any):
@@ -329,8 +403,8 @@ def test_the_due_date_of_an_issue_decides_whether_the_board_shows_it_as_overdue(
     shown = '<a href="/record?id=ISSUE-9">ISSUE-9</a></th>'
 
     overdue = tab.get("/board", kind="issue", only="overdue").text
-    wrong = tab.do("edit", kind="issue", id="ISSUE-9", target="tomorrow", **{"was-target": "2020-01-31"})
-    cleared = tab.do("edit", kind="issue", id="ISSUE-9", target="", **{"was-target": "2020-01-31"})
+    wrong = tab.do("edit", kind="issue", record="ISSUE-9", target="tomorrow", **{"was-target": "2020-01-31"})
+    cleared = tab.do("edit", kind="issue", record="ISSUE-9", target="", **{"was-target": "2020-01-31"})
 
     assert shown in overdue
     assert (wrong.status_code, cleared.status_code) == (400, 303)

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from coordination.api.coord import Coord
 from coordination.dashboard.access import Tokens
+from tests.forge.server import TestForge
+from tests.forge_sites import add_credential, hosted
 from tests.ports import free_port
 from tests.stage import PLAN, Begun, Stage
 from tests.waiting import until
@@ -32,12 +35,13 @@ TODOS = [
     {"id": "LONG", "repo": "api", "action": GO},
     {"id": "NEXT", "repo": "api", "blocked_by": ["LONG"]},
     {"id": "GATED", "repo": "web", "gate": True, "task": "<b>look</b> at it"},
-    {"id": "MADE", "repo": "web", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
+    {"id": "MADE", "repo": "hosted", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
     {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": "echo no; exit 1"},
 ]
 PATHS = ("/", "/runs", "/run?id=last", "/run/gantt?id=last", "/todo?run=last&id=LONG", "/changes", "/board")
-NEW = ("/change?plan=PLAN-003&repo=web", "/repositories", "/record?id=GATED")
-MORE = ("/board?kind=plan", f"/record?id={PLAN}", "/fleet", "/history", "/run?id=unknown")
+NEW = ("/change?plan=PLAN-003&repo=hosted", "/repositories", "/record?id=GATED", "/record?id=ISSUE-1")
+MORE = ("/fleet", "/board?kind=plan", f"/record?id={PLAN}", "/history", "/run?id=unknown")
+OPEN_FORMS = "for (const one of document.querySelectorAll('details')) one.open = true"
 
 
 class Server:
@@ -56,11 +60,22 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
-    """A run that works and waits, and one that failed; two workers' slots."""
-    made = new_stage()
-    made.write(TODOS, plans=[{"id": "PLAN-002", "title": "fails"}, {"id": "PLAN-003", "title": "lands"}])
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestForge]:
+    with TestForge(tmp_path_factory.mktemp("forge")) as made:
+        yield made
+    assert made.violations == []
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
+    """A run that works and waits, one that failed, and a change set that a forge may have."""
+    made, token = new_stage(), site.token("coord")
+    _, at_forge = hosted(made, site, "hosted", token)
+    plans = [{"id": "PLAN-002", "title": "fails"}, {"id": "PLAN-003", "title": "lands"}]
+    made.write(TODOS, plans=plans, repos={"hosted": {**at_forge, "qa": "test -e made.txt"}})
     made.up()
+    add_credential(made, token)
+    made.ok("create-issue", "--id", "ISSUE-1", "--title", "Slow", "--target", "2030-01-31")
     made.coord("sweep", "PLAN-002")
     made.ok("sweep", "PLAN-003")
     made.ok("sweep", PLAN, "--detach")
@@ -114,6 +129,7 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
     script = AXE.read_text()
     for path in (*PATHS, *NEW, *MORE):
         page.goto(f"{server.url}{path}")
+        page.evaluate(OPEN_FORMS)
         page.evaluate(script)
         # Only colours differ between the two.
         for scheme, rules in (("light", "{}"), ("dark", "{runOnly: ['color-contrast']}")):
@@ -126,9 +142,106 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
 
 def test_nothing_is_wider_than_a_phone(open_page: Any, server: Server):
     page = open_page(viewport={"width": 360, "height": 740})
-    for path in (*PATHS, *NEW):
+    for path in (*PATHS, *NEW, "/fleet"):
         page.goto(f"{server.url}{path}")
+        page.evaluate(OPEN_FORMS)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+
+
+def reach(page: Any, selector: str) -> None:
+    """Go to an element by the key Tab alone."""
+    wanted = page.locator(selector).first
+    wanted.wait_for()
+    for _ in range(100):
+        if wanted.evaluate("one => one === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} is not reached by the keyboard")
+
+
+def press(page: Any, selector: str) -> None:
+    reach(page, selector)
+    page.keyboard.press("Enter")
+
+
+def confirm(page: Any, label: str) -> None:
+    """Open the form behind a button, and send it."""
+    press(page, f"summary:text-is('{label} …')")
+    press(page, f"details[open] button:text-is('{label}')")
+
+
+def issue(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = stage.ok("show-issue", "ISSUE-1", "--json").json
+    return found
+
+
+def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, stage: Stage, site: TestForge):
+    page = open_page()
+    press(page, "tr:has-text('PLAN-002') button:text-is('Retry')")
+    page.wait_for_url("**/run?id=*done=retry")
+
+    page.goto(f"{server.url}/change?plan=PLAN-003")
+    confirm(page, "Check")
+    page.wait_for_url("**/run?id=*done=check")
+    page.wait_for_selector(".head .state:text-is('succeeded')")
+    page.goto(f"{server.url}/change?plan=PLAN-003")
+    page.wait_for_selector("td .good:has-text('green')")
+    confirm(page, "Open requests")
+    page.wait_for_url("**/change?plan=PLAN-003&done=request")
+    page.wait_for_selector("summary:text-is('Update requests …')")
+    assert len(site.core.projects[0].requests) == 1
+
+    with Coord(stage.file) as coord:
+        coord.locks.acquire("deploy", owner="first")
+        page.goto(f"{server.url}/fleet")
+        press(page, "tr:has-text('deploy') summary")
+        reach(page, "tr:has-text('deploy') input[type=checkbox]")
+        page.keyboard.press("Space")
+        press(page, "tr:has-text('deploy') button")
+        page.wait_for_url("**/fleet?done=release-lock")
+        assert "deploy" not in {lock.name for lock in coord.locks.list()}
+
+    page.goto(f"{server.url}/record?id=ISSUE-1")
+    for field, keys in (("title", "Slower"), ("assignee", "bob"), ("priority", "h"), ("target", "12312031")):
+        reach(page, f"#edit [name={field}]")
+        page.keyboard.type(keys)
+    press(page, "#edit button")
+    page.wait_for_url("**/record?id=ISSUE-1&done=edit")
+    edited = issue(stage)
+    assert [edited[name] for name in ("title", "assignee", "priority", "target")] == [
+        *("Slower", "bob", "high", "2031-12-31"),
+    ]
+
+
+def test_the_second_of_two_tabs_that_edit_a_record_keeps_what_was_typed_and_is_told(
+    open_page: Any, server: Server, stage: Stage
+):
+    one, other = open_page(), open_page()
+    for page in (one, other):
+        page.goto(f"{server.url}/record?id=ISSUE-1")
+    other.fill("#edit [name=title]", "typed by the second")
+    other.select_option("#edit [name=priority]", "low")
+
+    one.fill("#edit [name=title]", "of the first")
+    one.fill("#edit [name=assignee]", "cat")
+    one.click("#edit button")
+    one.wait_for_url("**/record?id=ISSUE-1&done=edit")
+    other.wait_for_selector(".head:has-text('of the first')")
+    typed = [other.input_value(f"#edit [name={name}]") for name in ("title", "priority")]
+    other.click("#edit button")
+    other.wait_for_selector("[role=alert]:has-text('meanwhile')")
+    kept = issue(stage)["title"]
+    with other.expect_response("**/record?id=ISSUE-1"):  # a renewal leaves the answer as it is
+        stage.ok("update-issue", "ISSUE-1", "--description", "renewed")
+    other.wait_for_selector(".text:text-is('renewed')")
+    again = [other.input_value(f"#edit [name={name}]") for name in ("title", "assignee", "priority")]
+    other.click("#edit button")
+    other.wait_for_url("**/record?id=ISSUE-1&done=edit")
+
+    assert typed == ["typed by the second", "low"]
+    assert kept == "of the first"
+    assert again == ["typed by the second", "cat", "low"]
+    assert [issue(stage)[name] for name in ("title", "assignee")] == ["typed by the second", "cat"]
 
 
 def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_by_keyboard(
@@ -142,12 +255,7 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     page.wait_for_selector(row.format("GATED", "parked"))
 
     now = open_page()
-    approve = now.locator("button:text-is('Approve')")
-    for _ in range(60):
-        if approve.evaluate("button => button === document.activeElement"):
-            break
-        now.keyboard.press("Tab")
-    now.keyboard.press("Enter")
+    press(now, "button:text-is('Approve')")
     now.wait_for_url("**/run?id=*done=approve")
     page.wait_for_selector(row.format("GATED", "succeeded"))
 

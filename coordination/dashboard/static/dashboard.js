@@ -62,6 +62,11 @@
     if (event.target.matches("[data-search]")) document.querySelectorAll("[data-todo-url]").forEach(mark);
   });
 
+  // A renewal leaves alone what a person has begun to fill in, and the values that the form was made from.
+  document.addEventListener("input", (event) => {
+    event.target.closest("form[method='post']")?.setAttribute("data-touched", "");
+  });
+
   document.addEventListener("scroll", (event) => {
     const log = event.target;
     if (log.dataset && "follow" in log.dataset) {

@@ -9,10 +9,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
+
+from pydantic import BaseModel
 
 from coordination.api import Held
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import Ask
+from coordination.dashboard.pages import Ask, plain
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, NotAllowed, UsageError
 from coordination.text import quoted
@@ -33,6 +36,7 @@ EDITABLE: Mapping[str, tuple[str, ...]] = {
     "plan": ("status", "title", "target"),
 }
 """Kind of a record → its fields that a page edits."""
+Fields = Mapping[str, str | None]
 Act = Callable[[Coord, Form], object]
 Words = Callable[[Form], tuple[str, ...]]
 
@@ -106,31 +110,61 @@ def _reset(coord: Coord, form: Form) -> None:
 
 
 def _edit(coord: Coord, form: Form) -> str:
-    name, kind, changes = form["id"], form["kind"], _changes(form)
+    name, kind, changes = form["record"], form["kind"], changes_of(form)
     if not changes:
         return name
     if kind == "todo" and changes.get("status") == "completed":
-        if coord.authority.required:
-            raise NotAllowed(
-                "signatures are required on this machine, and only you can give yours",
-                f"sign it yourself: coord complete-todo {quoted(name)}",
-            )
-        if changes.keys() - {"status"}:
-            coord.manager.update_todo(name, {key: changes[key] for key in changes.keys() - {"status"}})
-        coord.complete_todo(name)
+        _finish(coord, form, changes)
     elif kind == "todo":
-        coord.manager.update_todo(name, changes)
+        coord.manager.update_todo(name, lambda todo: _checked(todo, form, changes))
     elif kind == "issue":
-        coord.manager.update_issue(name, changes)
+        coord.manager.update_issue(name, lambda issue: _checked(issue, form, changes))
     elif kind == "plan":
-        coord.manager.update_plan(name, changes)
+        coord.manager.update_plan(name, lambda plan: _checked(plan, form, changes))
     else:
         raise UsageError(f"{kind!r} cannot be edited", "load the page again")
     return name
 
 
-def _changes(form: Mapping[str, str]) -> Mapping[str, str | None]:
-    """Return the fields that the person has changed: what others have written to the rest meanwhile stays."""
+def _finish(coord: Coord, form: Form, changes: Fields) -> None:
+    """Complete a todo, after its other changes."""
+    name = form["record"]
+    if coord.authority.required:
+        raise NotAllowed(
+            "signatures are required on this machine, and only you can give yours",
+            f"sign it yourself: coord complete-todo {quoted(name)}",
+        )
+    for todo in (todo for todo in coord.document.ecosystem.coordination.todos if todo.id == name):
+        _checked(todo, form, changes)
+    if rest := {field: value for field, value in changes.items() if field != "status"}:
+        coord.manager.update_todo(name, lambda todo: _checked(todo, form, rest))
+    coord.complete_todo(name)
+
+
+def _checked(record: BaseModel, form: Form, changes: Fields) -> Fields:
+    """Return the changes. Raises Conflict if one of these fields was changed since the form was made."""
+    theirs = [
+        f"{field} was {was.strip() or 'empty'!r} and is {now or 'empty'!r}"
+        for field, mine in changes.items()
+        if (was := form.get(f"was-{field}")) is not None
+        and (now := edited(getattr(record, field))) not in (was.strip(), mine or "")
+    ]
+    if theirs:
+        raise Conflict(
+            f"{form['record']} was changed meanwhile: {'; '.join(theirs)}",
+            "your own changes are below: press Change again to write them all the same",
+        )
+    return changes
+
+
+def edited(value: object) -> str:
+    """Return a field of a record as a form shows it: text without control characters."""
+    text = "" if value is None else f"{value:%Y-%m-%d}" if isinstance(value, date) else str(value)
+    return plain(text, longest=None).strip()
+
+
+def changes_of(form: Mapping[str, str]) -> Fields:
+    """Return the fields that the person has changed: the rest stays as the file has it."""
     return {
         name: value or None
         for name in EDITABLE.get(form.get("kind", ""), ())
@@ -139,8 +173,8 @@ def _changes(form: Mapping[str, str]) -> Mapping[str, str | None]:
 
 
 def _edit_words(form: Mapping[str, str]) -> tuple[str, ...]:
-    options = (word for name, value in _changes(form).items() for word in (f"--{name}", value or ""))
-    return (f"update-{form['kind']}", form["id"], *options)
+    options = (word for name, value in changes_of(form).items() for word in (f"--{name}", value or ""))
+    return (f"update-{form['kind']}", form["record"], *options)
 
 
 def _release(coord: Coord, form: Form) -> None:

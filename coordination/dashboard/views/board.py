@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date
+from types import MappingProxyType
 from typing import Any
 
 from coordination.api import EcosystemStatus
 from coordination.api.coord import Coord
 from coordination.api.planning import draw_repositories
-from coordination.dashboard.pages import DRAWN, Ask, Page, inline
-from coordination.dashboard.views.actions import EDITABLE
+from coordination.dashboard.pages import DRAWN, LONGEST, Ask, Page, inline
+from coordination.dashboard.views.actions import EDITABLE, edited
 from coordination.errors import CoordinationError, NotFound
 from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
 
@@ -92,11 +92,21 @@ def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str,
     }
 
 
-async def record(ask: Ask) -> Page:
-    """Show an issue, a plan or a todo, with its blockers and dependents."""
+async def record(
+    ask: Ask, entered: Mapping[str, str | None] = MappingProxyType({}), problem: str = ""
+) -> Page:
+    """Show an issue, a plan or a todo, with its blockers and dependents. `entered`: fields that a person has
+    filled in, which the file does not have because of the `problem`.
+    """
     name = ask.get("id")
     found = await ask.read(("record", name), lambda coord: _record(coord, name), live=False)
-    return Page(template="record.html", title=name, data=found.value, seen=(found,))
+    return Page(
+        template="record.html",
+        title=name,
+        data={**found.value, "entered": entered, "problem": problem},
+        seen=(found,),
+        status=409 if problem else 200,
+    )
 
 
 def _record(coord: Coord, name: str) -> Mapping[str, Any]:
@@ -113,7 +123,12 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
                 return {
                     "kind": kind,
                     "record": one,
-                    "editable": {name: _text(getattr(one, name)) for name in EDITABLE[kind]},
+                    "editable": {
+                        field: text
+                        for field in EDITABLE[kind]
+                        # A form shows no longer text, and would write what it shows.
+                        if len(text := edited(getattr(one, field))) <= LONGEST
+                    },
                     "levels": [level.value for level in Level],
                     "chains": manager.chains_of(name),
                     "statuses": [status.value for status in STATUSES[kind]],
@@ -121,10 +136,6 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
                     "fields": one.model_dump(mode="json", exclude_defaults=True),
                 }
     raise NotFound(f"there is no record {name!r:.100}", "list them: coord list-todos")
-
-
-def _text(value: object) -> str:
-    return "" if value is None else f"{value:%Y-%m-%d}" if isinstance(value, date) else str(value)
 
 
 async def repositories(ask: Ask) -> Page:
