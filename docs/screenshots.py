@@ -37,6 +37,8 @@ PAGES = {
     "todo": "/todo?run={run}&id=TODO-101",
     "change": "/change?plan=PLAN-001",
     "board": "/board",
+    "record": "/record?id=ISSUE-001",
+    "repositories": "/repositories",
     "fleet": "/fleet",
     "history": "/history",
 }

@@ -76,4 +76,4 @@ def _box(name: str, dependencies: Collection[Dependency], todos: Collection[Todo
         state = next(one.value for one in ACTIVE if one in open_)
     else:
         state = "pending" if open_ or not todos else "completed"
-    return Box(state=state, first=name, right=str(len(open_) or ""), second=words, hover=f"{name}\n{words}")
+    return Box(state=state, first=name, right="", second=words, hover=f"{name}\n{words}")

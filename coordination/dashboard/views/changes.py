@@ -68,11 +68,13 @@ async def change(ask: Ask) -> Page:
 
 def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
     views = coord.changes.list(plan)
-    runs = list(_runs_of(coord, views))
+    runs = list(_read(coord, {run for view in views for run in (*view.runs, view.run)}))
+    known = {run.run_id for run in runs}
+    checked = list(_read(coord, {one.run for view in views for one in view.checks} - known))
     declared = [todo for todo in coord.document.ecosystem.coordination.todos if plan in (todo.plan, todo.id)]
     asking = {one.todo: one for one in coord.live.asking()}
     return {
-        "rows": [row_of(view, runs, declared, asking) for view in views],
+        "rows": [row_of(view, runs, declared, asking, checked) for view in views],
         "landed": sum(view.landed is not None for view in views),
         "chart": burndown(views, runs, declared, datetime.now(UTC)),
         "runs": runs,
@@ -80,9 +82,8 @@ def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
     }
 
 
-def _runs_of(coord: Coord, views: Collection[ChangeView]) -> Iterator[RunView]:
-    """Yield the newest runs of a change set that are not forgotten, the newest first."""
-    names = {run for view in views for run in (*view.runs, view.run)}
+def _read(coord: Coord, names: Collection[str]) -> Iterator[RunView]:
+    """Yield the newest of these runs that are not forgotten, the newest first."""
     for name in sorted(names, reverse=True)[:RUNS]:  # their ids begin with their time
         with suppress(NotFound):
             yield coord.runs.get(name).view()
@@ -106,15 +107,20 @@ class Row:
 
 
 def row_of(
-    view: ChangeView, runs: Sequence[RunView], declared: Collection[Todo], asking: Mapping[str, Asked]
+    view: ChangeView,
+    runs: Sequence[RunView],
+    declared: Collection[Todo],
+    asking: Mapping[str, Asked],
+    checked: Sequence[RunView] = (),
 ) -> Row:
-    """Return what a repository of a change set waits for, from its runs, newest first."""
+    """Return what a repository of a change set waits for, from its runs, newest first, and from those that
+    only `checked` it. `since` is a time that a record has; it is None where nothing was recorded, as after an
+    edit of the file.
+    """
     mine = [todo for todo in declared if todo.repo == view.repo]
-    moved = [moment(run.finished_at or run.started_at) for run in runs if run.run_id in view.runs]
-    since = next((at for at in moved if at), None)
     request = view.request if view.landed is None else None
     refused = ", ".join(request.seen.refused_by) if request and request.seen else ""
-    known: dict[str, Any] = {"view": view, "since": since, "who": refused and f"{refused}, who want changes"}
+    known: dict[str, Any] = {"view": view, "since": None, "who": refused and f"{refused}, who want changes"}
     plan = {"plan": view.plan}
     match view.wait_reason:
         case "person":
@@ -132,13 +138,40 @@ def row_of(
             failed = runs[0] if runs and runs[0].status in FAILED else None
             step = ("retry", "Retry", {"run": failed.run_id}) if failed else ("sweep", "Sweep", plan)
             known |= {"who": known["who"] or ", ".join(people)} | _step(*step)
+            known |= {"since": _left_open(runs, declared)}
         case "checks":
-            known |= _step("check", "Check again", plan)
+            known |= {"since": _red(view, [*runs, *checked])} | _step("check", "Check again", plan)
         case "order":
-            known |= _step("land", "Land", plan)
+            known |= {"since": _all_done(view, runs, declared, checked)} | _step("land", "Land", plan)
         case None:
-            known |= {"since": None, "who": ""}
+            known |= {"who": ""}
     return Row(**known)
+
+
+def _left_open(runs: Sequence[RunView], declared: Collection[Todo]) -> datetime | None:
+    """Return when the newest run ended without a todo that is still open."""
+    open_ = {todo.id for todo in declared if todo.status in OPEN_TODO}
+    left = runs and any(todo.id in open_ for todo in runs[0].todos)
+    return moment(runs[0].finished_at) if left else None
+
+
+def _red(view: ChangeView, runs: Sequence[RunView]) -> datetime | None:
+    """Return when the first of the checks that are not green was executed."""
+    ends = {run.run_id: moment(run.finished_at) for run in runs}
+    found = [ends.get(check.run) for check in view.checks if check.verdict not in ("green", "stale")]
+    return min((at for at in found if at), default=None) if all(found) else None
+
+
+def _all_done(
+    view: ChangeView, runs: Sequence[RunView], declared: Collection[Todo], checked: Sequence[RunView]
+) -> datetime | None:
+    """Return when the last run or check ended, if runs have done all todos: a person did the rest later."""
+    done = {todo.id for run in runs for todo in run.todos if todo.state is TodoState.SUCCEEDED}
+    if not {todo.id for todo in declared} <= done:
+        return None
+    checks = {one.run for one in view.checks}
+    last = [*runs[:1], *(run for run in checked if run.run_id in checks)]
+    return max((at for run in last if (at := moment(run.finished_at))), default=None)
 
 
 def _step(action: str, label: str, fields: Mapping[str, str]) -> dict[str, Any]:
