@@ -38,7 +38,15 @@ TODOS = [
     {"id": "MADE", "repo": "hosted", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
     {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": "echo no; exit 1"},
 ]
-PATHS = ("/", "/runs", "/run?id=last", "/run/gantt?id=last", "/todo?run=last&id=LONG", "/changes", "/board")
+PATHS = (
+    "/",
+    "/runs",
+    "/run?id={run}",
+    "/run/gantt?id={run}",
+    "/todo?run={run}&id=LONG",
+    "/changes",
+    "/board",
+)
 NEW = ("/change?plan=PLAN-003&repo=hosted", "/repositories", "/record?id=GATED", "/record?id=ISSUE-1")
 MORE = ("/fleet", "/board?kind=plan", f"/record?id={PLAN}", "/history", "/run?id=unknown")
 OPEN_FORMS = "for (const one of document.querySelectorAll('details')) one.open = true"
@@ -84,6 +92,12 @@ def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
 
 
 @pytest.fixture(scope="module")
+def run(stage: Stage) -> str:
+    runs = stage.ok("list-runs", "--json", "--plan", PLAN).json
+    return str((runs["runs"] if isinstance(runs, dict) else runs)[0]["run_id"])
+
+
+@pytest.fixture(scope="module")
 def server(stage: Stage) -> Server:
     return Server(stage)
 
@@ -122,13 +136,13 @@ def open_page(browser: Any, server: Server, stage: Stage) -> Iterator[Callable[.
     assert errors == []
 
 
-def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, server: Server):
+def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, server: Server, run: str):
     if not AXE.exists():
         pytest.skip(f"{AXE} is missing: make test gets it where npm is installed")
     page = open_page(color_scheme="light")
     script = AXE.read_text()
     for path in (*PATHS, *NEW, *MORE):
-        page.goto(f"{server.url}{path}")
+        page.goto(f"{server.url}{path.format(run=run)}")
         page.evaluate(OPEN_FORMS)
         page.evaluate(script)
         # Only colours differ between the two.
@@ -140,10 +154,10 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
         page.emulate_media(color_scheme="light")
 
 
-def test_nothing_is_wider_than_a_phone(open_page: Any, server: Server):
+def test_nothing_is_wider_than_a_phone(open_page: Any, server: Server, run: str):
     page = open_page(viewport={"width": 360, "height": 740})
     for path in (*PATHS, *NEW, "/fleet"):
-        page.goto(f"{server.url}{path}")
+        page.goto(f"{server.url}{path.format(run=run)}")
         page.evaluate(OPEN_FORMS)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
@@ -245,11 +259,11 @@ def test_the_second_of_two_tabs_that_edit_a_record_keeps_what_was_typed_and_is_t
 
 
 def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_by_keyboard(
-    open_page: Any, server: Server, stage: Stage
+    open_page: Any, server: Server, stage: Stage, run: str
 ):
     page, log = open_page(), open_page()
-    page.goto(f"{server.url}/run?id=last")
-    log.goto(f"{server.url}/todo?run=last&id=LONG")
+    page.goto(f"{server.url}/run?id={run}")
+    log.goto(f"{server.url}/todo?run={run}&id=LONG")
     log.wait_for_selector("pre.log:has-text('begun')")
     row = "tr:has(a:text-is('{}')) .state:text-is('{}')"
     page.wait_for_selector(row.format("GATED", "parked"))
@@ -266,12 +280,12 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     (stage.folder / "ledger.go").touch()
     page.wait_for_selector(row.format("NEXT", "succeeded"), timeout=60_000)
     log.wait_for_selector("pre.log:has-text('gone on')", timeout=30_000)
-    assert "ann" in stage.todo("GATED")["approved_by"]
+    assert "ann" in stage.todo("GATED", run)["approved_by"]
 
 
-def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, server: Server):
+def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, server: Server, run: str):
     page = open_page()
-    page.goto(f"{server.url}/run?id=last")
+    page.goto(f"{server.url}/run?id={run}")
     width = "Number(document.querySelector('svg.chart').getAttribute('width'))"
     before = page.evaluate(width)
     page.click("button[aria-label='Zoom in']")
