@@ -9,6 +9,7 @@ the difference. Without a script every page and every action still works. Nothin
 | `snapshots.py` | answers of the facade, shared by open pages and kept for the time without Redis |
 | `live.py` | the stream that tells pages to renew themselves |
 | `pages.py` | requests and answers of views; templates and their filters |
+| `texts.py` | pages that were rendered, shared by those who may see the same |
 | `charts.py` | charts of figures over time |
 | `app.py` | routes, sign-in, headers, errors |
 | `server.py` | the process |

@@ -24,6 +24,7 @@ from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
 from coordination.dashboard.live import Pulse
 from coordination.dashboard.pages import HERE, Ask, Page, environment
 from coordination.dashboard.snapshots import Snapshots
+from coordination.dashboard.texts import NONCE, Texts, personal
 from coordination.dashboard.views import ACTIONS, VIEWS
 from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
 from coordination.dashboard.views.board import record
@@ -79,6 +80,7 @@ class Dashboard:
         self._prefix, self._secure = prefix, secure
         self._guesses = Guesses()
         self._templates = environment()
+        self._texts = Texts()
 
     def app(self) -> ASGIApp:
         views = [Route(path, self._page(view), name=path) for path, view in VIEWS.items()]
@@ -256,20 +258,25 @@ class Dashboard:
 
     def _render(self, ask: Ask, page: Page, *, position: str = "") -> Response:
         nonce = secrets.token_urlsafe(16)
-        text = self._templates.get_template(page.template).render(
+        body = self._texts.get(ask, page, position, self._text)
+        return _closed(
+            Response(personal(body, ask.visitor, nonce), page.status, media_type="text/html"), nonce
+        )
+
+    def _text(self, ask: Ask, page: Page, position: str) -> str:
+        return self._templates.get_template(page.template).render(
             ask=ask,
             page=page,
             url=ask.url,
             here=ask.url(ask.path, **{**ask.query, "done": ""}),
             section=SECTIONS.get(ask.path, ask.path),
-            nonce=nonce,
+            nonce=NONCE,
             may=ask.may,
             position=position,
             navigation=NAVIGATION,
             self_context={"ask": ask, "may": ask.may, "commands": COMMANDS, "signed": ask.signed},
             **page.data,
         )
-        return _closed(Response(text, page.status, media_type="text/html"), nonce)
 
 
 def _unknown(snapshots: Snapshots, prefix: str, request: Request | None = None) -> Ask:

@@ -54,6 +54,10 @@ class Ask:
     """An open page asks, because something has happened since it asked last."""
     signed: bool = False
     """People sign their orders themselves."""
+    answers: list[Seen[Any]] = field(default_factory=list)
+    """What was read for this request, so far."""
+    rights: list[tuple[str, Collection[str]]] = field(default_factory=list)
+    """Operations and the repositories in which the person may do them, as far as this request has asked."""
 
     async def read(
         self,
@@ -67,9 +71,11 @@ class Ask:
         """Return an answer of the facade, as `Snapshots.get` does. A page that a person opens shows at once
         what pages share; an older answer is renewed by the stream of events.
         """
-        return await self.snapshots.get(
+        seen = await self.snapshots.get(
             key, read, live=live, history=history, fresh_s=fresh_s, at_once=not self.renewal
         )
+        self.answers.append(seen)
+        return seen
 
     async def repos_with(self, operation: str, repos: Collection[str]) -> set[str]:
         """Return those of the repositories in which the person may do this; "" stands for any repository."""
@@ -80,7 +86,9 @@ class Ask:
         def allowed() -> set[str]:
             return {repo for repo in repos if authority.allowed({operation}, repo or None)}
 
-        return await self.snapshots.do(allowed, self.visitor.person)
+        found = await self.snapshots.do(allowed, self.visitor.person)
+        self.rights.append((operation, frozenset(found)))
+        return found
 
     def url(self, path: str, **query: object) -> str:
         """Return the address of a page, with the arguments that are not empty."""
