@@ -110,6 +110,7 @@ class Place:
             note_reverted=self.note_reverted,
             access=lambda: nullcontext({}),
             stopped=lambda: None,
+            cancelled=lambda: False,
             say=self.log.append,
             forges=self.forges,
             change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),

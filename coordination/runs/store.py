@@ -206,7 +206,11 @@ class RunStore:
         return self._step("remainder", run_id, piece=piece)
 
     def cancel(self, run_id: str, actor: str) -> Reply:
+        """Cancel a run: `cancelled`, `ended`, or `queued` (a merge queue may have a request of it)."""
         return self._step("cancel", run_id, actor=actor)
+
+    def is_cancelled(self, run_id: str) -> bool:
+        return bool(self.redis.hexists(self.keys.run(run_id).meta, "cancelled"))
 
     def pause(self, run_id: str, actor: str) -> Reply:
         return self._step("pause", run_id, actor=actor)

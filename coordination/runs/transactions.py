@@ -305,7 +305,10 @@ def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply]
     """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as
     expected.
     """
-    reply = step(run_id, actor())
+    _expect(connection, run_id, step(run_id, actor()), expected)
+
+
+def _expect(connection: Connection, run_id: str, reply: Reply, expected: str) -> None:
     if reply.word == "unknown":
         raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
     if reply.word != expected:
@@ -317,14 +320,15 @@ def cancel(connection: Connection, run_id: str) -> None:
     """Cancel a run. Raises as `steer` does, and Conflict while a pull request of its landing may stand in a
     merge queue, which would merge it although the run has ended.
     """
-    queued = _queued(connection.store, run_id)
-    if queued:
+    reply = connection.store.cancel(run_id, actor())
+    if reply.word == "queued":
+        pages = listed(_queued(connection.store, run_id)) or "a request of it"
         raise Conflict(
-            f"run {run_id} cannot be cancelled: the merge queue has {listed(queued)}, and would merge it",
+            f"run {run_id} cannot be cancelled: the merge queue has {pages}, and would merge it",
             f"take it out, with all that has landed: coord rollback {run_id}; or take it out at its page, "
             "which ends the landing",
         )
-    steer(connection, run_id, connection.store.cancel, "cancelled")
+    _expect(connection, run_id, reply, "cancelled")
 
 
 def _queued(store: RunStore, run_id: str) -> list[str]:

@@ -166,6 +166,10 @@ def test_a_landing_whose_request_is_in_a_merge_queue_is_not_cancelled(two, store
         cancel(connection, first.run_id)  # type: ignore[arg-type]
     assert f"coord rollback {first.run_id}" in str(refused.value.hint)
     assert first.view().status == "running"
+    assert not store.is_cancelled(first.run_id)
+    store.checkpoint(grant, "[" * 100_000)  # what an owner of Redis writes
+    assert store.cancel(first.run_id, "lena").word == "cancelled"
+    assert store.is_cancelled(first.run_id)
 
 
 def test_a_compensation_has_a_record_of_its_own_until_the_next_rollback(two, store):

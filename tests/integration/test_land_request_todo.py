@@ -100,6 +100,16 @@ def test_a_landing_that_is_stopped_while_it_queues_a_request_takes_it_out_again(
     assert json.loads(place.checkpoint)["queueing"].endswith("/1"), "what coord cancel reads"
 
 
+def test_a_landing_that_is_cancelled_before_it_queues_a_request_leaves_none_in_the_queue(place: Proposal):
+    """The run is cancelled between the look of the attempt and the queue; nobody has told the worker."""
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    place.check()
+    recorded = lambda: "queueing" in place.checkpoint  # noqa: E731
+    ends(land_request(replace(place.job, cancelled=recorded), place.action()), OutcomeKind.CANCELLED)
+    assert (place.project.queue, place.proposed.state) == ([], "open")
+    assert json.loads(place.checkpoint)["queueing"] == "", "the run can be cancelled"
+
+
 def test_an_undo_whose_token_was_revoked_ends_and_says_how_to_go_on(place: Proposal):
     place.check()
     done, token = ends(place.land(), SUCCEEDED), next(iter(place.at.core.tokens))

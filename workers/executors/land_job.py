@@ -55,6 +55,8 @@ class LandJob:
     access: Callable[[], AbstractContextManager[dict[str, str]]]
     """Gives git access to the remote."""
     stopped: Callable[[], OutcomeKind | None]
+    cancelled: Callable[[], bool]
+    """Asks Redis whether the run is cancelled by now; `stopped` hears of it somewhat later."""
     say: Callable[[str], None]
     checks: CheckRuns
     forges: Callable[[], ForgeAccess]
@@ -132,6 +134,7 @@ class LandJobs:
             note_reverted=note_reverted,
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
+            cancelled=lambda: self._ask(lambda: self.store.is_cancelled(grant.run_id)),
             say=say,
             forges=self._forges,
             change_set=change_set,

@@ -43,7 +43,7 @@ from workers.landing.merging import has_landed
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, HasLanded, Method, Nothing, Prepared, Refused
 from workers.landing.remote import contains
-from workers.outcome import AttemptOutcome
+from workers.outcome import AttemptOutcome, OutcomeKind
 
 
 def land_request(job: LandJob, action: LandAction) -> AttemptOutcome:
@@ -239,7 +239,12 @@ class RequestAttempt(RequestLook):
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
-        self._remember({**self._known, QUEUEING: request.url})
+        self._remember({**self._known, QUEUEING: request.url})  # from here on the run is not cancelled
+        if self._job.cancelled():
+            self._remember({**self._known, QUEUEING: ""})
+            raise Ends(
+                AttemptOutcome(kind=OutcomeKind.CANCELLED, why="it was cancelled before the merge queue")
+            )
         self._enqueue(request)
         self._remember({**self._known, "queued": request.head_sha})
         if (stopped := self._job.stopped()) is not None:

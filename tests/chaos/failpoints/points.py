@@ -161,6 +161,7 @@ ELSEWHERE = {
     "cache/",
     "runs.views.raw_records.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.landed._takes_up:": "the words of a refusal, for which it only reads",
+    "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
     "runs.filings.keep_filings:hmget": "an undone todo that a person completed: "
     "tests/acceptance/test_taken_back.py",
     "runs.filings.keep_filings:hsetnx": "the same",
