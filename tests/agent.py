@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastmcp import Client, FastMCP
 from fastmcp.client.transports import ClientTransport
 from mcp_types import CallToolResult, Tool
+
+
+def all_tools() -> set[str]:
+    """Return the names of the tools of coord."""
+    golden = Path(__file__).with_name("golden") / "mcp_tools.json"
+    return {tool["name"] for tool in json.loads(golden.read_text())}
 
 
 class Agent:

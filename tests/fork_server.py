@@ -18,6 +18,7 @@ import threading
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,9 +78,8 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
         if asked is spawns:
             _begin_daemon(request, fds, sockets, answers)
         elif request:
-            if "mcp" in marshal.loads(request)[2][:2]:  # once, for all forks from here on: it takes 3 s
-                importlib.import_module("coordination.mcp.server")
-                gc.freeze()
+            if "mcp" in marshal.loads(request)[2][:2]:
+                _declare_tools()
             if not (pid := os.fork()):
                 _forget(sockets, answers)
                 _carry_out(request, fds)
@@ -120,6 +120,15 @@ def _import_all() -> None:
     _look_up_once()
     gc.freeze()
     _use_huge_pages()
+
+
+@cache
+def _declare_tools() -> None:
+    """Do once, for all forks from here on, what takes a server for agents 3 s."""
+    declared = importlib.import_module("coordination.mcp.declaration").declared
+    for module in importlib.import_module("coordination.mcp.server").MODULES:
+        list(declared(module, None))
+    gc.freeze()
 
 
 def _look_up_once() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import wraps
+from functools import cache, wraps
 from types import ModuleType
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -103,14 +103,20 @@ synchronises = _kind(writes=True, destructive=True, idempotent=True, outside=Tru
 """Brings the file and a server outside of this machine in line; a repeated call changes nothing."""
 
 
-def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
-    """Yield the tools of a module, in its order."""
+def declared(module: ModuleType, session: Session | None) -> Iterator[FunctionTool]:
+    """Yield the tools of a module, in its order. Without a session they can be described, not called."""
     for operation in tuple(vars(module).values()):
-        if meta := get_fastmcp_meta(operation):
-            yield FunctionTool.from_function(bound(operation, session), metadata=meta)
+        if get_fastmcp_meta(operation):
+            yield described(operation).model_copy(update={"fn": bound(operation, session)})
 
 
-def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]:
+@cache
+def described(operation: Callable[..., Any]) -> FunctionTool:
+    """Return the tool of an operation, for any session. The schemas of all tools take a second."""
+    return FunctionTool.from_function(bound(operation, None), metadata=get_fastmcp_meta(operation))
+
+
+def bound(operation: Callable[..., Any], session: Session | None) -> Callable[..., Any]:
     """Return the operation with its session bound: its other parameters are keyword arguments, and errors
     become texts.
     """

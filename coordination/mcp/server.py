@@ -30,6 +30,8 @@ from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, requests, runs, services, tracker
 
 PATH = "/mcp"
+MODULES = (tracker, generators, runs, changes, requests, services, coordination)
+"""The modules of the tools, in their order."""
 
 
 class OneToken(TokenVerifier):
@@ -79,7 +81,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (tracker, generators, runs, changes, requests, services, coordination):
+    for module in MODULES:
         for tool in declared(module, session):
             server.add_tool(tool)
     resources.add_resources(server, session)

@@ -19,7 +19,7 @@ from coordination.backend.daemon import Daemon
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
-from tests.agent import Agent, agent
+from tests.agent import Agent, agent, all_tools
 from tests.stage import COORD, FORKS, PLAN, Stage, plain
 from tests.waiting import until
 
@@ -51,7 +51,7 @@ def ai(stage: Stage) -> Iterator[Agent]:
 
 def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) -> None:
     stage.write(TODOS)
-    assert len(ai.tools()) == 63
+    assert set(ai.tools()) == all_tools()
     assert "coord_sweep_plan" in ai.instructions()
 
     begun = ai.call("coord_sweep_plan", plan=PLAN)
