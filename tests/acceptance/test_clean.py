@@ -83,7 +83,7 @@ def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
     stage.write([{"id": "B", "repo": "r1", "action": WAITS_FOR_GO}])
     stage.ok("sweep", PLAN, "--detach")
     live = stage.run()["run_id"]
-    until(lambda: (stage.state / "worktrees" / live / "r1").exists(), 20)
+    until(lambda: (stage.state / "worktrees" / live / "r1").exists(), 60)
 
     refused = stage.coord("clean", "last", "--yes")
     stage.ok("clean", "--yes")

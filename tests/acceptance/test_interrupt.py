@@ -34,7 +34,7 @@ class Terminal:
         os.write(self._master, keys)
 
     def until_it_shows(self, text: str) -> None:
-        until(lambda: text in self._read(), 20)
+        until(lambda: text in self._read(), 60)
 
     def until_it_ends(self, again: bytes = b"") -> int:
         """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads
@@ -49,7 +49,7 @@ class Terminal:
                     self.press(again)
             return over
 
-        until(ended, 20)
+        until(ended, 60)
         self._read()
         os.close(self._master)
         return self.process.returncode

@@ -31,7 +31,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     watch.says("the run is paused")
     worker = stage.kill("worker")
     until(lambda: gone(killed))
-    waits_for = until(lambda: stage.todo("A")["waits_for"], 20)
+    waits_for = until(lambda: stage.todo("A")["waits_for"], 60)
     without = stage.shown()
 
     assert without.json["status"] == "paused"

@@ -36,7 +36,7 @@ def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(stage:
     assert {file.name for file in holders(stage.state)} == {"ship", "output.json"}, "those of the attempt"
     worker = int(stage.shown(run).todo("A")["worker"].partition("@")[0].removeprefix("coord-"))
     os.kill(worker, signal.SIGKILL)
-    until(lambda: gone(worker), 10)
+    until(lambda: gone(worker), 60)
 
     until(lambda: stage.shown(run).json["status"] == "succeeded", 90)
     assert stage.ok("logs", run, "A").out.count("***") >= 1

@@ -80,7 +80,7 @@ def test_who_watches_a_paused_run_is_told_so_and_how_it_goes_on(stage: Stage, ga
     run_id = stage.run()["run_id"]
     assert told.strip() == f"· the run is paused: coord resume {run_id}"
     assert stage.coord("resume", run_id).code == 0
-    assert watching.wait(20) == 0
+    assert watching.wait(60) == 0
 
 
 def test_a_cancelled_run_ends_with_what_runs_and_keeps_its_worktrees(stage: Stage, gate: Gate) -> None:

@@ -40,7 +40,7 @@ def again(stage: Stage, died: Record, name: str) -> Record:
         record = Daemon(stage.state, name).running()
         return record if record and record.pid != died.pid else None
 
-    return until(running, 20)
+    return until(running, 60)
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_sweep_is_started_again_and_the_run_succeeds(

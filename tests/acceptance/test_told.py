@@ -34,8 +34,8 @@ def test_a_cancel_ends_what_runs_before_the_next_heartbeat(stage: Stage, gate: G
 
     stage.ok("cancel")
 
-    until(lambda: not Path(f"/proc/{pid}").exists(), 20)
-    until(lambda: stage.shown().states == {"A": "cancelled"}, 20)
+    until(lambda: not Path(f"/proc/{pid}").exists(), 60)
+    until(lambda: stage.shown().states == {"A": "cancelled"}, 60)
 
 
 def test_a_todo_that_runs_while_its_run_is_paused_has_that_in_its_log(stage: Stage, gate: Gate):

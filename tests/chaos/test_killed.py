@@ -148,7 +148,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     quick.up()
     quick.ok("sweep", "PLAN-001", "--detach")
     until_ledger(quick, "A 1")
-    epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n"), 10))
+    epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n"), 60))
     as_it_was = quick.folder / "as-it-was"
     quick.redis().client_pause(1000)  # a copy between two writes
     shutil.copytree(quick.state / "appendonlydir", as_it_was)
@@ -188,18 +188,18 @@ def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(qu
 
     first = worker_pid(quick, "A")
     os.kill(first, signal.SIGTERM)
-    until(lambda: "stopping" in worker_log(quick, first), 10)
+    until(lambda: "stopping" in worker_log(quick, first), 60)
     assert quick.todo("A")["state"] == "running"
     os.kill(first, signal.SIGTERM)
     until_ledger(quick, "A 2")
     second = worker_pid(quick, "A")
     os.kill(second, signal.SIGTERM)
-    until(lambda: "stopping" in worker_log(quick, second), 10)
+    until(lambda: "stopping" in worker_log(quick, second), 60)
     go(quick, "A")
-    until(lambda: quick.todo("A")["state"] == "succeeded", 10)
+    until(lambda: quick.todo("A")["state"] == "succeeded", 60)
 
     assert first != second
-    until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second), 20)
+    until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second), 60)
     quick.up()
     quick.ok("watch", "last")
     assert quick.ledger == ["A 1", "A 2"]

@@ -320,7 +320,7 @@ def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
     assert sorted(ends.get(timeout=60) for _ in processes) == ["done", "gave way"]
 
     for process in processes:
-        process.join(10)
+        process.join(60)
         assert process.exitcode == 0
 
 

@@ -183,7 +183,7 @@ def test_a_stop_ends_it_while_it_runs(bench: Bench, make: Make) -> None:
 
     begun.stop("cancelled")
 
-    waiting.join(10)
+    waiting.join(60)
     assert begun.wait().reason == "cancelled"
 
 

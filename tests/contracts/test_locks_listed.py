@@ -107,7 +107,7 @@ def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_that_is_noted
 
         found = take(locks, "deploy", force=True)
 
-        assert waiting.result(timeout=10).fence > lock.fence
+        assert waiting.result(timeout=60).fence > lock.fence
     assert [holder.id for holder in found.holders] == [lock.token]
     assert lock.renew() is False
     assert lock.lost.is_set()
@@ -137,7 +137,7 @@ def test_a_holder_on_this_host_that_is_gone_needs_no_force(locks: LockManager, m
     else:
         gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         number, started = gone.pid, start_time(gone.pid) or ""
-        gone.communicate(b"\n", timeout=10)
+        gone.communicate(b"\n", timeout=60)
     manager(host=socket.gethostname(), pid=number, started=started).acquire("deploy", ttl=LONG, keep=False)
 
     take(locks, "deploy")

@@ -88,11 +88,11 @@ def test_killed_readers_lose_nothing_and_do_nothing_twice(
         for sender in senders:
             sender.send(REPO, "note", n)
         if n % 50 == 25:
-            until(lambda n=n: sum(map(len, effects(client, 3))) > n, 20)
+            until(lambda n=n: sum(map(len, effects(client, 3))) > n, 60)
             readers[0].kill()
             readers = [readers[1], reader()]
 
-    until(lambda: sum(map(len, effects(client, 3))) >= 450, 40)
+    until(lambda: sum(map(len, effects(client, 3))) >= 450, 60)
     assert effects(client, 3) == [list(range(150))] * 3
     assert until(lambda: bus.standing(REPO).in_hand == 0)
 
@@ -103,18 +103,18 @@ def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
     sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
     first = reader()
     sender.send(REPO, "note", 0)
-    until(lambda: effects(client, 1) == [[0]], 20)
+    until(lambda: effects(client, 1) == [[0]], 60)
 
     first.send_signal(signal.SIGSTOP)
     for n in range(1, 20):
         sender.send(REPO, "note", n)
     reader()
-    until(lambda: effects(client, 1) == [list(range(20))], 20)
+    until(lambda: effects(client, 1) == [list(range(20))], 60)
     first.send_signal(signal.SIGCONT)
 
     for n in range(20, 40):
         sender.send(REPO, "note", n)
-    until(lambda: effects(client, 1) == [list(range(40))], 20)
+    until(lambda: effects(client, 1) == [list(range(40))], 60)
 
 
 def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.Redis, handled: list[object]):

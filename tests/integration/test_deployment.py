@@ -126,7 +126,7 @@ def composed_redis(
         until(lambda: pings(port, password=password))
         yield process
         process.terminate()
-        assert process.wait(10) == 0  # the signal reached the server itself
+        assert process.wait(60) == 0  # the signal reached the server itself
     finally:
         process.kill()
         process.wait()

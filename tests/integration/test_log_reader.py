@@ -92,7 +92,7 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis):
     write(client, "B", "last")
     client.hset(RUN.state, "B", "failed")
     client.xadd(RUN.events, {"what": "todo.failed", "todo": "B"})
-    follower.join(timeout=20)
+    follower.join(timeout=60)
 
     assert not follower.is_alive()
     assert "".join(read) == "first second last"

@@ -256,7 +256,7 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     run = submitted(store, todos, strategy, OnFailure.CONTINUE, **more)
     run.follow(store.complete(run.run_id, "D", "me"))
 
-    assert until(lambda: keeper.run_once().fired, 10) == 1
+    assert until(lambda: keeper.run_once().fired, 60) == 1
 
     found = run.states()
     assert {name: found[name] for name in states} == states

@@ -72,13 +72,13 @@ def completed(file: Path) -> list[str]:
 
 def test_a_script_has_a_finished_run_undone_and_the_file_says_so(coord: Coord, run: Harness, file: Path):
     found = coord.runs.get(run.run_id)
-    found.wait(10)
+    found.wait(60)
     assert completed(file) == ["A", "B"]
 
     found.rollback()
     work(run)
 
-    assert found.wait(10).status == "rolled_back"
+    assert found.wait(60).status == "rolled_back"
     assert completed(file) == []
     found.rollback()
     assert found.view().status == "rolled_back"
@@ -87,7 +87,7 @@ def test_a_script_has_a_finished_run_undone_and_the_file_says_so(coord: Coord, r
 def test_what_could_not_be_undone_is_accepted_by_a_script_with_a_reason(coord: Coord, run: Harness):
     found = coord.runs.rollback(run.run_id)
     work(run, "B")
-    assert found.wait(10).status == "rollback_failed"
+    assert found.wait(60).status == "rollback_failed"
 
     with pytest.raises(UsageError):
         found.accept("B", " ")
@@ -99,7 +99,7 @@ def test_what_could_not_be_undone_is_accepted_by_a_script_with_a_reason(coord: C
     coord.runs.accept(run.run_id, "B", "it may stay")
     work(run)
 
-    assert found.wait(10).status == "rolled_back"
+    assert found.wait(60).status == "rolled_back"
 
 
 def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, run: Harness):
@@ -111,7 +111,7 @@ def test_subscribers_hear_what_is_undone_apart_from_what_is_done(coord: Coord, r
     found = coord.runs.rollback(run.run_id)
     work(run, "B")
 
-    found.wait(10)
+    found.wait(60)
 
     assert heard[-5:] == [
         ("run.ended", "", "succeeded"),

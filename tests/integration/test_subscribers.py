@@ -56,7 +56,7 @@ def test_subscribers_get_all_events_of_a_run_once_and_in_order_without_waiting(c
     assert [(e.subject, e.run, e.repos, e.facts["state"]) for e in settled] == [
         ("A", run.run_id, ("r1",), "succeeded"), ("B", run.run_id, ("r2",), "succeeded")
     ]  # fmt: skip
-    coord.runs.get(run.run_id).wait(10)
+    coord.runs.get(run.run_id).wait(60)
     assert len(heard) == len(own_events(coord, run)), "nothing is told twice"
 
 
@@ -68,7 +68,7 @@ def test_who_waits_gets_earlier_events_too_and_each_once(coord: Coord, store: Ru
     run.settle(grant)
     until(lambda: heard)
     run.drain()
-    coord.runs.get(run.run_id).wait(10)
+    coord.runs.get(run.run_id).wait(60)
 
     assert sorted(heard) == sorted(event.id for event in coord.runs.get(run.run_id).events())
 

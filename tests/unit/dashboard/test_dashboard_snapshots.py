@@ -35,7 +35,7 @@ class Source:
         self.number += 1
         number = self.number
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         return number
 
 
