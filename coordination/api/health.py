@@ -50,6 +50,8 @@ class HealthView(BaseModel):
     """The present or the last recovery."""
     vain: int
     """Recoveries in a row that have not helped."""
+    vain_why: str
+    """Why the last of them has failed, or could not begin."""
     given_up: bool
     """It is not recovered any more until it is healthy again."""
     recovered: int
@@ -206,6 +208,7 @@ def _view(record: Health) -> HealthView:
         breaker=record.breaker,
         run=record.run,
         vain=record.vain,
+        vain_why=record.vain_why,
         given_up=record.given_up,
         recovered=record.recovered,
         recovered_at=None if record.recovered_at is None else _time(record.recovered_at),

@@ -16,7 +16,7 @@ from coordination.terminal import spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.api.health import HealthReport
+    from coordination.api.health import HealthReport, HealthView
 
 EVERY_S = 2.0
 """Time between two looks of `--watch`."""
@@ -78,6 +78,12 @@ def _states(report: HealthReport) -> object:
     return report.state, [(one.id, one.state, one.given_up) for one in report.subjects]
 
 
+def _why(one: HealthView) -> str:
+    given_up = f"given up after {counted(one.vain, 'recovery')}: " if one.given_up else ""
+    vain = f"; its recovery was vain: {one.vain_why}" if one.vain_why not in ("", one.why) else ""
+    return f"{given_up}{one.why}{vain}" or "-"
+
+
 def _show(report: HealthReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
@@ -97,7 +103,7 @@ def _show(report: HealthReport, *, as_json: bool) -> None:
             f"{one.since:%Y-%m-%d %H:%M:%SZ}",
             one.breaker,
             one.recovered,
-            f"given up after {counted(one.vain, 'recovery')}: {one.why}" if one.given_up else one.why or "-",
+            _why(one),
         )
         for one in sorted(report.subjects, key=lambda one: (one.state == "healthy", one.id))
     ]

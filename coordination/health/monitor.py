@@ -157,7 +157,7 @@ class HealthMonitor(BackgroundService):
         return True
 
     def _gather(self, now: float) -> None:
-        if now < self._gather_at:
+        if self._gather_at - GATHER_S <= now < self._gather_at:
             return
         server = self._gathered.server if self._gathered else ""
         self._gathered = self._source.gather(now)

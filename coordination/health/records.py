@@ -124,6 +124,8 @@ class Health(BaseModel):
     """The run of the present or the last recovery."""
     vain: int = 0
     """Recoveries in a row that have not helped."""
+    vain_why: str = ""
+    """Why the last of them has failed, or could not begin; empty if it succeeded and the looks failed."""
     given_up: bool = False
     """It is not recovered any more until it is healthy again."""
     recovered: int = 0

@@ -14,7 +14,8 @@ Invariants. 1. A subject is looked at by one look at a time. 2. A recovery begin
 wanted, connected, down and not being recovered, whose breaker lets it through, and at most every 120 s. 3. It
 is given up after five vain ones in a row, until it is healthy again. 4. A subject that is not wanted any more
 has no record: so a stop ends its recovery. 5. For one lease after Redis was away, failed looks count for
-nothing: workers and supervisors have not been able to tell.
+nothing: workers and supervisors have not been able to tell. 6. A clock that is set back delays no look and no
+recovery.
 
 Times. A look begins less than EVERY_S after the last one began, and takes at most LOOK_S; with three tries
 2 s apart the subject is failed at most 50 s after a fault.
@@ -64,7 +65,7 @@ class Timetable:
         self._flying: dict[str, float] = {}
         """Subjects that are being looked at, since when."""
         self._spread = spread
-        self._trusted_from = 0.0
+        self._trusted_from = self._lease_s = 0.0
 
     @property
     def records(self) -> Mapping[str, Health]:
@@ -88,14 +89,14 @@ class Timetable:
         found = tuple(
             one.id
             for one in self._records.values()
-            if one.subject.connected and one.next_look <= now and one.id not in self._flying
+            if one.subject.connected and self._is_due(one.next_look, now) and one.id not in self._flying
         )
         self._flying.update(dict.fromkeys(found, now))
         return found
 
     def redis_was_away(self, now: float, lease_s: float) -> None:
         """Trust no failed look for one lease, and make all looks of the time without Redis anew."""
-        self._trusted_from = now + lease_s
+        self._trusted_from, self._lease_s = now + lease_s, lease_s
         self._flying.clear()
 
     def take(self, subject: str, look: Look, began: float, now: float) -> Health | None:
@@ -108,7 +109,7 @@ class Timetable:
         del self._flying[subject]
         if look.healthy:
             record = self._healthy(record, began, now)
-        elif now < self._trusted_from:
+        elif self._trusted_from - self._lease_s <= now < self._trusted_from:
             return self._set(record, now, next_look=now + TRY_AGAIN_S)
         else:
             record = self._failed(record, look, began, now)
@@ -127,7 +128,9 @@ class Timetable:
         return tuple(
             one.id
             for one in self._records.values()
-            if one.recovery_due is not None and one.recovery_due <= now and self._recovers(one)
+            if one.recovery_due is not None
+            and self._is_due(one.recovery_due, now, RECOVER_EVERY_S)
+            and self._recovers(one)
         )
 
     def recovery_began(self, subject: str, run: str, now: float) -> None:
@@ -160,6 +163,10 @@ class Timetable:
 
     # Rules
 
+    def _is_due(self, at: float, now: float, most_s: float = 0.0) -> bool:
+        """Return whether a time has come, or is so far ahead that the clock was set back since it was set."""
+        return at <= now or at > now + max(most_s, self._every_s) + TRY_AGAIN_S
+
     def _recovers(self, record: Health) -> bool:
         return (
             record.subject.recoverable
@@ -173,9 +180,15 @@ class Timetable:
     def _healthy(self, record: Health, began: float, now: float) -> Health:
         if record.recovery_from is not None:  # its restart has not ended: it may be the process before it
             return record.model_copy(update={"next_look": now + TRY_AGAIN_S})
-        facts: dict[str, object] = {"failures": 0, "vain": 0, "given_up": False, "recovery_due": None}
+        facts: dict[str, object] = {
+            "failures": 0,
+            "vain": 0,
+            "vain_why": "",
+            "given_up": False,
+            "recovery_due": None,
+        }
         if record.verdict is HealthState.RECOVERING and record.failed_at is not None:
-            took_s = now - record.failed_at
+            took_s = max(0.0, now - record.failed_at)
             facts |= {"recovered": record.recovered + 1, "recovered_at": now, "recovery_s": took_s}
         facts |= {"failed_at": None, "next_look": began + self._pause_s()}
         return self._turn(record, HealthState.HEALTHY, now).model_copy(update=facts)
@@ -198,9 +211,9 @@ class Timetable:
         return self._turn(record, down, now).model_copy(update=facts)
 
     def _in_vain(self, record: Health, now: float, **facts: object) -> Health:
-        vain = record.vain + 1
+        vain, why = record.vain + 1, facts.get("why", "")
         turned = self._turn(record, HealthState.FAILED, now)
-        facts |= {"vain": vain, "given_up": vain >= GIVE_UP_AFTER, "recovery_from": None}
+        facts |= {"vain": vain, "vain_why": why, "given_up": vain >= GIVE_UP_AFTER, "recovery_from": None}
         return self._set(turned, now, **facts)
 
     def _reconnected(self, record: Health, subject: Subject, now: float) -> Health:
@@ -227,7 +240,7 @@ class Timetable:
         return record.model_copy(update={"verdict": verdict, "since": now, "changes": changes})
 
     def _set(self, record: Health, now: float, **facts: object) -> Health:
-        changes = tuple(at for at in record.changes if at > now - FLAPPING_S)
+        changes = tuple(at for at in record.changes if abs(now - at) < FLAPPING_S)
         facts |= {"changes": changes, "flapping": len(changes) > CHANGES}
         self._records[record.id] = record.model_copy(update=facts)
         return self._records[record.id]

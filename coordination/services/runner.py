@@ -190,7 +190,7 @@ class Runner(BackgroundService):
         """Start the service again as `restart` says, or give it up."""
         how = _how(code)
         restart = self.wanted.service.restart
-        now = time.time()
+        now = time.monotonic()  # in seconds since 1970, an hour that is set back would delay a restart by it
         self._ends = [end for end in self._ends if end.at > now - WINDOW_S]
         wait_s = delay_s(self._ends, now)
         self._ends.append(End(name=self.status.name, at=now, died=record.pid))

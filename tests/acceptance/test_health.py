@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.daemon import Daemon
 from coordination.backend.keys import Keys
 from coordination.health.records import Health
 from coordination.health.store import HealthStore
@@ -79,6 +80,25 @@ def test_a_killed_service_and_a_hung_one_come_back_and_a_stopped_one_does_not(st
     assert stage.ok("health").code == 0
 
 
+def test_a_leader_that_is_killed_while_a_service_comes_back_leaves_it_to_another_worker(stage: Stage):
+    declared(stage, command="echo start >> starts; sleep 3; exec sleep 600", probe={"command": "sleep 3"})
+    stage.ok("service", "start")
+    reaches(stage, "service:store", "healthy")
+    other = stage.begin("worker", "--all")
+    other.says("ready")
+    os.kill(pid_of(stage), signal.SIGKILL)
+    reaches(stage, "service:store", "recovering")
+    with connect(stage.server.start(), Profile.COMMAND) as client:
+        monitor = HealthStore(client, Keys(Settings().namespace)).monitor()
+    assert monitor is not None
+    leader = int(monitor.worker.partition("@")[0].rpartition("-")[2])
+    os.kill(leader, signal.SIGKILL)
+    recovered(stage, 1)
+    assert (stage.folder / "api" / "starts").read_text().split() == ["start"] * 2
+    other.kill()
+    stage.ok("service", "stop")
+
+
 def test_nothing_starts_in_a_disconnected_repository_and_what_runs_is_handed_back(stage: Stage):
     stage.write(
         [{"id": "long", "repo": "api", "action": "sleep 600"}, {"id": "other", "repo": "web"}], repos=REPOS
@@ -95,6 +115,12 @@ def test_nothing_starts_in_a_disconnected_repository_and_what_runs_is_handed_bac
     assert todos()["other"]["state"] == "succeeded"
     reaches(stage, "repo:api", "disconnected")
 
+    died = stage.daemon("server")
+    os.kill(died.pid, signal.SIGKILL)
+    until(lambda: Daemon(stage.state, "server").running() not in (None, died), 20)
+    stage.ok("exec", "--repo", "web", "--", "true")
+    assert todos()["long"]["wait_reason"] == "disconnected"
+
     assert stage.coord("repo", "disconnect", "nothing").code == 2
     stage.ok("repo", "connect", "api")
     until(lambda: todos()["long"]["state"] == "running", IN_TIME_S)
@@ -110,6 +136,10 @@ def test_a_damaged_repository_and_a_missing_folder_are_found(stage: Stage):
     reaches(stage, "repo:web", "failed")
     assert "HEAD is damaged" in stage.coord("health", "web").out
     assert stage.coord("health", "web").code == 3
+    stage.write([{"id": "one", "repo": "web", "gate": {}}], repos=REPOS)
+    begun = stage.coord("sweep", "PLAN-001", "--detach")
+    assert "web is failed: " in begun.err
+    stage.ok("cancel", "last")
     head.write_text(text)
     reaches(stage, "repo:web", "healthy")
     assert stage.coord("health", "nothing").code == 2

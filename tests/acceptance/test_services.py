@@ -108,9 +108,11 @@ def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stag
 
 
 def test_a_start_goes_on_without_its_command(stage: Stage):
-    declared(stage, slow="sleep 1; exec sleep 600")
+    declared(stage, slow="sleep 2; exec sleep 600")
     begun = stage.begin("service", "start")
     begun.says("run ")
+    second = stage.coord("service", "restart", "slow")
+    assert (second.code, stage.run()["run_id"] in second.err) == (6, True)
     begun.kill()
     begun.wait()
     until(lambda: stage.run()["status"] == "succeeded", 90)

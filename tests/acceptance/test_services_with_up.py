@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coordination.backend.daemon import alive
+from coordination.backend.daemon import Daemon, alive
 from coordination.services.host import ServiceHost
 from tests.stage import Stage
 from tests.waiting import until
@@ -46,6 +46,14 @@ def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_orde
 
     host = ServiceHost(stage.state)
     pids = {name: one.pid for name, one in host.states().items()}
+    for name in ("worker", "server"):  # the supervisor of `up --detach` starts them again
+        died = stage.daemon(name)
+        os.kill(died.pid, signal.SIGKILL)
+        until(
+            lambda name=name, died=died: (r := Daemon(stage.state, name).running()) and r.pid != died.pid, 20
+        )
+    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy", 20)
+    assert {name: one.pid for name, one in host.states().items()} == pids
     stage.kill("server")
     stage.kill("worker")
     record = host.supervisor.running()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordination.breakers.manager import BreakerManager
-from coordination.errors import Conflict
+from coordination.errors import Conflict, MissingRight
 from coordination.events.stream import EventStream
 from coordination.health.facts import ServiceReport
 from coordination.health.monitor import HealthMonitor, Round
@@ -20,13 +20,16 @@ from coordination.health.records import Health, HealthState, Overall, overall
 from coordination.health.sources import FactSource
 from coordination.health.store import HealthStore
 from coordination.locks import LockManager, Owner
+from coordination.messages import MessageBus
 from coordination.models import Coordination, Ecosystem, Repo, Service
+from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.services.host import ServiceState, ServiceStatus
 from tests.waiting import until
 from workers.health import remotes
 from workers.health.parts import service_reports
+from workers.health.recovery import RecoveryRuns
 from workers.health.remotes import RemoteLooks
 
 LEASE = timedelta(seconds=15)
@@ -115,6 +118,12 @@ class Scene:
         found = EventStream(self.store.redis, "test").latest(100, lambda event: event.kind == kind)
         return [f"{event.subject} {event.data['state']}" for event in found]
 
+    def reset_breakers(self) -> None:
+        """Close the breakers: Redis' clock does not pass."""
+        breakers = BreakerManager(self.store.redis, "test")
+        for breaker in breakers.list():
+            breakers.reset(breaker.name)
+
     def die(self) -> None:
         """The first monitor hangs, and loses the lock."""
         self.store.redis.delete(self.store.keys.locks.holder("lock:health"))
@@ -143,19 +152,56 @@ def test_a_service_that_fails_is_recovered_once_and_healthy_again(scene: Scene):
     assert scene.events("health.changed") == [f"service:web {state}" for state in states if state != "failed"]
 
 
-def test_it_is_given_up_after_five_vain_recoveries_and_people_are_told_once(scene: Scene):
+def test_it_is_given_up_after_five_vain_recoveries_and_people_are_told_once(scene: Scene, tmp_path: Path):
+    bus = MessageBus(scene.store.redis, "test")
+    runs = RecoveryRuns(lambda: pytest.fail("no run"), lambda: scene.declared, list, bus)
+    scene.fake.tell = lambda record: (scene.fake.told.append(record.id), runs.tell(record))
     scene.fake.reports = [FAILED]
     scene.fake.outcomes = {f"run-{n}": "it does not start" for n in range(1, 10)}
     for _ in range(12):
-        BreakerManager(scene.store.redis, "test").list()
-        for breaker in BreakerManager(scene.store.redis, "test").list():  # Redis' clock does not pass
-            BreakerManager(scene.store.redis, "test").reset(breaker.name)
+        scene.reset_breakers()
         scene.pass_s(125)
 
     assert len(scene.fake.begun) == 5
     assert (scene.fake.told, scene.record().given_up) == (["service:web"], True)
     assert scene.events("health.given_up") == ["service:web failed"]
     assert overall(scene.health.records()) is Overall.CRITICAL
+    for recipient in ("repo:api", "person:ann"):
+        (message,) = bus.peek(recipient)
+        assert (message.type, message.payload["recoveries"]) == ("health", 5)
+        assert (message.payload["subject"], message.payload["why"]) == ("service:web", "it does not start")
+    notify = ("sh", "-c", f"cat >> {tmp_path}/told")
+    assert Notifier(scene.store.redis, scene.store.keys, notify, lambda: True).run_once() == 1
+    notice = json.loads((tmp_path / "told").read_text())
+    assert (notice["event"], notice["next"]) == ("health.given_up", "coord health")
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_delays_no_look_and_begins_nothing_twice(scene: Scene, step_s: float):
+    scene.now += step_s
+    scene.pass_s(40)
+    assert (scene.fake.begun, scene.record().state) == ([], HealthState.HEALTHY)
+    assert abs((scene.record().looked_at or 0) - scene.now) < 35
+    scene.fake.reports = [FAILED]
+    scene.pass_s(50)
+    assert scene.fake.begun == ["service:web"]
+    scene.fake.outcomes = {"run-1": "it does not start"}
+    scene.pass_s(5)
+    scene.reset_breakers()
+    scene.now -= 3600
+    scene.pass_s(125)
+    assert scene.fake.begun == ["service:web"] * 2
+
+
+def test_a_recovery_that_the_worker_may_not_begin_is_vain_and_says_so(scene: Scene):
+    def refused(record: Health) -> str:
+        raise MissingRight("worker lacks the right execute")
+
+    scene.fake.begin, scene.fake.reports = refused, [FAILED]
+    scene.pass_s(50)
+    record = scene.record()
+    assert (record.state, record.vain) == (HealthState.FAILED, 1)
+    assert "lacks the right execute" in record.vain_why
 
 
 def test_the_next_leader_follows_the_recovery_of_the_one_that_was_killed(scene: Scene):

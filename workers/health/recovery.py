@@ -111,8 +111,11 @@ class RecoveryRuns:
             "next": f"coord health {record.subject.name}",
         }
         for recipient in filter(None, (f"repo:{record.subject.repo}", owner)):
-            with suppress(CoordinationError):
+            try:
+                self._bus.register(recipient)  # it may never have got a message
                 self._bus.send(recipient, MESSAGE, payload)
+            except CoordinationError as error:
+                logger.warning("%s is not told that %s is given up: %s", recipient, record.id, error.message)
 
     def _why(self, run: str) -> str:
         with suppress(CoordinationError):
