@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
 from coordination import Coord
+from coordination.cli import app
+from coordination.dashboard.access import Tokens
+from coordination.dashboard.app import Dashboard
+from coordination.dashboard.snapshots import Snapshots
 from coordination.errors import NotFound, Unreadable
 from coordination.runs.store import RunStore
 from tests.change_sets import TIP, record
@@ -100,3 +106,45 @@ def test_a_plan_without_change_set_and_an_unknown_plan_are_told_apart(coord: Coo
     with pytest.raises(NotFound, match="no plan"):
         coord.changes.list("Q")
     assert coord.changes.list() == []
+
+
+def test_the_wave_of_each_repository_is_in_the_text_and_on_the_page(
+    coord: Coord, store: RunStore, redis_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """One has landed in a wave, one would land in one by the file; without waves there is no column."""
+    record(store.redis, "P", "lib", todos="A")
+    assert "WAVE" not in text_of(redis_url, tmp_path, capfd)
+
+    file = yaml.safe_load((tmp_path / "ecosystem.yaml").read_text())
+    file["coordination"]["plans"][0]["land"] = {"waves": ["lib", "rest"]}
+    (tmp_path / "ecosystem.yaml").write_text(yaml.safe_dump(file))
+    landed = json.dumps({**LANDED, "at": "2026-01-02T00:00:00Z", "wave": 7})
+    record(store.redis, "P", "lib", todos="A", landed=landed)
+    record(store.redis, "P", "app", todos="B")
+    head, *rows = text_of(redis_url, tmp_path, capfd).splitlines()
+    at = head.index("WAVE")
+    assert {row.split()[0]: row[at:].split()[0] for row in rows if row[:1].isalpha()} == {
+        "lib": "7",
+        "app": "2",
+    }
+
+    tokens = Tokens(tmp_path / "tokens")
+    with TestClient(Dashboard(Snapshots(tmp_path / "ecosystem.yaml", redis_url), tokens).app()) as client:
+        signed_in = client.post("/sign-in", data={"token": tokens.add("ann")}, follow_redirects=False)
+        cookie = {"Cookie": f"coord_session={signed_in.cookies['coord_session']}"}
+        page = client.get("/change", params={"plan": "P"}, headers=cookie).text
+    columns = re.findall(r"<th scope=\"col\"[^>]*>([^<]*)<", page)
+    shown = {
+        re.sub("<[^>]*>", "", cells[0]): re.sub("<[^>]*>", "", cells[columns.index("Wave")])
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", page, re.S)
+        if "/change?" in row and (cells := re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S))
+    }
+    assert shown == {"lib": "7", "app": "2"}
+
+
+def text_of(redis_url: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """Return what `coord changes P` prints."""
+    with pytest.raises(SystemExit) as ended:
+        app.run(["--redis", redis_url, "--ecosystem", str(folder / "ecosystem.yaml"), "changes", "P"])
+    assert ended.value.code == 0
+    return capfd.readouterr().out
