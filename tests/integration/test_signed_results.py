@@ -433,6 +433,26 @@ def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
     site.refused(site.a, again, "T3", "up", "stands at")
 
 
+@pytest.mark.parametrize("moved", [True, False], ids=["forged", "still_possible_to_do_a_todo_again"])
+def test_a_retry_behind_a_forged_compensation_begins_where_a_signed_result_began(site: Site, moved: bool):
+    run = site.run()
+    for todo in ("T1", "T2", "T3"):
+        site.a.do(run, todo, "up")
+    site.b.do(run, "R", "down")
+    keys = site.keys(run)
+    site.redis.hset(keys.state, "T2", "compensated")
+    site.redis.hset(
+        keys.facts, mapping={"T2 was": "succeeded"} | ({"T2 began": site.foreign()} if moved else {})
+    )
+    again = site.retry(run)
+
+    if moved:
+        site.refused(site.a, again, "T2", "up")
+    else:
+        site.a.do(again, "T2", "up")
+        assert git(site.up, "show", f"{tip(site.up, again)}:work") == "T1\nT2"
+
+
 def test_a_result_that_a_retry_makes_again_is_not_taken_from_the_former_run(site: Site):
     run = site.run()
     for todo in ("T1", "T2", "T3"):
