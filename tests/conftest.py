@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from compileall import compile_dir
 from contextlib import ExitStack
@@ -45,7 +46,10 @@ IN_MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
 def pytest_configure() -> None:
     """Keep the folders of tests in memory where there is room: tests of git then take a sixth less processor
     time, and do not wait for the disk. TMPDIR or PYTEST_DEBUG_TEMPROOT select another place.
+
+    `python3` of todos is our interpreter: a version manager's script of that name takes 0.05 s to find one.
     """
+    os.environ["PATH"] = f"{Path(sys.base_prefix, 'bin')}:{os.environ['PATH']}"
     selected = os.environ.keys() & {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"}
     if not selected and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= LEAST_BYTES:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
