@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ from coordination.ecosystem.document import parse
 from coordination.ecosystem.schema import DESCRIPTIONS, json_schema
 from coordination.errors import InvalidFile
 
-SCHEMA = json_schema()
-VALIDATOR = Draft202012Validator(SCHEMA)
+
+@cache
+def schema() -> dict[str, Any]:
+    """Made by the first test that needs it: it takes half a second, and each pytest worker imports this."""
+    return json_schema()
+
+
+def accepted(data: dict[str, Any]) -> bool:
+    return Draft202012Validator(schema()).is_valid(data)
 
 
 def loads(data: dict[str, Any]) -> bool:
@@ -112,32 +120,31 @@ WRONG = [
 @pytest.mark.parametrize("data", RIGHT, ids=str)
 def test_what_loads_an_editor_accepts(data: dict[str, Any]):
     assert loads(data)
-    assert VALIDATOR.is_valid(data)
+    assert accepted(data)
 
 
 @pytest.mark.parametrize("data", WRONG, ids=str)
 def test_what_is_refused_an_editor_marks(data: dict[str, Any]):
     assert not loads(data)
-    assert not VALIDATOR.is_valid(data)
+    assert not accepted(data)
 
 
 def test_it_is_a_schema_and_says_which_dialect_it_speaks():
-    Draft202012Validator.check_schema(SCHEMA)
-    assert json.loads(json.dumps(SCHEMA))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert SCHEMA["title"] == "ecosystem.yaml"
+    Draft202012Validator.check_schema(schema())
+    assert json.loads(json.dumps(schema()))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema()["title"] == "ecosystem.yaml"
 
 
 def test_every_reference_leads_somewhere_and_every_description_has_its_field():
-    for name in re.findall(r"#/\$defs/(\w+)", json.dumps(SCHEMA)):
-        assert name in SCHEMA["$defs"]
+    for name in re.findall(r"#/\$defs/(\w+)", json.dumps(schema())):
+        assert name in schema()["$defs"]
     for field in DESCRIPTIONS:
         record, name = field.split(".")
-        properties = (SCHEMA if record == "Ecosystem" else SCHEMA["$defs"][record])["properties"]
+        properties = (schema() if record == "Ecosystem" else schema()["$defs"][record])["properties"]
         assert "description" in properties[name]
 
 
 def test_only_a_repository_lets_unknown_names_pass():
-    closed = {
-        n for n, d in SCHEMA["$defs"].items() if "properties" in d and d.get("additionalProperties") is False
-    }
-    assert {n for n, d in SCHEMA["$defs"].items() if "properties" in d} - closed == {"Repo"}
+    records = {name: record for name, record in schema()["$defs"].items() if "properties" in record}
+    closed = {name for name, record in records.items() if record.get("additionalProperties") is False}
+    assert records.keys() - closed == {"Repo"}
