@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coordination.api.coord import Coord
 from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
 from coordination.dashboard.live import Pulse
 from coordination.dashboard.pages import HERE, Ask, Page, environment
@@ -28,6 +29,7 @@ from coordination.dashboard.texts import NONCE, Texts, personal
 from coordination.dashboard.views import ACTIONS, VIEWS
 from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
 from coordination.dashboard.views.board import record
+from coordination.environment import acting_for
 from coordination.errors import (
     Blocked,
     Conflict,
@@ -41,6 +43,8 @@ from coordination.errors import (
 logger = logging.getLogger(__name__)
 COOKIE = "coord_session"
 LONGEST_FORM = 64 * 1024
+RIGHTS_S = 1.0
+"""Time for which the rights of a person count on pages; each operation looks at them again."""
 STATUSES: Mapping[type[CoordinationError], int] = {
     NotAllowed: 403,
     NotFound: 404,
@@ -145,8 +149,13 @@ class Dashboard:
     async def _allowed(self, visitor: Visitor) -> set[str]:
         """Return the operations that the person may do in at least one repository."""
         operations = {"read"} if visitor.read_only else {"read", *ACTIONS.values()}
-        authority = self.snapshots.coord.authority
-        return await self.snapshots.do(lambda: authority.allowed(operations), visitor.person)
+
+        def read(coord: Coord) -> set[str]:
+            with acting_for(visitor.person):
+                return coord.authority.allowed(operations)
+
+        key = ("allowed", visitor.person, visitor.read_only)
+        return (await self.snapshots.get(key, read, live=False, fresh_s=RIGHTS_S)).value
 
     async def _sign_in(self, request: Request) -> Response:
         ask = _unknown(self.snapshots, self._prefix, request)

@@ -19,8 +19,10 @@ from coordination.errors import CoordinationError
 logger = logging.getLogger(__name__)
 TICK_S = 5.0
 """A page asks again after this time without an event: durations and expected ends move on."""
-PAUSE_S = 0.6
-"""Least time between two messages to a page: a run makes many events, and 50 pages may follow it."""
+PAUSE_S, PAUSE_PER_PAGE_S, LONGEST_PAUSE_S = 0.4, 0.007, 0.75
+"""Least time between two messages to a page, which grows with the number of open pages: a run makes many
+events, and each page that follows it costs some milliseconds of a processor that the run needs.
+"""
 AGAIN_S = 0.5
 
 
@@ -40,6 +42,8 @@ class Pulse(BackgroundService):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._moved = asyncio.Event()
         self._ended = False
+        self._pages = 0
+        """Streams of open pages."""
 
     def open(self) -> None:
         """Begin, in the event loop of the pages."""
@@ -94,17 +98,21 @@ class Pulse(BackgroundService):
     async def messages(self, since: str) -> AsyncIterator[str]:
         """Yield a message of the stream whenever the page is to ask again. `since`: the event it knows."""
         known = since if POSITION.fullmatch(since) else self.position
-        yield f"retry: 1000\n{_id(known)}: connected\n\n"
-        while not self._ended:
-            moved = self._moved
-            if known == self.position:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(moved.wait(), TICK_S)
-            if self._ended:
-                return
-            known = self.position
-            yield f"event: moved\n{_id(known)}data: {known}\n\n"
-            await asyncio.sleep(PAUSE_S)
+        self._pages += 1
+        try:
+            yield f"retry: 1000\n{_id(known)}: connected\n\n"
+            while not self._ended:
+                moved = self._moved
+                if known == self.position:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(moved.wait(), TICK_S)
+                if self._ended:
+                    return
+                known = self.position
+                yield f"event: moved\n{_id(known)}data: {known}\n\n"
+                await asyncio.sleep(min(LONGEST_PAUSE_S, PAUSE_S + PAUSE_PER_PAGE_S * self._pages))
+        finally:
+            self._pages -= 1
 
 
 def _id(position: str) -> str:

@@ -33,7 +33,9 @@ TONES = {
     **dict.fromkeys(("failed", "compensation_failed", "rollback_failed", "critical", "red", "wrong"), "bad"),
     **dict.fromkeys(("unsatisfied", "failure", "changes_requested", "open_breaker", "crashed"), "bad"),
     **dict.fromkeys(("running", "in_progress", "dispatched", "starting", "active"), "active"),
-    **dict.fromkeys(("parked", "retrying", "blocked", "paused", "high", "warning", "half_open"), "held"),
+    **dict.fromkeys(
+        ("parked", "retrying", "blocked", "paused", "high", "warning", "half_open", "held"), "held"
+    ),
     **dict.fromkeys(("rolling_back", "compensating", "compensated", "rolled_back"), "back"),
 }
 

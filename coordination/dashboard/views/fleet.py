@@ -20,7 +20,7 @@ async def fleet(ask: Ask) -> Page:
     return Page(
         template="fleet.html",
         title="Fleet",
-        data={**found.value, "unhealthy": health.value},
+        data={**found.value, "unhealthy": health.value, "examined": health.at},
         seen=(found, health),
     )
 

@@ -34,6 +34,7 @@ async def now(ask: Ask) -> Page:
             "asking": [one for one, repo in asking if repo in mine],
             "others": [(one, repo) for one, repo in asking if repo not in mine],
             "unhealthy": health.value,
+            "examined": health.at,
         },
         seen=(runs, health),
     )
@@ -42,10 +43,14 @@ async def now(ask: Ask) -> Page:
 def _now(coord: Coord) -> Mapping[str, Any]:
     live = coord.runs.list(SHOWN, status=LIVE)
     failed = coord.runs.list(SHOWN, status=FAILED, since=datetime.now(UTC) - DAY)
-    repos = {todo.id: todo.repo for todo in coord.document.ecosystem.coordination.todos}
+    todos = coord.document.ecosystem.coordination.todos
+    repos = {todo.id: todo.repo for todo in todos}
+    asking = [(one, repos.get(one.todo, "")) for one in coord.live.asking()]
+    names = {one.todo for one, _ in asking}
     return {
         "live": live,
-        "asking": [(one, repos.get(one.todo, "")) for one in coord.live.asking()],
+        "asking": asking,
+        "tasks": {todo.id: todo for todo in todos if todo.id in names},
         "failed": failed,
         "has_plans": bool(coord.document.ecosystem.coordination.plans),
         "signed": coord.authority.required,
