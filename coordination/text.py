@@ -91,6 +91,9 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": (
         "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two"
     ),
+    r"^[A-Za-z0-9_][A-Za-z0-9:_.@-]*$": (
+        "may hold letters, digits, ':', '_', '.', '@' and '-' only, and begins with a letter, digit or '_'"
+    ),
     r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
     r"^[^:,\s]+:[^,\s]+$": "must be written like user:password, without blanks and commas",

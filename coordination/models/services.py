@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
-UnitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*$", max_length=200)]
+UnitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9:_.@-]*$", max_length=200)]
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
