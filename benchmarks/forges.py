@@ -1,4 +1,5 @@
-"""Measures `coord pr create` and `coord pr list` for 100 repositories: `python -m benchmarks.forges`.
+"""Measures `coord pr create`, `coord pr list` and a landing that waits, for 100 repositories:
+`python -m benchmarks.forges`.
 
 The forge is that of the tests, in this process: its git (`git http-backend`) counts among the processor time,
 for coord and for the bare pushes beside it; its Python does not.
@@ -21,6 +22,7 @@ from typing import Any
 from benchmarks.report import Report, parser, report
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
+from coordination.forges.budget import CALLS_A_LOOK, FOR_POLLING
 from coordination.git import commit_of
 from coordination.settings import Settings
 from tests.change_sets import record
@@ -30,6 +32,10 @@ from tests.stage import git
 REPOS = 100
 MOST_CALLS = 6
 BRANCH = "coord/P"
+ROUND_S = 30.0
+"""The interval at which the benchmark lets each request be looked at."""
+ROUNDS = 2
+"""Intervals over which calls are counted, after one in which the last requests are opened."""
 
 
 class Site:
@@ -60,7 +66,8 @@ class Site:
                 at = forge.url(f"acme/{name}", f"coord:{token}")
                 declared.append({"name": name, "path": name, "url": at, "forge": address})
         todos = [{"id": f"T-{name}", "task": "t", "repo": name, "plan": "P"} for name in self.names]
-        tracked = {"plans": [{"id": "P", "title": "a plan"}], "todos": todos}
+        landed_by = {"via": "pr", "approvals": 1}
+        tracked = {"plans": [{"id": "P", "title": "a plan", "land": landed_by}], "todos": todos}
         (folder / "ecosystem.yaml").write_text(json.dumps({"repos": declared, "coordination": tracked}))
         secret = folder / "token"
         secret.write_text(token)
@@ -76,6 +83,15 @@ class Site:
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) if "--json" in words else None
+
+    def begin(self, *words: str, budget: int) -> subprocess.Popen[str]:
+        command = [str(Path(sys.executable).with_name("coord")), "--redis", self._redis, *words]
+        environment = {**self._environment, "COORD_FORGE_BUDGET": str(budget)}
+        with (self.folder / f"{words[0]}.log").open("w") as log:
+            return subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                text=True,
+            )  # fmt: skip
 
     def push_all(self) -> None:
         """Push each branch by git alone, under another name."""
@@ -106,6 +122,7 @@ def measure(rows: Report, repos: int) -> None:
             with TestForge(folder / "forge") as forge:
                 site = Site(folder, forge, server.start(), repos)
                 measure_site(rows, site)
+                measure_waiting(rows, site)
                 assert forge.violations == []
         finally:
             server.stop()
@@ -137,6 +154,59 @@ def measure_site(rows: Report, site: Site) -> None:
         rows.add(f"{what}: calls", len(calls), "", beside=f"{took:.2f} s, {cpu:.2f} s of processor")
         limit = 0 if "unchanged" in what else None
         rows.add(f"{what}: calls that were not answered with 304", news, "", at_most=limit)
+
+
+def measure_waiting(rows: Report, site: Site) -> None:
+    """Let a landing wait for reviews, and then approve all requests."""
+    repos = len(site.names)
+    budget = round(repos * CALLS_A_LOOK * 3600 / ROUND_S / FOR_POLLING)
+    worker = site.begin("worker", "--all", budget=budget)
+    landing = site.begin("land", "P", "--via", "pr", "--when-ready", "--yes", budget=budget)
+    try:
+        _wait(lambda: len(_reviews_read(site)) == repos, 600)
+        _wait(lambda: min(_reviews_read(site).values()) > 1, 600)
+        site.calls()
+        time.sleep(ROUNDS * ROUND_S)
+        calls = len(site.calls())
+        per_hour = calls * 3600 / (ROUNDS * ROUND_S)
+        rows.add(
+            f"waiting for {repos} requests: calls, of forge_budget",
+            per_hour / budget,
+            "x",
+            at_most=1.0,
+            beside=f"{per_hour:,.0f} an hour of {budget:,}; {calls / ROUNDS / repos:.1f} a request and round",
+        )
+        ready = time.perf_counter()
+        for name in site.names:
+            project, _ = site.forge.core.project(f"acme/{name}")
+            site.forge.approve(project, 1)
+        _wait(lambda: len(_reviews_read(site)) == repos, 600)
+        seen = time.perf_counter() - ready
+        _wait(lambda: any(one.path.endswith("/merge") for one in site.forge.seen), 600)
+        first = time.perf_counter() - ready
+        assert landing.wait(1200) == 0, (site.folder / "land.log").read_text()
+        took = time.perf_counter() - ready
+        interval = f"of {ROUND_S:g} s"
+        rows.add(f"all {repos} ready: until coord has seen it", seen / ROUND_S, "intervals", beside=interval)
+        rows.add("until the first merge", first / ROUND_S, "intervals", at_most=1.0, beside=f"{first:.1f} s")
+        rows.add("until all have landed", took / ROUND_S, "intervals", beside=f"{took:.1f} s")
+    finally:
+        for process in (landing, worker):
+            process.terminate()
+            process.wait(60)
+
+
+def _reviews_read(site: Site) -> Counter[str]:
+    """Return how often the reviews of each repository were read since the calls were counted last."""
+    return Counter(one.path.split("/")[3] for one in list(site.forge.seen) if one.path.endswith("/reviews"))
+
+
+def _wait(condition: Callable[[], bool], limit_s: float) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("the landing does not go on: see land.log and worker.log")
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":

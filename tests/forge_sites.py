@@ -62,6 +62,11 @@ class Site:
 
         return until(found, 90)
 
+    def status(self, name: str, context: str) -> list[str]:
+        """Return the states that a status of the request's head has had."""
+        head = self.request(name).sha
+        return [one.state for one in self.projects[name].checks if (one.sha, one.name) == (head, context)]
+
     def tip(self, name: str, branch: str = "main") -> str:
         return git(self.forge.path(f"acme/{name}"), "rev-parse", branch)
 

@@ -27,6 +27,8 @@ from coordination.forges.models import (
 from coordination.text import counted, listed
 
 SHOWN = 3
+DEPENDS = "coord/depends"
+"""The status that coord itself sets, and never waits for: pending until the requests before have merged."""
 _GREEN = frozenset({CheckState.SUCCESS, CheckState.SKIPPED})
 _EXPLAINED = frozenset(
     {
@@ -156,7 +158,16 @@ def _is_refused(seen: Seen, wanted: Wanted) -> bool:
     word = seen.request.blocked
     if not word or word in _EXPLAINED - {"blocked"}:
         return False
-    return word != "blocked" or not (tuple(_of_reviews(seen, wanted)) or _not_green(seen, ()))
+    return word != "blocked" or not (tuple(_of_reviews(seen, wanted)) or _explained_by_checks(seen))
+
+
+def _explained_by_checks(seen: Seen) -> bool:
+    """Return whether a required check is not green; coord's own counts where the branch requires it."""
+    named = seen.protection.checks if seen.protection else ()
+    own = next((one for one in seen.checks or () if one.name == DEPENDS), None)
+    is_required = DEPENDS in named or bool(own and own.required)
+    own_waits = is_required and not (own and own.state in _GREEN)
+    return own_waits or bool(_not_green(seen, ()))
 
 
 def _of_reviews(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
@@ -191,15 +202,19 @@ def _of_checks(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
 
 
 def _not_green(seen: Seen, ignored: Collection[str]) -> dict[str, CheckState]:
-    """Return the required checks that are not green; one that the commit does not have yet is pending."""
+    """Return the required checks that are not green; one that the commit does not have yet is pending. The
+    status of coord itself is none of them.
+    """
     if seen.checks is None or seen.protection is None:
         return {}
+    own = any(check.name == DEPENDS and check.state not in _GREEN for check in seen.checks)
     states = {check.name: check.state for check in seen.checks if check.required is not False}
-    named = {*seen.protection.checks, *(check.name for check in seen.checks if check.required)}
+    named = {*seen.protection.checks, *(check.name for check in seen.checks if check.required)} - {DEPENDS}
     required = states.keys() | named if seen.protection.all_checks or not named else named
     left_out = set(ignored)
-    if any(states.get(name) not in _GREEN for name in left_out):  # they make the whole red, too
+    if own or any(states.get(name) not in _GREEN for name in left_out):  # they make the whole red, too
         left_out |= {check.name for check in seen.checks if check.whole}
+    left_out.add(DEPENDS)
     found = {name: states.get(name, CheckState.PENDING) for name in sorted(required) if name not in left_out}
     return {name: state for name, state in found.items() if state not in _GREEN}
 

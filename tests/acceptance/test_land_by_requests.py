@@ -26,6 +26,8 @@ def test_six_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, 
         at.forge.check(at.projects["c"], build.sha, "build", "failure")
         at.forge.approve(at.projects["c"], build.number)
         at.waits_for("c", "red: build")
+        statuses = {name: at.status(name, "coord/depends") for name in "abcdef"}
+        assert statuses == {"a": []} | {name: ["pending"] for name in "bcdef"}
         assert at.landed() == [False] * 6, "nothing merges before everything can"
         assert "Depends on acme/a#1" in at.request("b").body
 
@@ -36,6 +38,9 @@ def test_six_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, 
         merged = [one.path for one in at.forge.calls("merge") if one.status == 200 and one.method == "PUT"]
         assert merged == [f"/repos/acme/{name}/pulls/1/merge" for name in "abcdef"]
         assert at.change("a")["landed"]["via"] == "pr"
+        assert [at.status(name, "coord/depends") for name in "bf"] == [["pending", "success"]] * 2, (
+            "each is set once"
+        )
 
         reverting = at.stage.begin("revert", PLAN, "--yes", "--json")
         revert = until(

@@ -82,6 +82,8 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNames
         assert [person.login for person in request.assignees] == ["bob"]
         assert [person.login for person in request.reviewers] == ["ann"]
         assert git(forge.path(f"acme/{name}"), "rev-parse", BRANCH) == made[REPOS.index(name)]["head"]
+    checks = [(name, one.name, one.state) for name in REPOS for one in site.projects[name].checks]
+    assert checks == [(name, "coord/depends", "pending") for name in "bc"]
     mark = "#" if forge.dialect.name == "github" else "!"
     (second,) = requests_of(site, "b")
     assert f"Depends on acme/a{mark}{made[0]['number']}" in second.body

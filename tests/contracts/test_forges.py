@@ -26,6 +26,7 @@ from coordination.forges.models import (
     RequestState,
     ReviewState,
 )
+from coordination.landing.readiness import DEPENDS, Seen, Wanted, missing_of
 from tests.forge.records import Project
 from tests.forge.server import TestForge
 
@@ -274,6 +275,21 @@ def test_checks_are_the_newest_state_of_each_name(ground: Ground):
     assert CheckState.SUCCESS in {
         one.state for one in ground.forge.checks(made.head_sha) if one.name == "coord/depends"
     }
+
+
+def test_a_request_that_depends_on_others_can_be_held_up_by_the_status_of_coord(ground: Ground):
+    ground.server.protect(ground.project, checks=(DEPENDS,), dismiss_stale=False)
+    made = ground.known(ground.request().number)
+    pending = CommitStatus(context=DEPENDS, state=CheckState.PENDING, description="waits for text")
+    ground.forge.set_status(made.head_sha, pending)
+    assert problem(lambda: ground.merge(made)) is ForgeProblem.NOT_MERGEABLE
+
+    now = ground.forge.get(made.number)
+    checks, rules = ground.forge.checks(made.head_sha), ground.forge.protection("main")
+    seen = Seen(request=now, heads=(made.head_sha,), checks=checks, reviews=(), protection=rules)
+    assert missing_of(seen, Wanted()) == (), "coord does not wait for itself"
+    ground.forge.set_status(made.head_sha, pending.model_copy(update={"state": CheckState.SUCCESS}))
+    assert ground.merge(made) == ground.server.tip("acme/api")
 
 
 def test_lists_of_several_pages_are_whole(ground: Ground):

@@ -7,15 +7,20 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
+from coordination.changes.requests.create import NO_STATUS
 from coordination.changes.requests.records import RequestView
+from coordination.changes.requests.rules import depends_status
+from coordination.forges.errors import ForgeError
 from coordination.forges.models import Check, CheckState, Protection, PullRequest, Review, ReviewState
-from coordination.landing.readiness import Missing, Seen, Wanted, missing_of
+from coordination.landing.readiness import DEPENDS, Missing, Seen, Wanted, missing_of
 from coordination.models import LandAction, LandStep
 from coordination.runs.change_set_records import RepoChange
 from workers.executors.forge_attempt import ForgeAttempt
 from workers.executors.request_commits import heads_of
 from workers.landing.records import BaseBranch
 
+NO_STATUS_SET = "no_status"
+"""A todo's note that its token may set no statuses."""
 RULES_HOLD = timedelta(minutes=10)
 """Time for which the rules of a branch are not asked again while a request waits."""
 
@@ -43,6 +48,8 @@ class RequestLook(ForgeAttempt):
         number, head = request.number, request.head_sha
         heads = self._heads(at, change, head)
         reviews, checks = self._forge.reviews(number), self._forge.checks(head)
+        if heads:
+            self._tell_depends(action, head, checks)
         approving = [one.author for one in reviews if one.state is ReviewState.APPROVED and not one.head]
         first_seen = self._first_seen(approving, head)
         self._rules_seen = self._rules(request.base, fresh=action.step is LandStep.LAND)
@@ -56,6 +63,25 @@ class RequestLook(ForgeAttempt):
         )
         self._note_seen(change, request, checks, reviews)
         return missing_of(seen, Wanted(approvals=action.approvals, ignored=ignored))
+
+    def _tell_depends(self, action: LandAction, head: str, checks: Sequence[Check]) -> None:
+        """Set the status `coord/depends` of a head, if the forge does not show it so."""
+        after, known = action.request.after if action.request else (), self._job.change_set()
+        if not after or known is None or self._known.get(NO_STATUS_SET):
+            return
+        if action.step is LandStep.LAND:  # its turn has come: those before have landed, also if by people
+            known = known.model_copy(update={"repos": {}})
+        status = depends_status(known, after)
+        shown = next((one.state for one in checks if one.name == DEPENDS), None)
+        if status is None or status.state is shown:
+            return
+        try:
+            self._forge.set_status(head, status)
+        except ForgeError as error:
+            if error.problem not in NO_STATUS:
+                raise
+            self._job.say(f"the status {DEPENDS} could not be set: {error.message}")
+            self._remember({**self._known, NO_STATUS_SET: True})
 
     def _note_seen(
         self, change: RepoChange, request: PullRequest, checks: Sequence[Check], reviews: Sequence[Review]

@@ -5,9 +5,12 @@
 2. In landing order: the branch is pushed, and the request opened where there is none. It is recorded at once.
 3. The text of each is brought up to date, because it names the requests of all; labels and people are added.
 
+   The status `coord/depends` is set where a request depends on others.
+
 Failures after 1 belong to their repository, and the others go on; the same command does the rest later.
-At most 6 calls for a repository: project, request, opening, labels, text with labels and assignees, and
-reviewers.
+At most 6 calls for a repository: project, opening, status, labels, text with labels and assignees, reviewers;
+or, of one that is open: project, request, its reviews, labels, text, reviewers, and the status where one of
+these is not needed. A landing sets it otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from coordination.changes.requests.records import (
     now,
     seen_now,
 )
-from coordination.changes.requests.rules import PlannedRequests, RepoRequest, request_name
+from coordination.changes.requests.rules import PlannedRequests, RepoRequest, depends_status, request_name
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
@@ -47,6 +50,8 @@ from coordination.forges.models import (
 from coordination.forges.reading import refuse_long
 from coordination.runs.change_set_records import RepoChange, RequestRef
 
+NO_STATUS = frozenset({ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND})
+"""Refusals of a token that may not set statuses: nothing depends on them."""
 Note = Callable[[str, RequestRef, str], None]
 """(repository, request, kind of event): records a request in the change set; without a kind, its state."""
 
@@ -99,10 +104,10 @@ def look_at(one: RepoRequest, access: ForgeAccess) -> Looked:
         )
     forge = access.forge(one.repo.name, one.address)
     _refuse_repository(forge.repository())
-    found = forge.find(one.change.forge_branch)
     with access.target(one.repo, one.change, one.checkout) as target:
         there = remote_tip(target)
         refuse_foreign(target, there, one.change.tip)
+    found = forge.find(one.change.forge_branch) if there or one.change.request else None
     if there != one.change.tip:
         refuse_unproposed(one.repo.name, one.change, found)
     return Looked(one=one, forge=forge, found=found, there=there)
@@ -279,12 +284,29 @@ class RequestMaker:
             teams=_missing(options.teams, request.teams),
         )
         is_changed = changes != RequestChanges()
+        has_news = changes.body is not None and result.action is RequestAction.UNCHANGED
+        if has_news or result.pushed or result.action is RequestAction.CREATED:
+            asks = bool(changes.reviewers or changes.teams)
+            if not (at.open and changes.labels and asks):  # see the number of calls above
+                result = result.model_copy(update={"warning": self._tell_depends(at, request.head_sha)})
         if is_changed:
             request = at.forge.update(request, changes)
         if is_changed and result.action is RequestAction.UNCHANGED:
             self._record(at.one, request, "request.updated")
             return result.model_copy(update={"action": RequestAction.UPDATED})
         return result
+
+    def _tell_depends(self, at: Looked, head: str) -> str:
+        """Set the status `coord/depends` of a head; return why the forge does not let coord."""
+        status = depends_status(self._planned.change_set, at.one.after)
+        try:
+            if status is not None:
+                at.forge.set_status(head, status)
+        except ForgeError as error:
+            if error.problem not in NO_STATUS:
+                raise
+            return f"the status {status.context} could not be set: {error.message}" if status else ""
+        return ""
 
     def _reviewers(self, at: Looked, request: PullRequest) -> tuple[str, ...]:
         """Return the people to ask: without those who are asked, or have answered, already."""

@@ -70,6 +70,8 @@ class RequestResult(BaseModel):
     head: str
     """The commit of the change set."""
     pushed: bool = False
+    warning: str = ""
+    """A part that was left out, and did no harm."""
     error: str = ""
     """Fact and next command of a failure."""
     code: int = 0

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
 from coordination.forges.locate import ForgeAddress, locate
-from coordination.forges.models import ForgeType
+from coordination.forges.models import CheckState, CommitStatus, ForgeType, RequestState
 from coordination.git import has_commit
 from coordination.landing.order import edges_between, in_order
+from coordination.landing.readiness import DEPENDS
 from coordination.landing.rules import plan_of
 from coordination.landing.ways import issues_of
 from coordination.models import Ecosystem, Repo
 from coordination.runs.change_set_records import ChangeSet, RepoChange
 from coordination.text import listed
+
+MOST_DESCRIBED = 3
+"""Repositories that a status names: forges show some 140 characters of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,27 @@ def decide_requests(
         change_set=change_set,
         repos=tuple(found),
     )
+
+
+def depends_status(change_set: ChangeSet, after: Collection[str]) -> CommitStatus | None:
+    """Return the status `coord/depends` of a request: pending while those before it have not merged. None
+    where it depends on none.
+    """
+    if not after:
+        return None
+    waiting = [name for name in after if not _has_merged(change_set.repos.get(name))]
+    if not waiting:
+        return CommitStatus(context=DEPENDS, state=CheckState.SUCCESS, description="those before have merged")
+    described = f"waits for {listed(waiting[:MOST_DESCRIBED])}"
+    more = f" and {len(waiting) - MOST_DESCRIBED} more" if len(waiting) > MOST_DESCRIBED else ""
+    return CommitStatus(context=DEPENDS, state=CheckState.PENDING, description=described + more)
+
+
+def _has_merged(change: RepoChange | None) -> bool:
+    if change is None or change.landed:
+        return True
+    ref = change.request
+    return bool(ref and ref.seen and ref.seen.state is RequestState.MERGED and ref.head == change.tip)
 
 
 def request_name(address: ForgeAddress, number: int) -> str:

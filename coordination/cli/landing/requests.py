@@ -21,7 +21,7 @@ from coordination.api import (
     ReviewState,
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.landing.changes import some_repos
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -118,6 +118,9 @@ def _print_results(done: Sequence[RequestResult]) -> None:
         for one in done
     ]
     print_table(["REPO", "PULL REQUEST", "BRANCH", "PUSH", "PAGE"], rows)
+    for one in done:
+        if one.warning:
+            warn(f"{one.repo}: {one.warning}")
     _print_errors((one.repo, one.error) for one in done)
 
 

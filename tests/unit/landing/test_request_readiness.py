@@ -39,6 +39,8 @@ def check(state: CheckState, name: str = "build", required: bool | None = None) 
 
 RED, GREEN, PENDING = check(CheckState.FAILURE), check(CheckState.SUCCESS), check(CheckState.PENDING)
 WHOLE = Check(name="pipeline", state=CheckState.FAILURE, whole=True)
+OWN = check(CheckState.PENDING, "coord/depends")
+PENDING_WHOLE = Check(name="pipeline", state=CheckState.PENDING, whole=True)
 NAMED = Protection(checks=("build",))
 
 
@@ -77,6 +79,14 @@ NAMED = Protection(checks=("build",))
         ({"checks": [RED], "protection": NAMED, "ignored": ("build",), "request": {"blocked": "blocked"}},
          set()),
         ({"checks": [RED, WHOLE], "ignored": ("build",)}, set()),
+        # coord does not wait for its own status, and tells by it why the forge refuses a merge
+        ({"checks": [GREEN, OWN]}, set()),
+        ({"checks": [GREEN, OWN, PENDING_WHOLE], "protection": Protection(all_checks=True)}, set()),
+        ({"checks": [RED, OWN], "protection": Protection(checks=("coord/depends",))}, {Lack.RED}),
+        ({"checks": [GREEN, OWN], "protection": Protection(checks=("coord/depends",)),
+          "request": {"blocked": "blocked"}}, set()),
+        ({"protection": Protection(checks=("coord/depends",)), "request": {"blocked": "blocked"}}, set()),
+        ({"checks": [GREEN, OWN], "request": {"blocked": "blocked"}}, {Lack.RULES}),
         ({"checks": [GREEN, WHOLE], "ignored": ("build",)}, {Lack.RED}),
         # what could not be read is unknown, and no good news
         ({"checks": None}, {Lack.UNKNOWN}),
