@@ -49,6 +49,7 @@ class Place:
     """A tip that no trusted worker has signed."""
     signs: bool = True
     """The tip of the change set that was opened again may be signed."""
+    together: int = 1
 
     @property
     def checkout(self) -> Path:
@@ -115,6 +116,7 @@ class Place:
             forges=self.forges,
             change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),
             note_request=self.note_request,
+            together=lambda: self.together,
             checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
             now=lambda: self.now,
         )

@@ -52,9 +52,10 @@ class ForgeBudget:
                 retry_at=hour + HOUR,
             )
 
-    def interval(self, host: str, request: str, now: datetime) -> timedelta:
+    def interval(self, host: str, request: str, now: datetime, together: int = 1) -> timedelta:
         """Note that a request waits, and return the pause before the next look at it: the more requests at a
-        host wait, the longer it is.
+        host wait, the longer it is. `together`: the number of requests of which it is one; those of them that
+        do not wait yet count, too, or the first ones would be looked at all the time.
         """
         key = self._keys.forge_waiting(host)
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -63,7 +64,7 @@ class ForgeBudget:
             pipeline.zcard(key)
             pipeline.expire(key, KEPT)
             waiting = pipeline.execute()[2]
-        return min(polling_interval(self._limit, waiting, CALLS_A_LOOK), LONGEST)
+        return min(polling_interval(self._limit, max(waiting, together), CALLS_A_LOOK), LONGEST)
 
     def allows_news(self, host: str, now: datetime) -> bool:
         """Count a look that a webhook causes; return whether this hour's part of the budget allows it."""

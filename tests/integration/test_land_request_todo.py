@@ -15,6 +15,7 @@ from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Conflict
+from coordination.forges.budget import SHORTEST
 from coordination.models import LandStep
 from coordination.runs.change_set_records import RequestRef
 from tests.forge.core import Core
@@ -138,6 +139,16 @@ def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Propo
     place.now += timedelta(hours=2)
     ends(place.revert(done.output), REFUSED, "/2")
     assert place.project.queue == []
+
+
+def test_the_first_look_at_a_request_leaves_room_for_those_at_the_others(place: Proposal):
+    place.at.protect(place.project, approvals=1)
+    alone = ends(place.check(approvals=1, when_ready=True), HINDERED)
+    assert alone.again == SHORTEST
+    place.together = 100
+    held = ends(place.check(approvals=1, when_ready=True), HINDERED)
+    assert held.again is not None
+    assert held.again > SHORTEST
 
 
 def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_person(place: Proposal):

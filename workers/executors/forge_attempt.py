@@ -114,7 +114,8 @@ class ForgeAttempt(DirectAttempt):
 
     def _interval(self) -> timedelta:
         """Return the pause before the next look at the request, by the budget of calls."""
-        return self._access.budget.interval(self._address.api_host, self._waiting, self._job.now())
+        host, together = self._address.api_host, self._job.together()
+        return self._access.budget.interval(host, self._waiting, self._job.now(), together)
 
     def _waits_no_longer(self) -> None:
         self._access.budget.waits_no_longer(self._address.api_host, self._waiting)

@@ -64,6 +64,8 @@ class LandJob:
     change_set: Callable[[], ChangeSet | None]
     note_request: Callable[[RequestRef, str], None]
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
+    together: Callable[[], int] = lambda: 1
+    """Counts the todos that do the same in other repositories, and this one."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -139,12 +141,19 @@ class LandJobs:
             forges=self._forges,
             change_set=change_set,
             note_request=note_request,
+            together=lambda: self._together(grant),
             checks=CheckRuns(
                 results=lambda: self._ask(lambda: self.results(grant)),
                 again=check,
                 keep=lambda commit: self._keep(grant, commit),
             ),
         )
+
+    def _together(self, grant: Grant) -> int:
+        """Return the number of todos whose ids differ from this one by the repository only."""
+        brief = self._ask(lambda: self.store.brief(grant.run_id))
+        prefix = grant.todo_id.removesuffix(grant.spec.repo.name)
+        return sum(name == f"{prefix}{repo}" for name, repo in brief.repo_of.items()) or 1
 
     def _follow(self, repo: str, branch: str, tip: str) -> str:
         """Move the branch of the change set to its tip; return why it stays."""
