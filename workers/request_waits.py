@@ -39,7 +39,6 @@ class _Wait:
 class RequestWaits(BackgroundService):
     name = "request-waits"
     interval_s = IDLE_S
-    first_at_once = True  # a service that has not begun its first round hears no wake-up
 
     def __init__(self, fire: Callable[[str, str], None], may_look: Callable[[str], bool]) -> None:
         """`fire` continues a parked todo of a run. `may_look` returns whether the budget of a host allows

@@ -22,7 +22,6 @@ IDLE_S = 60.0
 class ServiceWaits(BackgroundService):
     name = "service-waits"
     interval_s = IDLE_S
-    first_at_once = True  # a service that has not begun its first round hears no wake-up
 
     def __init__(self, host: ServiceHost, fire: Callable[[str, str], None]) -> None:
         """`fire` continues a parked todo of a run."""
