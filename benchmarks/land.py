@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.report import Report, parser, report
 from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
-from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from tests.git_server import GitServer
 from tests.stage import git
 from workers.executors.land import land

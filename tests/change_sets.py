@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.runs.change_set_records import branch_name
+from coordination.runs.change_sets.records import branch_name
 
 TIP, BASE = "a" * 40, "b" * 40
 

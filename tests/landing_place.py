@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
-from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
 from tests.stage import git
 from workers.executors.land_checks import CheckRuns
 from workers.executors.land_job import LandJob

@@ -25,7 +25,7 @@ from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
 from coordination.models import Signatures, WriteBack
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader

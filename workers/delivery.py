@@ -21,7 +21,7 @@ from coordination.credentials.store import credentials_file
 from coordination.errors import Unreadable
 from coordination.models import ServiceAction, secrets_of
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus

@@ -94,18 +94,18 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
     from coordination.runs.approvals import Decision
-    from coordination.runs.change_set_records import RequestRef
-    from coordination.runs.check_results import CheckVerdict
-    from coordination.runs.cleaning import Survey, in_words
+    from coordination.runs.change_sets.check_results import CheckVerdict
+    from coordination.runs.change_sets.records import RequestRef
     from coordination.runs.cleanup_jobs import Artifact, Kind
+    from coordination.runs.maintenance.cleaning import Survey, in_words
     from coordination.runs.records import NoEta, Progress, RunStatus, RunView, TodoState, TodoView, WaitReason
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
-    from coordination.runs.rollback import RollbackPreview
     from coordination.runs.run_kinds import is_landing, start_again
     from coordination.runs.signed_operations import Subject
     from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
+    from coordination.runs.undoing.preview import RollbackPreview
     from coordination.runs.views.live import Asked
     from coordination.runs.views.live_todos import LiveTodo
     from coordination.runs.views.progress import LevelView, levels_of
@@ -333,15 +333,15 @@ _HOMES = {
     "planner.graph": ("PlanGraph",),
     "planner.selection": ("Selectors",),
     "runs.approvals": ("Decision",),
-    "runs.change_set_records": ("RequestRef",),
-    "runs.check_results": ("CheckVerdict",),
-    "runs.cleaning": ("Survey", "in_words"),
+    "runs.change_sets.records": ("RequestRef",),
+    "runs.change_sets.check_results": ("CheckVerdict",),
+    "runs.maintenance.cleaning": ("Survey", "in_words"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
     "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
     "runs.run_kinds": ("is_landing", "start_again"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
-    "runs.rollback": ("RollbackPreview",),
+    "runs.undoing.preview": ("RollbackPreview",),
     "runs.signed_operations": ("Subject",),
     "runs.submission.conflicts": ("LeftOut",),
     "runs.submission.dry_run": ("DryRun", "Step"),

@@ -10,8 +10,8 @@ from coordination.changes.diff import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.runs.change_set_records import ChangeSet, RepoChange
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import ChangeSet, RepoChange
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.text import listed, require_known
 
 if TYPE_CHECKING:

@@ -189,7 +189,7 @@ class Planner:
     def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
         """Return the workers that are there. Raises as `preview` does."""
         from coordination.backend.client import reaching
-        from coordination.runs.change_sets import ChangeSets
+        from coordination.runs.change_sets.store import ChangeSets
         from coordination.runs.connection import Connection
         from coordination.runs.transactions import check_landed, refuse_conflicts
 

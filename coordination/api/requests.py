@@ -15,13 +15,13 @@ from coordination.changes.requests.rules import decide_requests
 from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.forges.models import RequestState
-from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import ChangeSet
+from coordination.runs.change_sets.store import ChangeSets
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.models import Repo
-    from coordination.runs.change_set_records import RepoChange, RequestRef
+    from coordination.runs.change_sets.records import RepoChange, RequestRef
     from coordination.runs.connection import Connection
 
 

@@ -14,20 +14,21 @@ from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
-from coordination.runs import transactions, undo
+from coordination.runs import transactions
 from coordination.runs.filings import file_id, write_results
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
+from coordination.runs.undoing import operations as undo
 from coordination.runs.views import run_events
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
-    from coordination.runs.rollback import RollbackPreview
+    from coordination.runs.undoing.preview import RollbackPreview
     from coordination.trust.keys import Signer
 
 

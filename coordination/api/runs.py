@@ -35,7 +35,7 @@ from coordination.tracker.queries import Wanted
 
 if TYPE_CHECKING:
     from coordination.models import Ecosystem
-    from coordination.runs.cleaning import Survey
+    from coordination.runs.maintenance.cleaning import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,7 +349,7 @@ class Runs(Decisions):
         Starts the embedded server's worker, which is the one that can look. Raises Conflict for a run that
         goes on.
         """
-        from coordination.runs.cleaning import Cleaning
+        from coordination.runs.maintenance.cleaning import Cleaning
 
         if self._access.has_file:
             self._start_worker_to_clean()
@@ -364,7 +364,7 @@ class Runs(Decisions):
         """Remove what a survey found, as far as it can go; return what went and what stayed. Raises
         NotAllowed.
         """
-        from coordination.runs.cleaning import Cleaning
+        from coordination.runs.maintenance.cleaning import Cleaning
 
         self._access.authority.check("clean", {artifact.repo for artifact in survey.found})
         with self._access.reached() as connection:

@@ -13,5 +13,5 @@
 | `issues/` | issues of the file at the forges of their repositories |
 | `discard.py` | a change set that is given up: branches, todos, records |
 
-The records are those of `runs/change_sets.py`; landing them is in `landing`.
+The records are those of `runs/change_sets/store.py`; landing them is in `landing`.
 """

@@ -19,7 +19,7 @@ from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit
 from coordination.models import Repo
-from coordination.runs.change_set_records import (
+from coordination.runs.change_sets.records import (
     ChangeSet,
     RepoChange,
     RequestRef,
@@ -27,7 +27,7 @@ from coordination.runs.change_set_records import (
     copy_ref,
     discarded_ref,
 )
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:

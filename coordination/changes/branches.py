@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused, NotFound
 from coordination.git import COMMIT, ask_git, commit_of, contains, has_commit
-from coordination.runs.change_set_records import PREFIX, branch_name
+from coordination.runs.change_sets.records import PREFIX, branch_name
 from coordination.text import listed, quoted
 
 TRAILERS = ("Plan", "Todo", "Run", "Base")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.credentials.detection import without_known_formats
 from coordination.errors import GitRefused
 from coordination.git import ask_git, diff_pieces, has_commit
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 
 LONGEST_BYTES = 8 << 20
 """Most bytes of the text of one repository: a reader of more opens git."""

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.reader import ChangeReader
 from coordination.errors import Blocked, Conflict
-from coordination.runs.change_set_records import ChangeSet, RepoChange
-from coordination.runs.change_sets import ChangeSets
-from coordination.runs.cleaning import Cleaning
+from coordination.runs.change_sets.records import ChangeSet, RepoChange
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
+from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.transactions import start_lock
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.runs.cleaning import Survey
     from coordination.runs.connection import Connection
+    from coordination.runs.maintenance.cleaning import Survey
 
 
 OPEN_REQUEST = ("open", "draft")

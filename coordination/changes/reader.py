@@ -11,8 +11,8 @@ from coordination.landing.plan_waves import planned_waves
 from coordination.landing.rules import plan_of
 from coordination.landing.todos import todo_id
 from coordination.models import OPEN_TODO, Ecosystem
-from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.change_sets import ChangeSets, PlanOfRun, plans_of
+from coordination.runs.change_sets.records import ChangeSet
+from coordination.runs.change_sets.store import ChangeSets, PlanOfRun, plans_of
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.run_kinds import LAND
 from coordination.runs.views.run_list import newest_of_each

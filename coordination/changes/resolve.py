@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.errors import GitRefused
 from coordination.git import COMMIT, ask_git, base_tip, commit_of, contains
 from coordination.models import Repo
-from coordination.runs.change_set_records import PREFIX, RepoChange
+from coordination.runs.change_sets.records import PREFIX, RepoChange
 from coordination.runs.records import RunStatus
 from coordination.runs.submission.draft import HOST
 from coordination.runs.views.run_list import newest_of_each

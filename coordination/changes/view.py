@@ -12,8 +12,8 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from coordination.planner.checks import is_check
-from coordination.runs.change_set_records import Landed, RepoChange, RequestRef
-from coordination.runs.check_results import CheckVerdict
+from coordination.runs.change_sets.check_results import CheckVerdict
+from coordination.runs.change_sets.records import Landed, RepoChange, RequestRef
 from coordination.text import listed
 
 SHOWN = 3

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.checks.report import CheckView, QaReport, checks_in_words
-from coordination.runs.check_results import CheckVerdict
+from coordination.runs.change_sets.check_results import CheckVerdict
 from coordination.terminal import spelled
 from coordination.text import shortened
 

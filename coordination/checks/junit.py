@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from coordination.checks.report import CheckView, QaReport
 from coordination.errors import UsageError
 from coordination.files import replace_file
-from coordination.runs.check_results import CheckVerdict
+from coordination.runs.change_sets.check_results import CheckVerdict
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

@@ -13,8 +13,8 @@ from coordination.checks.report import CheckView, read_checks
 from coordination.errors import NotFound, Unreadable
 from coordination.models import Ecosystem, Plan, generated_id
 from coordination.planner.checks import BEFORE
-from coordination.runs.change_sets import ChangeSets
-from coordination.runs.check_results import CheckVerdict
+from coordination.runs.change_sets.check_results import CheckVerdict
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.run_kinds import LAND, QA
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.tracker.completion import checked_repos

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.models import QaAction
 from coordination.runs.brief import TodoSpec
-from coordination.runs.check_results import CheckResult, CheckVerdict, FailedTest, read_result
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, FailedTest, read_result
 from coordination.runs.records import Descriptor, RunView, Source, TodoState, TodoView
 from coordination.runs.run_kinds import QA
 from coordination.text import counted

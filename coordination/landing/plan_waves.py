@@ -13,7 +13,7 @@ from coordination.landing.todos import todo_id
 from coordination.landing.waves import LandWave, decide_waves, refuse_order
 from coordination.models import Atomic, Ecosystem, Plan, PlanWaves, Todo
 from coordination.planner.checks import Needs
-from coordination.runs.change_set_records import ChangeSet
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.run_kinds import LAND, REVERT
 from coordination.text import listed
 

@@ -25,7 +25,7 @@ from coordination.models import (
     Workspace,
 )
 from coordination.planner.checks import Needs, unchecked
-from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.text import listed
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")

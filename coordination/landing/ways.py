@@ -16,7 +16,7 @@ from coordination.models import (
     Todo,
     Via,
 )
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from coordination.text import listed
 
 

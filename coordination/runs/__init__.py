@@ -65,7 +65,7 @@ Failures:
 | `dispatch.py` | sends the messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
-| `undo.py` | operations that undo a run: roll back, restore, accept |
+| `undoing/` | rollbacks: preview, and operations that undo a run |
 | `signed/` | a run by its signatures: order, outcome, undo |
 | `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |
@@ -75,13 +75,11 @@ Failures:
 | `views/` | runs as people and programs read them; charts, logs, metrics |
 | `export/` | a run as one document |
 | `retry_policy.py` | whether and when a failed todo is tried again. Pure |
-| `rollback.py` | the preview of a rollback; which runs must not be undone |
 | `approvals.py` | decisions of persons on gates and manual todos |
-| `change_sets.py`, `change_set_records.py` | change sets: read and changed; their records and branch names |
-| `check_results.py` | the result of a quality check, as its todo hands it over |
+| `change_sets/` | change sets, and results of quality checks |
 | `filings.py` | the outcomes of a run that were written to the file |
 | `presence.py` | the workers that are there |
-| `cleaning.py` `cleanup_jobs.py` | what runs have left on the workers' machines; asking workers about it |
+| `cleanup_jobs.py` | asks workers what runs have left on their machines |
 | `shared.py` | the shared context of a todo |
 """
 

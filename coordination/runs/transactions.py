@@ -17,7 +17,7 @@ from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, NotTrusted, PlanRefused, TrustCause
 from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.replies import Reply

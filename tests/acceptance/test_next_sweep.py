@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import ChangeSet
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import RunStore
 from tests.stage import PLAN, Stage, git
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from coordination.runs.change_set_records import ChangeSet, RequestRef
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import ChangeSet, RequestRef
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import RunStore
 from tests.stage import PLAN, Stage, git
 

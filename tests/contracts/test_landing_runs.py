@@ -11,7 +11,7 @@ from coordination.errors import Conflict
 from coordination.landing.generate import landing_graph, todo_id
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.store import RunStore
 from coordination.runs.transactions import cancel
 from tests.contracts.carrier import BAD, OK, OneOfSeveral

@@ -11,8 +11,8 @@ from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict, NotFound
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
-from coordination.runs.rollback import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.submission.conflicts import refuse_conflicts_of
+from coordination.runs.undoing.preview import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import CensusTaker
 from coordination.runs.views.run_events import ENDED, RunEvent, follow

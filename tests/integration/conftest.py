@@ -21,8 +21,8 @@ from coordination.operations.folder import state_folder
 from coordination.operations.local import Local
 from coordination.operations.supervision import FILE
 from coordination.processes import start_time
-from coordination.runs.cleaning import Cleaning
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.cleanup_host import Machine

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordination.errors import Conflict, NotFound
-from coordination.runs.cleaning import Cleaning, Survey
 from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.maintenance.cleaning import Cleaning, Survey
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from tests.cleanup_host import FORGOTTEN_RUN, Machine

@@ -14,10 +14,10 @@ from redis.client import Pipeline
 
 from coordination.errors import NotAllowed, Unreachable
 from coordination.runs import cleanup_jobs
-from coordination.runs.change_sets import ChangeSets
-from coordination.runs.cleaning import Cleaning
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.presence import Worker
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers

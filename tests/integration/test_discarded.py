@@ -11,8 +11,8 @@ import yaml
 
 from coordination import Coord
 from coordination.errors import Blocked, Conflict
-from coordination.runs.change_sets import ChangeSets
-from coordination.runs.cleaning import Cleaning
+from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.maintenance.cleaning import Cleaning
 from tests.change_sets import record
 from tests.cleanup_host import Machine
 from tests.stage import git

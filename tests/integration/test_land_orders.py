@@ -14,8 +14,8 @@ import pytest
 from coordination.landing.generate import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Ecosystem, OnFailure, Repo, Via
-from coordination.runs.change_set_records import RepoChange
-from coordination.runs.check_results import CheckResult, CheckVerdict
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings

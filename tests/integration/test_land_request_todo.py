@@ -17,7 +17,7 @@ from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Conflict
 from coordination.forges.budget import SHORTEST
 from coordination.models import LandStep
-from coordination.runs.change_set_records import RequestRef
+from coordination.runs.change_sets.records import RequestRef
 from tests.forge.core import Core
 from tests.forge.server import TestForge
 from tests.request_place import Proposal, ends, proposal

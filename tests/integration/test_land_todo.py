@@ -16,7 +16,7 @@ from coordination.landing.preview import preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from tests.landing_place import Killed, Place
 from tests.stage import git
 from workers.executors import land as landing

@@ -21,7 +21,7 @@ from coordination.events.records import Event
 from coordination.events.stream import EventStream
 from coordination.models import Verdict, Via
 from coordination.operations.doctor import findings
-from coordination.runs.change_set_records import Landed, RequestRef
+from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.maintenance.notices import notice_of
 from coordination.trust.keys import new_key
 from coordination.trust.rights import Role

@@ -10,7 +10,7 @@ import yaml
 
 from coordination import Coord
 from coordination.errors import Conflict, GitRefused, NotFound
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import RunStore
 from tests.change_sets import record
 from tests.worktrees import ANN, make_checkout, save

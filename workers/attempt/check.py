@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.models import QaAction
-from coordination.runs.check_results import CheckResult, CheckVerdict, read_result
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, read_result
 from workers.attempt.actions import RunTodo
 from workers.executors.checks import is_known, judge
 from workers.executors.junit import Report, ReportUnreadable, Stamp, read_report, stamps

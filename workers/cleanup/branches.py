@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_set_records import branch_name, copy_ref, discarded_ref
+from coordination.runs.change_sets.records import branch_name, copy_ref, discarded_ref
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted

@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError
 from coordination.files import locked, make_private
-from coordination.runs.change_set_records import branch_name
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import branch_name
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 from coordination.errors import GitRefused, NotAllowed
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_set_records import RepoChange, discarded_ref
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import RepoChange, discarded_ref
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.replies import Grant
 from coordination.text import counted
 from workers.landing.merging import merge, merge_from

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordination.models import QaAction, argv_of
-from coordination.runs.check_results import MOST_FAILURES, CheckResult, CheckVerdict, FailedTest
+from coordination.runs.change_sets.check_results import MOST_FAILURES, CheckResult, CheckVerdict, FailedTest
 from coordination.text import counted
 from workers.executors.job import Command, Job
 from workers.executors.junit import Report, ReportUnreadable

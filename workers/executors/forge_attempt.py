@@ -18,7 +18,7 @@ from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import ForgeType, MergeMethod, Protection, PullRequest
 from coordination.models import LandAction, RevertAction
-from coordination.runs.change_set_records import Landed, RepoChange
+from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
 from workers.executors.land import DirectAttempt
 from workers.executors.land_attempt import BY_PEOPLE, TROUBLE, Ends, held_up, refuses

@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from coordination.errors import CoordinationError
-from coordination.runs.check_results import MOST_FAILURES, FailedTest
+from coordination.runs.change_sets.check_results import MOST_FAILURES, FailedTest
 
 MOST_FILES = 1000
 LARGEST = 64 * 1024 * 1024

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
-from coordination.runs.change_set_records import Landed, RepoChange
+from coordination.runs.change_sets.records import Landed, RepoChange
 from workers.executors.land_attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
 from workers.executors.land_checks import LandChecks
 from workers.executors.land_job import LandJob

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from coordination.models import LandAction, RevertAction, Via
-from coordination.runs.change_set_records import Landed, RepoChange
+from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
 from workers.executors.land_job import LandJob
 from workers.executors.landed_commits import COMMIT, commit_in, merge_base, tree_of

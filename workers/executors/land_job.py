@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
-from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange, RequestRef
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore

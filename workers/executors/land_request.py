@@ -28,7 +28,7 @@ from coordination.landing.readiness import (
     words_of,
 )
 from coordination.models import LandAction, LandStep
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
 from workers.executors.forge_attempt import SOON

@@ -14,7 +14,7 @@ from coordination.forges.errors import ForgeError
 from coordination.forges.models import Check, CheckState, Protection, PullRequest, Review, ReviewState
 from coordination.landing.readiness import DEPENDS, Missing, Seen, Wanted, missing_of
 from coordination.models import LandAction, LandStep
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from workers.executors.forge_attempt import ForgeAttempt
 from workers.executors.request_commits import heads_of
 from workers.landing.records import BaseBranch

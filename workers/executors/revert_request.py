@@ -14,7 +14,7 @@ from coordination.forges.models import MergeMethod, NewRequest, PullRequest, Req
 from coordination.git import commit_of
 from coordination.landing.readiness import Lack, Missing, Seen, Wanted, missing_of, words_of
 from coordination.models import RevertAction
-from coordination.runs.change_set_records import PREFIX, Landed, RepoChange, branch_name
+from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
 from workers.executors.forge_attempt import SOON, ForgeAttempt
 from workers.executors.land import ended

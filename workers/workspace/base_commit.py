@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_set_records import discarded_ref
+from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, quoted
 from workers.workspace.branch_copy import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing

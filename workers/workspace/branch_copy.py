@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.change_set_records import PREFIX, copy_ref, discarded_ref
+from coordination.runs.change_sets.records import PREFIX, copy_ref, discarded_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.git_sessions import QUICK, GitSessions

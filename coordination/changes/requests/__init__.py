@@ -11,6 +11,6 @@
 | `create.py` | opens and updates the requests of a plan |
 | `listing.py` | reads requests with their checks and reviews; closes them |
 
-A request is recorded in its change set (`runs/change_sets.py`) as soon as the forge has it. After a crash the
-next `create` finds it by its branch, so nothing is opened twice.
+A request is recorded in its change set (`runs/change_sets/store.py`) as soon as the forge has it. After a
+crash the next `create` finds it by its branch, so nothing is opened twice.
 """

@@ -25,7 +25,7 @@ from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.tokens import credential_for
 from coordination.models import Repo
-from coordination.runs.change_set_records import RepoChange
+from coordination.runs.change_sets.records import RepoChange
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection

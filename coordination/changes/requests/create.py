@@ -48,7 +48,7 @@ from coordination.forges.models import (
     RequestState,
 )
 from coordination.forges.reading import refuse_long
-from coordination.runs.change_set_records import RepoChange, RequestRef
+from coordination.runs.change_sets.records import RepoChange, RequestRef
 
 NO_STATUS = frozenset({ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND})
 """Refusals of a token that may not set statuses: nothing depends on them."""

@@ -14,7 +14,7 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.locate import locate
 from coordination.forges.models import CheckState
 from coordination.models import Repo
-from coordination.runs.change_set_records import ChangeSet, RepoChange, RequestRef
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef
 
 
 def with_requests(sets: Iterable[ChangeSet]) -> list[tuple[str, RepoChange]]:

@@ -18,7 +18,7 @@ from coordination.forges.models import (
     Review,
     ReviewState,
 )
-from coordination.runs.change_set_records import SeenRequest
+from coordination.runs.change_sets.records import SeenRequest
 from coordination.text import shortened
 
 MOST_KEPT, LONGEST_NAME = 10, 100

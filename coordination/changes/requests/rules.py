@@ -15,7 +15,7 @@ from coordination.landing.readiness import DEPENDS
 from coordination.landing.rules import plan_of
 from coordination.landing.ways import issues_of
 from coordination.models import Ecosystem, Repo
-from coordination.runs.change_set_records import ChangeSet, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.text import listed
 
 MOST_DESCRIBED = 3

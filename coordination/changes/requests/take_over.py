@@ -21,7 +21,7 @@ from coordination.forges.models import PullRequest
 from coordination.forges.reading import is_over
 from coordination.git import commit_of, seen_ref
 from coordination.models import Repo
-from coordination.runs.change_set_records import ChangeSet, RepoChange, RequestRef, SeenRequest
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef, SeenRequest
 
 FETCHED = "refs/coord/requests"
 

@@ -8,5 +8,6 @@
 | `notices.py`, `notifier.py` | what people must know; tells it through `notify_command` |
 | `program_service.py` | the base of these two services |
 | `progress_feed.py` | gives the progress of runs to `progress_command` |
+| `cleaning.py` | surveys and removes what runs have left on the workers' machines |
 | `expiry.py` | removes ended runs after `keep_runs` |
 """

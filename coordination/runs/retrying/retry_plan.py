@@ -19,8 +19,8 @@ from coordination.planner.commands import EXEC
 from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.resources import shortfalls
 from coordination.runs.brief import TodoSpec
-from coordination.runs.change_set_records import ChangeSet
-from coordination.runs.change_sets import BEFORE
+from coordination.runs.change_sets.records import ChangeSet
+from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoState
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from coordination.backend.keys import tip_field
 from coordination.runs.brief import RunBrief
-from coordination.runs.change_set_records import ChangeSet
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import read_carry
 from coordination.runs.submission.draft import HOST, Draft

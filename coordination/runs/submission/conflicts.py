@@ -16,7 +16,7 @@ from coordination.errors import Conflict, NotFound, Unreadable
 from coordination.git import ask_git
 from coordination.models import Repo, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.change_sets import plans_of
+from coordination.runs.change_sets.store import plans_of
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader

@@ -25,7 +25,7 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
-from coordination.runs.change_set_records import ChangeSet
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     CleanupJob,

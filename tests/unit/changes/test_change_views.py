@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordination.changes.view import ChangeWait, LiveRun, PlanFacts, view_of, wait_of
-from coordination.runs.change_set_records import Landed, RecordedCheck, RepoChange
+from coordination.runs.change_sets.records import Landed, RecordedCheck, RepoChange
 
 LIVE = LiveRun(run="R2", does="works on it")
 ASKS = LiveRun(run="R2", does="lands it", asks="P.locks")

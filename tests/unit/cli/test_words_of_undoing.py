@@ -14,8 +14,8 @@ from coordination.cli.following.summary import exit_code, line, print_run, waits
 from coordination.cli.runs import rollback
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
-from coordination.runs.rollback import RollbackPreview
 from coordination.runs.transactions import refused
+from coordination.runs.undoing.preview import RollbackPreview
 
 AT = "2026-01-01T12:00:00.000+00:00"
 

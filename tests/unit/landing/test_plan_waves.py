@@ -20,7 +20,7 @@ from coordination.landing.plan_waves import (
 )
 from coordination.landing.rules import Landing, LandOptions, decide_landing
 from coordination.models import Ecosystem, LandAction
-from coordination.runs.change_set_records import ChangeSet, Landed, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 
 TIP = "a" * 40
 CHANGED = {"P": ("api", "core"), "Q": ("web",), "R": ("api", "docs")}

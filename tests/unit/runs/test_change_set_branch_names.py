@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from coordination.runs.change_set_records import branch_name
+from coordination.runs.change_sets.records import branch_name
 
 IDS = (
     *("PLAN-001", "A..B", "P.lock", "P.LOCK", "-x", ".x", "x.", "@", "a@{b", "a b", "a/b", "a%2Fb", "a~1"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordination.models import QaAction
-from coordination.runs.check_results import CheckResult, CheckVerdict, FailedTest, read_result
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, FailedTest, read_result
 from workers.executors.checks import is_known, judge
 from workers.executors.junit import LARGEST, ReportUnreadable, read_report, stamps
 from workers.process.child import Exit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.scene import Scene

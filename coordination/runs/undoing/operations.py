@@ -11,16 +11,16 @@ from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.connection import Connection
 from coordination.runs.retrying import named_checkpoints
-from coordination.runs.rollback import (
+from coordination.runs.run_kinds import is_landing, is_of_checks
+from coordination.runs.signed_operations import sign_operation
+from coordination.runs.transactions import check_redis, follow_up, refuse_conflicts, start_lock
+from coordination.runs.undoing.preview import (
     RollbackPreview,
     preview_of,
     refuse_built_on,
     refuse_to_accept,
     refuse_within_change_set,
 )
-from coordination.runs.run_kinds import is_landing, is_of_checks
-from coordination.runs.signed_operations import sign_operation
-from coordination.runs.transactions import check_redis, follow_up, refuse_conflicts, start_lock
 from coordination.text import listed
 from coordination.trust.orders import OperationKind
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
 from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore

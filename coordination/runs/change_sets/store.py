@@ -19,7 +19,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
-from coordination.runs.change_set_records import (
+from coordination.runs.change_sets.records import (
     TODO,
     ChangeSet,
     Landed,

@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
-from coordination.runs.change_set_records import branch_name
-from coordination.runs.change_sets import ChangeSets
+from coordination.runs.change_sets.records import branch_name
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
     RUN_ID,
