@@ -99,7 +99,9 @@ class Snapshots:
         try:
             async with asyncio.timeout(patience):
                 while True:
-                    if (reading := self._reading.get(key)) is None:
+                    # One that has ended is still here until its callbacks run; to wait for it would not
+                    # let them run, and this loop would never end.
+                    if (reading := self._reading.get(key)) is None or reading.done():
                         reading = asyncio.ensure_future(self._read(key, read, live, history, fresh_s))
                         self._reading[key] = reading
                         reading.add_done_callback(partial(self._done, key))
@@ -145,7 +147,8 @@ class Snapshots:
         return seen
 
     def _done(self, key: Hashable, reading: asyncio.Future[Any]) -> None:
-        self._reading.pop(key, None)
+        if self._reading.get(key) is reading:
+            del self._reading[key]
         if not reading.cancelled():
             reading.exception()  # one that no page waits for any more is not reported
 

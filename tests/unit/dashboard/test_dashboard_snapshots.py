@@ -77,6 +77,22 @@ def test_an_event_while_an_answer_is_read_makes_renewals_wait_for_the_next_one(s
     assert (opened.position, renewal.position) == ("1-0", "2-0")  # the stream renews the one that was opened
 
 
+def test_a_page_that_asks_as_an_older_reading_ends_has_it_read_anew(snapshots: Snapshots):
+    source = Source(hold=True)
+
+    async def pages() -> int:
+        first = asyncio.ensure_future(ask(snapshots, source))
+        await asyncio.to_thread(source.begun.wait, 20)
+        snapshots.moved("2-0")
+        (reading,) = snapshots._reading.values()
+        source.go.set()
+        await first
+        snapshots._reading["key"] = reading  # its callbacks have not run yet
+        return (await ask(snapshots, source)).value
+
+    assert asyncio.run(pages()) == 2
+
+
 def test_what_a_person_has_done_here_is_on_the_next_page(snapshots: Snapshots):
     source = Source()
 
