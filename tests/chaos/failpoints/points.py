@@ -137,20 +137,16 @@ ELSEWHERE = {
     "runs.views.waiting_todos.": "the same",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
-    "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
+    "breaker": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
     "own steps",
-    "breakers.": "the same",
     "runs.views.live.": "a command that looks at the file, and says in passing what runs",
     "runs.logs.": "a command that reads logs",
     "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.run_events.": "a command that follows a run",
-    "messages.": "programs that use messages by themselves; killed in "
-    "tests/contracts/test_messages_faults.py",
+    "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
     "inbox/": "the same",
-    "message/": "the same",
-    "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
-    "lock/": "the same",
+    "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and "
     "carrier.ack",
     "broker.priority_transport.": "the carrier's question for a message: see carrier.take",
