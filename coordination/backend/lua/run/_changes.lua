@@ -1,6 +1,7 @@
 -- The change set of a run: what its plan has made and not landed yet. Its hash has a field `<fact> <repo>`
--- for each fact of a repository, and `todo <todo>` with `run repo` for each result (runs/change_sets/store.py). A
--- run without the field `change_set` in its meta (a landing, for example) has none: nothing happens here.
+-- for each fact of a repository, and `todo <todo>` with `run repo` for each result
+-- (runs/change_sets/store.py). A run without the field `change_set` in its meta (a landing, for example) has
+-- none: nothing happens here.
 --
 -- One run at a time writes a repository of a change set: the seal takes the repositories, the end of the run
 -- gives them back. So the tip of the run and that of its change set move together.
