@@ -197,3 +197,17 @@ def test_each_attempt_has_its_own_head_and_tail_and_a_late_one_gets_none_anew(cl
     pieces = list(LogReader(client, KEYS, "R", ["A"]).written())
     assert [pieces[0].attempt, pieces[-1].attempt] == [1, 1]
     assert {piece.attempt for piece in pieces} == {1, 2}
+
+
+def test_output_is_kept_where_the_system_has_no_thread_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told: list[str] = []
+    log = Log(lambda text, _: told.append(text), tmp_path / "A.log", limit_bytes=1000)
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    log.write(b"one\n")
+    monkeypatch.undo()
+    log.write(b"two\n")
+    log.close()
+    assert told == ["one\n", "two\n"]

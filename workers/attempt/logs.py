@@ -73,9 +73,20 @@ class Log:
             elif self._head_left <= 0:
                 self._leave_out(len(self._buffer) - self._buffered)
             if self._buffer and self._timer is None:
-                self._timer = threading.Timer(self._pause_s, self._flush_later)
-                self._timer.daemon = True
-                self._timer.start()
+                self._begin_pause()
+
+    def _begin_pause(self) -> None:
+        """Flush after a pause; at once where the system has no thread left, as while a todo starts processes
+        without end.
+        """
+        timer = threading.Timer(self._pause_s, self._flush_later)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:
+            self._flush()
+        else:
+            self._timer = timer
 
     def say(self, text: str) -> None:
         """Write a line of coord's own."""
