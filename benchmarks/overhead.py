@@ -29,9 +29,8 @@ from coordination.models import Repo, Workspace
 from tests.stage import git
 from workers.process.child import start
 from workers.workspace.base import Workspace as Folder
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy, measure
 from workers.workspace.choice import workspace_for
-from workers.workspace.figures import measure
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest
 

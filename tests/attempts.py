@@ -16,7 +16,7 @@ from tests.stage import git
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
-from workers.attempt.secrets import TodoSecrets
+from workers.credentials import TodoSecrets
 from workers.outcome import AttemptOutcome
 from workers.sandbox import Sandboxes
 from workers.transfer.bundles import NotCarried

@@ -13,15 +13,14 @@
 | `leases` | heartbeats of the worker and of its attempts |
 | `background/` | dead local workers, wake-ups, results into the file, the history, expiry |
 | `trust/` | keys that the worker trusts; orders checked; results signed and checked |
-| `service_waits` | continues todos that wait for a service to come up |
-| `request_waits` | continues landings that wait for a request, at the news of a webhook |
+| `waits` | continues todos that wait for a service, or for news of a request at a forge |
 | `health/` | the health monitor, looks at remotes, recoveries as runs |
 | `config` `served` `file_watch` | start configuration; repositories served now; changes of ecosystem.yaml |
-| `sandbox` | the sandboxes of todos' commands |
+| `sandbox` `credentials` | the sandboxes of todos' commands; secrets for todos and for git |
 | `consumer` | Celery's consumer and thread pool |
 | `workspace/` | a git worktree of the run, or the checkout itself |
 | `process/` | a command under its guard, and the processes that an attempt left |
-| `executors/` | from an action to a command |
+| `executors/` | attempts to land a change set, or to take it back |
 | `transfer/` | commits from and for other hosts |
 | `landing/` | a change set onto the base branch of one repository |
 | `result_cache/` | results of earlier todos |

@@ -49,15 +49,14 @@ from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import WorkerConfig
 from workers.delivery import DeliveryHandler
 from workers.leases import Leases
-from workers.request_waits import RequestWaits
 from workers.result_cache import Results
 from workers.served import ServedRepositories
-from workers.service_waits import ServiceWaits
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.trust.order_check import OrderCheck
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import WorkerKey, WorkerTrust
+from workers.waits import RequestWaits, ServiceWaits
 from workers.workspace.files import clear_scratch
 from workers.workspace.git_sessions import GitSessions
 

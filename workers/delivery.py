@@ -36,25 +36,23 @@ from workers.attempt.context import Context
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
-from workers.attempt.secrets import TodoSecrets
 from workers.cleanup.jobs import AutoCleanup
 from workers.cleanup.taken_back import TakeBack
 from workers.config import WorkerConfig
+from workers.credentials import GitCredentials, TodoSecrets
 from workers.executors.land_job import LandJobs
 from workers.landing.remote import base_at_remote
 from workers.leases import Leases
 from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
 from workers.outcome_steps import OutcomeSteps, until_answered
-from workers.request_waits import RequestWaits
 from workers.result_cache import Results
 from workers.sandbox import Sandboxes
 from workers.served import ServedRepositories
-from workers.service_waits import ServiceWaits
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.trust.order_check import OrderCheck, is_refusal
 from workers.trust.signed_results import SignedResults
-from workers.workspace.askpass import GitCredentials
+from workers.waits import RequestWaits, ServiceWaits
 from workers.workspace.base_commit import RunBase
 from workers.workspace.git_sessions import GitSessions
 

@@ -21,10 +21,9 @@ from coordination.runs.store import RunStore
 from workers.attempt.context import Context
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
-from workers.request_waits import RequestWaits
-from workers.service_waits import ServiceWaits
 from workers.transfer.commits import CommitTransfer
 from workers.trust.signed_results import SignedResults
+from workers.waits import RequestWaits, ServiceWaits
 from workers.workspace.lock import Superseded
 
 T = TypeVar("T")

@@ -22,8 +22,7 @@ from coordination import rewrites
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
-from workers.executors.commands import EXECUTORS, command_for
-from workers.executors.job import Job
+from workers.attempt.executors import EXECUTORS, Job, command_for
 from workers.process import child
 
 FUNCTIONS = """

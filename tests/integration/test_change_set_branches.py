@@ -22,7 +22,7 @@ from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest, Superseded

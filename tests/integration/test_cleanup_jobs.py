@@ -27,7 +27,7 @@ from tests.change_sets import record
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
 from tests.stage import git
 from workers.cleanup.jobs import AutoCleanup
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 
 
 def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: Cleaning):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.worktrees import save
-from workers.workspace import figures, git_sessions
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace import change_set, git_sessions
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.commit import NOBODY
 from workers.workspace.git import git
 from workers.workspace.git_sessions import GitSessions
@@ -51,8 +51,8 @@ def move(copy: BranchCopy, **files: str) -> tuple[str, str]:
 
 def measured(copy: BranchCopy, base: str, tip: str, tmp_path: Path) -> str:
     record = tmp_path / "commits"
-    told = figures.measure(copy.checkout, copy.common_dir, base, base, tip, record, copy.sessions)
-    assert told == figures.measure(copy.checkout, copy.common_dir, base, base, tip, record)
+    told = change_set.measure(copy.checkout, copy.common_dir, base, base, tip, record, copy.sessions)
+    assert told == change_set.measure(copy.checkout, copy.common_dir, base, base, tip, record)
     return told
 
 

@@ -14,9 +14,9 @@ from tests.git_server import GitServer
 from tests.landings import Ground
 from tests.waiting import until
 from tests.worktrees import ANN, save
+from workers.credentials import askpass_variables
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.remote import look, may_push, push
-from workers.workspace.askpass import askpass_variables
 from workers.workspace.git import git
 
 

@@ -19,9 +19,8 @@ from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore
 from tests.attempts import Bench
 from tests.sandboxes import needs_bubblewrap
-from workers.attempt.secrets import TodoSecrets
+from workers.credentials import GitCredentials, TodoSecrets, askpass
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.workspace.askpass import GitCredentials, askpass
 from workers.workspace.git import ask
 
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"

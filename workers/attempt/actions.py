@@ -1,40 +1,55 @@
-"""The two actions of an attempt: run a todo, or compensate it.
+"""What an attempt does with its todo: run it, check the repository, or compensate it.
 
-`attempt.py` does the same for both: the workspace, the command under its guard, timeout, log, lease and
-fence. Running a todo executes its action, and commits its changes. Compensating it executes its compensation,
-and with the last todo of a repository removes the run's worktree and branch.
+`attempt.py` does the same for all: the workspace, the command under its guard, timeout, log, lease and fence.
+Running a todo executes its action, and commits its changes.
+
+A quality check judges the repository, and changes nothing in it. Files that it leaves are removed, and
+commits that it makes do not count: its todo settles with the commit at which it began. A green result is kept
+for the trees of the repository and of those that it needs; any other result is made anew. The result of a
+check that is not green goes to the checkpoint of its todo.
+
+Compensating a todo executes its compensation, and with the last todo of a repository removes the run's
+worktree and branch:
 
     workspace   compensate   effect
     worktree    given        the command, at the run's tip; nothing of it is committed
     worktree    none         nothing: the branch goes with the last todo of the repository
     in place    given        the command, there
     in place    none         refused: nothing undoes it
-    manual      none         nothing: a person did it (the step passes it over, and no worker gets it)
+    manual      none         nothing: a person did it, and the step passes it over without a worker
 
-An attempt may follow one that was killed in the middle. It recognises the command by its idempotency key, and
-the other effects by themselves.
+An attempt may follow one that was killed in the middle. It recognises the effects of the command by its
+idempotency key, and the other effects by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from coordination import models
 from coordination.errors import PlanRefused
 from coordination.files import open_private
-from coordination.models import ManualAction, NoopAction, RevertAction
+from coordination.models import ManualAction, NoopAction, QaAction, RevertAction
+from coordination.runs.brief import RunBrief
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, read_result
 from coordination.runs.replies import Grant, Undo
+from coordination.sandbox.rules import Bounds
+from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
 from workers.attempt.context import read_output
+from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.executors import Undone
 from workers.attempt.logs import Log
 from workers.cleanup.rollback_cleanup import RollbackCleanup
-from workers.executors.job import Undone
-from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
 from workers.result_cache import Recall
 from workers.workspace.base import Workspace
+from workers.workspace.commit import CommitStyle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,3 +231,154 @@ FAILPOINTS = (
 """Methods at which tests make a worker fail, besides its calls to Redis: before the command of a compensation
 starts; after it has succeeded; before worktree and branch are removed.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCheck(RunTodo):
+    context: Callable[[], Mapping[str, Any]]
+    _before: dict[Path, Stamp] = field(default_factory=dict)
+    """Files of the report that were there before the command."""
+
+    @property
+    def action(self) -> QaAction:
+        action = self.grant.spec.todo.action
+        assert isinstance(action, QaAction)
+        return action
+
+    def has_command(self) -> bool:
+        return True
+
+    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+        found = super().cached(workspace, since)
+        if found is None or found.kind is not OutcomeKind.SUCCEEDED:
+            return found
+        return replace(found, check=self._told(CheckVerdict.GREEN, since))
+
+    def _told(self, verdict: CheckVerdict, commit: str) -> str:
+        return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
+
+    def begin(self, workspace: Workspace) -> None:
+        if self.action.report:
+            self._before.update(stamps(workspace.path, self.action.report))
+
+    def judged(
+        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, since: str
+    ) -> AttemptOutcome | None:
+        """Return the outcome by the verdict. `outcome`: of a command that failed."""
+        if outcome is not None and outcome.kind is not OutcomeKind.FAILED:
+            return outcome
+        result = self._result(ended, workspace, since)
+        counts = f"{result.passed:,} of {result.total:,} tests passed" if result.total is not None else ""
+        self.log.say(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
+        output = json.dumps(self.log.masked_json(json.loads(result.written())), separators=(",", ":"))
+        green = result.verdict is CheckVerdict.GREEN
+        if green or self._is_allowed(result):
+            if workspace.set_back():
+                self.log.say("check: it has left changes, which are not kept: a check changes nothing")
+            done = AttemptOutcome(
+                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=since, since=since,
+                check=self._told(result.verdict, since),
+            )  # fmt: skip
+            if green and self.recall:
+                self.recall.note(done, workspace)
+            return done
+        return AttemptOutcome(
+            kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
+            why=f"{result.verdict}: {result.why}",
+            exit_code=ended.exit_code,
+            failure=outcome.failure if outcome else None,
+            output=output,
+            check=self._told(result.verdict, since),
+        )
+
+    def _result(self, ended: Exit, workspace: Workspace, since: str) -> CheckResult:
+        how = describe_exit(ended, self.grant.spec.timeout)
+        told = self.context()
+        result = judge(self.action, ended, how, self._report(workspace), since)
+        before = next(
+            (one["output"] for one in told.get("predecessors", ()) if one["todo"] == self.action.before), None
+        )
+        wanted = self.action.needs
+        needs = {
+            repo: commit
+            for repo, commit in told.get("commits", {}).items()
+            if repo != self.grant.spec.repo.name and (wanted is None or repo in wanted)
+        }
+        known = before is not None and is_known(result, read_result(before))
+        return result.model_copy(update={"known": known, "needs": needs})
+
+    def _report(self, workspace: Workspace) -> Report | ReportUnreadable | None:
+        if not self.action.report:
+            return None
+        try:
+            return read_report(workspace.path, self.action.report, self._before)
+        except ReportUnreadable as unreadable:
+            return unreadable
+
+    def _is_allowed(self, result: CheckResult) -> bool:
+        """Return whether a red check does not fail its todo: what failed before may fail still."""
+        red = result.verdict is CheckVerdict.RED and self.action.allow_red
+        return red and (self.action.before is None or result.known)
+
+
+def action_of(
+    grant: Grant, here: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
+) -> AttemptAction:
+    """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
+    if grant.undo is None:
+        recall = _recall(grant, here, log.say, bounds)
+        limit = here.output_limit_bytes
+        if isinstance(grant.spec.todo.action, QaAction):
+            return RunCheck(
+                grant=grant, output_limit_bytes=limit, log=log, recall=recall, context=here.context
+            )
+        return RunTodo(grant=grant, output_limit_bytes=limit, log=log, recall=recall)
+    repo = grant.spec.repo.name
+    removal = RollbackCleanup(
+        state=here.state,
+        repo=repo,
+        checkout=here.checkout,
+        run_id=grant.run_id,
+        tip=grant.tip,
+        had_ended=grant.undo.had_ended,
+        carried=here.carried(repo),
+    )
+    return Compensate(
+        grant=grant,
+        undo=grant.undo,
+        removal=removal,
+        withdraw=here.withdraw,
+        set_back=here.set_back,
+        say=log.say,
+    )
+
+
+def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
+    return CommitStyle(
+        plan=brief.plan_id,
+        message=brief.commit_message,
+        hooks=brief.commit_hooks == "run",
+        read_only=getattr(grant.spec.todo.action, "read_only", False),
+    )
+
+
+def _recall(
+    grant: Grant, here: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
+) -> Recall | None:
+    cache = grant.spec.todo.cache
+    if cache is None:
+        return None
+    if here.results is None:
+        say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
+        return None
+    return Recall(
+        grant,
+        cache,
+        here.results,
+        context=here.context,
+        agent_command=here.brief.agent_command,
+        no_cache=here.brief.no_cache,
+        state=here.state,
+        bounds=bounds,
+        say=say,
+    )

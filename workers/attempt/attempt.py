@@ -22,17 +22,15 @@ from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
-from workers.attempt import landing
+from workers.attempt.actions import action_of, style_of
 from workers.attempt.checkpoints import Checkpoint
-from workers.attempt.choice import action_of, style_of
 from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost
 from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.executors import Command, Job, command_for
+from workers.attempt.in_process import check_grant, execute_in_process
 from workers.attempt.logs import Log
-from workers.attempt.secrets import SecretsMissing, write_secrets
-from workers.executors import services
-from workers.executors.commands import command_for
-from workers.executors.job import Command, Job
+from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
@@ -160,13 +158,13 @@ class Attempt:
 
     def _in_worker(self) -> AttemptOutcome | None:
         """Execute or undo a todo of a service or a landing; None for any other todo."""
-        env, stopped, say = self._here, lambda: self._commands.stopped, self._log.say
-        done = services.carry_out(self.grant, env.state, env.checkout, stopped, say)
-        return done or landing.carry_out(self.grant, env.landing, stopped, say, self._check)
+        return execute_in_process(
+            self.grant, self._here, lambda: self._commands.stopped, self._log.say, self._check
+        )
 
     def _check(self, check: LandCheck, commit: str) -> AttemptOutcome:
         """Run a check of the repository at a commit, as a part of this attempt."""
-        grant = landing.check_grant(self.grant, check, commit)
+        grant = check_grant(self.grant, check, commit)
         part = self._part = Attempt(grant, self._here, self._log)
         if self._commands.stopped is not None:
             part.stop(self._commands.stopped)

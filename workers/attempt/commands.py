@@ -19,8 +19,8 @@ from coordination.runs.replies import Grant
 from coordination.sandbox.bubblewrap import Binds
 from coordination.sandbox.rules import Bounds
 from workers.attempt.environment import AttemptEnvironment
+from workers.attempt.executors import Command
 from workers.attempt.logs import Log
-from workers.executors.job import Command
 from workers.outcome import OutcomeKind
 from workers.process.child import Child, Exit, start
 from workers.process.trouble import GitInterrupted, Trouble, trouble_of_git

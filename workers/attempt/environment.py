@@ -11,7 +11,7 @@ from typing import Any
 from coordination.models import LandCheck
 from coordination.runs.brief import RunBrief
 from coordination.runs.run_kinds import is_landing
-from workers.attempt.secrets import TodoSecrets
+from workers.credentials import TodoSecrets
 from workers.executors.land_job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.results import Results

@@ -32,7 +32,7 @@ from coordination.runs.store import RunStore
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
 from workers.cleanup.landed import findings
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.repository import common_dir_of
 
 LOOK_EVERY_S = 5.0

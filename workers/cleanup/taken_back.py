@@ -23,7 +23,7 @@ from workers.landing.merging import merge, merge_from
 from workers.landing.prepare import revert_commit
 from workers.landing.records import BaseBranch, Nothing, Prepared, Refused
 from workers.trust.signed_results import SignedResults
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import commits_without_run, common_dir_of, contains, has_commit

@@ -17,11 +17,11 @@ from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from workers.credentials import Access
 from workers.executors.land_checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.trust.signed_results import SignedResults
-from workers.workspace.askpass import Access
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, common_dir_of

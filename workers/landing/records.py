@@ -89,7 +89,7 @@ class BaseBranch:
     url: str = ""
     """The remote; not needed for functions of `local.py`."""
     variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Environment variables that give git access to the remote (workspace/askpass.py)."""
+    """Environment variables that give git access to the remote (workers/credentials.py)."""
     patience: timedelta = PATIENCE
     """The longest that one call of git may take; a remote that has fallen silent is given up after that."""
 

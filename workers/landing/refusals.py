@@ -12,9 +12,9 @@ from subprocess import CompletedProcess
 from coordination.credentials.masking import Masker
 from coordination.terminal import CONTROLS
 from coordination.text import shortened
+from workers.credentials import secret_of
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.transfer.bundles import hidden
-from workers.workspace.askpass import secret_of
 
 LONGEST = 1000
 """Characters of a remote's words that are kept."""

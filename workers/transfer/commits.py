@@ -19,13 +19,13 @@ from coordination.runs.brief import Origin, RunBrief
 from coordination.runs.inputs import PredecessorOutput
 from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
+from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.bundles import BundleStore, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication
 from workers.transfer.sender import BundleSender, CommitToSend
-from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.git import Hold, git
 from workers.workspace.git_worktree import ways_out
 from workers.workspace.lock import Superseded

@@ -25,9 +25,9 @@ from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
 from coordination.runs.brief import Origin
+from workers.credentials import Access, without_credentials
 from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
-from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S

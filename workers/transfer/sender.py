@@ -18,10 +18,10 @@ from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.retry import retried
+from workers.credentials import Access, without_credentials
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.publishing import Publication
-from workers.workspace.askpass import Access, without_credentials
 from workers.workspace.files import scratch
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded

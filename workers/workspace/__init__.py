@@ -5,11 +5,10 @@
 | `base.py` `choice.py` | the workspace as an attempt uses it; the one that a todo asks for |
 | `worktree.py` `git_worktree.py` | the worktree of a run in a repository; its folder, brought to a commit |
 | `run_start.py` `base_commit.py` | the commit at which a run begins; how it is chosen |
-| `branch_copy.py` `figures.py` | the branch of a change set; its size |
+| `change_set.py` | the branch of a change set, and its size |
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
 | `binds.py` | the parts of a repository that a todo in a sandbox may write |
-| `askpass.py` | credentials for git: of one host, from a file |
 | `lock.py` | one attempt in a workspace at a time |
 | `git_sessions.py` | git processes that stay open |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |

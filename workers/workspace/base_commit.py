@@ -6,7 +6,7 @@
    last attempt says that it left in order, and that the commit at which it left counted: it is the tip, or
    the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work of the tip,
    as its commits or by content (amended, rebased, squashed).
-3. Commits of a person on top, on the branch of the change set (`branch_copy.py`). A branch of that name that
+3. Commits of a person on top, on the branch of the change set (`change_set.py`). A branch of that name that
    lacks the work of the change set is refused.
 4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
 5. Where the tip was set back behind a commit that people have seen: a commit on top of that one which takes
@@ -27,7 +27,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, quoted
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder

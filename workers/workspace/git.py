@@ -175,7 +175,7 @@ def ask(
 ) -> subprocess.CompletedProcess[str]:
     """Run git for a question that it answers by its exit code. Raises GitInterrupted if it could not answer.
 
-    `looks_above`: `cwd` may lie within a repository. `variables`: of the access to a remote (`askpass.py`).
+    `looks_above`: `cwd` may lie within a repository. `variables`: of the access to a remote.
     """
     place = {} if looks_above else bounds(cwd)
     if git_dir is not None:

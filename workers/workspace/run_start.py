@@ -22,7 +22,7 @@ from workers.workspace.base_commit import (
     begin,
     keep_left_out,
 )
-from workers.workspace.branch_copy import BranchCopy
+from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git_dir_of
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import GitWorktree

@@ -53,8 +53,8 @@ from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.binds import worktree_binds
+from workers.workspace.change_set import measure
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
-from workers.workspace.figures import measure
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared

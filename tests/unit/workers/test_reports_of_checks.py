@@ -8,8 +8,7 @@ import pytest
 
 from coordination.models import QaAction
 from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, FailedTest, read_result
-from workers.executors.checks import is_known, judge
-from workers.executors.junit import LARGEST, ReportUnreadable, read_report, stamps
+from workers.attempt.checks import LARGEST, ReportUnreadable, is_known, judge, read_report, stamps
 from workers.process.child import Exit
 
 MIXED = """<?xml version="1.0"?>

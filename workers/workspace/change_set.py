@@ -1,23 +1,35 @@
-"""The branch `coord/<plan>` of a change set: a copy of its tip in Redis, for people and their tools.
+"""The branch `coord/<plan>` of a change set in a repository, and the size of its change.
 
-An attempt moves it right before its settle, by compare-and-swap and alone in its worktree, so the branch
-stands when the run has ended; one that does not count sets it back, or the attempt after it. It is mended
-when the next run begins. `refs/coord/copies/` keeps the commit at which coord left it, so a branch that
-stands elsewhere was moved by a person: it stays, and so does one that is checked out with uncommitted
-changes.
+The branch is a copy of the tip in Redis, for people and their tools. An attempt moves it right before its
+settle, by compare-and-swap and alone in its worktree, so it is in place when the run has ended. If the settle
+is refused, that attempt or the next one sets it back; what is still wrong is repaired when the next run
+begins. `refs/coord/copies/` keeps the commit at which coord left the branch: if the branch is elsewhere, a
+person has moved it, and it stays. So does a branch that is checked out with uncommitted changes.
+
+The size (commits, files, lines between base and tip) is recorded by each settle. A todo that committed costs
+one question to git: its number of commits follows from that of the todo before it. A change that git cannot
+measure in time has no figures, and its todo succeeds all the same.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.files import replace_file
 from coordination.runs.change_sets.records import PREFIX, copy_ref, discarded_ref
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
-from workers.workspace.git_sessions import QUICK, GitSessions
+from workers.workspace.git_sessions import NET_CHANGE, QUICK, WITHIN, GitSessions
 from workers.workspace.repository import contains, is_commit, worktrees
+
+LONGEST_HEAD = 4096
+_COUNTS = re.compile(r"(\d+) (file|insertion|deletion)")
+_PARENT = re.compile(rb"\nparent ([0-9a-f]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,3 +157,79 @@ def _occupied(place: Path) -> str:
     """Return why the files of a checkout must not change; empty if nothing speaks against it."""
     changed = git("status", "--porcelain", "-z", cwd=place).split("\0")[0]
     return f"with uncommitted changes ({changed[3:]})" if changed else ""
+
+
+def measure(
+    path: Path,
+    common_dir: Path,
+    base: str,
+    since: str,
+    tip: str,
+    record: Path,
+    sessions: GitSessions | None = None,
+) -> str:
+    """Return `base commits files added removed` of the change from `base` to `tip`; only `base` where git
+    cannot tell the others: a commit is missing, the repository is away, or it takes too long.
+
+    `common_dir`: the repository's git directory. `since`: where the todo began. `record`: the file
+    with the number of commits at that commit.
+    """
+    if not (is_commit(base) and is_commit(tip)):
+        return ""
+    if base == tip:
+        return f"{base} 0 0 0 0"
+    try:
+        net = _net_change(path, common_dir, base, tip, sessions)
+        commits = None if net is None else _commits(path, common_dir / "objects", base, since, tip, record)
+    except GitRefused:
+        return base
+    if commits is None or net is None:
+        return base
+    counts = {noun: int(number) for number, noun in _COUNTS.findall(net)}
+    numbers = (counts.get(noun, 0) for noun in ("file", "insertion", "deletion"))
+    return " ".join(map(str, (base, commits, *numbers)))
+
+
+def _net_change(
+    path: Path, common_dir: Path, base: str, tip: str, sessions: GitSessions | None
+) -> str | None:
+    if sessions and (known := sessions.compare(path, common_dir, base, tip)) is not None:
+        return known
+    net = ask(*NET_CHANGE, base, tip, cwd=path, patience=WITHIN)
+    return None if net.returncode else net.stdout
+
+
+def _commits(path: Path, objects: Path, base: str, since: str, tip: str, record: Path) -> int | None:
+    """Return the number of commits since the base, and record it for the next todo."""
+    known = 0 if since == base else _recorded(record, since)
+    if known is not None and _parents(objects, tip) == [since]:
+        count = known + 1
+    else:
+        counted = ask("rev-list", "--count", tip, f"^{base}", cwd=path, patience=WITHIN)
+        if counted.returncode:
+            return None
+        count = int(counted.stdout)
+    with suppress(OSError):
+        replace_file(record, f"{tip} {count}".encode(), durable=False)
+    return count
+
+
+def _parents(objects: Path, commit: str) -> list[str]:
+    """Return the parents of a commit that was just made; none if it is no loose object.
+
+    A call of git for it takes 2 ms.
+    """
+    try:
+        packed = (objects / commit[:2] / commit[2:]).read_bytes()
+        head = zlib.decompressobj().decompress(packed, LONGEST_HEAD).partition(b"\n\n")[0]
+    except (OSError, zlib.error):
+        return []
+    return [name.decode() for name in _PARENT.findall(head)]
+
+
+def _recorded(record: Path, commit: str) -> int | None:
+    try:
+        at, _, count = record.read_text().partition(" ")
+    except (OSError, ValueError):
+        return None
+    return int(count) if at == commit and count.isdecimal() else None

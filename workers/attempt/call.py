@@ -24,7 +24,7 @@ def main(target: str) -> None:
 
 
 def see_the_folder_first() -> None:
-    """Import modules from the current folder, and not from this file's: it has a `commands.py`."""
+    """Import modules from the current folder, and not from this file's: it has a `logs.py`."""
     own = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [os.getcwd(), *(path for path in sys.path if path != own)]  # noqa: PTH109
 

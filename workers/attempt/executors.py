@@ -24,14 +24,59 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from coordination import models
 from coordination.errors import PlanRefused
 from coordination.models import argv_of, text_of
 from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
-from workers.executors.checks import check_command
-from workers.executors.job import Command, Job, Undone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undone:
+    """The todo that a compensation undoes."""
+
+    came_to: str
+    """COORD_COMPENSATES: the todo's state before."""
+    output: Path
+    """COORD_TODO_OUTPUT: the JSON that the todo handed over, `null` if it never did."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"COORD_COMPENSATES": self.came_to, "COORD_TODO_OUTPUT": str(self.output)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One attempt at a todo, ready to begin: the folder stands, the files are named."""
+
+    todo: models.Todo
+    repo: models.Repo
+    cwd: Path
+    env: Mapping[str, str]
+    """All of the command's environment, COORD_* included."""
+    context: Path
+    """COORD_CONTEXT: what the predecessors handed over."""
+    output: Path
+    """COORD_OUTPUT: where to write JSON for the dependents."""
+    checkpoint: Path | None = None
+    """COORD_CHECKPOINT, if an attempt before this one has written something there."""
+    agent_command: models.Command | None = None
+    """The submitter's command; the run carries it."""
+    undone: Undone | None = None
+    """Set if the todo is to be undone."""
+
+    @property
+    def action(self) -> models.Action | None:
+        """Return the action to execute; None: an agent gets the task."""
+        return self.todo.compensate if self.undone else self.todo.action
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    argv: tuple[str, ...]
+    stdin: bytes = b""
 
 
 def shell_command(job: Job) -> Command:
@@ -74,6 +119,12 @@ def rewrite_command(job: Job) -> Command:
     assert isinstance(action, models.RewriteAction)
     words = (*pattern_arguments(action), *rewrite_arguments(action), "--update-all")
     return Command(argv=("sh", "-c", REWRITE, ast_grep(), *words))
+
+
+def check_command(job: Job) -> Command:
+    assert isinstance(job.action, models.QaAction)
+    assert job.action.run is not None, "the graph refuses a check that is not declared"
+    return Command(argv=argv_of(job.action.run))
 
 
 def agent_command(job: Job) -> Command:

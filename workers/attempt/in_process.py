@@ -1,0 +1,185 @@
+"""Execute the todos that need no command: services and landings, inside the worker's own process.
+
+A transition of a service keeps no state between attempts: an attempt that was cut off is followed by one that
+finds the service as it is, since the order of a start names its run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+from coordination.errors import CoordinationError, PlanRefused
+from coordination.models import (
+    Cache,
+    LandAction,
+    LandCheck,
+    LandStep,
+    Retry,
+    RevertAction,
+    ServiceAction,
+    ServiceStep,
+    Todo,
+    Via,
+    Workspace,
+)
+from coordination.runs.records import WaitReason
+from coordination.runs.replies import Grant, Undo
+from coordination.runs.run_kinds import TOOK_S
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted
+from coordination.services.logs import log_lines
+from workers.attempt.environment import AttemptEnvironment
+from workers.executors import land
+from workers.executors.land_job import LandJob
+from workers.outcome import AttemptOutcome, OutcomeKind
+
+WAS_UP = "was_up"
+LOOK_AGAIN = timedelta(seconds=2)
+"""Delay before a start is looked at again, unless its worker sees the end of it before (`waits.py`)."""
+LOG_BYTES = 32 * 1024
+"""Size of a log's end that goes to another host."""
+Stopped = Callable[[], OutcomeKind | None]
+"""Returns the kind of outcome with which the attempt is stopped; None while it is not."""
+
+
+def execute_in_process(
+    grant: Grant,
+    env: AttemptEnvironment,
+    stopped: Stopped,
+    say: Callable[[str], None],
+    check: Callable[[LandCheck, str], AttemptOutcome],
+) -> AttemptOutcome | None:
+    """Execute or undo the todo of a service or a landing; return None for any other todo. `say` writes a line
+    of the log, `check` runs a check at a commit.
+    """
+    action = grant.spec.todo.action if grant.undo is None else grant.spec.todo.compensate
+    if isinstance(action, ServiceAction):
+        return _transition(grant, action, env, stopped, say)
+    if not isinstance(action, LandAction | RevertAction):
+        return None
+    if env.landing is None:
+        raise PlanRefused(
+            "a restricted worker lands nothing: its Redis user may not write change sets",
+            "serve the repository with a worker that is not restricted",
+        )
+    return _land(env.landing(stopped, say, check), action, grant.undo)
+
+
+def _land(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
+    looks_back = isinstance(action, LandAction) and action.step is LandStep.LANDED
+    if action.via is Via.PR and not looks_back:
+        return _land_by_request(job, action, undo)
+    if isinstance(action, LandAction):
+        return land.land(job, action)
+    return land.revert(job, action) if undo is None else land.revert_own(job, action, undo.output)
+
+
+def _land_by_request(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
+    from workers.executors import land_request, revert_request  # the client of forges costs 0.1 s of a start
+
+    if isinstance(action, LandAction):
+        return land_request.land_request(job, action)
+    return revert_request.revert_request(job, action, undo.output if undo else None)
+
+
+def check_grant(grant: Grant, check: LandCheck, commit: str) -> Grant:
+    """Return the grant of a check at a commit, which runs as a part of the todo that lands. It has the lease
+    and the fence of that todo, and not its record.
+    """
+    todo = Todo(
+        id=check.todo,
+        task=f"Check {grant.spec.repo.name}: {check.action.check}",
+        repo=grant.spec.repo.name,
+        action=check.action,
+        workspace=Workspace.WORKTREE,
+        cache=Cache(),
+    )
+    told = {"todo": todo, "retry": Retry(attempts=1), "timeout": check.timeout or grant.spec.timeout}
+    spec = grant.spec.model_copy(update=told)
+    return replace(grant, spec_json=spec.model_dump_json(exclude_defaults=True), tip=commit, checkpoint="")
+
+
+def _transition(
+    grant: Grant,
+    action: ServiceAction,
+    env: AttemptEnvironment,
+    stopped: Stopped,
+    say: Callable[[str], None],
+) -> AttemptOutcome:
+    """Start, stop or restart a service of this machine, or undo that. The outcome of a start that is not
+    finished is DEFERRED: the next attempt looks at it again.
+    """
+    host = ServiceHost(env.state)
+    name, service = action.name, action.service
+    before = host.wanted().get(name)
+    own = before is not None and before.order == grant.run_id
+    if grant.undo is not None and (_was_up(grant.undo.output) if grant.undo.output else not own):
+        say(f"service {name} ran before this run, so it is not stopped")
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
+    say(f"{action.step} service {name}")
+
+    if action.step is ServiceStep.LOGS:
+        return _log(host, name, action.lines or 1)
+    if action.if_wanted and before is None:
+        say(f"service {name} was stopped in the meantime, so it is not started again")
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
+    if action.step is ServiceStep.STOP or service is None:
+        status = host.stop(name, lambda: stopped() is not None)
+    else:
+        order = host.order_start if action.step is ServiceStep.START else host.order_restart
+        order(service, env.checkout, grant.run_id)
+        status = host.settled(name)
+    if (kind := stopped()) is not None:
+        return AttemptOutcome(kind=kind)
+    if status is None and action.step is not ServiceStep.STOP:
+        return AttemptOutcome(
+            kind=OutcomeKind.HINDERED,
+            why=f"service {name} to come up",
+            reason=WaitReason.SERVICE,
+            again=LOOK_AGAIN,
+            service=name,
+        )
+    say(_described(name, status))
+    return _outcome(action.step, status, before, own=own)
+
+
+def _outcome(
+    step: ServiceStep, status: ServiceStatus | None, before: Wanted | None, *, own: bool
+) -> AttemptOutcome:
+    """Return the outcome of a finished transition. `before`: what was ordered of the service when the attempt
+    began; `own`: this run ordered it.
+    """
+    told = status.model_dump(mode="json") if status else {"state": ServiceState.STOPPED}
+    was_up = before is not None and status is not None and before.order == status.order and not own
+    took_s = max(0.0, status.since - before.at) if own and before and status else 0.0
+    output = json.dumps({**told, WAS_UP: was_up, TOOK_S: round(took_s, 3)})
+    is_up = status is not None and status.state is ServiceState.HEALTHY
+    if step is not ServiceStep.STOP and not is_up:
+        why = status.why if status else "it was stopped"
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=why, output=output)
+    return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=output)
+
+
+def _log(host: ServiceHost, name: str, lines: int) -> AttemptOutcome:
+    try:
+        found = log_lines(host, name, lines, LOG_BYTES)
+    except FileNotFoundError:
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=f"{name} has no log here")
+    except CoordinationError as error:
+        return AttemptOutcome(kind=OutcomeKind.FAILED, why=error.message)
+    return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=json.dumps({"lines": found}))
+
+
+def _was_up(output: str) -> bool:
+    """Return whether the service was up before the todo that wrote this output."""
+    found = json.loads(output or "null")
+    return isinstance(found, dict) and found.get(WAS_UP) is True
+
+
+def _described(name: str, status: ServiceStatus | None) -> str:
+    if status is None:
+        return f"service {name} was not running"
+    pid = f", pid {status.pid}" if status.pid else ""
+    return f"service {name}: {status.state}{pid}: {status.why}"
