@@ -158,6 +158,22 @@ def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepte
     assert git(machine.repo, "rev-parse", f"refs/coord/discarded/P/{after[:12]}") == after
 
 
+def test_a_branch_that_redis_makes_up_moves_no_other_one(machine: Machine, store: RunStore):
+    """Or the owner of Redis could have any commit of a checkout land, by commands within the name."""
+    run = machine.run()
+    before, after = git(machine.repo, "rev-parse", "main"), git(machine.repo, "rev-parse", f"coord/{run}")
+    more = ("commit", "start", "create refs/heads/coord/other")
+    branch = "\n".join([f"coord/P {before}", f"update refs/heads/main {after}", *more])
+    meta = store.keys.run(run).meta
+    brief = json.loads(store.redis.hget(meta, "brief") or "")
+    brief |= {"change_set": "P", "branch_of_set": {"r1": branch}}
+    store.redis.hset(meta, mapping={"status": "rolled_back", "brief": json.dumps(brief)})
+    record(store.redis, "P", "r1", tip=after)
+
+    AutoCleanup(store, machine.state, {"r1": machine.repo}, change_sets=ChangeSets(store)).run_once()
+    assert git(machine.repo, "rev-parse", "main") == before
+
+
 def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
     machine: Machine, store: RunStore, dispatcher: Dispatcher
 ):

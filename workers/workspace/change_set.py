@@ -21,7 +21,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import replace_file
-from coordination.runs.change_sets.records import PREFIX, copy_ref, discarded_ref
+from coordination.runs.change_sets.records import copy_ref, discarded_ref, is_set_branch
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.git_sessions import NET_CHANGE, QUICK, WITHIN, GitSessions
@@ -76,8 +76,8 @@ class BranchCopy:
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
-        if not self.branch.startswith(PREFIX):  # as forged records say: no base branch moves by a copy
-            return f"{self.branch} stays where it is: it is no branch of a change set"
+        if not is_set_branch(self.branch):  # as forged records say: no base branch moves by a copy
+            return f"{self.branch[:100]!r} stays where it is: it is no branch of a change set"
         try:
             if keeps:
                 self._keep(tip)

@@ -23,6 +23,10 @@ TODO = "todo"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 _REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
 
+_SET_BRANCH = re.compile(rf"{PREFIX}[^\x00-\x20\x7f~^:?*\[\\/]+")
+_COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]*")
+"""No option of git, no range, no path and no refspec."""
+
 
 class Landed(BaseModel):
     """How a repository's changes came into its base branch."""
@@ -202,6 +206,13 @@ def branch_name(change_set: str) -> str:
     return f"{PREFIX}{name}"
 
 
+def is_set_branch(name: str) -> bool:
+    """Return whether `branch_name` may have made a name. Records of Redis can hold any text: one with a newline
+    would give `git update-ref --stdin` further commands.
+    """
+    return _SET_BRANCH.fullmatch(name) is not None and ".." not in name
+
+
 def copy_ref(branch: str) -> str:
     """Return the ref that keeps the commit at which coord left the branch of a change set."""
     return f"refs/coord/copies/{branch.removeprefix(PREFIX)}"
@@ -246,8 +257,11 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
 
 
 def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
-    if (branch := facts.get("branch", "")) and not branch.startswith(PREFIX):
+    if (branch := facts.get("branch", "")) and not is_set_branch(branch):
         raise ValueError(f"its branch in {repo} is {branch!r:.100}, which is none of coord's")
+    for name in ("tip", "base"):
+        if (commit := facts.get(name, "")) and not _COMMIT.fullmatch(commit):
+            raise ValueError(f"its {name} in {repo} is {commit!r:.100}, which is no commit")
     numbers = {name: facts[name] for name in ("commits", "files", "added", "removed") if facts.get(name)}
     return RepoChange.model_validate(
         {
