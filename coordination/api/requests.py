@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordination.api.trust import trust_with_own_worker
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.changes.requests.create import RequestMaker, look_at_all, previewed
 from coordination.changes.requests.listing import close_request, read_requests, with_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
-from coordination.changes.requests.rules import decide_requests
+from coordination.changes.requests.rules import PlannedRequests, decide_requests
 from coordination.environment import actor
-from coordination.errors import NotFound
+from coordination.errors import NotAllowed, NotFound
 from coordination.forges.models import RequestState
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.store import LONGEST_TITLE
+from coordination.trust.adoptions import check_set_tip
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -49,6 +53,7 @@ class Requests:
             names = [one.repo.name for one in planned.repos]
             if not dry_run:
                 self._access.authority.check("create_request", names)
+            self._refuse_unsigned(connection, planned)
             looked = look_at_all(planned, access)
             maker = RequestMaker(planned, options, access, partial(_note, sets, plan))
             maker.refuse_long(looked)
@@ -101,6 +106,25 @@ class Requests:
             self._note_seen(connection, done)
         self._access.announce("close_request", plan, repos=names)
         return tuple(done)
+
+    def _refuse_unsigned(self, connection: Connection, planned: PlannedRequests) -> None:
+        """Raise NotTrusted where this machine requires signatures, and none covers a tip: Redis must not
+        decide which commits are pushed.
+        """
+        if not self._access.authority.required:
+            return
+        trust, now = trust_with_own_worker(self._access, connection), datetime.now(UTC)
+        for one in planned.repos:
+            change = one.change
+            try:
+                check_set_tip(
+                    change.signed, trust, now, change_set=planned.plan, repo=change.repo, tip=change.tip
+                )
+            except NotAllowed as refused:
+                connection.store.announce(
+                    "trust.refused", planned.plan, actor=actor(), title=refused.message[:LONGEST_TITLE]
+                )
+                raise
 
     @staticmethod
     def _note_seen(connection: Connection, found: Sequence[RequestView]) -> None:

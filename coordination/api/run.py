@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.undoing.preview import RollbackPreview
-    from coordination.trust.keys import Signer
 
 
 class Run(RunReading):
@@ -85,9 +84,10 @@ class Run(RunReading):
         with self._reached() as connection:
             if not self._access.authority.required:
                 return write_results(connection.store, self.id, path, file_id(path))
+            from coordination.api.trust import trust_with_own_worker
             from coordination.runs.signed.outcome import confirm
 
-            run = connection.signed_run(self.id, believed=_own_worker(self._access))
+            run = connection.signed_run(self.id, trust_with_own_worker(self._access, connection))
             written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))
             if why := written.refused:
                 connection.store.announce(
@@ -273,16 +273,3 @@ class Run(RunReading):
 
 def _is_end(event: run_events.RunEvent | None) -> bool:
     return event is not None and event.what == run_events.ENDED
-
-
-def _own_worker(access: EcosystemAccess) -> Signer | None:
-    """Return the key of this machine's workers, which believe it themselves; None if it lies in a repository,
-    where a commit may have put it.
-    """
-    from coordination.trust.identity import existing_worker
-
-    repos = (access.document.repo_path(repo) for repo in access.document.ecosystem.repos)
-    state = access.state.resolve()
-    if any(path is not None and state.is_relative_to(path.resolve()) for path in repos):
-        return None
-    return existing_worker(state)

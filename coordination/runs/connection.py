@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.runs.store import RunStore
     from coordination.runs.submission.signing import Signing
     from coordination.runs.views.run_view import RunReader
-    from coordination.trust.keys import Signer
     from coordination.trust.trust_file import TrustFile
 
 
@@ -148,15 +147,11 @@ class Connection:
 
         return known_keys(self.identity.signer if self.identity else None, self._changed_folders())
 
-    def signed_run(self, run_id: str, believed: Signer | None = None) -> SignedRun:
-        """Return the order of a run, to be verified by the keys that this process believes. `believed`: a
-        worker's key, beside those.
-        """
+    def signed_run(self, run_id: str, trust: TrustFile | None = None) -> SignedRun:
+        """Return the order of a run, to be verified by these keys (default: those of this process)."""
         from coordination.runs.signed.orders import SignedRun
-        from coordination.trust.results import trusting_own
 
-        trust = trusting_own(self.trust, believed) if believed else self.trust
-        return SignedRun(store=self.store, run_id=run_id, trust=trust)
+        return SignedRun(store=self.store, run_id=run_id, trust=trust or self.trust)
 
     @cached_property
     def blocking(self) -> redis.Redis:

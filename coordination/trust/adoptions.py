@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.trust.envelope import open_envelope, seal
-from coordination.trust.results import foreign
+from coordination.trust.results import check_set_result, foreign, open_result
 from coordination.trust.rights import right_of
 
 if TYPE_CHECKING:
@@ -54,6 +54,16 @@ def is_adoption(raw: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("payloadType") == ADOPTION_TYPE
+
+
+def check_set_tip(raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str) -> None:
+    """Check that the result of a trusted worker led to the tip of a change set, or that an authorised person
+    has adopted it. Raises NotTrusted, MissingRight.
+    """
+    if is_adoption(raw):
+        check_adoption(raw, trust, now, change_set=change_set, repo=repo, tip=tip)
+    else:
+        check_set_result(open_result(raw, trust, now), change_set=change_set, repo=repo, tip=tip)
 
 
 def check_adoption(

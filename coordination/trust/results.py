@@ -181,6 +181,14 @@ def check_change_set(record: ResultRecord, *, built_on: Collection[str], change_
         )
 
 
+def check_set_result(record: ResultRecord, *, change_set: str, repo: str, tip: str) -> None:
+    """Check that a result led to the tip of a change set. Raises NotTrusted."""
+    if (record.repo, record.tip) != (repo, tip):
+        raise foreign(f"no signed result of {repo} has the tip {tip[:12]}")
+    if record.change_set != change_set:
+        raise foreign(f"the signed result with the tip {tip[:12]} is not one of {change_set}")
+
+
 def check_predecessor(
     record: ResultRecord,
     *,

@@ -13,11 +13,14 @@ import yaml
 from coordination import Coord
 from coordination.api import RequestOptions, credentials
 from coordination.credentials.records import Purpose
-from coordination.errors import Blocked, Conflict, UsageError
+from coordination.errors import Blocked, Conflict, NotTrusted, UsageError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.git import commit_of
+from coordination.trust.identity import worker_identity
+from coordination.trust.results import ResultRecord, seal_result
 from tests.change_sets import record
 from tests.forge.server import TestForge
+from tests.trusted import Persons
 from tests.worktrees import make_checkout, save
 from workers.workspace.git import git
 
@@ -123,6 +126,44 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     with pytest.raises(Conflict):
         coord.requests.create("P", RequestOptions(repos=("app",)))
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
+
+
+def test_where_signatures_are_required_only_signed_tips_are_proposed(
+    site: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    """Or the owner of Redis could have any commit of a checkout pushed, with the credential of a person."""
+    (site.folder / "config").mkdir(exist_ok=True)
+    persons = Persons(site.folder)
+    persons.trust(olga="operator")
+    monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
+    monkeypatch.setenv("COORD_IDENTITY", str(persons.key("olga")))
+    monkeypatch.setenv("COORD_SIGNATURES", "require")
+    worker = worker_identity(site.folder / ".coord", "worker@here")
+
+    def state(repo: str, tip: str) -> None:
+        facts = {
+            "run": "R",
+            "todo": f"T-{repo}",
+            "attempt": 1,
+            "fence": 1,
+            "repo": repo,
+            "base": "",
+            "tip": tip,
+        }
+        record = ResultRecord(**facts, output="", outcome="succeeded", change_set="P")
+        with site.coord.reached() as connection:
+            connection.redis.hset(connection.keys.changes("P"), f"result {repo}", seal_result(record, worker))
+
+    with Coord(site.folder, site.coord.redis_url) as coord:
+        state("lib", site.heads["lib tip"])
+        with pytest.raises(NotTrusted):
+            coord.requests.create("P")
+        state("app", site.heads["app"])
+        with pytest.raises(NotTrusted):
+            coord.requests.create("P")
+        assert not any(project.requests for project in site.projects.values())
+        state("app", site.heads["app tip"])
+        assert len(coord.requests.create("P")) == 2
 
 
 def test_a_request_that_coord_cannot_go_on_with_is_refused(site: SimpleNamespace):

@@ -31,6 +31,7 @@ from coordination.trust.results import (
     ResultRecord,
     check_cached,
     check_change_set,
+    check_set_result,
     check_tip,
     check_undone,
     digest,
@@ -126,10 +127,7 @@ class SignedResults:
                 self._check_adoption(grant, signed, tip, change_set)
                 return
             record = self._open(signed, self._trust())
-            if (record.repo, record.tip) != (grant.spec.repo.name, tip):
-                raise foreign(f"no signed result of {grant.spec.repo.name} has the tip {tip[:12]}")
-            if record.change_set != change_set:
-                raise foreign(f"the signed result with the tip {tip[:12]} is not one of {change_set}")
+            check_set_result(record, change_set=change_set, repo=grant.spec.repo.name, tip=tip)
 
         self._judged(grant, check)
 

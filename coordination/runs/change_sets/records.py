@@ -207,8 +207,8 @@ def branch_name(change_set: str) -> str:
 
 
 def is_set_branch(name: str) -> bool:
-    """Return whether `branch_name` may have made a name. Records of Redis can hold any text: one with a newline
-    would give `git update-ref --stdin` further commands.
+    """Return whether `branch_name` may have made a name. Redis can hold any text: one with a newline would
+    give `git update-ref --stdin` further commands.
     """
     return _SET_BRANCH.fullmatch(name) is not None and ".." not in name
 
