@@ -1,4 +1,4 @@
-"""Client of `coord gateway` for programs without Redis access: an inbox and topics. Needs `coord[web]`.
+"""Client of `coord gateway` for programs without Redis access: an inbox and topics. Needs the extra `[web]`.
 
 The client reconnects with exponential backoff and full jitter (1 to 60 s), resumes its inbox at its position
 and drops duplicates. Events of topics are live: events published while the client is disconnected are lost,

@@ -21,6 +21,7 @@ from pathlib import Path
 from coordination.errors import PlanRefused
 from coordination.git import ask_git
 from coordination.models import RewriteAction
+from coordination.text import install_extra
 
 AST_GREP = "ast-grep"
 GLOB = frozenset("*?[{")
@@ -62,7 +63,7 @@ def ast_grep() -> str:
         return found
     raise PlanRefused(
         "a rewrite action needs ast-grep, which is not installed beside this Python, nor on PATH",
-        "install it on this machine: pip install 'coord[codemods]'",
+        install_extra("codemods"),
     )
 
 

@@ -41,6 +41,11 @@ def quoted(*words: object) -> str:
     return " ".join(quote(str(word)) for word in words)
 
 
+def install_extra(extra: str) -> str:
+    """Return the advice that installs an extra. No package index has coord: its name there is not ours."""
+    return f"install coord with this extra, in its clone: pip install '.[{extra}]'"
+
+
 def shortened(text: str, longest: int) -> str:
     """Return a text of at most `longest` characters, with `…` where it was cut."""
     return text if len(text) <= longest else text[: longest - 1] + "…"

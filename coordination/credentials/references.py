@@ -30,7 +30,7 @@ from coordination.environment import UNATTENDED
 from coordination.errors import Blocked, UsageError
 from coordination.files import OTHERS
 from coordination.terminal import spelled
-from coordination.text import quoted
+from coordination.text import install_extra, quoted
 from coordination.user_program import Failed, ask
 
 SHORTEST = 6
@@ -178,7 +178,7 @@ def _from_keyring(place: str, timeout_s: float) -> str:
     if find_spec("keyring") is None:
         raise SecretUnreadable(
             f"keyring:{spelled(place)} needs the package keyring, which is not installed",
-            "install it beside coord: pip install 'coord[keyring]'",
+            install_extra("keyring"),
         )
     service, _, name = place.partition("/")
     # A program of its own: a backend may wait for a person who unlocks it.

@@ -41,6 +41,7 @@ from coordination.runs.signed.orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.sandbox.bubblewrap import probe
 from coordination.settings import Settings
+from coordination.text import install_extra
 from coordination.trust.review import Review, review
 from coordination.trust.trust_file import trust_path
 
@@ -147,7 +148,7 @@ def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
             if Purpose.WEBHOOK in one.purposes and find_spec("uvicorn") is None:
                 yield (
                     f"the credential {one.name} is for webhooks, and coord gateway lacks Uvicorn here",
-                    "pip install 'coord[web]'; or revoke it where no gateway runs",
+                    f"{install_extra('web')}; or revoke it where no gateway runs",
                 )
     except CoordinationError as error:
         yield error.message, error.hint

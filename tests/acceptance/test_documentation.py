@@ -116,7 +116,17 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name)
 def test_the_readme_links_every_chapter(chapter: Path) -> None:
-    assert f"docs/{chapter.name}" in links(README)
+    _, _, overview = README.read_text().partition("\n## Documentation\n")
+
+    assert f"(docs/{chapter.name})" in overview.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("program", ["coordination", "workers"])
+def test_the_map_of_the_code_names_every_package(program: str) -> None:
+    _, _, code_map = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Map of the code\n")
+    names = set(re.findall(r"`([a-z_]+)/?`", code_map))
+
+    assert {path.parent.name for path in (ROOT / program).glob("*/__init__.py")} <= names
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -333,7 +333,7 @@ def test_without_fastmcp_it_says_how_to_install_it(file: Path, stage: Stage):
     answer = stage.begin("-c", blocked, "mcp", command=(COORD.with_name("python"),)).done()
 
     assert answer.code == 1
-    assert "pip install 'coord[mcp]'" in answer.err
+    assert "pip install '.[mcp]'" in answer.err
 
 
 def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Session):

@@ -18,6 +18,7 @@ from coordination.cli.screen.output import Form, as_json_option, output_options,
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
 from coordination.errors import CoordinationError, NotFound, UsageError
+from coordination.text import install_extra
 
 if TYPE_CHECKING:
     from coordination.dashboard.access import Tokens
@@ -54,7 +55,7 @@ def _serve(call: CliContext, text: str, prefix: str) -> None:
     if not dashboard_is_installed():
         raise CoordinationError(
             "coord dashboard needs Starlette, Uvicorn and Jinja2, which are not all installed",
-            "pip install 'coord[web]'",
+            install_extra("web"),
         )
     if not _PREFIX.fullmatch(prefix):
         raise UsageError(f"--prefix {prefix} is no path", "write it like /coord, without a slash at its end")

@@ -17,6 +17,7 @@ from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
 from coordination.errors import CoordinationError, UsageError
+from coordination.text import install_extra
 
 if TYPE_CHECKING:
     from coordination.gateway.access import Grant
@@ -72,7 +73,7 @@ def gateway(
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "websockets")):
         raise CoordinationError(
             "coord gateway needs Starlette, Uvicorn and websockets, which are not all installed",
-            "pip install 'coord[web]'",
+            install_extra("web"),
         )
     if (grant is not None) + (revoke is not None) + listing > 1:
         raise UsageError("--grant, --revoke and --list exclude each other", "use one of them")

@@ -55,7 +55,7 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
     them.
 
     Then start the services of the file, as coord service start does; the worker takes other todos after that.
-    The dashboard needs the extra `[web]`: pip install 'coord[web]'.
+    The dashboard needs the extra `web`.
     """
     if not call.coord.document.ecosystem.repos:
         raise UsageError(

@@ -16,6 +16,7 @@ from coordination.cli.context import CliContext, aloud
 from coordination.cli.options.filters import parse
 from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
+from coordination.text import install_extra
 
 if TYPE_CHECKING:
     from coordination.api import Address
@@ -34,7 +35,7 @@ def mcp(call: CliContext, http: str | None, config: bool) -> None:
     setting mcp_token (COORD_MCP_TOKEN), or a new one that is printed once.
     """
     if importlib.util.find_spec("fastmcp") is None:
-        raise CoordinationError("coord mcp needs FastMCP, which is not installed", "pip install 'coord[mcp]'")
+        raise CoordinationError("coord mcp needs FastMCP, which is not installed", install_extra("mcp"))
     if config:
         print_json({"mcpServers": {"coord": _over_http(call, http) if http else _over_stdio(call)}})
     elif http:
