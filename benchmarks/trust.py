@@ -37,12 +37,11 @@ from coordination.models import (
 )
 from coordination.planner.graph import build
 from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.inputs import PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
+from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.store import RunStore
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.submit import Order, submit
 from coordination.settings import Settings
 from coordination.trust.keys import new_key

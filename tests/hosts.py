@@ -13,7 +13,7 @@ from typing import Any
 from coordination.backend.keys import Keys
 from coordination.models import Repo
 from coordination.planner.graph import build
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.submit import submit
 from coordination.runs.submission.writes import NO_WRITES, read_change_set, writes_of
 from coordination.settings import Settings

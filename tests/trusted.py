@@ -13,8 +13,7 @@ from redis import Redis
 from coordination.models import OnFailure
 from coordination.planner.graph import build
 from coordination.runs.records import TodoView
-from coordination.runs.submission.draft import Draft
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import Draft, Signing
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings

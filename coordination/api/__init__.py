@@ -105,13 +105,12 @@ if TYPE_CHECKING:
     from coordination.runs.signed_operations import Subject
     from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
-    from coordination.runs.undoing.preview import RollbackPreview
-    from coordination.runs.views.live import Asked
-    from coordination.runs.views.live_todos import LiveTodo
+    from coordination.runs.undoing import RollbackPreview
+    from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.progress import LevelView, levels_of
-    from coordination.runs.views.raw_records import IN_HAND
     from coordination.runs.views.run_events import RunEvent
     from coordination.runs.views.run_view import LAST
+    from coordination.runs.views.todo_view import IN_HAND
     from coordination.runs.wave_records import WaveState, WaveView
     from coordination.services.graph import Phase
     from coordination.services.outcome import ServicesOutcome
@@ -341,16 +340,15 @@ _HOMES = {
     "runs.run_kinds": ("is_landing", "start_again"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
-    "runs.undoing.preview": ("RollbackPreview",),
+    "runs.undoing": ("RollbackPreview",),
     "runs.signed_operations": ("Subject",),
     "runs.submission.conflicts": ("LeftOut",),
     "runs.submission.dry_run": ("DryRun", "Step"),
-    "runs.views.live": ("Asked",),
-    "runs.views.live_todos": ("LiveTodo",),
+    "runs.views.live": ("Asked", "LiveTodo"),
     "runs.views.progress": ("LevelView", "levels_of"),
     "runs.views.run_events": ("RunEvent",),
     "runs.wave_records": ("WaveState", "WaveView"),
-    "runs.views.raw_records": ("IN_HAND",),
+    "runs.views.todo_view": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),
     "services.graph": ("Phase",),
     "services.outcome": ("ServicesOutcome",),

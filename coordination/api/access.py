@@ -30,8 +30,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, Live
-    from coordination.runs.views.live_todos import TodoInRun
+    from coordination.runs.views.live import Asked, Live, TodoInRun
     from coordination.settings import Settings
     from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
@@ -191,7 +190,7 @@ class EcosystemAccess:
         if self.running_redis() is None:
             return
         from coordination.history.stream import collect_stream
-        from coordination.runs.views.run_figures import stream_source
+        from coordination.runs.views.metrics import stream_source
 
         with self.reached() as connection:
             source = stream_source(connection.redis, connection.keys, self.settings)

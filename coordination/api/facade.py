@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked
-    from coordination.runs.views.live_todos import LiveTodo
+    from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.waiting_todos import Found
     from coordination.tracker.records import Edited
 

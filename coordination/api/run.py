@@ -14,21 +14,20 @@ from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
-from coordination.runs import transactions
+from coordination.runs import transactions, undoing
 from coordination.runs.filings import file_id, write_results
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
-from coordination.runs.undoing import operations as undo
 from coordination.runs.views import run_events
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
-    from coordination.runs.undoing.preview import RollbackPreview
+    from coordination.runs.undoing import RollbackPreview
 
 
 class Run(RunReading):
@@ -151,7 +150,7 @@ class Run(RunReading):
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
         self._check("rollback")
         with self._reached() as connection:
-            word = undo.roll_back(connection, self.id)
+            word = undoing.roll_back(connection, self.id)
         if word == "rolling_back":
             self._announce("rollback")
         return word
@@ -159,7 +158,7 @@ class Run(RunReading):
     def rollback_preview(self) -> RollbackPreview:
         """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
         with self._reached() as connection:
-            return undo.preview_rollback(connection, self.id)
+            return undoing.preview_rollback(connection, self.id)
 
     def accept(self, todos: str | Collection[str], reason: str) -> None:
         """Count failed compensations as undone, for this reason, and continue the rollback.
@@ -173,7 +172,7 @@ class Run(RunReading):
         """Accept as `accept` does, on the workers that are there."""
         self._check("accept")
         with self._reached() as connection:
-            undo.accept(connection, self.id, todos, reason)
+            undoing.accept(connection, self.id, todos, reason)
         self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
@@ -194,7 +193,7 @@ class Run(RunReading):
     def restore_preview(self, name: str) -> RollbackPreview:
         """Return what a restore would undo. Raises NotFound; Conflict where a later run has built on it."""
         with self._reached() as connection:
-            return undo.preview_restore(connection, self.id, name)
+            return undoing.preview_restore(connection, self.id, name)
 
     def begin_restore(self, name: str) -> RunView:
         """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns
@@ -208,7 +207,7 @@ class Run(RunReading):
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
         self._check("restore")
         with self._reached() as connection:
-            undo.restore(connection, self.id, name)
+            undoing.restore(connection, self.id, name)
         self._announce("restore", name=name)
         return self.view()
 

@@ -17,7 +17,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.views import run_events
-from coordination.runs.views.raw_records import in_hand
+from coordination.runs.views.todo_view import in_hand
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class RunReading:
         """Write the document to a file, compressed if its name ends in .gz. Raises as `document` does,
         unless it is to `look` at.
         """
-        from coordination.runs.export.file import save
+        from coordination.runs.export.document import save
 
         save(self.document(to_import=not look), Path(file))
         return Path(file)

@@ -26,7 +26,6 @@ from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import decide
-from coordination.runs.views.durations import learned
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.run_list import filters_of, refuse_unknown_plans
 from coordination.runs.views.run_view import LAST
@@ -158,7 +157,7 @@ class Runs(Decisions):
                 connection, sweep.graph.repos, remote=bool(self._access.settings.redis_url)
             ):
                 self._access.warn(line)
-            graph = sweep.graph.with_learned(learned(connection.redis, connection.keys, sweep.graph.unknown))
+            graph = sweep.graph.with_learned(connection.reader.learned(sweep.graph.unknown))
         if not graph.learned:
             return replace(sweep, graph=graph)
         order = self._decided(graph, sweep.options).order
@@ -278,20 +277,20 @@ class Runs(Decisions):
         """Return live runs by status, their todos by state, messages and workers by repository, and all
         counters.
         """
-        from coordination.runs.views.metrics import CensusTaker
+        from coordination.runs.views.metrics import LiveCountReader
 
         with self._access.reached() as connection:
-            census = CensusTaker(connection.redis, connection.keys).take()
+            counts = LiveCountReader(connection.redis, connection.keys).read()
         workers: Counter[str] = Counter()
-        for (_, repo), number in census.workers.items():
+        for (_, repo), number in counts.workers.items():
             workers[repo] += number
         return {
-            "live": dict(census.runs),
-            "todos": {state: number for state, number in census.todos.items() if number},
-            "leases": census.leases,
-            "queues": dict(census.queues),
+            "live": dict(counts.runs),
+            "todos": {state: number for state, number in counts.todos.items() if number},
+            "leases": counts.leases,
+            "queues": dict(counts.queues),
             "workers": dict(workers),
-            "counters": dict(census.counters),
+            "counters": dict(counts.counters),
         }
 
     # Moved
@@ -310,7 +309,7 @@ class Runs(Decisions):
         Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict
         where the run is here.
         """
-        from coordination.runs.export.file import load
+        from coordination.runs.export.import_document import load
 
         self._access.authority.check("import")
         received = load(Path(file), max_bytes)

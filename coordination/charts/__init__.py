@@ -8,5 +8,5 @@
 | `repositories.py` | the repositories and their dependencies |
 | `plan_data.py` | a plan as plain data, for JSON |
 
-The Gantt chart reads the records of a run and is drawn in `coordination/runs/views/gantt.py`.
+The Gantt chart reads the records of a run and is drawn in `coordination/runs/views/pictures.py`.
 """

@@ -43,7 +43,7 @@ class StreamSource:
     stream: EventStream
     namespace: str
     run_figures: Callable[[Event], Mapping[str, Any]]
-    """Returns what the event of a run's end gets in addition; see runs/views/run_figures.py."""
+    """Returns what the event of a run's end gets in addition; see runs/views/metrics.py."""
     trims: bool
     """True if this history alone keeps the events, so that the stream may be trimmed behind it."""
 

@@ -31,7 +31,7 @@ from coordination.locks.manager import LockStats
 from coordination.operations.listening import Address
 from coordination.operations.tls import context_for
 from coordination.runs.records import LIVE, RunStatus, TodoState, WaitReason
-from coordination.runs.views.metrics import CensusTaker, LiveCounts
+from coordination.runs.views.metrics import LiveCountReader, LiveCounts
 from coordination.settings import Settings
 
 SCRAPE_S = 10.0
@@ -130,7 +130,7 @@ def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
 class RunMetrics(Collector):
     def __init__(self, url: str, settings: Settings) -> None:
         redis = connect(url, Profile.COMMAND, settings.connect_timeout)
-        self._census = CensusTaker(redis, Keys(settings.namespace))
+        self._live_counts = LiveCountReader(redis, Keys(settings.namespace))
         self._locks = LockManager(redis, settings.namespace)
         self._health = HealthStore(redis, Keys(settings.namespace))
         self._url = url
@@ -138,17 +138,17 @@ class RunMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             with reaching(self._url):
-                census, locks, health = self._census.take(), self._locks.stats(), self._health.records()
+                counts, locks, health = self._live_counts.read(), self._locks.stats(), self._health.records()
         except Unreachable:
             yield _up(0)
             return
         yield _up(1)
-        yield from _gauges(census)
+        yield from _gauges(counts)
         yield from _of_locks(locks)
-        yield from _of_cache(census.cache)
+        yield from _of_cache(counts.cache)
         yield from _of_health(health)
-        yield from _counters(census.counters)
-        yield from _histograms(census.counters)
+        yield from _counters(counts.counters)
+        yield from _histograms(counts.counters)
 
     def describe(self) -> Iterable[Metric]:
         """Return known names, so that registering does not query Redis."""
@@ -159,26 +159,26 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("coord_up", "1 if Redis answered, else 0.", value)
 
 
-def _gauges(census: LiveCounts) -> Iterator[Metric]:
+def _gauges(counts: LiveCounts) -> Iterator[Metric]:
     yield _gauge(
-        "queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(census.queues)
+        "queue_length", "Messages that no worker has taken.", ["repo"], _by_single_label(counts.queues)
     )
-    yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
-    yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
+    yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, counts.runs))
+    yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, counts.todos))
     yield _gauge(
         "seat_waits",
         "Todos that wait for a slot of a repository.",
         ["repo"],
-        _by_single_label(census.seat_waits),
+        _by_single_label(counts.seat_waits),
     )
-    yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
-    yield _gauge("leases", "Leases held by workers.", [], {(): census.leases})
-    yield _gauge("worker_slots", "Todos that the workers of a host take at once.", ["host"], census.slots)
-    yield _gauge("disks_short", "1 if a disk of the host is short of room.", ["host"], census.short)
+    yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], counts.workers)
+    yield _gauge("leases", "Leases held by workers.", [], {(): counts.leases})
+    yield _gauge("worker_slots", "Todos that the workers of a host take at once.", ["host"], counts.slots)
+    yield _gauge("disks_short", "1 if a disk of the host is short of room.", ["host"], counts.short)
     yield _gauge(
-        "breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers)
+        "breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, counts.breakers)
     )
-    yield _gauge("poison_entries", "Unreadable queue entries that were set aside.", [], {(): census.poison})
+    yield _gauge("poison_entries", "Unreadable queue entries that were set aside.", [], {(): counts.poison})
 
 
 SINGLE = {

@@ -57,15 +57,14 @@ Failures:
 | `disconnection.py` | repositories that a person has disconnected |
 | `records.py`, `run_kinds.py` | states, and the records that views return; runs that coord generates |
 | `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
-| `inputs.py` | what a todo begins with: outputs of its predecessors, and its context |
 | `wave_records.py` | the waves of a landing, as views show them |
-| `replies.py` | the records that steps return, parsed from the replies of Redis |
+| `replies.py` | the records that steps return; the inputs with which a todo begins |
 | `store.py` | the steps of a run on Redis |
 | `logs.py` | the output of todos: written in pieces, read, followed |
 | `dispatch.py` | sends the messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
-| `undoing/` | rollbacks: preview, and operations that undo a run |
+| `undoing.py` | undoes a run: preview, roll back, restore, accept |
 | `signed/` | a run by its signatures: order, outcome, undo |
 | `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.runs.presence import Presence
     from coordination.runs.signed.orders import SignedRun
     from coordination.runs.store import RunStore
-    from coordination.runs.submission.signing import Signing
+    from coordination.runs.submission.draft import Signing
     from coordination.runs.views.run_view import RunReader
     from coordination.trust.trust_file import TrustFile
 
@@ -132,7 +132,7 @@ class Connection:
     @cached_property
     def identity(self) -> Signing | None:
         """The identity of this process; None without one."""
-        from coordination.runs.submission.signing import Signing
+        from coordination.runs.submission.draft import Signing
         from coordination.trust.identity import load_identity
 
         signer = load_identity()

@@ -22,10 +22,9 @@ from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_args
 from coordination.runs.brief import RunBrief
-from coordination.runs.inputs import FACTS, TodoInputs
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Descriptor, Result, WaitReason
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import FACTS, Grant, Reply, TodoInputs
 
 LONGEST_TITLE = 500
 """Characters of an event's title."""

@@ -33,7 +33,7 @@ from coordination.runs.run_kinds import (
     start_again,
 )
 from coordination.runs.signed.orders import HEADER
-from coordination.runs.submission.begins import AT_BASE, Begins
+from coordination.runs.submission.carry import AT_BASE, Begins
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
 from coordination.runs.submission.submit import NO_HOSTS, Order, submit
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
     from coordination.runs.store import RunStore
-    from coordination.runs.submission.signing import Signing
+    from coordination.runs.submission.draft import Signing
 
 START_TTL = timedelta(minutes=1)
 """Longer than writing a large run takes."""
@@ -249,7 +249,7 @@ def import_run(connection: Connection, run: Received) -> str:
     executes its open todos; NotTrusted where this machine requires signatures, and the run could go on
     without a valid order of it.
     """
-    from coordination.runs.export.importing import adopt, refuse_known
+    from coordination.runs.export.import_document import adopt, refuse_known
 
     check_redis(connection)
     with start_lock(connection):

@@ -8,7 +8,7 @@ from coordination.planner.forecast import forecast
 from coordination.planner.graph import build
 from coordination.planner.hours import Group
 from coordination.runs.records import Result, TodoState
-from coordination.runs.views.durations import learned
+from coordination.runs.views.run_view import RunReader
 from tests import plans
 from tests.contracts.carrier import BAD, OK, Harness
 
@@ -75,7 +75,7 @@ def test_a_missing_estimate_is_the_median_of_similar_todos(harness: Harness):
         plans.PLAN,
     )
 
-    known = graph.with_learned(learned(store.redis, store.keys, graph.unknown))
+    known = graph.with_learned(RunReader(store.redis, store.keys).learned(graph.unknown))
 
     assert dict(known.hours) == {"said": 4, "docs": 0.5, "plain": 2, "other": 2, "away": 4, "agent": 4}
     foreseen = forecast(known)

@@ -29,7 +29,7 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
-from coordination.runs.undoing.preview import refuse_within_change_set
+from coordination.runs.undoing import refuse_within_change_set
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, UNBROKEN, Harness
 from tests.plans import PLAN, Todos, ecosystem, order

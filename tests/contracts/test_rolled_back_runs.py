@@ -12,9 +12,9 @@ from coordination.errors import Conflict, NotFound
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
 from coordination.runs.submission.conflicts import refuse_conflicts_of
-from coordination.runs.undoing.preview import preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.undoing import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.views.live import Live
-from coordination.runs.views.metrics import CensusTaker
+from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.views.run_events import ENDED, RunEvent, follow
 from coordination.runs.views.run_view import RunReader
 from tests.contracts.carrier import BAD, Harness
@@ -69,7 +69,7 @@ def test_a_todo_that_is_being_undone_is_shown_as_compensating(run: Harness):
         "B": "succeeded",
         "C": "compensating",
     }
-    counted = CensusTaker(run.store.redis, run.store.keys).take()
+    counted = LiveCountReader(run.store.redis, run.store.keys).read()
     assert (counted.runs, counted.todos) == ({"rolling_back": 1}, {"succeeded": 2, "compensating": 1})
 
     run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))

@@ -16,10 +16,9 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import Strategy
-from coordination.runs.export import importing
+from coordination.runs.export import import_document
 from coordination.runs.export.document import Checksum, document_of
-from coordination.runs.export.import_document import receive
-from coordination.runs.export.importing import adopt
+from coordination.runs.export.import_document import adopt, receive
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, Harness
@@ -235,7 +234,7 @@ def test_a_document_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_mem
     zeros = gzip.compress(b"0" * (1 << 24))
     file.write_bytes(gzip.compress(b'{"coord_run": 1, "x": "') + 128 * zeros)
     code = "import resource, sys; from pathlib import Path; from coordination.errors import UsageError; "
-    code += "from coordination.runs.export.file import load\n"
+    code += "from coordination.runs.export.import_document import load\n"
     code += "resource.setrlimit(resource.RLIMIT_AS, (1536 << 20,) * 2)\n"
     code += "try: load(Path(sys.argv[1]))\nexcept UsageError as error: print(error.message)"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
@@ -262,7 +261,7 @@ def test_an_import_that_died_leaves_nothing_and_can_be_repeated(
 ):
     half_done(run)
     run.store.redis.xadd(run.store.keys.run(run.run_id).log("A"), {"attempt": 1, "text": "words"})
-    monkeypatch.setattr(importing, "ENTRIES_AT_ONCE", 3)
+    monkeypatch.setattr(import_document, "ENTRIES_AT_ONCE", 3)
     with monkeypatch.context() as patch:
         patch.setattr(there.store, "adopt", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

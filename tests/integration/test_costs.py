@@ -21,10 +21,10 @@ from coordination.models import Signatures, Strategy
 from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.submit import submit
-from coordination.runs.views.raw_records import in_hand
 from coordination.runs.views.run_view import RunReader
+from coordination.runs.views.todo_view import in_hand
 from coordination.settings import Settings
 from tests.contracts.carrier import OK, Harness
 from tests.integration.conftest import MakeWorker

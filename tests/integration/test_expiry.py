@@ -14,9 +14,8 @@ from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.events.stream import EventStream
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.archiver import RunArchiver
-from coordination.runs.export.file import load
-from coordination.runs.export.importing import adopt
+from coordination.runs.export.document import RunArchiver
+from coordination.runs.export.import_document import adopt, load
 from coordination.runs.maintenance import expiry
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.leader import MaintenanceLeader

@@ -27,8 +27,8 @@ from coordination.history.trends import trends
 from coordination.planner.hours import LearnedFrom
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
+from coordination.runs.views.metrics import stream_source
 from coordination.runs.views.run_events import all_events
-from coordination.runs.views.run_figures import stream_source
 from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
@@ -198,7 +198,7 @@ from coordination.backend.keys import Keys
 from coordination.history.collect import collect
 from coordination.history.store import HistoryStore
 from coordination.history.stream import collect_stream
-from coordination.runs.views.run_figures import stream_source
+from coordination.runs.views.metrics import stream_source
 from coordination.settings import Settings
 url, namespace, database, file = sys.argv[1:]
 redis = Redis.from_url(url, decode_responses=True)

@@ -14,8 +14,7 @@ from coordination.ecosystem.document import load
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import Live
-from coordination.runs.views.live_todos import LiveTodos
+from coordination.runs.views.live import Live, LiveTodos
 from coordination.tracker.manager import CoordinationManager
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import submitted

@@ -18,7 +18,7 @@ from coordination.locks import LockManager
 from coordination.operations.metrics import serve
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
-from coordination.runs.views.metrics import CensusTaker
+from coordination.runs.views.metrics import LiveCountReader
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD
 from tests.doors import listening, silent
@@ -40,10 +40,10 @@ def test_a_run_of_which_nothing_is_in_any_repository_is_counted(store: RunStore)
     todos, manual = {"HAND": "r1", "B": ("r2", ["HAND"])}, {"action": {"type": "manual"}}
     submitted(store, todos, HAND=manual)
 
-    census = CensusTaker(store.redis, store.keys).take()
+    counts = LiveCountReader(store.redis, store.keys).read()
 
-    assert (census.runs, census.queues) == ({"running": 1}, {})
-    assert (census.todos["parked"], census.todos["waiting"]) == (1, 1)
+    assert (counts.runs, counts.queues) == ({"running": 1}, {})
+    assert (counts.todos["parked"], counts.todos["waiting"]) == (1, 1)
 
 
 def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, redis_url: str, free_port: int):

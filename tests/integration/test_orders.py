@@ -14,7 +14,7 @@ import yaml
 from coordination.environment import actor
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
-from coordination.runs import approvals, transactions
+from coordination.runs import approvals, transactions, undoing
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader
@@ -22,7 +22,6 @@ from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.records import RunView
 from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import signing
-from coordination.runs.undoing import operations as undoing
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency

@@ -10,8 +10,8 @@ from coordination.errors import NotTrusted
 from coordination.models import Signatures
 from coordination.runs import transactions
 from coordination.runs.connection import Connection
-from coordination.runs.export.document import document_of
-from coordination.runs.export.file import load, save
+from coordination.runs.export.document import document_of, save
+from coordination.runs.export.import_document import load
 from coordination.settings import Settings
 from tests.integration.test_orders import change_spec, connected, site
 from tests.trusted import Trusting

@@ -23,8 +23,7 @@ from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
-from coordination.runs.inputs import PredecessorOutput, TodoInputs
-from coordination.runs.replies import Grant
+from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.trust.results import ResultRecord

@@ -25,7 +25,7 @@ from coordination.history.memory import DATABASE
 from coordination.history.store import HistoryStore
 from coordination.history.stream import collect_stream, forward
 from coordination.operations.folder import state_folder
-from coordination.runs.views.run_figures import stream_source
+from coordination.runs.views.metrics import stream_source
 from coordination.settings import Settings
 
 LOOK_S = 2.0

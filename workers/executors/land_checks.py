@@ -16,7 +16,7 @@ from typing import Any
 
 from coordination.models import LandAction, LandCheck
 from coordination.runs.change_sets.check_results import CheckVerdict, read_result
-from coordination.runs.inputs import PredecessorOutput
+from coordination.runs.replies import PredecessorOutput
 from workers.executors.landed_commits import commit_in
 from workers.outcome import AttemptOutcome, OutcomeKind
 

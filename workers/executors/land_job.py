@@ -13,8 +13,7 @@ from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.inputs import PredecessorOutput
-from coordination.runs.replies import Grant
+from coordination.runs.replies import Grant, PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from workers.credentials import Access

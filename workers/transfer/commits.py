@@ -16,8 +16,7 @@ from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.models import Workspace
 from coordination.runs.brief import Origin, RunBrief
-from coordination.runs.inputs import PredecessorOutput
-from coordination.runs.replies import Grant
+from coordination.runs.replies import Grant, PredecessorOutput
 from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome

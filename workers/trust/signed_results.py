@@ -21,9 +21,8 @@ from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
-from coordination.runs.inputs import PredecessorOutput, TodoInputs, check_output
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant, Undo
+from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs, Undo, check_output
 from coordination.trust.adoptions import check_adoption, is_adoption
 from coordination.trust.results import (
     COMPENSATED,

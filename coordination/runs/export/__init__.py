@@ -17,9 +17,8 @@
     }
 
 `keys` are the run's own keys (backend/key_table.py) without their common prefix; `shared` holds the entries
-of its
-todos in the keys of all runs. Text is stored as it is, other bytes as `{"base64": …}`. The checksum is the
-SHA-256 of the entries in their order, each as compact JSON on a line of its own: the document may be
+of its todos in the keys of all runs. Text is stored as it is, other bytes as `{"base64": …}`. The checksum is
+the SHA-256 of the entries in their order, each as compact JSON on a line of its own: the document may be
 reformatted but not changed.
 
 The document omits what belongs to its Redis: leases, slots, requests for resources, Celery's messages. So
@@ -28,9 +27,6 @@ of any other run can only be inspected.
 
 | module | content |
 |---|---|
-| `document.py` | writes the document of a run |
-| `import_document.py` | reads and checks a document |
-| `importing.py` | writes a checked document to Redis |
-| `file.py` | documents as files |
-| `archiver.py` | ended runs as files, before Redis deletes them |
+| `document.py` | writes the document of a run; documents as files; the archive of ended runs |
+| `import_document.py` | reads, checks and imports a document |
 """

@@ -1,21 +1,35 @@
 """Write the document of a run in pieces: only its state and one page of a log, or one bundle, are in memory
-at once.
+at once. A file is written whole or not at all, compressed by its suffix, and readable by its owner only,
+because logs and commands may hold secrets.
+
+The archiver writes ended runs to a folder of this machine before Redis deletes them. A thread writes each
+batch, because a large run takes longer than a maintenance leader may hang; it is no `BackgroundService`,
+because it ends with its batch. A run that cannot be written is logged once and tried again; it is deleted
+only when its file is whole and on disk.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
+import redis
 from redis.client import NEVER_DECODE
 
 from coordination.backend.keys import RunKeys, member, resource
-from coordination.errors import Conflict, NotFound
+from coordination.errors import Conflict, CoordinationError, NotFound
+from coordination.files import remove_unfinished, replacing, sync_folder
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
 from coordination.text import listed
@@ -245,3 +259,97 @@ def _name(key: str, keys: RunKeys | None = None) -> str:
 
 def _kind(key: str) -> str:
     return KINDS.get(key.rpartition(":")[2], OTHERS)
+
+
+COMPRESSED = ".gz"
+
+
+def save(pieces: Iterable[str], path: Path) -> None:
+    """Write under a temporary name until the file is whole and on disk. Raise CoordinationError where it
+    cannot be written.
+    """
+    try:
+        with replacing(path, durable=True) as raw:
+            _write(pieces, raw, compressed=path.suffix == COMPRESSED)
+        sync_folder(path.parent)
+    except OSError as error:
+        hint = (
+            "make room, or name another file"
+            if path.parent.is_dir()
+            else f"make the folder {path.parent}, or name another"
+        )
+        raise CoordinationError(f"{path} cannot be written: {error.strerror or error}", hint) from error
+
+
+def _write(pieces: Iterable[str], raw: IO[bytes], *, compressed: bool) -> None:
+    if not compressed:
+        raw.writelines(piece.encode() for piece in pieces)
+        return
+    with (
+        gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed,
+        io.BufferedWriter(packed) as buffered,
+    ):
+        buffered.writelines(piece.encode() for piece in pieces)
+
+
+AGAIN_AFTER_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class RunArchiver:
+    def __init__(self, store: RunStore, folder: Path, again_after_s: float = AGAIN_AFTER_S) -> None:
+        self._store = store
+        self._folder = folder
+        self._again_after_s = again_after_s
+        self._guard = threading.Lock()
+        self._kept: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._next_try = 0.0
+        self._thread: threading.Thread | None = None
+
+    def keep(self, runs: Sequence[str]) -> list[str]:
+        """Return the runs that are archived. The others are being written, or will be: ask again."""
+        with self._guard:
+            self._kept &= set(runs)
+            missing = [run_id for run_id in runs if run_id not in self._kept]
+        busy = self._thread is not None and self._thread.is_alive()
+        if missing and not busy and time.monotonic() >= self._next_try:
+            self._thread = threading.Thread(
+                target=self._write_all, args=[missing], name="archiver", daemon=True
+            )
+            self._thread.start()
+        return [run_id for run_id in runs if run_id not in missing]
+
+    def file_of(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.json.gz"
+
+    def _write_all(self, runs: Collection[str]) -> None:
+        for run_id in runs:
+            try:
+                remove_unfinished(self.file_of(run_id))
+                save(document_of(self._store, run_id), self.file_of(run_id))
+            except NotFound:  # it has no records any more
+                self._note(run_id)
+            except (CoordinationError, redis.RedisError) as error:
+                self._next_try = time.monotonic() + self._again_after_s
+                self._say(run_id, error)
+                if isinstance(error.__cause__, OSError) or isinstance(
+                    error, redis.ConnectionError | redis.TimeoutError
+                ):
+                    return  # the folder or Redis fails: the next run would fail too
+            else:
+                self._note(run_id)
+
+    def _note(self, run_id: str) -> None:
+        self._said.pop(run_id, None)
+        with self._guard:
+            self._kept.add(run_id)
+
+    def _say(self, run_id: str, error: Exception) -> None:
+        words = str(getattr(error, "message", error))
+        if self._said.get(run_id) != words:
+            logger.error(
+                "run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words
+            )
+        self._said[run_id] = words

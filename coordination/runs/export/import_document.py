@@ -1,5 +1,5 @@
-"""Check that a document is unchanged since its export and is a run that can continue in another Redis. It is
-read whole.
+"""Import a document: check that it is unchanged since its export and is a run that can continue in another
+Redis, then write it there as a draft that expires, which one step turns into a run, whole or not at all.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from redis import Redis
 
-from coordination.backend.keys import RunKeys
+from coordination.backend.keys import RunKeys, resource
 from coordination.disk import in_units
-from coordination.errors import Conflict, UsageError
+from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import Descriptor, RunStatus, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import DRAFT_TTL
 from coordination.runs.submission.structure import refuse_damaged
 from coordination.text import counted, listed
 
@@ -95,6 +99,17 @@ class Received(BaseModel):
                     kind,
                     {name: _value(value) for name, value in entries.items()} if kind == HASH else entries,
                 )
+
+
+def load(path: Path, largest: int = LARGEST) -> Received:
+    """Load a document. Raise UsageError and Conflict as `receive` does."""
+    try:
+        with path.open("rb") as file:  # a device, a pipe or a growing file may have no end
+            return receive(file.read(largest + 1), str(path), largest)
+    except OSError as error:
+        raise CoordinationError(
+            f"{path} cannot be read: {error.strerror}", "name a file that coord export-run wrote"
+        ) from error
 
 
 def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
@@ -218,9 +233,9 @@ def _odd_figures(run: Received) -> Iterator[str]:
         yield "it has an invalid time"
     if run.fence > LARGEST_FENCE:
         yield f"it has a fence larger than {LARGEST_FENCE}"
-    for resource, amount in run.capacities.items():
-        if not RESOURCE.fullmatch(resource) or not 0 < amount <= LARGEST_AMOUNT:
-            yield f"{amount} of {resource!r} is not a capacity"
+    for name, amount in run.capacities.items():
+        if not RESOURCE.fullmatch(name) or not 0 < amount <= LARGEST_AMOUNT:
+            yield f"{amount} of {name!r} is not a capacity"
 
 
 def _kinds(run: Received) -> Mapping[str, str]:
@@ -285,3 +300,100 @@ def _refuse_running(run: Received) -> None:
         f"run {run.run_id} was {run.status} when it was exported{what}: this document can only be inspected",
         f"in its Redis: coord pause {run.run_id}; when none of its todos is running, export it again",
     )
+
+
+ENTRIES_AT_ONCE = 500
+BYTES_AT_ONCE = 1024 * 1024
+
+
+def refuse_known(store: RunStore, run: Received) -> None:
+    """Raise Conflict where a run of that id exists. A draft is left over from an interrupted import, and is
+    no conflict.
+    """
+    status = store.status(run.run_id)
+    listed = store.redis.zscore(store.keys.runs, run.run_id) is not None
+    if listed or status not in (None, RunStatus.DRAFT):
+        words = f"run {run.run_id} is here already: it is {status or 'listed, without records'}"
+        raise Conflict(words, f"look at it: coord show-run {run.run_id}; nothing was imported")
+
+
+def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object] = lambda: None) -> None:
+    """Import the run. Raise Conflict where it exists already. The caller holds the start lock. `check` is
+    called when the draft is in Redis; where it raises, the draft expires.
+    """
+    refuse_known(store, run)
+    keys = store.keys.run(run.run_id)
+    names = [f"{keys.prefix}:{name}" for name in run.keys]
+    store.redis.unlink(*keys.own, *names)
+    _declare_missing(store, run)
+    writer = _Writer(store.redis)
+    for name, kind, entries in run.sections():
+        writer.write(f"{keys.prefix}:{name}", kind, _as_draft(keys, name, entries))
+    writer.flush()
+    check()
+    further = [name for name in names if name not in keys.own]
+    reply = store.adopt(run.run_id, further, run.status, run.meta["started_at"], run.fence, actor, run.timers)
+    if reply.word != "adopted":
+        raise Conflict(
+            f"run {run.run_id} was not imported: it is {reply.status or 'gone'}", "import it again"
+        )
+    _keep_commits(store, run)
+
+
+def _keep_commits(store: RunStore, run: Received) -> None:
+    """Record the commits of completed todos for `submission/landed.py`, where no newer one is known."""
+    facts, places = run.hash("facts"), run.hash("place")
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for todo, state in run.hash("state").items():
+            commit = facts.get(f"{todo} commit")
+            if state == TodoState.SUCCEEDED and commit and commit != facts.get(f"{todo} began"):
+                source = facts.get(f"{todo} run", run.run_id)
+                pipeline.hsetnx(
+                    store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(places[todo]).repo}"
+                )
+        pipeline.execute()
+
+
+def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
+    return {**entries, "status": RunStatus.DRAFT} if name == "meta" else entries
+
+
+def _declare_missing(store: RunStore, run: Received) -> None:
+    """Declare the resources that its todos need and this Redis lacks, with their former capacities."""
+    names = list(run.capacities)
+    known = (
+        store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
+    )
+    store.declare(
+        {name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None}
+    )
+
+
+class _Writer:
+    """Writer of chunks that set their own expiry, because the process may die between any two of them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pipeline = redis.pipeline(transaction=True)
+        self._entries = self._bytes = 0
+
+    def write(self, key: str, kind: str, entries: Any) -> None:
+        for name, value in entries.items():
+            match kind:
+                case "hash":
+                    self._pipeline.hset(key, name, value)
+                case "set":
+                    self._pipeline.sadd(key, name)
+                case "stream":
+                    self._pipeline.xadd(key, value, id=name)
+                case _:
+                    self._pipeline.zadd(key, {name: value})
+            self._entries += 1
+            self._bytes += len(value) if kind == HASH else 0
+            if self._entries >= ENTRIES_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
+                self._pipeline.expire(key, DRAFT_TTL)
+                self.flush()
+        self._pipeline.expire(key, DRAFT_TTL)
+
+    def flush(self) -> None:
+        self._pipeline.execute()
+        self._entries = self._bytes = 0

@@ -33,7 +33,7 @@ from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import Signing
 from coordination.runs.views.run_view import RunReader
 from coordination.text import quoted
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times

@@ -26,7 +26,7 @@ from coordination.cache.names import of_run
 from coordination.durations import ms
 from coordination.errors import Unreadable
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.export.archiver import RunArchiver
+from coordination.runs.export.document import RunArchiver
 from coordination.runs.filings import FILE
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore

@@ -34,7 +34,7 @@ from coordination.events.records import append_args
 from coordination.locks import Lock, LockManager
 from coordination.locks.request import LEADER
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export.archiver import RunArchiver
+from coordination.runs.export.document import RunArchiver
 from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch

@@ -24,11 +24,10 @@ from coordination.models import SecretName
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.inputs import TodoInputs
 from coordination.runs.logs import LOG_LIMIT_BYTES
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import Grant, Reply, TodoInputs
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.settings import Settings

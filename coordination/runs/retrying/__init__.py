@@ -2,9 +2,8 @@
 
 | module | content |
 |---|---|
-| `ended.py` | an ended run as it is read back |
+| `ended.py` | an ended run as it is read back; succeeded todos that are executed again |
 | `retry_plan.py` | the todos that the new run executes, and those that it carries over |
 | `retry_run.py` | the new run; writes and seals it |
-| `rerun_selection.py` | succeeded todos that are executed again |
 | `named_checkpoints.py` | the states that people named, to which a run can be taken back |
 """

@@ -3,7 +3,7 @@
 A carried-over todo has its end state in the new run, with its output and commit, and the run that executed it
 as its fact `run`. So readers of a run (the steps, a todo's context, a view) need no special case for it, and
 a retry can be retried. The order is that of the ended run; actions are those of the file *now*, because many
-failures are corrected there. `rerun_selection.py` selects the succeeded todos that are executed again.
+failures are corrected there. `ended.py` selects the succeeded todos that are executed again.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from coordination.runs.brief import TodoSpec
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoState
-from coordination.runs.retrying.ended import EndedRun
-from coordination.runs.retrying.rerun_selection import Carried, RerunSelection, select_reruns
+from coordination.runs.retrying.ended import Carried, EndedRun, RerunSelection, select_reruns
 from coordination.runs.submission.landed import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.structure import generated_todos, refuse_changed
 from coordination.runs.submission.submit import refuse_without_agent, spec_of

@@ -17,8 +17,7 @@ from coordination.runs.retrying.retry_plan import RetryPlan
 from coordination.runs.signed.orders import operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
-from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash
 from coordination.runs.submission.submit import by_hand, refuse_without_way_back, timeout_of
 from coordination.settings import Settings

@@ -17,7 +17,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures, is_of_landing
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
-from coordination.runs.inputs import PredecessorOutput, check_output
+from coordination.runs.replies import PredecessorOutput, check_output
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.break_glass import open_emergency

@@ -3,13 +3,11 @@
 | module | content |
 |---|---|
 | `submit.py` | the order of a sweep; writes and seals the run |
-| `begins.py` | the commits at which a run begins, if not at the base branches |
-| `draft.py` | a run while it is being written |
-| `signing.py` | the signed order of a run, written with it |
+| `draft.py` | a run while it is being written, with its signed order |
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |
 | `dry_run.py` | the preview of a sweep. Pure |
 | `conflicts.py` | todos that another run executes; uncommitted work that a run would not contain |
 | `writes.py` | the change set of a run, and what the run writes of it |
-| `carry.py` | the results that it takes over from its change set |
+| `carry.py` | the commits at which a run begins, and the results that it takes over from its change set |
 | `landed.py` | completed todos whose results are neither there nor in their base branches |
 """

@@ -1,8 +1,9 @@
-"""Read the results that a new run takes over from its change set.
+"""Where a new run begins: the commits and results that it takes over from a change set or an earlier run.
 
-A todo that is carried over has its end state in the new run, with its output, commit and signed result, and
-the run that executed it as its fact `run`. So readers of a run need no special case for it. Its spec comes
-from the file: who signs a run must not sign what Redis says.
+`Begins` has the commits of a run that builds on unlanded work and adds nothing to it. `Carry` has the results
+that a sweep takes over from its change set. A todo that is carried over has its end state in the new run,
+with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of a run
+need no special case for it. Its spec comes from the file: who signs a run must not sign what Redis says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from coordination.backend.keys import before_field, tip_field
 from coordination.models import Ecosystem, Plan, Todo, TodoStatus
 from coordination.planner.blockers import NO_GATES, Register
 from coordination.planner.gates import gates_of
+from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
@@ -226,3 +228,82 @@ def joined(
         order = tuple(TopologicalSorter(among | executed).static_order())
     waits = among | executed
     return {name: waits[name] for name in order}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begins:
+    """Each mapping has a repository as key; one without a tip begins at its base branch."""
+
+    runs: tuple[str, ...] = ()
+    """The runs that made the work, newest first."""
+    tips: Mapping[str, str] = field(default_factory=dict)
+    signed: Mapping[str, str] = field(default_factory=dict)
+    """The signed result that states the tip."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """The only host that may work there."""
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """The key of the commits for other hosts."""
+    change_set: str = ""
+    """The change set that has the tips; empty where a run without one has them."""
+
+    def only(self, repos: Collection[str]) -> Begins:
+        """Return it for these repositories."""
+        return Begins(
+            runs=self.runs,
+            tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
+            signed={repo: text for repo, text in self.signed.items() if repo in repos},
+            hosts={repo: host for repo, host in self.hosts.items() if repo in repos},
+            bundles={repo: key for repo, key in self.bundles.items() if repo in repos},
+            change_set=self.change_set,
+        )
+
+    def put_into(self, brief: RunBrief) -> RunBrief:
+        """Return the brief with the commits that its run takes up."""
+        carried = {
+            "carried_from": self.runs,
+            "carried_tips": dict(self.tips),
+            "begins_with": self.change_set,
+        }
+        return brief.model_copy(update=carried) if self.runs or self.tips else brief
+
+    def write(self, draft: Draft) -> None:
+        """Write the tips into a draft, with the results that state them, and the commits for other hosts."""
+        draft.set(draft.keys.tips, self.tips)
+        draft.set(draft.keys.results, {tip_field(repo): text for repo, text in self.signed.items() if text})
+        draft.copy_bundles(self.bundles)
+
+
+AT_BASE = Begins()
+
+
+def at_change_set(store: RunStore, change_set: ChangeSet) -> Begins:
+    """Return the tips of a change set, as far as they have not landed."""
+    carry = read_carry(store, change_set, {}, change_set.open)
+    return Begins(
+        runs=change_set.runs,
+        tips=carry.tips,
+        signed={repo: carry.results.get(tip_field(repo), "") for repo in carry.tips},
+        hosts=carry.pins,
+        bundles=carry.bundles,
+        change_set=change_set.id,
+    )
+
+
+def at_run(store: RunStore, run_id: str) -> Begins:
+    """Return the commits at which a run has left its repositories."""
+    keys = store.keys.run(run_id)
+    with store.redis.pipeline(transaction=True) as pipeline:
+        pipeline.hgetall(keys.tips)
+        pipeline.hgetall(keys.meta)
+        tips, meta = pipeline.execute()
+    repos = list(tips)
+    signed = store.redis.hmget(keys.results, [tip_field(repo) for repo in repos]) if repos else []
+    brief = store.brief(run_id)
+    return Begins(
+        runs=(run_id, *brief.carried_from),
+        tips=tips,
+        signed={repo: text for repo, text in zip(repos, signed, strict=True) if text},
+        hosts={name.removeprefix(HOST): host for name, host in meta.items() if name.startswith(HOST)},
+        bundles={repo: keys.bundle(repo) for repo in repos},
+        change_set=brief.change_set,
+    )

@@ -1,6 +1,7 @@
 """Write a run to Redis in chunks that expire, until one last step seals it; it is invisible before.
 
 Each chunk is atomic and sets its own expiry, because the writing process may die between any two of them.
+`Signing` adds the signed order of the run: the header, the blocks of its todos, the parts of its brief.
 """
 
 from __future__ import annotations
@@ -8,19 +9,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
 from coordination.backend.keys import landing, resource, seat
 from coordination.durations import ms
-from coordination.models import Level, NoopAction, ServiceAction, Todo, Workspace
+from coordination.models import Level, NoopAction, OnFailure, ServiceAction, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
-from coordination.runs.brief import TodoSpec
+from coordination.runs.brief import RunBrief, TodoSpec, common_part, parts_of
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.replies import Reply
+from coordination.runs.signed.orders import HEADER, PART, block_field, part_field
 from coordination.runs.store import RunStore
+from coordination.trust.break_glass import current_emergency
+from coordination.trust.envelope import seal
+from coordination.trust.keys import Signer
+from coordination.trust.orders import ORDER, RunOrder, StartKind, blocks_of, digest, times
 
 CHUNK = 500
 HOST = "host."
@@ -180,3 +187,55 @@ class Draft:
         self._pipeline.hset(self.keys.meta, mapping={**figures, **counts})
         self.flush()
         return self._store.seal(self.run_id, self._further, writes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signing:
+    """The identity that signs the orders of this process, and how long they are valid."""
+
+    signer: Signer
+    ttl: timedelta
+    two_persons: bool = False
+    """True for a retry whose ended run asked for two persons."""
+
+    def write(
+        self,
+        draft: Draft,
+        brief: RunBrief,
+        brief_json: str,
+        operation: StartKind,
+        on_failure: OnFailure,
+        *,
+        two_persons: bool = False,
+        done: Collection[str] = (),
+    ) -> None:
+        """Add the signed order of a written draft. `done`: todos that were completed in the file. Raises
+        CoordinationError where the key cannot be used.
+        """
+        blocks = list(blocks_of(draft.leaves))
+        fields = {block_field(i): text for i, (_, text) in enumerate(blocks)} | dict(_parts(brief))
+        envelope, emergency = current_emergency(self.signer)
+        if emergency is not None:  # for views; workers read the order
+            draft.set(draft.keys.meta, {"break_glass": emergency.reason})
+        order = RunOrder(
+            namespace=draft.namespace,
+            run=draft.run_id,
+            operation=operation,
+            plan=brief.plan_id,
+            on_failure=on_failure.value,
+            two_persons=two_persons or self.two_persons,
+            brief=digest(brief_json),
+            parts=tuple(digest(text) for name, text in fields.items() if name.startswith(PART)),
+            done=tuple(sorted(done)),
+            blocks=tuple((first, digest(text)) for first, text in blocks),
+            break_glass=envelope,
+            **times(self.ttl),
+        )
+        header = seal(ORDER, order.model_dump_json().encode(), self.signer)
+        draft.set(draft.keys.order, {HEADER: header.decode(), **fields})
+
+
+def _parts(brief: RunBrief) -> Iterator[tuple[str, str]]:
+    yield PART, common_part(brief).model_dump_json()
+    for part in parts_of(brief):
+        yield part_field(part.repo), part.model_dump_json()

@@ -34,10 +34,8 @@ from coordination.runs.brief import Origin, RunBrief, TodoSpec
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
-from coordination.runs.submission.begins import AT_BASE, Begins
-from coordination.runs.submission.carry import Facts, completed, joined, read_carry
-from coordination.runs.submission.draft import HOST, Draft, descriptor, first_facts, new_run_id
-from coordination.runs.submission.signing import Signing
+from coordination.runs.submission.carry import AT_BASE, Begins, Facts, completed, joined, read_carry
+from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings

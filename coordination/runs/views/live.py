@@ -1,9 +1,14 @@
-"""Join the todos of the file with the state of runs, locks and breakers."""
+"""Read the state of runs, locks and breakers at this moment, and find the todos of the file in runs: the run
+that has each, its state there, its worker, the reason of its wait.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
@@ -11,18 +16,193 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Breaker, Reset
-from coordination.errors import NotFound, Unreadable
+from coordination.errors import CoordinationError, NotFound, Unreadable
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
 from coordination.runs.presence import Presence
-from coordination.runs.records import RunView, TodoState
-from coordination.runs.views.durations import learned
-from coordination.runs.views.live_todos import LOOKED_AT, LiveTodo, LiveTodos, TodoInRun
-from coordination.runs.views.run_view import LAST, RunReader
-from coordination.runs.views.todo_view import iso
+from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
+from coordination.runs.views.todo_view import Facts, iso
 from coordination.runs.views.waiting_todos import asking
+
+LOOKED_AT = 100
+"""Number of runs, newest first, that are searched for a todo; all are read at once."""
+BEGUN = frozenset(
+    {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
+)
+IN_PROGRESS = BEGUN | {TodoState.READY, TodoState.SUCCEEDED}
+"""States of a todo in a live run in which it is in progress: the run has executed it, executes it, or begins
+it next. The file says completed only when the run ends.
+"""
+FACTS = ("worker", "since", "waits_for", "undo")
+"""Facts that are read of each todo in hand."""
+AT_ONCE = 1000
+
+
+class LiveTodo(BaseModel):
+    """A todo in the newest live run that has it, else in the newest run."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    run_status: RunStatus
+    state: TodoState
+    attempt: int
+    worker: str | None = None
+    since: str | None = None
+    """Time at which it came into its state."""
+    finished_at: str | None = None
+    waits_for: str | None = None
+    error: str | None = None
+
+    @property
+    def in_hand(self) -> bool:
+        """Return whether a worker has it or it waits for something."""
+        return self.state in BEGUN and not self.run_status.ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TodoInRun:
+    """A todo in a live run. `worker`, `since` and `waits_for` are known while the run has it in hand."""
+
+    run_id: str
+    state: TodoState
+    worker: str | None = None
+    since: str | None = None
+    waits_for: str | None = None
+
+    @property
+    def in_progress(self) -> bool:
+        """Return False for a todo that only waits for its turn, or that a rollback still has to undo."""
+        return self.state in IN_PROGRESS
+
+    @property
+    def rank(self) -> int:
+        """Return how much it says about the todo, where two runs have it."""
+        return 3 if self.state is TodoState.RUNNING else 2 if self.state in BEGUN else int(self.in_progress)
+
+
+class LiveTodos:
+    """Reads todos of runs. Methods raise redis-py's errors."""
+
+    def __init__(self, redis: Redis, keys: Keys, reader: RunReader) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._reader = reader
+        self._presence = Presence(redis, keys)
+
+    def newest(self, todo_id: str) -> LiveTodo | None:
+        """Return the todo in the newest live run that has it, else in the newest run; None if none of the
+        last hundred has it.
+        """
+        passed = set[str]()
+        while (run_id := self._newest_with(todo_id, passed)) is not None:
+            try:
+                return self._in_run(run_id, todo_id)
+            except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
+                passed.add(run_id)
+        return None
+
+    def _in_run(self, run_id: str, todo_id: str) -> LiveTodo:
+        todo, status = self._reader.todo(run_id, todo_id), self._reader.status(run_id)
+        return LiveTodo(
+            run_id=run_id,
+            run_status=status,
+            state=todo.state,
+            attempt=todo.attempt,
+            worker=todo.worker,
+            since=todo.since or (todo.finished_at if todo.state.ended else todo.started_at),
+            finished_at=todo.finished_at,
+            waits_for=todo.waits_for,
+            error=todo.error,
+        )
+
+    def all(self) -> Mapping[str, TodoInRun]:
+        """Return the todos that no other run may begin, because a live run has them.
+
+        Where two runs have a todo, the one that executes it counts, else the newer one. A run whose records
+        are damaged is left out: it cannot continue, and blocks no other.
+        """
+        found: dict[str, TodoInRun] = {}
+        for run_id, status, states in self._live_runs():
+            for todo, state in states.items():
+                one = TodoInRun(run_id=run_id, state=state)
+                if _is_held(state, status) and (todo not in found or one.rank >= found[todo].rank):
+                    found[todo] = one
+        return found | self._with_facts({t: one for t, one in found.items() if one.state in BEGUN})
+
+    def _live_runs(self) -> Iterator[tuple[str, RunStatus, Mapping[str, TodoState]]]:
+        """Yield the live runs, oldest first, with the states of their todos."""
+        runs = self._redis.zrange(self._keys.live, 0, -1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hget(self._keys.run(run_id).meta, "status")
+                pipeline.hgetall(self._keys.run(run_id).state)
+            answers = pipeline.execute(raise_on_error=False)
+        for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
+            try:
+                yield run_id, RunStatus(status), self._states_of(run_id, status, states)
+            except (CoordinationError, *DAMAGE):
+                continue
+
+    def _states_of(self, run_id: str, status: str, states: Any) -> Mapping[str, TodoState]:
+        # a compensation goes through the states of a todo: only the facts tell
+        if status == RunStatus.ROLLING_BACK:
+            return {todo.id: todo.state for todo in self._reader.read(run_id).todos}
+        return {todo: TodoState(state) for todo, state in states.items()}
+
+    def _with_facts(self, in_hand: Mapping[str, TodoInRun]) -> dict[str, TodoInRun]:
+        facts = dict(self._facts_of(in_hand))
+        running = {
+            t: facts[t]["worker"] or "" for t, one in in_hand.items() if one.state is TodoState.RUNNING
+        }
+        silent = self._presence.silent(filter(None, running.values())) if running else {}
+        return {
+            todo: replace(
+                one,
+                worker=facts[todo]["worker"],
+                since=_time(facts[todo]["since"]),
+                waits_for=facts[todo]["waits_for"] or silent.get(running.get(todo, "")),
+            )
+            for todo, one in in_hand.items()
+        }
+
+    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, Facts]]:
+        every = list(in_hand.items())
+        for start in range(0, len(every), AT_ONCE):
+            some = every[start : start + AT_ONCE]
+            names = [[f"{todo} {fact}" for fact in FACTS] for todo, _ in some]
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for (_, one), asked in zip(some, names, strict=True):
+                    pipeline.hmget(self._keys.run(one.run_id).facts, asked)
+                answers = pipeline.execute()
+            for (todo, _), asked, values in zip(some, names, answers, strict=True):
+                facts = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
+                yield todo, Facts(todo, facts)
+
+    def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
+        newest = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+        runs = [run_id for run_id in newest if run_id not in passed]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hexists(self._keys.run(run_id).state, todo_id)
+            pipeline.zrange(self._keys.live, 0, -1)
+            *has, live = pipeline.execute(raise_on_error=False)
+        found = [run_id for run_id, there in zip(runs, has, strict=True) if there is True]
+        return next((run_id for run_id in found if run_id in live), next(iter(found), None))
+
+
+def _time(at_ms: str | None) -> str | None:
+    return iso(at_ms) if at_ms and re.fullmatch(r"[0-9]{1,14}", at_ms) else None
+
+
+def _is_held(state: TodoState, status: RunStatus) -> bool:
+    """Return whether the run keeps others from beginning the todo: it is not over, or not undone yet."""
+    if status is RunStatus.ROLLING_BACK:
+        return state is not TodoState.COMPENSATED
+    return not state.ended or state is TodoState.SUCCEEDED
 
 
 class Asked(BaseModel):
@@ -63,7 +243,7 @@ class Live:
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
         """Return the median hours of each group with known durations."""
-        return learned(self._redis, self._keys, groups)
+        return self._reader.learned(groups)
 
     def asking(self) -> list[Asked]:
         """Return the todos and milestones that wait for a person, longest first."""

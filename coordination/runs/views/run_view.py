@@ -12,15 +12,24 @@ from redis.exceptions import ResponseError
 
 from coordination.backend.keys import Keys, seat, split_member
 from coordination.errors import NotFound, Unreadable
+from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
 from coordination.runs.brief import RunBrief
 from coordination.runs.logs import shown
 from coordination.runs.presence import Presence
 from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.run_kinds import is_landing
-from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, raw_records, raw_records_of
 from coordination.runs.views.run_list import RunFilters, newest
-from coordination.runs.views.todo_view import Facts, iso, seconds, view_of_todo
+from coordination.runs.views.todo_view import (
+    FACTS,
+    FACTS_OF_UNDOING,
+    Facts,
+    iso,
+    raw_records,
+    raw_records_of,
+    seconds,
+    view_of_todo,
+)
 from coordination.runs.views.waves import waves_of
 from coordination.runs.wave_records import WaveView
 from coordination.text import did_you_mean
@@ -105,6 +114,21 @@ class RunReader:
         except (NotFound, Unreadable, ResponseError) as error:  # it must not hide the others
             logger.warning("run %s is not shown: %s", run_id, str(error).partition("\n")[0])
             return None
+
+    def learned(self, groups: Collection[Group]) -> dict[Group, float]:
+        """Return the median duration of each group of similar todos in hours, in one round trip; groups
+        without durations are left out.
+
+        Each todo that succeeds records its duration in its group. The last 25 are kept, until 90 days after
+        the newest; see backend/lua/run/_run_durations.lua.
+        """
+        if not groups:
+            return {}
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for group in groups:
+                pipeline.lrange(self._keys.durations(group.repo, group.kind), 0, -1)
+            answers = pipeline.execute()
+        return medians({group: [int(ms) for ms in kept] for group, kept in zip(groups, answers, strict=True)})
 
     def half_undone(self) -> tuple[str, ...]:
         """Return the runs whose rollback failed and still waits for a person; the run that ended first comes

@@ -15,7 +15,7 @@ from coordination.cli.runs import rollback
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.runs.transactions import refused
-from coordination.runs.undoing.preview import RollbackPreview
+from coordination.runs.undoing import RollbackPreview
 
 AT = "2026-01-01T12:00:00.000+00:00"
 
