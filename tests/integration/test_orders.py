@@ -21,7 +21,7 @@ from coordination.runs.logs import LogReader
 from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.records import RunView
 from coordination.runs.signed_operations import with_signatures
-from coordination.runs.submission import signing
+from coordination.runs.submission import draft
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
@@ -267,7 +267,7 @@ def test_an_emergency_orders_for_an_hour_and_approves_nothing(
     keep_emergency(over)
     site.sweep({"A": "r1"}, by="dora")
     assert "lacks the right sweep" in refused(site)
-    monkeypatch.setattr(signing, "current_emergency", lambda _: (over.decode(), None))  # a hostile client
+    monkeypatch.setattr(draft, "current_emergency", lambda _: (over.decode(), None))  # a hostile client
     site.sweep({"A": "r1"}, by="dora")
     site.deliver("A")
     assert "expired" in (site.todo("A").error or "")
