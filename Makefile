@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Without compiled modules each of the many processes that tests start takes twice the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup browser install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
+.PHONY: setup test-tools install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
   clean
 
 setup: .venv/.installed
@@ -50,14 +50,15 @@ demo: setup
 # Tests wait for processes much of their time, so more of them run at once than there are cores.
 PYTEST := -m pytest --dist loadscope --no-loadscope-reorder
 
-# Install Debian's Chromium and the rules of axe-core, if that is possible within four minutes, for the tests of
-# the dashboard in a browser. Without them those tests are skipped.
+# Install Debian's Chromium and bubblewrap and the rules of axe-core, if that is possible within four minutes, for
+# the tests of the dashboard in a browser and of the sandbox. Tests whose program is missing are skipped.
 AXE := axe-core-4.14.1
-browser: setup
-	@command -v chromium >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || { \
+test-tools: setup
+	@{ command -v chromium && command -v bwrap; } >/dev/null || test "$$(id -u)" != 0 || \
+	  ! command -v apt-get >/dev/null || { \
 	  timeout 60 apt-get update --quiet --quiet; \
-	  timeout 150 apt-get install --quiet --quiet --yes --no-install-recommends chromium; \
-	} >/dev/null 2>&1 || echo "Chromium was not installed: tests in a browser are skipped" >&2
+	  timeout 150 apt-get install --quiet --quiet --yes --no-install-recommends chromium bubblewrap; \
+	} >/dev/null 2>&1 || echo "Chromium or bubblewrap was not installed: their tests are skipped" >&2
 	@test -e build/axe-core/package/axe.min.js || ! command -v npm >/dev/null || { \
 	  mkdir -p build/axe-core && cd build/axe-core && \
 	  timeout 30 npm pack --silent axe-core@$(AXE:axe-core-%=%) && tar -xzf $(AXE).tgz; \
@@ -97,7 +98,7 @@ man:
 	install -m 644 docs/coord.1 '$(MANDIR)/man1/coord.1'
 
 # As `docs`, and draw the pictures of real runs: as SVG, and of the dashboard in a browser.
-pictures: setup browser
+pictures: test-tools
 	$(BIN)/python -m docs.generate --pictures
 	$(BIN)/python -m docs.screenshots
 

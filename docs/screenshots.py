@@ -1,6 +1,6 @@
 """Write the pictures of docs/dashboard.md: the dashboard of a demo with more plans, in a real browser.
 
-`make pictures` runs it. It needs Chromium (`make browser`).
+`make pictures` runs it. It needs Chromium (`make test-tools`).
 """
 
 from __future__ import annotations
