@@ -121,6 +121,18 @@ def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_a
     assert place.has_work
 
 
+def test_an_order_to_land_brings_nothing_back_that_was_taken_out_since(place: Direct):
+    """The owner of Redis can have its todo executed again until it expires."""
+    before = place.tip, place.base
+    assert place.land(Method.SQUASH).kind is OutcomeKind.SUCCEEDED
+    assert landing.revert(place.job, place.revert_action()).kind is OutcomeKind.SUCCEEDED
+    (place.tip, place.base), place.checkpoint = before, ""
+
+    done = place.land(Method.SQUASH)
+    assert (done.kind, place.has_work) == (OutcomeKind.REFUSED, False)
+    assert "coord land P" in done.why
+
+
 def test_a_compensation_leaves_what_people_have_merged(place: Direct):
     git(place.target, "fetch", "-q", str(place.checkout), "coord/P")
     if place.via is Via.LOCAL:

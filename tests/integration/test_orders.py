@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader
 from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.records import RunView
+from coordination.runs.signed.orders import SignedRun
 from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import draft
 from coordination.runs.views.run_view import RunReader
@@ -518,6 +520,33 @@ def test_still_possible_runs_can_be_read_delayed_paused_cancelled_and_deleted(si
             site.redis.delete(*site.redis.keys(f"{keys.prefix}:*"))
         site.deliver("A")
     assert site.executed == []
+
+
+def test_still_possible_a_paused_run_is_resumed_and_events_are_made_up_and_deleted(site: Trusting):
+    site.sweep({"A": "r1"})
+    site.store.pause(site.run_id, "ann")
+    site.store.resume(site.run_id, "nobody")
+    site.deliver("A")
+    assert site.executed == ["A"]
+
+    site.store.announce("trust.refused", "A", actor="ann", title="made up")
+    assert site.refusals == ["made up"]
+    site.redis.delete(site.store.keys.events.lasting)
+    assert site.refusals == []
+
+
+def test_still_possible_the_soak_of_a_wave_ends_when_the_order_is_as_old_as_it(site: Trusting):
+    soak = {"gate": {"timeout": "1h", "on_timeout": "approve"}}  # as of a landing
+    site.sweep({"A": "r1", "SOAK": ("r1", ["A"]), "B": ("r2", ["SOAK"])}, SOAK=soak)
+    run = SignedRun(store=site.store, run_id=site.run_id, trust=read_trust(site.persons.file))
+    spec = run.spec("B", site.redis.hget(site.store.keys.run(site.run_id).spec, "B"))
+    soaking = run.spec("SOAK", site.redis.hget(site.store.keys.run(site.run_id).spec, "SOAK"))
+    with pytest.raises(NotTrusted):
+        run.start("SOAK", soaking)
+
+    later = replace(run, now=lambda: datetime.now(UTC) + timedelta(hours=1))
+    later.start("SOAK", soaking)
+    later.start("B", spec)
 
 
 @pytest.mark.parametrize("withheld", [False, True], ids=["forged", "still_possible_with_results_deleted"])

@@ -94,6 +94,11 @@ class DirectAttempt(LandAttempt):
                 if isinstance(made, Nothing):
                     there = self._there_already(at, action, change, base.commit)
                     return self._landed(at, action, there, base.commit)
+                if before := landing_of(at, action.tip, self._job.run_id, base.commit):
+                    raise refuses(
+                        f"this run has landed it as {before[:12]}, and it was taken out of {at.branch} since",
+                        f"land it again: coord land {self._name}",
+                    )
                 made = as_checked(at, made, checks.commit)
                 if (hindrance := checks.hindrance(made.commit, made.tree)) is not None:
                     raise Ends(hindrance)

@@ -37,7 +37,7 @@ def lands(at: BaseBranch, commit: str, tip: str) -> bool:
 def landing_of(at: BaseBranch, tip: str, run: str, base: str) -> str:
     """Return the commit on the base branch by which this run landed the tip; empty if there is none."""
     named = ("--all-match", f"--grep=^Coord-Tip: {tip}$", f"--grep=^Coord-Run: {run}$")
-    return (_lines(at, "log", "--format=%H", "-1", "--first-parent", *named, base) or "").strip()
+    return (_lines(at, "log", "--format=%H", "-1", "--first-parent", *named, base, f"^{tip}") or "").strip()
 
 
 def revert_of(at: BaseBranch, commit: str, base: str) -> str:
