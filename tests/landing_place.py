@@ -128,6 +128,16 @@ class Place:
     def has_work(self) -> bool:
         return "work" in git(self.target, "ls-tree", "--name-only", "main").split()
 
+    def begin_at_a_new_commit(self) -> None:
+        """Make the change set anew, at a commit that only this clone has; its commit names it, as a worker's
+        does.
+        """
+        git(self.checkout, "commit", "-q", "--allow-empty", "-m", "private")
+        self.base = git(self.checkout, "rev-parse", "main")
+        message = f"work\n\nCoord-Base: {self.base}\n"
+        work = git(self.checkout, "rev-parse", f"{self.tip}^{{tree}}")
+        self.tip = git(self.checkout, "commit-tree", work, "-p", self.base, "-m", message)
+
     def create(self) -> None:
         """Make the checkout with its change set, and the remote."""
         git(self.folder, "init", "-q", "-b", "main", "r")

@@ -31,6 +31,8 @@ class RepoPreview(BaseModel):
     """Its tip, as this machine knows it; empty where the checkout is elsewhere."""
     tip: str
     """The commit that lands, or the landed one that is reverted."""
+    work_branch: str = ""
+    """The branch of the change set."""
     via: str
     method: str
     host: str
@@ -46,6 +48,10 @@ class RepoPreview(BaseModel):
     """Outcome, as far as it can be told here."""
     problem: str = ""
     """Why it would be refused, as far as that can be told here."""
+    left_out: int = 0
+    """Number of commits on `work_branch` that are not in the change set: people made them since the last run,
+    and they do not land.
+    """
 
 
 class CheckPreview(BaseModel):
@@ -184,6 +190,7 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
         repo=one.repo,
         branch=one.branch,
         tip=tip,
+        work_branch=one.change.branch,
         via=one.via,
         method=method,
         host=one.change.host,
@@ -198,9 +205,15 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
         return known.model_copy(update={"problem": problem, "would": "be refused"})
     if reverts:
         return known.model_copy(update={"base": base, "would": f"add a commit that reverts {tip[:12]}"})
-    count = ask_git(checkout, "rev-list", "--count", f"{base}..{tip}")
-    commits = int(count) if count.isdecimal() else None
-    return known.model_copy(update={"base": base, "commits": commits} | _outcome(checkout, base, tip, method))
+    commits = _count(checkout, f"{base}..{tip}")
+    left_out = _count(checkout, f"{tip}..refs/heads/{one.change.branch}") if one.change.branch else None
+    found = {"base": base, "commits": commits, "left_out": left_out or 0}
+    return known.model_copy(update=found | _outcome(checkout, base, tip, method))
+
+
+def _count(checkout: Path, commits: str) -> int | None:
+    count = ask_git(checkout, "rev-list", "--count", commits)
+    return int(count) if count.isdecimal() else None
 
 
 def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]:

@@ -157,7 +157,7 @@ def decide_landing(
         raise NotFound(f"{name} has no change set", f"make one: coord sweep {name}")
     _refuse_writer(change_set)
     chosen = _chosen(change_set, options.repos)
-    _refuse_open(name, todos, change_set, chosen)
+    _refuse_open(name, todos, change_set, chosen, only_chosen=bool(options.repos))
     rules = (plan.land if plan else None) or LandRules()
     edges = edges_between(ecosystem, todos, change_set.repos)
     _refuse_not_closed(chosen, change_set, edges)
@@ -318,18 +318,26 @@ def _refuse_writer(change_set: ChangeSet) -> None:
         raise Conflict(f"run {run} writes {change_set.id} now", f"wait for its end: coord watch {run}")
 
 
-def _refuse_open(name: str, todos: Iterable[Todo], change_set: ChangeSet, chosen: Collection[str]) -> None:
-    done = change_set.source
+def _refuse_open(
+    name: str, todos: Iterable[Todo], change_set: ChangeSet, chosen: Collection[str], *, only_chosen: bool
+) -> None:
+    """Raise PlanRefused for todos that are not done; `only_chosen`: in the chosen repositories."""
     open_ = [
-        todo.id
+        todo
         for todo in todos
-        if todo.status in OPEN_TODO and todo.id not in done and todo.repo in {*chosen}
+        if todo.status in OPEN_TODO
+        and todo.id not in change_set.source
+        and (todo.repo in chosen or not only_chosen)
     ]
-    if open_:
-        raise PlanRefused(
-            f"{name} cannot land: {listed(open_)} of it {'is' if len(open_) == 1 else 'are'} not done",
-            f"run them: coord sweep {name}; or cancel them in the file",
-        )
+    if not open_:
+        return
+    hint = f"run them: coord sweep {name}; or cancel them in the file"
+    if ready := [repo for repo in chosen if all(repo != todo.repo for todo in open_)]:
+        options = " ".join(f"--repo {repo}" for repo in ready)
+        hint += f"; or land the repositories without open todos only: {options}"
+    names = [todo.id for todo in open_]
+    are = "is" if len(names) == 1 else "are"
+    raise PlanRefused(f"{name} cannot land: {listed(names)} of it {are} not done", hint)
 
 
 def _refuse_not_closed(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from coordination.landing.preview import preview_of
+from coordination.landing.preview import RepoPreview, preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
@@ -164,6 +164,26 @@ def test_a_conflict_is_refused_for_good_and_names_the_file(place: Direct):
         assert "work" in refused.why
 
 
+@pytest.mark.parametrize("how", ["never pushed", "taken out by people"])
+def test_a_landing_pushes_no_commit_that_coord_did_not_make(place: Direct, how: str):
+    """The run could not reach the remote, and began at a local commit; or people have rewritten the branch
+    since, and a later run has begun at it.
+    """
+    if place.via is Via.LOCAL:
+        pytest.skip("there is no remote that could lack a commit")
+    kept = place.base
+    place.begin_at_a_new_commit()
+    if how == "taken out by people":
+        git(place.checkout, "push", "-q", "../r.git", f"{place.base}:main")
+        git(place.target, "update-ref", "refs/heads/main", kept)
+        place.base = kept
+    for step in (LandStep.CHECK, LandStep.LAND):
+        refused = place.land(Method.MERGE, step)
+        assert refused.kind is OutcomeKind.REFUSED
+        assert "--fresh" in refused.why
+    assert place.commits() == ["first"]
+
+
 def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Direct):
     if place.via is Via.PUSH:
         pytest.skip("a push touches no checkout")
@@ -201,15 +221,26 @@ def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):
 
 
 def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(place: Direct):
-    def would(**more: Any) -> tuple[str, bool]:
+    def previewed(**more: Any) -> RepoPreview:
         change = RepoChange(repo="r", branch="coord/P", base=place.base, tip=place.tip, run="R1")
         one = RepoLanding(**{"repo": "r", "branch": "main", "via": Via.LOCAL, "change": change, **more})
         found = Landing(change_set="P", title="x", patience=timedelta(hours=1), repos=(one,))
         (seen,) = preview_of(PreparedLanding(kind="land", landing=found), {"r": place.checkout}).repos
+        return seen
+
+    def would(**more: Any) -> tuple[str, bool]:
+        seen = previewed(**more)
         return seen.would.partition(" ")[0], bool(seen.problem)
+
+    def left_out() -> int:
+        return previewed().left_out
 
     assert would() == ("merge", False)
     assert would(branch="trunk") == ("be", True)
+    assert left_out() == 0
+    git(place.checkout, "branch", "-f", "coord/P", foreign_commit(place, place.tip))
+    assert left_out() == 1, "a commit of a person on the branch"
+    git(place.checkout, "branch", "-f", "coord/P", place.tip)
     git(place.checkout, "merge", "-q", "coord/P")
     assert would() == ("change", False)
     git(place.checkout, "reset", "-q", "--hard", place.base)

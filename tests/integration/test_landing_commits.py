@@ -148,7 +148,7 @@ def test_a_change_set_that_people_merged_has_landed_until_it_is_reverted(
 
 
 def test_half_of_the_work_no_work_and_a_conflict_are_not_landed(ground: Ground):
-    half = ground.person("cherry-pick", f"{ground.tip}^")
+    half = ground.person("merge", "--ff-only", "--quiet", f"{ground.tip}^")
     assert landed(ground, half) is HasLanded.NO
     assert landed(ground, half, ground.since) is HasLanded.NO
     ground.person("reset", "--hard", "--quiet", ground.since)

@@ -17,7 +17,7 @@ from workers.executors.landed_commits import COMMIT, commit_in, merge_base, tree
 from workers.landing.local import look_local
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused
-from workers.landing.remote import look
+from workers.landing.remote import look, refused_base
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import GitInterrupted
 
@@ -106,6 +106,9 @@ class LandAttempt:
         )
         if isinstance(made, Refused):
             raise self._refused(made)
+        is_pushed = isinstance(made, Prepared) and self._via is Via.PUSH
+        if is_pushed and (refused := refused_base(at, base, action.tip, since)) is not None:
+            raise refuses(refused.words, f"coord sweep {self._name} --fresh")
         return made
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:

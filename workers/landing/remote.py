@@ -185,6 +185,23 @@ def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
     return Refused(reason=Reason.REWRITTEN, words=words)
 
 
+def refused_base(at: BaseBranch, base: str, tip: str, since: str) -> Refused | None:
+    """Return the refusal where the base branch lacks a commit on which coord began the work; else None.
+
+    Such a commit was never pushed, as where a run could not reach the remote and began at the local branch,
+    or people have taken it out by rewriting the branch. A landing would bring it there, with all before it.
+    """
+    fields = ("log", "--format=%H %(trailers:key=Coord-Base,valueonly,separator=%x20)")
+    done = ask(*fields, tip, f"^{base}", cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS)
+    commits = [line.split() for line in done.stdout.splitlines()]
+    brought = {words[0] for words in commits}
+    begun = dict.fromkeys([since, *(word for words in commits for word in words[1:])])
+    if not (lacking := [commit for commit in begun if commit in brought]):
+        return None
+    words = f"{at.branch} of {at.repo} lacks {lacking[0][:12]}, where the change set began: push it there"
+    return Refused(reason=Reason.REWRITTEN, words=f"{words}, or begin anew where people have taken it out")
+
+
 def _at_remote(at: BaseBranch, args: Sequence[str]) -> CompletedProcess[str] | Refused:
     settings = (*ADDRESSES, *DURABLE, *TRUE_HISTORY)
     variables = {**NO_GRAFTS, **at.variables}

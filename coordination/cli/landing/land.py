@@ -21,7 +21,7 @@ from coordination.cli.screen.tables import print_table
 from coordination.cli.times import how_long
 from coordination.models import Method, Via
 from coordination.terminal import spelled
-from coordination.text import counted, listed
+from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from coordination.api import LandingPreview, RepoPreview
@@ -138,8 +138,10 @@ def carry_out_landing(
     preview = landings.preview(prepared)
     if not yes:
         show_landing(preview)
-    elif preview.qa_skipped:
-        click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
+    else:
+        _show_left_out(preview)
+        if preview.qa_skipped:
+            click.echo(f"· no quality check runs: {preview.qa_skipped}", err=True)
     names = listed(prepared.landing.names)
     confirm(f"{prepared.kind.capitalize()} {prepared.landing.change_set} in {names}?", yes=yes)
     ready = landings.make_ready(prepared)
@@ -169,8 +171,19 @@ def show_landing(preview: LandingPreview) -> None:
     for one in preview.repos:
         line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
+    _show_left_out(preview)
     _show_waves(preview)
     _show_checks(preview)
+
+
+def _show_left_out(preview: LandingPreview) -> None:
+    """Print the commits of people that do not land, because no run has taken them along yet."""
+    for one in preview.repos:
+        if one.left_out:
+            commits, plan = counted(one.left_out, "commit"), one.plan or preview.change_set
+            line = f"· {commits} of people on {one.work_branch} of {one.repo} would not land; include: "
+            line += f"coord adopt {plan} {one.repo} {quoted(one.work_branch)}"
+            click.echo(spelled(line), err=True)
 
 
 def _show_waves(preview: LandingPreview) -> None:
@@ -201,6 +214,7 @@ def _print(preview: LandingPreview) -> None:
         columns = ("plan", *columns)
         rows = ((one.plan, *_row(one)) for one in preview.repos)
     print_table(columns, rows)
+    _show_left_out(preview)
     _show_waves(preview)
     _show_checks(preview)
     for problem in preview.problems:

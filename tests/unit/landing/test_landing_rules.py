@@ -17,8 +17,8 @@ from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 TIP, OTHER = "a" * 40, "b" * 40
 
 
-def file(*, land: object = None, status: str = "completed", **urls: str) -> Ecosystem:
-    """Plan P over a → b → c (by its todos) and d (by nothing)."""
+def file(*, land: object = None, pending: str = "", **urls: str) -> Ecosystem:
+    """Plan P over a → b → c (by its todos) and d (by nothing); `pending`: repositories whose todo is open."""
     before = {"b": ["T-a"], "c": ["T-b"]}
     return Ecosystem.model_validate(
         {
@@ -27,7 +27,8 @@ def file(*, land: object = None, status: str = "completed", **urls: str) -> Ecos
                 "plans": [{"id": "P", "title": "a plan", "land": land}],
                 "todos": [
                     {
-                        "id": f"T-{name}", "task": "x", "repo": name, "plan": "P", "status": status,
+                        "id": f"T-{name}", "task": "x", "repo": name, "plan": "P",
+                        "status": "pending" if name in pending else "completed",
                         "blocked_by": before.get(name, []),
                     }
                     for name in "abcd"
@@ -99,7 +100,10 @@ def test_the_way_is_the_option_else_the_rule_of_the_plan_else_push_where_there_i
     [
         (file(), None, {}, {}, NotFound),
         (file(), changes("a", writers={"a": "R2"}), {}, {}, Conflict),
-        (file(status="pending"), changes("a"), {}, {}, PlanRefused),
+        (file(pending="abcd"), changes("a"), {}, {}, PlanRefused),
+        (file(pending="b"), changes("a"), {}, {}, PlanRefused),
+        (file(pending="b"), changes("a", landed="a"), {}, {}, PlanRefused),
+        (file(pending="b"), changes("ab"), {"repos": ("b",)}, {}, PlanRefused),
         (file(), changes("ab"), {"repos": ("b",)}, {}, PlanRefused),
         (file(), changes("ab"), {"repos": ("c",)}, {}, NotFound),
         (file(), changes("a"), {"via": Via.PUSH}, {}, PlanRefused),
@@ -117,7 +121,9 @@ def test_the_way_is_the_option_else_the_rule_of_the_plan_else_push_where_there_i
         ),
     ],
     ids=[
-        *("no change set", "written", "open todos", "not closed", "unknown repo", "no url", "two checkouts"),
+        *("no change set", "written", "open todos", "open todo that changed nothing"),
+        *("open todo behind a landing", "open todo in a chosen repository", "not closed", "unknown repo"),
+        *("no url", "two checkouts"),
         *("ff by requests", "rebase by push", "two approvals by push", "no request", "locks during reviews"),
     ],
 )
@@ -132,6 +138,7 @@ def test_a_closed_selection_lands_and_what_has_landed_is_left_out():
     assert decided(file(), changes("abcd"), repos=("a", "b")).names == ("a", "b")
     assert decided(file(), changes("abcd", landed="a"), repos=("b",)).names == ("b",)
     assert decided(file(), changes("ab", landed="ab")).repos == ()
+    assert decided(file(pending="b"), changes("ab"), repos=("a",)).names == ("a",)
 
 
 def test_a_revert_goes_backwards_over_what_has_landed():
