@@ -78,15 +78,22 @@ class Landings:
 
     def make_ready(self, prepared: PreparedLanding) -> PreparedLanding:
         """Start the worker that it needs. Raises NotAllowed."""
-        self._access.authority.check(prepared.kind, prepared.repos)
+        self._check(prepared)
         self._access.start_worker(prepared.repos)
         return prepared
 
     def start(self, prepared: PreparedLanding) -> Run:
         """Start a prepared landing or revert. Raises Conflict; NotAllowed."""
         names = prepared.landing.names
-        self._access.authority.check(prepared.kind, prepared.repos)
+        self._check(prepared)
         with self._access.reached() as connection:
             run_id = start(connection, prepared)
         self._access.announce(prepared.kind, prepared.landing.change_set, run=run_id, repos=sorted(names))
         return Run(self._access, run_id)
+
+    def _check(self, prepared: PreparedLanding) -> None:
+        """Raise NotAllowed unless this user may land, and merge where a pull request is merged."""
+        authority, repos = self._access.authority, prepared.landing.repos
+        authority.check(prepared.kind, prepared.repos)
+        if merged := [one.repo for one in repos if one.via is Via.PR]:
+            authority.check("merge", merged)

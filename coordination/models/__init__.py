@@ -44,6 +44,7 @@ from coordination.models.execution import (
     WriteBack,
     is_made_by_coord,
     is_of_landing,
+    merges_request,
 )
 from coordination.models.gates import Gate, Verdict
 from coordination.models.landing import (
@@ -237,6 +238,7 @@ __all__ = [
     "is_made_by_coord",
     "is_of_landing",
     "lower_case",
+    "merges_request",
     "parse_duration",
     "parse_size",
     "presentable",

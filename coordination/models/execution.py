@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
 from coordination import patterns
 from coordination.models.checks import QaAction
-from coordination.models.landing import LandAction, RevertAction
+from coordination.models.landing import LandAction, RevertAction, Via
 from coordination.models.services import ServiceAction
 from coordination.models.values import (
     Amount,
@@ -159,6 +159,11 @@ def is_of_landing(action: object) -> bool:
     return isinstance(action, LandAction | RevertAction) or (
         isinstance(action, NoopAction) and action != NoopAction(type="noop")
     )
+
+
+def merges_request(action: object) -> bool:
+    """Return whether the action merges a pull request, its own or that of a revert."""
+    return isinstance(action, LandAction | RevertAction) and action.via is Via.PR
 
 
 InWorker = NoopAction | LandAction | RevertAction | ServiceAction

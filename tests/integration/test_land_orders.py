@@ -21,6 +21,7 @@ from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from coordination.trust.adoptions import AdoptionRecord, seal_adoption
 from coordination.trust.results import ResultRecord, seal_result
+from coordination.trust.rights import RIGHTS, Right, Role
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
 from tests.stage import git
@@ -39,7 +40,7 @@ def site(make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Trusting(worker, persons, tmp_path / "ledger")
 
 
-def land(site: Trusting, by: str, operation: str = "land") -> str:
+def land(site: Trusting, by: str, operation: str = "land", via: Via = Via.LOCAL) -> str:
     """Order a landing; return the error of its first todo."""
     landing = Landing(
         change_set="P",
@@ -49,7 +50,7 @@ def land(site: Trusting, by: str, operation: str = "land") -> str:
             RepoLanding(
                 repo="r1",
                 branch="main",
-                via=Via.LOCAL,
+                via=via,
                 change=RepoChange(repo="r1", branch="coord/P", tip=TIP, run="R"),
             ),
         ),
@@ -72,6 +73,14 @@ def recorded(site: Trusting, tip: str = TIP) -> None:
 @pytest.mark.parametrize("by", ["ann", "bob"])
 def test_an_order_to_land_needs_the_right_to_land(site: Trusting, by: str):
     assert "lacks the right land" in land(site, by)
+
+
+@pytest.mark.parametrize("via", [Via.LOCAL, Via.PR])
+def test_an_order_to_merge_a_pull_request_needs_the_right_to_merge_as_well(
+    site: Trusting, via: Via, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(RIGHTS, Role.OPERATOR, RIGHTS[Role.OPERATOR] - {Right.MERGE})  # type: ignore[arg-type]
+    assert ("lacks the right merge" in land(site, "olga", via=via)) is (via is Via.PR)
 
 
 @pytest.mark.parametrize("by", ["ann", "olga"])

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
-from coordination.models import Signatures, is_of_landing
+from coordination.models import Signatures, is_of_landing, merges_request
 from coordination.planner.gates import MILESTONE_REPO, asks
 from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
 from coordination.runs.replies import PredecessorOutput, check_output
@@ -184,6 +184,8 @@ class SignedRun:
         if needs_land and right_of(self.order.operation) is not Right.LAND:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
         self.check_right(self.principal, self.order, spec.repo.name)
+        if merges_request(spec.todo.action):
+            self.check_right(self.principal, self.order, spec.repo.name, Right.MERGE)
         return spec
 
     def read_spec(self, todo: str, text: str) -> TodoSpec:
@@ -322,9 +324,13 @@ class SignedRun:
             operation=operation, principal=verified.principal, fingerprint=verified.fingerprint
         )
 
-    def check_right(self, principal: Principal, signed: RunOrder | Operation, repo: str) -> None:
-        """Check that the signer may do this in a repository, also by emergency access while that lasts."""
-        right = right_of(signed.operation)
+    def check_right(
+        self, principal: Principal, signed: RunOrder | Operation, repo: str, right: Right | None = None
+    ) -> None:
+        """Check that the signer has a right in a repository (default: the one that the operation needs), also
+        by emergency access while that lasts.
+        """
+        right = right or right_of(signed.operation)
         if signed.break_glass and principal.missing(right, [repo]):
             open_emergency(signed.break_glass.encode(), self.trust, principal, self.now())
             self.trust.check(principal, right, [repo], emergency=True)
