@@ -1,4 +1,4 @@
-"""`python -m tests.doubled coord …` or `… worker …`: the real program, but every message about a run is put
+"""`main` with the arguments `coord …` or `worker …`: the real program, but every message about a run is put
 into its queue twice.
 """
 
@@ -20,7 +20,8 @@ def put_twice(channel: TolerantChannel, queue: str, message: dict[str, Any], **o
 
 TolerantChannel._put = put_twice  # type: ignore[method-assign]
 
-if __name__ == "__main__":
+
+def main() -> None:
     program, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     if program == "worker":
         from workers.command import main as work

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from coordination.operations.local import Local, Stopped
+from tests.forked import PipedFork
+from tests.stage import FORKS
 
 WORKER = """
 import os, pathlib, signal, sys
@@ -42,10 +43,10 @@ for line in sys.stdin:
 Make = Callable[..., Local]
 
 
-def begin_user(ecosystem: Path, folder: Path, need: str) -> subprocess.Popen[str]:
+def begin_user(ecosystem: Path, folder: Path, need: str) -> PipedFork:
     worker = [sys.executable, str(folder / "worker.py"), "prompt"]
     command = [sys.executable, "-c", USER, str(ecosystem), need, *worker]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return FORKS.piped(command)
 
 
 def names(stopped: tuple[Stopped, ...]) -> list[str]:

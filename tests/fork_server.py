@@ -263,6 +263,7 @@ def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
 
 def _execute(command: Sequence[str]) -> int:
     sys.path[0] = ""
+    del sys.argv[1]
     sys.modules["__main__"] = program = types.ModuleType("__main__")
     exec(compile(command[0], "<string>", "exec"), vars(program))
     return 0

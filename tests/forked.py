@@ -93,7 +93,27 @@ class ForkServer:
 
     def begin_on(self, terminal: int, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> Fork:
         """Begin a command with a terminal of its own: in its foreground, so that keys are signals."""
-        return self._begin(command, cwd, env, [terminal] * 3, "")
+        return self._begin(command, cwd, env, [terminal] * 3, on_terminal=True)
+
+    def piped(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stderr: int | None = None,
+    ) -> PipedFork:
+        """As subprocess.Popen with pipes and text; stderr is ours unless it is PIPE."""
+        outs = os.pipe(), os.pipe()
+        errors = os.pipe() if stderr == subprocess.PIPE else (-1, os.dup(2))
+        (stdin, write), (read, stdout) = outs
+        try:
+            streams = [stdout, errors[1], stdin]
+            fork = self._begin(command, cwd or Path.cwd(), os.environ if env is None else env, streams)
+        finally:
+            for fd in (stdin, stdout, errors[1]):
+                os.close(fd)
+        return PipedFork(fork, write, read, errors[0])
 
     def _begin(
         self,
@@ -101,14 +121,15 @@ class ForkServer:
         cwd: Path,
         env: Mapping[str, str],
         streams: Sequence[IO[bytes] | int],
-        network: str,
+        network: str = "",
+        on_terminal: bool = False,
     ) -> Fork:
         answers, theirs = socket.socketpair()
-        told = [network, len(streams) == 3, list(map(str, command)), str(cwd), dict(env)]
+        told = [network, on_terminal, list(map(str, command)), str(cwd), dict(env)]
         request = marshal.dumps(told)
         with theirs:
-            out, err, *terminal = [file if isinstance(file, int) else file.fileno() for file in streams]
-            socket.send_fds(self._connection(), [request], [out, err, theirs.fileno(), *terminal])
+            out, err, *stdin = [file if isinstance(file, int) else file.fileno() for file in streams]
+            socket.send_fds(self._connection(), [request], [out, err, theirs.fileno(), *stdin])
         return Fork(list(command), answers)
 
     def _connection(self) -> socket.socket:
@@ -186,6 +207,33 @@ class Fork:
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+
+class PipedFork:
+    """A fork with its standard streams as text; as subprocess.Popen."""
+
+    def __init__(self, fork: Fork, stdin: int, stdout: int, stderr: int) -> None:
+        self.pid = fork.pid
+        self.stdin, self.stdout = os.fdopen(stdin, "w", buffering=1), os.fdopen(stdout)
+        self.stderr = os.fdopen(stderr) if stderr >= 0 else None
+        self.poll, self.wait = fork.poll, fork.wait
+        self.kill, self.terminate, self.send_signal = fork.kill, fork.terminate, fork.send_signal
+
+    def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, str]:
+        """Not for more output on stderr than a pipe takes."""
+        with suppress(BrokenPipeError):  # it was killed
+            if text:
+                self.stdin.write(text)
+            self.stdin.close()
+        out, err = self.stdout.read(), self.stderr.read() if self.stderr else ""
+        self.wait(timeout)
+        self.close()
+        return out, err
+
+    def close(self) -> None:
+        for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
+            with suppress(BrokenPipeError):
+                stream.close()
 
 
 def line_of(answers: socket.socket) -> bytes:

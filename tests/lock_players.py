@@ -1,17 +1,19 @@
-"""A process that holds a lock until its input ends: `python -m tests.lock_players URL NAME TTL_MS`."""
+"""A process that holds a lock until its input ends, in a fork."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import redis
 
 from coordination.errors import CoordinationError
 from coordination.locks import Guard, Lock, LockManager
+from tests.forked import PipedFork
+from tests.stage import FORKS
 
 LONG = timedelta(minutes=1)
 
@@ -52,15 +54,11 @@ def _try_to_write(guard: Guard, lock: Lock, value: str) -> str:
     return "written"
 
 
-def begin(url: str, *words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.lock_players", url, *map(str, words)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def begin(url: str, name: str, ttl_ms: int) -> PipedFork:
+    program = "import sys; from tests.lock_players import main; main(*sys.argv[1:])"
+    return FORKS.piped([sys.executable, "-c", program, url, name, str(ttl_ms)], cwd=Path(__file__).parents[1])
 
 
 def main(url: str, name: str, ttl_ms: str) -> None:
     client = redis.Redis.from_url(url, decode_responses=True)
     hold(LockManager(client, "test"), name, int(ttl_ms))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

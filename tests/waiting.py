@@ -11,12 +11,13 @@ T = TypeVar("T")
 
 def until(condition: Callable[[], T], timeout_s: float = 30.0) -> T:
     """Return the condition's value as soon as it is truthy; fail if that takes longer than the timeout."""
-    asked = time.monotonic()
-    deadline = asked + timeout_s
+    began = asked = time.monotonic()
     while not (found := condition()):
         answered = time.monotonic()
-        if answered > deadline:
+        waited_s, cost_s = answered - began, answered - asked
+        if waited_s > timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {condition}")
-        time.sleep(min(max(0.01, answered - asked), 0.2))  # a dear question takes at most half of a processor
+        # Leave the processor to the processes that are waited for.
+        time.sleep(min(max(0.01, 2 * cost_s, waited_s / 20), 0.2))
         asked = time.monotonic()
     return found

@@ -12,7 +12,7 @@ class Gate:
 
     def __init__(self, folder: Path, name: str = "gate") -> None:
         self._begun, self._open = folder / f"{name}.begun", folder / f"{name}.open"
-        self.action = f"echo $$ > '{self._begun}'; while [ ! -e '{self._open}' ]; do sleep 0.02; done"
+        self.action = f"echo $$ > '{self._begun}'; while [ ! -e '{self._open}' ]; do sleep 0.05; done"
 
     def wait(self) -> int:
         """Until the todo has begun; returns the pid of its shell."""

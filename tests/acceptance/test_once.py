@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Stage
+from tests.stage import FORKS, Begun, Stage, plain
 
 LEVELS, WIDTH = 5, 10
 ROOT = str(Path(__file__).parents[2])
@@ -69,11 +69,17 @@ def test_promises_1_and_3_every_todo_starts_exactly_once_and_in_order(levels: St
 def test_promise_3_the_same_with_every_message_delivered_twice(levels: Stage, strategy: str):
     levels.redis()  # starts the server
     url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"
-    program = (sys.executable, "-m", "tests.doubled")
-    common = {"COORD_REDIS_URL": url, "PYTHONPATH": ROOT}
-    levels.begin("worker", "--all", "--state", str(levels.state), command=program, **common)
+    script = f"import sys; sys.path[0] = {ROOT!r}; import tests.doubled; tests.doubled.main()"
 
-    sweep = levels.begin("coord", "sweep", "PLAN-001", "--strategy", strategy, command=program, **common)
+    def begin(*words: str) -> Begun:
+        env = plain({**levels.env, "COORD_REDIS_URL": url})
+        levels.started.append(
+            Begun([sys.executable, "-c", script, *words], FORKS.begin, cwd=levels.folder, env=env)
+        )
+        return levels.started[-1]
+
+    begin("worker", "--all", "--state", str(levels.state))
+    sweep = begin("coord", "sweep", "PLAN-001", "--strategy", strategy)
 
     assert sweep.wait(90) == 0, sweep.err
     assert levels.redis().info("commandstats")["cmdstat_lpush"]["calls"] >= 2 * LEVELS * WIDTH

@@ -16,6 +16,7 @@ import pytest
 from coordination.ecosystem.changes import Edit
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import edit
+from tests.stage import FORKS
 
 WRITER = """
 import sys
@@ -54,11 +55,10 @@ class Writer:
     def __init__(self, path: Path, name: str, edits: int, patience: str = "none") -> None:
         self.name = name
         command = [sys.executable, "-c", WRITER, str(path), name, str(edits), patience]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = FORKS.piped(command, stderr=subprocess.PIPE)
 
     def said(self, lines: int) -> list[int]:
         """Waits for so many edits."""
-        assert self.process.stdout is not None
         return [int(self.process.stdout.readline()) for _ in range(lines)]
 
     def ended(self) -> tuple[list[int], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,6 +16,8 @@ import redis
 from coordination.backend.client import Profile, connect
 from coordination.messages import Inbox, Limits, Message, MessageBus
 from tests.contracts.conftest import OwnServer
+from tests.forked import PipedFork
+from tests.stage import FORKS
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -48,17 +49,18 @@ def bus(client: redis.Redis) -> MessageBus:
 
 
 @pytest.fixture
-def reader(own: OwnServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    begun: list[subprocess.Popen[bytes]] = []
+def reader(own: OwnServer) -> Iterator[Callable[[], PipedFork]]:
+    begun: list[PipedFork] = []
 
-    def begin() -> subprocess.Popen[bytes]:
-        begun.append(subprocess.Popen([sys.executable, "-c", READER, own.start()]))
+    def begin() -> PipedFork:
+        begun.append(FORKS.piped([sys.executable, "-c", READER, own.start()]))
         return begun[-1]
 
     yield begin
     for process in begun:
         process.kill()
         process.wait()
+        process.close()
 
 
 @pytest.fixture
@@ -79,7 +81,7 @@ def effects(client: redis.Redis, senders: int) -> list[list[int]]:
 
 
 def test_killed_readers_lose_nothing_and_do_nothing_twice(
-    bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], PipedFork]
 ):
     senders = [MessageBus(client, "test", sender=f"s{n}", limits=LIMITS) for n in range(3)]
     readers = [reader(), reader()]
@@ -98,7 +100,7 @@ def test_killed_readers_lose_nothing_and_do_nothing_twice(
 
 
 def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
-    bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], PipedFork]
 ):
     sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
     first = reader()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -29,6 +28,7 @@ from tests.cleanup_host import Machine
 from tests.commands import Started
 from tests.contracts.carrier import Harness
 from tests.fleet import WORKER, Make, begin_user
+from tests.forked import PipedFork
 from tests.hosts import Door, World
 from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
@@ -206,11 +206,11 @@ def user(fleet_file: Path, tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.fixture
-def other(fleet_file: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def other(fleet_file: Path, tmp_path: Path) -> Iterator[Callable[[str], PipedFork]]:
     """A user in a process of its own; returns when it has what it needs."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[PipedFork] = []
 
-    def begin(need: str) -> subprocess.Popen[str]:
+    def begin(need: str) -> PipedFork:
         process = begin_user(fleet_file, tmp_path, need)
         started.append(process)
         assert process.stdout
@@ -220,4 +220,5 @@ def other(fleet_file: Path, tmp_path: Path) -> Iterator[Callable[[str], subproce
     yield begin
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.close()

@@ -25,6 +25,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, Unreachable
 from coordination.processes import start_time
 from coordination.settings import Settings
+from tests.stage import FORKS
 from tests.waiting import until
 
 START = """
@@ -68,10 +69,7 @@ def test_a_second_start_joins_the_first(state: Path):
 
 
 def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Path):
-    starters = [
-        subprocess.Popen([sys.executable, "-c", START, str(state)], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
+    starters = [FORKS.piped([sys.executable, "-c", START, str(state)]) for _ in range(4)]
 
     urls = [starter.communicate(timeout=30)[0].strip() for starter in starters]
 
@@ -303,9 +301,9 @@ from coordination.backend import daemon
 daemon.replace_file = lambda *_, **_how: os.kill(os.getpid(), 9)
 daemon.Daemon(Path(sys.argv[1]), "orphan").start(["touch", sys.argv[1] + "/ran"])
 """
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    starter = FORKS.piped([sys.executable, "-c", script, str(tmp_path)])
 
-    assert ended.returncode == -signal.SIGKILL
+    assert starter.wait(60) == -signal.SIGKILL
     until(lambda: not _mentions(str(tmp_path / "ran")))
     assert not (tmp_path / "ran").exists()
 

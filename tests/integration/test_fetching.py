@@ -7,7 +7,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import threading
 from datetime import timedelta
@@ -20,7 +19,7 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
-from tests.stage import git
+from tests.stage import FORKS, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
 from workers.transfer.bundles import NotCarried
@@ -83,7 +82,7 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     config = world.folder / "home" / ".gitconfig"
     config.write_text(f'[filter "slow"]\nsmudge = "echo $$ > {pid}; exec sleep 300"\nrequired = true\n')
     words = [sys.executable, "-c", ARRIVES, world.url, str(world.folder / "b"), run, tip(mine, run)]
-    arriving = subprocess.Popen(words)
+    arriving = FORKS.piped(words)
     until(lambda: pid.exists() and pid.read_text().strip(), 30)
     arriving.kill()
     arriving.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from coordination.runs.views.timeline import timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
 from tests.integration.conftest import submitted
+from tests.stage import FORKS
 from workers.background.history_service import HistoryService
 
 NOW = datetime.now(UTC)
@@ -221,10 +221,9 @@ def test_drains_that_are_killed_and_that_run_at_once_keep_and_count_each_event_o
     words = [sys.executable, "-c", DRAIN, url, store.keys.namespace, str(database), str(file)]
     written = 0
     for _ in range(2):
-        drains = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+        drains = [FORKS.piped(words) for _ in range(2)]
         for drain in drains:
-            assert drain.stdout is not None
-            assert drain.stdout.readline() == b"began\n"
+            assert drain.stdout.readline() == "began\n"
         for _ in range(10):  # they read it, and are somewhere in the middle after that
             stream.append_all([settled] * 100)
         written += 1000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.landings import Ground
+from tests.stage import FORKS
 from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.landing.local import look_local, push_local
@@ -210,9 +210,10 @@ def worker(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Prepared]
             (ground.path / ".git/info/attributes").write_text("new filter=slow\n")
         env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
         words = [sys.executable, "-c", LANDS, str(ground.path), made.commit, made.base]
-        with subprocess.Popen(words, env=env) as process:
-            until((folder / "there").exists)
-            process.send_signal(signal.SIGKILL)
+        process = FORKS.piped(words, env=env)
+        until((folder / "there").exists)
+        process.kill()
+        process.wait()
         return made
 
     yield land

@@ -24,6 +24,7 @@ from coordination.operations.local import Local
 from coordination.processes import start_time
 from coordination.settings import Settings
 from tests.fleet import Make, begin_user, names
+from tests.forked import PipedFork
 from tests.waiting import until
 
 
@@ -48,7 +49,7 @@ def test_the_only_user_ends_what_it_needed_by_leaving(user: Make, needs: list[st
     assert all(start_time(one.pid) is None for one in stopped)
 
 
-def test_leaving_while_another_lives_stops_nothing(user: Make, other: Callable[[str], subprocess.Popen[str]]):
+def test_leaving_while_another_lives_stops_nothing(user: Make, other: Callable[[str], PipedFork]):
     other("ensure_worker")
     sweep = user()
     sweep.ensure_worker()
@@ -57,7 +58,7 @@ def test_leaving_while_another_lives_stops_nothing(user: Make, other: Callable[[
     assert not sweep.taken_down()
 
 
-def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]):
+def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], PipedFork]):
     killed = other("ensure_worker")
     sweep = user()
     sweep.ensure_worker()
@@ -67,9 +68,7 @@ def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subpr
     assert names(sweep.leave()) == ["worker", "server"]
 
 
-def test_a_reader_does_not_end_the_run_of_a_killed_sweep(
-    user: Make, other: Callable[[str], subprocess.Popen[str]]
-):
+def test_a_reader_does_not_end_the_run_of_a_killed_sweep(user: Make, other: Callable[[str], PipedFork]):
     killed = other("ensure_worker")
     killed.kill()
     killed.wait()
@@ -80,9 +79,7 @@ def test_a_reader_does_not_end_the_run_of_a_killed_sweep(
     assert not reader.taken_down()
 
 
-def test_a_reader_keeps_the_server_but_not_the_worker(
-    user: Make, other: Callable[[str], subprocess.Popen[str]]
-):
+def test_a_reader_keeps_the_server_but_not_the_worker(user: Make, other: Callable[[str], PipedFork]):
     watch = other("ensure_server")
     sweep = user()
     sweep.ensure_worker()
@@ -126,7 +123,7 @@ def test_down_stops_what_others_use_and_they_see_it(user: Make):
 def test_many_at_once_share_one_server_and_one_worker(fleet_file: Path, tmp_path: Path):
     crowd = [begin_user(fleet_file, tmp_path, "ensure_worker") for _ in range(4)]
 
-    urls = {one.stdout.readline() for one in crowd if one.stdout}
+    urls = {one.stdout.readline() for one in crowd}
     until(lambda: len(list(state_folder(fleet_file).glob("ready-*"))) >= 1)
 
     assert len(urls) == 1

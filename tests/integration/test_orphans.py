@@ -16,7 +16,7 @@ import pytest
 
 from coordination.models import Repo
 from tests.commands import BRIEF, LONG, Started, alive, gone, python, sh
-from tests.stage import git
+from tests.stage import FORKS, git
 from tests.waiting import until
 from workers.process import child, orphans
 from workers.process.orphans import new_mark, started
@@ -170,15 +170,15 @@ def test_promise_2_the_next_attempt_enters_when_the_child_of_a_killed_worker_and
         file, records = tmp_path / f"escaped-{n}", tmp_path / f"records-{n}"
         script = textwrap.dedent(WORKER)
         command = [sys.executable, "-c", script, str(records), str(workspace), ESCAPES.format(told=file)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}) as worker:
-            assert worker.stdout is not None
-            guard = int(worker.stdout.readline())
-            escaped = told(file)
-            begun = started(escaped)
+        worker = FORKS.piped(command, env={"PATH": os.environ["PATH"]})
+        guard = int(worker.stdout.readline())
+        escaped = told(file)
+        begun = started(escaped)
 
-            os.kill(guard, signal.SIGSTOP)  # so that neither has the time to see the other's end
-            worker.kill()
-            os.kill(guard, signal.SIGKILL)
+        os.kill(guard, signal.SIGSTOP)  # so that neither has the time to see the other's end
+        worker.kill()
+        os.kill(guard, signal.SIGKILL)
+        worker.wait()
         assert started(escaped) == begun, "it did not outlive both: nothing is tested"
         there = WorkspaceLock(records, workspace)
         there.enter(LockRequest(run_id="r", key="r/T", fence=2), LONG)

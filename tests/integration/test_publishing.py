@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import World, tip, works
-from tests.stage import Begun, git
+from tests.stage import FORKS, Begun, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
 from workers.transfer.bundles import NotCarried
@@ -81,8 +81,9 @@ class Site:
             (folder / "git").write_text(FREEZES.format(git=shutil.which("git"), command=freezing))
             (folder / "git").chmod(0o755)
             env["PATH"] = f"{folder}:{env['PATH']}"
-        words = (RUN, self.checkout, self.remote, commit, fence)
-        self.begun.append(Begun([sys.executable, "-c", HOLDER, *map(str, words)], env=env))
+        words = map(str, (RUN, self.checkout, self.remote, commit, fence))
+        command = [sys.executable, "-c", HOLDER, *words]
+        self.begun.append(Begun(command, FORKS.begin, cwd=self.folder, env=env))
         return self.begun[-1]
 
     def end(self) -> None:

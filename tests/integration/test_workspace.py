@@ -14,6 +14,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo, Workspace
+from tests.stage import FORKS
 from tests.waiting import until
 from tests.worktrees import AT_ONCE, SOON, Run
 from workers.process import orphans
@@ -141,7 +142,7 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
     )
     arguments = [sys.executable, "-c", script, str(tmp_path / "state"), str(checkout)]
 
-    processes = [subprocess.Popen([*arguments, f"r{n}"]) for n in range(4)]
+    processes = [FORKS.piped([*arguments, f"r{n}"]) for n in range(4)]
 
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
     for n in range(4):

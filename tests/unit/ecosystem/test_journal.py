@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from coordination.ecosystem.journal import Entry, Journal
 from coordination.ecosystem.parsing import Document
 from coordination.history.events import HistoryEvent, figures_of
 from coordination.models import Ecosystem
+from tests.stage import FORKS
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ECOSYSTEM = b"""repos:
@@ -146,13 +146,9 @@ for number in count():
 def test_processes_that_are_killed_at_any_moment_leave_a_journal_of_the_file(file: Path) -> None:
     draw = random.Random(7)
     for _ in range(4):
-        writers = [
-            subprocess.Popen([sys.executable, "-c", WRITER, str(file), name], stdout=subprocess.PIPE)
-            for name in ("one", "two")
-        ]
+        writers = [FORKS.piped([sys.executable, "-c", WRITER, str(file), name]) for name in ("one", "two")]
         for writer in writers:
             for _ in range(draw.randrange(1, 12)):
-                assert writer.stdout is not None
                 assert writer.stdout.readline()
             writer.kill()
         for writer in writers:
