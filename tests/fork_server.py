@@ -39,7 +39,7 @@ IMPORTED_LATE = (
     "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components",
     "celery.worker.consumer.delayed_delivery", "celery.worker.strategy", "coordination.api.authority",
     "coordination.api.coord", "coordination.api.events", "coordination.api.landing",
-    "coordination.api.retrying", "coordination.api.runs", "coordination.breakers.manager",
+    "coordination.api.coord", "coordination.api.runs", "coordination.breakers.manager",
     "coordination.charts.graph_picture", "coordination.cli.app", "coordination.forges.connect",
     "coordination.operations.quick_queries", "coordination.runs.views.live",
     "coordination.tracker.completion", "cryptography.hazmat.primitives.asymmetric.ed25519",

@@ -4,8 +4,7 @@
 |---|---|
 | `facade.py` | all operations on one ecosystem |
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
-| `coord.py` | the facade of scripts and servers, which live longer than a command |
-| `current.py` | the ecosystem of a process that lives for days |
+| `coord.py` | the facade of scripts and servers, which live longer than a command; its figures |
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
@@ -19,16 +18,16 @@
 | `health.py` | health; repositories disconnected and connected |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
-| `events.py` `subscribers.py` | events: listed, followed; functions that are called with them |
+| `events.py` | events: listed, followed; functions that are called with them |
 | `authority.py` | what the user of this process may do |
 | `trust.py` | the identity of this user, and the trust file |
 | `credentials.py` | the credentials of this machine |
-| `retrying.py` | for scripts: an action that is tried again |
-| `statistics.py` | the figures of all parts |
 
 The records that operations take and return are imported from here. Each comes from its own module when it is
 first asked for: a command that lists todos starts without anything of runs.
 """
+# mypy: implicit-reexport
+# ruff: noqa: F401 (these imports are the names that the facade exports)
 
 from __future__ import annotations
 
@@ -136,148 +135,7 @@ if TYPE_CHECKING:
     )
     from coordination.tracker.references import Chains, Link
 
-__all__ = [
-    "BEGINNING",
-    "DASHBOARD_PORT",
-    "DONE",
-    "FINISHED",
-    "FLOWER_COMMAND",
-    "FLOWER_PORT",
-    "GAP",
-    "HISTORY_KINDS",
-    "IN_HAND",
-    "KINDS",
-    "LAST",
-    "LOCK",
-    "MADE_BY",
-    "METRICS_PORT",
-    "NO_ROOM",
-    "OPEN",
-    "POSITION",
-    "USED_ELSEWHERE",
-    "Access",
-    "Address",
-    "Adoption",
-    "Artifact",
-    "Asked",
-    "BlockedTodo",
-    "BlockingIssue",
-    "Breaker",
-    "Cache",
-    "Chains",
-    "ChangeView",
-    "CheckOptions",
-    "CheckState",
-    "CheckVerdict",
-    "CheckView",
-    "CiJob",
-    "ConflictState",
-    "Context",
-    "CoordinationManager",
-    "Decision",
-    "DeletePreview",
-    "DependencyReport",
-    "Document",
-    "DryRun",
-    "EcosystemStatus",
-    "Edited",
-    "Event",
-    "Facts",
-    "Finding",
-    "Forecast",
-    "GeneratedPlan",
-    "Held",
-    "HistoryEvent",
-    "HistoryFilters",
-    "Holder",
-    "IssueAction",
-    "IssueResult",
-    "IssueSyncOptions",
-    "IssueSyncReport",
-    "Kept",
-    "Kind",
-    "LandOptions",
-    "LandingPreview",
-    "LeftOut",
-    "LevelView",
-    "Link",
-    "LiveTodo",
-    "Local",
-    "MilestoneStanding",
-    "NamedCheckpoint",
-    "NoEta",
-    "Outcome",
-    "Overdue",
-    "Phase",
-    "PlanCompletion",
-    "PlanGraph",
-    "Progress",
-    "QaReport",
-    "Released",
-    "Removed",
-    "RepoDiff",
-    "RepoLine",
-    "RepoPreview",
-    "RepoStatus",
-    "RequestAction",
-    "RequestOptions",
-    "RequestRef",
-    "RequestResult",
-    "RequestState",
-    "RequestView",
-    "Reset",
-    "Resolution",
-    "ResourceStats",
-    "RetryPlan",
-    "ReviewState",
-    "RollbackPreview",
-    "RunEvent",
-    "RunStatus",
-    "RunTrend",
-    "RunView",
-    "Running",
-    "Saving",
-    "Scope",
-    "Selectors",
-    "ServiceView",
-    "ServicesOutcome",
-    "Severity",
-    "Side",
-    "Step",
-    "Stopped",
-    "Subject",
-    "Survey",
-    "TodoContext",
-    "TodoInView",
-    "TodoState",
-    "TodoView",
-    "Transition",
-    "Trend",
-    "WaitReason",
-    "WaveState",
-    "WaveView",
-    "Written",
-    "annotations_of",
-    "as_view",
-    "checks_in_words",
-    "context_for",
-    "dashboard_is_installed",
-    "findings",
-    "hide_password",
-    "http_limits",
-    "in_words",
-    "is_landing",
-    "levels_of",
-    "listen",
-    "start_again",
-    "summary_of",
-    "todo_context",
-    "too_large_words",
-    "when_nobody_comes",
-    "write_junit",
-]
-
-_HOMES = {
+_HOMES = {  # module → the names above that come from it when they are first asked for
     "backend.address": ("hide_password",),
     "backend.error_messages": ("NO_ROOM",),
     "backend.server_check": ("Finding", "Severity"),
@@ -375,6 +233,7 @@ _HOMES = {
     "tracker.references": ("Chains", "Link"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> object:

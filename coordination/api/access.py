@@ -20,8 +20,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from redis import Redis
 
     from coordination.api.authority import Authority
-    from coordination.api.events import Events
-    from coordination.api.subscribers import Subscribers
+    from coordination.api.events import Events, Subscribers
     from coordination.backend.client import Profile
     from coordination.dependencies.records import Outcome
     from coordination.ecosystem.document import Document
@@ -30,7 +29,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, Live, TodoInRun
+    from coordination.runs.views.live import Live, TodoInRun
     from coordination.settings import Settings
     from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
@@ -275,7 +274,7 @@ class EcosystemAccess:
     @cached_property
     def subscribers(self) -> Subscribers:
         """Return the functions to call with events."""
-        from coordination.api.subscribers import Subscribers
+        from coordination.api.events import Subscribers
 
         return Subscribers(self._running_client, lambda: self.settings.namespace, self.handles)
 
@@ -313,10 +312,6 @@ class EcosystemAccess:
         except (CoordinationError, OSError):  # wrong settings are reported by the commands that need them
             return nothing
         return seen.answer if seen else nothing
-
-    def live_asking(self) -> Sequence[Asked]:
-        """Return the todos that wait for a person, the longest first."""
-        return self.ask_live(lambda live: live.asking(), ())
 
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
         """Write the event of a command that was carried out, with the fields of `EventStream.append`;

@@ -1,21 +1,36 @@
-"""`coord.events`: the events of the namespace, listed and followed. Functions that are called with them are
-in
-`subscribers.py`.
+"""`coord.events`: the events of the namespace, listed and followed. `Subscribers`: functions of a script that
+are called with events, in a thread of their own, and while a run is waited for.
+
+The thread reads the stream of the namespace; that is the only queue, so a slow function costs no memory here
+and delays nothing but the others of the same script. Functions are called one at a time, in the order of the
+events.
+
+An event of a run is taken from the run's own stream, where the one of the namespace points: `Run.wait` reads
+that, too, and a subscriber gets each event once, whichever of the two comes first.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 import redis
 
 from coordination.backend.client import Profile, address_of, reaching
-from coordination.errors import Unreachable, UsageError
+from coordination.backend.keys import Keys
+from coordination.background import BackgroundService
+from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
-from coordination.events.records import Event
-from coordination.events.stream import EventStream, follow
+from coordination.events.records import Event, place
+from coordination.events.stream import EventStream, Follower, follow
 from coordination.messages.live import BEGINNING
+from coordination.runs.views import run_events
 from coordination.text import require_known
 
 LIMIT = 20
@@ -118,3 +133,213 @@ def _asks(kinds: Collection[str]) -> bool:
 
 def _position(stream: EventStream, since: str | datetime) -> str:
     return since or BEGINNING if isinstance(since, str) else stream.position_at(since)
+
+
+LOOK_EVERY_S = 0.3
+"""Pause between two looks for a server, while none runs."""
+AGAIN_AFTER_S = 1.0
+MOST_RUNS = 1000
+"""Runs of which a subscriber's place is remembered."""
+
+Subscriber = Callable[[Event], object]
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Subscription:
+    pattern: str
+    subscriber: Subscriber
+    position: str | datetime
+    """Its place in the stream of the namespace; a time until a server was found."""
+    is_new: bool
+    """It gets events from now on; of a run that the script has started or looked up, earlier ones first."""
+    asked: tuple[str, ...]
+    """Counted kinds that the pattern asks for by name."""
+    delivered: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
+    """Run → the first and last entry of its own stream that it was called with, or that it did not want."""
+
+    def wants(self, event: Event, read_from: str) -> bool:
+        """Return whether an event that was read from a place on is news, and go on to its place. A gap is
+        news for
+        who read from there, and sets back who was further, where the stream ends before that.
+        """
+        here, there = place(str(self.position)), place(event.id)
+        if event.kind == GAP and there < place(read_from):
+            news = here > there
+        elif event.kind == GAP:
+            news = here == there
+        else:
+            news = here < there
+        if news:
+            self.position = event.id
+        return news and (event.kind not in ASKED or event.kind in self.asked)
+
+    def wants_of_run(self, event: Event, since: str | None = None) -> bool:
+        """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless
+        it knows the run; None: earlier ones are news, too.
+        """
+        first, last = self.delivered.get(event.run, (None, None))
+        if first is None or last is None:
+            if since is not None and place(event.id) < place(since):
+                return False
+            self._tell(event.run, event.id, event.id)
+        elif place(event.id) > place(last):
+            self._tell(event.run, first, event.id)
+        elif since is not None or place(event.id) >= place(first):
+            return False
+        return True
+
+    def _tell(self, run: str, first: str, last: str) -> None:
+        self.delivered[run] = first, last
+        self.delivered.move_to_end(run)
+        while len(self.delivered) > MOST_RUNS:
+            self.delivered.popitem(last=False)
+
+    def call(self, event: Event) -> None:
+        """Call the function if the pattern fits. An error is logged; other subscribers and the run
+        continue.
+        """
+        if fnmatchcase(event.kind, self.pattern):
+            try:
+                self.subscriber(event)
+            except Exception:
+                logger.exception("a subscriber to %s failed", self.pattern)
+
+
+class Subscribers(BackgroundService):
+    """`connect` returns a new client of the server, or None while none runs; it starts none. `handles`: the
+    runs that the script has started or looked up.
+    """
+
+    name = "coord subscribers"
+    interval_s = 0.0
+    first_at_once = True
+
+    def __init__(
+        self,
+        connect: Callable[[Profile], redis.Redis | None],
+        namespace: Callable[[], str],
+        handles: Collection[str],
+    ) -> None:
+        super().__init__()
+        self._handles = handles
+        self._connect, self._namespace = connect, namespace
+        self._all: tuple[Subscription, ...] = ()
+        self._adding, self._calling = threading.Lock(), threading.RLock()
+        self._reader: redis.Redis | None = None
+        self._follower: Follower | None = None
+
+    def on(self, pattern: str, subscriber: Subscriber, since: str | datetime | None = None) -> None:
+        """Subscribe to a kind, or to several: `todo.*`, `*`. `since`: an event's id or a time, to get earlier
+        events first. Raises UsageError for an unknown kind or id.
+        """
+        kinds = matching(pattern)
+        asked = tuple(kind for kind in kinds if kind in ASKED) if asked_by_name(pattern) else ()
+        if isinstance(since, str):
+            place(since)
+        made = Subscription(
+            pattern, subscriber, self._end() if since is None else since, since is None, asked
+        )
+        with self._adding:
+            self._all = (*self._all, made)
+            self.start()
+
+    def tell(self, event: Event) -> None:
+        """Call the subscribers with an event of a run that is waited for, unless they had it."""
+        with self._calling:
+            for one in self._all:
+                if one.wants_of_run(event):
+                    one.call(event)
+
+    def run_once(self) -> None:
+        """Read what is new, at most for a second, and call the subscribers."""
+        follower = self._follower or self._followed()
+        if follower is None:
+            self.stopping.wait(LOOK_EVERY_S)
+            return
+        before = self._resolved(follower.stream)
+        since = follower.position = min((str(one.position) for one in before), key=place)
+        follower.asked = tuple({kind for one in before for kind in one.asked})
+        events = follower.read()
+        # also those that came meanwhile, unless they need earlier events first
+        now = self._resolved(follower.stream)
+        subscriptions = [one for one in now if place(str(one.position)) >= place(since)]
+        for event in events:
+            with self._calling:
+                if self.stopping.is_set():
+                    return
+                self._pass_on(event, [one for one in subscriptions if one.wants(event, since)])
+        for one in subscriptions:
+            one.position = max(str(one.position), follower.position, key=place)
+
+    def failed(self, error: Exception) -> float:
+        self._disconnect()
+        if self.stopping.is_set():
+            return AGAIN_AFTER_S
+        if isinstance(error, Unreachable | redis.RedisError | OSError):
+            logger.info("subscribers wait for Redis: %s", error)
+        else:
+            super().failed(error)
+        return AGAIN_AFTER_S
+
+    def interrupt(self) -> None:
+        if (reader := self._reader) is not None:
+            with suppress(redis.RedisError, OSError):
+                reader.connection_pool.disconnect()
+
+    def finish(self) -> None:
+        self._disconnect()
+
+    def _pass_on(self, event: Event, wanting: list[Subscription]) -> None:
+        entries = self._entries(event, wanting) if event.entry and event.run and wanting else []
+        whole = event.run in self._handles
+        for entry in entries:
+            for one in wanting:
+                if one.wants_of_run(entry, since=BEGINNING if whole and one.is_new else event.entry):
+                    one.call(entry)
+        if not entries:
+            for one in wanting:
+                one.call(event)
+
+    def _entries(self, event: Event, wanting: list[Subscription]) -> list[Event]:
+        """Return the entries of the run's own stream that a subscriber may lack, up to that of the event."""
+        assert self._reader is not None
+        known = [one.delivered[event.run][1] for one in wanting if event.run in one.delivered]
+        begin = min((*known, event.entry), key=place)
+        if event.run in self._handles and any(
+            one.is_new and event.run not in one.delivered for one in wanting
+        ):
+            begin = BEGINNING
+        found = self._reader.xrange(Keys(self._namespace()).run(event.run).events, begin, event.entry)
+        made = [run_event for entry in found if (run_event := run_events.event_of(*entry)) is not None]
+        return [run_event.as_event(event.run) for run_event in made]
+
+    def _end(self) -> str | datetime:
+        """Return the present end of the stream; without a server the time."""
+        now = datetime.now(UTC)
+        try:
+            if (client := self._connect(Profile.COMMAND)) is None:
+                return now
+            with client:
+                return EventStream(client, self._namespace()).end()
+        except (CoordinationError, redis.RedisError, OSError):
+            return now
+
+    def _resolved(self, stream: EventStream) -> tuple[Subscription, ...]:
+        """Return the subscriptions, each with a position in the stream."""
+        found = self._all
+        for one in found:
+            if isinstance(one.position, datetime):
+                one.position = stream.position_at(one.position)
+        return found
+
+    def _followed(self) -> Follower | None:
+        self._reader = self._connect(Profile.READER)
+        self._follower = self._reader and Follower(self._reader, self._namespace())
+        return self._follower
+
+    def _disconnect(self) -> None:
+        reader, self._reader, self._follower = self._reader, None, None
+        if reader is not None:
+            with suppress(redis.RedisError, OSError):
+                reader.close()

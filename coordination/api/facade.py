@@ -1,4 +1,4 @@
-"""All operations on one ecosystem, for every front end; also completes todos, in a run or in the file."""
+"""All operations on one ecosystem, for every front end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class LiveView:
 
     def asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""
-        return self._access.live_asking()
+        return self._access.ask_live(lambda live: live.asking(), ())
 
     def newest_runs(self) -> Mapping[str, str]:
         """Return run → its plan and status, newest first."""
@@ -160,7 +160,6 @@ class Facade(EcosystemAccess):
 
     @cached_property
     def live(self) -> LiveView:
-
         return LiveView(self)
 
     @cached_property
@@ -175,7 +174,29 @@ class Facade(EcosystemAccess):
 
         Raises Conflict while a run executes it, or where it is completed already.
         """
-        return complete_todo(self, todo, hours)
+        manager = self.manager
+        manager.get_todo(todo)
+        url = self.running_redis()
+        if url is None:
+            return Completed(edited=manager.complete_todo(todo, hours))
+        from coordination.runs import approvals
+        from coordination.runs.views.waiting_todos import find_runs_of
+
+        with _connected(self, url, todo) as connection:
+            live = connection.store.live_runs()
+            found = find_runs_of(connection.redis, connection.keys, todo, live)
+            executing = [one for one in found if not one.state.ended]
+            if not executing:
+                return Completed(edited=manager.complete_todo(todo, hours))
+            if not any(one.waits for one in executing):
+                raise _conflict(connection, todo, executing[0])
+            run_id = approvals.run_with_manual_todo(todo, executing)
+            self.authority.check("complete", [manager.get_todo(todo).repo])
+            # With hours the file comes first: the run leaves alone what it finds completed there.
+            edited = None if hours is None else manager.complete_todo(todo, hours)
+            run_id = approvals.complete(connection, todo, run_id)
+            connection.events.append("command.complete", todo, run=run_id, actor=actor())
+            return Completed(edited=edited, run_id=run_id)
 
     def context(self, *, plan: str = "", run: str = "", todo: str = "") -> Context:
         """Return the values of a todo of a run, of a run (or `last`), a plan, or the ecosystem:
@@ -239,35 +260,6 @@ class Completed:
 
     edited: Edited | None = None
     run_id: str | None = None
-
-
-def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None) -> Completed:
-    """Complete the todo. Raises Conflict while a run executes it, and what the manager and
-    `approvals.complete` raise.
-    """
-    manager = access.manager
-    manager.get_todo(todo)
-    url = access.running_redis()
-    if url is None:
-        return Completed(edited=manager.complete_todo(todo, hours))
-    from coordination.runs import approvals
-    from coordination.runs.views.waiting_todos import find_runs_of
-
-    with _connected(access, url, todo) as connection:
-        live = connection.store.live_runs()
-        found = find_runs_of(connection.redis, connection.keys, todo, live)
-        executing = [one for one in found if not one.state.ended]
-        if not executing:
-            return Completed(edited=manager.complete_todo(todo, hours))
-        if not any(one.waits for one in executing):
-            raise _conflict(connection, todo, executing[0])
-        run_id = approvals.run_with_manual_todo(todo, executing)
-        access.authority.check("complete", [manager.get_todo(todo).repo])
-        # With hours the file comes first: the run leaves alone what it finds completed there.
-        edited = None if hours is None else manager.complete_todo(todo, hours)
-        run_id = approvals.complete(connection, todo, run_id)
-        connection.events.append("command.complete", todo, run=run_id, actor=actor())
-        return Completed(edited=edited, run_id=run_id)
 
 
 @contextmanager

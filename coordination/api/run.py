@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordination.api.run_reading import RunReading
-from coordination.api.subscribers import event_of
 from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
@@ -61,7 +60,7 @@ class Run(RunReading):
                 self._access.restarted()
             else:
                 self._told = event.id
-                self._access.subscribers.tell(event_of(self.id, event))
+                self._access.subscribers.tell(event.as_event(self.id))
             if deadline is not None and time.monotonic() > deadline and not _is_end(event):
                 raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s")
         if self._connection.settings.write_back is not WriteBack.NONE:

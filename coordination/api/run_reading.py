@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.api.subscribers import event_of
 from coordination.backend.client import reaching
 from coordination.errors import NotFound
 from coordination.events.records import Event
@@ -199,4 +198,4 @@ class RunReading:
         """Yield the events of the run, from its first one to its end."""
         for event in self.follow():
             if event is not None:
-                yield event_of(self.id, event)
+                yield event.as_event(self.id)

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from coordination.api.coord import Coord
-from coordination.api.current import CurrentCoord
+from coordination.api.coord import Coord, CurrentCoord
 from coordination.environment import acting_for
 from coordination.errors import Unreachable
 

@@ -10,8 +10,7 @@ import threading
 from pathlib import Path
 
 from coordination.api import RunView
-from coordination.api.coord import Coord
-from coordination.api.current import CurrentCoord
+from coordination.api.coord import Coord, CurrentCoord
 from coordination.api.run import Run
 from coordination.errors import CoordinationError
 

@@ -42,7 +42,7 @@ def test_a_run_is_started_followed_and_steered(coord: Coord, caplog: pytest.LogC
     coord.on("todo.settled", lambda event: settled.update({event.todo: event.facts["state"]}))
     coord.on("*", lambda event: heard.append(event.name))
 
-    with caplog.at_level(logging.CRITICAL, "coordination.api.subscribers"):
+    with caplog.at_level(logging.CRITICAL, "coordination.api.events"):
         run = coord.runs.sweep(PLAN)
         ended = run.wait(timeout_s=60)
 

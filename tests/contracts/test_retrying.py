@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.api.retrying import retrying
+from coordination.api.coord import retrying
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, UsageError

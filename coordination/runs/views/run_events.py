@@ -7,18 +7,21 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import redis
 
 from coordination.backend.keys import Keys
+from coordination.events.records import Event
 from coordination.messages.live import BEGINNING, TICK_S, Following
 from coordination.messages.outage import PATIENCE_S
-from coordination.runs.records import RunStatus
+from coordination.runs.records import RunStatus, TodoState
 
 ENDED = "run.ended"
 _WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
 READ_AT_ONCE = 5000
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
+_STATES = frozenset(state.value for state in TodoState)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,32 @@ class RunEvent:
     @property
     def at_ms(self) -> int:
         return int(self.id.partition("-")[0])
+
+    def as_event(self, run_id: str) -> Event:
+        """Return the entry as an event of the namespace; its id is that of the entry."""
+        kind, facts = self.what, dict(self.fields)
+        noun, _, word = kind.partition(".")
+        if noun == "todo" and word in _STATES:
+            undone = word == TodoState.RUNNING and "undo" in facts
+            state = TodoState.COMPENSATING if undone else TodoState(word)
+            facts["state"] = state.value
+            kind = (
+                "todo.settled"
+                if state.ended
+                else f"todo.{'started' if state is TodoState.RUNNING else state}"
+            )
+        return Event(
+            id=self.id,
+            at=datetime.fromtimestamp(self.at_ms / 1000, UTC),
+            kind=kind,
+            subject=self.todo or run_id,
+            run=run_id,
+            actor=facts.pop("actor", facts.get("by", "")),
+            repos=tuple(facts.pop("repos", "").split()),
+            title=facts.pop("title", ""),
+            data=facts,
+            entry=self.id,
+        )
 
 
 def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
