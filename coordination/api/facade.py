@@ -14,7 +14,6 @@ from coordination.environment import actor
 from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
-    from coordination.api.access import EcosystemAccess
     from coordination.api.changes import Changes
     from coordination.api.checks import QualityChecks
     from coordination.api.commands import Commands
