@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
     from coordination.runs.signed_operations import Subject
+    from coordination.runs.views.live import Asked
 
 
 class Decisions:
@@ -79,7 +81,10 @@ class Decisions:
 
     def _repos_of(self, todo: str, run_id: str | None) -> set[str]:
         """Return the repository of a todo in a run, or all of the run for a milestone; empty if unknown."""
-        asking = [] if run_id else self._access.ask_live(lambda live: live.asking(), [])
-        names = [run_id] if run_id else [one.run_id for one in asking if one.todo == todo]
+        if run_id:
+            names = [run_id]
+        else:
+            asking: Sequence[Asked] = self._access.ask_live(lambda live: live.asking(), ())
+            names = [one.run_id for one in asking if one.todo == todo]
         rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
         return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}
