@@ -137,7 +137,7 @@ class BreakerManager:
         closed come first.
         """
         read = json.loads(self._step("list"))
-        found = [breaker_of(breaker) for breaker in read["breakers"]]
+        found = [breaker_of(breaker, int(read["now"])) for breaker in read["breakers"]]
         return tuple(sorted(found, key=lambda breaker: (not breaker.tripped, breaker.name)))
 
     def reset(self, name: str, actor: str = "") -> Breaker:

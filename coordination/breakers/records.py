@@ -94,9 +94,13 @@ def shown(at: datetime | None) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else "?"
 
 
-def breaker_of(read: Mapping[str, Any]) -> Breaker:
-    """Return the breaker from an answer of the step `breaker/list`."""
+def breaker_of(read: Mapping[str, Any], now_ms: int) -> Breaker:
+    """Return the breaker from an answer of the step `breaker/list`. In Redis one stays open until a caller
+    begins the probe, which it allows from the end of its open time on.
+    """
     state = BreakerState(read["state"])
+    if state is BreakerState.OPEN and int(read["until"]) <= now_ms:
+        state = BreakerState.HALF_OPEN
     return Breaker(
         name=read["name"],
         state=state,

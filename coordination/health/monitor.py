@@ -27,7 +27,7 @@ from coordination.errors import BreakerOpen, Conflict, CoordinationError, LockEr
 from coordination.events.records import append_args, one_line
 from coordination.events.stream import EventStream
 from coordination.health.facts import look_at, subjects_of
-from coordination.health.records import DOWN, Health, HealthState
+from coordination.health.records import DOWN, Health, HealthState, Subject
 from coordination.health.sources import FactSource, Gathered
 from coordination.health.store import HealthStore, Monitor
 from coordination.health.timetable import EVERY_S, Timetable
@@ -164,7 +164,7 @@ class HealthMonitor(BackgroundService):
         if server and self._gathered.server != server:
             self._table.redis_was_away(now, self._lease_s)
         self._table.watch(subjects_of(self._gathered.declared, self._gathered.facts), now)
-        names = {breaker_of(subject): subject for subject in self._table.records}
+        names = {record.subject.breaker: subject for subject, record in self._table.records.items()}
         tripped = {one.name: one.state for one in self._breakers.list() if one.name in names}
         self._table.breakers({names[name]: state for name, state in tripped.items()})
         self._gather_at = now + GATHER_S
@@ -180,14 +180,14 @@ class HealthMonitor(BackgroundService):
             if record is None:
                 continue
             if record.verdict in DOWN and not look.healthy:
-                self._breakers.record(breaker_of(subject), uuid.uuid4().hex, "failed", why=look.why)
+                self._breakers.record(record.subject.breaker, uuid.uuid4().hex, "failed", why=look.why)
             elif record.verdict is HealthState.HEALTHY and record.breaker is not BreakerState.CLOSED:
-                self._close_breaker(subject)
+                self._close_breaker(record.subject)
 
-    def _close_breaker(self, subject: str) -> None:
+    def _close_breaker(self, subject: Subject) -> None:
         with suppress(BreakerOpen):
-            if self._breakers.allow(breaker_of(subject), subject, timedelta(seconds=RECOVERY_S)):
-                self._breakers.record(breaker_of(subject), subject, "succeeded")
+            if self._breakers.allow(subject.breaker, subject.id, timedelta(seconds=RECOVERY_S)):
+                self._breakers.record(subject.breaker, subject.id, "succeeded")
 
     def _follow_recoveries(self, done: Round, now: float) -> None:
         going_on = {one.id: one for one in self._table.under_recovery()}
@@ -207,7 +207,7 @@ class HealthMonitor(BackgroundService):
         for subject in self._table.may_recover(now):
             record = self._table.records[subject]
             try:
-                self._breakers.allow(breaker_of(subject), subject, timedelta(seconds=RECOVERY_S))
+                self._breakers.allow(record.subject.breaker, subject, timedelta(seconds=RECOVERY_S))
             except BreakerOpen as refused:
                 until = refused.retry_at.timestamp() if refused.retry_at else now + BUSY_S
                 self._table.recovery_refused(subject, now, until)
@@ -217,7 +217,7 @@ class HealthMonitor(BackgroundService):
                 run = self._recoveries.begin(record)
             except Conflict as conflict:
                 logger.info("%s is not recovered now: %s", subject, conflict.message)
-                self._breakers.record(breaker_of(subject), subject, "gave_up")
+                self._breakers.record(record.subject.breaker, subject, "gave_up")
                 self._table.recovery_refused(subject, now, now + BUSY_S)
                 continue
             except CoordinationError as error:
@@ -231,11 +231,11 @@ class HealthMonitor(BackgroundService):
             done.begun.append(subject)
 
     def _ended(self, done: Round, subject: str, why: str, now: float) -> None:
-        self._table.recovery_ended(subject, why, now)
+        record = self._table.recovery_ended(subject, why, now)
         done.ended.append(subject)
-        if why:
+        if why and record is not None:
             logger.warning("the recovery of %s was vain: %s", subject, why)
-            self._breakers.record(breaker_of(subject), subject, "failed", why=why)
+            self._breakers.record(record.subject.breaker, subject, "failed", why=why)
 
     def _write(self, done: Round, now: float) -> None:
         """Write what has changed, with an event for each new state."""
@@ -265,12 +265,6 @@ class HealthMonitor(BackgroundService):
     @property
     def _fence(self) -> int:
         return self._lock.fence if self._lock is not None else 0
-
-
-def breaker_of(subject: str) -> str:
-    """Return the name of the breaker of a subject's recovery: `action:recover.service.web`."""
-    kind, _, name = subject.partition(":")
-    return f"action:recover.{kind}.{name}"[: len("action:") + 100]
 
 
 def _event(kind: str, record: Health, was: HealthState) -> list[str]:

@@ -76,6 +76,11 @@ class Subject(BaseModel):
     def id(self) -> str:
         return f"{self.kind}:{self.name}"
 
+    @property
+    def breaker(self) -> str:
+        """Name of the circuit breaker of its recovery: `action:recover.service.web`."""
+        return f"action:recover.{self.kind}.{self.name}"[: len("action:") + 100]
+
 
 class Look(BaseModel):
     """The result of one look."""

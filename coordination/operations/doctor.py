@@ -316,8 +316,10 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
 
 
 def _breakers(facts: Facts) -> Iterator[Finding]:
+    """Yield the breakers that are not closed, without those of recoveries: `_health` names what is down."""
+    named = {one.subject.breaker for one in facts.health if one.is_down}
     for breaker in facts.breakers:
-        if breaker.tripped:
+        if breaker.tripped and breaker.name not in named:
             behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
             yield Finding.warning(
                 f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; "

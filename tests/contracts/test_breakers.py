@@ -204,6 +204,8 @@ def test_an_interrupted_probe_leaves_its_place_to_one_that_closes_it(manager: Br
     for _ in range(3):
         broken()
     client.hset("test:breaker:" + DB, "until", 0)
+    (over,) = manager.list()
+    assert (over.state, over.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
 
     def interrupted() -> None:
         with manager.call(DB):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coordination.breakers.records import Breaker, BreakerState
 from coordination.dashboard.views.now import service_findings
 from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.operations.doctor import Facts, findings
@@ -15,6 +16,12 @@ def service(name: str, state: str) -> ServiceView:
     return ServiceView(name=name, repo="api", phase=None, required=True, depends_on=(), state=state)
 
 
+RECOVERY = Breaker(
+    name="action:recover.service.db", state=BreakerState.OPEN, failures=5, threshold=5, window_s=300,
+    why="no", failed_at=None, since=None, opened_at=None, probe_at=None, probe="", behind=0,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_service_that_is_down_is_named_once(known: bool):
     down = Health(
@@ -23,7 +30,8 @@ def test_a_service_that_is_down_is_named_once(known: bool):
         since=0.0,
         failed_at=0.0,
     )
-    facts = Facts(machine=Machine(host="here", version="1", git="2"), health=(down,) if known else ())
+    machine = Machine(host="here", version="1", git="2")
+    facts = Facts(machine=machine, health=(down,) if known else (), breakers=(RECOVERY,))
     services = [service("db", "failed"), service("web", "degraded"), service("cache", "healthy")]
 
     found = [*findings(facts), *service_findings(facts, services)]
@@ -33,5 +41,6 @@ def test_a_service_that_is_down_is_named_once(known: bool):
         1,
         0,
     ]
+    assert not any("action:recover.service.db" in one.what for one in found) or not known
     (web,) = (one for one in found if "service web" in one.what)
     assert web.hint.endswith("coord service logs web")
