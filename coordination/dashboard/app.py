@@ -53,6 +53,8 @@ STATUSES: Mapping[type[CoordinationError], int] = {
     Unreachable: 503,
     UsageError: 400,
 }
+REFUSALS = {403: "Not allowed", 404: "Not found", 503: "Redis is away"}
+"""Status → title of the page that says so."""
 NAVIGATION = (
     ("/", "Now"),
     ("/runs", "Runs"),
@@ -262,7 +264,13 @@ class Dashboard:
     def _refused(self, ask: Ask, error: CoordinationError) -> Response:
         status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
         data = {"message": error.message, "hint": error.hint, "away": isinstance(error, Unreachable)}
-        page = Page(template="refused.html", title="Not done", data=data, status=status, live=status == 503)
+        page = Page(
+            template="refused.html",
+            title=REFUSALS.get(status, "Not done"),
+            data=data,
+            status=status,
+            live=status == 503,
+        )
         return self._render(ask, page, position=self.pulse.position)
 
     def _render(self, ask: Ask, page: Page, *, position: str = "") -> Response:

@@ -4,6 +4,7 @@ and cut where it is longer than a page may show.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ LONGEST = 2000
 """Characters of a text outside of logs and differences."""
 DRAWN = 2000
 """Boxes of the largest graph that is drawn."""
+_COMMAND = re.compile(r": coord (approve|land) \S+$")
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 TONES = {
     **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),
@@ -148,6 +150,11 @@ def words(value: object) -> str:
     return str(value or "").replace("_", " ")
 
 
+def without_command(waits_for: object) -> str:
+    """Return what something waits for without the command that a button of the page stands for."""
+    return _COMMAND.sub("", str(waits_for or ""))
+
+
 def tone(state: object) -> str:
     """Return the class of a state: good, bad, active, held, back or quiet."""
     return TONES.get(str(state), "quiet")
@@ -185,6 +192,8 @@ def took(seconds: float | None) -> str:
     if seconds is None:
         return ""
     whole = int(seconds)
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 and seconds != whole else f"{whole} s"
     for name, size, below, part in (("min", 60, "s", 1), ("h", 3600, "min", 60), ("d", 86400, "h", 3600)):
@@ -203,6 +212,11 @@ def log_text(text: str) -> Markup:
     return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
 
 
+def as_json(value: object) -> str:
+    """Return a structure of a record as text for people."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
 def inline(svg: str) -> Markup:
     """Return a picture that coord drew as part of a page, which has its colours in the style sheet."""
     return Markup(_PREAMBLE.sub("", svg).replace("<svg ", '<svg class="chart" ', 1))  # noqa: S704 (drawn by coord)
@@ -218,6 +232,14 @@ def environment() -> Environment:
         finalize=finalized,
     )
     made.filters.update(
-        words=words, tone=tone, ago=ago, took=took, day=day, log_text=log_text, short=lambda v: str(v)[:12]
+        words=words,
+        tone=tone,
+        ago=ago,
+        took=took,
+        day=day,
+        log_text=log_text,
+        without_command=without_command,
+        as_json=as_json,
+        short=lambda v: str(v)[:12],
     )
     return made

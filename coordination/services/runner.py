@@ -195,7 +195,7 @@ class Runner(BackgroundService):
         wait_s = delay_s(self._ends, now)
         self._ends.append(End(name=self.status.name, at=now, died=record.pid))
         if self.status.state is ServiceState.STARTING and not self.status.restarts:
-            return self._fail(f"it {how} before its probe passed:\n{self._daemon.log_tail()}", exit_code=code)
+            return self._fail(f"it {how} before its probe passed\n{self._daemon.log_tail()}", exit_code=code)
         if restart is Restart.NO or (restart is Restart.ON_FAILURE and code == 0):
             return self._fail(f"it {how}", exit_code=code)
         if wait_s is None:

@@ -137,7 +137,7 @@ def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(stage: Sta
     text = unescape(tab.get("/").text)
 
     assert run_of(stage, PLAN) in text
-    assert "coord approve GATED" in text
+    assert "GATED</a> waits for an approval" in text
     assert run_of(stage, "PLAN-002") in text
     assert 'value="GATED"' in text  # the form that approves it
 

@@ -16,6 +16,8 @@ from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
 
 ROWS = 200
 STATUSES = {"todo": TodoStatus, "issue": IssueStatus, "plan": PlanStatus}
+ENDED = ("completed", "cancelled", "resolved", "closed")
+"""Statuses of records that need nothing more: they are listed last."""
 ONLY = ("overdue", "blocked")
 FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
@@ -30,6 +32,7 @@ async def board(ask: Ask) -> Page:
     status = await ask.read("status", _status, live=False)
     only = ask.get("only") if ask.get("only") in ONLY else ""
     records = [one for one in found.value["records"] if not only or one.id in _ids(status.value, only)]
+    records.sort(key=lambda one: one.status in ENDED)
     start = min(ask.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
     return Page(
         template="board.html",

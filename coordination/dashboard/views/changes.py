@@ -28,13 +28,17 @@ DIFF_S = 30.0
 
 
 async def changes(ask: Ask) -> Page:
+    """List the plans with work that has not landed, each with what its repositories wait for."""
     found = await ask.read("changes", _all)
-    return Page(template="changes.html", title="Change sets", data={"sets": found.value}, seen=(found,))
+    return Page(template="changes.html", title="Change sets", data=found.value, seen=(found,))
 
 
-def _all(coord: Coord) -> Mapping[str, list[ChangeView]]:
+def _all(coord: Coord) -> Mapping[str, Any]:
     views = sorted(coord.changes.list(), key=lambda view: (view.plan, view.repo))
-    return {plan: list(group) for plan, group in groupby(views, key=lambda view: view.plan)}
+    return {
+        "sets": {plan: list(group) for plan, group in groupby(views, key=lambda view: view.plan)},
+        "titles": {plan.id: plan.title for plan in coord.document.ecosystem.coordination.plans},
+    }
 
 
 async def change(ask: Ask) -> Page:
@@ -73,7 +77,10 @@ def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
     checked = list(_read(coord, {one.run for view in views for one in view.checks} - known))
     declared = [todo for todo in coord.document.ecosystem.coordination.todos if plan in (todo.plan, todo.id)]
     asking = {one.todo: one for one in coord.live.asking()}
+    titles = {one.id: one.title for one in coord.document.ecosystem.coordination.plans}
     return {
+        "plan_title": titles.get(plan, ""),
+        "todos_open": sum(todo.status in OPEN_TODO for todo in declared),
         "rows": [row_of(view, runs, declared, asking, checked) for view in views],
         "landed": sum(view.landed is not None for view in views),
         "chart": burndown(views, runs, declared, datetime.now(UTC)),

@@ -9,7 +9,7 @@ from typing import Any
 from coordination.api.coord import Coord
 from coordination.dashboard.pages import Ask, Page
 from coordination.dashboard.views.actions import holders_of
-from coordination.dashboard.views.now import EXAMINED_S, unhealthy
+from coordination.dashboard.views.now import EXAMINED_S, UNWELL, unhealthy
 
 LOCKS = 100
 
@@ -43,7 +43,7 @@ def _fleet(coord: Coord) -> Mapping[str, Any]:
         "at_work": at_work,
         "queues": statistics["queues"],
         "leases": statistics["leases"],
-        "services": coord.services.list(),
+        "services": sorted(coord.services.list(), key=lambda one: one.state not in UNWELL),
         "locks": [(lock, holders_of(lock)) for lock in locks[:LOCKS]],
         "locks_left_out": max(0, len(locks) - LOCKS),
         "resources": figures.resources,

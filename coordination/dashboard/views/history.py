@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from coordination.api import HistoryEvent, HistoryFilters, RunTrend, RunView, Trend
 from coordination.api.coord import Coord
 from coordination.dashboard.charts import bars
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.pages import Ask, Page, took
 from coordination.errors import CoordinationError
 
 LIMIT = 50
 TRENDS_S = 30.0
 WINDOWS = (7, 30, 90)
+RUNS = 50
+"""Newest runs from which a person chooses two."""
+
+
+def _hours(hours: float) -> str:
+    return took(hours * 3600)
+
+
+FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "created": ("created", str),
+    "done": ("done", str),
+    "lead_h_median": ("creation to end, median", _hours),
+    "lead_h_p90": ("creation to end, 90 % within", _hours),
+    "cycle_h_median": ("start to end, median", _hours),
+    "cycle_h_p90": ("start to end, 90 % within", _hours),
+    "actual_by_estimate": ("actual by estimated time", "{:.2f}".format),
+    "succeeded": ("todos succeeded", str),
+    "failed": ("todos failed", str),
+    "failure_rate": ("failure rate", "{:.0%}".format),
+    "retries": ("retries", str),
+    "cache_hit_rate": ("results reused", "{:.0%}".format),
+    "worked_h": ("time worked", _hours),
+    "waited_h": ("time waited", _hours),
+    "makespan_by_bound": ("duration by least possible", "{:.2f}".format),
+}
+"""Figure of a trend → its name on the page, and its text."""
 
 
 async def history(ask: Ask) -> Page:
@@ -33,6 +60,7 @@ async def history(ask: Ask) -> Page:
         history=True,
         fresh_s=TRENDS_S,
     )
+    runs = await ask.read("run ids", _runs)
     compared = [one for name in ("one", "other") if (one := ask.get(name))]
     views, refused = [], ""
     try:
@@ -56,13 +84,29 @@ async def history(ask: Ask) -> Page:
             "other": ask.get("other"),
             "compared": views,
             "refused": refused,
+            "runs": runs.value,
+            "page_of": page_of,
         },
         seen=(found, trends),
     )
 
 
+def page_of(event: HistoryEvent) -> tuple[str, Mapping[str, str]] | None:
+    """Return path and arguments of the page about the subject of an event, or None."""
+    noun, run = event.kind.partition(".")[0], str(event.data.get("run", ""))
+    if noun in ("run", "level") and event.subject:
+        return "/run", {"id": event.subject}
+    if noun == "todo" and run and not event.record:
+        return "/todo", {"run": run, "id": event.subject}
+    return ("/record", {"id": event.subject}) if noun in ("todo", "issue", "plan") and event.subject else None
+
+
 def _search(coord: Coord, words: str, repo: str) -> list[HistoryEvent]:
     return coord.memory.search(words, HistoryFilters(repo=repo or None), limit=LIMIT)
+
+
+def _runs(coord: Coord) -> Sequence[RunView]:
+    return coord.runs.list(RUNS)
 
 
 def _brief(coord: Coord, name: str) -> RunView:
@@ -86,8 +130,14 @@ def _shown(trend: Trend | RunTrend) -> dict[str, Any]:
     return {
         "entity": trend.entity,
         "chart": bars([day.day for day in trend.days], *pairs),
+        "series": [name for name, _ in pairs],
         "figures": [
-            (name, value, before[name], trend.direction.get(name))
+            (FIGURES[name][0], _text(name, value), _text(name, before[name]), trend.direction.get(name))
             for name, value in asdict(trend.now).items()
+            if value is not None or before[name] is not None
         ],
     }
+
+
+def _text(name: str, value: float | None) -> str:
+    return "" if value is None else FIGURES[name][1](value)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from coordination.api import Facts, Finding, RunStatus, ServiceView, findings
+from coordination.api import Facts, Finding, RunStatus, RunView, ServiceView, TodoView, findings
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.views.runs import FAILED_TODO
 
 LIVE = ("running", "paused", "rolling_back")
 FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
 SHOWN = 20
+CAUSES, CAUSES_OF = 3, 500
+"""Failed todos that are shown of a run, and todos of the largest run that is read for them."""
 UNWELL = ("failed", "degraded", "unreachable", "recovering")
 """States of a service that are problems."""
 DAY = timedelta(days=1)
@@ -25,12 +28,14 @@ async def now(ask: Ask) -> Page:
     runs = await ask.read("now", _now)
     health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     asking = runs.value["asking"]
+    causes_of = {run.run_id: await _causes(ask, run) for run in runs.value["failed"]}
     mine = await ask.repos_with("approve", {repo for _, repo in asking})
     return Page(
         template="now.html",
         title="Now",
         data={
             **runs.value,
+            "causes_of": causes_of,
             "asking": [one for one, repo in asking if repo in mine],
             "others": [(one, repo) for one, repo in asking if repo not in mine],
             "unhealthy": health.value,
@@ -40,10 +45,25 @@ async def now(ask: Ask) -> Page:
     )
 
 
+async def _causes(ask: Ask, run: RunView) -> Sequence[TodoView]:
+    """Return the first failed todos of a run, none for a large one, which takes long to read."""
+    if sum(run.counts.values()) > CAUSES_OF:
+        return ()
+    # The todos of a run that has ended change with a rollback only.
+    found = await ask.read(("causes", run.run_id, run.status), lambda coord: _failed(coord, run), fresh_s=60)
+    return found.value
+
+
+def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
+    todos = coord.runs.get(run.run_id).view().only(FAILED_TODO).todos
+    return todos[:CAUSES]
+
+
 def _now(coord: Coord) -> Mapping[str, Any]:
     live = coord.runs.list(SHOWN, status=LIVE)
     failed = coord.runs.list(SHOWN, status=FAILED, since=datetime.now(UTC) - DAY)
-    todos = coord.document.ecosystem.coordination.todos
+    declared = coord.document.ecosystem.coordination
+    todos = declared.todos
     repos = {todo.id: todo.repo for todo in todos}
     asking = [(one, repos.get(one.todo, "")) for one in coord.live.asking()]
     names = {one.todo for one, _ in asking}
@@ -52,8 +72,7 @@ def _now(coord: Coord) -> Mapping[str, Any]:
         "asking": asking,
         "tasks": {todo.id: todo for todo in todos if todo.id in names},
         "failed": failed,
-        "has_plans": bool(coord.document.ecosystem.coordination.plans),
-        "signed": coord.authority.required,
+        "titles": {plan.id: plan.title for plan in declared.plans},
     }
 
 

@@ -24,6 +24,7 @@ LOG_SHOWN = 200_000
 LOG_MOST = 4_000_000
 OUTPUT_SHOWN = 20_000
 STATES = tuple(TodoState)
+FAILED_TODO = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 OPEN_FIRST = {
     state: n
     for n, state in enumerate(
@@ -66,15 +67,19 @@ def _plans(coord: Coord) -> Sequence[str]:
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     view: RunView
+    title: str
+    """Of its plan."""
     tasks: Mapping[str, str]
 
 
 def _read(coord: Coord, run_id: str) -> _Run:
     run = coord.runs.get(run_id)
     view = run.with_signatures(run.view())
-    declared = {todo.id: todo.task for todo in coord.document.ecosystem.coordination.todos}
+    file = coord.document.ecosystem.coordination
+    declared = {todo.id: todo.task for todo in file.todos}
     tasks = {todo.id: declared[todo.id] for todo in view.todos if todo.id in declared}
-    return _Run(view=view, tasks=tasks)
+    title = next((plan.title for plan in file.plans if plan.id == view.plan_id), "")
+    return _Run(view=view, title=title, tasks=tasks)
 
 
 async def _run(ask: Ask, run_id: str) -> Seen[_Run]:
@@ -99,6 +104,8 @@ async def run(ask: Ask) -> Page:
         title=f"{view.plan_id} · run {view.run_id}",
         data={
             "run": view,
+            "plan_title": found.value.title,
+            "failed": view.only(FAILED_TODO).todos,
             "tasks": found.value.tasks,
             "todos": chosen[start : start + ROWS],
             "number": len(chosen),
