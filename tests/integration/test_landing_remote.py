@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -16,7 +17,7 @@ from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.credentials import askpass_variables
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
-from workers.landing.remote import look, may_push, push
+from workers.landing.remote import look, may_push, push, refused_large_files
 from workers.workspace.git import git
 
 
@@ -300,6 +301,43 @@ def test_hooks_of_the_checkout_do_not_run(at: BaseBranch, ground: Ground):
 
     assert isinstance(push(at, made.commit, made.base), Pushed)
     assert not list(at.path.parent.rglob("hooked"))
+
+
+LFS = {
+    "uploads": ("", None),
+    "missing": ("git: 'lfs' is not a git command. See 'git --help'.", Reason.LARGE_FILES),
+    "lacks a file": ("hint: rejected due to missing or corrupt local objects.", Reason.LARGE_FILES),
+    "away": ("batch request: dial tcp 127.0.0.1:9: connect: connection refused", Reason.NETWORK),
+}
+
+
+@pytest.mark.parametrize(("said", "wanted"), LFS.values(), ids=LFS)
+def test_files_of_git_lfs_are_uploaded_before_a_push_or_nothing_is_pushed(
+    at: BaseBranch, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+    wanted: Reason | None,
+):  # fmt: skip
+    program = tmp_path / "bin" / "git-lfs"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\n{{ echo "$@"; cat; }} >> {tmp_path}/called\necho "{said}" >&2\ntest -z "{said}"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    plain = ground.made(ground.since)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n"
+    git("switch", "--quiet", "coord/PLAN", cwd=at.path)
+    tip = save(at.path, "a large file", large=pointer)
+    git("switch", "--quiet", "main", cwd=at.path)
+    made = ground.made(ground.since, tip=tip)
+
+    assert refused_large_files(at, plain.commit, plain.base) is None
+    assert not (tmp_path / "called").exists(), "where there are no large files, nothing is asked"
+    for found in (refused_large_files(at, made.commit, made.base), push(at, made.commit, made.base)):
+        assert (found.reason if isinstance(found, Refused) else None) is wanted
+    assert (look(at) == BaseTip(commit=made.commit)) is (wanted is None)
+    url = f"file://{at.url}" if at.url.startswith("/") else at.url
+    lines = (tmp_path / "called").read_text().splitlines()
+    assert lines == ["version", f"pre-push {url} {url}", f"{at.ref} {made.commit} {at.ref} {made.base}"]
 
 
 def test_a_remote_folder_that_may_not_be_written_is_found_beforehand(

@@ -40,7 +40,7 @@ from workers.landing.records import (
     Reason,
     Refused,
 )
-from workers.landing.remote import may_push, push
+from workers.landing.remote import may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome
 
 LOOKS = 5
@@ -140,8 +140,10 @@ class DirectAttempt(LandAttempt):
         words = f"it can land on {found.commit[:12]} of {at.branch}"
         if isinstance(made, Nothing):
             words = f"{at.branch} has all of it: there is nothing to land"
-        elif self._via is Via.PUSH and (refused := may_push(at, found.commit)) is not None:
-            raise self._refused(refused)
+        elif self._via is Via.PUSH:
+            refused = may_push(at, found.commit) or refused_large_files(at, made.commit, found.commit)
+            if refused is not None:
+                raise self._refused(refused)
         done = self._done({"base": found.commit}, words)
         commit = made.base if isinstance(made, Nothing) else made.commit
         return self._stated(at, done, commit, found.commit) if action.stated else done

@@ -64,6 +64,8 @@ class Reason(StrEnum):
     """The history was rewritten: a commit does not contain the one that it must build on."""
     NO_COMMIT = "no_commit"
     """A commit that is needed is not in this repository."""
+    LARGE_FILES = "large_files"
+    """Git LFS is not installed on this host, or lacks files that the work names."""
     SHALLOW = "shallow"
     """The clone lacks the part of the history that is needed."""
 

@@ -27,6 +27,7 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Reason], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), reason)
     for pattern, reason in (
         (r"couldn't find remote ref", Reason.NO_BRANCH),
+        (r"'lfs' is not a git command|missing or corrupt local objects", Reason.LARGE_FILES),
         (r"Working directory has (un)?staged changes|Could not update working tree", Reason.DIRTY),
         (r"returned error: 401|could not read (Username|Password)|Authentication failed"
             r"|Permission denied \((publickey|password|keyboard-interactive)|Host key verification failed",

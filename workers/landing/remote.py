@@ -34,6 +34,8 @@ TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
 """Names that `git check-ref-format --branch` refuses."""
 NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
+LARGE_FILE = "^version https://git-lfs.github.com/spec/v1"
+"""First line of a pointer that stands for a file of Git LFS."""
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
@@ -101,6 +103,8 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
         return refused
     if not at.url:
         return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+    if refused := _upload_large_files(at, commit, base):
+        return refused
     lease = f"--force-with-lease={at.ref}:{base}"
     done = _at_remote(at, ("push", *PUSH, lease, "--", at.url, f"{commit}:{at.ref}"))
     if not isinstance(done, Refused):
@@ -141,6 +145,31 @@ def may_push(at: BaseBranch, base: str) -> Refused | None:
     if isinstance(done, Refused):  # MOVED: the branch has moved since the look; the right is there
         return None if done.reason is Reason.MOVED else done
     return _refused_path(at)
+
+
+def refused_large_files(at: BaseBranch, commit: str, base: str) -> Refused | None:
+    """Return the refusal if the new commits name files of Git LFS that this host cannot upload; else None."""
+    if not _names_large_files(at, commit, base):
+        return None
+    done = _at_remote(at, ("lfs", "version"))
+    return done if isinstance(done, Refused) else None
+
+
+def _upload_large_files(at: BaseBranch, commit: str, base: str) -> Refused | None:
+    """Upload the files of Git LFS that the new commits name, as its `pre-push` hook would; None if the remote
+    has them all. Without them, nobody could check the base branch out.
+    """
+    if not _names_large_files(at, commit, base):
+        return None
+    url = f"file://{at.url}" if at.url.startswith("/") else at.url
+    done = _at_remote(at, ("lfs", "pre-push", url, url), stdin=f"{at.ref} {commit} {at.ref} {base}\n")
+    return done if isinstance(done, Refused) else None
+
+
+def _names_large_files(at: BaseBranch, commit: str, base: str) -> bool:
+    options = ("--format=", "--raw", "-r", "-c", "--text", "--no-renames", f"-G{LARGE_FILE}")
+    done = ask("log", *options, commit, f"^{base}", cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS)
+    return bool(done.stdout.strip())
 
 
 def contains(at: BaseBranch, commit: str, other: str) -> bool:
@@ -202,11 +231,13 @@ def refused_base(at: BaseBranch, base: str, tip: str, since: str) -> Refused | N
     return Refused(reason=Reason.REWRITTEN, words=f"{words}, or begin anew where people have taken it out")
 
 
-def _at_remote(at: BaseBranch, args: Sequence[str]) -> CompletedProcess[str] | Refused:
+def _at_remote(at: BaseBranch, args: Sequence[str], stdin: str = "") -> CompletedProcess[str] | Refused:
     settings = (*ADDRESSES, *DURABLE, *TRUE_HISTORY)
     variables = {**NO_GRAFTS, **at.variables}
     try:
-        done = ask(*args, cwd=at.path, settings=settings, variables=variables, patience=at.patience)
+        done = ask(
+            *args, cwd=at.path, stdin=stdin, settings=settings, variables=variables, patience=at.patience
+        )
     except GitTimeout:
         words = f"{hidden(at.url)} did not answer within {at.patience.total_seconds():g} s"
         return Refused(reason=Reason.NETWORK, words=words)
