@@ -14,7 +14,7 @@ from statistics import median
 
 from benchmarks.clock import seconds
 from benchmarks.report import Report, parser, report
-from coordination.sandbox.bubblewrap import probe
+from coordination.sandbox import probe
 from tests.attempts import Bench
 from workers.outcome import OutcomeKind
 

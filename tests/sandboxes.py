@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from coordination.sandbox.bubblewrap import Probed, probe
+from coordination.sandbox import Probed, probe
 
 
 @cache

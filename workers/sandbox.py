@@ -1,7 +1,7 @@
 """Put the commands of todos into their sandboxes.
 
 `Sandboxes` knows the machine, and whether bubblewrap works; `Confinement` is the sandbox of one attempt. The
-decisions are in `coordination/sandbox`.
+decisions are in `coordination/sandbox.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,19 @@ from pathlib import Path
 
 import coordination
 from coordination.models import SECRET, Action, AgentAction, Command, Repo, Todo
-from coordination.sandbox.bubblewrap import LINKED, PRIVATE, SYSTEM, Binds, Machine, Probed, View, argv, probe
-from coordination.sandbox.rules import Bounds, decide
+from coordination.sandbox import (
+    LINKED,
+    PRIVATE,
+    SYSTEM,
+    Binds,
+    Bounds,
+    HostFacts,
+    Probed,
+    View,
+    argv,
+    decide,
+    probe,
+)
 from coordination.settings import Settings
 from workers.process.child import Limits
 from workers.workspace.files import remove_tree, scratch
@@ -53,7 +64,7 @@ class Confinement:
     """The sandbox of the commands of one attempt."""
 
     program: str
-    machine: Machine
+    machine: HostFacts
     bounds: Bounds
     binds: Binds
     """The files that its commands see beside the workspace."""
@@ -123,7 +134,7 @@ class Sandboxes:
         if decision.bounds is None:
             return None, ""
         probed = self._probe()
-        if decision.asked:
+        if decision.required:
             probed.required(todo.id)
         elif not probed.works:
             return None, f"this agent runs without a sandbox: {probed.why_not}"
@@ -147,8 +158,8 @@ class Sandboxes:
         return self._probed
 
     @cached_property
-    def _machine(self) -> Machine:
-        return Machine.look()
+    def _machine(self) -> HostFacts:
+        return HostFacts.look()
 
     @cached_property
     def _home(self) -> Path | None:

@@ -39,7 +39,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.records import RunView
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
-from coordination.sandbox.bubblewrap import probe
+from coordination.sandbox import probe
 from coordination.settings import Settings
 from coordination.text import install_extra
 from coordination.trust.review import Review, review

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from coordination.backend.server_check import Finding
 from coordination.operations.tls import CertificateState
-from coordination.sandbox.bubblewrap import Probed
+from coordination.sandbox import Probed
 from coordination.text import counted
 from coordination.trust.review import Review
 

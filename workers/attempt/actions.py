@@ -37,7 +37,7 @@ from coordination.models import ManualAction, NoopAction, QaAction, RevertAction
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, read_result
 from coordination.runs.replies import Grant, Undo
-from coordination.sandbox.rules import Bounds
+from coordination.sandbox import Bounds
 from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
 from workers.attempt.context import read_output
 from workers.attempt.environment import AttemptEnvironment

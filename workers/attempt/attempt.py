@@ -21,7 +21,7 @@ from coordination.models import Command as CommandLine
 from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
-from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox import Binds
 from workers.attempt.actions import action_of, style_of
 from workers.attempt.checkpoints import Checkpoint
 from workers.attempt.commands import AttemptCommands

@@ -16,8 +16,7 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError
 from coordination.runs.replies import Grant
-from coordination.sandbox.bubblewrap import Binds
-from coordination.sandbox.rules import Bounds
+from coordination.sandbox import Binds, Bounds
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.executors import Command
 from workers.attempt.logs import Log

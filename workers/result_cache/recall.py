@@ -18,7 +18,7 @@ from coordination.errors import CoordinationError, GitRefused, LockTimeout, NotA
 from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.runs.replies import Grant
-from coordination.sandbox.rules import Bounds
+from coordination.sandbox import Bounds
 from coordination.text import format_hours
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import WorkspaceUnusable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox import Binds
 from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.git import Hold

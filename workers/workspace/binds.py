@@ -22,7 +22,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox import Binds
 
 PINNED = ("commondir", "gitdir", "config.worktree", "modules")
 DEEPEST = 5

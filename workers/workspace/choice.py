@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination import models
-from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox import Binds
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried

@@ -47,7 +47,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.models import Repo
-from coordination.sandbox.bubblewrap import Binds
+from coordination.sandbox import Binds
 from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace

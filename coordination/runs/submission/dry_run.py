@@ -35,7 +35,7 @@ from coordination.planner.graph import PlanGraph
 from coordination.rewrites import Matches
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submission.submit import Order
-from coordination.sandbox.rules import decide
+from coordination.sandbox import decide
 from coordination.settings import Settings
 
 
@@ -173,7 +173,7 @@ def sandbox_text(todo: Todo, repo: Repo, settings: Settings) -> str:
     if decision.bounds is None:
         return ""
     network = ", network" if decision.bounds.network else ""
-    return f"bubblewrap{network}{'' if decision.asked else ', where it works'}"
+    return f"bubblewrap{network}{'' if decision.required else ', where it works'}"
 
 
 def undo_text(todo: Todo, agent: Command | None) -> str:

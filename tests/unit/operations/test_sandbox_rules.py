@@ -11,9 +11,7 @@ from coordination.errors import UsageError
 from coordination.models import Repo, Todo
 from coordination.operations.doctor import Facts, findings
 from coordination.operations.machine_check import Machine
-from coordination.sandbox.bubblewrap import Binds, Probed, View, argv, probe
-from coordination.sandbox.bubblewrap import Machine as SandboxMachine
-from coordination.sandbox.rules import Bounds, NoSandbox, decide
+from coordination.sandbox import Binds, Bounds, HostFacts, NoSandbox, Probed, View, argv, decide, probe
 from coordination.settings import Settings, read_settings
 from tests.attempts import Bench
 from workers.outcome import OutcomeKind
@@ -45,12 +43,12 @@ def test_the_todo_decides_then_its_repository_then_the_settings(
 
     decision = decide(row, place, row.action, Settings(sandbox=setting))
 
-    assert (decision.bounds, decision.asked) == (bounds, asked)
+    assert (decision.bounds, decision.required) == (bounds, asked)
 
 
 def view(**more: Any) -> View:
     facts = {
-        "machine": SandboxMachine(system=("/usr",), links=(("usr/bin", "/bin"),)),
+        "machine": HostFacts(system=("/usr",), links=(("usr/bin", "/bin"),)),
         "home": Path("/home/ann"),
     }
     return View(private=Path("/p"), cwd=Path("/w"), **{**facts, "network": False, **more})

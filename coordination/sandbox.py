@@ -1,8 +1,11 @@
-"""The command line of bubblewrap for one command.
+"""Sandboxes for the commands of todos: which one holds for a todo, and the command line of bubblewrap.
 
-The command sees the machine's programs, the worktree and the files that it is told of; everything else of
-the file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that
-end with the command, so that no memory is used outside of its processes.
+`decide` takes the todo, its repository and the settings of the worker. `probe` tries whether bubblewrap can be
+used.
+
+A command sees the machine's programs, the worktree and the files that it is told of; everything else of the
+file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that end
+with the command, so that no memory is used outside of its processes.
 
 Invariants
 
@@ -24,7 +27,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coordination.sandbox.rules import NoSandbox
+from coordination.errors import CoordinationError
+from coordination.models import Action, AgentAction, Repo, Sandbox, SandboxKind, Todo
+from coordination.settings import Settings
 
 SYSTEM = ("/usr", "/etc", "/opt", "/nix", "/gnu", "/snap")
 LINKED = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -49,6 +54,59 @@ outside.
 PRIVATE = ("tmp", "home", "shm", "empty")
 
 
+class NoSandbox(CoordinationError):
+    """A todo must run in a sandbox, and this machine has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The sandbox of one command. 0 means no limit."""
+
+    network: bool
+    memory: int
+    """Bytes, for all processes of the command together."""
+    processes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    bounds: Bounds | None
+    """None: the command runs without a sandbox."""
+    required: bool = False
+    """True if the command must run in the sandbox; False if that is a default, for where bubblewrap works."""
+
+
+def decide(
+    todo: Todo, repo: Repo, action: Action | None, settings: Settings, *, demanded: bool = False
+) -> Decision:
+    """Return the sandbox of a command: that of the todo, else of its repository, else of the settings.
+
+    `action`: the action or compensation that is executed. Other limits are those of the settings.
+    `demanded`: the role of the person who ordered it demands a sandbox.
+    """
+    agent = action is None or isinstance(action, AgentAction)
+    declared = [rules for rules in (todo.sandbox, repo.sandbox) if rules is not None]
+    kind = next((rules.kind for rules in declared if "kind" in rules.model_fields_set), None)
+    if kind is None and declared:  # a mapping with limits only
+        kind = SandboxKind.BUBBLEWRAP
+    demanded = demanded or settings.sandbox == "require"
+    required = demanded or kind is SandboxKind.BUBBLEWRAP or settings.sandbox == "bubblewrap"
+    if kind is SandboxKind.OFF and not demanded:
+        return Decision(bounds=None)
+    if not required and not (settings.sandbox == "auto" and agent):
+        return Decision(bounds=None)
+    return Decision(bounds=_bounds(declared, settings, agent=agent), required=required)
+
+
+def _bounds(declared: list[Sandbox], settings: Settings, *, agent: bool) -> Bounds:
+    network = next((rules.network for rules in declared if rules.network is not None), agent)
+    memory = next((rules.memory for rules in declared if rules.memory is not None), settings.sandbox_memory)
+    processes = next(
+        (rules.processes for rules in declared if rules.processes is not None), settings.sandbox_processes
+    )
+    return Bounds(network=network, memory=memory, processes=processes)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Binds:
     """Paths of the machine that a sandbox shows at the same place. Later ones lie over earlier ones."""
@@ -67,7 +125,7 @@ class Binds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class HostFacts:
     """Facts of the machine that decide the command line."""
 
     system: tuple[str, ...]
@@ -80,7 +138,7 @@ class Machine:
     """The file that /etc/resolv.conf leads to outside of /etc; empty if none."""
 
     @classmethod
-    def look(cls) -> Machine:
+    def look(cls) -> HostFacts:
         """Return the facts of this machine."""
         linked = [name for name in LINKED if Path(name).is_symlink()]
         folders = [name for name in (*SYSTEM, *LINKED) if name not in linked and Path(name).is_dir()]
@@ -104,7 +162,7 @@ def _secrets() -> Iterator[str]:
 class View:
     """The files and the network that one command sees."""
 
-    machine: Machine
+    machine: HostFacts
     private: Path
     """Folder with the empty folders of PRIVATE, made for this command."""
     home: Path | None
@@ -136,7 +194,7 @@ def _options(view: View) -> Iterator[str]:
     yield from ("--remount-ro", "/")
 
 
-def _machine(machine: Machine, *, network: bool) -> Iterator[str]:
+def _machine(machine: HostFacts, *, network: bool) -> Iterator[str]:
     yield from _binds("--ro-bind", machine.system)
     for target, name in machine.links:
         yield from ("--symlink", target, name)
@@ -194,13 +252,13 @@ def probe(program: str = PROGRAM) -> Probed:
     found = shutil.which(program)
     if found is None:
         return Probed(why_not=f"bubblewrap ({program}) is not in PATH", hint=INSTALL)
-    version = _said([found, "--version"]).removeprefix("bubblewrap ")
+    version = _output_of([found, "--version"]).removeprefix("bubblewrap ")
     with tempfile.TemporaryDirectory(prefix="coord-sandbox-") as made:
         folder = Path(made)
         for name in PRIVATE:
             (folder / name).mkdir()
-        view = View(machine=Machine.look(), private=folder, home=None, network=False, cwd=Path("/"))
-        why = _said(argv(found, view, ["true"]))
+        view = View(machine=HostFacts.look(), private=folder, home=None, network=False, cwd=Path("/"))
+        why = _output_of(argv(found, view, ["true"]))
     if not why:
         return Probed(program=found, version=version)
     return Probed(
@@ -208,7 +266,7 @@ def probe(program: str = PROGRAM) -> Probed:
     )
 
 
-def _said(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     """Return the output of a command, or how it failed."""
     try:
         done = subprocess.run(
@@ -222,5 +280,5 @@ def _said(command: list[str]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    said = " ".join((done.stdout + done.stderr).split())
-    return said or (f"exit code {done.returncode}" if done.returncode else "")
+    output = " ".join((done.stdout + done.stderr).split())
+    return output or (f"exit code {done.returncode}" if done.returncode else "")
