@@ -1,7 +1,6 @@
 """Sandboxes for the commands of todos: which one holds for a todo, and the command line of bubblewrap.
 
-`decide` takes the todo, its repository and the settings of the worker. `probe` tries whether bubblewrap can be
-used.
+`decide` takes a todo, its repository and the settings of the worker; `probe` tries whether bubblewrap works.
 
 A command sees the machine's programs, the worktree and the files that it is told of; everything else of the
 file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that end

@@ -83,7 +83,7 @@ class Run(RunReading):
             if not self._access.authority.required:
                 return write_results(connection.store, self.id, path, file_id(path))
             from coordination.api.trust import trust_with_own_worker
-            from coordination.runs.signed.outcome import confirm
+            from coordination.runs.signed.results import confirm
 
             run = connection.signed_run(self.id, trust_with_own_worker(self._access, connection))
             written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))

@@ -65,7 +65,7 @@ Failures:
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
 | `undoing.py` | undoes a run: preview, roll back, restore, accept |
-| `signed/` | a run by its signatures: order, outcome, undo |
+| `signed/` | the verified order of a run; what its signed results allow |
 | `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
 | `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |
 | `retrying/` | retries of an ended run; named checkpoints |

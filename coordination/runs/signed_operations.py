@@ -14,7 +14,7 @@ from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.signed.orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
-from coordination.runs.signed.outcome import not_undone, signed_results
+from coordination.runs.signed.results import not_undone, signed_results
 from coordination.text import counted
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times

@@ -21,8 +21,7 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.replies import Grant
 from coordination.runs.signed.orders import SignedRun
-from coordination.runs.signed.outcome import confirm
-from coordination.runs.signed.undo import check_undo
+from coordination.runs.signed.results import check_undo, confirm
 from coordination.runs.store import RunStore
 from coordination.trust.envelope import open_envelope
 from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation

@@ -3,6 +3,5 @@
 | module | content |
 |---|---|
 | `orders.py` | the signed order of a run, as its readers verify it |
-| `outcome.py` | what of a run may be written into the file |
-| `undo.py` | what of a run may be undone |
+| `results.py` | what signed results and decisions allow to be written into the file, and to be undone |
 """

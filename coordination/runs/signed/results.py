@@ -1,8 +1,13 @@
-"""Confirm by signatures the changes that a run makes to the ecosystem file, before anybody writes them.
+"""Signed results and decisions of a run: what they allow to be written into the file, and to be undone.
 
 A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
 decision of a person. It counts as pending again if the signed order has it: which states no work
 that was not done.
+
+A compensation is covered by its order, or by what persons signed since. A rollback that a rejection began
+needs its signature. A todo is undone behind its dependents: each of which a worker has signed a result is
+undone by the signed result of its compensation, or by a signed acceptance. Facts of Redis say which
+rejections there are: somebody who can change them can hide one, but not make one count.
 """
 
 from __future__ import annotations
@@ -12,12 +17,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from coordination.ecosystem.revision import RunOutcome
-from coordination.errors import NotAllowed, NotTrusted, Unsafe
+from coordination.errors import NotAllowed, NotTrusted, TrustCause, Unsafe
+from coordination.models import Verdict
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.signed.orders import SignedRun
-from coordination.trust.orders import foreign
+from coordination.runs.brief import TodoSpec
+from coordination.runs.signed.orders import SignedRun, operation_field
+from coordination.trust.orders import OperationKind, foreign
 from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, undone_field, worker_of
 
+ROLLBACKS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
 NAMED = 3
 """Todos that a reason names."""
 READ_AT_ONCE = 500
@@ -31,7 +39,7 @@ def confirm(run: SignedRun, outcome: RunOutcome, file: str | None = None) -> tup
     Raises Unsafe and UsageError where the trust file cannot be used.
     """
     try:
-        found, doubts = confirmed(run, outcome, file)
+        found, doubts = _confirmed(run, outcome, file)
     except Unsafe:
         raise
     except NotAllowed as refused:
@@ -39,7 +47,7 @@ def confirm(run: SignedRun, outcome: RunOutcome, file: str | None = None) -> tup
     return found, "; ".join(f"{name}: {doubt}" for name, doubt in islice(doubts.items(), NAMED))
 
 
-def confirmed(
+def _confirmed(
     run: SignedRun, outcome: RunOutcome, file: str | None = None
 ) -> tuple[RunOutcome, dict[str, str]]:
     """Return the outcome without what no verified signature covers, and each name that is left out of it with
@@ -129,6 +137,68 @@ def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResul
                 raise
             except NotAllowed as refused:
                 yield SignedResult(todo=name, doubt=refused)
+
+
+def check_undo(run: SignedRun, todo: str, spec: TodoSpec) -> None:
+    """Check that a todo may be undone. Raises NotTrusted, MissingRight."""
+    _check_dependents(run, todo)
+    if todo in run.brief.by_hand:
+        run.check_completion(todo, spec)
+    refusals: list[NotTrusted] = []
+    for text in run.read_fields([operation_field(kind) for kind in ROLLBACKS]):
+        if text is None:
+            continue
+        try:
+            signed = run.open_operation(text, {run.run_id}, set(ROLLBACKS))
+            run.check_right(signed.principal, signed.operation, spec.repo.name)
+        except NotTrusted as refused:
+            refusals.append(refused)
+        else:
+            return
+    if run.order.on_failure == "rollback":
+        _check_rejections(run)
+    elif refusals:
+        raise refusals[0]
+    else:
+        what = f"no signed rollback of run {run.run_id} covers the compensation of {todo}"
+        raise NotTrusted(TrustCause.UNSIGNED, what, f"order it: coord rollback {run.run_id}")
+
+
+def _check_rejections(run: SignedRun) -> None:
+    """Check who rejected something at a gate, except where the gate rejects by itself after some time."""
+    for todo in _decided(run, list(run.brief.repo_of), "rejected_by"):
+        text = run.store.redis.hget(run.store.keys.run(run.run_id).spec, todo)
+        spec = run.read_spec(todo, text or "")
+        gate = spec.todo.gate
+        timeout = gate.timeout if gate and gate.on_timeout is Verdict.REJECT else None
+        if timeout and run.now() >= run.order.issued_at + timeout:
+            continue
+        if run.operation(OperationKind.REJECT, todo, spec.repo.name) is None:
+            what = f"no signed rejection of {todo} covers the rollback of run {run.run_id}"
+            raise NotTrusted(TrustCause.UNSIGNED, what, f"order it: coord rollback {run.run_id}")
+
+
+def _check_dependents(run: SignedRun, todo: str) -> None:
+    """Check that the todos that build on this one are undone, or that somebody has accepted that."""
+    if run.restricted:
+        return
+    after = [name for name, before in run.brief.predecessors.items() if todo in before]
+    for name in sorted({*_decided(run, after, "accepted_by"), *not_undone(run, after)}):
+        if run.operation(OperationKind.ACCEPT, name, run.brief.repo_of[name]) is None:
+            raise NotTrusted(
+                TrustCause.UNSIGNED,
+                f"{name} builds on {todo}: no worker has signed that it is undone, and no person accepts it",
+                f"accept it with an identity: coord rollback {run.run_id} --accept {name}",
+            )
+
+
+def _decided(run: SignedRun, todos: Sequence[str], fact: str) -> Iterator[str]:
+    """Yield the todos with this fact; none to a restricted worker, which may not read those of others."""
+    if run.restricted or not todos:
+        return
+    facts = run.store.keys.run(run.run_id).facts
+    values = run.store.redis.hmget(facts, [f"{name} {fact}" for name in todos])
+    yield from (name for name, who in zip(todos, values, strict=True) if who)
 
 
 def not_undone(run: SignedRun, todos: Sequence[str], *, executed: bool = True) -> Iterator[str]:
