@@ -154,7 +154,7 @@ def _room(info: Info) -> Iterator[Finding]:
 def _persistence(info: Info) -> Iterator[Finding]:
     if info.get("aof_enabled") == 0:
         yield Finding.warning(
-            "it keeps no append-only file: a restart loses everything since its last snapshot (if it "
-            "takes snapshots)",
+            "Redis keeps no append-only file: a restart loses everything since its last snapshot, if it "
+            "takes snapshots",
             "CONFIG SET appendonly yes, and the same in its configuration file",
         )

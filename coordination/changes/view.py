@@ -172,7 +172,7 @@ def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple
         what = f"a person, for run {facts.unreverted} could not take back all that it had landed"
         return ChangeWait.REVERT, f"{what}: coord show-run {facts.unreverted}"
     if not facts.declared:
-        return ChangeWait.PLAN, f"a declaration of {plan} in the file"
+        return ChangeWait.PLAN, f"{plan}, which is not in the file"
     if facts.open:
         words = f"open todos: {listed(list(facts.open)[:SHOWN])}{_more(facts.open)}"
         if facts.failed_run:
@@ -180,7 +180,7 @@ def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple
         return ChangeWait.TODOS, f"{words}: coord sweep {plan}"
     if red := [check.name for check in checks if check.verdict not in (STALE, CheckVerdict.GREEN)]:
         return ChangeWait.CHECKS, f"checks: {listed(list(red)[:SHOWN])}{_more(red)}: coord qa --plan {plan}"
-    return ChangeWait.ORDER, f"the order: coord land {plan}"
+    return ChangeWait.ORDER, f"the command: coord land {plan}"
 
 
 def _wait_for_run(live: LiveRun) -> tuple[ChangeWait, str]:

@@ -10,14 +10,14 @@ Each command's module is imported when the command is called.
 | `help.py` | `coord help` |
 | `completion.py` | shell completion |
 | `times.py` | times in the zone of the reader |
-| `files.py` `doctor.py` | the file, the demo, the check of everything else |
-| `health.py` | health of repositories and services; repositories disconnected and connected |
+| `files.py` | the file, and the demo |
+| `doctor.py` | checks of machine, Redis and workers; health; disconnecting and connecting repositories |
 | `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
 | `trust.py` | identity and trust file |
-| `events.py` `history.py` | events, listed and followed; the history of the file, trends |
-| `tracker/` | the records of the file: listed, shown, changed, checked |
-| `runs/` `following/` | runs: started and controlled; followed to their end |
-| `landing/` | change sets: shown, checked, proposed, landed, reverted |
+| `history.py` | events, listed and followed; the history of the file, trends |
+| `tracker/` | the records of the file: list, show, change, check |
+| `runs/` `following/` | runs: start and control; follow to their end |
+| `landing/` | change sets: show, check, propose, land, revert |
 | `processes/` | workers and servers |
 | `options/` `screen/` | options and output that several commands have |
 """

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from coordination.cli.command_table import COMMANDS, EVERYDAY
+from coordination.cli.command_table import COMMANDS, EVERYDAY, NOUNS
 from coordination.cli.context import CliContext
 from coordination.cli.groups import HELP_OPTIONS, CommandTable, paged_on_terminal
 from coordination.errors import CoordinationError
@@ -33,6 +33,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.group(
     cls=CommandTable,
     families=COMMANDS,
+    about=NOUNS,
     everyday=EVERYDAY,
     context_settings={"help_option_names": list(HELP_OPTIONS)},
     no_args_is_help=True,

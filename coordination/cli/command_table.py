@@ -18,7 +18,7 @@ COMMANDS: Families = {
             "ecosystem validate",
         ),
         "doctor": ("doctor:doctor", "Check Redis, hosts, workers, queues and runs."),
-        "health": ("health:health", "Show the health of repositories, remotes, services and disks."),
+        "health": ("doctor:health", "Show the health of repositories, remotes, services and disks."),
         "schema": ("files:schema", "Print the JSON Schema of the file, for editors.", "ecosystem schema"),
         "completion": ("completion:completion", "Print the completion script of a shell."),
         "help": ("help:help", "Explain a command, a noun, or a chapter of the documentation."),
@@ -39,8 +39,8 @@ COMMANDS: Families = {
             "List the open issues that block work in a repository.",
             "repo blocking",
         ),
-        "disconnect-repo": ("health:disconnect_repo", "Let no todo start in a repository."),
-        "connect-repo": ("health:connect_repo", "Let todos start in a repository again."),
+        "disconnect-repo": ("doctor:disconnect_repo", "Let no todo start in a repository."),
+        "connect-repo": ("doctor:connect_repo", "Let todos start in a repository again."),
         "list-repos": ("tracker.records:list_repos", "List the repositories."),
         "list-issues": ("tracker.records:list_issues", "List the issues, most urgent first."),
         "show-issue": ("tracker.pages:show_issue", "Show an issue with its blockers and dependents."),
@@ -51,9 +51,9 @@ COMMANDS: Families = {
         ),
         "list-plans": ("tracker.records:list_plans", "List the plans."),
         "show-plan": ("tracker.pages:show_plan", "Show a plan with its milestones and todos."),
-        "list-templates": ("runs.templates:list_templates", "List the templates of plans."),
-        "show-template": ("runs.templates:show_template", "Show a template of plans as YAML."),
-        "validate-plan": ("tracker.validation:validate_plan", "Check whether a plan is complete."),
+        "list-templates": ("runs.campaign:list_templates", "List the templates of plans."),
+        "show-template": ("runs.campaign:show_template", "Show a template of plans as YAML."),
+        "validate-plan": ("tracker.records:validate_plan", "Check whether a plan is complete."),
         "list-deps": ("tracker.dependencies:list_deps", "List the dependencies between repositories."),
         "show-dep": ("tracker.pages:show_dep", "Show a dependency and its check."),
         "check-deps": ("tracker.dependencies:check_deps", "Check the dependencies between repositories."),
@@ -74,7 +74,7 @@ COMMANDS: Families = {
         ),
     },
     "History": {
-        "events": ("events:events", "List or follow the events of runs, locks and commands.", "event list"),
+        "events": ("history:events", "List or follow the events of runs, locks and commands.", "event list"),
         "history": ("history:history", "List the events of the records."),
         "rebuild-history": ("history:rebuild_history", "Begin a new database of the history."),
         "export-history": ("history:export_history", "Write all events as lines of JSON."),
@@ -94,7 +94,7 @@ COMMANDS: Families = {
         "update-todo": ("tracker.records:update_todo", "Update a todo."),
         "complete-todo": ("tracker.records:complete_todo", "Complete a todo."),
         "delete-todo": ("tracker.records:delete_todo", "Delete a todo."),
-        "create-plan": ("runs.templates:create_plan", "Create a plan, also from a template."),
+        "create-plan": ("runs.campaign:create_plan", "Create a plan, also from a template."),
         "update-plan": ("tracker.records:update_plan", "Update a plan and its milestones."),
         "delete-plan": ("tracker.records:delete_plan", "Delete a plan."),
         "campaign": (
@@ -109,8 +109,8 @@ COMMANDS: Families = {
     "Runs": {
         "sweep": ("runs.sweep:sweep", "Run a plan.", "run sweep"),
         "execute": ("runs.sweep:execute", "Run one todo.", "todo execute"),
-        "exec": ("runs.exec:exec_", "Run one command in many repositories.", "repo exec"),
-        "retry": ("runs.retry:retry", "Run the failed and blocked todos of a run again.", "run retry"),
+        "exec": ("runs.campaign:exec_", "Run one command in many repositories.", "repo exec"),
+        "retry": ("runs.recovery:retry", "Run the failed and blocked todos of a run again.", "run retry"),
         "start-service": ("processes.services:start_service", "Start services, and what they depend on."),
         "stop-service": ("processes.services:stop_service", "Stop services, and what depends on them."),
         "restart-service": (
@@ -137,7 +137,7 @@ COMMANDS: Families = {
             "plan resolve",
         ),
         "qa": ("landing.qa:qa", "Run the quality checks of repositories.", "qa run"),
-        "ci": ("landing.ci:ci", "Run quality checks in a CI job.", "qa ci"),
+        "ci": ("landing.qa:ci", "Run quality checks in a CI job.", "qa ci"),
         "show-qa": ("landing.qa:show_qa", "Show the quality checks of a run.", "qa show"),
         "land": (
             "landing.land:land",
@@ -169,16 +169,16 @@ COMMANDS: Families = {
             "run approve",
         ),
         "reject": ("runs.control:reject", "Reject a todo or milestone that waits at a gate.", "run reject"),
-        "rollback": ("runs.rollback:rollback", "Undo a run, in reverse order.", "run rollback"),
+        "rollback": ("runs.recovery:rollback", "Undo a run, in reverse order.", "run rollback"),
         "checkpoint": (
-            "runs.retry:checkpoint",
+            "runs.recovery:checkpoint",
             "Create, list and restore checkpoints of a run.",
             "run checkpoint",
         ),
         "sync": ("runs.inspection:sync", "Write the results of a run into the file.", "run sync"),
-        "export-run": ("runs.export:export_run", "Export a run as a JSON document."),
-        "import-run": ("runs.export:import_run", "Import an exported run."),
-        "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs.", "run clean"),
+        "export-run": ("runs.storage:export_run", "Export a run as a JSON document."),
+        "import-run": ("runs.storage:import_run", "Import an exported run."),
+        "clean": ("runs.storage:clean", "Remove worktrees, branches and logs of ended runs.", "run clean"),
     },
     "Locks and shared values": {
         "list-locks": ("locks:list_locks", "List the locks with their holders and waiters."),
@@ -208,8 +208,8 @@ COMMANDS: Families = {
             "Name secrets of this machine for todos and git: references, never the secrets.",
         ),
         "steps": ("processes.acl:steps", "Load the steps of coord into a Redis server."),
-        "mcp": ("processes.mcp:mcp", "Serve coord's operations as tools to AI agents."),
-        "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
+        "mcp": ("processes.servers:mcp", "Serve coord's operations as tools to AI agents."),
+        "gateway": ("processes.servers:gateway", "Serve messages over WebSocket."),
         "dashboard": ("processes.dashboard:dashboard", "Serve pages for people: what runs, waits, failed."),
         "open": ("processes.dashboard:open_", "Open the dashboard in the browser."),
         "flower": ("processes.machine:flower", "Start Flower, which shows workers and tasks."),
@@ -217,5 +217,29 @@ COMMANDS: Families = {
     },
 }
 
-EVERYDAY = ("init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "help")
+EVERYDAY = (
+    "init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "land", "help",
+)  # fmt: skip
 """Commands that `coord --help` lists beside the nouns."""
+
+NOUNS = {
+    "breaker": "circuit breakers",
+    "dep": "dependencies between repositories",
+    "ecosystem": "the file ecosystem.yaml",
+    "event": "events of runs, locks and commands",
+    "history": "the history of the file and of runs",
+    "issue": "issues",
+    "lock": "locks",
+    "message": "messages",
+    "plan": "plans and their change sets",
+    "pr": "pull requests",
+    "qa": "quality checks",
+    "repo": "repositories",
+    "resource": "resources that todos share",
+    "run": "runs",
+    "service": "services",
+    "template": "templates of plans",
+    "todo": "todos",
+    "topic": "topics, on which events are published",
+}
+"""The plural of each noun, as its help names it."""

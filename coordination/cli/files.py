@@ -136,8 +136,9 @@ def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
         prepared = call.coord.landings.prepare(PLAN)
         if lands:
             return carry_out_landing(call, prepared, yes=True)
+        click.echo("preview of the landing:", err=True)
         show_landing(call.coord.landings.preview(prepared))
-    click.echo(f"\nnext: cd {quoted(path.parent)}, and then, for example", err=True)
+    click.echo(f"\nnext: cd {quoted(path.parent)}, then for example:", err=True)
     if code == 0:
         click.echo(f"  {coord} land {PLAN}", err=True)
     click.echo(f"  {coord} show-run last", err=True)

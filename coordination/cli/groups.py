@@ -119,12 +119,14 @@ def paged_on_terminal() -> AbstractContextManager[None]:
 class Noun(TableGroup):
     """The verbs of one noun."""
 
-    def __init__(self, name: str, verbs: Mapping[str, Entry], shared: Sequence[click.Parameter]) -> None:
+    def __init__(
+        self, name: str, about: str, verbs: Mapping[str, Entry], shared: Sequence[click.Parameter]
+    ) -> None:
         super().__init__(
             name=name,
             no_args_is_help=True,
             subcommand_metavar="VERB [ARGS]...",
-            help=f"The commands of the noun {name}.",
+            help=f"Commands for {about}.",
         )
         self.verbs, self.shared = verbs, shared
         self.add_stubs((verb, entry.help) for verb, entry in verbs.items())
@@ -146,10 +148,20 @@ class Noun(TableGroup):
 
 
 class CommandTable(TableGroup):
-    """All commands of the table, and their nouns. `everyday`: the commands that its help lists first."""
+    """All commands of the table, and their nouns. `about`: the plural of each noun; `everyday`: the commands
+    that its help lists first.
+    """
 
-    def __init__(self, *args: Any, families: Families, everyday: Sequence[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        families: Families,
+        about: Mapping[str, str],
+        everyday: Sequence[str],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.about = about
         self.entries, self.shared = entries(families), self.params
         self.nouns: dict[str, dict[str, Entry]] = {}
         for entry in self.entries.values():
@@ -157,7 +169,7 @@ class CommandTable(TableGroup):
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
         helps = {entry.name: entry.help for entry in self.entries.values()}
-        helps |= {name: f"{verbs}; alone: {helps[name]}" for name, verbs in nouns.items() if name in helps}
+        helps |= {name: f"{helps[name]} Also: {verbs}." for name, verbs in nouns.items() if name in helps}
         self.add_stubs({**nouns, **helps}.items())
         page_help(self)
         named = {*everyday, *nouns}
@@ -176,7 +188,7 @@ class CommandTable(TableGroup):
             return name, stub, rest
         verbs = self.nouns.get(name, {})
         if name not in self.entries or (rest and rest[0] in verbs):
-            return name, Noun(name, verbs, self.shared), rest
+            return name, Noun(name, self.about[name], verbs, self.shared), rest
         command = self._load(self.entries[name])
         if verbs:
             command.epilog = "\n\n".join(

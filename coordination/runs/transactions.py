@@ -170,14 +170,14 @@ def plan_retry(
     """
     ended = read(connection.store, run_id)
     if is_landing(plan_id := ended.meta["plan_id"]):
-        what = f"run {run_id} is a landing or a revert, which is not retried: it would not hold its locks"
-        raise PlanRefused(what, f"start it again, it goes on from what is true: {start_again(plan_id)}")
+        what = f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
+        raise PlanRefused(what, f"start it again: {start_again(plan_id)}; it skips what is done")
     if is_of_services(plan_id):
-        what = f"run {run_id} is one of services, which is not retried: those that are up stay as they are"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}")
+        what = f"run {run_id} starts or stops services, and cannot be retried"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
     if is_of_checks(plan_id):
-        what = f"run {run_id} is one of checks, which is not retried: what is green is not run again"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}")
+        what = f"run {run_id} runs quality checks, and cannot be retried"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
     _refuse_living(connection, ended.pins, without)
     carried = restorable(connection.store, ended)
     return plan_retry_of(

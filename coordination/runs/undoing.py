@@ -15,7 +15,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.retrying import named_checkpoints
-from coordination.runs.run_kinds import is_landing, is_of_checks
+from coordination.runs.run_kinds import REVERT, is_landing, is_of_checks
 from coordination.runs.signed_operations import sign_operation
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
@@ -196,9 +196,12 @@ def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
     """
     plan_id = connection.store.brief(found.run_id).plan_id
     if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:
-        _, _, change_set = plan_id.partition(":")
-        what = f"run {found.run_id} has ended, and does not hold the locks of its landing any more"
-        raise Conflict(what, f"take out what it has landed: coord revert {change_set}")
+        kind, _, change_set = plan_id.partition(":")
+        if kind == REVERT:
+            what = f"run {found.run_id} is a revert that has ended, which cannot be rolled back"
+            raise Conflict(what, f"land {change_set} again: coord land {change_set}")
+        what = f"run {found.run_id} is a landing that has ended, which cannot be rolled back"
+        raise Conflict(what, f"revert what it has landed: coord revert {change_set}")
 
 
 def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:

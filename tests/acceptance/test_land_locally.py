@@ -88,3 +88,6 @@ def test_a_landing_is_neither_retried_nor_rolled_back_when_it_has_ended(swept: S
     assert swept.coord("retry", run).code != 0
     assert swept.coord("rollback", run, "--yes").code == 6
     assert read(swept.folder / "lib/version") == "2"
+    assert swept.coord("revert", PLAN, "--yes").code == 0
+    refused = swept.coord("rollback", "last", "--yes")
+    assert (refused.code, f"coord land {PLAN}" in refused.err) == (6, True)

@@ -202,7 +202,7 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Do
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["TODO", "REPO", "STATE", "TRY", "TIME", "WHY"]
-    assert table[-1].startswith(f"its change set is {PLAN}: a (")
+    assert table[-1].startswith(f"change set {PLAN}: a (")
     assert [line.split()[0] for line in table[2:-1] if line] == [
         "good",
         "bad",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from coordination.cli.following.progress_text import brief, progress_lines
+from coordination.cli.following.live_progress import brief, progress_lines
 from coordination.errors import Unreadable
 from coordination.models import Strategy
 from coordination.runs.presence import Presence, Worker

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `follow.py` | start a run, follow it to its end, write it back, print its result |
-| `live_progress.py` `progress_text.py` | output while the run works |
-| `summary.py` `advice.py` | a run and its todos as text; next commands after a run |
+| `follow.py` | start a run, follow it to its end, write it back, print its result and the next commands |
+| `live_progress.py` | output while the run works |
+| `summary.py` | a run and its todos as text |
 """

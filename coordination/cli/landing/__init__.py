@@ -3,7 +3,7 @@
 | module | commands |
 |---|---|
 | `changes.py` | `changes`, `diff`, `adopt`, `resolve` |
-| `qa.py` `ci.py` | `qa`: quality checks of repositories, and their results; `ci`: the same in a CI job |
+| `qa.py` | `qa`: quality checks of repositories, and their results; `ci`: the same in a CI job |
 | `requests.py` | `pr`: the pull requests of change sets |
-| `land.py` `waves.py` | `land`, `revert`; the waves of a landing, printed |
+| `land.py` | `land`, `revert` |
 """

@@ -113,7 +113,7 @@ def _request(ref: RequestRef | None) -> Cell:
 def _state(change: ChangeView) -> Cell:
     if change.landed is None:
         return Cell(change.waits_for or "", "yellow")
-    how = f"{change.landed.method} {change.landed.commit[:12]} by {change.landed.via}"
+    how = f"{change.landed.method} {change.landed.commit[:12]} ({change.landed.via})"
     return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", "green")
 
 

@@ -169,7 +169,7 @@ def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool
 def show_landing(preview: LandingPreview) -> None:
     """Print what would happen in each repository, in a line each."""
     for one in preview.repos:
-        line = f"  {one.repo}: {one.branch} would {one.would}, by {one.via}"
+        line = f"  {one.repo}: {one.branch} would {one.would} ({one.via})"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
     _show_left_out(preview)
     _show_waves(preview)

@@ -4,7 +4,7 @@
 |---|---|
 | `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics` |
 | `services.py` | `service`: start, stop, restart, list and show the services of the file |
-| `gateway.py` `mcp.py` | `gateway`; `mcp` |
+| `servers.py` | `mcp`, `gateway` |
 | `dashboard.py` | `dashboard`, `open` |
 | `acl.py` | `acl`, `steps` |
 | `credentials.py` | `credential` |

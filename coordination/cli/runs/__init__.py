@@ -2,9 +2,9 @@
 
 | module | content |
 |---|---|
-| `sweep.py` `retry.py` | start a run; retries and checkpoints |
-| `dry_run.py` `forecast.py` | preview of a sweep; graph and forecast of a plan |
+| `sweep.py` `forecast.py` | preview or start a run; graph and forecast of a plan |
 | `inspection.py` `control.py` | list, show, watch, logs, sync; pause, resume, cancel, approve, reject |
-| `campaign.py` `templates.py` `exec.py` | one plan, or one command, for many repositories; templates |
-| `rollback.py` `export.py` `clean.py` | undo; move to another Redis; remove what runs have left |
+| `recovery.py` | retry, rollback, checkpoints |
+| `campaign.py` | one plan, or one command, for many repositories; templates |
+| `storage.py` | export and import; clean-up of worktrees, branches and logs |
 """

@@ -1,26 +1,40 @@
-"""`campaign`: a plan that changes and checks many repositories; plans as generators make them, on screen."""
+"""`campaign`, `create-plan`, templates, `exec`: one plan, or one command, for many repositories."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 from rich_click import command
 
+from coordination.api import RunView, TodoState
+from coordination.cli.completion import roles as role_names
+from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
+from coordination.cli.following.follow import start_and_follow, write_back
+from coordination.cli.following.summary import NOTHING, format_work
+from coordination.cli.options.fields import PLAN
 from coordination.cli.options.filters import selects_repos
-from coordination.cli.options.values import choice
+from coordination.cli.options.record_input import for_create, record_of
+from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
+from coordination.cli.tracker.edit_commands import create_records, from_file
+from coordination.errors import UsageError
 from coordination.models import OnFailure, QaAction, RepoOrder, ShellAction, presentable
 from coordination.terminal import spelled
 from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:
-    from coordination.api import GeneratedPlan, Selectors
-    from coordination.models import Todo
+    from coordination.api import CoordinationManager, Edited, GeneratedPlan, Selectors
+    from coordination.api.commands import RepoOutput
+    from coordination.api.run import Run
+    from coordination.models import Parameter, Todo
 
 LONGEST_COMMAND = 60
 
@@ -128,3 +142,190 @@ def _action(todo: Todo) -> str:
     if isinstance(action, QaAction) and action.run is None:
         return f"the check {action.check}" if action.check else "its check"
     return action.type if action else "agent"
+
+
+OF_TEMPLATES = ("--set", "--tag", "--role", "--all", "--dry-run", "--sweep")
+
+
+@command()
+@for_create(PLAN)
+@from_file
+@click.option("--from-template", "template", metavar="NAME", help="Create plan and todos from a template.")
+@click.option(
+    "--set", "given", multiple=True, metavar="PARAMETER=VALUE", help="Set a parameter of the template."
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    shell_complete=tag_names,
+    help="With a template: select the repositories with this tag.",
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="ROLE",
+    shell_complete=role_names,
+    help="With a template: select the repositories with this role.",
+)
+@click.option("--all", "all_repos", is_flag=True, help="With a template: select all repositories.")
+@click.option("--dry-run", is_flag=True, help="With a template: print plan and todos; write nothing.")
+@click.option("--sweep", is_flag=True, help="With a template: run the plan at once.")
+@as_json_option
+@click.pass_obj
+def create_plan(
+    call: CliContext,
+    /,
+    from_file: str | None,
+    template: str | None,
+    given: tuple[str, ...],
+    tags: tuple[str, ...],
+    roles: tuple[str, ...],
+    all_repos: bool,
+    dry_run: bool,
+    sweep: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Create a plan; print its id. Todos join it with: coord create-todo --plan.
+
+    With --from-template it gets the todos of the template for each repository of --repos, --tag, --role or
+    --all; other options replace fields of the template's plan.
+    """  # fmt: skip
+    if template is None:
+        used = (given, tags, roles, all_repos, dry_run, sweep)
+        if wrong := [name for name, value in zip(OF_TEMPLATES, used, strict=True) if value]:
+            raise UsageError(
+                f"{wrong[0]} belongs to --from-template", "name a template: coord list-templates"
+            )
+        create_records(call, _create, PLAN, options, from_file, as_json=as_json)
+        return 0
+    if from_file is not None:
+        raise UsageError("--from-template and --from-file exclude each other", "use one of them")
+    fields = record_of(PLAN, options)
+    made = call.coord.generators.create_plan_from_template(
+        template,
+        dict(_assignment(text) for text in given),
+        repos=fields.pop("repos", ()),
+        tags=tags,
+        roles=roles,
+        all_repos=all_repos,
+        fields=fields,
+        dry_run=dry_run,
+    )
+    return conclude_generated(call, made, sweep=sweep, as_json=as_json)
+
+
+def _create(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+    return manager.create_all("plan", records)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"--set {text}: there is no value", "write it as --set PARAMETER=VALUE")
+    return name.strip(), value
+
+
+@command()
+@as_json_option
+@click.pass_obj
+def list_templates(call: CliContext, as_json: bool) -> None:
+    """List the templates of plans: those of the file, and those that come with coord."""
+    found = call.coord.generators.templates()
+    if as_json:
+        print_json([one.model_dump() for one in found])
+        return
+    rows = ((one.name, ", ".join(map(_parameter, one.parameters)), one.description) for one in found)
+    print_table(("template", "parameters", "description"), rows)
+
+
+def _parameter(parameter: Parameter) -> str:
+    return parameter.name if parameter.is_required else f"[{parameter.name}]"
+
+
+@command()
+@click.argument("template")
+@as_json_option
+@click.pass_obj
+def show_template(call: CliContext, template: str, as_json: bool) -> None:
+    """Print TEMPLATE as YAML: copy it to coordination.templates of the file to change it."""
+    found = call.coord.generators.template(template)
+    data = found.model_dump(mode="json", exclude_unset=True)
+    if as_json:
+        print_json(found.model_dump())
+        return
+    click.echo(spelled(yaml.safe_dump([data], sort_keys=False, allow_unicode=True, width=100)), nl=False)
+
+
+@command("exec", context_settings={"ignore_unknown_options": False})
+@selects_repos
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N",
+    help="Run in at most N repositories at once (default: the workers' slots).",
+)  # fmt: skip
+@click.option(
+    "--timeout",
+    callback=more_than_zero,
+    metavar="TIME",
+    help="Stop the command in a repository after TIME: 90s, 10m, 2h (default: as for todos).",
+)
+@as_json_option
+@click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def exec_(
+    call: CliContext,
+    wanted: Selectors,
+    all_repos: bool,
+    jobs: int | None,
+    timeout: timedelta | None,
+    as_json: bool,
+    words: tuple[str, ...],
+) -> int:
+    """Run COMMAND in each selected repository, and print its output by repository.
+
+    It runs on the machines where the repositories live, in a worktree at the base branch. Several words run
+    without a shell, one alone runs in sh: -- 'git log | head'. It fails where it leaves a changed file; for
+    changes see `campaign`. Nothing is written into the file.
+
+    Exit code 0: it succeeded everywhere. 3: it failed somewhere. 7: a repository has no worker.
+    """
+    commands = call.coord.commands
+    prepared = commands.prepare(words, wanted, all_repos=all_repos, jobs=jobs, timeout=timeout)
+    ready = commands.make_ready(prepared)
+
+    def start() -> Run:
+        run = commands.start(ready)
+        graph = ready.graph
+        work = format_work(graph.size, graph.repos, call.coord.runs.workplaces(graph.repos, jobs))
+        click.echo(f"run {run.id}: {work}", err=True)
+        for one in call.coord.runs.left_out(ready):
+            click.echo(spelled(str(one)), err=True)
+        return run
+
+    return start_and_follow(call, start, detach=False, as_json=as_json, ending=_print_outputs)
+
+
+def _print_outputs(
+    call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING
+) -> None:
+    """Print the output of each repository below a line that names it."""
+    write_back(call, run)
+    outputs = call.coord.commands.outputs(run, view)
+    if as_json:
+        print_json({**view.model_dump(), **beside, "outputs": [one.model_dump() for one in outputs]})
+        return
+    for one in outputs:
+        click.echo(spelled(_heading(one)))
+        if one.output:
+            click.echo(spelled(one.output), nl=not one.output.endswith("\n"))
+        for line in (one.error or "").splitlines()[1:]:
+            click.echo(spelled(line))
+
+
+def _heading(one: RepoOutput) -> str:
+    ended = "" if one.duration_s is None else f" in {one.duration_s:.1f} s"
+    why = "" if one.state is TodoState.SUCCEEDED else f": {(one.error or '').partition(chr(10))[0]}"
+    return f"── {one.repo}: {one.state}{ended}{why}"

@@ -12,7 +12,7 @@ from rich_click import command
 from coordination.api import DONE, RunStatus, RunView, TodoState
 from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.following.advice import print_advice
+from coordination.cli.following.follow import print_advice
 from coordination.cli.following.summary import SERVE, Reminders, Wait, format_wait, print_run
 from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.runs.inspection import the_run

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
 
-from coordination.api import LAST, RunStatus, RunView, levels_of
+from coordination.api import LAST, RunStatus, RunView, WaveState, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
-from coordination.cli.landing.waves import as_markdown, print_waves
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.values import moment
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table
-from coordination.cli.times import format_time
+from coordination.cli.times import format_time, how_long
 from coordination.errors import NotAllowed, UsageError
-from coordination.terminal import Lets, letting
+from coordination.terminal import Lets, letting, spelled
 from coordination.text import counted
 
 if TYPE_CHECKING:
+    from coordination.api import WaveView
     from coordination.api.run import Run
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
@@ -100,7 +101,7 @@ def show_run(
     """Show RUN (an id, its beginning or end, or `last`): progress; state, tries, duration and reason of every
     todo.
     """
-    from coordination.cli.following.advice import print_advice
+    from coordination.cli.following.follow import print_advice
 
     found = call.coord.runs.get(run)
     view = found.with_signatures(found.view())
@@ -117,7 +118,7 @@ def show_run(
 
 
 def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
-    from coordination.cli.following.progress_text import print_levels, progress_lines
+    from coordination.cli.following.live_progress import print_levels, progress_lines
 
     print_head(view, bound=True)
     if view.signed_by:
@@ -135,7 +136,7 @@ def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
         (print_levels if by_level else print_todos)(view)
     if view.change_set:
         where = ", ".join(f"{repo} ({tip[:12]})" for repo, tip in view.tips.items())
-        click.echo(plain(f"its change set is {view.change_set}: {where or 'no commits'}"))
+        click.echo(plain(f"change set {view.change_set}: {where or 'no commits'}"))
 
 
 def _draw(run: Run, path: Path) -> None:
@@ -213,3 +214,61 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
         click.echo("nothing to write back", err=True)
     if written.refused:
         click.get_current_context().exit(NotAllowed.exit_code)
+
+
+COLUMNS = ("wave", "state", "repos", "checks", "took", "work", "expected", "why")
+
+
+def print_waves(waves: Sequence[WaveView]) -> None:
+    """Print a line for each wave."""
+    rows = (_cells(wave) for wave in waves)
+    print_table(COLUMNS, [(number, status_cell(state), *rest) for number, state, *rest in rows])
+
+
+def as_markdown(run: RunView) -> str:
+    """Return a report: a table of the waves, their failures, and the repositories that are left."""
+    return "".join(f"{line}\n" for line in _report(run))
+
+
+def _report(run: RunView) -> Iterator[str]:
+    waves = run.waves
+    landed = sum(wave.state is WaveState.LANDED for wave in waves)
+    yield f"# {_escaped(run.plan_id)}: {landed} of {len(waves)} waves have landed"
+    yield ""
+    yield f"Run {run.run_id}, {run.status}, started {format_time(run.started_at)}."
+    yield ""
+    yield f"| {' | '.join(COLUMNS)} |"
+    yield "|" + " --- |" * len(COLUMNS)
+    for wave in waves:
+        yield f"| {' | '.join(map(_escaped, _cells(wave)))} |"
+    if failures := [failure for wave in waves for failure in wave.failures]:
+        yield "\n## Failures\n"
+        yield from (f"* {_escaped(one.todo)}: {_escaped(one.error or 'failed')}" for one in failures)
+    if left := [repo for wave in waves for repo in wave.carried_over]:
+        yield "\n## Carried over\n"
+        yield from (f"* {_escaped(repo)}" for repo in left)
+
+
+def _cells(wave: WaveView) -> tuple[str, ...]:
+    why = wave.waits_for or next((one.error for one in wave.failures if one.error), None) or ""
+    return (
+        str(wave.number),
+        wave.state,
+        ", ".join(f"{repo} ({state})" for repo, state in wave.repos.items()),
+        ", ".join(f"{n} {state}" for state, n in wave.checks.items()),
+        _took(wave),
+        how_long(timedelta(seconds=wave.work_s)) if wave.work_s else "",
+        "" if wave.expected_s is None else how_long(timedelta(seconds=wave.expected_s)),
+        why.partition("\n")[0],
+    )
+
+
+def _took(wave: WaveView) -> str:
+    if wave.started_at is None or wave.finished_at is None:
+        return ""
+    return how_long(datetime.fromisoformat(wave.finished_at) - datetime.fromisoformat(wave.started_at))
+
+
+def _escaped(text: str) -> str:
+    """Return text for a cell: no line breaks, control characters or Markdown that it could end."""
+    return spelled(" ".join(text.split())).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `output.py` `templates.py` | JSON, records, lines by a template, picture files |
+| `output.py` | JSON, records, lines by a template, picture files |
 | `pager.py` | the user's pager |
 | `tables.py` `blocks.py` | tables; parts of a page, styles of states |
 """

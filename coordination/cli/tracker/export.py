@@ -18,8 +18,8 @@ from rich_click import command
 from coordination.api import TodoInView, as_view
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import output_option
+from coordination.cli.screen.output import has_parts, text_of
 from coordination.cli.screen.tables import plain
-from coordination.cli.screen.templates import has_parts, text_of
 from coordination.errors import CoordinationError
 from coordination.models import (
     Dependency,

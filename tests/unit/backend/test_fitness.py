@@ -43,7 +43,7 @@ WRONG, WARNING = Severity.WRONG, Severity.WARNING
         ),
         ({"maxmemory_policy": "allkeys-lru"}, WARNING, "allkeys-lru would delete"),
         ({"maxmemory_policy": "volatile-lru"}, WARNING, "volatile-lru would delete"),
-        ({"aof_enabled": 0}, WARNING, "it keeps no append-only file"),
+        ({"aof_enabled": 0}, WARNING, "Redis keeps no append-only file"),
         ({"used_memory": 95, "maxmemory": 100}, WARNING, "it uses 95% of maxmemory"),
         ({"used_memory": 950}, WARNING, "it uses 95% of the machine's memory"),
         ({"aof_last_write_status": "err"}, WARNING, "cannot write to its disk"),

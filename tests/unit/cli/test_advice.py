@@ -7,7 +7,7 @@ from socket import gethostname
 
 import pytest
 
-from coordination.cli.following.advice import advice, failures
+from coordination.cli.following.follow import advice, failures
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 

@@ -137,6 +137,7 @@ def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
             }
         },
         everyday=(),
+        about={"worker": "workers"},
     )
     context = click.Context(table, info_name="coord")
 

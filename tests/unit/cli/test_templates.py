@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from coordination.cli import times
-from coordination.cli.screen.templates import Template
+from coordination.cli.screen.output import Template
 from coordination.errors import UsageError
 from coordination.models import Issue, Todo
 

@@ -9,9 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from coordination.cli.following.advice import advice, failures
+from coordination.cli.following.follow import advice, failures
 from coordination.cli.following.summary import exit_code, line, print_run, waits
-from coordination.cli.runs import rollback
+from coordination.cli.runs import recovery
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
 from coordination.runs.transactions import refused
@@ -168,7 +168,7 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
     def asked() -> None:
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-        rollback._confirm(prospect("A", "B", helpless=("B",)), yes=False)
+        recovery._confirm(prospect("A", "B", helpless=("B",)), yes=False)
 
     shown = CliRunner().invoke(asked, input=answer, catch_exceptions=False)
 
@@ -179,11 +179,11 @@ def test_on_a_terminal_it_is_asked_after_it_was_said_what_is_undone_and_what_not
 
 
 def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureFixture[str]):
-    rollback._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
+    recovery._confirm(prospect("A", status=RunStatus.ROLLING_BACK), yes=False)
     assert capsys.readouterr().err == ""
-    rollback._confirm(prospect(), yes=False)
+    recovery._confirm(prospect(), yes=False)
     assert capsys.readouterr().err == "run R has started nothing: there is nothing to undo\n"
-    rollback._confirm(prospect("A"), yes=True)
+    recovery._confirm(prospect("A"), yes=True)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_is_under_way_or_nothing_is_not_asked_about(capsys: pytest.CaptureF
 )
 def test_accepting_needs_a_reason_and_a_reason_something_that_is_accepted(words: list[str], said: str):
     with pytest.raises(UsageError, match=said):
-        CliRunner().invoke(rollback.rollback, words, obj=None, catch_exceptions=False, standalone_mode=False)
+        CliRunner().invoke(recovery.rollback, words, obj=None, catch_exceptions=False, standalone_mode=False)
 
 
 @pytest.mark.parametrize("wish", ["paused", "resumed", "cancelled"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordination.cli.runs.dry_run import print_dry_run
+from coordination.cli.runs.sweep import print_dry_run
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
