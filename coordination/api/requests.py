@@ -20,7 +20,7 @@ from coordination.forges.models import RequestState
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import LONGEST_TITLE
-from coordination.trust.adoptions import check_set_tip
+from coordination.trust.results import check_set_tip
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess

@@ -28,7 +28,7 @@ from coordination.runs.change_sets.records import (
     discarded_ref,
 )
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.trust.adoptions import AdoptionRecord, seal_adoption
+from coordination.trust.results import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection

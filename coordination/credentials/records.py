@@ -13,8 +13,6 @@ from coordination.durations import EXPIRY_WARNING
 from coordination.models import Record, RepoName, SecretName
 from coordination.text import listed
 
-"""How long before its expiry a credential is warned of."""
-
 
 class Purpose(StrEnum):
     """An operation that may use a credential."""

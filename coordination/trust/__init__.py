@@ -12,6 +12,5 @@
 | `trust_edit.py` | edits of the trust file |
 | `orders.py` | signed orders of runs and of operations on runs |
 | `review.py` | review of identity and trust file |
-| `results.py` | signed results, and the rules by which another worker uses them |
-| `adoptions.py` | tips of change sets that a person states instead of a worker |
+| `results.py` | signed results and adoptions, and the rules by which workers use them |
 """

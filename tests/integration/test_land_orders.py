@@ -19,8 +19,7 @@ from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
-from coordination.trust.adoptions import AdoptionRecord, seal_adoption
-from coordination.trust.results import ResultRecord, seal_result
+from coordination.trust.results import AdoptionRecord, ResultRecord, seal_adoption, seal_result
 from coordination.trust.rights import RIGHTS, Right, Role
 from tests.integration.conftest import MakeWorker
 from tests.plans import order

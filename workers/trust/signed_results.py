@@ -23,11 +23,11 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs, Undo, check_output
-from coordination.trust.adoptions import check_adoption, is_adoption
 from coordination.trust.results import (
     COMPENSATED,
     CachedRecord,
     ResultRecord,
+    check_adoption,
     check_cached,
     check_change_set,
     check_set_result,
@@ -35,6 +35,7 @@ from coordination.trust.results import (
     check_undone,
     digest,
     foreign,
+    is_adoption,
     open_cached,
     open_result,
     seal_cached,

@@ -22,7 +22,7 @@ from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST, Draft
-from coordination.trust.adoptions import is_adoption
+from coordination.trust.results import is_adoption
 
 OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
 """Facts that the run of a result keeps: another run does not undo it."""
