@@ -1,9 +1,8 @@
 """Environment variables: those of coord that are no settings, and those of the commands that coord runs.
 
 A command gets the user's own, without the variables of coord and Celery. A todo, a git hook or a check runs
-code
-of a repository. The environment of its parent process may hold the password of Redis, the token of the MCP
-server and the login of Flower; with the password, that code could make every worker run any command.
+code of a repository. The environment of its parent process may hold the password of Redis, the token of the
+MCP server and the login of Flower; with the password, that code could make every worker run any command.
 """
 
 from __future__ import annotations

@@ -129,9 +129,9 @@ class Coord(Facade):
 
     def on(self, event: str, subscriber: Subscriber, *, since: str | datetime | None = None) -> None:
         """Subscribe: `coord.on("todo.settled", print)`; also `todo.*` and `*`. The function is called in a
-        thread,
-        until `close`, and in the waiting one while a run is waited for; with each event once, in order, never
-        twice at a time. `since`: an event's id or a time, to get earlier events first (default: from now on).
+        thread, until `close`, and in the waiting one while a run is waited for; with each event once, in
+        order, never twice at a time. `since`: an event's id or a time, to get earlier events first (default:
+        from now on).
 
         Raises UsageError for an unknown event.
         """

@@ -160,8 +160,7 @@ class Subscription:
 
     def wants(self, event: Event, read_from: str) -> bool:
         """Return whether an event that was read from a place on is news, and go on to its place. A gap is
-        news for
-        who read from there, and sets back who was further, where the stream ends before that.
+        news for who read from there, and sets back who was further, where the stream ends before that.
         """
         here, there = place(str(self.position)), place(event.id)
         if event.kind == GAP and there < place(read_from):

@@ -3,8 +3,7 @@
 A step is one atomic change in Redis, `lua/<package>/<name>.lua`. The declaration is used four times:
 `library.py` registers the function with these counts and flags, `Step.arguments` puts arguments given by name
 into order, `Step.check` refuses a call with wrong arguments before it is sent, and `Step.read` refuses a
-reply
-of the wrong shape.
+reply of the wrong shape.
 
 Arguments are names with types: `todo` is text (also bytes or a number), `fence:int` an integer. Names in
 brackets, `[member due]`, are a group that may be repeated any number of times at the end.

@@ -1,8 +1,7 @@
 """Applying changes to the whole file, and computing the values that it must then have.
 
 `RunOutcome`, the results of a run as far as the file records them, is here so that code that reads runs need
-not
-import the editing code.
+not import the editing code.
 """
 
 from __future__ import annotations

@@ -58,8 +58,8 @@ class HistoryEvent(BaseModel):
     @property
     def subjects(self) -> frozenset[str]:
         """Return all ids that the event concerns: its subject, the plan of a milestone, the run of a todo,
-        and the
-        records of a foreign change.
+        and
+        the records of a foreign change.
         """
         named = self.data.get("subjects")
         also = [one for one in named if isinstance(one, str)] if isinstance(named, list | tuple) else []

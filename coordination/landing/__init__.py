@@ -50,6 +50,5 @@ thing or waits with a reason:
 **Atomicity.** With `atomic: plan` or `wave` the run has `on_failure: rollback`: the failure of one land todo
 reverts those that have landed, the last one first, by the steps of any rollback. What cannot be reverted
 leaves the run `rollback_failed`, which is shown until somebody accepts it (`coord rollback RUN --accept`).
-A todo whose
-tip had been merged by people is never reverted by that: only commits that this run pushed are.
+A todo whose tip had been merged by people is never reverted by that: only commits that this run pushed are.
 """

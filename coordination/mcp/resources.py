@@ -119,8 +119,7 @@ def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://events", title="The latest events", mime_type="application/json")
     def latest_events() -> str:
         """The latest 100 events of runs, todos, locks, breakers and commands, oldest first, as JSON;
-        `position`
-        is the place behind them, for coord://events/{position}.
+        `position` is the place behind them, for coord://events/{position}.
         """
         with refusals(ResourceError):
             return _page(session.coord.events.list(limit=EVENTS_AT_ONCE), BEGINNING)

@@ -1,9 +1,8 @@
-"""Inspection and maintenance of inboxes."""
+"""Inspection and maintenance of inboxes: the part of `MessageBus` that takes no message."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -30,26 +29,122 @@ GONE_KINDS = ("reply:", "worker:")
 """Prefixes of recipients that belong to one process; a new process has a new name."""
 
 
-def recipients(steps: Steps) -> tuple[str, ...]:
-    with reaching(steps.url):
-        return tuple(sorted(map(text, steps.redis.zrange(steps.keys.recipients, 0, -1))))
+class InboxAdministration:
+    """The part of `MessageBus` that looks at inboxes and dead letters, and clears them up."""
 
+    steps: Steps
+    limits: Limits
 
-def unknown(steps: Steps, recipient: str) -> NotFound:
-    near = did_you_mean(recipient, recipients(steps))
-    return NotFound(
-        f"there is no recipient {recipient}{near}",
-        "a recipient exists once it was registered or has received",
-    )
+    def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
+        """Return waiting and in-flight messages in order of arrival, without taking them. Raises NotFound.
 
+        Without `payloads` they are None, because a thousand of 1 MiB are too much for one answer.
+        """
+        names.recipient(recipient)
+        rows = self.steps("inbox/peek", recipient, names.at_once(limit), int(payloads))
+        if rows is None:
+            raise self._unknown(recipient)
+        found = (_inspected(recipient, *map(text, row)) for row in rows)
+        return tuple(sorted(found, key=lambda message: message.offset))
 
-def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Message, ...]:
-    rows = steps("inbox/peek", recipient, limit, int(payloads))
-    if rows is None:
-        raise unknown(steps, recipient)
-    return tuple(
-        sorted((_inspected(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset)
-    )
+    def settle(self, *messages: Message) -> tuple[Message, ...]:
+        """Acknowledge messages of one recipient that `peek` returned; returns those that are in flight or no
+        longer exist.
+        """
+        if not messages:
+            return ()
+        tickets = [message.ticket for message in messages]
+        return records.with_tickets(messages, self.steps("inbox/settle", messages[0].to, *tickets))
+
+    def recipients(self) -> tuple[str, ...]:
+        """Return all known recipients."""
+        with reaching(self.steps.url):
+            return tuple(sorted(map(text, self.steps.redis.zrange(self.steps.keys.recipients, 0, -1))))
+
+    def standing(self, recipient: str) -> InboxStats:
+        """Return the figures of an inbox. Raises NotFound."""
+        keys = self.steps.keys
+        names.recipient(recipient)
+        with reaching(self.steps.url), self.steps.redis.pipeline(transaction=True) as pipe:
+            pipe.zscore(keys.recipients, recipient)
+            pipe.zcard(keys.ready(recipient))
+            pipe.zcard(keys.pending(recipient))
+            pipe.hmget(keys.facts(recipient), ["trimmed", "expired", "dead"])
+            known, waiting, in_hand, counts = pipe.execute()
+        if known is None:
+            raise self._unknown(recipient)
+        trimmed, expired, dead = (int(count or 0) for count in counts)
+        return InboxStats(
+            recipient=recipient, waiting=waiting, in_hand=in_hand, trimmed=trimmed, expired=expired, dead=dead
+        )
+
+    def presence(self) -> tuple[Presence, ...]:
+        """Return readers that were seen within `limits.gone`, the latest first."""
+        with reaching(self.steps.url), self.steps.redis.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.zrevrange(self.steps.keys.readers, 0, -1, withscores=True)
+            (seconds, micros), rows = pipe.execute()
+        now_ms, gone_ms = int(seconds) * 1000 + int(micros) // 1000, self.limits.gone / MS
+        return tuple(
+            _reader(text(who), int(at_ms), now_ms) for who, at_ms in rows if now_ms - at_ms < gone_ms
+        )
+
+    def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """Return dead letters, the newest first."""
+        if recipient:
+            names.recipient(recipient)
+        found: list[DeadLetter] = []
+        last = "+"
+        while len(found) < limit and (rows := self._older(last)):
+            letters = (_dead_letter(dead_id, values) for dead_id, values in rows)
+            found += [letter for letter in letters if letter and recipient in (None, letter.message.to)]
+            last = f"({text(rows[-1][0])}"
+        return tuple(found[:limit])
+
+    def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
+        """Send a dead letter to its recipient again and return the message's id. Raises NotFound."""
+        ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
+        word, what = "none", dead_id
+        if DEAD_ID.fullmatch(dead_id):
+            keep = (self.limits.inbox_limit, self.limits.inbox_keep // MS)
+            word, what = map(text, self.steps("message/resend", dead_id, ttl_ms, *keep))
+        if word == "sent":
+            return what
+        if word == "unknown":
+            raise NotFound(f"the recipient {what} no longer exists", "register it, then send again")
+        raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord list-messages --dead")
+
+    def sweep(self) -> MessagesSwept:
+        """Delete expired messages and those over the retention, and inboxes of vanished `reply:` and
+        `worker:` recipients.
+        """
+        steps, gone_ms = self.steps, self.limits.gone // MS
+        expired = trimmed = 0
+        forgotten: list[str] = []
+        for recipient in self.recipients():
+            if recipient.startswith(GONE_KINDS) and steps("message/forget", recipient, gone_ms):
+                forgotten.append(recipient)
+                continue
+            counts = steps("inbox/tidy", recipient, self.limits.deliveries, self.limits.inbox_keep // MS)
+            expired, trimmed = expired + counts[0], trimmed + counts[1]
+        with reaching(steps.url):
+            seconds, _ = steps.redis.time()
+            steps.redis.zremrangebyscore(steps.keys.readers, "-inf", seconds * 1000 - gone_ms)
+        return MessagesSwept(expired=expired, trimmed=trimmed, forgotten=tuple(forgotten))
+
+    def _unknown(self, recipient: str) -> NotFound:
+        near = did_you_mean(recipient, self.recipients())
+        return NotFound(
+            f"there is no recipient {recipient}{near}",
+            "a recipient exists once it was registered or has received",
+        )
+
+    def _older(self, last: str) -> list[Any]:
+        with reaching(self.steps.url):
+            rows: list[Any] = self.steps.redis.xrevrange(
+                self.steps.keys.dead_letters, last, "-", count=READ_AT_ONCE
+            )
+        return rows
 
 
 def _inspected(
@@ -58,52 +153,10 @@ def _inspected(
     return records.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
 
 
-def settle(steps: Steps, messages: Sequence[Message]) -> tuple[Message, ...]:
-    if not messages:
-        return ()
-    tickets = [message.ticket for message in messages]
-    return records.with_tickets(messages, steps("inbox/settle", messages[0].to, *tickets))
-
-
-def stats(steps: Steps, recipient: str) -> InboxStats:
-    keys = steps.keys
-    with reaching(steps.url), steps.redis.pipeline(transaction=True) as pipe:
-        pipe.zscore(keys.recipients, recipient)
-        pipe.zcard(keys.ready(recipient))
-        pipe.zcard(keys.pending(recipient))
-        pipe.hmget(keys.facts(recipient), ["trimmed", "expired", "dead"])
-        known, waiting, in_hand, counts = pipe.execute()
-    if known is None:
-        raise unknown(steps, recipient)
-    trimmed, expired, dead = (int(count or 0) for count in counts)
-    return InboxStats(
-        recipient=recipient, waiting=waiting, in_hand=in_hand, trimmed=trimmed, expired=expired, dead=dead
-    )
-
-
-def presence(steps: Steps, gone: timedelta) -> tuple[Presence, ...]:
-    with reaching(steps.url), steps.redis.pipeline(transaction=True) as pipe:
-        pipe.time()
-        pipe.zrevrange(steps.keys.readers, 0, -1, withscores=True)
-        (seconds, micros), rows = pipe.execute()
-    now_ms = int(seconds) * 1000 + int(micros) // 1000
-    return tuple(_reader(text(who), int(at_ms), now_ms) for who, at_ms in rows if now_ms - at_ms < gone / MS)
-
-
 def _reader(who: str, at_ms: int, now_ms: int) -> Presence:
     recipient, reader, host, pid = who.split(" ")
     age = timedelta(milliseconds=max(0, now_ms - at_ms))
     return Presence(recipient=recipient, reader=reader, host=host, pid=int(pid), seen=moment(at_ms), age=age)
-
-
-def dead(steps: Steps, recipient: str | None, limit: int) -> tuple[DeadLetter, ...]:
-    found: list[DeadLetter] = []
-    last = "+"
-    while len(found) < limit and (rows := _older(steps, last)):
-        found_letters = (_dead_letter(dead_id, values) for dead_id, values in rows)
-        found += [letter for letter in found_letters if letter and recipient in (None, letter.message.to)]
-        last = f"({text(rows[-1][0])}"
-    return tuple(found[:limit])
 
 
 def _dead_letter(dead_id: Any, values: Any) -> DeadLetter | None:
@@ -112,38 +165,3 @@ def _dead_letter(dead_id: Any, values: Any) -> DeadLetter | None:
         return records.dead_letter(dead_id, values)
     except (KeyError, ValueError, OverflowError, RecursionError):
         return None
-
-
-def _older(steps: Steps, last: str) -> list[Any]:
-    with reaching(steps.url):
-        rows: list[Any] = steps.redis.xrevrange(steps.keys.dead_letters, last, "-", count=READ_AT_ONCE)
-    return rows
-
-
-def resend(steps: Steps, dead_id: str, limits: Limits, ttl: timedelta | None) -> str:
-    ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
-    word, what = "none", dead_id
-    if DEAD_ID.fullmatch(dead_id):
-        word, what = map(
-            text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS)
-        )
-    if word == "sent":
-        return what
-    if word == "unknown":
-        raise NotFound(f"the recipient {what} no longer exists", "register it, then send again")
-    raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord list-messages --dead")
-
-
-def sweep(steps: Steps, limits: Limits) -> MessagesSwept:
-    expired = trimmed = 0
-    forgotten: list[str] = []
-    for recipient in recipients(steps):
-        if recipient.startswith(GONE_KINDS) and steps("message/forget", recipient, limits.gone // MS):
-            forgotten.append(recipient)
-            continue
-        counts = steps("inbox/tidy", recipient, limits.deliveries, limits.inbox_keep // MS)
-        expired, trimmed = expired + counts[0], trimmed + counts[1]
-    with reaching(steps.url):
-        seconds, _ = steps.redis.time()
-        steps.redis.zremrangebyscore(steps.keys.readers, "-inf", seconds * 1000 - limits.gone // MS)
-    return MessagesSwept(expired=expired, trimmed=trimmed, forgotten=tuple(forgotten))

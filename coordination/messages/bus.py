@@ -18,19 +18,16 @@ from redis import Redis
 
 from coordination.environment import actor
 from coordination.errors import NoReply, Unreachable, UsageError
-from coordination.messages import admin, names, records, topics
+from coordination.messages import names, records, topics
+from coordination.messages.admin import InboxAdministration
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.names import milliseconds
 from coordination.messages.reader import ReaderOperations
 from coordination.messages.records import (
-    DeadLetter,
-    InboxStats,
     Limits,
     Message,
-    MessagesSwept,
     Position,
-    Presence,
 )
 from coordination.messages.sending import OutgoingMessage, Sender, process
 from coordination.messages.steps import Steps
@@ -40,7 +37,7 @@ EVENT = "event"
 REPLY = "reply"
 
 
-class MessageBus(ReaderOperations):
+class MessageBus(ReaderOperations, InboxAdministration):
     """Messages on one Redis, under one namespace. Threads may share it.
 
     `redis` is any redis-py client, with decoded responses or not. Each method raises Unreachable if Redis
@@ -86,7 +83,7 @@ class MessageBus(ReaderOperations):
             sequence, self.steps, lambda steps, n: steps("message/send", to, *outgoing.numbered(n))
         )
         if offset < 0:
-            raise admin.unknown(self.steps, to)
+            raise self._unknown(to)
         return message_id
 
     def broadcast(
@@ -148,13 +145,29 @@ class MessageBus(ReaderOperations):
         """Send a request and return the payload of the reply. Raises NoReply after `timeout`, which is also
         the request's ttl.
         """
-        return _request(self, to, type, payload, timeout, priority)
+        milliseconds(timeout, "timeout")
+        deadline = time.monotonic() + timeout.total_seconds()
+        bus = self.until(deadline)
+        with _own_inbox(bus) as here, bus.receive(here, patience=timeout) as inbox:
+            bus.send(to, type, payload, ttl=timeout, priority=priority, reply_to=here)
+            answer = inbox.next(timedelta(seconds=max(0.0, deadline - time.monotonic())))
+            if answer is None:
+                raise NoReply(
+                    f"{to} did not reply to {type!r} within {timeout.total_seconds():g} s",
+                    "check that a program reads this recipient's inbox",
+                )
+            return answer.payload  # not acknowledged: the inbox is deleted with it
 
     def reply(self, message: Message, payload: Any = None) -> str:
         """Reply to a message. Raises UsageError if it does not expect a reply, NotFound if the requester no
         longer waits.
         """
-        return _reply(self, message, payload)
+        if message.reply_to is None:
+            raise UsageError(
+                f"message {message.id} of type {message.type!r} does not expect a reply",
+                "send a new message instead",
+            )
+        return self.send(message.reply_to, REPLY, payload)
 
     # Recipients
 
@@ -201,47 +214,6 @@ class MessageBus(ReaderOperations):
             inbox.run(handler)
         return inbox
 
-    # Inspection
-
-    def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
-        """Return waiting and in-flight messages in order of arrival, without taking them. Raises NotFound.
-
-        Without `payloads` they are None, because a thousand of 1 MiB are too much for one answer.
-        """
-        return admin.peek(self.steps, names.recipient(recipient), self._limit(limit), payloads)
-
-    def settle(self, *messages: Message) -> tuple[Message, ...]:
-        """Acknowledge messages of one recipient that `peek` returned; returns those that are in flight or no
-        longer exist.
-        """
-        return admin.settle(self.steps, messages)
-
-    def recipients(self) -> tuple[str, ...]:
-        """Return all known recipients."""
-        return admin.recipients(self.steps)
-
-    def standing(self, recipient: str) -> InboxStats:
-        """Return the figures of an inbox. Raises NotFound."""
-        return admin.stats(self.steps, names.recipient(recipient))
-
-    def presence(self) -> tuple[Presence, ...]:
-        """Return readers that were seen within `limits.gone`, the latest first."""
-        return admin.presence(self.steps, self.limits.gone)
-
-    def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
-        """Return dead letters, the newest first."""
-        return admin.dead(self.steps, recipient and names.recipient(recipient), limit)
-
-    def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
-        """Send a dead letter to its recipient again and return the message's id. Raises NotFound."""
-        return admin.resend(self.steps, dead_id, self.limits, ttl)
-
-    def sweep(self) -> MessagesSwept:
-        """Delete expired messages and those over the retention, and inboxes of vanished `reply:` and
-        `worker:` recipients.
-        """
-        return admin.sweep(self.steps, self.limits)
-
     # For other modules of this package
 
     def until(self, deadline: float) -> MessageBus:
@@ -263,21 +235,6 @@ def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> Mes
     return MessageBus(redis, settings.namespace, sender=name, limits=limits)
 
 
-def _request(bus: MessageBus, to: str, kind: str, payload: Any, timeout: timedelta, priority: int) -> Any:
-    milliseconds(timeout, "timeout")
-    deadline = time.monotonic() + timeout.total_seconds()
-    bus = bus.until(deadline)
-    with _own_inbox(bus) as here, bus.receive(here, patience=timeout) as inbox:
-        bus.send(to, kind, payload, ttl=timeout, priority=priority, reply_to=here)
-        answer = inbox.next(timedelta(seconds=max(0.0, deadline - time.monotonic())))
-        if answer is None:
-            raise NoReply(
-                f"{to} did not reply to {kind!r} within {timeout.total_seconds():g} s",
-                "check that a program reads this recipient's inbox",
-            )
-        return answer.payload  # not acknowledged: the inbox is deleted with it
-
-
 @contextmanager
 def _own_inbox(bus: MessageBus) -> Iterator[str]:
     here = f"reply:{uuid.uuid4().hex}"
@@ -287,12 +244,3 @@ def _own_inbox(bus: MessageBus) -> Iterator[str]:
     finally:
         with suppress(Unreachable):  # a sweep deletes it; the earlier error is more useful
             bus.forget(here)
-
-
-def _reply(bus: MessageBus, message: Message, payload: Any) -> str:
-    if message.reply_to is None:
-        raise UsageError(
-            f"message {message.id} of type {message.type!r} does not expect a reply",
-            "send a new message instead",
-        )
-    return bus.send(message.reply_to, REPLY, payload)

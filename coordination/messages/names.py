@@ -19,6 +19,7 @@ DEEPEST = 100
 """
 MOST_SEQUENCE = 2**53 - 1
 """Largest sequence; Lua cannot distinguish larger neighbours."""
+MOST_AT_ONCE = 1000
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
 MOST_WAIT_S = 5.0
@@ -118,6 +119,13 @@ def count(value: int, what: str) -> int:
     if type(value) is not int or not 1 <= value <= MOST_SEQUENCE:
         raise UsageError(f"{what} must be 1 or more, got {value!r}", "leave it out for the default")
     return value
+
+
+def at_once(number: int, least: int = 1) -> int:
+    """Return a number of messages that one call may take or show. Raises UsageError."""
+    if not least <= number <= MOST_AT_ONCE:
+        raise UsageError(f"invalid number of messages: {number}", f"ask for {least} to {MOST_AT_ONCE:,}")
+    return number
 
 
 def utf8(text: str) -> str:

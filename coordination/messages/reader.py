@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from coordination.durations import MS
-from coordination.errors import UsageError
 from coordination.messages import names, records
 from coordination.messages.records import Limits, Message, Position, Taken
 from coordination.messages.sending import process
 from coordination.messages.steps import Effects, Steps, ack_with, deliveries
-
-MOST_AT_ONCE = 1000
-"""Messages of one call."""
 
 
 class ReaderOperations:
@@ -27,7 +23,7 @@ class ReaderOperations:
         `since` is the position that an earlier `take` returned; it confirms the receipt of what that one
         reported.
         """
-        at_most = self._limit(limit, least=0)
+        at_most = names.at_once(limit, least=0)
         return _take(self.steps, self.limits, recipient, reader, at_most, since, all_begun=True)
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
@@ -105,12 +101,6 @@ class ReaderOperations:
         ticket = begun.ticket if begun else ""
         lost = self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages))
         return records.with_tickets(messages, lost)
-
-    @staticmethod
-    def _limit(limit: int, least: int = 1) -> int:
-        if not least <= limit <= MOST_AT_ONCE:
-            raise UsageError(f"invalid number of messages: {limit}", f"ask for {least} to {MOST_AT_ONCE:,}")
-        return limit
 
 
 def _take(

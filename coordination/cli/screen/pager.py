@@ -2,8 +2,7 @@
 
 The pager gets what would go to the terminal, after the filter of `coordination.terminal`. Messages on
 standard error go to it as well: a line between two screens of a pager would be lost. If the pager fails
-before
-it has read more than a pipe holds, everything is printed.
+before it has read more than a pipe holds, everything is printed.
 """
 
 from __future__ import annotations
