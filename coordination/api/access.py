@@ -313,6 +313,10 @@ class EcosystemAccess:
             return nothing
         return seen.answer if seen else nothing
 
+    def live_asking(self) -> Sequence[Asked]:
+        """Return the todos that wait for a person, the longest first."""
+        return self.ask_live(lambda live: live.asking(), ())
+
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
         """Write the event of a command that was carried out, with the fields of `EventStream.append`;
         without those that are None or empty. If that fails, the command has been carried out all the same.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
     from coordination.runs.signed_operations import Subject
-    from coordination.runs.views.live import Asked
 
 
 class Decisions:
@@ -84,7 +82,6 @@ class Decisions:
         if run_id:
             names = [run_id]
         else:
-            asking: Sequence[Asked] = self._access.ask_live(lambda live: live.asking(), ())
-            names = [one.run_id for one in asking if one.todo == todo]
+            names = [one.run_id for one in self._access.live_asking() if one.todo == todo]
         rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
         return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}

@@ -48,7 +48,7 @@ class LiveView:
 
     def asking(self) -> Sequence[Asked]:
         """Return the todos that wait for a person, the longest first."""
-        return self._access.ask_live(lambda live: live.asking(), ())
+        return self._access.live_asking()
 
     def newest_runs(self) -> Mapping[str, str]:
         """Return run → its plan and status, newest first."""

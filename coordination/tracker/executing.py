@@ -1,7 +1,7 @@
 """Join the todos that runs execute with the records of the file.
 
-The file says which todos there are and what is completed or cancelled; a live run says what happens now. So an
-open todo that a run executes is in progress, and a completed one stays completed, except while a run of a
+The file says which todos there are and what is completed or cancelled; a live run says what happens now. So
+an open todo that a run executes is in progress, and a completed one stays completed, except while a run of a
 recurring plan has it in hand. A todo that waits for its turn in a run keeps its status, and is not ready.
 """
 
