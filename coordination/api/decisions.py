@@ -79,9 +79,7 @@ class Decisions:
 
     def _repos_of(self, todo: str, run_id: str | None) -> set[str]:
         """Return the repository of a todo in a run, or all of the run for a milestone; empty if unknown."""
-        if run_id:
-            names = [run_id]
-        else:
-            names = [one.run_id for one in self._access.live_asking() if one.todo == todo]
+        asking = () if run_id else self._access.live_asking()
+        names = [run_id] if run_id else [one.run_id for one in asking if one.todo == todo]
         rows = [row for name in names for row in Run(self._access, name).view().todos if row.repo]
         return {row.repo for row in rows if row.id == todo} or {row.repo for row in rows}
