@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.models import Plan
     from coordination.operations.local import Local
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Live, TodoInRun
+    from coordination.runs.views.live import Asked, Live, TodoInRun
     from coordination.settings import Settings
     from coordination.tracker.completion import Results
     from coordination.tracker.manager import CoordinationManager
