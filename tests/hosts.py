@@ -19,8 +19,8 @@ from coordination.runs.submission.writes import NO_WRITES, read_change_set, writ
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
-from workers.app import Container
 from workers.config import WorkerConfig
+from workers.container import Container
 from workers.outcome import TaskResultKind
 from workers.transfer.bundles import BundleStore
 

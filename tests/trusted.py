@@ -19,7 +19,7 @@ from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key
 from tests.plans import PLAN, Todos, ecosystem, order
-from workers.app import Container
+from workers.container import Container
 from workers.outcome import TaskResult
 
 TTL = timedelta(days=1)

@@ -26,9 +26,8 @@ from coordination.models import FILE_NAME, Ecosystem, Repo
 from coordination.settings import read_settings
 from coordination.terminal import protect
 from workers.config import WorkerConfig
-from workers.file_watch import FileWatch
-from workers.pool import Pool
 from workers.restricted import make_container
+from workers.worker_process import FileWatch, WorkerProcess
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
@@ -54,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _close_state(asked.state)
         with reaching(asked.redis_url):
             # The Redis user of a restricted worker fixes its repositories, so it does not follow the file.
-            return Pool(make_container(asked), None if asked.settings.restricted else watch).run()
+            return WorkerProcess(make_container(asked), None if asked.settings.restricted else watch).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 -- a program prints its errors
         return error.exit_code

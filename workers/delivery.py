@@ -32,24 +32,23 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
 from coordination.services.host import CHECK, ServiceHost
 from workers.attempt.attempt import Attempt
-from workers.attempt.context import Context
+from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
+from workers.attempt.result_cache import Results
 from workers.cleanup.jobs import AutoCleanup
 from workers.cleanup.taken_back import TakeBack
-from workers.config import WorkerConfig
+from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
 from workers.executors.land_job import LandJobs
 from workers.landing.remote import base_at_remote
 from workers.leases import Leases
 from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
 from workers.outcome_steps import OutcomeSteps, until_answered
-from workers.result_cache import Results
 from workers.sandbox import Sandboxes
-from workers.served import ServedRepositories
 from workers.transfer.bundles import BundleStore
-from workers.transfer.commits import CommitTransfer, PredecessorPaths
+from workers.transfer.commits import CommitTransfer
 from workers.trust.order_check import OrderCheck, is_refusal
 from workers.trust.signed_results import SignedResults
 from workers.waits import RequestWaits, ServiceWaits

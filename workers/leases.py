@@ -24,9 +24,8 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.services.published import states_of
-from workers.attempt.checkpoints import Checkpoint
-from workers.config import WorkerConfig
-from workers.served import ServedRepositories
+from workers.attempt.output import Checkpoint
+from workers.config import ServedRepositories, WorkerConfig
 
 REDIS_AWAY_S = 0.5
 

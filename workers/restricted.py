@@ -27,9 +27,9 @@ from coordination.runs.remote_steps.proxy import (
     ProxyStore,
 )
 from coordination.runs.shared import ContextCalls
-from workers.app import Container
 from workers.background.notifications import PubSubNotifications
 from workers.config import WorkerConfig
+from workers.container import Container
 
 
 class RestrictedContainer(Container):

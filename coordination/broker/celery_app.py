@@ -1,7 +1,7 @@
 """Builds the Celery app that delivers messages "try to claim this todo".
 
-Clients and workers build the same app; `workers/app.py` adds the tasks. The state of todos is in Redis under
-coord's own keys, not in Celery. Each setting below prevents a failure that was measured.
+Clients and workers build the same app; `workers/container.py` adds the tasks. The state of todos is in Redis
+under coord's own keys, not in Celery. Each setting below prevents a failure that was measured.
 """
 
 from __future__ import annotations

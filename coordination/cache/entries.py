@@ -22,7 +22,7 @@ from coordination.durations import MS
 from coordination.errors import CoordinationError
 
 RESULTS = "results"
-"""Name of the store for results of todos with `cache` (workers/result_cache)."""
+"""Name of the store for results of todos with `cache` (workers/attempt/result_cache.py)."""
 
 
 class Store:

@@ -35,8 +35,8 @@ from tests.ports import free_port
 from tests.restricted import Site
 from tests.waiting import until
 from tests.worktrees import Run, make_checkout
-from workers.app import Container
 from workers.config import WorkerConfig
+from workers.container import Container
 
 MakeWorker = Callable[..., Container]
 

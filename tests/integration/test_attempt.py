@@ -15,8 +15,8 @@ from tests.attempts import Bench
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
+from workers.celery_worker import task_result
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
-from workers.tasks import task_result
 
 CONFLICT = r"""
 git config user.name Ann && git config user.email a@b
@@ -148,7 +148,7 @@ def test_a_todo_with_damaged_records_is_left_to_the_reaper(
 
     assert task_result(parts.deliveries, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
 
-    (told,) = [record for record in caplog.records if record.name == "workers.tasks"]
+    (told,) = [record for record in caplog.records if record.name == "workers.celery_worker"]
     assert told.exc_info is None
     assert "T of run" in told.getMessage()
     assert "\n" not in told.getMessage()

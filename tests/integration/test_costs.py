@@ -30,7 +30,7 @@ from tests.contracts.carrier import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.trusted import Persons
-from workers.app import Container
+from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
 
 SMALL, MEDIUM, LARGE = 100, 300, 1000
@@ -168,8 +168,8 @@ def test_a_worker_begins_with_no_more_than_it_needs(tmp_path: Path):
 import sys
 from pathlib import Path
 from coordination.settings import Settings
-from workers import command, pool
-from workers.app import Container
+from workers import command, worker_process
+from workers.container import Container
 from workers.config import WorkerConfig
 config = WorkerConfig(
     redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()

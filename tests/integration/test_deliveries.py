@@ -22,9 +22,9 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container
 from workers.attempt import commands
 from workers.attempt.commands import KEPT_BYTES
+from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}

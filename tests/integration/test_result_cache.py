@@ -25,10 +25,10 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container
+from workers.attempt.result_cache import Kept
 from workers.config import WorkerConfig
+from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
-from workers.result_cache.results import Kept
 
 BODY = """
 echo ran >> $LEDGER

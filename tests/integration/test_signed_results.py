@@ -42,10 +42,10 @@ from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container
+from workers.attempt.result_cache import Kept
+from workers.container import Container
 from workers.outcome import TaskResultKind
 from workers.restricted import RestrictedContainer
-from workers.result_cache.results import Kept
 
 CHECK = {"action": "sh check.sh"}
 WORK = {"action": 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'}

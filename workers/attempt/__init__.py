@@ -9,6 +9,7 @@
 | `checks.py` | the verdict of a quality check, from its exit code and its JUnit report |
 | `commands.py` | runs commands under the guard, stops them, commits with git's hooks |
 | `in_process.py` | services and landings, which need no command |
-| `context.py` `context_socket.py` | predecessors' outputs, and shared values that a todo reads and sets |
-| `checkpoints.py` `logs.py` | a todo's progress and output |
+| `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |
+| `output.py` `logs.py` | COORD_OUTPUT and checkpoints; the log |
+| `result_cache.py` `cache_key.py` | results of earlier todos are reused; the key of a result |
 """

@@ -39,15 +39,15 @@ from coordination.runs.change_sets.check_results import CheckResult, CheckVerdic
 from coordination.runs.replies import Grant, Undo
 from coordination.sandbox import Bounds
 from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
-from workers.attempt.context import read_output
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.executors import Undone
 from workers.attempt.logs import Log
+from workers.attempt.output import read_output
+from workers.attempt.result_cache import Recall
 from workers.cleanup.rollback_cleanup import RollbackCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
-from workers.result_cache import Recall
 from workers.workspace.base import Workspace
 from workers.workspace.commit import CommitStyle
 

@@ -23,19 +23,18 @@ from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from coordination.sandbox import Binds
 from workers.attempt.actions import action_of, style_of
-from workers.attempt.checkpoints import Checkpoint
 from workers.attempt.commands import AttemptCommands
-from workers.attempt.context import LeaseLost
+from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.executors import Command, Job, command_for
 from workers.attempt.in_process import check_grant, execute_in_process
 from workers.attempt.logs import Log
+from workers.attempt.output import Checkpoint
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.transfer.bundles import NotCarried, sentence
-from workers.transfer.commits import PathMissing
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Unmergeable
 from workers.workspace.choice import workspace_for

@@ -1,4 +1,4 @@
-"""Make COORD_CONTEXT of a todo from its predecessors' results, and read COORD_OUTPUT for its dependents.
+"""Make COORD_CONTEXT of a todo: its predecessors' results, where their work is on this host, shared values.
 
 The brief that all todos of a run share is read and parsed once in this process, however many of its threads
 begin at the same time: of a run of 50,000 todos it is megabytes, and a thread for each of 500 repositories
@@ -7,10 +7,6 @@ would parse it for itself.
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -21,15 +17,19 @@ from typing import Any
 
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
+from coordination.models import Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.brief import RunBrief
 from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.trust.results import ResultRecord
-from workers.transfer.commits import PredecessorPaths
+from workers.process.trouble import GitInterrupted, WorkspaceUnusable
+from workers.transfer.bundles import sentence
+from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.trust.signed_results import SignedResults
-from workers.workspace.repository import branch_of
+from workers.workspace.git_worktree import ways_out
+from workers.workspace.repository import branch_of, has_commit, look
 
 KEPT = 16
 """Runs whose brief is kept: the ones used last."""
@@ -69,16 +69,88 @@ class Briefs:
             return self._known[run_id]
 
 
-DEEPEST = 100
-"""Levels of nesting in an output. pydantic prints at most 255, and a run is shown with its todos' outputs."""
-
-
-class OutputRefused(CoordinationError):
-    """The todo's COORD_OUTPUT cannot be passed to its dependents."""
-
-
 class LeaseLost(Conflict):
     """The claim is no longer in Redis, so the outputs of predecessors there may be incomplete."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathLookup:
+    path: Path | None = None
+    why: str = ""
+    """The reason for a commit without a path."""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the fields for COORD_CONTEXT."""
+        path = None if self.path is None else str(self.path)
+        return {"path": path} | ({"why": self.why} if self.why else {})
+
+
+class PathMissing(CoordinationError):
+    """The work of a predecessor is not on this host."""
+
+
+class WorkLost(CoordinationError):
+    """The work of a predecessor is no longer on the host that has made it."""
+
+
+class PredecessorPaths:
+    """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
+
+    In the run's worktree of another repository other todos are at work, or have left what is in no commit.
+    """
+
+    def __init__(
+        self, fetcher: CommitFetcher, state: Path, home: Callable[[str, str], Path | None] = lambda *_: None
+    ) -> None:
+        """`home`: (run, repository) → its checkout, if the run's work there is made on this host."""
+        self._fetcher = fetcher
+        self._state = state
+        self._home = home
+
+    def of(self, grant: Grant, brief: RunBrief, repo: str, newest: PredecessorOutput | None) -> PathLookup:
+        """Return where the newest commit of a repository stands.
+
+        Raises PathMissing where the todo needs a path and there is none, WorkLost where there will be none;
+        WorkspaceUnusable and GitInterrupted for trouble of this host.
+        """
+        todo = grant.spec.todo
+        worktree = self._state / "worktrees" / grant.run_id / repo
+        own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
+        if own and worktree.is_dir():
+            return PathLookup(path=worktree)
+        if newest is None or newest.commit is None:
+            return PathLookup()
+        commit_ref = CommitRef(
+            run_id=grant.run_id,
+            repo=repo,
+            branch=branch_of(newest.run),
+            commit=newest.commit,
+            origin=brief.origins.get(repo),
+            runs=brief.earlier,
+        )
+        try:
+            return PathLookup(path=self._fetcher.folder(commit_ref))
+        except (GitInterrupted, WorkspaceUnusable):
+            raise
+        except CoordinationError as missing:
+            why = sentence(missing.message)
+            if todo.needs_paths and grant.undo is None:
+                self._refuse_lost(grant.run_id, brief, repo, newest)
+                raise PathMissing(f"{newest.todo}, whose work is not on this host: {why}") from missing
+            return PathLookup(why=why)
+
+    def _refuse_lost(self, run: str, brief: RunBrief, repo: str, newest: PredecessorOutput) -> None:
+        """Raise WorkLost where the checkout that had the commit is here, and has it no longer: to wait for it
+        would be to wait for ever.
+        """
+        place, commit = self._home(run, repo), newest.commit or ""
+        if place is None or not place.is_dir() or look(place)[0] or has_commit(place, commit):
+            return
+        raise WorkLost(
+            f"the work of {newest.todo} is lost: its commit {commit[:12]} is not in {place} any more",
+            ways_out(repo, commit, place, run, brief.change_set),
+        )
 
 
 class Context:
@@ -180,61 +252,3 @@ def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> 
     """
     settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
     return {repo_of[one.todo]: one for one in settled}
-
-
-def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> str:
-    """Return the JSON that the todo wrote, compact and `masked`; empty if it wrote none.
-
-    Raises OutputRefused.
-    """
-    try:
-        written = _bytes_of(path, limit_bytes + 1)
-        if not written:
-            return ""
-        if len(written) > limit_bytes:
-            raise OutputRefused(
-                f"COORD_OUTPUT has {path.lstat().st_size} bytes, more than {limit_bytes}",
-                "write a path or a summary instead, or raise output_limit_bytes",
-            )
-        value = json.loads(written)
-        if _deeper_than(DEEPEST, value):
-            raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
-        return json.dumps(masked(value), separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise OutputRefused(
-            f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"
-        ) from error
-    except OSError as error:
-        raise OutputRefused(
-            f"COORD_OUTPUT cannot be read: {error.strerror}", "write one JSON value to the file it names"
-        ) from error
-
-
-def _bytes_of(path: Path, most: int) -> bytes:
-    """Return the beginning of a regular file; nothing of other kinds.
-
-    A link is refused by the system: a todo in a sandbox could name a file by it that only the worker can
-    read. A pipe would block.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise OutputRefused("COORD_OUTPUT is a link", "write JSON into the file that it names") from error
-        raise
-    with os.fdopen(file, "rb") as output:
-        return output.read(most) if stat.S_ISREG(os.fstat(file).st_mode) else b""
-
-
-def _deeper_than(limit: int, value: Any) -> bool:
-    layer = [value]
-    for _ in range(limit + 1):
-        layer = [
-            inner
-            for outer in layer
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-    return bool(layer)

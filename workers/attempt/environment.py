@@ -11,10 +11,10 @@ from typing import Any
 from coordination.models import LandCheck
 from coordination.runs.brief import RunBrief
 from coordination.runs.run_kinds import is_landing
+from workers.attempt.result_cache import Results
 from workers.credentials import TodoSecrets
 from workers.executors.land_job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.result_cache.results import Results
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.git_sessions import GitSessions

@@ -32,10 +32,9 @@ from coordination.runs.connection import Connection
 from coordination.runs.presence import Presence, Worker
 from coordination.services.host import ServiceHost, ServiceState
 from coordination.services.published import on_all_hosts, published
-from workers.config import WorkerConfig
+from workers.config import ServedRepositories, WorkerConfig
 from workers.health.recovery import RecoveryRuns
 from workers.health.remotes import RemoteLooks
-from workers.served import ServedRepositories
 
 DOWN_ON_PURPOSE = (ServiceState.STOPPED, ServiceState.SHUTTING_DOWN)
 

@@ -3,6 +3,6 @@
 | module | content |
 |---|---|
 | `commits.py` | a delivery's commits: fetch, send, withdraw |
-| `fetcher.py` `sender.py` | a commit from another host; a commit for other hosts |
-| `bundles.py` `publishing.py` | where they are stored: in Redis; on a branch of the remote |
+| `fetcher.py` | a commit from another host |
+| `bundles.py` `publishing.py` | where commits are stored: in Redis; on a branch of the remote |
 """

@@ -1,4 +1,9 @@
-"""Carry commits between hosts for a delivery: fetch, send, withdraw; and find the commits of predecessors.
+"""Carry commits between hosts for a delivery: fetch, send, withdraw.
+
+A commit is sent before its todo settles, so that a run's work survives the death of its host: by a bundle
+through Redis if it is small enough, else by a push to the repository's `url`. Where the whole history is too
+large and nothing can be pushed, the commits of the run are bundled alone: a host with a clone needs no more.
+If no way works, the todo does not fail: the reason is recorded for hosts that look for the commit.
 
 Where Redis is reached by a socket there is one machine: nothing is sent, and every commit is here.
 """
@@ -9,26 +14,31 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
-from coordination.models import Workspace
-from coordination.runs.brief import Origin, RunBrief
-from coordination.runs.replies import Grant, PredecessorOutput
+from coordination.models import Repo
+from coordination.retry import retried
+from coordination.runs.brief import Origin
+from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
-from workers.transfer.bundles import BundleStore, Remote, sentence
+from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.publishing import Publication
-from workers.transfer.sender import BundleSender, CommitToSend
+from workers.workspace.files import scratch
 from workers.workspace.git import Hold, git
-from workers.workspace.git_worktree import ways_out
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, has_commit, is_commit, look
+from workers.workspace.repository import branch_of, is_commit, is_partial, is_shallow
+
+PAUSES_S = (0.2, 1.0, 3.0)
+"""Between tries of one way, after trouble that passes."""
+MEASURED_WITHIN = timedelta(seconds=30)
+"""A history that takes longer to be counted is too large for Redis anyway."""
 
 logger = logging.getLogger(__name__)
 
@@ -155,80 +165,130 @@ class CommitTransfer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathLookup:
-    path: Path | None = None
-    why: str = ""
-    """The reason for a commit without a path."""
+class CommitToSend:
+    """The commit that a todo made, and what it was made from."""
 
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Return the fields for COORD_CONTEXT."""
-        path = None if self.path is None else str(self.path)
-        return {"path": path} | ({"why": self.why} if self.why else {})
-
-
-class PathMissing(CoordinationError):
-    """The work of a predecessor is not on this host."""
-
-
-class WorkLost(CoordinationError):
-    """The work of a predecessor is no longer on the host that has made it."""
+    run_id: str
+    repo: Repo
+    checkout: Path
+    commit: str
+    fence: int
+    since: str
+    """The commit that the todo began with."""
+    first: bool
+    """True if the run has sent nothing of this repository yet."""
+    ref: str
+    """The reference at the commit."""
 
 
-class PredecessorPaths:
-    """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
-
-    In the run's worktree of another repository other todos are at work, or have left what is in no commit.
-    """
-
+class BundleSender:
     def __init__(
-        self, fetcher: CommitFetcher, state: Path, home: Callable[[str, str], Path | None] = lambda *_: None
+        self, bundles: BundleStore, state: Path, limit_bytes: int, access: Access = without_credentials
     ) -> None:
-        """`home`: (run, repository) → its checkout, if the run's work there is made on this host."""
-        self._fetcher = fetcher
+        self._access = access
+        self._bundles = bundles
         self._state = state
-        self._home = home
+        self._limit = limit_bytes
 
-    def of(self, grant: Grant, brief: RunBrief, repo: str, newest: PredecessorOutput | None) -> PathLookup:
-        """Return where the newest commit of a repository stands.
+    def send(self, to_send: CommitToSend) -> None:
+        """Send by the first way that works.
 
-        Raises PathMissing where the todo needs a path and there is none, WorkLost where there will be none;
-        WorkspaceUnusable and GitInterrupted for trouble of this host.
+        Raises Redis' errors, or Superseded if a newer attempt has published its own.
         """
-        todo = grant.spec.todo
-        worktree = self._state / "worktrees" / grant.run_id / repo
-        own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
-        if own and worktree.is_dir():
-            return PathLookup(path=worktree)
-        if newest is None or newest.commit is None:
-            return PathLookup()
-        commit_ref = CommitRef(
-            run_id=grant.run_id,
-            repo=repo,
-            branch=branch_of(newest.run),
-            commit=newest.commit,
-            origin=brief.origins.get(repo),
-            runs=brief.earlier,
-        )
-        try:
-            return PathLookup(path=self._fetcher.folder(commit_ref))
-        except (GitInterrupted, WorkspaceUnusable):
-            raise
-        except CoordinationError as missing:
-            why = sentence(missing.message)
-            if todo.needs_paths and grant.undo is None:
-                self._refuse_lost(grant.run_id, brief, repo, newest)
-                raise PathMissing(f"{newest.todo}, whose work is not on this host: {why}") from missing
-            return PathLookup(why=why)
+        whys = []
+        for way in (self._by_bundle, self._by_push):
+            try:
+                self._in_spite_of_trouble(way, to_send)
+            except Superseded:
+                raise
+            except CoordinationError as refused:
+                whys.append(sentence(refused.message))
+            else:
+                return
+        self._without_way(to_send, "; ".join(whys))
 
-    def _refuse_lost(self, run: str, brief: RunBrief, repo: str, newest: PredecessorOutput) -> None:
-        """Raise WorkLost where the checkout that had the commit is here, and has it no longer: to wait for it
-        would be to wait for ever.
-        """
-        place, commit = self._home(run, repo), newest.commit or ""
-        if place is None or not place.is_dir() or look(place)[0] or has_commit(place, commit):
-            return
-        raise WorkLost(
-            f"the work of {newest.todo} is lost: its commit {commit[:12]} is not in {place} any more",
-            ways_out(repo, commit, place, run, brief.change_set),
-        )
+    def _in_spite_of_trouble(self, way: Callable[[CommitToSend], None], to_send: CommitToSend) -> None:
+        """Try one way, again after trouble that passes: a commit that is not sent now is never sent."""
+
+        def passes(error: Exception, pause_s: float) -> bool:
+            if not isinstance(error, GitInterrupted | WorkspaceUnusable) or error.trouble is None:
+                return False
+            logger.info(
+                "run %s: sending %s again in %g s: %s",
+                to_send.run_id,
+                to_send.repo.name,
+                pause_s,
+                error.message,
+            )
+            return True
+
+        retried(lambda: way(to_send), PAUSES_S, passes)
+
+    def _without_way(self, to_send: CommitToSend, whys: str) -> None:
+        why = f"{to_send.repo.name}: {to_send.commit[:12]} was not carried to other hosts: {whys}"
+        logger.warning("run %s: %s", to_send.run_id, why)
+        if to_send.first:
+            self._by_part(to_send, why)
+        else:
+            self._bundles.explain(to_send.run_id, to_send.repo.name, to_send.commit, why)
+
+    def _by_bundle(self, to_send: CommitToSend) -> None:
+        if to_send.first and (is_shallow(to_send.checkout) or is_partial(to_send.checkout)):
+            raise NotCarried("the checkout is a shallow or partial clone")
+        since = None if to_send.first else to_send.since
+        bundle = self._bundle(to_send, since)
+        self._bundles.put(to_send.run_id, to_send.repo.name, to_send.commit, bundle, since)
+
+    def _by_push(self, to_send: CommitToSend) -> None:
+        if not to_send.repo.url:
+            raise NotCarried(f"{to_send.repo.name} has no url to push to")
+        with self._access(to_send.run_id, to_send.repo.name, to_send.repo.url, Purpose.WRITE) as variables:
+            publication = Publication(
+                run_id=to_send.run_id,
+                checkout=to_send.checkout,
+                url=to_send.repo.url,
+                commit=to_send.commit,
+                fence=to_send.fence,
+                variables=variables,
+            )
+            there = publication.publish()
+        self._bundles.refer(to_send.run_id, to_send.repo.name, to_send.commit, there)
+
+    def _by_part(self, to_send: CommitToSend, why: str) -> None:
+        name = to_send.repo.name
+        if to_send.commit != to_send.since:
+            try:
+                bundle = self._bundle(to_send, to_send.since)
+            except CoordinationError:
+                return self._bundles.explain(to_send.run_id, name, to_send.commit, why)
+            self._bundles.put(to_send.run_id, name, to_send.commit, bundle, to_send.since)
+        # Where the run began is most likely known at the url, though we may not write there.
+        if to_send.repo.url:
+            return self._bundles.refer(
+                to_send.run_id, name, to_send.since, Remote(to_send.repo.branch, to_send.repo.url)
+            )
+        return self._bundles.explain(to_send.run_id, name, to_send.since, why)
+
+    def _bundle(self, to_send: CommitToSend, since: str | None) -> bytes:
+        without = () if since is None else (f"^{since}",)
+        self._refuse_over(_size(to_send, without), "its history" if since is None else "what it adds")
+        with scratch(self._state) as folder:
+            file = folder / "bundle"
+            git("bundle", "create", "--quiet", str(file), to_send.ref, *without, cwd=to_send.checkout)
+            bundle = file.read_bytes()
+        self._refuse_over(len(bundle), "its bundle")
+        if to_send.commit.encode() not in bundle.partition(b"\n\n")[0]:
+            raise NotCarried("the branch has moved on: a newer attempt took over")
+        return bundle
+
+    def _refuse_over(self, size: int, what: str) -> None:
+        if size > self._limit:
+            raise NotCarried(f"{what} has {size} bytes, more than bundle_limit_bytes ({self._limit})")
+
+
+def _size(to_send: CommitToSend, without: tuple[str, ...]) -> int:
+    """Return the size of the objects on disk, where they are packed about as in a bundle."""
+    options = ("--objects", "--disk-usage", "--use-bitmap-index")
+    return int(
+        git("rev-list", *options, to_send.commit, *without, cwd=to_send.checkout, patience=MEASURED_WITHIN)
+    )

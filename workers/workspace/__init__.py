@@ -8,7 +8,6 @@
 | `change_set.py` | the branch of a change set, and its size |
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
-| `binds.py` | the parts of a repository that a todo in a sandbox may write |
 | `lock.py` | one attempt in a workspace at a time |
 | `git_sessions.py` | git processes that stay open |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |

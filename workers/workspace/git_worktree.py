@@ -20,6 +20,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private, open_private
+from coordination.sandbox import Binds
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.workspace.files import remove_tree
@@ -38,6 +39,10 @@ UNFINISHED_FILES = (
     "BISECT_NAMES",
     "BISECT_TERMS",
 )
+
+PINNED = ("commondir", "gitdir", "config.worktree", "modules")
+DEEPEST = 5
+"""The most alternates of alternates that git follows."""
 
 Fetch = Callable[[str, Path, Hold], None]
 """Fetches a commit into a checkout's objects, and moves no branch; its git has the hold.
@@ -283,3 +288,48 @@ def _personal_excludes(checkout: Path) -> list[str]:
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # git reads it, too
     file = Path(named) if named else config / "git" / "ignore"
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
+
+
+def worktree_binds(path: Path, git_dir: Path, branch: str) -> Binds:
+    """Return the parts of a repository that a todo in a sandbox may write. `git_dir` is the entry of the
+    worktree, `branch` that of the run.
+
+    A todo that could write git's configuration, hooks or attributes, or name other ones, would execute
+    commands outside of its sandbox: with the next git of the worker, or of the checkout's owner. So `.git` is
+    read-only but for these parts:
+
+        <worktree>/.git                          pinned: names the entry
+        .git/worktrees/<name>/                   writable: index, HEAD, a merge in progress
+        .git/worktrees/<name>/commondir, gitdir, config.worktree, modules     pinned: say where git looks
+        .git/objects                             writable; its info (alternates) pinned
+        .git/refs/heads/coord, .git/logs/refs/heads/coord                     writable
+
+    A todo can make commits on the run's branch, and no other branches, tags, stashes or remotes. Its damage
+    is bounded by its own repository: it could delete objects, and move branches of runs, whose tips workers
+    know from Redis and compare.
+
+    Makes the folders of the branch and of its log, which git would make.
+    """
+    common = git_dir.parent.parent
+    branches = Path("refs", "heads", branch).parent
+    places = (common / branches, common / "logs" / branches)
+    for place in (*places, git_dir / "modules"):
+        place.mkdir(parents=True, exist_ok=True)
+    pinned = (path / ".git", *(git_dir / name for name in PINNED), common / "objects" / "info")
+    return Binds(
+        readable=(common, *_alternates(common / "objects", DEEPEST)),
+        writable=(path, git_dir, common / "objects", *places),
+        pinned=tuple(part for part in pinned if part.exists()),
+    )
+
+
+def _alternates(objects: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders of objects that these lean on: a clone with --reference or --shared has them."""
+    file = objects / "info" / "alternates"
+    if not depth or not file.is_file():
+        return
+    for line in os.fsdecode(file.read_bytes()).splitlines():
+        place = Path(os.path.normpath(objects / line))
+        if line and not line.startswith("#") and place.is_dir():
+            yield place
+            yield from _alternates(place, depth - 1)

@@ -11,9 +11,8 @@ import pytest
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from workers.config import WorkerConfig
+from workers.config import ServedRepositories, WorkerConfig
 from workers.leases import Leases
-from workers.served import ServedRepositories
 
 
 @pytest.mark.parametrize(("heartbeat_s", "lease_s", "waited_s"), [(5, 15, 5), (60, 15, 5), (1, 15, 1)])

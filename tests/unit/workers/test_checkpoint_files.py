@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.attempt.checkpoints import Checkpoint
+from workers.attempt.output import Checkpoint
 
 
 @pytest.fixture

@@ -40,18 +40,17 @@ from coordination.runs.store import RunStore
 from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
+from workers.attempt.result_cache import Results
 from workers.background.expiry import ExpiryWatch
 from workers.background.history_service import HistoryService
 from workers.background.local_liveness import LocalLiveness
 from workers.background.notifications import Callbacks, Notifications, PubSubNotifications
 from workers.background.results_writer import ResultsWriter
+from workers.celery_worker import collect, forget_names, register
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
-from workers.config import WorkerConfig
+from workers.config import ServedRepositories, WorkerConfig
 from workers.delivery import DeliveryHandler
 from workers.leases import Leases
-from workers.result_cache import Results
-from workers.served import ServedRepositories
-from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.trust.order_check import OrderCheck
 from workers.trust.signed_results import SignedResults

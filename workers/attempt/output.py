@@ -1,8 +1,8 @@
-"""Carry what a todo has written to COORD_OUTPUT to its next attempt, as COORD_CHECKPOINT.
+"""Read what a todo writes to COORD_OUTPUT: for its dependents, and as a checkpoint for its next attempt.
 
 The heartbeat looks at the file and tells Redis when it has changed (`leases.py`); what was written since goes
 with the step that ends an attempt without success. A worker that is killed loses what was written since its
-last heartbeat.
+last heartbeat. The next attempt finds the checkpoint in COORD_CHECKPOINT.
 
 A file that changed while it was read, or that is not JSON, is left for the next look: half of an object, list
 or text is not JSON. Half of a number may be one, so a number alone counts only when the todo has ended.
@@ -10,18 +10,86 @@ or text is not JSON. Half of a number may be one, so a number alone counts only 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
-from workers.attempt.context import OutputRefused, read_output
+from coordination.errors import CoordinationError
 
 _Stamp = tuple[int, int, int]
 """Inode, time of the last change, size."""
+
+
+DEEPEST = 100
+"""Levels of nesting in an output. pydantic prints at most 255, and a run is shown with its todos' outputs."""
+
+
+class OutputRefused(CoordinationError):
+    """The todo's COORD_OUTPUT cannot be passed to its dependents."""
+
+
+def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> str:
+    """Return the JSON that the todo wrote, compact and `masked`; empty if it wrote none.
+
+    Raises OutputRefused.
+    """
+    try:
+        written = _bytes_of(path, limit_bytes + 1)
+        if not written:
+            return ""
+        if len(written) > limit_bytes:
+            raise OutputRefused(
+                f"COORD_OUTPUT has {path.lstat().st_size} bytes, more than {limit_bytes}",
+                "write a path or a summary instead, or raise output_limit_bytes",
+            )
+        value = json.loads(written)
+        if _deeper_than(DEEPEST, value):
+            raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
+        return json.dumps(masked(value), separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise OutputRefused(
+            f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"
+        ) from error
+    except OSError as error:
+        raise OutputRefused(
+            f"COORD_OUTPUT cannot be read: {error.strerror}", "write one JSON value to the file it names"
+        ) from error
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """Return the beginning of a regular file; nothing of other kinds.
+
+    A link is refused by the system: a todo in a sandbox could name a file by it that only the worker can
+    read. A pipe would block.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputRefused("COORD_OUTPUT is a link", "write JSON into the file that it names") from error
+        raise
+    with os.fdopen(file, "rb") as output:
+        return output.read(most) if stat.S_ISREG(os.fstat(file).st_mode) else b""
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    layer = [value]
+    for _ in range(limit + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(layer)
 
 
 class Checkpoint:
@@ -90,7 +158,7 @@ def _stamp(file: Path) -> _Stamp | None:
         found = file.stat()
     except OSError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size) if S_ISREG(found.st_mode) else None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
 
 def _number(written: str) -> bool:
