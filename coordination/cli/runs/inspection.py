@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -226,27 +226,32 @@ def print_waves(waves: Sequence[WaveView]) -> None:
 
 
 def as_markdown(run: RunView) -> str:
-    """Return a report: a table of the waves, their failures, and the repositories that are left."""
+    """Return a report: a table of the waves, and a section for each wave."""
     return "".join(f"{line}\n" for line in _report(run))
 
 
 def _report(run: RunView) -> Iterator[str]:
-    waves = run.waves
-    landed = sum(wave.state is WaveState.LANDED for wave in waves)
-    yield f"# {_escaped(run.plan_id)}: {landed} of {len(waves)} waves have landed"
+    landed = sum(wave.state is WaveState.LANDED for wave in run.waves)
+    yield f"# {_escaped(run.plan_id)}: {landed} of {len(run.waves)} waves have landed"
     yield ""
     yield f"Run {run.run_id}, {run.status}, started {format_time(run.started_at)}."
     yield ""
-    yield f"| {' | '.join(COLUMNS)} |"
-    yield "|" + " --- |" * len(COLUMNS)
-    for wave in waves:
-        yield f"| {' | '.join(map(_escaped, _cells(wave)))} |"
-    if failures := [failure for wave in waves for failure in wave.failures]:
-        yield "\n## Failures\n"
-        yield from (f"* {_escaped(one.todo)}: {_escaped(one.error or 'failed')}" for one in failures)
-    if left := [repo for wave in waves for repo in wave.carried_over]:
-        yield "\n## Carried over\n"
-        yield from (f"* {_escaped(repo)}" for repo in left)
+    yield from _table(COLUMNS, (_cells(wave) for wave in run.waves))
+    for wave in run.waves:
+        yield f"\n## Wave {wave.number}: {wave.state}\n"
+        yield from _table(("repository", "landing"), wave.repos.items())
+        if wave.failures:
+            yield "\nFailures:\n"
+            yield from (f"* {_escaped(one.todo)}: {_escaped(one.error or 'failed')}" for one in wave.failures)
+        if wave.carried_over:
+            yield f"\nCarried over: {_escaped(', '.join(wave.carried_over))}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + " --- |" * len(columns)
+    for row in rows:
+        yield f"| {' | '.join(map(_escaped, row))} |"
 
 
 def _cells(wave: WaveView) -> tuple[str, ...]:

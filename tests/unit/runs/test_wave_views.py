@@ -1,0 +1,51 @@
+"""The waves of a landing, from the states of its todos, and their report."""
+
+from __future__ import annotations
+
+from coordination.cli.runs.inspection import as_markdown
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.views.waves import waves_of
+
+MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
+
+
+def todo(name: str, state: TodoState, repo: str = "", **more: object) -> TodoView:
+    return TodoView.model_validate(
+        {"id": f"P.wave-{name}", "repo": repo, "state": state, "attempt": 1, **more}
+    )
+
+
+TODOS = (
+    todo("1.land.a", TodoState.SUCCEEDED, "a", duration_s=40.0, **MINUTE),
+    todo("1.after.check.a", TodoState.SUCCEEDED, "a", duration_s=20.0),
+    todo("1.done", TodoState.SUCCEEDED),
+    todo("2.land.b", TodoState.COMPENSATED, "b", was=TodoState.SUCCEEDED),
+    todo("2.after.check.b", TodoState.FAILED, "b", error="exit code 1 | sad"),
+    todo("3.land.c", TodoState.SKIPPED, "c"),
+)
+EXPECTED = {"P.wave-1.land.a": "30000 learned", "P.wave-1.after.check.a": "5000 assumed"}
+
+
+def test_a_wave_has_its_times_checks_failures_and_what_is_left():
+    one, two, three = waves_of("land:P", TODOS, EXPECTED, ended=True)
+    assert [wave.state for wave in (one, two, three)] == ["landed", "reverted", "skipped"]
+    assert (one.work_s, one.expected_s, one.checks, one.carried_over) == (60.0, 30.0, {"succeeded": 1}, ())
+    assert [(failure.todo, failure.error) for failure in two.failures] == [
+        ("P.wave-2.after.check.b", "exit code 1 | sad")
+    ]
+    assert (two.carried_over, three.carried_over) == (("b",), ("c",))
+    assert waves_of("P", TODOS, EXPECTED, ended=True) == (), "a sweep has none"
+
+
+def test_the_report_has_a_section_for_each_wave():
+    run = RunView.model_construct(
+        run_id="r", plan_id="land:P", status=RunStatus.ROLLED_BACK, started_at=MINUTE["started_at"],
+        waves=waves_of("land:P", TODOS, EXPECTED, ended=True),
+    )  # fmt: skip
+    _, *sections = as_markdown(run).split("\n## ")
+    assert [section.partition("\n")[0] for section in sections] == [
+        "Wave 1: landed", "Wave 2: reverted", "Wave 3: skipped",
+    ]  # fmt: skip
+    assert "| a | succeeded |" in sections[0]
+    assert "exit code 1 | sad".replace("|", "\\|") in sections[1]
+    assert "Carried over: c" in sections[2]
