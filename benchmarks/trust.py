@@ -99,7 +99,7 @@ def measure_results(rows: Report, rounds: int) -> None:
 
         def check(checking: SignedResults) -> None:
             checking.check_start(grant, brief)
-            known = checking.known(RUN, PREDECESSORS)
+            known = checking.verified(RUN, PREDECESSORS)
             assert known is not None
             checking.check_inputs(grant, brief, inputs, known)
 
@@ -159,13 +159,13 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
 
                 def verified() -> SignedRun:
                     found = SignedRun(store=store, run_id=run, trust=trust)
-                    found.spec("T00000", spec)
+                    found.authorized_spec("T00000", spec)
                     return found
 
                 known = verified()
                 header_ms = 1000 * best(lambda: verified(), rounds)
                 brief_ms = 1000 * best(lambda: verified().brief, rounds)
-                todo_ms = 1000 * best(lambda: known.spec("T00000", spec), 10 * rounds)
+                todo_ms = 1000 * best(lambda: known.authorized_spec("T00000", spec), 10 * rounds)
                 in_redis = client.memory_usage(store.keys.run(run).order, samples=0)
                 in_worker = _bytes_of(lambda: read_all_blocks(verified()))
         finally:

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from coordination.credentials.askpass import ASKPASS, askpass, askpass_variables
-from coordination.credentials.records import Credential, Expiry, Purpose, refusal_for_todo
+from coordination.credentials.askpass import ASKPASS, askpass_variables, credential_for_git
+from coordination.credentials.records import Credential, Purpose, refusal_for_todo
 from coordination.credentials.references import SecretUnreadable, parse
 from coordination.credentials.store import CredentialStore, Secret
 from coordination.errors import CoordinationError, NotFound
@@ -133,8 +132,8 @@ def write_secrets(folder: Path, repo: Repo, secrets: Sequence[Secret]) -> dict[s
             with open_private(place / secret.name, newline="") as file:
                 file.write(secret.value)
         variables = {"COORD_SECRETS": str(place)}
-        wanted = ((secret, purpose) for purpose in (Purpose.WRITE, Purpose.READ) for secret in secrets)
-        for_git = next((secret.name for secret, purpose in wanted if purpose in secret.purposes), "")
+        pairs = ((secret, purpose) for purpose in (Purpose.WRITE, Purpose.READ) for secret in secrets)
+        for_git = next((secret.name for secret, purpose in pairs if purpose in secret.purposes), "")
         if for_git:
             variables |= askpass_variables(folder, repo.url or "", place / for_git)
     return variables
@@ -167,24 +166,18 @@ class GitCredentials:
         """Yield the variables for git; none if no credential is for this, or it cannot be read: git then
         uses what the user has set up, and names the refusal.
         """
-        name = self._name(repo, urlsplit(url).hostname or "", purpose) if askpass(url, Path()) else ""
-        if not name:
+        if not (name := self._name(repo, url, purpose)):
             yield {}
             return
         with scratch(self._state) as folder:
             yield self._given(folder, url, name, run, repo)
 
-    def _name(self, repo: str, host: str, purpose: Purpose) -> str:
-        """Return the credential to use: the first of this purpose; to read, one to write does, too."""
+    def _name(self, repo: str, url: str, purpose: Purpose) -> str:
         try:
-            known, now = self._store.all(), datetime.now(UTC)
+            return credential_for_git(self._store, repo, url, purpose, datetime.now(UTC))
         except CoordinationError as error:
             logger.warning("no credentials: %s", error)
             return ""
-        wanted = (purpose, Purpose.WRITE) if purpose is Purpose.READ else (purpose,)
-        fitting = (one for one in known if one.is_for(repo, host) and one.expiry(now) is not Expiry.EXPIRED)
-        usable = list(fitting)
-        return next((one.name for want in wanted for one in usable if want in one.purposes), "")
 
     def _given(self, folder: Path, url: str, name: str, run: str, repo: str) -> dict[str, str]:
         try:

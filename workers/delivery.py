@@ -264,7 +264,7 @@ class DeliveryHandler:
                 lambda: self._transfer.withdraw(
                     grant,
                     runs,
-                    lambda pushed: self._signed_results.own_tips(
+                    lambda pushed: self._signed_results.deletable_tips(
                         grant,
                         brief,
                         pushed,

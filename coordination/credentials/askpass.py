@@ -1,4 +1,6 @@
-"""The program that answers git's question for a password: for one https host, and for no other.
+"""Git's access to a remote: the credential for it, and the program that answers git's question for it.
+
+The program answers for one https host, and for no other.
 
 Credential helpers are switched off meanwhile: one that stores passwords would keep the secret.
 """
@@ -6,10 +8,16 @@ Credential helpers are switched off meanwhile: one that stores passwords would k
 from __future__ import annotations
 
 import shlex
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from coordination.credentials.records import Expiry, Purpose
 from coordination.files import open_private
+
+if TYPE_CHECKING:
+    from coordination.credentials.store import CredentialStore
 
 ASKPASS = "git-askpass"
 USER = "x-access-token"
@@ -19,6 +27,19 @@ NO_HELPERS = {
     "GIT_CONFIG_KEY_0": "credential.helper",
     "GIT_CONFIG_VALUE_0": "",
 }
+
+
+def credential_for_git(store: CredentialStore, repo: str, url: str, purpose: Purpose, now: datetime) -> str:
+    """Return the name of the credential with which git may use the address of a repository; empty without
+    one, and for an address that is not https. A credential for writing serves for reading, too. Raises as
+    `CredentialStore.all` does.
+    """
+    if not askpass(url, Path()):
+        return ""
+    host = urlsplit(url).hostname or ""
+    usable = [one for one in store.all() if one.is_for(repo, host) and one.expiry(now) is not Expiry.EXPIRED]
+    purposes = (purpose, Purpose.WRITE) if purpose is Purpose.READ else (purpose,)
+    return next((one.name for purpose in purposes for one in usable if purpose in one.purposes), "")
 
 
 def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:

@@ -72,7 +72,7 @@ def subject_of(connection: Connection, run_id: str, todo: str) -> Subject | None
         return Subject(run=run_id, todo=todo, unverified=UNSIGNED)
     run = connection.signed_run(run_id)
     try:
-        spec = run.read_spec(todo, connection.redis.hget(connection.keys.run(run_id).spec, todo) or "")
+        spec = run.signed_spec(todo, connection.redis.hget(connection.keys.run(run_id).spec, todo) or "")
         heads = run.heads(todo)
     except NotTrusted as refused:
         if refused.cause in TAMPERED:

@@ -240,7 +240,7 @@ def _signing_again(connection: Connection, left: RetryPlan) -> Signing | None:
             )
         return None
     source = connection.signed_run(ended.run_id)
-    source.cover(ended.meta["brief"], ended.spec)
+    source.check_records(ended.meta["brief"], ended.spec)
     return replace(connection.signing, two_persons=source.order.two_persons)
 
 
@@ -264,7 +264,7 @@ def _check_imported(connection: Connection, run: Received) -> None:
     retry of it checks its order, and each use of a result the signature of that.
     """
     if connection.settings.signatures is Signatures.REQUIRE and not run.status.ended:
-        connection.signed_run(run.run_id).cover(run.meta["brief"], run.hash("spec"))
+        connection.signed_run(run.run_id).check_records(run.meta["brief"], run.hash("spec"))
 
 
 def refuse_conflicts(connection: Connection, todos: Collection[str]) -> None:

@@ -539,14 +539,14 @@ def test_still_possible_the_soak_of_a_wave_ends_when_the_order_is_as_old_as_it(s
     soak = {"gate": {"timeout": "1h", "on_timeout": "approve"}}  # as of a landing
     site.sweep({"A": "r1", "SOAK": ("r1", ["A"]), "B": ("r2", ["SOAK"])}, SOAK=soak)
     run = SignedRun(store=site.store, run_id=site.run_id, trust=read_trust(site.persons.file))
-    spec = run.spec("B", site.redis.hget(site.store.keys.run(site.run_id).spec, "B"))
-    soaking = run.spec("SOAK", site.redis.hget(site.store.keys.run(site.run_id).spec, "SOAK"))
+    spec = run.authorized_spec("B", site.redis.hget(site.store.keys.run(site.run_id).spec, "B"))
+    soaking = run.authorized_spec("SOAK", site.redis.hget(site.store.keys.run(site.run_id).spec, "SOAK"))
     with pytest.raises(NotTrusted):
-        run.start("SOAK", soaking)
+        run.check_start("SOAK", soaking)
 
     later = replace(run, now=lambda: datetime.now(UTC) + timedelta(hours=1))
-    later.start("SOAK", soaking)
-    later.start("B", spec)
+    later.check_start("SOAK", soaking)
+    later.check_start("B", spec)
 
 
 @pytest.mark.parametrize("withheld", [False, True], ids=["forged", "still_possible_with_results_deleted"])

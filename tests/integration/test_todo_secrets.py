@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
+from coordination.credentials.askpass import askpass
 from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore
 from tests.attempts import Bench
 from tests.sandboxes import needs_bubblewrap
-from workers.credentials import GitCredentials, TodoSecrets, askpass
+from workers.credentials import GitCredentials, TodoSecrets
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.workspace.git import ask
 

@@ -202,7 +202,7 @@ class Context:
 
     def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
-        known = self._signed_results.known(grant.run_id, predecessors)
+        known = self._signed_results.verified(grant.run_id, predecessors)
         over = self._read(grant, predecessors, chain, known or {})
         if known is not None:
             self._signed_results.check_inputs(grant, self.brief(grant.run_id), over, known)

@@ -28,7 +28,7 @@ from coordination.trust.orders import OPERATION, OperationKind, foreign, read_op
 from coordination.trust.rights import right_of
 from workers.trust.worker_trust import WorkerTrust
 
-KEPT = 16
+RUNS_KEPT = 16
 """Runs whose verified order is kept: the ones used last."""
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class OrderCheck:
         run.
         """
         self._store = store
-        self._current = trust
+        self._trust = trust
         self._restricted = restricted
         self._repos = repos
         self._report = report
@@ -80,11 +80,11 @@ class OrderCheck:
 
     def brief(self, run_id: str) -> RunBrief:
         """Return the brief of a run, verified where signatures are required. Raises NotAllowed."""
-        if self._current.checks:
+        if self._trust.checks:
             try:
                 return self._run(run_id).brief
             except CoordinationError:
-                if self._current.requires:
+                if self._trust.requires:
                     raise
         return self._store.brief(run_id)
 
@@ -92,18 +92,18 @@ class OrderCheck:
         """Return why the todo must not, or cannot, be executed; None if it may. `is_refusal` tells which
         refusals are final. `brief_of` reads the brief of a run.
         """
-        if self._current.checks:
+        if self._trust.checks:
             try:
                 self._verify(grant)
             except CoordinationError as refused:
-                if self._current.requires:
+                if self._trust.requires:
                     return refused
-                self._current.warn(grant, refused.message)
+                self._trust.warn(grant, refused.message)
         return _unreadable(grant, brief_of)
 
     def name_signer(self, grant: Grant, say: Callable[[str], object]) -> None:
         """Name in the logs of the todo and of this worker who ordered it, if the signature was verified."""
-        if not self._current.checks:
+        if not self._trust.checks:
             return
         with suppress(CoordinationError):  # under `warn`, a run without a valid signature is executed
             by = self._run(grant.run_id).signer
@@ -114,21 +114,21 @@ class OrderCheck:
         """Return whether the role of the person who ordered the todo demands a sandbox for it. An order that
         cannot be verified, and is executed because nothing requires that, demands none.
         """
-        if not self._current.checks:
+        if not self._trust.checks:
             return False
         try:
             return self._run(grant.run_id).demands_sandbox(grant.spec.repo.name)
         except CoordinationError:  # the trust file has changed since the order was verified
-            return self._current.requires
+            return self._trust.requires
 
     def refuse_job(self, job: CleanupJob) -> None:
         """Raise NotAllowed for a job to remove files without the signed order of a person who may clean."""
-        if not self._current.checks:
+        if not self._trust.checks:
             return
         try:
             self._verify_job(job)
         except CoordinationError as refused:
-            if self._current.requires:
+            if self._trust.requires:
                 self._report("clean", refused.message, "")
                 raise
             logger.warning("signatures: the cleanup job %s: %s", job.id, refused.message)
@@ -137,24 +137,24 @@ class OrderCheck:
         """Return what may be written of the outcome of a run into the ecosystem file with this digest, and
         the reason why that is not all. Raises Unsafe and UsageError where the trust file cannot be used.
         """
-        if not self._current.checks:
+        if not self._trust.checks:
             return outcome, ""
         try:
             found, why = confirm(self._run(run_id), outcome, file)
         except CoordinationError as unusable:
-            if self._current.requires:
+            if self._trust.requires:
                 raise
             found, why = outcome, unusable.message
         if not why:
             return found, ""
-        if self._current.requires:
+        if self._trust.requires:
             self._report("write_back", why, run_id)
             return found, f"not confirmed by signatures: {why}"
         logger.warning("signatures: results of run %s are written unconfirmed: %s", run_id, why)
         return outcome, ""
 
     def _verify_job(self, job: CleanupJob) -> None:
-        trust, now = self._current.read(), datetime.now(UTC)
+        trust, now = self._trust.read(), datetime.now(UTC)
         verified = open_envelope(job.signed.encode(), OPERATION, trust, now=now)
         kinds, namespace = {OperationKind.CLEAN, OperationKind.DISCARD}, self._store.keys.namespace
         operation = read_operation(verified.payload, runs={""}, namespace=namespace, now=now, kinds=kinds)
@@ -170,22 +170,22 @@ class OrderCheck:
 
     def _verify(self, grant: Grant) -> None:
         run = self._run(grant.run_id)
-        spec = run.spec(grant.todo_id, grant.spec_json)
+        spec = run.authorized_spec(grant.todo_id, grant.spec_json)
         if grant.undo is None:
-            run.start(grant.todo_id, spec)
+            run.check_start(grant.todo_id, spec)
         elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
             raise foreign(f"{grant.todo_id} is said to have been executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)
 
     def _run(self, run_id: str) -> SignedRun:
-        trust = self._current.read()
+        trust = self._trust.read()
         with self._guard:
             known = self._runs.get(run_id)
             if known is None or known.trust is not trust:
                 known = SignedRun(store=self._store, run_id=run_id, trust=trust, restricted=self._restricted)
             self._runs[run_id] = known
             self._runs.move_to_end(run_id)
-            while len(self._runs) > KEPT:
+            while len(self._runs) > RUNS_KEPT:
                 self._runs.popitem(last=False)
             return known

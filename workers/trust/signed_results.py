@@ -61,7 +61,7 @@ class SignedResults:
 
     def __init__(self, *, key: WorkerKey, trust: WorkerTrust, report: Report) -> None:
         self._key = key
-        self._current = trust
+        self._worker_trust = trust
         self._report = report
         self._used: TrustFile | None = None
         """The trust file by which the records in memory were verified."""
@@ -129,7 +129,7 @@ class SignedResults:
             record = self._open(signed, self._trust())
             check_set_result(record, change_set=change_set, repo=grant.spec.repo.name, tip=tip)
 
-        self._judged(grant, check)
+        self._enforce(grant, check)
 
     def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> None:
         trust, repo = self._trust(), grant.spec.repo.name
@@ -137,11 +137,11 @@ class SignedResults:
 
     def check_start(self, grant: Grant, brief: RunBrief) -> None:
         """Check where a todo begins, and what it undoes. Raises NotAllowed, if that is required."""
-        self._judged(grant, lambda: self._check_start(grant, brief))
+        self._enforce(grant, lambda: self._check_start(grant, brief))
 
-    def known(self, run: str, todos: Sequence[str]) -> Mapping[str, ResultRecord | None] | None:
+    def verified(self, run: str, todos: Sequence[str]) -> Mapping[str, ResultRecord | None] | None:
         """Return the verified records of todos, None for those to be read; None if nothing is checked."""
-        if not self._current.checks:
+        if not self._worker_trust.checks:
             return None
         with self._guard:
             return {todo: self._known.get((run, todo)) for todo in todos}
@@ -150,9 +150,9 @@ class SignedResults:
         self, grant: Grant, brief: RunBrief, inputs: TodoInputs, known: Mapping[str, ResultRecord | None]
     ) -> None:
         """Check the outputs and commits of predecessors. Raises NotAllowed, if that is required."""
-        self._judged(grant, lambda: self._check_inputs(grant, brief, inputs, known))
+        self._enforce(grant, lambda: self._check_inputs(grant, brief, inputs, known))
 
-    def own_tips(
+    def deletable_tips(
         self,
         grant: Grant,
         brief: RunBrief,
@@ -164,7 +164,7 @@ class SignedResults:
 
         `read` returns todo → its signed result, of these todos.
         """
-        if not pushed or not self._current.checks:
+        if not pushed or not self._worker_trust.checks:
             return pushed
         repo, runs = grant.spec.repo.name, (grant.run_id, *brief.carried_from)
         trust, tips = self._trust(), set[str]()
@@ -177,8 +177,8 @@ class SignedResults:
                 tips.add(record.tip)
         if unsigned := sorted(set(pushed) - tips):
             why = f"{unsigned[0][:12]} is said to be pushed to the remote of {repo}, by no signed result"
-            if not self._current.requires:
-                self._current.warn(grant, why)
+            if not self._worker_trust.requires:
+                self._worker_trust.warn(grant, why)
                 return pushed
             self._report(grant, why)
         return tips.intersection(pushed)
@@ -197,16 +197,16 @@ class SignedResults:
             record, repo = open_cached(signed, self._trust(), datetime.now(UTC)), grant.spec.repo.name
             check_cached(record, key=key, repo=repo, at=at, tree=tree, output=output, changes=changes)
 
-        self._judged(grant, check)
+        self._enforce(grant, check)
 
-    def _judged(self, grant: Grant, check: Callable[[], None]) -> None:
-        if not self._current.checks:
+    def _enforce(self, grant: Grant, check: Callable[[], None]) -> None:
+        if not self._worker_trust.checks:
             return
         try:
             check()
         except CoordinationError as error:
-            if not self._current.requires:
-                self._current.warn(grant, error.message)
+            if not self._worker_trust.requires:
+                self._worker_trust.warn(grant, error.message)
                 return
             self._report(grant, error.message)
             if isinstance(error, NotTrusted | Unsafe):
@@ -215,7 +215,7 @@ class SignedResults:
 
     def _trust(self) -> TrustFile:
         with self._guard:
-            trust = self._current.read()
+            trust = self._worker_trust.read()
             if trust is not self._used:
                 self._known.clear()
                 self._opened.clear()
@@ -245,9 +245,9 @@ class SignedResults:
         self._trust()  # what is known by another trust file is forgotten
         if grant.undo is not None:
             self._check_own_result(grant.undo, grant.todo_id, brief)
-        self._contained(grant, brief)
+        self._check_tip(grant, brief)
 
-    def _contained(self, grant: Grant, brief: RunBrief) -> int:
+    def _check_tip(self, grant: Grant, brief: RunBrief) -> int:
         """Check the tip at which a todo begins; return the last fence of the repository that it contains."""
         todo, repo = grant.spec.todo, grant.spec.repo.name
         if isinstance(todo.action, InWorker) or todo.workspace is Workspace.IN_PLACE:
@@ -287,7 +287,7 @@ class SignedResults:
         before = {todo for todo, repo in grant.spec.predecessors.items() if repo != MILESTONE_REPO}
         if missing := sorted(before - handed_over):
             raise foreign(f"Redis does not tell of {missing[0]}, which comes before {grant.todo_id}")
-        contained = self._contained(grant, brief) if handed_over else ANY_FENCE
+        contained = self._check_tip(grant, brief) if handed_over else ANY_FENCE
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
                 continue

@@ -11,11 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 from coordination.changes.requests.push import PushTarget
-from coordination.credentials.askpass import askpass, askpass_variables
-from coordination.credentials.records import Expiry, Purpose
+from coordination.credentials.askpass import askpass_variables, credential_for_git
+from coordination.credentials.records import Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Conflict
 from coordination.files import open_private
@@ -66,7 +65,7 @@ class ForgeAccess:
         what the user has set up.
         """
         url = repo.url or ""
-        name = self._for_git(repo.name, url)
+        name = credential_for_git(self._store, repo.name, url, Purpose.WRITE, datetime.now(UTC))
         if not name:
             yield _target(repo, change, checkout)
             return
@@ -83,21 +82,6 @@ class ForgeAccess:
 
     def close(self) -> None:
         self._clients.close()
-
-    def _for_git(self, repo: str, url: str) -> str:
-        if not askpass(url, Path()):
-            return ""
-        host, now = urlsplit(url).hostname or "", datetime.now(UTC)
-        return next(
-            (
-                one.name
-                for one in self._store.all()
-                if Purpose.WRITE in one.purposes
-                and one.is_for(repo, host)
-                and one.expiry(now) is not Expiry.EXPIRED
-            ),
-            "",
-        )
 
     def _secret(self, name: str, repo: str) -> str:
         with self._lock:

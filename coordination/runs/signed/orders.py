@@ -175,11 +175,11 @@ class SignedRun:
             }
         )
 
-    def spec(self, todo: str, text: str) -> TodoSpec:
+    def authorized_spec(self, todo: str, text: str) -> TodoSpec:
         """Return the spec of a todo from its stored text, if it was signed and its repository is one in which
         the signer may order it.
         """
-        spec = self.read_spec(todo, text)
+        spec = self.signed_spec(todo, text)
         needs_land = is_of_landing(spec.todo.action) or is_of_landing(spec.todo.compensate)
         if needs_land and right_of(self.order.operation) is not Right.LAND:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
@@ -188,15 +188,15 @@ class SignedRun:
             self.check_right(self.principal, self.order, spec.repo.name, Right.MERGE)
         return spec
 
-    def read_spec(self, todo: str, text: str) -> TodoSpec:
-        """Return the spec of a todo from its stored text, if it was signed, by whomever."""
+    def signed_spec(self, todo: str, text: str) -> TodoSpec:
+        """Return the spec of a todo from its stored text, if it was signed, whatever the signer may do."""
         self._check_leaf(todo, text)
         spec = parsed(OrderedSpec, text, f"the spec of {todo}")
         if spec.todo.id != todo:
             raise foreign(f"the spec of {todo} is one of {spec.todo.id}")
         return spec
 
-    def cover(self, brief_json: str, specs: Mapping[str, str]) -> None:
+    def check_records(self, brief_json: str, specs: Mapping[str, str]) -> None:
         """Check that the stored brief and specs of the whole run are those that were signed."""
         self._check_brief(brief_json)
         for todo, text in specs.items():
@@ -237,16 +237,16 @@ class SignedRun:
             return doubt
         return None
 
-    def start(self, todo: str, spec: TodoSpec) -> None:
+    def check_start(self, todo: str, spec: TodoSpec) -> None:
         """Check the signed decisions of persons without which the todo must not start."""
         brief = self.brief
         if {name: brief.repo_of.get(name) for name in brief.predecessors.get(todo, ())} != spec.predecessors:
             raise foreign(f"{todo} of run {self.run_id} has other predecessors than those that were signed")
         if asks(spec.todo):
-            self._decided(todo, spec, ByPerson.of(spec.todo))
+            self._check_decision(todo, spec, ByPerson.of(spec.todo))
         for name, by_person in spec.by_person.items():
             if name not in self.order.done:
-                self._decided(name, spec, by_person)
+                self._check_decision(name, spec, by_person)
 
     def check_order(self, repo: str) -> None:
         """Check that the signer may order todos of a repository."""
@@ -264,12 +264,12 @@ class SignedRun:
     def check_decision(self, todo: str) -> None:
         """Check the signed decision by which a person settled a manual todo or milestone of the run."""
         text = self.store.redis.hget(self.store.keys.run(self.run_id).spec, todo)
-        self.check_completion(todo, self.read_spec(todo, text or ""))
+        self.check_completion(todo, self.signed_spec(todo, text or ""))
 
     def check_completion(self, todo: str, spec: TodoSpec) -> None:
         """Check the same for a todo whose spec is known."""
         if todo not in self.order.done:
-            self._decided(todo, spec, ByPerson.of(spec.todo))
+            self._check_decision(todo, spec, ByPerson.of(spec.todo))
 
     def operation(self, kind: OperationKind, todo: str, repo: str) -> SignedOperation | None:
         """Return the signed operation of this kind on a todo, whose signer may do it in that repository; None
@@ -284,7 +284,7 @@ class SignedRun:
         self.check_right(signed.principal, signed.operation, repo)
         return signed
 
-    def _decided(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
+    def _check_decision(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
         """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""
         kinds = {OperationKind.APPROVE, OperationKind.COMPLETE}
         texts = self.read_fields([operation_field(kind, todo) for kind in sorted(kinds)])

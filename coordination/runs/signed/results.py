@@ -166,9 +166,9 @@ def check_undo(run: SignedRun, todo: str, spec: TodoSpec) -> None:
 
 def _check_rejections(run: SignedRun) -> None:
     """Check who rejected something at a gate, except where the gate rejects by itself after some time."""
-    for todo in _decided(run, list(run.brief.repo_of), "rejected_by"):
+    for todo in _todos_with_fact(run, list(run.brief.repo_of), "rejected_by"):
         text = run.store.redis.hget(run.store.keys.run(run.run_id).spec, todo)
-        spec = run.read_spec(todo, text or "")
+        spec = run.signed_spec(todo, text or "")
         gate = spec.todo.gate
         timeout = gate.timeout if gate and gate.on_timeout is Verdict.REJECT else None
         if timeout and run.now() >= run.order.issued_at + timeout:
@@ -183,7 +183,7 @@ def _check_dependents(run: SignedRun, todo: str) -> None:
     if run.restricted:
         return
     after = [name for name, before in run.brief.predecessors.items() if todo in before]
-    for name in sorted({*_decided(run, after, "accepted_by"), *not_undone(run, after)}):
+    for name in sorted({*_todos_with_fact(run, after, "accepted_by"), *not_undone(run, after)}):
         if run.operation(OperationKind.ACCEPT, name, run.brief.repo_of[name]) is None:
             raise NotTrusted(
                 TrustCause.UNSIGNED,
@@ -192,7 +192,7 @@ def _check_dependents(run: SignedRun, todo: str) -> None:
             )
 
 
-def _decided(run: SignedRun, todos: Sequence[str], fact: str) -> Iterator[str]:
+def _todos_with_fact(run: SignedRun, todos: Sequence[str], fact: str) -> Iterator[str]:
     """Yield the todos with this fact; none to a restricted worker, which may not read those of others."""
     if run.restricted or not todos:
         return
