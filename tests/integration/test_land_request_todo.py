@@ -141,6 +141,25 @@ def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Propo
     assert place.project.queue == []
 
 
+def test_a_revert_whose_check_ends_between_the_look_at_it_and_at_its_checks_is_merged(
+    place: Proposal, monkeypatch: pytest.MonkeyPatch
+):
+    place.check()
+    done = ends(place.land(), SUCCEEDED)
+    place.at.protect(place.project, checks=("build",), dismiss_stale=False)
+    ends(place.revert(done.output), HINDERED)
+    fault = place.at.fault
+
+    def ends_now(request: str) -> object:
+        if "/commits/" in request:
+            place.at.core.set_check(place.project, place.proposed.sha, "build", "success", run=True)
+        return fault(request)
+
+    monkeypatch.setattr(place.at, "fault", ends_now)
+    ends(place.revert(done.output), SUCCEEDED)
+    assert not place.has_work
+
+
 def test_the_first_look_at_a_request_leaves_room_for_those_at_the_others(place: Proposal):
     place.at.protect(place.project, approvals=1)
     alone = ends(place.check(approvals=1, when_ready=True), HINDERED)

@@ -124,11 +124,14 @@ class RequestRevert(ForgeAttempt):
         head, rules = request.head_sha, self._forge.protection(at.branch)
         pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
         ours = head == commit_of(at.path, pushed)
+        checks, reviews = self._forge.checks(head), self._forge.reviews(request.number)
+        if request.blocked:  # a check that ended since the request was read explains that no more
+            request = self._forge.get(request.number)
         seen = Seen(
             request=self._by_git(at, request, rules) if ours else request,
             heads=(head,) if ours else (),
-            checks=self._forge.checks(head),
-            reviews=self._forge.reviews(request.number),
+            checks=checks,
+            reviews=reviews,
             protection=rules,
         )
         return missing_of(seen, Wanted())
