@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import inspect
 import marshal
 import os
 import select
@@ -32,8 +33,12 @@ MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 DAEMONS = {
     "workers": "workers.command",
     "coordination.operations.supervisor": "coordination.operations.supervisor",
+    "coordination.services.supervisor": "coordination.services.supervisor",
+    "coordination.operations.flower_app": "coordination.operations.flower_app",
 }
 """Programs that `python -m` starts → module with its `main`."""
+SELDOM = "coordination.operations.flower_app"
+"""Imported by the fork that needs it: it takes longer than all others."""
 IMPORTED_LATE = (
     "billiard.pool", "celery.app.control", "celery.app.events", "celery.app.log", "celery.events.receiver",
     "celery.fixups.django", "celery.worker.autoscale", "celery.worker.components",
@@ -75,7 +80,7 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
             fds.insert(2, calling.detach())
         elif not request:
             return
-        if asked is spawns:
+        if asked is spawns or (request and isinstance(marshal.loads(request)[0], int)):
             _begin_daemon(request, fds, sockets, answers)
         elif request:
             if "mcp" in marshal.loads(request)[2][:2]:
@@ -115,7 +120,7 @@ def _import_all() -> None:
     for family in COMMANDS.values():
         for place, *_ in family.values():
             importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
-    for name in (*IMPORTED_LATE, *DAEMONS.values()):
+    for name in {*IMPORTED_LATE, *DAEMONS.values()} - {SELDOM}:
         importlib.import_module(name)
     _look_up_once()
     gc.freeze()
@@ -158,6 +163,13 @@ def _start_daemons_through(server: socket.socket) -> None:
     """Let every fork of this process get the workers and supervisors that it starts from the fork server."""
     from coordination.backend.daemon import Daemon
 
+    Daemon._spawn = spawner(server)  # type: ignore[method-assign]
+
+
+def spawner(server: socket.socket) -> Callable[..., tuple[int, int]]:
+    """Return a `Daemon._spawn` that gets workers and supervisors from the fork server."""
+    from coordination.backend.daemon import Daemon
+
     spawn = Daemon._spawn
 
     def by_fork(
@@ -179,7 +191,7 @@ def _start_daemons_through(server: socket.socket) -> None:
         os.close(log)
         return pid, gate
 
-    Daemon._spawn = by_fork  # type: ignore[method-assign]
+    return by_fork
 
 
 def _join_network(path: str) -> None:
@@ -238,7 +250,12 @@ def _begin_daemon(
     if not os.read(0, 1):  # as the shell that waits there: its parent was killed
         os._exit(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _become(importlib.import_module(DAEMONS[program]).main, [program, *arguments], cwd, env)
+    _become(_main_of(program), [program, *arguments], cwd, env)
+
+
+def _main_of(program: str) -> Callable[..., Any]:
+    main = importlib.import_module(DAEMONS[program]).main
+    return main if inspect.signature(main).parameters else lambda _: main()
 
 
 def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:

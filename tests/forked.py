@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -97,7 +97,7 @@ class ForkServer:
 
     def piped(
         self,
-        command: Sequence[str],
+        command: Sequence[str | Path],
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
@@ -147,6 +147,12 @@ class ForkServer:
                         [sys.executable, SERVER, *map(str, fds)], stdin=subprocess.DEVNULL, pass_fds=fds
                     )
             return self._requests
+
+    def spawner(self) -> Callable[..., tuple[int, int]]:
+        """Return a `Daemon._spawn` with which this process gets workers and supervisors as forks."""
+        from tests.fork_server import spawner  # which imports this module
+
+        return spawner(self._connection())
 
     @property
     def programs(self) -> Path:

@@ -200,6 +200,13 @@ class Stage:
         self.started.append(process)
         return process
 
+    def begin_script(self, text: str, *words: str, **env: str) -> Begun:
+        """A script that uses coord, with arguments: `python -c TEXT` in a fork."""
+        command = [sys.executable, "-c", text, *words]
+        process = Begun(command, FORKS.begin, cwd=self.folder, env=plain(self._variables(env)))
+        self.started.append(process)
+        return process
+
     def _variables(self, env: Mapping[str, str]) -> dict[str, str]:
         return {"XDG_CONFIG_HOME": str(self.folder / "config"), **self.env, **env}
 

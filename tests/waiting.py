@@ -18,6 +18,6 @@ def until(condition: Callable[[], T], timeout_s: float = 30.0) -> T:
         if waited_s > timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {condition}")
         # Leave the processor to the processes that are waited for.
-        time.sleep(min(max(0.01, 2 * cost_s, waited_s / 20), 0.2))
+        time.sleep(min(max(0.01, 2 * cost_s, waited_s / 20), 0.1))
         asked = time.monotonic()
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -182,16 +181,16 @@ def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(
     laptop, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
     laptop.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
     ann.repo("units"), ben.repo("units")
-    newer = {"PYTHONPATH": with_version("99.0", tmp_path)}
+    newer = with_version("99.0", tmp_path)
     first = ann.worker(units="units")
     first.says("serving")
 
-    worker = ben.begin("worker", "--repo", "units=units", **newer).done()
-    sweep = laptop.coord("sweep", PLAN, **newer)
+    worker = newer(ben, "worker", "--repo", "units=units").done()
+    sweep = newer(laptop, "sweep", PLAN).done()
     first.terminate()
     assert first.wait(30) == 0
-    ben.begin("worker", "--repo", "units=units", **newer).says("serving")
-    taken_over = laptop.coord("sweep", PLAN, **newer)
+    newer(ben, "worker", "--repo", "units=units").says("serving")
+    taken_over = newer(laptop, "sweep", PLAN).done()
 
     for refused in (worker, sweep):
         assert refused.code == CONFLICT
@@ -202,12 +201,13 @@ def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(
     assert taken_over.code == 0, taken_over.err
 
 
-def with_version(number: str, folder: Path) -> str:
-    """Where Python finds coord's packages as before, and what is installed of it as another version."""
+def with_version(number: str, folder: Path) -> Callable[..., Begun]:
+    """Return what begins a command of coord, which finds itself installed as another version."""
     told = folder / f"coord-{number}.dist-info"
     told.mkdir()
     (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: coord\nVersion: {number}\n")
-    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    script = f"import sys; sys.path.insert(0, {str(folder)!r}); from coordination.cli import main; main()"
+    return lambda stage, *words: stage.begin_script(script, *words)
 
 
 def test_a_wrong_password_ends_a_command_and_a_worker_with_7(site: Site):

@@ -5,7 +5,6 @@ workers behind.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -182,24 +181,20 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(
             "clientInfo": {"name": "t", "version": "1"},
         },
     }
-    with subprocess.Popen(
-        [COORD, "mcp"], cwd=stage.folder, env=plain(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        for message in (first, {"jsonrpc": "2.0", "method": "notifications/initialized"}, hello):
-            process.stdin.write(json.dumps(message).encode() + b"\n")
-        process.stdin.flush()
-        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
-        assert [answer["id"] for answer in answers] == [0, 1]
-        assert Daemon(stage.state, "server").running()
+    process = FORKS.piped([COORD, "mcp"], cwd=stage.folder, env=plain())
+    for message in (first, {"jsonrpc": "2.0", "method": "notifications/initialized"}, hello):
+        process.stdin.write(f"{json.dumps(message)}\n")
+    answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+    assert [answer["id"] for answer in answers] == [0, 1]
+    assert Daemon(stage.state, "server").running()
 
-        if hangs_up:
-            process.stdin.close()
-        os.kill(process.pid, number)
+    if hangs_up:
+        process.stdin.close()
+    process.send_signal(number)
 
-        assert process.wait(30) == 0
-        assert process.stdout.read() == b""
+    assert process.wait(30) == 0
+    assert process.stdout.read() == ""
+    process.close()
     until(lambda: not list(stage.alive()))
 
 

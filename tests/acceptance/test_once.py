@@ -5,12 +5,11 @@ writes.
 from __future__ import annotations
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.stage import FORKS, Begun, Stage, plain
+from tests.stage import Stage
 
 LEVELS, WIDTH = 5, 10
 ROOT = str(Path(__file__).parents[2])
@@ -70,16 +69,10 @@ def test_promise_3_the_same_with_every_message_delivered_twice(levels: Stage, st
     levels.redis()  # starts the server
     url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"
     script = f"import sys; sys.path[0] = {ROOT!r}; import tests.doubled; tests.doubled.main()"
-
-    def begin(*words: str) -> Begun:
-        env = plain({**levels.env, "COORD_REDIS_URL": url})
-        levels.started.append(
-            Begun([sys.executable, "-c", script, *words], FORKS.begin, cwd=levels.folder, env=env)
-        )
-        return levels.started[-1]
-
-    begin("worker", "--all", "--state", str(levels.state))
-    sweep = begin("coord", "sweep", "PLAN-001", "--strategy", strategy)
+    levels.begin_script(script, "worker", "--all", "--state", str(levels.state), COORD_REDIS_URL=url)
+    sweep = levels.begin_script(
+        script, "coord", "sweep", "PLAN-001", "--strategy", strategy, COORD_REDIS_URL=url
+    )
 
     assert sweep.wait(90) == 0, sweep.err
     assert levels.redis().info("commandstats")["cmdstat_lpush"]["calls"] >= 2 * LEVELS * WIDTH

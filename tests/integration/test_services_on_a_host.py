@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.backend.daemon import alive, wait_until
+from coordination.backend.daemon import Daemon, alive, wait_until
 from coordination.models import Service
 from coordination.processes import kill_group, look
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
@@ -23,13 +23,15 @@ from coordination.services.logs import log_lines
 from coordination.services.runner import LOG_LIMIT
 from tests import systemctl
 from tests.ports import free_port
+from tests.stage import FORKS
 
 SERVE = "exec python3 -m http.server --bind 127.0.0.1 {port}"
 PATIENCE_S = 30.0
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[ServiceHost]:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHost]:
+    monkeypatch.setattr(Daemon, "_spawn", FORKS.spawner())
     found = ServiceHost(tmp_path / "state")
     yield found
     for name in found.wanted():
