@@ -62,7 +62,7 @@ def why_unusable(checkout: Path) -> str:
         return f"{checkout} is no git repository"
     except OSError as error:
         return f"git cannot use {checkout}: {error.strerror or error}"
-    if not head.startswith("ref: refs/") and COMMIT.fullmatch(head) is None:
+    if not head.startswith("ref: refs/") and not is_commit(head):
         return f"git cannot use {checkout}: its HEAD is damaged"
     if not any((place / "objects").is_dir() for place in (git, git.parent.parent)):
         return f"git cannot use {checkout}: it has no objects"
@@ -72,13 +72,17 @@ def why_unusable(checkout: Path) -> str:
 PIECE = 1 << 16
 SEEN = "refs/coord/remote"
 """The tips that were last seen at the remote: where a run begins that cannot reach it."""
-COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-"""A whole name of a commit: any other text could be an option of git, or a path."""
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def is_commit(name: str) -> bool:
+    """Return whether a text is the whole name of a commit: any other may be an option of git, or a path."""
+    return _COMMIT.fullmatch(name) is not None
 
 
 def has_commit(checkout: Path, commit: str) -> bool:
     """Return whether the checkout is there and has this commit."""
-    if COMMIT.fullmatch(commit) is None or not checkout.is_dir():
+    if not is_commit(commit) or not checkout.is_dir():
         return False
     return ask_git(checkout, "cat-file", "-t", commit) == "commit"
 
@@ -120,7 +124,7 @@ def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[
     Raises GitRefused.
     """
     for commit in (base, tip):
-        if COMMIT.fullmatch(commit) is None:
+        if not is_commit(commit):
             raise GitRefused(f"{commit!r} is not a commit", "the record of the change set is damaged")
     command = ("git", "-C", str(checkout), "diff", "--no-ext-diff", "--no-textconv", *options, base, tip)
     with subprocess.Popen(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordination.errors import GitRefused, NotFound
-from coordination.git import COMMIT, ask_git, commit_of, contains, has_commit
+from coordination.git import ask_git, commit_of, contains, has_commit, is_commit
 from coordination.runs.change_sets.records import PREFIX, branch_name
 from coordination.text import listed, quoted
 
@@ -105,7 +105,7 @@ def _log(checkout: Path, base: str, tip: str) -> Iterator[Mapping[str, str]]:
 
 
 def _is_base(checkout: Path, commit: str, tip: str) -> bool:
-    known = COMMIT.fullmatch(commit) is not None and has_commit(checkout, commit)
+    known = is_commit(commit) and has_commit(checkout, commit)
     return known and contains(checkout, commit, tip)
 
 

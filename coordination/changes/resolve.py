@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import GitRefused
-from coordination.git import COMMIT, ask_git, base_tip, commit_of, contains
+from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
 from coordination.runs.change_sets.records import PREFIX, RepoChange
 from coordination.runs.records import RunStatus
@@ -168,7 +168,7 @@ def _left_to_a_person(state: Path, run: str, repo: str) -> str:
     """Return the commit of the base branch that a run could not merge, as its worker recorded it."""
     file = state / "workspaces" / run / repo / "conflict"
     words = file.read_text().split() if file.is_file() else []
-    return words[1] if len(words) == 2 and COMMIT.fullmatch(words[1]) else ""
+    return words[1] if len(words) == 2 and is_commit(words[1]) else ""
 
 
 def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.http import HttpClient
 from coordination.forges.models import Check, CheckState, PullRequest, Review, ReviewState
-from coordination.git import COMMIT
+from coordination.git import is_commit
 from coordination.text import listed
 
 REFUSED_REQUEST = (
@@ -111,7 +111,7 @@ def merging(get: Callable[[], PullRequest], *rules: tuple[str, ForgeProblem, str
 
 def whole_commit(commit: str) -> str:
     """Return the commit, if it is a whole name: a shorter one would not guard a merge. Raises ForgeError."""
-    if COMMIT.fullmatch(commit) is None:
+    if not is_commit(commit):
         raise ForgeError(
             ForgeProblem.INVALID,
             f"{commit!r:.60} is not the whole name of a commit",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
+from coordination.git import is_commit
 from coordination.landing.order import Edges, all_before, edges_between, in_order, with_needs
 from coordination.landing.waves import LandWave, decide_waves
 from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
@@ -27,8 +27,6 @@ from coordination.models import (
 from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.text import listed
-
-COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,7 +356,7 @@ def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
     for change in changes:
         landed = change.landed
         commits = (change.tip, *((landed.commit, landed.tree_before) if landed else ()))
-        if not all(map(COMMIT.fullmatch, commits)) or (landed and landed.via not in set(Via)):
+        if not all(map(is_commit, commits)) or (landed and landed.via not in set(Via)):
             raise Unreadable(
                 f"the change set {name} in {change.repo} is damaged: no commit, or an unknown way",
                 f"see: coord changes {name}; build it anew from its branch: coord adopt {name}",

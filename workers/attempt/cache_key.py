@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
+from coordination.git import is_commit
 from coordination.models import AgentAction, Command, QaAction, text_of
 from coordination.runs.brief import TodoSpec
 from coordination.sandbox import Bounds
 from workers.workspace.git import ask
-from workers.workspace.repository import is_commit
 from workers.workspace.worktree import Worktree
 
 FORMAT = 2

@@ -21,12 +21,13 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.git import is_commit
 from coordination.runs.change_sets.records import branch_name, copy_ref, discarded_ref
 from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
-from workers.workspace.repository import REFS, branch_of, contains, has_commit, is_commit, look, worktrees
+from workers.workspace.repository import REFS, branch_of, contains, has_commit, look, worktrees
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")

@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
 from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import COMMIT, commit_in, merge_base, tree_of
+from workers.executors.landed_commits import commit_in, merge_base, tree_of
 from workers.landing.local import look_local
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused
@@ -113,7 +114,7 @@ class LandAttempt:
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began."""
-        since = change.base if COMMIT.fullmatch(change.base) else merge_base(at, base, change.tip)
+        since = change.base if is_commit(change.base) else merge_base(at, base, change.tip)
         if not since:
             raise refuses(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
         return since

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from coordination.git import is_commit
 from workers.landing.records import BaseBranch, Prepared
 from workers.workspace.git import ask, git
 
 REVERTS = "Coord-Reverts"
 """Trailer of a commit that reverts another one."""
-COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 def commit_in(known: Mapping[str, Any], name: str) -> str:
     """Return a commit or tree of a record; empty for anything else: Redis may tell what it wants."""
     value = known.get(name)
-    return value if isinstance(value, str) and COMMIT.fullmatch(value) else ""
+    return value if isinstance(value, str) and is_commit(value) else ""
 
 
 def contains(at: BaseBranch, commit: str, other: str) -> bool:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from coordination.git import is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
@@ -23,7 +24,7 @@ from workers.transfer.fetcher import ADDRESSES
 from workers.transfer.publishing import PUSH
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git, git_dir_of
-from workers.workspace.repository import is_commit, worktrees
+from workers.workspace.repository import worktrees
 
 RECEIVER = (
     "git -c receive.denyCurrentBranch=updateInstead -c receive.autogc=false "

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordination.errors import GitRefused
+from coordination.git import is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, HasLanded, Prepared, Reason, Refused
 from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, trees
 from workers.workspace.base_commit import MERGE
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git
-from workers.workspace.repository import is_commit, is_shallow
+from workers.workspace.repository import is_shallow
 
 SYNTHETIC = {
     f"GIT_{who}_{what}": value

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from coordination.git import seen_ref
+from coordination.git import is_commit, seen_ref
 from coordination.models import Repo
 from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
@@ -27,7 +27,7 @@ from workers.transfer.publishing import PUSH
 from workers.workspace.base_commit import RunBase
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git
-from workers.workspace.repository import is_commit, is_shallow, tip
+from workers.workspace.repository import is_shallow, tip
 
 SHOWN = 5
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")

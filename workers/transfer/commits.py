@@ -19,6 +19,7 @@ from pathlib import Path
 
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
+from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.retry import retried
 from coordination.runs.brief import Origin
@@ -33,7 +34,7 @@ from workers.transfer.publishing import Publication
 from workers.workspace.files import scratch
 from workers.workspace.git import Hold, git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, is_commit, is_partial, is_shallow
+from workers.workspace.repository import branch_of, is_partial, is_shallow
 
 PAUSES_S = (0.2, 1.0, 3.0)
 """Between tries of one way, after trouble that passes."""

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
+from coordination.git import is_commit
 from coordination.runs.brief import Origin
 from workers.credentials import Access, without_credentials
 from workers.process.trouble import GitInterrupted, describe_os_error
@@ -31,7 +32,7 @@ from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
-from workers.workspace.repository import branch_of, has_commit, is_commit, is_partial, look
+from workers.workspace.repository import branch_of, has_commit, is_partial, look
 
 ADDRESSES = (
     "protocol.allow=never",

@@ -21,11 +21,12 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import replace_file
+from coordination.git import is_commit
 from coordination.runs.change_sets.records import copy_ref, discarded_ref, is_set_branch
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, git
 from workers.workspace.git_sessions import NET_CHANGE, QUICK, WITHIN, GitSessions
-from workers.workspace.repository import contains, is_commit, worktrees
+from workers.workspace.repository import contains, worktrees
 
 LONGEST_HEAD = 4096
 _COUNTS = re.compile(r"(\d+) (file|insertion|deletion)")

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.git import is_commit
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git, git_dir_of
 
 BRANCHES_SHOWN = 8
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def branch_of(run: str) -> str:
     return f"coord/{run}"
-
-
-def is_commit(name: str) -> bool:
-    """Return whether a text is a commit's whole name: any other may be an option of git, or a path."""
-    return _COMMIT.fullmatch(name) is not None
 
 
 def common_dir_of(name: str, path: Path) -> Path:

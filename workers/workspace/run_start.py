@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import replace_file
+from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.text import quoted
 from workers.workspace.base_commit import (
@@ -27,7 +28,7 @@ from workers.workspace.git import git_dir_of
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import GitWorktree
 from workers.workspace.lock import WorkspaceLock
-from workers.workspace.repository import has_commit, is_commit, tip
+from workers.workspace.repository import has_commit, tip
 
 BASE = "base"
 BASE_BRANCH = "base-branch"

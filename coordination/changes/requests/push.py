@@ -16,7 +16,7 @@ from pathlib import Path
 from coordination.credentials.masking import Masker
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import Conflict, GitRefused, Unreachable
-from coordination.git import COMMIT, ask_git, commit_of, contains, has_commit
+from coordination.git import ask_git, commit_of, contains, has_commit, is_commit
 from coordination.terminal import spelled
 from coordination.text import shortened
 
@@ -75,7 +75,7 @@ def remote_tip(target: PushTarget) -> str:
     """Return the commit of the branch at the remote; empty if it is not there."""
     lines = _git(target, "ls-remote", "--", target.url, target.ref).splitlines()
     found = next((line.split("\t")[0] for line in lines if line.endswith(f"\t{target.ref}")), "")
-    if found and COMMIT.fullmatch(found) is None:
+    if found and not is_commit(found):
         raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "see its address")
     return found
 

@@ -20,6 +20,7 @@ from coordination.backend.keys import split_member
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
+from coordination.git import is_commit
 from coordination.models import SecretName
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
@@ -46,7 +47,6 @@ MOST_CONTEXTS = 1000
 MOST_SECRETS = 1000
 LONGEST_LEASE = 4
 """Longest lease of a request, as a multiple of the leader's own `lease_ttl`."""
-_COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 _FIGURES = re.compile(r"(([0-9a-f]{40}|[0-9a-f]{64})( \d{1,15}){0,4})?")
 
 
@@ -349,7 +349,7 @@ class StepHandlers:
     def _harmless(self, result: Result) -> None:
         if result.outcome not in OUTCOMES:
             raise NotAllowed(f"an attempt does not end as {result.outcome}")
-        if not _COMMIT.fullmatch(result.tip):
+        if result.tip and not is_commit(result.tip):
             raise NotAllowed(f"{result.tip!r} is not a commit")
         if len(result.signed) > LIMIT_BYTES:
             raise NotAllowed(f"the signed result has more than {LIMIT_BYTES} characters")

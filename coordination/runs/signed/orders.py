@@ -152,7 +152,7 @@ class SignedRun:
 
     def _brief_of_parts(self) -> RunBrief:
         """Return the signed parts of the brief. Which todos the predecessors build on is what the maintenance
-        leader tells; `start` compares the predecessors themselves.
+        leader tells; `check_start` compares the predecessors themselves.
         """
         order, unsigned = self.order, self.store.brief(self.run_id)
         repos = sorted(set(unsigned.repo_of.values()))
