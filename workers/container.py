@@ -74,7 +74,7 @@ class Container:
         self.pubsub_redis = connect(
             config.redis_url, Profile.READER, config.settings.connect_timeout, decode=False
         )
-        self.bundle_redis = connect(config.redis_url, Profile.FREIGHT, config.settings.connect_timeout)
+        self.bundle_redis = connect(config.redis_url, Profile.BULK, config.settings.connect_timeout)
         host = config.settings.this_host
         self.worker = Worker(
             id=f"coord-{os.getpid()}@{host}",

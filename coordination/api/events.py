@@ -158,7 +158,7 @@ class Subscription:
     delivered: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
     """Run → the first and last entry of its own stream that it was called with, or that it did not want."""
 
-    def wants(self, event: Event, read_from: str) -> bool:
+    def is_news(self, event: Event, read_from: str) -> bool:
         """Return whether an event that was read from a place on is news, and go on to its place. A gap is
         news for who read from there, and sets back who was further, where the stream ends before that.
         """
@@ -173,7 +173,7 @@ class Subscription:
             self.position = event.id
         return news and (event.kind not in ASKED or event.kind in self.asked)
 
-    def wants_of_run(self, event: Event, since: str | None = None) -> bool:
+    def is_news_of_run(self, event: Event, since: str | None = None) -> bool:
         """Return whether an event of a run's own stream is news. `since`: the first entry that may be, unless
         it knows the run; None: earlier ones are news, too.
         """
@@ -247,7 +247,7 @@ class Subscribers(BackgroundService):
         """Call the subscribers with an event of a run that is waited for, unless they had it."""
         with self._calling:
             for one in self._all:
-                if one.wants_of_run(event):
+                if one.is_news_of_run(event):
                     one.call(event)
 
     def run_once(self) -> None:
@@ -267,7 +267,7 @@ class Subscribers(BackgroundService):
             with self._calling:
                 if self.stopping.is_set():
                     return
-                self._pass_on(event, [one for one in subscriptions if one.wants(event, since)])
+                self._pass_on(event, [one for one in subscriptions if one.is_news(event, since)])
         for one in subscriptions:
             one.position = max(str(one.position), follower.position, key=place)
 
@@ -294,7 +294,7 @@ class Subscribers(BackgroundService):
         whole = event.run in self._handles
         for entry in entries:
             for one in wanting:
-                if one.wants_of_run(entry, since=BEGINNING if whole and one.is_new else event.entry):
+                if one.is_news_of_run(entry, since=BEGINNING if whole and one.is_new else event.entry):
                     one.call(entry)
         if not entries:
             for one in wanting:

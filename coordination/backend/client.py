@@ -25,7 +25,7 @@ from coordination.backend.error_messages import damaged, explain
 
 ANSWER_S = 2.0
 """Socket timeout of a step. A step takes milliseconds, but a busy disk delays a write by up to this time."""
-FREIGHT_S = 60.0
+BULK_S = 60.0
 """Socket timeout of a bulk transfer: enough for 8 MiB over a slow network."""
 DRIVER = DriverInfo(lib_version=redis.__version__)
 """The version of redis-py, which it otherwise reads from its package for each connection, in 1 ms."""
@@ -38,7 +38,7 @@ class Profile(StrEnum):
     """For a process that survives short outages: three retries; a hung server is noticed."""
     READER = "reader"
     """For blocking reads of streams and subscriptions: no socket timeout."""
-    FREIGHT = "freight"
+    BULK = "bulk"
     """For git bundles: megabytes over a slow network take longer than a step."""
 
 
@@ -59,9 +59,9 @@ def connect(
         Profile.COMMAND: Retry(NoBackoff(), 0),
         Profile.WORKER: Retry(ExponentialBackoff(cap=1, base=0.05), 3),
         Profile.READER: Retry(NoBackoff(), 0),
-        Profile.FREIGHT: Retry(NoBackoff(), 0),
+        Profile.BULK: Retry(NoBackoff(), 0),
     }
-    socket_timeouts_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
+    socket_timeouts_s = {Profile.READER: None, Profile.BULK: BULK_S}
     address = client_url(url)
     tls = {"connection_class": _TlsConnection} if address.startswith("rediss") else {}
     client: redis.Redis = redis.Redis.from_url(

@@ -328,8 +328,8 @@ class Keys:
 SEAT = "seat:"
 
 
-def seat(repo: str, *, in_place: bool = False) -> str:
-    """Return the typed name of a repository's seat, or of the seat in its path itself."""
+def repo_slot(repo: str, *, in_place: bool = False) -> str:
+    """Return the typed name of a repository's slot, or of the slot in its path itself."""
     return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coordination.backend.client import FREIGHT_S
+from coordination.backend.client import BULK_S
 from coordination.cache.entries import Entries
 from coordination.durations import MS
 
@@ -76,7 +76,7 @@ class Walk:
             yield self._read(batch)
 
     def _read(self, digests: Mapping[str, int]) -> Mapping[str, bytes]:
-        found = self._line.send("HMGET", self._keys.values, *digests, patience_s=FREIGHT_S)
+        found = self._line.send("HMGET", self._keys.values, *digests, patience_s=BULK_S)
         return {digest: value for digest, value in zip(digests, found, strict=True) if value is not None}
 
     def _now_ms(self) -> int:

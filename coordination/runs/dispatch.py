@@ -48,10 +48,10 @@ class Dispatcher:
     def finish(self, run_id: str, at_most: int = ALL) -> None:
         """Continue the steps that concern every todo of the run, by at most `at_most` batches."""
         for _ in range(at_most):
-            piece = self._store.piece(run_id)
-            if piece is None:
+            batch = self._store.next_batch(run_id)
+            if batch is None:
                 return
-            self.follow(self._store.remainder(run_id, piece))
+            self.follow(self._store.execute_batch(run_id, batch))
 
     def join(self, of: Delivery) -> None:
         """Count the end of a todo in its level's join, for a worker that may not count it itself."""
@@ -59,8 +59,8 @@ class Dispatcher:
 
     def open_level_after(self, run_id: str, todo_id: str) -> None:
         """Open the next level after a todo that ended without a message: no chord counts it."""
-        place = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
-        self.advance(run_id, Descriptor.parse(place).level, "join")
+        descriptor = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
+        self.advance(run_id, Descriptor.parse(descriptor).level, "join")
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
         reply = self._store.advance(run_id, level, source)

@@ -118,18 +118,18 @@ class Descriptor:
     kind: str
     """`shell`, or `shell:<digest of its labels>`: todos with equal kinds take equally long."""
     priority: str
-    wants: str
+    locks: str
     """Its right to work in the repository, and its resources: a line `<amount>/<capacity> <name>` each."""
 
     @classmethod
     def parse(cls, text: str) -> Descriptor:
-        order, level, repo, kind, priority, *wants = text.split(" ", 5)
+        order, level, repo, kind, priority, *locks = text.split(" ", 5)
         return cls(
-            order=order, level=int(level), repo=repo, kind=kind, priority=priority, wants="".join(wants)
+            order=order, level=int(level), repo=repo, kind=kind, priority=priority, locks="".join(locks)
         )
 
     def __str__(self) -> str:
-        return f"{self.order} {self.level} {self.repo} {self.kind} {self.priority} {self.wants}"
+        return f"{self.order} {self.level} {self.repo} {self.kind} {self.priority} {self.locks}"
 
 
 class WaitReason(StrEnum):

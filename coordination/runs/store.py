@@ -195,14 +195,14 @@ class RunStore:
         """
         return self._step("strand", run_id, *(part for pair in served for part in pair))
 
-    def piece(self, run_id: str) -> str | None:
+    def next_batch(self, run_id: str) -> str | None:
         """Return the next batch of a step that concerns every todo of a large run; None if none is left."""
-        piece: str | None = self.redis.hget(self.keys.run(run_id).meta, "piece")
-        return piece
+        batch: str | None = self.redis.hget(self.keys.run(run_id).meta, "piece")
+        return batch
 
-    def remainder(self, run_id: str, piece: str) -> Reply:
+    def execute_batch(self, run_id: str, batch: str) -> Reply:
         """Execute that batch: `done`, or `past`."""
-        return self._step("remainder", run_id, piece=piece)
+        return self._step("remainder", run_id, piece=batch)
 
     def cancel(self, run_id: str, actor: str) -> Reply:
         """Cancel a run: `cancelled`, `ended`, or `queued` (a merge queue may have a request of it)."""
@@ -365,11 +365,11 @@ class RunStore:
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
         """Return the todo's message, as far as its level's join needs it."""
         keys = self.keys.run(run_id)
-        place = Descriptor.parse(self.redis.hget(keys.place, todo_id))
+        descriptor = Descriptor.parse(self.redis.hget(keys.place, todo_id))
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
-        size = self.redis.hget(keys.meta, f"size.{place.level}")
+        size = self.redis.hget(keys.meta, f"size.{descriptor.level}")
         return Delivery.parse(
-            run_id, [todo_id, attempt, place.repo, "", str(place.level), index or "0", size or "0"]
+            run_id, [todo_id, attempt, descriptor.repo, "", str(descriptor.level), index or "0", size or "0"]
         )
 
     def attempt(self, run_id: str, todo_id: str) -> int:

@@ -33,12 +33,12 @@ class Large(Harness):
 
     @property
     def left(self) -> bool:
-        return self.store.piece(self.run_id) is not None
+        return self.store.next_batch(self.run_id) is not None
 
     def piece(self) -> None:
-        piece = self.store.piece(self.run_id)
+        piece = self.store.next_batch(self.run_id)
         assert piece is not None, "nothing is left"
-        self.follow(self.store.remainder(self.run_id, piece))
+        self.follow(self.store.execute_batch(self.run_id, piece))
 
     def finish(self, run_id: str, at_most: int) -> None:
         """As a keeper's dispatcher."""
@@ -87,13 +87,13 @@ def test_a_todo_with_many_dependents_lets_all_of_them_go_in_pieces_each_once(lar
     run.settle(run.take("FIRST"))
     assert run.left
     assert 0 < run.counted()["waiting"] < MANY
-    piece = run.store.piece(run.run_id)
+    piece = run.store.next_batch(run.run_id)
     assert piece is not None
 
     run.piece()
-    before = (run.view(), run.told("ready"), run.store.piece(run.run_id))
-    assert run.store.remainder(run.run_id, piece).word == "past"
-    assert (run.view(), run.told("ready"), run.store.piece(run.run_id)) == before
+    before = (run.view(), run.told("ready"), run.store.next_batch(run.run_id))
+    assert run.store.execute_batch(run.run_id, piece).word == "past"
+    assert (run.view(), run.told("ready"), run.store.next_batch(run.run_id)) == before
     while run.left:
         run.piece()
 

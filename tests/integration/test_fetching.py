@@ -67,7 +67,7 @@ from coordination.backend.keys import Keys
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.bundles import BundleStore
 url, state, run, commit = sys.argv[1:]
-parcels = BundleStore(connect(url, Profile.FREIGHT), Keys("coord"))
+parcels = BundleStore(connect(url, Profile.BULK), Keys("coord"))
 wanted = CommitRef(run_id=run, repo="up", branch="coord/" + run, commit=commit)
 CommitFetcher(parcels, Path(state), {}).folder(wanted)
 """

@@ -11,7 +11,7 @@ from socket import SO_KEEPALIVE, SOL_SOCKET
 import pytest
 import redis
 
-from coordination.backend.client import ANSWER_S, FREIGHT_S, Profile, connect, reaching
+from coordination.backend.client import ANSWER_S, BULK_S, Profile, connect, reaching
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
 from coordination.backend.server_check import refuse_unfit
@@ -163,7 +163,7 @@ def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str
 def test_each_profile_has_its_own_timeout_and_keepalive(certificates: Certificates, tls: dict[str, int]):
     address = f"rediss://localhost:{tls['good']}?ssl_ca_certs={certificates.ca}"
     commands = dict.fromkeys((Profile.COMMAND, Profile.WORKER), ANSWER_S)
-    for profile, answer_s in {**commands, Profile.READER: None, Profile.FREIGHT: FREIGHT_S}.items():
+    for profile, answer_s in {**commands, Profile.READER: None, Profile.BULK: BULK_S}.items():
         with connect(address, profile) as client:
             line = client.connection_pool.get_connection()._get_socket()
             assert line.gettimeout() == answer_s

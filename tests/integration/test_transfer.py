@@ -318,9 +318,7 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
         "ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection"
     )
     address = urlsplit(world.url)
-    a.parts.bundle_redis = connect(
-        f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT
-    )
+    a.parts.bundle_redis = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.BULK)
     run = one_after_the_other(world, a, b, needs_paths=False)
 
     assert "is not here, and no host has sent it" in b.told(run, "T2")["T1"]["why"]
@@ -329,7 +327,7 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
 def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: pytest.LogCaptureFixture):
     mine, port = world.repo("a/up"), free_port()
     a = world.host("a", up=mine)
-    a.parts.bundle_redis = connect(door.url(port), Profile.FREIGHT)
+    a.parts.bundle_redis = connect(door.url(port), Profile.BULK)
     run = world.run({"T1": "up"}, **works("T1"))
     does = threading.Thread(target=a.do, args=(run, "T1", "up"), daemon=True)
     does.start()

@@ -154,13 +154,15 @@ def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[
     }
 
 
-def _capacities(store: RunStore, places: Iterable[str]) -> Mapping[str, int]:
-    """Return the capacities of the resources that the todos name: see `Descriptor.wants`."""
+def _capacities(store: RunStore, descriptors: Iterable[str]) -> Mapping[str, int]:
+    """Return the capacities of the resources that the todos name: see `Descriptor.locks`."""
     head = resource("")
-    wants = (
-        line.partition(" ")[2] for place in places for line in Descriptor.parse(place).wants.split("\n")[1:]
+    locks = (
+        line.partition(" ")[2]
+        for descriptor in descriptors
+        for line in Descriptor.parse(descriptor).locks.split("\n")[1:]
     )
-    names = sorted({name for name in wants if name.startswith(head)})
+    names = sorted({name for name in locks if name.startswith(head)})
     found = store.redis.hmget(store.keys.locks.capacities, names) if names else []
     return {name.removeprefix(head): int(n) for name, n in zip(names, found, strict=True) if n is not None}
 
@@ -173,7 +175,7 @@ def _keys(
         if entries := moment.get(name):
             yield name, _kind(name), _entries(_kind(name), entries)
     yield from _streams(store, keys, todos)
-    for repo in sorted({Descriptor.parse(place).repo for place in moment["place"].values()}):
+    for repo in sorted({Descriptor.parse(descriptor).repo for descriptor in moment["place"].values()}):
         if fields := store.redis.hkeys(keys.bundle(repo)):
             yield _name(keys.bundle(repo), keys), HASH, _bundle(store, keys.bundle(repo), sorted(fields))
 

@@ -137,8 +137,8 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
             raise _damaged(name, problem)
     except (ValidationError, ValueError, LookupError) as error:
         raise _damaged(name, str(error).splitlines()[0]) from error
-    places, children, spec = (received.hash(key) for key in ("place", "children", "spec"))
-    refuse_damaged(received.run_id, received.meta, places, children, spec)
+    descriptors, children, spec = (received.hash(key) for key in ("place", "children", "spec"))
+    refuse_damaged(received.run_id, received.meta, descriptors, children, spec)
     _refuse_running(received)
     return received
 
@@ -241,9 +241,8 @@ def _odd_figures(run: Received) -> Iterator[str]:
 def _kinds(run: Received) -> Mapping[str, str]:
     own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
     logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
-    return (
-        own | logs | {f"bundle:{Descriptor.parse(place).repo}": HASH for place in run.hash("place").values()}
-    )
+    repos = {Descriptor.parse(descriptor).repo for descriptor in run.hash("place").values()}
+    return own | logs | {f"bundle:{repo}": HASH for repo in repos}
 
 
 def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:
@@ -342,14 +341,14 @@ def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object
 
 def _keep_commits(store: RunStore, run: Received) -> None:
     """Record the commits of completed todos for `submission/landed.py`, where no newer one is known."""
-    facts, places = run.hash("facts"), run.hash("place")
+    facts, descriptors = run.hash("facts"), run.hash("place")
     with store.redis.pipeline(transaction=False) as pipeline:
         for todo, state in run.hash("state").items():
             commit = facts.get(f"{todo} commit")
             if state == TodoState.SUCCEEDED and commit and commit != facts.get(f"{todo} began"):
                 source = facts.get(f"{todo} run", run.run_id)
                 pipeline.hsetnx(
-                    store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(places[todo]).repo}"
+                    store.keys.commits, todo, f"{commit} {source} {Descriptor.parse(descriptors[todo]).repo}"
                 )
         pipeline.execute()
 

@@ -47,7 +47,7 @@ TICK_S = 0.5
 LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
-PIECES = 20
+BATCHES = 20
 """Batches per round of steps that concern all todos of a run: half a second, then other runs have their turn.
 """
 MEND_EVERY_S = 5.0
@@ -65,7 +65,6 @@ class MaintenanceReport:
     fired: int = 0
     lost: list[tuple[str, str]] = field(default_factory=list)
     stranded: list[str] = field(default_factory=list)
-    resent: int = 0
     advanced: list[tuple[str, int]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
@@ -107,8 +106,8 @@ class RunRecovery:
             self._park_unserved(runs, report)
         for run_id in runs:
             with self.apart(run_id):
-                self._dispatcher.finish(run_id, PIECES)
-                self._resend(run_id, report)
+                self._dispatcher.finish(run_id, BATCHES)
+                self._resend(run_id)
                 self._advance(run_id, report)
         report.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
         return report
@@ -151,13 +150,12 @@ class RunRecovery:
                     report.stranded.append(run_id)
                 self._dispatcher.follow(reply)
 
-    def _resend(self, run_id: str, report: MaintenanceReport) -> None:
+    def _resend(self, run_id: str) -> None:
         reply = self._store.resend(run_id, RESEND_AFTER, RESEND_AT_ONCE)
         # A message that is still in its queue is not lost; no worker has taken it yet.
         empty = {q for q in {self._queue(d) for d in reply.sends} if not self._store.redis.llen(q)}
         lost = tuple(d for d in reply.sends if self._queue(d) in empty)
         self._dispatcher.send(lost)
-        report.resent += len(lost)
 
     def _queue(self, delivery: Delivery) -> str:
         return self._store.keys.queue(delivery.repo, delivery.host)
@@ -202,7 +200,7 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
     if known == server_id:
         return False
     epoch = int(n or 0) + 1
-    under_way = store.redis.zrangebyscore(store.keys.live, "-inf", since_ms) if known else []
+    live_before = store.redis.zrangebyscore(store.keys.live, "-inf", since_ms) if known else []
     store._client_scripts.load()  # the server may have lost it
     with store.redis.pipeline(
         transaction=True
@@ -211,7 +209,7 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
         if known is not None:
             args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
             pipeline.fcall(library.function("event/append"), 1, store.keys.events.head, *args)
-        for run_id in under_way:
+        for run_id in live_before:
             pipeline.xadd(
                 store.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}
             )

@@ -291,10 +291,12 @@ def _declared(
         raise PlanRefused(
             f"{todo.id} is cancelled in the file, but run {ended.run_id} has to execute it", hint
         )
-    place = ended.repo_of(todo.id)
-    if todo.repo != place:  # continues in the repository where it was
-        repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
-        return spec_of(todo.model_copy(update={"repo": place}), repo, settings, plan)
-    if place not in repos:
-        raise PlanRefused(f"{todo.id}: its repo {place!r} is not declared", "declare it, or correct the name")
-    return spec_of(todo, repos[place], settings, plan)
+    repo_then = ended.repo_of(todo.id)
+    if todo.repo != repo_then:  # continues in the repository where it was
+        repo = repos.get(repo_then) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
+        return spec_of(todo.model_copy(update={"repo": repo_then}), repo, settings, plan)
+    if repo_then not in repos:
+        raise PlanRefused(
+            f"{todo.id}: its repo {repo_then!r} is not declared", "declare it, or correct the name"
+        )
+    return spec_of(todo, repos[repo_then], settings, plan)

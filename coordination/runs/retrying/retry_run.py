@@ -17,7 +17,7 @@ from coordination.runs.retrying.retry_plan import RetryPlan
 from coordination.runs.signed.orders import operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
-from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash
 from coordination.runs.submission.submit import by_hand, refuse_without_way_back, timeout_of
 from coordination.settings import Settings
@@ -121,17 +121,17 @@ def _meta(brief: RunBrief, left: RetryPlan, carry: Carry) -> dict[str, str | int
 
 def _write(draft: Draft, left: RetryPlan, carry: Carry, todo: str) -> None:
     old = left.ended
-    state, place = TodoState(old.state[todo]), old.place[todo]
+    state, descriptor = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]
     spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
     if todo in left.again:
-        before = Descriptor.parse(place)
+        before = Descriptor.parse(descriptor)
         state, facts = (
             TodoState.WAITING,
             {**first_facts(left.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
         )
-        place, spec = (
-            descriptor(left.again[todo], before.order, left.level_of.get(todo, before.level)),
+        descriptor, spec = (
+            descriptor_of(left.again[todo], before.order, left.level_of.get(todo, before.level)),
             left.again[todo].after(_before(left, todo)).model_dump_json(exclude_defaults=True),
         )
     elif todo in carry.facts:
@@ -144,7 +144,7 @@ def _write(draft: Draft, left: RetryPlan, carry: Carry, todo: str) -> None:
     draft.todo(
         todo,
         state,
-        place,
+        descriptor,
         facts,
         spec=spec,
         children=old.children.get(todo, "").split(),

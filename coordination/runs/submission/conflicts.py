@@ -64,9 +64,9 @@ def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) 
     if not todos:
         return
     keys = store.keys.run(run_id)
-    states, places = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
-    for todo, state, place in zip(todos, states, places, strict=True):
-        if state is None or Descriptor.parse(place).repo == MILESTONE_REPO:
+    states, descriptors = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
+    for todo, state, descriptor in zip(todos, states, descriptors, strict=True):
+        if state is None or Descriptor.parse(descriptor).repo == MILESTONE_REPO:
             continue
         if state != TodoState.COMPENSATED if status is RunStatus.ROLLING_BACK else not TodoState(state).ended:
             yield todo

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
-from coordination.backend.keys import landing, resource, seat
+from coordination.backend.keys import landing, repo_slot, resource
 from coordination.durations import ms
 from coordination.models import Level, NoopAction, OnFailure, ServiceAction, Todo, Workspace
 from coordination.planner.hours import kind_of
@@ -45,13 +45,13 @@ def new_run_id() -> str:
     )
 
 
-def descriptor(spec: TodoSpec, order: int | str, level: int) -> str:
+def descriptor_of(spec: TodoSpec, order: int | str, level: int) -> str:
     """Return the descriptor of a todo as it is stored."""
     todo = spec.todo
     return str(
         Descriptor(
             order=str(order), level=level, repo=todo.repo, kind=kind_of(todo),
-            priority=str(PRIORITY[todo.priority]), wants=_wants_of(spec),
+            priority=str(PRIORITY[todo.priority]), locks=_locks_of(spec),
         )
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def _facts_of_wave(action: object) -> dict[str, str | int]:
     return found if action.tolerates is None else found | {"tolerates": action.tolerates}
 
 
-def _wants_of(spec: TodoSpec) -> str:
+def _locks_of(spec: TodoSpec) -> str:
     """Return the locks that a todo holds while it runs: its repository's slot and its resources, one per
     line, each with the amount and the capacity. The barrier of a landing takes no slot: it would keep a todo
     from it while it waits for another landing. A service writes nothing in its repository, and takes none.
@@ -89,7 +89,7 @@ def _wants_of(spec: TodoSpec) -> str:
     in_place = spec.todo.workspace is Workspace.IN_PLACE
     slots = 1 if in_place else spec.repo.slots
     needs = (f"{need.amount}/0 {resource(need.name)}" for need in spec.todo.resources)
-    return "\n".join((f"1/{slots} {seat(spec.todo.repo, in_place=in_place)}", *needs))
+    return "\n".join((f"1/{slots} {repo_slot(spec.todo.repo, in_place=in_place)}", *needs))
 
 
 class Draft:

@@ -61,7 +61,7 @@ class Base:
     todo: str
     repo: str
     branch: str
-    behind: str
+    dependent: str
     """A todo of the run that depends on it, directly or indirectly."""
     change_set: str = ""
     """The change set that has its result, or would have; empty if unknown."""
@@ -92,10 +92,10 @@ def bases(
             todo=name,
             repo=declared[name].repo,
             branch=branches.get(declared[name].repo, "main"),
-            behind=behind,
+            dependent=dependent,
             change_set=holders.get(name) or declared[name].plan or "",
         )
-        for name, behind in register.completed_before(todos).items()
+        for name, dependent in register.completed_before(todos).items()
         if name in declared and name not in there and declared[name].repo != MILESTONE_REPO
     ]
 
@@ -135,8 +135,9 @@ def refuse_not_landed(
             raise _refusal(store, missing, by_todo, sets)
         if recorded := [one for one in sought if one.commit and one.repo in unasked]:
             first = recorded[0]
+            dependent = by_todo[first.todo].dependent
             raise NotLanded(
-                f"{by_todo[first.todo].behind} waits for {first.todo}, but no worker of {first.repo} reports "
+                f"{dependent} waits for {first.todo}, but no worker of {first.repo} reports "
                 f"whether the result of {first.todo} is in {first.branch}",
                 f"start one: coord worker --repo {first.repo}; "
                 f"or, if {first.branch} has it: --accept {first.todo}",
@@ -204,7 +205,7 @@ def _refusal(store: RunStore, missing: list[Finding], by_todo: Mapping[str, Base
     first = missing[0]
     base = by_todo[first.todo]
     words = [
-        f"{by_todo[f.todo].behind} waits for {f.todo}, which is completed, and {f.why}"
+        f"{by_todo[f.todo].dependent} waits for {f.todo}, which is completed, and {f.why}"
         for f in missing[:SHOWN]
     ]
     more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
@@ -214,7 +215,7 @@ def _refusal(store: RunStore, missing: list[Finding], by_todo: Mapping[str, Base
         ways[0] = f"land it: coord land {base.change_set}"
     elif base.change_set:
         ways.insert(0, f"take it up from its branch: coord adopt {base.change_set}")
-    if first.run and (newest := _takes_up(store, first.run, base.behind)):
+    if first.run and (newest := _takes_up(store, first.run, base.dependent)):
         ways.insert(0, f"build on its work: coord retry {newest}")
     return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
 

@@ -49,7 +49,7 @@ def graph_hash(repo_of: Mapping[str, str], predecessors: Mapping[str, Iterable[s
 def refuse_damaged(
     run_id: str,
     meta: Mapping[str, str],
-    place: Mapping[str, str],
+    descriptors: Mapping[str, str],
     children: Mapping[str, str],
     todos: Collection[str],
 ) -> None:
@@ -58,7 +58,7 @@ def refuse_damaged(
 
     `todos`: those that may be executed. A run without a hash (written by an older version) is accepted.
     """
-    if "graph" in meta and meta["graph"] not in _hashes(meta, place, children, todos):
+    if "graph" in meta and meta["graph"] not in _hashes(meta, descriptors, children, todos):
         raise Conflict(
             f"the records of run {run_id} are damaged: its todos and their order do not match the hash "
             "of its graph",
@@ -67,7 +67,10 @@ def refuse_damaged(
 
 
 def _hashes(
-    meta: Mapping[str, str], place: Mapping[str, str], children: Mapping[str, str], todos: Collection[str]
+    meta: Mapping[str, str],
+    descriptors: Mapping[str, str],
+    children: Mapping[str, str],
+    todos: Collection[str],
 ) -> set[str]:
     """Return the hash of the records if they agree with each other; nothing if they do not, or cannot be
     read.
@@ -78,7 +81,7 @@ def _hashes(
             before[child].append(todo)
     try:
         brief = RunBrief.model_validate_json(meta["brief"])
-        repo_of = {todo: Descriptor.parse(place[todo]).repo for todo in todos}
+        repo_of = {todo: Descriptor.parse(descriptors[todo]).repo for todo in todos}
         if not before.keys() <= repo_of.keys():
             return set()
         found = {

@@ -35,7 +35,7 @@ from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Begins, Facts, completed, joined, read_carry
-from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings
@@ -231,7 +231,7 @@ class _Work:
         draft.todo(
             name,
             state,
-            descriptor(spec, ahead, level),
+            descriptor_of(spec, ahead, level),
             facts,
             spec=spec.model_dump_json(exclude_defaults=True),
             children=self.successors[name],

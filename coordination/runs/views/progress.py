@@ -68,7 +68,7 @@ class Outline:
 
     predecessors: Mapping[str, Collection[str]]
     """Todo → its predecessors; each key comes after its own predecessors."""
-    places: Mapping[str, Descriptor]
+    descriptors: Mapping[str, Descriptor]
     expected: Mapping[str, Expected]
     asking: frozenset[str]
     """Todos that wait for a person before they begin, or that a person does."""
@@ -185,16 +185,16 @@ def _number(text: str | None) -> float:
 def _open(outline: Outline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
     elapsed = {todo.id: todo.duration_s for todo in moment.in_hand if todo.state is TodoState.RUNNING}
     unknown = Expected(seconds=0.0, source=Source.UNKNOWN)
-    for name, place in outline.places.items():
+    for name, descriptor in outline.descriptors.items():
         if name in outline.predecessors and not moment.states.get(name, TodoState.SKIPPED).ended:
-            repo = MILESTONE_REPO if place.kind == "manual" else place.repo
+            repo = MILESTONE_REPO if descriptor.kind == "manual" else descriptor.repo
             yield (
                 name,
                 OpenTodo(
                     expected=outline.expected.get(name, unknown),
                     repo=repo,
-                    level=place.level,
-                    order=_number(place.order),
+                    level=descriptor.level,
+                    order=_number(descriptor.order),
                     elapsed_s=(elapsed[name] or 0.0) if name in elapsed else None,
                 ),
             )
@@ -245,14 +245,16 @@ def _next(outline: Outline, moment: Moment, *, by_level: bool) -> Iterator[NextT
         if name in outline.predecessors and (state is TodoState.READY or waits.get(name) in TURN)
     ]
     first = nsmallest(SHOWN_NEXT, queued, key=_urgency(outline))
-    yield from (NextTodo(id=name, repo=outline.places[name].repo) for name in first)
+    yield from (NextTodo(id=name, repo=outline.descriptors[name].repo) for name in first)
     following = _next_level(outline, states) if by_level else _behind_running(outline, states)
     for name in nsmallest(SHOWN_NEXT - len(first), following, key=_urgency(outline)):
-        yield NextTodo(id=name, repo=outline.places[name].repo, after=tuple(following[name][:SHOWN_NEXT]))
+        yield NextTodo(
+            id=name, repo=outline.descriptors[name].repo, after=tuple(following[name][:SHOWN_NEXT])
+        )
 
 
 def _urgency(outline: Outline) -> Callable[[str], tuple[float, str]]:
-    return lambda name: (_number(outline.places[name].order), name)
+    return lambda name: (_number(outline.descriptors[name].order), name)
 
 
 def _behind_running(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
@@ -269,13 +271,13 @@ def _behind_running(outline: Outline, states: Mapping[str, TodoState]) -> Mappin
 def _next_level(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
     """Return the waiting todos of the next level, with the todos of earlier levels that have not ended."""
     waiting = [name for name in outline.predecessors if states.get(name) is TodoState.WAITING]
-    level = min((outline.places[name].level for name in waiting), default=0)
+    level = min((outline.descriptors[name].level for name in waiting), default=0)
     before = [
         name
         for name in outline.predecessors
-        if name in states and not states[name].ended and outline.places[name].level < level
+        if name in states and not states[name].ended and outline.descriptors[name].level < level
     ]
-    return {name: before for name in waiting if outline.places[name].level == level}
+    return {name: before for name in waiting if outline.descriptors[name].level == level}
 
 
 def _no_eta(

@@ -100,18 +100,18 @@ class ProgressReader:
             pipeline.hmget(keys.meta, "brief", "max_parallel")
             pipeline.hgetall(keys.place)
             pipeline.hgetall(self._keys.locks.capacities)
-            (brief_json, max_parallel), places, capacities = pipeline.execute()
+            (brief_json, max_parallel), descriptors, capacities = pipeline.execute()
         brief = RunBrief.model_validate_json(brief_json)
-        parsed = {todo: Descriptor.parse(places[todo]) for todo in brief.predecessors}
+        parsed = {todo: Descriptor.parse(descriptors[todo]) for todo in brief.predecessors}
         expected = {todo: Expected.parse(text) for todo, text in self._fact("expected", parsed)}
         gated = {todo for todo, gate in self._fact("gate", parsed) if gate}
-        repos = frozenset(place.repo for place in parsed.values())
+        repos = frozenset(descriptor.repo for descriptor in parsed.values())
         return Outline(
             predecessors=brief.predecessors,
-            places=parsed,
+            descriptors=parsed,
             expected={todo: known for todo, known in expected.items() if known is not None},
             asking=frozenset(
-                todo for todo, place in parsed.items() if todo in gated or place.kind == "manual"
+                todo for todo, descriptor in parsed.items() if todo in gated or descriptor.kind == "manual"
             ),
             supply=_supply(parsed, capacities),
             repos=repos,
@@ -146,23 +146,23 @@ def _is_undone(todo: TodoView) -> bool:
     return todo.state is TodoState.COMPENSATING
 
 
-def _supply(places: Mapping[str, Descriptor], capacities: Mapping[str, str]) -> Supply:
+def _supply(descriptors: Mapping[str, Descriptor], capacities: Mapping[str, str]) -> Supply:
     declared = {
         name.removeprefix(RESOURCE): int(capacity)
         for name, capacity in capacities.items()
         if name.startswith(RESOURCE)
     }
     needs = {}
-    for todo, place in places.items():
-        wanted = dict(_needs(place.wants))
+    for todo, descriptor in descriptors.items():
+        wanted = dict(_needs(descriptor.locks))
         if known := {name: min(n, declared[name]) for name, n in wanted.items() if name in declared}:
             needs[todo] = known
     return Supply(capacities=declared, needs=needs)
 
 
-def _needs(wants: str) -> Iterable[tuple[str, int]]:
+def _needs(locks: str) -> Iterable[tuple[str, int]]:
     """Yield the resources that a todo holds while it runs, each with the amount."""
-    for line in wants.split("\n"):
+    for line in locks.split("\n"):
         amounts, _, name = line.partition(" ")
         if name.startswith(RESOURCE):
             yield name.removeprefix(RESOURCE), int(amounts.partition("/")[0])

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from coordination.backend.keys import Keys, seat, split_member
+from coordination.backend.keys import Keys, repo_slot, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
@@ -226,11 +226,11 @@ class RunReader:
             pipeline.hget(keys.state, todo_id)
             pipeline.hget(keys.place, todo_id)
             pipeline.hmget(keys.facts, names)
-            state, place, values = pipeline.execute()
+            state, descriptor, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
             return view_of_todo(
-                todo_id, TodoState(then or state), Descriptor.parse(place), Facts(todo_id, facts), None
+                todo_id, TodoState(then or state), Descriptor.parse(descriptor), Facts(todo_id, facts), None
             )
 
     def branches(self, run: RunView) -> dict[str, str]:
@@ -277,12 +277,12 @@ class RunReader:
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
-        states, places, facts, outputs = (
+        states, descriptors, facts, outputs = (
             raw_records(self._redis, keys) if only is None else raw_records_of(self._redis, keys, only)
         )
         presence = Presence(self._redis, self._keys)
         due = {
-            Descriptor.parse(places[name]).repo
+            Descriptor.parse(descriptors[name]).repo
             for name, state in states.items()
             if state == TodoState.DISPATCHED
         }
@@ -299,7 +299,7 @@ class RunReader:
             view_of_todo(
                 name,
                 TodoState(state),
-                Descriptor.parse(places[name]),
+                Descriptor.parse(descriptors[name]),
                 Facts(name, facts),
                 outputs.get(name),
                 held_up,
@@ -339,7 +339,7 @@ class RunReader:
         repos = sorted(due)
         with self._redis.pipeline(transaction=False) as pipeline:
             for repo in repos:
-                pipeline.zrange(self._keys.locks.shares(seat(repo)), 0, -1)
+                pipeline.zrange(self._keys.locks.shares(repo_slot(repo)), 0, -1)
             shares = pipeline.execute()
         found = {
             repo: split_member(share.partition(" ")[2])[0]

@@ -51,7 +51,7 @@ class Facts:
 def view_of_todo(
     name: str,
     state: TodoState,
-    place: Descriptor,
+    descriptor: Descriptor,
     facts: Facts,
     output: str | None,
     held_up: Mapping[str, str] = MappingProxyType({}),
@@ -62,12 +62,12 @@ def view_of_todo(
     last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
-    waits_for, wait_reason = _wait(state, facts, place.repo, held_up)
+    waits_for, wait_reason = _wait(state, facts, descriptor.repo, held_up)
     parsed = _parsed(output)
     return TodoView(
         id=name,
-        repo=place.repo,
-        level=place.level,
+        repo=descriptor.repo,
+        level=descriptor.level,
         state=shown,
         attempt=int(facts["attempt"] or 0),
         worker=facts["worker"],

@@ -89,12 +89,12 @@ def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterato
             pipeline.hget(own.meta, "status")
             pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in FACTS])
         answers = iter(pipeline.execute())
-    for (run_id, todo), state, place, status, values in zip(
+    for (run_id, todo), state, descriptor, status, values in zip(
         asked, answers, answers, answers, answers, strict=True
     ):
         if state is not None:
             facts = dict(zip(FACTS, values, strict=True))
-            by_hand = Descriptor.parse(place).kind == MANUAL
+            by_hand = Descriptor.parse(descriptor).kind == MANUAL
             yield (
                 todo,
                 Found(run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts),
