@@ -59,8 +59,7 @@ if TYPE_CHECKING:
     from coordination.changes.resolve import ConflictState, Resolution
     from coordination.changes.view import ChangeView
     from coordination.charts.svg import MADE_BY
-    from coordination.checks.ci import CiJob, annotations_of, summary_of
-    from coordination.checks.junit import write_junit
+    from coordination.checks.ci import CiJob, annotations_of, summary_of, write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
     from coordination.checks.start import CheckOptions
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -156,8 +155,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "changes.resolve": ("ConflictState", "Resolution"),
     "changes.view": ("ChangeView",),
     "charts.svg": ("MADE_BY",),
-    "checks.ci": ("CiJob", "annotations_of", "summary_of"),
-    "checks.junit": ("write_junit",),
+    "checks.ci": ("CiJob", "annotations_of", "summary_of", "write_junit"),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),
     "checks.start": ("CheckOptions",),
     "dependencies.records": ("DependencyReport", "Outcome"),

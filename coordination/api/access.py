@@ -112,7 +112,7 @@ class EcosystemAccess:
         def recorded(plan: Plan) -> Results | None:
             if not self.may_have_runs():
                 return None
-            from coordination.checks.recorded import recorded_checks  # takes 100 ms, for few commands
+            from coordination.checks.report import recorded_checks  # takes 100 ms, for few commands
 
             with self.answering() as connection:
                 return recorded_checks(connection, document.ecosystem, plan)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.run import Run
-from coordination.checks.junit import write_junit
+from coordination.checks.ci import write_junit
 from coordination.checks.report import QaReport, read_report
 from coordination.checks.start import CheckOptions, PreparedChecks, prepare_checks, start
 from coordination.errors import NotFound

@@ -10,9 +10,8 @@ from coordination.errors import UsageError
 from coordination.models import OnFailure, Template
 from coordination.models.templates import RepoOrder
 from coordination.planner.selection import Selectors
-from coordination.tracker.generate.campaign import campaign_template
-from coordination.tracker.generate.shipped import find_template, templates_of
 from coordination.tracker.records import GeneratedPlan
+from coordination.tracker.templates import campaign_template, find_template, templates_of
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess

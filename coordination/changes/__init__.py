@@ -7,7 +7,6 @@
 | `diff.py` | the difference of a change set to its base, by git on this machine |
 | `branches.py` | branches of this machine: commits, trailers, figures |
 | `adoption.py` | a branch that a person takes as the tip; a change set that Redis has lost |
-| `adopted_commits.py` | the commits of an adopted branch, for other hosts |
 | `resolve.py` | where a conflict with the base branch is resolved |
 | `requests/` | pull requests: opened and brought up to date, listed, closed |
 | `issues/` | issues of the file at the forges of their repositories |

@@ -2,6 +2,11 @@
 
 An adoption is a person's statement that the branch has the work of the change set. It is signed, where this
 process has an identity, and takes the place of the signed result of the tip.
+
+Its commits are bundled, so that todos on other hosts find them, as after a settle. The fields are those of a
+run's bundles (workers/transfer/bundles.py); a run that goes on from the change set gets a copy of them. Where
+the whole history is too large for Redis, only the commits beyond the base branch are bundled, and the base is
+fetched from the repository's url, or is in the clones of the other hosts.
 """
 
 from __future__ import annotations
@@ -9,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.changes.adopted_commits import bundle_of
 from coordination.changes.branches import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
-from coordination.git import ask_git, base_tip, commit_of, contains, has_commit
+from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds
 from coordination.models import Repo
 from coordination.runs.change_sets.records import (
     ChangeSet,
@@ -32,6 +38,9 @@ from coordination.trust.results import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
+
+PATIENCE_S = 60.0
+"""Time limit of git for a bundle."""
 
 
 class Adoption(BaseModel):
@@ -227,3 +236,49 @@ def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -
     ask_git(place, "update-ref", copy_ref(branch), one.tip)
     if commit_of(place, ref) != one.tip:
         raise Conflict(f"{branch} of {one.repo} moved meanwhile", "look, and try again")
+
+
+def bundle_of(
+    checkout: Path, repo: Repo, branch: str, *, base: str, tip: str, limit_bytes: int
+) -> Mapping[str, bytes | str]:
+    """Return the fields that lead other hosts to the tip of a branch, or say why none do."""
+    if not _is_part(checkout) and not history_exceeds(checkout, branch, limit_bytes):
+        whole = _bundle(checkout, branch, limit_bytes=limit_bytes)
+        if whole:
+            return {tip: whole}
+    if part := _bundle(checkout, branch, f"^{base}", limit_bytes=limit_bytes):
+        return {tip: part, f"{tip} since": base, f"{base} elsewhere": _place_of_base(repo, base)}
+    why = (
+        f"{repo.name}: {tip[:12]} was adopted and not sent to other hosts: what it adds is larger than "
+        f"bundle_limit_bytes ({limit_bytes}); raise that, and adopt it again"
+    )
+    return {f"{tip} elsewhere": why}
+
+
+def _place_of_base(repo: Repo, base: str) -> str:
+    if repo.url:
+        return f"remote {repo.branch} {repo.url}"
+    return (
+        f"{repo.name}: {base[:12]} of {repo.branch} is not here, and its history is too large to be sent; "
+        "fetch it into the clone of this host"
+    )
+
+
+def _is_part(checkout: Path) -> bool:
+    """Return whether the checkout is a shallow or partial clone."""
+    shallow = ask_git(checkout, "rev-parse", "--is-shallow-repository") == "true"
+    return shallow or bool(ask_git(checkout, "config", "--get", "extensions.partialClone"))
+
+
+def _bundle(checkout: Path, branch: str, *without: str, limit_bytes: int) -> bytes:
+    """Return a bundle; empty where git makes none, or one that is too large."""
+    with TemporaryDirectory(prefix="coord-adopt-") as folder:
+        file = Path(folder, "bundle")
+        words = ("bundle", "create", "--quiet", str(file), f"refs/heads/{branch}", *without)
+        try:
+            ask_git(checkout, *words, timeout_s=PATIENCE_S)
+        except TimeoutExpired:
+            return b""
+        if not file.exists() or file.stat().st_size > limit_bytes:
+            return b""
+        return file.read_bytes()

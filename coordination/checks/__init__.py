@@ -3,10 +3,8 @@
 | module | content |
 |---|---|
 | `start.py` | decides which checks run at which commits, and submits the run |
-| `recorded.py` | the newest result of each check of a plan |
-| `report.py` | the results of a run's checks: by check, by repository, in all |
-| `junit.py` | the results as JUnit XML |
-| `ci.py` | the results for a CI job: its summary, and annotations |
+| `report.py` | the results of a run's checks, by check and in all; the newest of each check of a plan |
+| `ci.py` | the results as JUnit XML, and as the summary and annotations of a CI job |
 
 A run of checks has a todo for each check (`planner/checks.py`) and writes nothing into the file. Its todos
 begin at the tips of a change set, at the commits of a run, or at the base branches, and commit nothing. A

@@ -136,9 +136,9 @@ COMMANDS: Families = {
             "Show where a conflict is resolved, and go on with the merge.",
             "plan resolve",
         ),
-        "qa": ("landing.qa:qa", "Run the quality checks of repositories.", "qa run"),
-        "ci": ("landing.qa:ci", "Run quality checks in a CI job.", "qa ci"),
-        "show-qa": ("landing.qa:show_qa", "Show the quality checks of a run.", "qa show"),
+        "qa": ("landing.checks:qa", "Run the quality checks of repositories.", "qa run"),
+        "ci": ("landing.checks:ci", "Run quality checks in a CI job.", "qa ci"),
+        "show-qa": ("landing.checks:show_qa", "Show the quality checks of a run.", "qa show"),
         "land": (
             "landing.land:land",
             "Bring a plan's change set into the base branches.",

@@ -5,8 +5,7 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 | `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
 | `ways.py` | push, local or pull request: the default of a repository, and what each way refuses |
 | `readiness.py` | whether a pull request may merge, and what is missing; pure |
-| `order.py` | what must land before each repository; pure |
-| `waves.py` | which repositories land in which wave |
+| `order.py` | what must land before each repository, and in which wave; pure |
 | `plan_waves.py` | several plans, joined into one landing in waves |
 | `generate.py` | from a decided landing or revert to the graph of its run; pure |
 | `todos.py` | the todos of that graph |

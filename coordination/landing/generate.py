@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from coordination.landing.order import LandWave
 from coordination.landing.todos import (
     AFTER,
     CHECK,
@@ -22,7 +23,6 @@ from coordination.landing.todos import (
     todo_id,
     wave_todo,
 )
-from coordination.landing.waves import LandWave
 from coordination.models import (
     Atomic,
     Ecosystem,

@@ -7,10 +7,17 @@ from dataclasses import replace
 from datetime import timedelta
 
 from coordination.errors import CoordinationError, NotFound, PlanRefused
-from coordination.landing.order import Edges, edges_between, in_order, with_needs
+from coordination.landing.order import (
+    Edges,
+    LandWave,
+    decide_waves,
+    edges_between,
+    in_order,
+    refuse_order,
+    with_needs,
+)
 from coordination.landing.rules import Landing, LandOptions, RepoLanding, decide_revert, has_landed, up_to
 from coordination.landing.todos import todo_id
-from coordination.landing.waves import LandWave, decide_waves, refuse_order
 from coordination.models import Atomic, Ecosystem, Plan, PlanWaves, Todo
 from coordination.planner.checks import Needs
 from coordination.runs.change_sets.records import ChangeSet

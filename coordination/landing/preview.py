@@ -14,9 +14,9 @@ from coordination.runs.change_sets.check_results import CheckVerdict
 from coordination.runs.run_kinds import REVERT
 
 if TYPE_CHECKING:
+    from coordination.landing.order import LandWave
     from coordination.landing.rules import RepoLanding
     from coordination.landing.start import PreparedLanding
-    from coordination.landing.waves import LandWave
 
 
 class RepoPreview(BaseModel):

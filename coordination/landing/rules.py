@@ -8,8 +8,15 @@ from datetime import timedelta
 
 from coordination.errors import Conflict, NotFound, PlanRefused, Unreadable
 from coordination.git import is_commit
-from coordination.landing.order import Edges, all_before, edges_between, in_order, with_needs
-from coordination.landing.waves import LandWave, decide_waves
+from coordination.landing.order import (
+    Edges,
+    LandWave,
+    all_before,
+    decide_waves,
+    edges_between,
+    in_order,
+    with_needs,
+)
 from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
 from coordination.models import (
     OPEN_TODO,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from coordination.landing.waves import LandWave
+from coordination.landing.order import LandWave
 from coordination.models import (
     Atomic,
     Gate,

@@ -8,7 +8,7 @@
 | `queries.py` | filters and order |
 | `references.py` | checks of the names of other records |
 | `edit/` | creating, changing and deleting records |
-| `generate/` | plans and todos made for many repositories |
+| `templates.py` | plan templates: plans and todos made for many repositories |
 | `relations.py` | dependencies between records, in both directions |
 | `executing.py` | todos that runs execute at present, joined with the file |
 | `status.py` `completion.py` | status of repositories and of the ecosystem; completion of plans |

@@ -280,25 +280,24 @@ class CoordinationManager(Reader):
         Raises UsageError for wrong values; NotFound where no repository matches; PlanRefused for a circle of
         dependencies; Conflict where an open plan has the title.
         """
-        from coordination.tracker.generate import plans
-        from coordination.tracker.generate.values import read_values
+        from coordination.tracker import templates
 
-        read = read_values(template, values)
+        read = templates.read_values(template, values)
 
         def operation(transaction: Transaction) -> GeneratedPlan:
             ecosystem = transaction.before
             repos = wanted.select_repos(ecosystem, everywhere=all_repos)
-            plan = {**plans.plan_fields(template, read, repos), **fields}
-            plans.refuse_same_title(ecosystem, plan["title"])
+            plan = {**templates.plan_fields(template, read, repos), **fields}
+            templates.refuse_same_title(ecosystem, plan["title"])
             (created,) = mutations.create_records(transaction, PLAN, [plan])
             name = created.record.id
-            todos = plans.todo_fields(template, read, name, repos, ecosystem)
+            todos = templates.todo_fields(template, read, name, repos, ecosystem)
             mutations.create_records(transaction, TODO, todos)
             return GeneratedPlan(
                 plan=transaction.get(PLAN, name),
                 todos=tuple(transaction.get(TODO, fields["id"]) for fields in todos),
                 written=write,
-                unchecked=plans.without_check(template, repos),
+                unchecked=templates.without_check(template, repos),
             )
 
         return self._edit(operation) if write else self._rehearse(operation)

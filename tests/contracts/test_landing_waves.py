@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.landing.order import LandWave
 from coordination.landing.rules import Landing
-from coordination.landing.waves import LandWave
 from coordination.models import Atomic, Gate
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OneOfSeveral

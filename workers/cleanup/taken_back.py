@@ -19,8 +19,7 @@ from coordination.runs.change_sets.records import RepoChange, discarded_ref
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.replies import Grant
 from coordination.text import counted
-from workers.landing.merging import merge, merge_from
-from workers.landing.prepare import revert_commit
+from workers.landing.prepare import merge, merge_from, revert_commit
 from workers.landing.records import BaseBranch, Nothing, Prepared, Refused
 from workers.trust.signed_results import SignedResults
 from workers.workspace.change_set import BranchCopy

@@ -20,7 +20,6 @@ from workers.executors.landed_commits import (
     REVERTS,
     as_checked,
     commit_in,
-    contains,
     had_tree,
     landing_of,
     lands,
@@ -28,8 +27,7 @@ from workers.executors.landed_commits import (
     tree_of,
 )
 from workers.landing.local import push_local
-from workers.landing.merging import has_landed
-from workers.landing.prepare import reopen, revert_commit
+from workers.landing.prepare import has_landed, reopen, revert_commit
 from workers.landing.records import (
     BaseBranch,
     BaseTip,
@@ -40,7 +38,7 @@ from workers.landing.records import (
     Reason,
     Refused,
 )
-from workers.landing.remote import may_push, push, refused_large_files
+from workers.landing.remote import contains, may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome
 
 LOOKS = 5

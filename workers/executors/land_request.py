@@ -31,16 +31,13 @@ from coordination.models import LandAction, LandStep
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
-from workers.executors.forge_attempt import SOON
+from workers.executors.forge_attempt import SOON, RequestLook
 from workers.executors.land import LOOKS, ended
 from workers.executors.land_attempt import Ends, held_up, refuses
 from workers.executors.land_checks import LandChecks
 from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import as_checked
-from workers.executors.request_commits import update_commit
-from workers.executors.request_look import RequestLook
-from workers.landing.merging import has_landed
-from workers.landing.prepare import landing_message, prepare
+from workers.executors.landed_commits import as_checked, update_commit
+from workers.landing.prepare import has_landed, landing_message, prepare
 from workers.landing.records import BaseBranch, HasLanded, Method, Nothing, Prepared, Refused
 from workers.landing.remote import contains
 from workers.outcome import AttemptOutcome, OutcomeKind

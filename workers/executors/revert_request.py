@@ -20,8 +20,7 @@ from workers.executors.forge_attempt import SOON, ForgeAttempt
 from workers.executors.land import ended
 from workers.executors.land_attempt import BY_PEOPLE, Ends, held_up, parsed, refuses
 from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import commit_in
-from workers.executors.request_commits import update_commit
+from workers.executors.landed_commits import commit_in, update_commit
 from workers.landing.records import BaseBranch, Prepared, Refused
 from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask

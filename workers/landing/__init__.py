@@ -8,7 +8,6 @@ simply made again: what is already there is success. Nothing is ever forced.
 | `records.py` | the repository and branch to land in; outcomes, and the reasons for refusals |
 | `remote.py` | the base branch at the remote: look, begin a run there, push, try the right to push |
 | `local.py` | the base branch of a checkout on this machine: look, push |
-| `prepare.py` | the commits: to land (merge, squash, ff), to take back, to open the change set again |
-| `merging.py` | three-way merges without a checkout; whether a change set has landed, by content |
+| `prepare.py` | the commits: to land (merge, squash, ff), to take back, to open again; whether one landed |
 | `refusals.py` | from the words of git and of a remote to a reason |
 """

@@ -3,7 +3,7 @@
 | module | commands |
 |---|---|
 | `changes.py` | `changes`, `diff`, `adopt`, `resolve` |
-| `qa.py` | `qa`: quality checks of repositories, and their results; `ci`: the same in a CI job |
+| `checks.py` | `qa`, `show-qa`, `ci`: quality checks of repositories, and their results |
 | `requests.py` | `pr`: the pull requests of change sets |
 | `land.py` | `land`, `revert` |
 """

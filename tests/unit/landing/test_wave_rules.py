@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from coordination.errors import PlanRefused
 from coordination.landing.generate import landing_graph
+from coordination.landing.order import decide_waves
 from coordination.landing.plan_waves import wave_problems
-from coordination.landing.waves import decide_waves
 from coordination.models import Atomic, Ecosystem, LandRules, NoopAction, Waves
 from tests.unit.landing.test_landing_rules import changes, decided
 

@@ -1,4 +1,4 @@
-"""`qa`, `show-qa` and `ci`: run quality checks, here or in a CI job, and show their results."""
+"""`qa`, `show-qa` and `ci`: run the quality checks of repositories, and show their results."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import CheckView, Document, RunView
+    from coordination.api import CheckView, Document, QaReport, RunView
     from coordination.api.run import Run
+
 
 SHOWN = 5
 """Failed tests that are shown of a check."""
