@@ -23,9 +23,9 @@ from tests.forge.records import Project, Request
 from tests.forge.server import TestForge
 from tests.landing_place import Place
 from tests.stage import git
-from workers.executors.land_job import FORGE_PAUSE
-from workers.executors.land_request import land_request
-from workers.executors.revert_request import revert_request
+from workers.landing.job import FORGE_PAUSE
+from workers.landing.land_request import land_request
+from workers.landing.revert_request import revert_request
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 

@@ -18,7 +18,7 @@ takes the one step in Redis that the outcome asks for.
 | `workspace/` | a git worktree of the run, or the checkout itself |
 | `process/` | a command under its guard, and the processes that an attempt left |
 | `transfer/` | commits from and for other hosts |
-| `landing/` `executors/` | a change set onto the base branch of one repository; the attempts that do it |
+| `landing/` | a change set onto the base branch of one repository, and out of it again |
 | `trust/` | keys that the worker trusts; orders checked; results signed and checked |
 | `cleanup/` | artifacts of ended runs; results that are in the base branches, or not |
 | `background/` | dead local workers, wake-ups, results into the file, the history, expiry |

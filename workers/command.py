@@ -71,7 +71,7 @@ def _switch_failpoints_on() -> None:
     if words := failpoints_from_environment():
         from coordination.broker import failpoints
         from workers.attempt.actions import FAILPOINTS
-        from workers.executors import land, land_request, revert_request
+        from workers.landing import land, land_request, revert_request
 
         seams = (*land.FAILPOINTS, *land_request.FAILPOINTS, *revert_request.FAILPOINTS)
         failpoints.switch_on(words, (*FAILPOINTS, *seams))

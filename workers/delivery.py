@@ -41,7 +41,7 @@ from workers.cleanup.jobs import AutoCleanup
 from workers.cleanup.taken_back import TakeBack
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
-from workers.executors.land_job import LandJobs
+from workers.landing.job import LandJobs
 from workers.landing.remote import base_at_remote
 from workers.leases import Leases
 from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision

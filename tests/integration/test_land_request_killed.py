@@ -13,7 +13,7 @@ import pytest
 from tests.forge.server import TestForge
 from tests.landing_place import Killed
 from tests.request_place import Proposal, ends, proposal
-from workers.executors import land_request, revert_request
+from workers.landing import land_request, revert_request
 from workers.outcome import OutcomeKind
 
 HINDERED, SUCCEEDED, REFUSED = OutcomeKind.HINDERED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED

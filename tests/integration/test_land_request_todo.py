@@ -22,9 +22,9 @@ from tests.forge.core import Core
 from tests.forge.server import TestForge
 from tests.request_place import Proposal, ends, proposal
 from tests.stage import git
-from workers.executors.land import land
-from workers.executors.land_job import FORGE_PAUSE
-from workers.executors.land_request import land_request
+from workers.landing.job import FORGE_PAUSE
+from workers.landing.land import land
+from workers.landing.land_request import land_request
 from workers.outcome import OutcomeKind
 
 HINDERED, SUCCEEDED, REFUSED = OutcomeKind.HINDERED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED

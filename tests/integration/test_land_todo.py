@@ -19,7 +19,7 @@ from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import RepoChange
 from tests.landing_place import Killed, Place
 from tests.stage import git
-from workers.executors import land as landing
+from workers.landing import land as landing
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]

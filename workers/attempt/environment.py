@@ -13,7 +13,7 @@ from coordination.runs.brief import RunBrief
 from coordination.runs.run_kinds import is_landing
 from workers.attempt.result_cache import Results
 from workers.credentials import TodoSecrets
-from workers.executors.land_job import LandJob
+from workers.landing.job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.sandbox import Sandboxes
 from workers.workspace.base_commit import Carried, RunBase

@@ -31,8 +31,8 @@ from coordination.runs.run_kinds import TOOK_S
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted
 from coordination.services.logs import log_lines
 from workers.attempt.environment import AttemptEnvironment
-from workers.executors import land
-from workers.executors.land_job import LandJob
+from workers.landing import land
+from workers.landing.job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
@@ -77,7 +77,7 @@ def _land(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) ->
 
 
 def _land_by_request(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
-    from workers.executors import land_request, revert_request  # the client of forges costs 0.1 s of a start
+    from workers.landing import land_request, revert_request  # the client of forges costs 0.1 s of a start
 
     if isinstance(action, LandAction):
         return land_request.land_request(job, action)

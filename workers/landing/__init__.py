@@ -1,7 +1,18 @@
-"""Land a change set in one repository: git calls that decide nothing about a plan and keep no state.
+"""Land a change set in one repository, or take it out again.
 
-Each function asks the repository or its remote for what is true now, so a call that was cut off anywhere is
-simply made again: what is already there is success. Nothing is ever forced.
+Attempts of the todos of a landing run:
+
+| module | content |
+|---|---|
+| `attempt.py` `job.py` | what all attempts share; what they may use |
+| `land.py` | one attempt that pushes to the base branch |
+| `forge_attempt.py` | what attempts that ask a forge share; how they look at a pull request |
+| `land_request.py` `revert_request.py` | one attempt that lands, or reverts, by a pull request |
+| `checks.py` | the checks of a landing: whether a green result still counts |
+
+Calls of git, which decide nothing about a plan and keep no state. Each asks the repository or its remote for
+what is true now, so a call that was cut off anywhere is simply made again: what is already there is success.
+Nothing is ever forced.
 
 | module | content |
 |---|---|
@@ -9,5 +20,6 @@ simply made again: what is already there is success. Nothing is ever forced.
 | `remote.py` | the base branch at the remote: look, begin a run there, push, try the right to push |
 | `local.py` | the base branch of a checkout on this machine: look, push |
 | `prepare.py` | the commits: to land (merge, squash, ff), to take back, to open again; whether one landed |
+| `landed_commits.py` | what git tells of the commits of landings and of pull requests |
 | `refusals.py` | from the words of git and of a remote to a reason |
 """

@@ -20,7 +20,7 @@ import coordination
 import workers
 from coordination.broker.failpoints import CARRIER, PUBLISHES
 from workers.attempt.actions import FAILPOINTS
-from workers.executors import land, land_request, revert_request
+from workers.landing import land, land_request, revert_request
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"

@@ -17,7 +17,7 @@ from coordination.runs.replies import Grant, PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from workers.credentials import Access
-from workers.executors.land_checks import CheckRuns
+from workers.landing.checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.trust.signed_results import SignedResults
 from workers.workspace.change_set import BranchCopy

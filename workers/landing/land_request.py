@@ -31,12 +31,12 @@ from coordination.models import LandAction, LandStep
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
-from workers.executors.forge_attempt import SOON, RequestLook
-from workers.executors.land import LOOKS, ended
-from workers.executors.land_attempt import Ends, held_up, refuses
-from workers.executors.land_checks import LandChecks
-from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import as_checked, update_commit
+from workers.landing.attempt import Ends, held_up, refuses
+from workers.landing.checks import LandChecks
+from workers.landing.forge_attempt import SOON, RequestLook
+from workers.landing.job import LandJob
+from workers.landing.land import LOOKS, ended
+from workers.landing.landed_commits import as_checked, update_commit
 from workers.landing.prepare import has_landed, landing_message, prepare
 from workers.landing.records import BaseBranch, HasLanded, Method, Nothing, Prepared, Refused
 from workers.landing.remote import contains

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
-from workers.executors.land_attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
-from workers.executors.land_checks import LandChecks
-from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import (
+from workers.landing.attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
+from workers.landing.checks import LandChecks
+from workers.landing.job import LandJob
+from workers.landing.landed_commits import (
     REVERTS,
     as_checked,
     commit_in,

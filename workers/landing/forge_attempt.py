@@ -35,10 +35,10 @@ from coordination.landing.readiness import DEPENDS, Missing, Seen, Wanted, missi
 from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.executors.land import DirectAttempt
-from workers.executors.land_attempt import BY_PEOPLE, TROUBLE, Ends, held_up, refuses
-from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import commit_in, heads_of, tree_before
+from workers.landing.attempt import BY_PEOPLE, TROUBLE, Ends, held_up, refuses
+from workers.landing.job import LandJob
+from workers.landing.land import DirectAttempt
+from workers.landing.landed_commits import commit_in, heads_of, tree_before
 from workers.landing.prepare import merge
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains

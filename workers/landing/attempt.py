@@ -13,8 +13,8 @@ from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import commit_in, merge_base, tree_of
+from workers.landing.job import LandJob
+from workers.landing.landed_commits import commit_in, merge_base, tree_of
 from workers.landing.local import look_local
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused

@@ -16,11 +16,11 @@ from coordination.landing.readiness import Lack, Missing, Seen, Wanted, missing_
 from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
-from workers.executors.forge_attempt import SOON, ForgeAttempt
-from workers.executors.land import ended
-from workers.executors.land_attempt import BY_PEOPLE, Ends, held_up, parsed, refuses
-from workers.executors.land_job import LandJob
-from workers.executors.landed_commits import commit_in, update_commit
+from workers.landing.attempt import BY_PEOPLE, Ends, held_up, parsed, refuses
+from workers.landing.forge_attempt import SOON, ForgeAttempt
+from workers.landing.job import LandJob
+from workers.landing.land import ended
+from workers.landing.landed_commits import commit_in, update_commit
 from workers.landing.records import BaseBranch, Prepared, Refused
 from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask
