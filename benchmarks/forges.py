@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,16 +177,19 @@ def measure_waiting(rows: Report, site: Site) -> None:
             beside=f"{per_hour:,.0f} an hour of {budget:,}; {calls / ROUNDS / repos:.1f} a request and round",
         )
         ready = time.perf_counter()
+        approved = {}
         for name in site.names:
             project, _ = site.forge.core.project(f"acme/{name}")
             site.forge.approve(project, 1)
+            approved[name] = len(site.forge.seen)
         _wait(lambda: len(_reviews_read(site)) == repos, 600)
         seen = time.perf_counter() - ready
         _wait(lambda: any(one.path.endswith("/merge") for one in site.forge.seen), 600)
         first = time.perf_counter() - ready
         assert landing.wait(1200) == 0, (site.folder / "land.log").read_text()
         took = time.perf_counter() - ready
-        polls = max(_looks_before_merge(site).values()) - 1  # the last look is that of the merge itself
+        looks = _looks_before_merge(site.calls(), approved)
+        polls = max(looks.values()) - 1  # the last look is that of the merge itself
         rows.add(f"all {repos} ready: polls of a request until its merge", polls, "", at_most=1)
         rows.add("until coord has seen it", seen, "s", beside=f"{seen / ROUND_S:.2f} intervals of polling")
         rows.add("until the first merge", first, "s", beside=f"{first - seen:.1f} s after it was seen")
@@ -202,19 +205,19 @@ def _reviews_read(site: Site) -> Counter[str]:
     return Counter(one.path.split("/")[3] for one in list(site.forge.seen) if one.path.endswith("/reviews"))
 
 
-def _looks_before_merge(site: Site) -> Counter[str]:
-    """Return how often the reviews of each repository were read until its merge, since the calls were counted
-    last.
+def _looks_before_merge(calls: Sequence[Seen], since: Mapping[str, int]) -> Counter[str]:
+    """Return how often the reviews of each repository were read until its merge. `since`: for each repository
+    the number of the first call that counts.
     """
     looks: Counter[str] = Counter()
     merged: set[str] = set()
-    for call in site.calls():
+    for number, call in enumerate(calls):
         name = call.path.split("/")[3]
         if call.path.endswith("/merge"):
             merged.add(name)
-        elif call.path.endswith("/reviews") and name not in merged:
+        elif call.path.endswith("/reviews") and name not in merged and number >= since[name]:
             looks[name] += 1
-    assert merged == set(site.names)
+    assert merged == since.keys()
     return looks
 
 
