@@ -3,18 +3,16 @@
 | module | content |
 |---|---|
 | `forge.py` | the interface: the calls that every forge answers for one repository |
+| `issues.py` | its part about issues, for each forge |
 | `models.py` | records of requests, issues, reviews, checks and repositories, as coord uses them |
-| `errors.py` | the refusals of a forge, told apart, each with its remedy |
+| `errors.py` | the refusals of a forge, each with its remedy, and how answers state them and rate limits |
 | `github.py` `gitlab.py` `gitea.py` | the members |
-| `github_issues.py` `gitlab_issues.py` | their calls of issues |
 | `github_graphql.py` | drafts and the merge queue of GitHub |
-| `reading.py` | what the members share: answers read into records, refusals told apart by their words |
-| `connect.py` | opens the forge of a repository with a token |
-| `tokens.py` | chooses the credential for a repository and host |
+| `reading.py` | what the members share: answers read into records, refusals recognised by their words |
+| `connect.py` | chooses the credential for a repository and host, and opens its forge |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
 | `webhooks.py` | proves that a webhook comes from its forge, and reads its repository; pure |
 | `http.py` | the HTTP client: conditional requests, limits obeyed, safe retries, pages, bounds |
-| `limits.py` | the rate limits that an answer states; pure |
 | `answers.py` | answers that are kept for conditional requests |
 | `budget.py` | calls an hour of all processes, and the polling interval that they allow |
 

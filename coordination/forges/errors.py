@@ -1,9 +1,19 @@
-"""Refusals of a forge, told apart: each has a problem that code branches on, a cause and a next command."""
+"""Refusals of a forge: each has a problem that code branches on, a cause and a next command.
+
+The second half reads them from answers; it is pure. GitHub and Gitea say `X-RateLimit-Remaining` and
+`X-RateLimit-Reset`, GitLab the same without `X-`; all say `Retry-After` with 429. GitHub answers 403 at a
+limit, too: at the primary one with no calls left, at the secondary one with `Retry-After` or with words only.
+`Reset` is a time by the forge's clock, so it is compared with the `Date` of the same answer, never with the
+clock of this machine.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from coordination.errors import Blocked, Conflict, CoordinationError, NotAllowed, NotFound, Unreachable
@@ -97,6 +107,43 @@ LIMITS = frozenset({ForgeProblem.RATE_LIMIT, ForgeProblem.SECONDARY_LIMIT, Forge
 PASSING = LIMITS | {ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE}
 """Problems that end by themselves: nothing is known about what was asked for."""
 
+UNSTATED_PAUSE_S = 60.0
+"""Pause after a limit for which the forge names no time."""
+LONGEST_PAUSE_S = 2 * 3600.0
+"""No limit of these forges lasts longer; a longer one is a mistake."""
+_LIMIT_WORDS = re.compile(r"rate limit|abuse detection|retry your request again later", re.IGNORECASE)
+LONGEST_TEXT = 4_000
+"""Characters of a reason that are read."""
+TOO_MANY, FORBIDDEN, SERVER_ERRORS = 429, 403, 500
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BY_STATUS: Mapping[int, tuple[ForgeProblem, str, str]] = {
+    401: (
+        ForgeProblem.UNAUTHORIZED,
+        "the forge does not accept the token: it is wrong, expired or revoked",
+        "give another one: coord credential rotate NAME REFERENCE",
+    ),
+    403: (
+        ForgeProblem.FORBIDDEN,
+        "the token may not do this",
+        "give it the right to read and write pull requests and contents of the repository",
+    ),
+    404: (
+        ForgeProblem.NOT_FOUND,
+        "it does not exist, or the token may not see it",
+        "see the url of the repository in the file, and which repositories the token is for",
+    ),
+    405: (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge now", "see the page of the request"),
+    409: (ForgeProblem.CONFLICT, "somebody else has changed it meanwhile", "try again"),
+    410: (ForgeProblem.NOT_FOUND, "the repository has this switched off", "switch it on at the forge"),
+    413: (ForgeProblem.TOO_LONG, "the text is longer than the forge takes", "shorten it"),
+}
+_INVALID = (ForgeProblem.INVALID, "the forge rejects the call as invalid", "see its message above")
+_ARCHIVED = (
+    ForgeProblem.ARCHIVED,
+    "the repository is archived: nothing can be changed",
+    "unarchive it at the forge; or take it out of the plan",
+)
+
 
 class ForgeError(CoordinationError):
     """A forge refused a call, or did not answer it."""
@@ -109,14 +156,105 @@ class ForgeError(CoordinationError):
         *,
         status: int = 0,
         retry_at: datetime | None = None,
-        told: str = "",
+        reason: str = "",
     ) -> None:
         self.problem = problem
         self.status = status
         """The HTTP status; 0 without an answer."""
         self.retry_at = retry_at
         """The time from which the forge takes calls again; None if it did not say."""
-        self.told = told
-        """The words of the forge, safe to print."""
+        self.reason = reason
+        """The reason in the words of the forge, safe to print."""
         self.exit_code = next((kind.exit_code for kind, ours in _CODES.items() if problem in ours), 1)
         super().__init__(message, hint)
+
+
+def limit_of(status: int, headers: Mapping[str, str], reason: str) -> tuple[ForgeProblem, float] | None:
+    """Return the limit that an answer states, and the seconds until its end; None if it states none."""
+    used_up = _number(headers, "ratelimit-remaining") == 0
+    if status == TOO_MANY or (
+        status == FORBIDDEN and (used_up or "retry-after" in headers or _LIMIT_WORDS.search(reason))
+    ):
+        primary = used_up or (status == TOO_MANY and not _LIMIT_WORDS.search(reason))
+        return (ForgeProblem.RATE_LIMIT if primary else ForgeProblem.SECONDARY_LIMIT), _pause_s(headers)
+    return None
+
+
+def pause_after_last_s(headers: Mapping[str, str]) -> float:
+    """Return the pause that follows an answer which was the last one allowed; 0 if there are more."""
+    if _number(headers, "ratelimit-remaining") != 0 or _number(headers, "ratelimit-reset") is None:
+        return 0.0
+    return _pause_s(headers)
+
+
+def _pause_s(headers: Mapping[str, str]) -> float:
+    now = _date(headers.get("date", ""))
+    word = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", word):
+        return _bounded(float(word))
+    if (until := _date(word)) and now:
+        return _bounded((until - now).total_seconds())
+    reset = _number(headers, "ratelimit-reset")
+    if reset is None:
+        return UNSTATED_PAUSE_S
+    return _bounded(reset - now.timestamp()) if now else UNSTATED_PAUSE_S
+
+
+def _bounded(pause_s: float) -> float:
+    return min(max(pause_s, 1.0), LONGEST_PAUSE_S)
+
+
+def _number(headers: Mapping[str, str], name: str) -> int | None:
+    word = (headers.get(f"x-{name}") or headers.get(name) or "").strip()
+    return int(word) if re.fullmatch(r"\d{1,12}", word) else None
+
+
+def _date(word: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(word)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def refusal_of(host: str, status: int, reason: str, target: str = "") -> ForgeError:
+    """Return the error for an answer that states no limit. `target`: the address that it redirects to."""
+    said = f": {reason}" if reason else ""
+    if status in REDIRECTS:
+        moved = f"{host} says that the repository has moved" + (f": {target}" if target else "")
+        hint = "correct the url of the repository in the file"
+        return ForgeError(ForgeProblem.RENAMED, moved, hint, status=status, reason=target)
+    if status >= SERVER_ERRORS:
+        message = f"{host} has a server error ({status}){said}"
+        hint = "try again; nothing is known about what was asked for"
+        return ForgeError(ForgeProblem.SERVER, message, hint, status=status, reason=reason)
+    is_archived = status in (403, 405, 423) and "archived" in reason.lower()
+    problem, cause, hint = _ARCHIVED if is_archived else _BY_STATUS.get(status, _INVALID)
+    return ForgeError(problem, f"{host}: {cause} ({status}){said}", hint, status=status, reason=reason)
+
+
+def reason_in(content: bytes) -> str:
+    """Return the reason in the body of a refusal: in GitHub's `message` and `errors`, GitLab's `error`."""
+    try:
+        data = json.loads(content[: 1 << 20])
+    except (ValueError, RecursionError):
+        return ""
+    return "; ".join(dict.fromkeys(_texts(data, 4)))[:LONGEST_TEXT]
+
+
+def _texts(value: object, depth: int) -> list[str]:
+    """Return the texts of a refusal, and the fields that it takes for invalid."""
+    if isinstance(value, str):
+        return [value]
+    if depth == 0:
+        return []
+    if isinstance(value, list):
+        return [word for inner in value[:20] for word in _texts(inner, depth - 1)]
+    if not isinstance(value, dict):
+        return []
+    if "field" in value and "message" not in value:
+        return [f"{value['field']} is {value.get('code')}"]
+    known = [key for key in ("message", "error", "error_description", "errors") if key in value]
+    if known:
+        return [word for key in known for word in _texts(value[key], depth - 1)]
+    return [f"{key}: {word}" for key, inner in list(value.items())[:20] for word in _texts(inner, depth - 1)]

@@ -5,21 +5,17 @@ Every call raises ForgeError. A list is whole or an error: pages that could not 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from coordination.forges.errors import ForgeProblem
-from coordination.forges.http import HttpClient
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.issues import Issues
 from coordination.forges.models import (
     Check,
     CommitStatus,
-    ForgeIssue,
-    ForgeType,
-    IssueChanges,
     Merged,
     MergeMethod,
-    NewIssue,
     NewRequest,
     Protection,
     PullRequest,
@@ -27,54 +23,68 @@ from coordination.forges.models import (
     RequestChanges,
     Review,
 )
-from coordination.forges.reading import names_of, reading, refuse_long, refuse_unknown, sharpened
+from coordination.forges.reading import REFUSED_REQUEST, DraftTitle, Rule, refuse_long, sharpened
 
 
-class Forge(ABC):
+class Forge(Issues):
     """One repository at a forge, with one token."""
 
-    type: ForgeType
-    longest_body: int
-    """Characters of the longest body of a request, issue or comment."""
-    longest_title: int
-    """Characters of the longest title of an issue."""
-    refused_issue: ClassVar[Sequence[tuple[str, ForgeProblem, str, str]]] = ()
-    """The forge's words for unfit issues, for `sharpened`."""
-    changes_by: ClassVar[str] = "PATCH"
-    """The method of HTTP that changes an issue."""
-    page_size: ClassVar[str] = "per_page"
-    """Name of the query field for the items of a page."""
+    _requests_at: ClassVar[str] = "pulls"
+    _comments_at: ClassVar[str] = "issues/{number}/comments"
+    _refused_request: ClassVar[tuple[Rule, ...]] = REFUSED_REQUEST
+    _drafts: ClassVar[DraftTitle | None] = None
+    """The mark in the titles of drafts; None: they have a field of their own."""
 
-    def __init__(self, http: HttpClient, project: str) -> None:
-        self._http = http
-        self._project = project
-        self._at = self.place(project)
+    @property
+    def _requests(self) -> str:
+        return f"{self._at}/{self._requests_at}"
 
     @staticmethod
     @abstractmethod
     def headers(token: str) -> Mapping[str, str]:
         """Return the headers that carry the token."""
 
-    @staticmethod
-    @abstractmethod
-    def place(project: str) -> str:
-        """Return the address of a repository below the API."""
-
     @abstractmethod
     def repository(self) -> Repository:
         """Return the repository. Raises RENAMED with the new name in the message."""
 
-    @abstractmethod
     def find(self, head: str) -> PullRequest | None:
         """Return the request of a branch of this repository: the open one, else the newest; None without."""
+        found = (self._request(one) for one in self._listed(head))
+        project = self._project.casefold()
+        own = (one for one in found if one.head == head and one.head_project.casefold() == project)
+        return max(own, key=lambda one: (one.is_open, one.number), default=None)
 
     @abstractmethod
+    def _listed(self, head: str) -> list[Any]:
+        """Return the requests of a branch, or more, open and closed."""
+
     def get(self, number: int) -> PullRequest:
         """Return a request, with `mergeable` and `blocked` where the forge knows them."""
+        return self._request(self._http.get(f"{self._requests}/{number}"))
 
-    @abstractmethod
     def create(self, new: NewRequest) -> PullRequest:
         """Open a request. Raises ALREADY_EXISTS, NO_DIFFERENCE, NO_BRANCH, TOO_LONG, FORK_NEEDED."""
+        self._refuse_long(new)
+        with sharpened(*self._refused_request):
+            return self._request(self._http.send("POST", self._requests, self._new_fields(new)))
+
+    def _new_fields(self, new: NewRequest) -> dict[str, Any]:
+        """Return the fields of a request in the forge's form."""
+        fields = new.model_dump(exclude={"draft"} if self._drafts else None)
+        return fields | {"title": self._title(new.title, draft=new.draft)}
+
+    def _title(self, title: str, *, draft: bool) -> str:
+        return self._drafts.marked(title, draft=draft) if self._drafts else title
+
+    @abstractmethod
+    def _request(self, found: Any) -> PullRequest:
+        """Read a request that the forge answers with."""
+
+    def _refuse_long(self, request: NewRequest | RequestChanges) -> None:
+        mark = len(self._drafts.prefix) if self._drafts else 0
+        refuse_long("title", request.title, self.longest_title - mark)
+        refuse_long("body", request.body, self.longest_body)
 
     @abstractmethod
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
@@ -86,9 +96,10 @@ class Forge(ABC):
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         """Make a request a draft, or mark it as ready for review."""
 
-    @abstractmethod
     def comment(self, number: int, body: str) -> None:
         """Add a comment. Raises TOO_LONG."""
+        refuse_long("comment", body, self.longest_body)
+        self._http.send("POST", f"{self._at}/{self._comments_at.format(number=number)}", {"body": body})
 
     @abstractmethod
     def close(self, number: int) -> PullRequest:
@@ -134,50 +145,15 @@ class Forge(ABC):
     def set_status(self, commit: str, status: CommitStatus) -> None:
         """Set a status of a commit."""
 
-    @abstractmethod
-    def list_issues(self) -> tuple[ForgeIssue, ...]:
-        """Return all issues, open and closed, from old to new. Raises NOT_FOUND where issues are off."""
-
-    def create_issue(self, new: NewIssue) -> ForgeIssue:
-        """Create an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON, before anything was created.
-
-        A forge may leave out labels and people that the token may not set: compare the result.
-        """
-        self._refuse_unfit_issue(new)
-        return self._sent_issue("POST", f"{self._at}/issues", new)
-
-    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
-        """Change an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON; NOT_FOUND for a deleted one."""
-        self._refuse_unfit_issue(changes)
-        return self._sent_issue(self.changes_by, f"{self._at}/issues/{number}", changes)
-
-    def _sent_issue(self, method: str, path: str, issue: NewIssue | IssueChanges) -> ForgeIssue:
-        with sharpened(*self.refused_issue):
-            return self._issue(self._http.send(method, path, self._issue_fields(issue)))
-
-    @abstractmethod
-    def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
-        """Return the fields of an issue in the forge's form."""
-
-    @abstractmethod
-    def _issue(self, found: Any) -> ForgeIssue:
-        """Read an issue that the forge answers with."""
-
-    def labels(self) -> tuple[str, ...]:
-        """Return the labels that the repository has."""
-        found = self._http.list(f"{self._at}/labels")
-        with reading(self._http, "the labels"):
-            return names_of(found, "name")
-
-    def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
-        refuse_long("title", issue.title, self.longest_title)
-        refuse_long("body", issue.body, self.longest_body)
-        if issue.labels:
-            self._refuse_unknown_labels(issue.labels)
-
-    def _refuse_unknown_labels(self, names: Iterable[str]) -> None:
-        fold = self.type is not ForgeType.GITLAB
-        refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, self.labels(), self._project, fold=fold)
+    @staticmethod
+    def _if_visible(ask: Callable[[], Any]) -> Any:
+        """Return an answer; None where the token may not see it, or the forge's edition does not have it."""
+        try:
+            return ask()
+        except ForgeError as error:
+            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
+                return None
+            raise
 
     def close_connection(self) -> None:
         """Close the connections to the forge."""

@@ -14,16 +14,13 @@ from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.github import GitHub
+from coordination.forges.issues import GiteaIssues
 from coordination.forges.models import (
     Check,
     CheckState,
-    ForgeIssue,
     ForgeType,
-    IssueChanges,
     Merged,
     MergeMethod,
-    NewIssue,
-    NewRequest,
     Protection,
     PullRequest,
     RequestChanges,
@@ -35,21 +32,18 @@ from coordination.forges.reading import (
     HEAD_MOVED,
     NOT_MERGEABLE,
     REFUSED_REQUEST,
+    DraftTitle,
     joined_checks,
     last_verdicts,
     merging,
     names_of,
     reading,
-    refuse_long,
     refuse_unknown,
     sharpened,
     union,
     whole_commit,
 )
 
-LONGEST_BODY, LONGEST_TITLE = 65_536, 255
-DRAFT = "WIP: "
-_DRAFT = re.compile(r"^\s*(wip:|\[wip\])\s*", re.IGNORECASE)
 _STATES = {
     "success": CheckState.SUCCESS,
     "warning": CheckState.SUCCESS,
@@ -63,13 +57,20 @@ _REVIEWS = {
 }
 
 
-class Gitea(GitHub):
+class Gitea(GiteaIssues, GitHub):
     type = ForgeType.GITEA
-    longest_body = LONGEST_BODY
-    longest_title = LONGEST_TITLE
-    issue_query: ClassVar[Mapping[str, str]] = {"state": "all", "type": "issues"}
-    page_size = "limit"
-    methods: ClassVar[Mapping[MergeMethod, str]] = {
+    longest_title = 255
+    _drafts = DraftTitle(prefix="WIP: ", pattern=re.compile(r"^\s*(wip:|\[wip\])\s*", re.IGNORECASE))
+    _refused_request = (
+        *REFUSED_REQUEST,
+        (
+            "^404",
+            ForgeProblem.NO_BRANCH,
+            "the forge does not have the branch, or the repository",
+            "push it; see `branch` and `url` of the repository in the file",
+        ),
+    )
+    _methods: ClassVar[Mapping[MergeMethod, str]] = {
         MergeMethod.MERGE: "allow_merge_commits",
         MergeMethod.SQUASH: "allow_squash_merge",
         MergeMethod.REBASE: "allow_rebase",
@@ -79,34 +80,14 @@ class Gitea(GitHub):
     def headers(token: str) -> Mapping[str, str]:
         return {"authorization": f"token {token}", "accept": "application/json"}
 
-    def find(self, head: str) -> PullRequest | None:
-        found = [self._request(one) for one in self._http.list(f"{self._at}/pulls", state="all")]
-        return self._chosen(found, head)
-
-    def create(self, new: NewRequest) -> PullRequest:
-        refuse_long("title", new.title, LONGEST_TITLE - len(DRAFT))
-        refuse_long("body", new.body, LONGEST_BODY)
-        body = {
-            "head": new.head,
-            "base": new.base,
-            "title": _title(new.title, draft=new.draft),
-            "body": new.body,
-        }
-        branch = (
-            "^404",
-            ForgeProblem.NO_BRANCH,
-            "the forge does not have the branch, or the repository",
-            "push it; see `branch` and `url` of the repository in the file",
-        )
-        with sharpened(*REFUSED_REQUEST, branch):
-            return self._request(self._http.send("POST", f"{self._at}/pulls", body))
+    def _listed(self, head: str) -> list[Any]:
+        return self._http.list(self._requests, state="all")  # no filter by branch
 
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
-        refuse_long("title", changes.title, LONGEST_TITLE - len(DRAFT))
-        refuse_long("body", changes.body, LONGEST_BODY)
+        self._refuse_long(changes)
         fields: dict[str, Any] = changes.model_dump(include={"body", "base"}, exclude_none=True)
         if changes.title is not None:
-            fields["title"] = _title(changes.title, draft=request.state is RequestState.DRAFT)
+            fields["title"] = self._title(changes.title, draft=request.state is RequestState.DRAFT)
         if changes.labels:
             fields["labels"] = self._label_ids(union(request.labels, changes.labels))
         if changes.assignees:
@@ -124,48 +105,16 @@ class Gitea(GitHub):
             return request.model_copy(update={"reviewers": tuple(reviewers), "teams": tuple(teams)})
         return request
 
-    def _label_ids(self, names: list[str]) -> list[int]:
-        labels = self._http.list(f"{self._at}/labels")
-        with reading(self._http, "the labels"):
-            ids = {one["name"].casefold(): int(one["id"]) for one in labels}
-        refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, ids, self._project, fold=True)
-        return [ids[name.casefold()] for name in names]
-
-    def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
-        self._refuse_unfit_issue(changes)
-        at = f"{self._at}/issues/{number}"
-        if changes.labels is not None:  # a call of their own
-            ids = self._label_ids(list(changes.labels))
-            self._http.send("PUT", f"{at}/labels", {"labels": ids})
-        others = changes.model_copy(update={"labels": None})
-        if others == IssueChanges():
-            return self._issue(self._http.get(at))
-        return self._sent_issue("PATCH", at, others)
-
-    def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
-        super()._refuse_unfit_issue(issue)
-        if issue.assignees:  # an edit with an unknown one is answered with 500
-            known = self._http.get(f"{self._at}/assignees")
-            with reading(self._http, "the assignees"):
-                there = names_of(known, "login")
-            refuse_unknown(ForgeProblem.UNKNOWN_PERSON, issue.assignees, there, self._project, fold=True)
-
-    def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
-        fields = super()._issue_fields(issue)
-        if issue.labels:
-            fields["labels"] = self._label_ids(list(issue.labels))
-        return fields
-
     def _patched(self, request: PullRequest, **fields: Any) -> PullRequest:
         rules = (
             *REFUSED_REQUEST,
             ("user|assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
         )
         with sharpened(*rules):
-            return self._request(self._http.send("PATCH", f"{self._at}/pulls/{request.number}", fields))
+            return self._request(self._http.send("PATCH", f"{self._requests}/{request.number}", fields))
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
-        return self._patched(request, title=_title(request.title, draft=draft))
+        return self._patched(request, title=self._title(request.title, draft=draft))
 
     def close(self, number: int) -> PullRequest:
         merged = ("^412", ForgeProblem.CLOSED, "the request is merged already", "see its page")
@@ -173,7 +122,7 @@ class Gitea(GitHub):
             return super().close(number)
 
     def reviews(self, number: int) -> tuple[Review, ...]:
-        found = self._http.list(f"{self._at}/pulls/{number}/reviews")
+        found = self._http.list(f"{self._requests}/{number}/reviews")
         with reading(self._http, "the reviews"):
             return last_verdicts(
                 Review(
@@ -222,7 +171,7 @@ class Gitea(GitHub):
             ("^409.*(head out of date|does not match)", *HEAD_MOVED),
             ("^409", *NOT_MERGEABLE),
         ):
-            self._http.send("POST", f"{self._at}/pulls/{number}/merge", body)
+            self._http.send("POST", f"{self._requests}/{number}/merge", body)
         return Merged(commit=self.get(number).merge_commit)  # the answer to a merge is empty
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
@@ -236,14 +185,10 @@ class Gitea(GitHub):
 
     def _request(self, found: Any) -> PullRequest:
         request = super()._request(found)
-        is_draft = request.is_open and _DRAFT.match(request.title) is not None
+        title = self._drafts.plain(request.title)
         with reading(self._http, "the teams of the request"):
             teams = names_of(found.get("requested_reviewers_teams"), "name")
-        update: dict[str, Any] = {"title": _DRAFT.sub("", request.title), "teams": teams}
-        if is_draft:
+        update: dict[str, Any] = {"title": title, "teams": teams}
+        if request.is_open and title != request.title:
             update |= {"state": RequestState.DRAFT, "mergeable": None}
         return request.model_copy(update=update)
-
-
-def _title(title: str, *, draft: bool) -> str:
-    return f"{DRAFT if draft else ''}{_DRAFT.sub('', title)}"

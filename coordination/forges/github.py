@@ -6,14 +6,15 @@ changes title, body, labels and assignees together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.errors import ForgeProblem
+from coordination.forges.forge import Forge
 from coordination.forges.github_graphql import DEQUEUE, DRAFT, ENQUEUE, QUEUED, READY, GraphQL
-from coordination.forges.github_issues import GitHubIssues
 from coordination.forges.http import HttpClient
+from coordination.forges.issues import GitHubIssues
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -21,7 +22,6 @@ from coordination.forges.models import (
     ForgeType,
     Merged,
     MergeMethod,
-    NewRequest,
     Protection,
     PullRequest,
     Repository,
@@ -40,7 +40,6 @@ from coordination.forges.reading import (
     merging,
     names_of,
     reading,
-    refuse_long,
     refuse_unknown,
     repository_of,
     sharpened,
@@ -48,7 +47,8 @@ from coordination.forges.reading import (
     whole_commit,
 )
 
-LONGEST_BODY, LONGEST_TITLE, LONGEST_DESCRIPTION = 65_536, 256, 140
+LONGEST_DESCRIPTION = 140
+"""Characters of the description of a status."""
 _CONCLUSIONS = {
     "success": CheckState.SUCCESS,
     "neutral": CheckState.SKIPPED,
@@ -63,11 +63,11 @@ _REVIEWS = {
 }
 
 
-class GitHub(GitHubIssues):
+class GitHub(GitHubIssues, Forge):
     type = ForgeType.GITHUB
-    longest_body = LONGEST_BODY
-    longest_title = LONGEST_TITLE
-    methods: ClassVar[Mapping[MergeMethod, str]] = {
+    longest_body = 65_536
+    longest_title = 256
+    _methods: ClassVar[Mapping[MergeMethod, str]] = {
         MergeMethod.MERGE: "allow_merge_commit",
         MergeMethod.SQUASH: "allow_squash_merge",
         MergeMethod.REBASE: "allow_rebase_merge",
@@ -102,36 +102,18 @@ class GitHub(GitHubIssues):
                 can_push=bool(rights.get("push")),
                 can_merge=bool(rights.get("push")),
                 methods=tuple(
-                    way for way, name in self.methods.items() if found.get(name, True) is not False
+                    way for way, name in self._methods.items() if found.get(name, True) is not False
                 ),
             )
 
-    def find(self, head: str) -> PullRequest | None:
+    def _listed(self, head: str) -> list[Any]:
         owner = self._project.partition("/")[0]
-        found = self._http.list(
-            f"{self._at}/pulls", head=f"{owner}:{head}", state="all", sort="created", direction="desc"
+        return self._http.list(
+            self._requests, head=f"{owner}:{head}", state="all", sort="created", direction="desc"
         )
-        return self._chosen([self._request(one) for one in found], head)
-
-    def _chosen(self, found: Iterable[PullRequest], head: str) -> PullRequest | None:
-        """Return the request of a branch of this repository: the open one, else the newest."""
-        project = self._project.casefold()
-        own = [one for one in found if one.head == head and one.head_project.casefold() == project]
-        return max(own, key=lambda one: (one.is_open, one.number), default=None)
-
-    def get(self, number: int) -> PullRequest:
-        return self._request(self._http.get(f"{self._at}/pulls/{number}"))
-
-    def create(self, new: NewRequest) -> PullRequest:
-        refuse_long("title", new.title, LONGEST_TITLE)
-        refuse_long("body", new.body, LONGEST_BODY)
-        with sharpened(*REFUSED_REQUEST):
-            made = self._http.send("POST", f"{self._at}/pulls", new.model_dump())
-        return self._request(made)
 
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
-        refuse_long("title", changes.title, LONGEST_TITLE)
-        refuse_long("body", changes.body, LONGEST_BODY)
+        self._refuse_long(changes)
         if changes.labels:
             self._refuse_unknown_labels(changes.labels)
         if changes.base is not None:
@@ -143,7 +125,7 @@ class GitHub(GitHubIssues):
 
     def _patched(self, request: PullRequest, **fields: str) -> PullRequest:
         with sharpened(*REFUSED_REQUEST):
-            return self._request(self._http.send("PATCH", f"{self._at}/pulls/{request.number}", fields))
+            return self._request(self._http.send("PATCH", f"{self._requests}/{request.number}", fields))
 
     def _update_issue(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
         fields: dict[str, Any] = changes.model_dump(include={"title", "body"}, exclude_none=True)
@@ -188,24 +170,20 @@ class GitHub(GitHubIssues):
                 "name people and teams with access to the repository, not the author",
             )
         ):
-            return self._http.send("POST", f"{self._at}/pulls/{request.number}/requested_reviewers", body)
+            return self._http.send("POST", f"{self._requests}/{request.number}/requested_reviewers", body)
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         self._graph(DRAFT if draft else READY, id=request.node)
         return request.model_copy(update={"state": RequestState.DRAFT if draft else RequestState.OPEN})
 
-    def comment(self, number: int, body: str) -> None:
-        refuse_long("comment", body, LONGEST_BODY)
-        self._http.send("POST", f"{self._at}/issues/{number}/comments", {"body": body})
-
     def close(self, number: int) -> PullRequest:
-        closed = self._request(self._http.send("PATCH", f"{self._at}/pulls/{number}", {"state": "closed"}))
+        closed = self._request(self._http.send("PATCH", f"{self._requests}/{number}", {"state": "closed"}))
         if closed.state is RequestState.MERGED:
             raise is_over(closed)
         return closed
 
     def reviews(self, number: int) -> tuple[Review, ...]:
-        found = self._http.list(f"{self._at}/pulls/{number}/reviews")
+        found = self._http.list(f"{self._requests}/{number}/reviews")
         with reading(self._http, "the reviews"):
             return last_verdicts(
                 Review(
@@ -248,12 +226,7 @@ class GitHub(GitHubIssues):
 
     def _rules_at(self, path: str) -> Mapping[str, Any]:
         """Return a rule of a branch; empty where the token may not see it, which needs admin rights."""
-        try:
-            found = self._http.get(f"{self._at}{path}")
-        except ForgeError as error:
-            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
-                return {}
-            raise
+        found = self._if_visible(lambda: self._http.get(f"{self._at}{path}"))
         return found if isinstance(found, dict) else {}
 
     def merge(
@@ -273,7 +246,7 @@ class GitHub(GitHubIssues):
             ("^409", *HEAD_MOVED),
             ("^422", *NOT_MERGEABLE),
         ):
-            merged = self._http.send("PUT", f"{self._at}/pulls/{number}/merge", body)
+            merged = self._http.send("PUT", f"{self._requests}/{number}/merge", body)
         with reading(self._http, "the merge"):
             return Merged(commit=merged["sha"])
 

@@ -59,4 +59,4 @@ def _graphql_error(error: Mapping[str, Any], told: str) -> ForgeError:
             problem, hint = ForgeProblem.UNSUPPORTED, "the branch has no merge queue: merge it directly"
         case _:
             problem, hint = ForgeProblem.NOT_MERGEABLE, "see the page of the request"
-    return ForgeError(problem, f"GitHub refuses it: {told}", hint, status=200, told=told)
+    return ForgeError(problem, f"GitHub refuses it: {told}", hint, status=200, reason=told)

@@ -13,7 +13,8 @@ from typing import Any
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
-from coordination.forges.gitlab_issues import GitLabIssues
+from coordination.forges.forge import Forge
+from coordination.forges.issues import GitLabIssues
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -34,12 +35,12 @@ from coordination.forges.reading import (
     HEAD_MOVED,
     NOT_MERGEABLE,
     REFUSED_REQUEST,
+    DraftTitle,
     is_over,
     joined_checks,
     merging,
     names_of,
     reading,
-    refuse_long,
     refuse_unknown,
     repository_of,
     sharpened,
@@ -47,13 +48,12 @@ from coordination.forges.reading import (
     whole_commit,
 )
 
-LONGEST_BODY, LONGEST_TITLE = 1_048_576, 255
-DRAFT = "Draft: "
+LONGEST_DESCRIPTION = 255
+"""Characters of the description of a status."""
 DEVELOPER, MAINTAINER = 30, 40
 """Levels of access: the first may push branches and merge into branches that are not protected."""
 PIPELINE = "pipeline"
 """Name of the check that stands for the newest pipeline of a commit as a whole."""
-_DRAFT = re.compile(r"^\s*(\[draft\]|\(draft\)|draft:)\s*", re.IGNORECASE)
 _STATES = {
     "success": CheckState.SUCCESS,
     "skipped": CheckState.SKIPPED,
@@ -72,10 +72,15 @@ _REVIEWS = {
 _UNKNOWN_YET = ("checking", "unchecked", "preparing", "approvals_syncing", "")
 
 
-class GitLab(GitLabIssues):
+class GitLab(GitLabIssues, Forge):
     type = ForgeType.GITLAB
-    longest_body = LONGEST_BODY
-    longest_title = LONGEST_TITLE
+    longest_body = 1_048_576
+    longest_title = 255
+    _requests_at = "merge_requests"
+    _comments_at = "merge_requests/{number}/notes"
+    _drafts = DraftTitle(
+        prefix="Draft: ", pattern=re.compile(r"^\s*(\[draft\]|\(draft\)|draft:)\s*", re.IGNORECASE)
+    )
 
     @staticmethod
     def headers(token: str) -> Mapping[str, str]:
@@ -101,41 +106,23 @@ class GitLab(GitLabIssues):
                 methods=_methods(found),
             )
 
-    def find(self, head: str) -> PullRequest | None:
+    def _listed(self, head: str) -> list[Any]:
         found = self._http.list(
-            f"{self._at}/merge_requests",
-            source_branch=head,
-            state="all",
-            scope="all",
-            order_by="created_at",
-            sort="desc",
+            self._requests, source_branch=head, state="all", scope="all", order_by="created_at", sort="desc"
         )
         with reading(self._http, "the requests"):
-            own = [
-                self._request(one)
-                for one in found
-                if one["source_branch"] == head and one["source_project_id"] == one["target_project_id"]
-            ]
-        return next((one for one in own if one.is_open), own[0] if own else None)
+            return [one for one in found if one["source_project_id"] == one["target_project_id"]]
 
-    def get(self, number: int) -> PullRequest:
-        return self._request(self._http.get(f"{self._at}/merge_requests/{number}"))
-
-    def create(self, new: NewRequest) -> PullRequest:
-        refuse_long("title", new.title, LONGEST_TITLE - len(DRAFT))
-        refuse_long("body", new.body, LONGEST_BODY)
-        body = {
+    def _new_fields(self, new: NewRequest) -> dict[str, Any]:
+        return {
             "source_branch": new.head,
             "target_branch": new.base,
-            "title": _title(new.title, draft=new.draft),
+            "title": self._title(new.title, draft=new.draft),
             "description": new.body,
         }
-        with sharpened(*REFUSED_REQUEST):
-            return self._request(self._http.send("POST", f"{self._at}/merge_requests", body))
 
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
-        refuse_long("title", changes.title, LONGEST_TITLE - len(DRAFT))
-        refuse_long("body", changes.body, LONGEST_BODY)
+        self._refuse_long(changes)
         if changes.teams:
             raise ForgeError(
                 ForgeProblem.UNSUPPORTED,
@@ -144,7 +131,7 @@ class GitLab(GitLabIssues):
             )
         fields: dict[str, Any] = {}
         if changes.title is not None:
-            fields["title"] = _title(changes.title, draft=request.state is RequestState.DRAFT)
+            fields["title"] = self._title(changes.title, draft=request.state is RequestState.DRAFT)
         if changes.body is not None:
             fields["description"] = changes.body
         if changes.base is not None:
@@ -170,14 +157,10 @@ class GitLab(GitLabIssues):
 
     def _put(self, number: int, fields: Mapping[str, Any]) -> PullRequest:
         with sharpened(*REFUSED_REQUEST):
-            return self._request(self._http.send("PUT", f"{self._at}/merge_requests/{number}", fields))
+            return self._request(self._http.send("PUT", f"{self._requests}/{number}", fields))
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
-        return self._put(request.number, {"title": _title(request.title, draft=draft)})
-
-    def comment(self, number: int, body: str) -> None:
-        refuse_long("comment", body, LONGEST_BODY)
-        self._http.send("POST", f"{self._at}/merge_requests/{number}/notes", {"body": body})
+        return self._put(request.number, {"title": self._title(request.title, draft=draft)})
 
     def close(self, number: int) -> PullRequest:
         found = self.get(number)
@@ -186,7 +169,7 @@ class GitLab(GitLabIssues):
         return self._put(number, {"state_event": "close"}) if found.is_open else found
 
     def reviews(self, number: int) -> tuple[Review, ...]:
-        at = f"{self._at}/merge_requests/{number}"
+        at = f"{self._requests}/{number}"
         approvals = self._http.get(f"{at}/approvals")
         reviewers = self._http.list(f"{at}/reviewers")
         found: dict[str, ReviewState] = {}
@@ -235,12 +218,7 @@ class GitLab(GitLabIssues):
 
     def _approvals_of_rules(self) -> int:
         """Return the most approvals that a rule of the project asks for; 0 in editions without rules."""
-        try:
-            rules = self._http.list(f"{self._at}/approval_rules")
-        except ForgeError as error:
-            if error.problem in (ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND):
-                return 0
-            raise
+        rules = self._if_visible(lambda: self._http.list(f"{self._at}/approval_rules")) or ()
         return max((int(rule.get("approvals_required") or 0) for rule in rules), default=0)
 
     def merge(
@@ -262,7 +240,7 @@ class GitLab(GitLabIssues):
             ("^405.*merge train", ForgeProblem.QUEUE_ONLY, "the branch has a merge train", "enqueue it"),
             ("^4(05|06|22)", *NOT_MERGEABLE),
         ):
-            merged = self._http.send("PUT", f"{self._at}/merge_requests/{number}/merge", body)
+            merged = self._http.send("PUT", f"{self._requests}/{number}/merge", body)
         return Merged(commit=self._request(merged).merge_commit)
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
@@ -275,14 +253,10 @@ class GitLab(GitLabIssues):
             self._http.send("POST", at, {"sha": whole_commit(expected_head)})
 
     def is_queued(self, request: PullRequest) -> bool:
-        try:
-            found = self._http.get(f"{self._at}/merge_trains/merge_requests/{request.number}")
-        except ForgeError as error:
-            if error.problem in (ForgeProblem.NOT_FOUND, ForgeProblem.FORBIDDEN):  # no trains in its edition
-                return False
-            raise
+        at = f"{self._at}/merge_trains/merge_requests/{request.number}"
+        found = self._if_visible(lambda: self._http.get(at))
         with reading(self._http, "the merge train"):
-            return found["status"] in ("idle", "stale", "fresh", "merging")
+            return found is not None and found["status"] in ("idle", "stale", "fresh", "merging")
 
     def dequeue(self, request: PullRequest) -> None:
         raise ForgeError(
@@ -295,13 +269,13 @@ class GitLab(GitLabIssues):
         body = {
             "state": _TO_STATES.get(status.state, status.state.value),
             "name": status.context,
-            "description": status.description[:LONGEST_TITLE],
+            "description": status.description[:LONGEST_DESCRIPTION],
             **({"target_url": status.url} if status.url else {}),
         }
         try:
             self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
         except ForgeError as error:
-            if not re.search("cannot transition status", error.told, re.IGNORECASE):
+            if not re.search("cannot transition status", error.reason, re.IGNORECASE):
                 raise  # else it has this state already
 
     def _request(self, found: Any) -> PullRequest:
@@ -311,7 +285,7 @@ class GitLab(GitLabIssues):
             return PullRequest(
                 number=found["iid"],
                 url=found["web_url"],
-                title=_DRAFT.sub("", found["title"]),
+                title=self._drafts.plain(found["title"]),
                 body=found.get("description") or "",
                 head=found["source_branch"],
                 head_sha=found["sha"],
@@ -329,10 +303,6 @@ class GitLab(GitLabIssues):
 
 
 _KINDS_OF_ACCESS = ("project_access", "group_access")
-
-
-def _title(title: str, *, draft: bool) -> str:
-    return f"{DRAFT if draft else ''}{_DRAFT.sub('', title)}"
 
 
 def _methods(project: Mapping[str, Any]) -> tuple[MergeMethod, ...]:

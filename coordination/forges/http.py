@@ -32,8 +32,15 @@ import httpx2
 from coordination.credentials.detection import without_known_formats
 from coordination.credentials.masking import Masker
 from coordination.forges.answers import KeptAnswer, KeptAnswers
-from coordination.forges.errors import ForgeError, ForgeProblem
-from coordination.forges.limits import limit_of, pause_after_last_s
+from coordination.forges.errors import (
+    REDIRECTS,
+    ForgeError,
+    ForgeProblem,
+    limit_of,
+    pause_after_last_s,
+    reason_in,
+    refusal_of,
+)
 from coordination.retry import delay_s
 from coordination.terminal import spelled
 from coordination.text import shortened
@@ -43,37 +50,8 @@ CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 90.0
 LARGEST_BYTES = 16 * 1024 * 1024
 MOST_PAGES = 100
 TRIES = 4
-WORDS_SHOWN = 400
-OK, REDIRECT_FROM, NOT_MODIFIED, SERVER_ERRORS = 200, 300, 304, 500
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-_BY_STATUS: Mapping[int, tuple[ForgeProblem, str, str]] = {
-    401: (
-        ForgeProblem.UNAUTHORIZED,
-        "the forge does not accept the token: it is wrong, expired or revoked",
-        "give another one: coord credential rotate NAME REFERENCE",
-    ),
-    403: (
-        ForgeProblem.FORBIDDEN,
-        "the token may not do this",
-        "give it the right to read and write pull requests and contents of the repository",
-    ),
-    404: (
-        ForgeProblem.NOT_FOUND,
-        "it does not exist, or the token may not see it",
-        "see the url of the repository in the file, and which repositories the token is for",
-    ),
-    405: (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge now", "see the page of the request"),
-    409: (ForgeProblem.CONFLICT, "somebody else has changed it meanwhile", "try again"),
-    410: (ForgeProblem.NOT_FOUND, "the repository has this switched off", "switch it on at the forge"),
-    413: (ForgeProblem.TOO_LONG, "the text is longer than the forge takes", "shorten it"),
-}
-_INVALID = (ForgeProblem.INVALID, "the forge takes the call for invalid", "see what it says above")
-_ARCHIVED = (
-    ForgeProblem.ARCHIVED,
-    "the repository is archived: nothing can be changed",
-    "unarchive it at the forge; or take it out of the plan",
-)
+LONGEST_REASON = 400
+OK, REDIRECT_FROM, NOT_MODIFIED = 200, 300, 304
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +143,8 @@ class HttpClient:
 
     def printable(self, words: str) -> str:
         """Return words of the forge without secrets and control characters, bounded."""
-        masked = without_known_formats(self._masker.text(words[: 10 * WORDS_SHOWN]))
-        return shortened(spelled(masked).strip(), WORDS_SHOWN)
+        masked = without_known_formats(self._masker.text(words[: 10 * LONGEST_REASON]))
+        return shortened(spelled(masked).strip(), LONGEST_REASON)
 
     def call(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Answer:
         """Return the answer with a status below 300. Raises ForgeError."""
@@ -258,33 +236,15 @@ class HttpClient:
             raise self.broken(f"no JSON: {error}") from error
 
     def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> ForgeError:
-        told = self.printable(_told(content))
-        if limit := limit_of(status, headers, told):
+        reason = self.printable(reason_in(content))
+        if limit := limit_of(status, headers, reason):
             problem, pause_s = limit
             self._note_pause(pause_s)
-            return self._limited(problem, pause_s, status, told)
-        if status in REDIRECTS:
-            where = self.printable(urljoin(f"{self.api}/", headers.get("location", "")))
-            return ForgeError(
-                ForgeProblem.RENAMED,
-                f"{self.host} says that the repository has moved" + (f": {where}" if where else ""),
-                "correct the url of the repository in the file",
-                status=status,
-                told=where,
-            )
-        if status >= SERVER_ERRORS:
-            return ForgeError(
-                ForgeProblem.SERVER,
-                f"{self.host} has trouble of its own ({status})" + (f": {told}" if told else ""),
-                "try again; nothing is known about what was asked for",
-                status=status,
-                told=told,
-            )
-        problem, words, hint = _ARCHIVED if _is_archived(status, told) else _BY_STATUS.get(status, _INVALID)
-        message = f"{self.host}: {words} ({status})" + (f": {told}" if told else "")
-        return ForgeError(problem, message, hint, status=status, told=told)
+            return self._limited(problem, pause_s, status, reason)
+        target = self.printable(urljoin(f"{self.api}/", headers.get("location", "")))
+        return refusal_of(self.host, status, reason, target if status in REDIRECTS else "")
 
-    def _limited(self, problem: ForgeProblem, pause_s: float, status: int, told: str) -> ForgeError:
+    def _limited(self, problem: ForgeProblem, pause_s: float, status: int, reason: str) -> ForgeError:
         words = "rate limit" if problem is ForgeProblem.RATE_LIMIT else "secondary rate limit"
         retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
         return ForgeError(
@@ -293,7 +253,7 @@ class HttpClient:
             f"try again after {retry_at:%H:%M:%S} UTC; fewer calls an hour: the setting forge_budget",
             status=status,
             retry_at=retry_at,
-            told=told,
+            reason=reason,
         )
 
     def _note_pause(self, pause_s: float) -> None:
@@ -302,10 +262,6 @@ class HttpClient:
 
     def _url(self, path: str, query: Mapping[str, str | int]) -> str:
         return str(httpx2.URL(f"{self.api}{path}", params=dict(query)) if query else f"{self.api}{path}")
-
-
-def _is_archived(status: int, told: str) -> bool:
-    return status in (403, 405, 423) and "archived" in told.lower()
 
 
 @cache
@@ -317,30 +273,3 @@ def _trusted() -> ssl.SSLContext:
 def _next_page(headers: Mapping[str, str]) -> str:
     found = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', headers.get("link", ""))
     return found[1] if found else ""
-
-
-def _told(content: bytes) -> str:
-    """Return what a refusal says: GitHub's `message` and `errors`, GitLab's `message`, `error`."""
-    try:
-        data = json.loads(content[: 1 << 20])
-    except (ValueError, RecursionError):
-        return ""
-    return "; ".join(dict.fromkeys(_words(data, 4)))[: 10 * WORDS_SHOWN]
-
-
-def _words(value: object, depth: int) -> list[str]:
-    """Return the texts of a refusal, and the fields that it takes for invalid."""
-    if isinstance(value, str):
-        return [value]
-    if depth == 0:
-        return []
-    if isinstance(value, list):
-        return [word for inner in value[:20] for word in _words(inner, depth - 1)]
-    if not isinstance(value, dict):
-        return []
-    if "field" in value and "message" not in value:
-        return [f"{value['field']} is {value.get('code')}"]
-    known = [key for key in ("message", "error", "error_description", "errors") if key in value]
-    if known:
-        return [word for key in known for word in _words(value[key], depth - 1)]
-    return [f"{key}: {word}" for key, inner in list(value.items())[:20] for word in _words(inner, depth - 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,15 @@ from coordination.forges.models import Check, CheckState, PullRequest, Review, R
 from coordination.git import is_commit
 from coordination.text import listed
 
-REFUSED_REQUEST = (
+Rule = tuple[str, ForgeProblem, str, str]
+"""A pattern for the status and reason of a refusal; the problem, message and hint that it stands for."""
+TOO_LONG: Rule = (
+    "too long",
+    ForgeProblem.TOO_LONG,
+    "a text is longer than the forge takes",
+    "shorten it",
+)
+REFUSED_REQUEST: tuple[Rule, ...] = (
     (
         "already exists",
         ForgeProblem.ALREADY_EXISTS,
@@ -28,13 +37,27 @@ REFUSED_REQUEST = (
         "the forge does not have the branch",
         "push it; see `branch` of the repository in the file",
     ),
-    ("too long", ForgeProblem.TOO_LONG, "a text is longer than the forge takes", "shorten it"),
+    TOO_LONG,
 )
-"""Rules for `sharpened`, of calls that open or change a request."""
+"""Refusals to open or change a request."""
 HEAD_MOVED = (ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again")
 NOT_MERGEABLE = (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page")
 WORST_FIRST = (CheckState.FAILURE, CheckState.PENDING, CheckState.SUCCESS, CheckState.SKIPPED)
 VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, ReviewState.DISMISSED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftTitle:
+    """The prefix that marks a title as that of a draft, where the forge has no field for it."""
+
+    prefix: str
+    pattern: re.Pattern[str]
+
+    def marked(self, title: str, *, draft: bool) -> str:
+        return f"{self.prefix if draft else ''}{self.plain(title)}"
+
+    def plain(self, title: str) -> str:
+        return self.pattern.sub("", title)
 
 
 @contextmanager
@@ -55,8 +78,8 @@ def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> An
         if error.problem is not ForgeProblem.RENAMED:
             raise
         now = ""
-        if urlsplit(error.told)[:2] == urlsplit(http.api)[:2]:
-            moved = http.call("GET", error.told).data
+        if urlsplit(error.reason)[:2] == urlsplit(http.api)[:2]:
+            moved = http.call("GET", error.reason).data
             now = http.printable(str(moved.get(name) or "")) if isinstance(moved, dict) else ""
         if not now:
             raise
@@ -65,7 +88,7 @@ def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> An
             f"{project} is now {now}",
             "correct the url of the repository in the file",
             status=error.status,
-            told=now,
+            reason=now,
         ) from error
 
 
@@ -77,10 +100,10 @@ def is_over(request: PullRequest) -> ForgeError:
 
 
 @contextmanager
-def sharpened(*rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
-    """Replace the problem of a refusal by that of the first rule whose pattern is in the words of the forge.
+def sharpened(*rules: Rule) -> Iterator[None]:
+    """Replace a refusal by that of the first rule whose pattern matches.
 
-    A rule: pattern, problem, message, hint. Limits, and refusals without an answer, stay as they are.
+    Limits, and refusals without an answer, stay as they are.
     """
     try:
         yield
@@ -88,16 +111,16 @@ def sharpened(*rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
         if not error.status or error.retry_at is not None:
             raise
         for pattern, problem, message, hint in rules:
-            if re.search(pattern, f"{error.status} {error.told}", re.IGNORECASE | re.DOTALL):
-                said = f": {error.told}" if error.told else ""
+            if re.search(pattern, f"{error.status} {error.reason}", re.IGNORECASE | re.DOTALL):
+                said = f": {error.reason}" if error.reason else ""
                 raise ForgeError(
-                    problem, f"{message}{said}", hint, status=error.status, told=error.told
+                    problem, f"{message}{said}", hint, status=error.status, reason=error.reason
                 ) from error
         raise
 
 
 @contextmanager
-def merging(get: Callable[[], PullRequest], *rules: tuple[str, ForgeProblem, str, str]) -> Iterator[None]:
+def merging(get: Callable[[], PullRequest], *rules: Rule) -> Iterator[None]:
     """Sharpen the refusal of a merge: CLOSED, if that is the reason. `get` reads the request again."""
     try:
         with sharpened(*rules):

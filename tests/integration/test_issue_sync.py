@@ -18,7 +18,7 @@ from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, c
 from coordination.cli import app
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError, NotAllowed, NotFound, PlanRefused
-from coordination.forges.github_issues import GitHubIssues
+from coordination.forges.issues import GitHubIssues
 from coordination.locks.request import ISSUES
 from coordination.mcp.server import build
 from coordination.mcp.session import Session

@@ -19,10 +19,9 @@ from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Conflict
 from coordination.files import open_private
 from coordination.forges.budget import ForgeBudget
-from coordination.forges.connect import PATIENCE, ForgeClients
+from coordination.forges.connect import PATIENCE, ForgeClients, credential_for
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
-from coordination.forges.tokens import credential_for
 from coordination.models import Repo
 from coordination.runs.change_sets.records import RepoChange
 

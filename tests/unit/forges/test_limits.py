@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.forges.errors import ForgeProblem
-from coordination.forges.limits import LONGEST_S, limit_of, pause_after_last_s
+from coordination.forges.errors import LONGEST_PAUSE_S, ForgeProblem, limit_of, pause_after_last_s
 
 DATE = "Mon, 23 Nov 2026 16:00:00 GMT"
 LATER = "Mon, 23 Nov 2026 16:00:09 GMT"
@@ -34,7 +33,7 @@ EPOCH = 1795449600
             "",
             (ForgeProblem.RATE_LIMIT, 9.0),
         ),
-        (429, {"retry-after": "99999999"}, "", (ForgeProblem.RATE_LIMIT, LONGEST_S)),
+        (429, {"retry-after": "99999999"}, "", (ForgeProblem.RATE_LIMIT, LONGEST_PAUSE_S)),
         (429, {"retry-after": "soon"}, "", (ForgeProblem.RATE_LIMIT, 60.0)),
         (429, {"ratelimit-reset": "1", "date": DATE}, "", (ForgeProblem.RATE_LIMIT, 1.0)),
     ],

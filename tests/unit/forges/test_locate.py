@@ -9,8 +9,8 @@ import pytest
 from coordination.credentials.records import Credential, Purpose
 from coordination.errors import NotAllowed, PlanRefused
 from coordination.forges.budget import polling_interval
+from coordination.forges.connect import credential_for
 from coordination.forges.locate import locate
-from coordination.forges.tokens import credential_for
 from coordination.models import Repo
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
