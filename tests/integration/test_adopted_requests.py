@@ -16,6 +16,7 @@ from coordination.credentials.records import Purpose
 from coordination.errors import Blocked, Conflict, NotTrusted, UsageError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.git import commit_of
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.trust.identity import worker_identity
 from coordination.trust.results import ResultRecord, seal_result
 from tests.change_sets import record
@@ -164,6 +165,20 @@ def test_where_signatures_are_required_only_signed_tips_are_proposed(
         assert not any(project.requests for project in site.projects.values())
         state("app", site.heads["app tip"])
         assert len(coord.requests.create("P")) == 2
+
+
+def test_still_possible_a_request_that_redis_names_is_closed(site: SimpleNamespace):
+    coord, forge, project = site.coord, site.forge, site.projects["app"]
+    coord.requests.create("P", RequestOptions(repos=("app",)))
+    forge.push(project, "agent", theirs="x\n")
+    request = forge.open_request(project, "agent", "By an agent")
+    with coord.reached() as connection:
+        sets = ChangeSets(connection.store)
+        (found,) = (one.request for one in sets.read("P").open.values() if one.repo == "app")
+        sets.note_request("P", "app", found.model_copy(update={"number": request.number}), "request.updated")
+
+    coord.requests.close("P")
+    assert request.state == "closed"
 
 
 def test_a_request_that_coord_cannot_go_on_with_is_refused(site: SimpleNamespace):

@@ -40,8 +40,8 @@ def is_refusal(error: CoordinationError) -> bool:
 
 
 def _unreadable(grant: Grant, brief_of: Callable[[str], RunBrief]) -> CoordinationError | None:
-    """Return why nobody can execute the todo, where its spec or the brief of its run is none of coord's:
-    otherwise each attempt would end as a lost lease.
+    """Return why nobody can execute the todo, where its spec or the brief of its run cannot be parsed: else
+    each attempt would end as a lost lease.
     """
     what = f"the spec of {grant.todo_id}"
     try:

@@ -159,8 +159,8 @@ class SignedResults:
         pushed: Collection[str],
         read: Callable[[Sequence[str]], Mapping[str, str]],
     ) -> Collection[str]:
-        """Return those of the commits that Redis says were pushed that a rollback may delete at a remote: the
-        tips of signed results of the run. Where that is not required, all of them.
+        """Return the commits that a rollback may delete at a remote: of those that were `pushed`, as Redis
+        says, the tips of signed results of the run; all of them where signatures are not required.
 
         `read` returns todo → its signed result, of these todos.
         """
