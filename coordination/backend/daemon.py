@@ -136,9 +136,7 @@ class Daemon:
                 lines = file.read(LOG_TAIL_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return ""
-        return (
-            "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing: is the disk full?)"
-        )
+        return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (no output)"
 
     def note(self, words: str) -> None:
         """Append a line of coord to the log. Errors such as a full disk are ignored."""

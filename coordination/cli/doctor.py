@@ -18,7 +18,7 @@ from coordination.cli.following.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Column, print_table
-from coordination.cli.times import with_local_times
+from coordination.cli.times import format_time, with_local_times
 from coordination.terminal import spelled
 from coordination.text import counted
 
@@ -253,7 +253,7 @@ def _show(report: HealthReport, *, as_json: bool) -> None:
             one.id,
             one.state,
             "yes" if one.required else "no",
-            f"{one.since:%Y-%m-%d %H:%M:%SZ}",
+            format_time(one.since),
             one.breaker,
             one.recovered,
             _why(one),

@@ -6,11 +6,20 @@ import socket
 import time
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 from coordination.dependencies.records import CheckVerdict, satisfied, unsatisfied
 from coordination.models import FileProbe, Probe, Validation
 
 LOCAL = "127.0.0.1"
+
+
+def is_local(probe: Probe) -> bool:
+    """Return whether the probe looks at a port of this machine, which another program may have taken."""
+    if probe.http is None:
+        return probe.tcp is not None
+    host = urlsplit(probe.http.url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def look(probe: Probe, folder: Path, *, alive: bool, stopped: Event) -> CheckVerdict:

@@ -2,6 +2,7 @@
 
 | event | effect |
 |---|---|
+| the probe of a local port passes before the process has started: another program has the port | failed |
 | the probe passes | starting → healthy |
 | the process ends before that, or `start_timeout` is over | failed; what is left of it is killed |
 | `tries` failed looks in a row | healthy → degraded, until one passes |
@@ -31,7 +32,7 @@ from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
 from coordination.processes import kill_group
 from coordination.services.host import ServiceState, ServiceStatus, Wanted
-from coordination.services.probes import look
+from coordination.services.probes import is_local, look
 
 LOOK_S = 10.0
 """Time between two looks at a healthy service."""
@@ -132,6 +133,9 @@ class Runner(BackgroundService):
         if not folder.is_dir():
             self._fail(f"there is no folder {folder}")
             return
+        if not self.status.restarts and (answer := self._answer_of_another()):
+            self._fail(f"another program answers in its place, before it was started: {answer}")
+            return
         environ = without_ours(os.environ)
         assert service.command is not None
         self._record = self._daemon.start(
@@ -143,6 +147,13 @@ class Runner(BackgroundService):
         )
         self._follow(self._record)
         self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
+
+    def _answer_of_another(self) -> str:
+        """Return what a local port answers to the probe before the process has started; "" for no answer."""
+        if not is_local(self.wanted.service.probe):
+            return ""
+        seen = look(self.wanted.service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
+        return seen.why if holds(seen) else ""
 
     def _follow(self, record: Record) -> None:
         """Look at this process from now on, and learn its end at once."""
@@ -267,4 +278,4 @@ def _exit_code(pid: int) -> int | None:
 def _how(code: int | None) -> str:
     if code is None:
         return "ended"
-    return f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by signal {-code}"

@@ -50,7 +50,8 @@ def reaches(stage: Stage, subject: str, state: str) -> None:
 
 
 def recovered(stage: Stage, times: int) -> None:
-    until(lambda: (one := found(stage)) is not None and one.recovered == times, IN_TIME_S)
+    """Wait until it was recovered so often; on a slow machine it may fail, and recover, once more."""
+    until(lambda: (one := found(stage)) is not None and one.recovered >= times, IN_TIME_S)
 
 
 def pid_of(stage: Stage) -> int:

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -92,7 +94,7 @@ def test_one_that_dies_is_started_again_and_given_up_after_six_ends(
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"command": "no-such-program"}, "ended with 127"),
+        ({"command": "no-such-program"}, "ended with exit code 127"),
         ({"command": "echo sorry; exit 3"}, "sorry"),
         ({"probe": {"tcp": 1, "timeout": "1s"}, "start_timeout": "1s"}, "within 1 s"),
         ({"probe": {"command": "sleep 60", "timeout": "300ms"}, "start_timeout": "1s"}, "within 1 s"),
@@ -119,6 +121,24 @@ def test_a_port_that_is_taken_makes_the_start_fail_and_leaves_the_other_program(
         failed = started(host, a_service(command=SERVE.format(port=port), probe=probe), tmp_path)
         assert failed.state is ServiceState.FAILED
         assert "Address already in use" in failed.why
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp"])
+def test_the_answer_of_another_program_on_its_port_does_not_count(
+    host: ServiceHost, tmp_path: Path, kind: str
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as foreign:
+        threading.Thread(target=foreign.serve_forever, daemon=True).start()
+        port = foreign.server_port
+        by_kind = {"http": {"url": f"http://127.0.0.1:{port}/", "status": 501}, "tcp": port}
+        web = a_service(
+            command=f"touch began; sleep 1; {SERVE.format(port=port)}", probe={kind: by_kind[kind]}
+        )
+        failed = started(host, web, tmp_path)
+        foreign.shutdown()
+    assert failed.state is ServiceState.FAILED
+    assert "another program" in failed.why
+    assert not (tmp_path / "began").exists()
 
 
 def test_a_probe_that_forks_leaves_no_process(host: ServiceHost, tmp_path: Path) -> None:

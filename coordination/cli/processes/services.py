@@ -17,6 +17,7 @@ from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.options.values import choice
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, print_none, print_table
+from coordination.cli.times import format_time, with_local_times
 from coordination.models import ServiceStep
 from coordination.terminal import spelled
 from coordination.text import counted
@@ -109,7 +110,7 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
     for one in found:
         for field, value in one.model_dump(mode="json").items():
             if value not in (None, "", []):
-                click.echo(spelled(f"{field.replace('_', ' '):<12} {_words(value)}"))
+                click.echo(spelled(f"{field.replace('_', ' '):<12} {with_local_times(_words(value))}"))
 
 
 @command()
@@ -165,7 +166,7 @@ def change(
 
     def start() -> Run:
         run = services.begin(prepared)
-        click.echo(f"run {run.id}: {step} {counted(len(prepared.members), 'service')}", err=True)
+        click.echo(f"run {run.id}: {step} {_number_of(prepared)}", err=True)
         return run
 
     def end(_call: CliContext, _run: Run, view: RunView, **_: object) -> None:
@@ -175,6 +176,12 @@ def change(
         call, start, detach=False, as_json=False, ending=end,
         code=lambda view: _exit_code(services.outcome(prepared, view)),
     )  # fmt: skip
+
+
+def _number_of(prepared: Transition) -> str:
+    checks = sum(one.phase is Phase.INTEGRATION for one in prepared.members)
+    services = counted(len(prepared.members) - checks, "service")
+    return f"{services} and execute {counted(checks, 'check')}" if checks else services
 
 
 def _print(found: Sequence[ServiceView]) -> None:
@@ -189,7 +196,7 @@ def _print(found: Sequence[ServiceView]) -> None:
     rows = [
         (
             *(one.name, one.repo, one.phase or "undeclared", one.host or "-", one.state, one.pid or "-"),
-            *(one.since or "-", one.restarts, one.why),
+            *(format_time(one.since) or "-", one.restarts, one.why),
         )
         for one in found
     ]
