@@ -19,17 +19,17 @@
 | `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
 | `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |
 | `trust` `forges` | keys, signatures, roles; pull requests at GitHub, GitLab and Gitea |
-| `broker` | the Celery app, transports, messages, dispatch |
+| `broker` | the Celery app and its transports |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |
 | `sandbox` | sandboxes for the commands of todos |
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
-| `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
+| `files` `git` `terminal` | private files; git queries; safe output |
 | `background` `retry` | background threads; pauses between tries |
 | `rewrites` | rewrites of code by ast-grep |
 | `user_program` | programs of the user, bounded in time and output |
 | `durations` `processes` `disk` | milliseconds, deadlines; identity of processes; free space |
-| `patterns` `environment` | regular expressions of users; environment variables |
+| `text` `environment` | sentences, suggestions, regular expressions of users; environment variables |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

@@ -14,6 +14,7 @@ from coordination.errors import NotFound
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+
 NAMES_SHOWN = 10
 _CONSONANT_Y = re.compile("[^aeiou]y$")
 _HISSES = ("s", "x", "z", "ch", "sh")
@@ -260,3 +261,15 @@ def format_hours(hours: float) -> str:
         return f"{hours * 60:.0f} min"
     seconds = hours * 3600
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def pattern_mistake(pattern: str) -> str | None:
+    """Return why the pattern is invalid, as a phrase that follows its name; None if it is valid."""
+    try:
+        re.compile(pattern)
+    except (OverflowError, RecursionError):
+        return "repeats or nests too much for a regular expression; simplify it"
+    except re.error as error:
+        at = f" (character {error.pos + 1})" if error.pos is not None else ""
+        return f"is not a valid regular expression: {error.msg}{at}"
+    return None

@@ -25,9 +25,8 @@ from celery.exceptions import Ignore
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.state import requests, total_count
 
-from coordination.broker.canvas import count_part
 from coordination.broker.celery_app import ADVANCE, EXECUTE
-from coordination.runs.dispatch import Dispatcher
+from coordination.runs.dispatch import Dispatcher, count_part
 from workers.delivery import DeliveryHandler
 from workers.outcome import TaskResult, TaskResultKind
 

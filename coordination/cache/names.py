@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 
 from coordination.durations import MS
 from coordination.errors import UsageError
-from coordination.patterns import mistake_in
 from coordination.settings import Settings
+from coordination.text import pattern_mistake
 
 LONGEST_KEY = 255
 NAMES_AT_ONCE = 1000
@@ -169,7 +169,7 @@ def matcher(pattern: str, regex: bool = False) -> Callable[[str], bool]:
     if not regex:
         glob = check_pattern(pattern)
         return lambda key: fnmatchcase(key, glob)
-    if mistake := mistake_in(pattern):
+    if mistake := pattern_mistake(pattern):
         raise UsageError(f"{pattern!r} {mistake}", "correct it, or omit --regex for a pattern like build.*")
     search = re.compile(pattern).search
     return lambda key: search(key) is not None

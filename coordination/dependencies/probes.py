@@ -24,7 +24,6 @@ from typing import Any
 
 import httpx2
 
-from coordination import patterns
 from coordination.dependencies.command import CommandResult, NotStarted, run
 from coordination.dependencies.records import (
     CheckVerdict,
@@ -35,6 +34,7 @@ from coordination.dependencies.records import (
     unsatisfied,
 )
 from coordination.models import Command, Validation
+from coordination.text import pattern_mistake
 
 TIMEOUT = timedelta(seconds=30)
 LONGEST = timedelta(days=1)
@@ -51,7 +51,7 @@ def mistake_in(validation: Validation) -> str | None:
     if validation.expected_status is not None and validation.health_check is None:
         return "validation.expected_status has no address to ask: add validation.health_check"
     pattern = validation.expected_pattern or ""
-    mistake = patterns.mistake_in(pattern)
+    mistake = pattern_mistake(pattern)
     return f"validation.expected_pattern {pattern[:100]!r} {mistake}" if mistake else None
 
 

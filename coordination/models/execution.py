@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from coordination import patterns
 from coordination.models.checks import QaAction
 from coordination.models.landing import LandAction, RevertAction, Via
 from coordination.models.services import ServiceAction
@@ -25,6 +24,7 @@ from coordination.models.values import (
     lower_case,
     true_or_mapping,
 )
+from coordination.text import pattern_mistake
 
 LEAST_MEMORY = 16 * 1024 * 1024
 """Less would not start an interpreter."""
@@ -267,7 +267,7 @@ class Jitter(Word):
 
 
 def _regular_expression(pattern: str) -> str:
-    if mistake := patterns.mistake_in(pattern):
+    if mistake := pattern_mistake(pattern):
         raise ValueError(mistake)
     return pattern
 

@@ -61,7 +61,7 @@ Failures:
 | `replies.py` | the records that steps return; the inputs with which a todo begins |
 | `store.py` | the steps of a run on Redis |
 | `logs.py` | the output of todos: written in pieces, read, followed |
-| `dispatch.py` | sends the messages that a step makes necessary |
+| `dispatch.py` | builds and sends the Celery messages that a step makes necessary |
 | `connection.py` | the stores and managers of one Redis |
 | `transactions.py` | operations that start or steer a run |
 | `undoing.py` | undoes a run: preview, roll back, restore, accept |

@@ -17,14 +17,13 @@ from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import STEPS, Word
-from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_args
 from coordination.runs.brief import RunBrief
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Descriptor, Result, WaitReason
-from coordination.runs.replies import FACTS, Grant, Reply, TodoInputs
+from coordination.runs.replies import FACTS, Delivery, Grant, Reply, TodoInputs
 
 LONGEST_TITLE = 500
 """Characters of an event's title."""

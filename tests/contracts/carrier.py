@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Self
 
-from coordination.broker.delivery import Delivery
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.records import Result, RunView, TodoState, TodoView
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import Delivery, Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 from coordination.runs.views.run_view import RunReader

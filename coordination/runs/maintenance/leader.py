@@ -27,7 +27,6 @@ from coordination.backend.error_messages import cannot_write
 from coordination.backend.key_table import is_wrong_type, set_apart
 from coordination.backend.keys import lock
 from coordination.background import BackgroundService
-from coordination.broker.delivery import Delivery
 from coordination.durations import ms
 from coordination.errors import LockError, Unreachable
 from coordination.events.records import append_args
@@ -40,6 +39,7 @@ from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.maintenance.stuck import StuckWatch
 from coordination.runs.presence import Presence
 from coordination.runs.records import LIVE
+from coordination.runs.replies import Delivery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 
