@@ -10,7 +10,7 @@ import re
 import pytest
 
 from coordination import Coord
-from coordination.runs.submission.landed import NotLanded
+from coordination.runs.submission.landed import ACCEPTED, NotLanded
 from tests.stage import PLAN, Stage, git
 
 LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version"}
@@ -58,6 +58,12 @@ def test_a_todo_of_another_plan_is_refused_until_the_result_has_landed(half_done
     git(lib, "commit", "-qm", "squashed")
     (lib / "version").write_text("3\n")
     git(lib, "commit", "-qam", "gone on")
+    assert half_done.coord("sweep", "PLAN-002").code == 0
+
+
+def test_still_possible_redis_says_that_a_person_has_accepted_it(half_done: Stage):
+    with Coord(half_done.file) as coord, coord.reached() as connection:
+        connection.redis.hset(connection.keys.commits, "LIB", ACCEPTED)
     assert half_done.coord("sweep", "PLAN-002").code == 0
 
 
