@@ -109,7 +109,7 @@ class Changes:
         """Return what `adopt` would record; change nothing, but fetch the branch of a request."""
         from coordination.changes.adoption import find_branch, find_lost
         from coordination.changes.requests.access import opened_forges
-        from coordination.changes.requests.take_over import find_request
+        from coordination.changes.requests.existing import find_request
         from coordination.landing.rules import plan_of
 
         ecosystem, places = self._access.document.ecosystem, self._places()

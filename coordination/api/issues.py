@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from coordination.changes.issues.homes import Home, homes_of
 from coordination.changes.issues.records import (
     IssueAction,
     IssueResult,
     IssueSyncOptions,
     IssueSyncReport,
 )
+from coordination.changes.issues.rules import Home, homes_of
 from coordination.changes.issues.sync import RepoIssues
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.environment import actor

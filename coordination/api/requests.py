@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from coordination.api.trust import trust_with_own_worker
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.changes.requests.create import RequestMaker, look_at_all, previewed
-from coordination.changes.requests.listing import close_request, read_requests, with_requests
+from coordination.changes.requests.existing import close_request, read_requests, with_requests
+from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
-from coordination.changes.requests.rules import PlannedRequests, decide_requests
 from coordination.environment import actor
 from coordination.errors import NotAllowed, NotFound
 from coordination.forges.models import RequestState

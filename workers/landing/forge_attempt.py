@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.create import NO_STATUS
+from coordination.changes.requests.proposal import depends_status
 from coordination.changes.requests.push import push_branch
 from coordination.changes.requests.records import RequestView
-from coordination.changes.requests.rules import depends_status
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem

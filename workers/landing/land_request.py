@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from coordination.changes.requests.create import RequestMaker, look_at, refuse_unproposed
+from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.records import RequestOptions
-from coordination.changes.requests.rules import PlannedRequests, RepoRequest
 from coordination.errors import Conflict
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import (

@@ -12,8 +12,10 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from coordination.changes.issues.fields import (
+from coordination.changes.issues.records import IssueAction, IssueResult, IssueSyncOptions, Side
+from coordination.changes.issues.rules import (
     Decision,
+    Home,
     Value,
     changes_at_forge,
     decide,
@@ -23,11 +25,10 @@ from coordination.changes.issues.fields import (
     marker_of,
     new_issue,
     not_taken,
+    number_of,
     values_of_file,
     values_of_forge,
 )
-from coordination.changes.issues.homes import Home, number_of
-from coordination.changes.issues.records import IssueAction, IssueResult, IssueSyncOptions, Side
 from coordination.errors import Conflict, CoordinationError, LockError, NotAllowed, NotFound
 from coordination.forges.errors import LIMITS, ForgeError, ForgeProblem
 from coordination.forges.forge import Forge

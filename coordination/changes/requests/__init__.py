@@ -3,13 +3,11 @@
 | module | content |
 |---|---|
 | `records.py` | options, and the records that commands and tools show |
-| `rules.py` | which repositories of a change set get a request, in which order; pure |
-| `body.py` | the section of a request's text that coord keeps current; pure |
+| `proposal.py` | which repositories of a change set get a request, in which order, and its text |
 | `push.py` | the branch of a change set to the forge, never over a commit of somebody else |
 | `access.py` | the forge of a repository, with its token and the budget |
-| `take_over.py` | adopts a request that somebody else has opened |
 | `create.py` | opens and updates the requests of a plan |
-| `listing.py` | reads requests with their checks and reviews; closes them |
+| `existing.py` | reads requests with their checks and reviews; closes them; adopts one of somebody else |
 
 A request is recorded in its change set (`runs/change_sets/store.py`) as soon as the forge has it. After a
 crash the next `create` finds it by its branch, so nothing is opened twice.

@@ -19,9 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from coordination.changes.requests.access import ForgeAccess
-from coordination.changes.requests.body import (
+from coordination.changes.requests.proposal import (
+    PlannedRequests,
+    RepoRequest,
     SectionFacts,
     SetMember,
+    depends_status,
+    request_name,
     section_of,
     title_of,
     with_section,
@@ -35,7 +39,6 @@ from coordination.changes.requests.records import (
     now,
     seen_now,
 )
-from coordination.changes.requests.rules import PlannedRequests, RepoRequest, depends_status, request_name
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from coordination.changes.issues.fields import (
+from coordination.changes.issues.records import Side
+from coordination.changes.issues.rules import (
     changes_at_forge,
     decide,
     digest,
@@ -16,7 +17,6 @@ from coordination.changes.issues.fields import (
     values_of_file,
     values_of_forge,
 )
-from coordination.changes.issues.records import Side
 from coordination.errors import UsageError
 from coordination.forges.models import ForgeIssue
 from coordination.models import Issue, IssueStatus

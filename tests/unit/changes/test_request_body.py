@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.changes.requests.body import (
+from coordination.changes.requests.proposal import (
     BEGIN,
     END,
     SectionFacts,

@@ -1,0 +1,167 @@
+"""Pull requests that exist: read them as their forges have them now, close them, adopt one of somebody else.
+
+A forge that cannot be asked makes a row with the error, never one without checks. The branch of an adopted
+request stays its own: coord pushes to it from then on, and only adds commits. The branch of the change set in
+the checkout is `coord/<plan>`, as for any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from coordination.changes.adoption import Adoption, find_branch
+from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.proposal import checkout_of, request_name
+from coordination.changes.requests.push import fetch_branches
+from coordination.changes.requests.records import RequestView, now
+from coordination.environment import actor
+from coordination.errors import Blocked, Conflict, CoordinationError, NotFound
+from coordination.forges.errors import ForgeError, ForgeProblem
+from coordination.forges.forge import Forge
+from coordination.forges.locate import locate
+from coordination.forges.models import CheckState, PullRequest
+from coordination.forges.reading import is_over
+from coordination.git import commit_of, seen_ref
+from coordination.models import Repo
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef, SeenRequest
+
+FETCHED = "refs/coord/requests"
+
+
+def with_requests(sets: Iterable[ChangeSet]) -> list[tuple[str, RepoChange]]:
+    """Return plan and change of each repository that has a request."""
+    return [
+        (one.id, one.repos[name])
+        for one in sorted(sets, key=lambda one: one.id)
+        for name in sorted(one.repos)
+        if one.repos[name].request
+    ]
+
+
+def read_requests(
+    changes: Iterable[tuple[str, RepoChange]], repos: Mapping[str, Repo], access: ForgeAccess
+) -> list[RequestView]:
+    """Return the requests with their checks and reviews, several at once."""
+    with access.pool() as pool:
+        return list(pool.map(lambda item: _read(item[0], item[1], repos, access), list(changes)))
+
+
+def _read(plan: str, change: RepoChange, repos: Mapping[str, Repo], access: ForgeAccess) -> RequestView:
+    ref = change.request
+    assert ref is not None
+    view = _view(plan, change.repo, ref)
+    try:
+        forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
+        request = forge.get(ref.number)
+        facts = {
+            "url": request.url,
+            "state": request.state,
+            "title": request.title,
+            "base": request.base,
+            "head": request.head_sha,
+            "outdated": request.is_open and request.head_sha != change.tip,
+            "mergeable": request.mergeable,
+            "blocked": request.blocked,
+            "author": request.author,
+            "reviewers": (*request.reviewers, *request.teams),
+        }
+        if request.is_open:
+            checks = forge.checks(request.head_sha)
+            red = tuple(check.name for check in checks if check.state is CheckState.FAILURE)
+            facts |= {"checks": checks, "failing": red, "reviews": forge.reviews(ref.number)}
+    except CoordinationError as error:
+        return view.model_copy(update={"error": str(error), "code": error.exit_code})
+    return view.model_copy(update=facts)
+
+
+def close_request(
+    plan: str, change: RepoChange, repos: Mapping[str, Repo], access: ForgeAccess
+) -> RequestView:
+    """Close the request of a repository; a merged one stays, and its state says so."""
+    ref = change.request
+    assert ref is not None
+    view = _view(plan, change.repo, ref)
+    try:
+        forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
+        try:
+            request = forge.close(ref.number)
+        except ForgeError as error:
+            if error.problem is not ForgeProblem.CLOSED:
+                raise
+            request = forge.get(ref.number)
+    except CoordinationError as error:
+        return view.model_copy(update={"error": str(error), "code": error.exit_code})
+    facts = {"url": request.url, "state": request.state, "title": request.title, "head": request.head_sha}
+    return view.model_copy(update=facts)
+
+
+def _view(plan: str, repo: str, ref: RequestRef) -> RequestView:
+    return RequestView(plan=plan, repo=repo, number=ref.number, url=ref.url, name=ref.name, by=ref.by)
+
+
+def _declared(name: str, repos: Mapping[str, Repo]) -> Repo:
+    if name not in repos:
+        raise NotFound(f"the file no longer declares {name}", "declare it, with its url")
+    return repos[name]
+
+
+def find_request(
+    plan: str,
+    repo: Repo,
+    place: Path | None,
+    number: int,
+    known: ChangeSet | None,
+    access: ForgeAccess,
+    host: str,
+) -> Adoption:
+    """Fetch the branch of a request, and return its adoption.
+
+    Raises ForgeError; CLOSED for one that is over; Blocked for one of a fork, or to another base branch;
+    Conflict where its head moves meanwhile; NotFound, GitRefused as `find_branch` does.
+    """
+    address = locate(repo)
+    checkout = checkout_of(repo, place)
+    forge = access.forge(repo.name, address)
+    request = forge.get(number)
+    _refuse_unfit(request, forge, repo)
+    before = known.open.get(repo.name) if known else None
+    seen = SeenRequest(state=request.state, head=request.head_sha, at=now())
+    ref = RequestRef(
+        number=number,
+        url=request.url,
+        name=request_name(address, number),
+        head=request.head_sha,
+        by=actor(),
+        at=now(),
+        branch=request.head,
+        seen=seen,
+    )
+    fetched = f"{FETCHED}/{number}"
+    change = RepoChange(repo=repo.name, branch="", tip=request.head_sha, run="", request=ref)
+    with access.target(repo, change, checkout) as target:
+        fetch_branches(target, {request.head: fetched, repo.branch: seen_ref(repo.branch)})
+    if commit_of(checkout, fetched) != request.head_sha:
+        raise Conflict(f"{request.url} has got another commit meanwhile", "look at it, and try again")
+    found = find_branch(plan, repo, checkout, request.head, known, host, ref=fetched)
+    other = before.request if before and before.request and before.request.number != number else None
+    return found.model_copy(update={"request": ref, "request_before": other.url if other else ""})
+
+
+def _refuse_unfit(request: PullRequest, forge: Forge, repo: Repo) -> None:
+    if not request.is_open:
+        raise is_over(request)
+    project = forge.repository().project
+    if request.head_project.casefold() != project.casefold():
+        raise Blocked(
+            f"{request.url} comes from {request.head_project or 'a repository that is gone'}, where coord "
+            "does not push",
+            f"push its branch to {project}, open a request of that, and adopt it",
+        )
+    if request.base != repo.branch:
+        raise Blocked(
+            f"{request.url} is to be merged into {request.base}, and {repo.name} lands on {repo.branch}",
+            "change its base branch at the forge; or `branch` of the repository in the file",
+        )
+    if request.head == repo.branch:
+        raise Blocked(f"{request.url} proposes the base branch itself", "name another request")
