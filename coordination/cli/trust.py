@@ -118,13 +118,15 @@ def trust() -> None:
 @click.option("--kind", type=KINDS, help="Kind of the owner (default: person).")
 @click.option("--role", "roles", multiple=True, type=ROLES, help="Give this role; may be repeated.")
 @repo_option
-@click.option("--from", "valid_from", metavar="TIME", callback=later, help="Accept the key from then on.")
+@click.option(
+    "--from", "valid_from", metavar="TIME", callback=later, help="Accept the key from this time on."
+)
 @click.option(
     "--until",
     "valid_until",
     metavar="TIME",
     callback=later,
-    help="Accept the key until then: a date, a time, or a duration from now (90d).",
+    help="Accept the key until this time: a date, a time, or a duration from now (90d).",
 )
 @click.option("--another-key", is_flag=True, help="Add a further key of a principal that has one.")
 @as_json_option
@@ -185,7 +187,7 @@ def revoke(call: CliContext, name: str, as_json: bool) -> None:
 @click.option(
     "--sandbox",
     type=click.Choice(["bubblewrap", "off"]),
-    help="Run what is ordered by it in a sandbox only, or not (default: as before).",
+    help="Run todos that are ordered by this role in a sandbox only, or not (default: unchanged).",
 )
 @as_json_option
 @click.pass_obj
@@ -229,7 +231,7 @@ def verify(call: CliContext, as_json: bool) -> None:
 
 @trust.command("break-glass")
 @click.option("--reason", metavar="TEXT", help="Say why; everybody sees it.")
-@click.option("--end", is_flag=True, help="Give emergency access up before its hour is over.")
+@click.option("--end", is_flag=True, help="Give up emergency access before its hour is over.")
 @as_json_option
 @click.pass_obj
 def break_glass(call: CliContext, reason: str | None, end: bool, as_json: bool) -> None:
