@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from coordination import Coord
+from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict
 from tests.stage import PLAN, Done, Stage
 
 TESTED = (
@@ -63,6 +65,19 @@ def test_what_is_red_before_blocks_is_allowed_and_is_no_excuse_for_more(stage_of
     assert missing(stage) == ["check unit of low is red (1 of 3 tests failed)"]
     refused = stage.coord("update-plan", PLAN, "--status", "completed")
     assert (refused.code, "check unit of low is red" in refused.err) == (3, True)
+
+
+def test_still_possible_redis_shows_a_red_check_as_green_to_a_person(stage_of_debt: Stage):
+    stage = stage_of_debt
+    edit(stage, qa="after")
+    assert stage.sweep().code == 3
+    with Coord(stage.file) as coord, coord.reached() as connection:
+        keys = connection.keys.run(coord.runs.get("last").id)
+        connection.redis.hset(keys.state, AFTER, "succeeded")
+        connection.redis.hset(keys.output, AFTER, CheckResult(verdict=CheckVerdict.GREEN).written())
+
+    assert checks(stage) == {AFTER: ("green", False)}
+    assert missing(stage) == []
 
 
 def test_tests_that_failed_before_may_fail_and_no_others(stage_of_debt: Stage):
