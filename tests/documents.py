@@ -12,13 +12,17 @@ also in later commands. `$ cd DIR` moves all later blocks.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 from coordination.demo.create import create
 from tests.stage import COORD, FORKS, Done, Stage
@@ -99,6 +103,14 @@ def steps(block: Block) -> Iterator[Step]:
         yield Step(command=command, shown=tuple(line.rstrip() for line in shown if line.strip()))
 
 
+@cache
+def _demo() -> Path:
+    """Return the folder of a fresh `coord demo`, to be copied."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return create(folder / "demo").parent
+
+
 class Reader:
     """Does what a document says, in a folder of its own."""
 
@@ -111,7 +123,7 @@ class Reader:
         if EMPTY in document.read_text():
             self.folder.mkdir()
         else:
-            create(self.folder)
+            shutil.copytree(_demo(), self.folder)
             self.coord("up", "--detach", "--no-flower", "--no-dashboard")
 
     def follow(self, block: Block) -> None:

@@ -16,6 +16,7 @@ import socket
 import sys
 import termios
 import threading
+import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -289,6 +290,7 @@ def _execute(command: Sequence[str]) -> int:
 def _become(main: Callable[..., Any], command: Sequence[str], cwd: str, env: Mapping[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(env)
+    time.tzset()
     code: Any = 1
     try:
         os.chdir(cwd)

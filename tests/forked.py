@@ -27,7 +27,7 @@ from typing import IO
 
 LONGEST_REQUEST = 1 << 20
 SERVER = Path(__file__).with_name("fork_server.py")
-READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "FORCE_COLOR", "TERMINAL_WIDTH")
+READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "FORCE_COLOR", "TERMINAL_WIDTH")
 """Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
 for them.
 """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,15 +28,27 @@ PROSE = {"has", "namespaces", "needs", "puts", "stores", "subscribers", "uses", 
 """Words that follow `coord` in a sentence."""
 
 
-@pytest.fixture(scope="module")
-def trees() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text()) for path in SOURCES}
+Nodes = Mapping[Path, Sequence[ast.AST]]
+"""File → the nodes of its syntax tree."""
 
 
 @pytest.fixture(scope="module")
-def errors(trees: dict[Path, ast.Module]) -> dict[str, str]:
+def sources() -> Nodes:
+    return {path: list(ast.walk(ast.parse(path.read_text()))) for path in SOURCES}
+
+
+@pytest.fixture(scope="module")
+def templates(sources: Nodes) -> Sequence[tuple[Path, ast.JoinedStr]]:
+    """Return the f-strings of the code."""
+    return [
+        (path, node) for path, nodes in sources.items() for node in nodes if isinstance(node, ast.JoinedStr)
+    ]
+
+
+@pytest.fixture(scope="module")
+def errors(sources: Nodes) -> dict[str, str]:
     """Class → docstring, of every error of the tree."""
-    classes = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for nodes in sources.values() for node in nodes if isinstance(node, ast.ClassDef)]
     found = {CoordinationError.__name__: CoordinationError.__doc__ or ""}
     while True:
         more = {
@@ -50,8 +62,8 @@ def errors(trees: dict[Path, ast.Module]) -> dict[str, str]:
         found |= more
 
 
-def raised_without_text(tree: ast.AST, errors: dict[str, str]) -> Iterator[str]:
-    for node in ast.walk(tree):
+def raised_without_text(nodes: Sequence[ast.AST], errors: dict[str, str]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Raise):
             raised = node.exc
             bare = (
@@ -72,26 +84,24 @@ def test_the_docstring_of_an_error_is_a_message_of_one_sentence(errors: dict[str
         assert not words.startswith(("Raised", "Return", "Error", "Exception", "What", "Who")), name
 
 
-def test_no_error_is_raised_without_a_text_of_its_own(
-    trees: dict[Path, ast.Module], errors: dict[str, str]
-) -> None:
-    found = {str(path): list(raised_without_text(tree, errors)) for path, tree in trees.items()}
+def test_no_error_is_raised_without_a_text_of_its_own(sources: Nodes, errors: dict[str, str]) -> None:
+    found = {str(path): list(raised_without_text(nodes, errors)) for path, nodes in sources.items()}
 
     assert {path: lines for path, lines in found.items() if lines} == {}
     assert str(CoordinationError()) == "The operation failed."
 
 
-def texts(tree: ast.Module) -> Iterator[str]:
+def texts(nodes: Sequence[ast.AST]) -> Iterator[str]:
     """Yield the strings of a module, without docstrings and other strings that stand alone."""
     parts = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Expr):
             parts.add(id(node.value))
         if isinstance(node, ast.JoinedStr):
             known = [part for part in node.values if isinstance(part, ast.Constant)]
             parts.update(map(id, known))
             yield "".join(str(part.value) if part in known else VALUE for part in node.values)
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             yield node.value
 
@@ -115,11 +125,11 @@ def wrong(words: list[str]) -> str | None:
     return next((word for word in used if word.removesuffix(VALUE) not in known), None)
 
 
-def test_each_command_and_option_that_a_text_names_exists(trees: dict[Path, ast.Module]) -> None:
+def test_each_command_and_option_that_a_text_names_exists(sources: Nodes) -> None:
     found = {
         f"{path.name}: {match[0]}": wrong(match[1].split())
-        for path, tree in trees.items()
-        for text in texts(tree)
+        for path, nodes in sources.items()
+        for text in texts(nodes)
         for match in COMMAND.finditer(text)
     }
 
@@ -128,12 +138,12 @@ def test_each_command_and_option_that_a_text_names_exists(trees: dict[Path, ast.
 
 
 @pytest.mark.parametrize("command", ["git -C ", "cd ", "chmod 600 ", "coord init ", "update --init "])
-def test_a_path_in_a_command_to_be_copied_is_quoted(trees: dict[Path, ast.Module], command: str) -> None:
+def test_a_path_in_a_command_to_be_copied_is_quoted(
+    templates: Sequence[tuple[Path, ast.JoinedStr]], command: str
+) -> None:
     found = [
         f"{path.name}:{before.lineno}: {ast.unparse(value)}"
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.JoinedStr)
+        for path, node in templates
         for before, value in pairwise(node.values)
         if isinstance(before, ast.Constant) and re.search(rf"(?<!\w){command}$", before.value)
     ]
