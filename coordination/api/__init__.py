@@ -114,9 +114,9 @@ if TYPE_CHECKING:
     from coordination.services.outcome import ServicesOutcome
     from coordination.services.transition import Transition
     from coordination.services.view import ServiceView
-    from coordination.tracker.executing import as_view
     from coordination.tracker.kinds import OPEN
     from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.queries import as_view
     from coordination.tracker.records import (
         BlockedTodo,
         BlockingIssue,
@@ -210,7 +210,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "services.outcome": ("ServicesOutcome",),
     "services.transition": ("Transition",),
     "services.view": ("ServiceView",),
-    "tracker.executing": ("as_view",),
+    "tracker.queries": ("as_view",),
     "tracker.kinds": ("OPEN",),
     "tracker.manager": ("CoordinationManager",),
     "tracker.records": (

@@ -14,7 +14,7 @@ from coordination.api.planning import Sweep, SweepOptions
 from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.errors import Unreachable
-from coordination.planner.commands import command_graph, command_of
+from coordination.planner.generated import command_graph, command_of
 from coordination.planner.selection import Selectors
 from coordination.runs.records import TodoState
 from coordination.runs.submission.submit import decide

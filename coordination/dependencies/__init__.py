@@ -4,9 +4,8 @@ Read-only.
 | module | content |
 |---|---|
 | `check.py` | concurrent checks; constraints that contradict each other; cycles |
-| `probes.py` `command.py` | a `validation`: a command and its output, or an HTTP address |
-| `versions.py` `manifests/` | the version of a checkout: of its manifest or newest tag; search in output |
+| `probes.py` `command.py` | a `validation`: a command and its output, or an HTTP address; its mistakes |
+| `versions.py` `manifests.py` | the version of a checkout: of its manifest or newest tag; search in output |
 | `constraints.py` `semver.py` | versions that a constraint admits, by the rules of the provider's language |
-| `mistakes.py` | declarations that cannot be checked |
 | `records.py` | results of checks |
 """

@@ -25,6 +25,7 @@ from typing import Any
 import httpx2
 
 from coordination.dependencies.command import CommandResult, NotStarted, run
+from coordination.dependencies.constraints import EXAMPLES, Rules, read
 from coordination.dependencies.records import (
     CheckVerdict,
     combine_verdicts,
@@ -33,7 +34,8 @@ from coordination.dependencies.records import (
     unknown,
     unsatisfied,
 )
-from coordination.models import Command, Validation
+from coordination.errors import UsageError
+from coordination.models import Command, Dependency, Validation
 from coordination.text import pattern_mistake
 
 TIMEOUT = timedelta(seconds=30)
@@ -196,3 +198,36 @@ def _describe_error(error: httpx2.RequestError, timeout: timedelta, over: bool) 
 def _shown(address: str) -> str:
     """Return the address without the user's password and the query, which may contain tokens."""
     return re.sub(r"//[^/?#\s]*@", "//", address).partition("?")[0]
+
+
+def mistakes(dependency: Dependency) -> Iterator[str]:
+    """Yield all mistakes as sentences, including those for which `invalid_fields` makes edits
+    refuse the record.
+    """
+    yield from invalid_fields(dependency)
+    if dependency.validation is not None and (mistake := mistake_in(dependency.validation)):
+        yield f"{dependency.id} cannot be checked: {mistake}"
+
+
+def invalid_fields(dependency: Dependency) -> Iterator[str]:
+    """Yield mistakes for which edits refuse the record, as sentences.
+
+    The provider's language is not looked up: a constraint is a mistake only if no language can read it.
+    """
+    if dependency.consumer == dependency.provider:
+        yield f"{dependency.id}: {dependency.consumer} needs itself"
+    constraint = dependency.version_constraint
+    if constraint is not None and not any(_is_readable(constraint, rules) for rules in Rules):
+        example = EXAMPLES[Rules.ANY]
+        yield (
+            f"{dependency.id} cannot be checked: {constraint!r} is not a version_constraint; "
+            f"write it like {example}"
+        )
+
+
+def _is_readable(constraint: str, rules: Rules) -> bool:
+    try:
+        read(constraint, rules)
+    except UsageError:
+        return False
+    return True

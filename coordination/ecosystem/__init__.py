@@ -8,7 +8,7 @@
 | `checks.py` `wording.py` | checks across records; messages for validation errors |
 | `writeback.py` | results of a run, written into the file |
 | `editing.py` `changes.py` | one edit: collected, applied and saved atomically, under a lock |
-| `piecewise.py` `revision.py` | applying and verifying an edit, on a few records or on the whole file |
+| `piecewise.py` | an edit of a few records of a large file |
 | `journal.py` `record_events.py` | every edit of the file, in order; the events of one |
 | `edit/` | text edits in the style of the surrounding text |
 | `yaml_text/` | YAML text: nodes, values, positions, lines |

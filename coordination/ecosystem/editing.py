@@ -26,8 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coordination.ecosystem import cache, piecewise, revision
-from coordination.ecosystem.changes import Changes, Edit, Place
+from coordination.ecosystem import cache, piecewise
+from coordination.ecosystem.changes import Changes, Edit, Place, revise
 from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document, Snapshot, parse
@@ -196,4 +196,4 @@ def _record(saved: ExitStack, before: Document, after: Document, events: Events,
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:
     document = before.document
-    return piecewise.revise(before, changes) or revision.revise(parse(document.text, document.path), changes)
+    return piecewise.revise(before, changes) or revise(parse(document.text, document.path), changes)

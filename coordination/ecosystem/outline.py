@@ -15,9 +15,8 @@ from itertools import accumulate, pairwise
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from coordination.ecosystem.yaml_text.lines import alone_before, line_end_text, next_line
+from coordination.ecosystem.yaml_text.lines import alone_before, entry, line_end_text, next_line
 from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.text_edits import entry
 from coordination.ecosystem.yaml_text.tree import Tree
 
 LISTS: tuple[Location, ...] = (

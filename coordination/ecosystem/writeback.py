@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.parsing import moment
-from coordination.ecosystem.revision import RunOutcome
 from coordination.models import OPEN_TODO, TodoStatus
 
 

@@ -9,7 +9,6 @@
 | `tools/` | the tools |
 | `answers.py` | results beyond the records |
 | `middleware.py` | errors as agents read them; tools that the server's identity may use |
-| `resources.py` | resources and the prompt |
 """
 
 import os

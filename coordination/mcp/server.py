@@ -13,24 +13,30 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
 import fastmcp
+import yaml
 from fastmcp import FastMCP
+from fastmcp.exceptions import PromptError, ResourceError
+from fastmcp.prompts import Prompt, PromptArgument
 from fastmcp.server.auth import AccessToken, TokenVerifier
+from pydantic_core import to_json
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.api import Address, http_limits
-from coordination.mcp import resources
+from coordination.api import BEGINNING, OPEN, Address, CoordinationManager, Event, hide_password, http_limits
 from coordination.mcp.declaration import declared
-from coordination.mcp.middleware import Arguments, Roles
+from coordination.mcp.middleware import Arguments, Roles, refusals
 from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, coordination, generators, requests, runs, services, tracker
+from coordination.mcp.tools import changes, coordination, generators, runs, tracker
+from coordination.models import HIDDEN, SECRET, Plan, Repo
+from coordination.settings import Settings
 
 PATH = "/mcp"
-MODULES = (tracker, generators, runs, changes, requests, services, coordination)
+MODULES = (tracker, generators, runs, changes, coordination)
 """The modules of the tools, in their order."""
 
 
@@ -84,8 +90,8 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
     for module in MODULES:
         for tool in declared(module, session):
             server.add_tool(tool)
-    resources.add_resources(server, session)
-    resources.add_prompts(server, session)
+    add_resources(server, session)
+    add_prompts(server, session)
     return server
 
 
@@ -159,3 +165,171 @@ def _closed_at_the_end(session: Session) -> Iterator[None]:
     finally:
         closing = True
         session.close()
+
+
+ARGUMENTS = [  # FastMCP's own descriptions explain JSON, which these plain texts are not
+    PromptArgument(name="change", description="Description of the change.", required=True),
+    PromptArgument(
+        name="repos", description="Limit the plan to these repositories, separated by commas (default: all)."
+    ),
+]
+STEPS = """\
+Follow these steps:
+1. Find out which of these repositories the change affects, and read their code if you can.
+2. Check for existing work, so that nothing is planned twice: coord_list_plans, coord_list_todos(repo=…),
+   coord_get_blocking_issues(repo=…).
+3. If no issue describes the change yet, create one with the affected repositories: coord_create_issue.
+4. Split the work into todos. Each todo belongs to one repository, has acceptance criteria, and is small
+   enough for one session of a person or an agent. Providers come before their consumers: see the
+   dependencies above. If the todos need a plan that does not exist, ask the user to create it:
+   coord create-plan --title … --repos …
+5. Call coord_create_todo for each, in that order, with `plan`, `repo`, `task`, `estimated_hours`,
+   `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
+   command does the work. Without a command, the configured agent does it.
+6. Call coord_forecast_plan and show the order and the duration to the user. Only if the user agrees, call
+   coord_sweep_plan, then follow the run with coord_get_run.
+"""
+
+
+def add_prompts(server: FastMCP, session: Session) -> None:
+    def plan_change(change: str, repos: str = "") -> str:
+        """Plan a change across repositories as ordered todos, based on the declared repositories and
+        dependencies.
+        """
+        with refusals(PromptError):
+            return _brief(
+                session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()]
+            )
+
+    prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
+    server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
+
+
+def _brief(manager: CoordinationManager, change: str, names: Collection[str]) -> str:
+    repos = [manager.get_repo(name) for name in names] if names else manager.ecosystem.repos
+    shown = {repo.name for repo in repos}
+    parts = (
+        f"Plan this change across my repositories:\n\n{change}\n",
+        _section("Repositories", (_repo(repo) for repo in repos)),
+        _section("Dependencies (consumer needs provider)", _dependencies(manager, shown)),
+        _section(
+            "Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)
+        ),
+        STEPS,
+    )
+    return "\n".join(parts)
+
+
+def _section(title: str, lines: Iterable[str]) -> str:
+    return f"{title}:\n" + ("\n".join(f"- {line}" for line in lines) or "- none") + "\n"
+
+
+def _repo(repo: Repo) -> str:
+    facts = [repo.role or "", ", ".join(repo.tags), repo.path or repo.url or ""]
+    return ": ".join(filter(None, [repo.name, " | ".join(filter(None, facts))]))
+
+
+def _dependencies(manager: CoordinationManager, shown: Collection[str]) -> Iterable[str]:
+    for found in manager.ecosystem.coordination.dependencies:
+        if {found.consumer, found.provider} & set(shown):
+            version = f" {found.version_constraint}" if found.version_constraint else ""
+            needs = f"{found.consumer} needs {found.provider}{version}"
+            yield f"{found.id}: {needs} ({found.type}, {found.status})"
+
+
+def _plan(manager: CoordinationManager, plan: Plan) -> str:
+    return f"{plan.id} ({plan.status}): {plan.title}; {len(manager.plan_todos(plan.id))} todos"
+
+
+def add_resources(server: FastMCP, session: Session) -> None:
+    @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
+    def ecosystem() -> str:
+        """The current ecosystem.yaml without passwords and tokens: repositories, issues, plans, todos,
+        dependencies.
+        """
+        with refusals(ResourceError):
+            return presentable_text(session.coord.manager.document.text.decode())
+
+    @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
+    def run(run_id: str) -> str:
+        """A run with all its todos, as JSON; the id `last` is the newest run."""
+        with refusals(ResourceError):
+            return session.view(session.coord.runs.get(run_id)).model_dump_json(indent=2)
+
+    @server.resource(
+        "coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain"
+    )
+    def log(run_id: str, todo_id: str) -> str:
+        """The output of a todo in a run, over all its attempts."""
+        with refusals(ResourceError):
+            return "".join(session.coord.runs.get(run_id).log(todo_id))
+
+    @server.resource("coord://events", title="The latest events", mime_type="application/json")
+    def latest_events() -> str:
+        """The latest 100 events of runs, todos, locks, breakers and commands, oldest first, as JSON;
+        `position` is the place behind them, for coord://events/{position}.
+        """
+        with refusals(ResourceError):
+            return _page(session.coord.events.list(limit=EVENTS_AT_ONCE), BEGINNING)
+
+    @server.resource(
+        "coord://events/{position}", title="Events from a position", mime_type="application/json"
+    )
+    def events_after(position: str) -> str:
+        """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position
+        to continue from. Events that were deleted before that are told by one `events.gap`.
+        """
+        with refusals(ResourceError):
+            return _page(session.coord.events.list(since=position, limit=EVENTS_AT_ONCE), position)
+
+
+EVENTS_AT_ONCE = 100
+
+
+def _page(events: Sequence[Event], position: str) -> str:
+    return to_json({"events": events, "position": events[-1].id if events else position}, indent=2).decode()
+
+
+_HIDDEN = f'"{HIDDEN}"'
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def presentable_text(text: str) -> str:
+    """Return the text of the file with secrets hidden: values of `env` with a secret's name, secret
+    settings, the password of `redis_url`. Raises YAMLError.
+    """
+    root = yaml.compose(text, Loader=LOADER)
+    # Aliases of a node share its position, so a dict keeps each once.
+    places = {(node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)}
+    shown, at = [], 0
+    for (start, end), words in sorted(places.items()):
+        shown += [text[at:start], words]
+        at = start + len(text[start:end].rstrip())  # the end mark of a block is after its last line break
+    return "".join([*shown, text[at:]])
+
+
+def _secrets(root: Node | None) -> Iterator[tuple[Node, str]]:
+    settings = _under(root, "settings")
+    for name, value in _pairs(settings):
+        if name == "redis_url" and isinstance(value, ScalarNode):
+            if (hidden := hide_password(value.value)) != value.value:
+                yield value, hidden
+        elif name in Settings.model_fields and not Settings.model_fields[name].repr:
+            yield value, _HIDDEN
+    todos = _under(_under(root, "coordination"), "todos")
+    for todo in todos.value if isinstance(todos, SequenceNode) else ():
+        for name, value in _pairs(_under(todo, "env")):
+            if SECRET.search(name):
+                yield value, _HIDDEN
+
+
+def _under(node: Node | None, name: str) -> Node | None:
+    return next((value for found, value in _pairs(node) if found == name), None)
+
+
+def _pairs(node: Node | None) -> Iterator[tuple[str, Node]]:
+    for key, value in node.value if isinstance(node, MappingNode) else ():
+        if key.value == "<<":  # a merge key
+            for merged in value.value if isinstance(value, SequenceNode) else (value,):
+                yield from _pairs(merged)
+        yield str(key.value), value

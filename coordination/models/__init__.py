@@ -4,17 +4,15 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 
 | module | content |
 |---|---|
-| `values.py` | durations, sizes, names; base classes |
+| `values.py` | durations, sizes, names, gates; base classes |
 | `checks.py` | quality checks of a repository, and their action |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
-| `gates.py` | points where a run waits for a person |
 | `landing.py` | how change sets land; the actions of landings |
 | `waves.py` | the waves in which a change set, or several plans, land |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
-| `plan_rules.py` | the fields that plans and their templates share |
 | `services.py` | services of repositories, and their probes |
-| `templates.py` | templates of plans |
+| `templates.py` | templates of plans, and the fields that they share with plans |
 """
 
 from __future__ import annotations
@@ -46,7 +44,6 @@ from coordination.models.execution import (
     is_of_landing,
     merges_request,
 )
-from coordination.models.gates import Gate, Verdict
 from coordination.models.landing import (
     Atomic,
     Commit,
@@ -59,7 +56,6 @@ from coordination.models.landing import (
     RevertAction,
     Via,
 )
-from coordination.models.plan_rules import PlanChecks, PlanRules, QaWhen
 from coordination.models.repositories import ForgeRule, Repo, Resource, ResourceNeed, ResourceType
 from coordination.models.services import (
     FileProbe,
@@ -74,6 +70,9 @@ from coordination.models.services import (
 from coordination.models.templates import (
     Parameter,
     ParameterType,
+    PlanChecks,
+    PlanRules,
+    QaWhen,
     RepoOrder,
     Template,
     TemplatePlan,
@@ -111,6 +110,7 @@ from coordination.models.values import (
     Day,
     Duration,
     Foreign,
+    Gate,
     Id,
     Labels,
     Level,
@@ -121,6 +121,7 @@ from coordination.models.values import (
     Size,
     Text,
     Units,
+    Verdict,
     Word,
     argv_of,
     generated_id,

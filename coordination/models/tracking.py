@@ -22,13 +22,12 @@ from coordination.models.execution import (
     Workspace,
     is_made_by_coord,
 )
-from coordination.models.gates import AtGate
-from coordination.models.plan_rules import PlanRules
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.services import IntegrationCheck, Services
-from coordination.models.templates import Template
+from coordination.models.templates import PlanRules, Template
 from coordination.models.values import (
     Amount,
+    AtGate,
     Command,
     Count,
     Day,

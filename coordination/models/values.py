@@ -179,3 +179,20 @@ class Level(Word):
 def lower_case(value: object) -> object:
     """Return text in lower case, anything else unchanged."""
     return value.lower() if isinstance(value, str) else value
+
+
+class Verdict(Word):
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Gate(Record):
+    """A point where a person's approval is needed; without a timeout the run waits indefinitely."""
+
+    timeout: Duration | None = None
+    on_timeout: Verdict = Verdict.REJECT
+    two_persons: Annotated[bool, Field(strict=True)] = False
+    """The person who ordered the run may not approve it."""
+
+
+AtGate = Annotated[Gate, true_or_mapping(Gate, "{timeout: 24h, on_timeout: reject}")]

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from coordination.models.gates import AtGate
-from coordination.models.values import Command, Count, Duration, Id, Record, Text, Word
+from coordination.models.values import AtGate, Command, Count, Duration, Id, Record, Text, Word
 
 REST = "rest"
 """All repositories that no wave before takes; the last wave only."""

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Literal
 from coordination.models import Strategy
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import LearnedFrom
-from coordination.planner.resources import Supply
 from coordination.planner.schedule import (
     Schedule,
+    Supply,
     bound,
     busiest_repo,
     busiest_resource,

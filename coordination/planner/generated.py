@@ -1,9 +1,12 @@
-"""Plans and todos that coord makes and no file has: of landings, checks and commands in many repositories."""
+"""Plans and todos that coord makes and no file has: of landings, checks and `coord exec`."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from datetime import timedelta
 
+from coordination.errors import UsageError
 from coordination.models import (
     Coordination,
     Ecosystem,
@@ -11,10 +14,16 @@ from coordination.models import (
     OnFailure,
     Plan,
     PlanStatus,
+    Repo,
+    Retry,
+    ShellAction,
     Strategy,
     Todo,
+    Workspace,
+    generated_id,
 )
 from coordination.planner.graph import PlanGraph, build
+from coordination.text import is_utf8
 
 
 def generated_plan(
@@ -47,3 +56,57 @@ def generated_plan(
     )
     records = ecosystem.model_copy(update={"coordination": coordination})
     return records, build(records, plan_id)
+
+
+EXEC = "exec"
+
+
+def command_of(words: Sequence[str]) -> str | tuple[str, ...]:
+    """Return the command of these words: several run without a shell, one alone is a command for sh.
+
+    Raises UsageError without a command, and for text that no record can hold.
+    """
+    if not any(word.strip() for word in words):
+        raise UsageError("there is no command", "write it behind two dashes: coord exec --all -- git status")
+    if not is_utf8("".join(words)):
+        raise UsageError("the command is not UTF-8", "write it in UTF-8")
+    if "\0" in "".join(words):
+        raise UsageError("the command has a null character", "no program can be given one: remove it")
+    if len(words) == 1:
+        return words[0]
+    # a record has no empty words
+    return tuple(words) if all(words) else shlex.join(words)
+
+
+def exec_todo(name: str, repo: str) -> str:
+    """Return the id of the todo of a repository: `exec-abcd-api`, shortened by a digest where it is long."""
+    return generated_id(f"{EXEC}-{name}-{repo}", "-")
+
+
+def command_graph(
+    ecosystem: Ecosystem,
+    repos: Sequence[Repo],
+    command: str | tuple[str, ...],
+    name: str,
+    *,
+    timeout: timedelta | None = None,
+) -> tuple[Ecosystem, PlanGraph]:
+    """Return the records and the graph of a run of the command in these repositories, which wait for
+    nothing. `name`: makes the ids unlike those of any other run. A todo that leaves a changed worktree fails.
+    """
+    shown = command if isinstance(command, str) else shlex.join(command)
+    todos = tuple(
+        Todo(
+            id=exec_todo(name, repo.name),
+            task=shown,
+            repo=repo.name,
+            action=ShellAction(type="shell", run=command, read_only=True),
+            retry=Retry(attempts=1),
+            workspace=Workspace.WORKTREE,
+            timeout=timeout,
+        )
+        for repo in repos
+    )
+    names = tuple(repo.name for repo in repos)
+    title, on_failure = f"{EXEC}: {shown}", OnFailure.CONTINUE
+    return generated_plan(ecosystem, f"{EXEC}:{name}", title, todos, repos=names, on_failure=on_failure)

@@ -16,13 +16,18 @@ import networkx as nx
 
 from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.planner import paths
-from coordination.planner.blockers import Register, blocked_from_outside
+from coordination.planner.blockers import (
+    Register,
+    ambiguous,
+    blocked_from_outside,
+    cycles,
+    refusal,
+    undeclared_repos,
+)
 from coordination.planner.checks import checks_of_plan, wrong_checks
 from coordination.planner.gates import MILESTONE_REPO, asks, gates_before, gates_of, is_milestone, open_gates
 from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hours, groups, learned_hours
-from coordination.planner.problems import ambiguous, cycles, refusal, undeclared_repos
-from coordination.planner.resources import Supply, shortfalls
-from coordination.planner.schedule import DIGITS
+from coordination.planner.schedule import DIGITS, Supply, shortfalls
 from coordination.planner.selection import AD_HOC, ALL, Selection, Selectors, find_plan, select
 from coordination.text import counted
 

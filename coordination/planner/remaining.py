@@ -26,8 +26,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from coordination.planner.gates import MILESTONE_REPO, is_milestone
-from coordination.planner.resources import NOTHING_SHARED, Supply
-from coordination.planner.schedule import simulate, simulate_levels
+from coordination.planner.schedule import NOTHING_SHARED, Supply, simulate, simulate_levels
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

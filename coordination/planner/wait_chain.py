@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.resources import Supply
-from coordination.planner.schedule import Predecessors, Schedule
+from coordination.planner.schedule import Predecessors, Schedule, Supply
 
 
 class Cause(StrEnum):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from redis.client import Pipeline
 
-from coordination.ecosystem.revision import RunOutcome
+from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO

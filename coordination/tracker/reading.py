@@ -33,9 +33,8 @@ from coordination.tracker.completion import (
     wants_checks,
 )
 from coordination.tracker.edit import deletion
-from coordination.tracker.executing import Executing, Joined, join
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
-from coordination.tracker.queries import Wanted
+from coordination.tracker.queries import Executing, Joined, Wanted, join
 from coordination.tracker.records import (
     BlockingIssue,
     DeletePreview,

@@ -11,7 +11,7 @@ from functools import cached_property
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
-from coordination.planner.resources import capacity_exceeded
+from coordination.planner.schedule import capacity_exceeded
 from coordination.text import require_known
 from coordination.tracker.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
 from coordination.tracker.records import Answer, Relation
@@ -111,7 +111,7 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
 
 
 def _check_sense(after: Dependency) -> None:
-    from coordination.dependencies.mistakes import invalid_fields  # takes 30 ms
+    from coordination.dependencies.probes import invalid_fields  # takes 30 ms
 
     for why in invalid_fields(after):
         raise UsageError(why, "name another repository, or another constraint")

@@ -9,7 +9,6 @@ from datetime import date
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.edit.readiness import Weights
-from coordination.tracker.executing import Joined, as_view
 from coordination.tracker.kinds import (
     ISSUE,
     OPEN,
@@ -22,6 +21,8 @@ from coordination.tracker.kinds import (
     title_of,
 )
 from coordination.tracker.queries import (
+    Joined,
+    as_view,
     due,
     natural,
     repos_in_use,

@@ -29,7 +29,7 @@ from pathlib import Path
 import redis
 
 from coordination.background import BackgroundService
-from coordination.ecosystem.revision import RunOutcome
+from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, Unreadable
 from coordination.runs.filings import file_id, keep_failure, write_results
 from coordination.runs.store import RunStore

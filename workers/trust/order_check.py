@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from coordination.ecosystem.revision import RunOutcome
+from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
 from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob

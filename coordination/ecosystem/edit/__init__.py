@@ -9,5 +9,5 @@ edits out.
 | `rendering.py` | values as YAML text |
 | `flow.py` | elements between brackets: commas, spaces, rows |
 
-The caller verifies that the result has the intended values (`ecosystem/revision.py`).
+The caller verifies that the result has the intended values (`ecosystem/changes.py`).
 """

@@ -23,22 +23,26 @@ from coordination.ecosystem.edit.rendering import DATES
 from coordination.ecosystem.edit.writing import RenderedValue, Style, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
     BREAK,
+    Entry,
+    TextEdit,
     after_comments,
     alone_before,
     below,
     comment_column,
     content_end,
     dash,
+    entry,
     gap_end,
     is_blank,
+    is_shared,
     keeps_blank_lines,
     line_before,
     line_end_text,
     line_start,
     next_line,
+    quote_of,
     value_end,
 )
-from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, entry, is_shared, quote_of
 from coordination.ecosystem.yaml_text.values import Plain, value_of
 from coordination.errors import EditConflict
 

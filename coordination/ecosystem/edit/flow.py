@@ -10,6 +10,7 @@ from yaml.nodes import CollectionNode, MappingNode, SequenceNode
 
 from coordination.ecosystem.yaml_text.lines import (
     BREAK,
+    TextEdit,
     alone_before,
     gap_end,
     item_ends,
@@ -20,7 +21,6 @@ from coordination.ecosystem.yaml_text.lines import (
     rest_is_blank,
     value_end,
 )
-from coordination.ecosystem.yaml_text.text_edits import TextEdit
 from coordination.errors import EditConflict
 
 _OPENING = re.compile(r"(?:[&!][^\s\[{]*\s+)*[\[{]")

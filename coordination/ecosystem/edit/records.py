@@ -16,25 +16,23 @@ from coordination.ecosystem.edit import flow, rendering
 from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared, remove_items
 from coordination.ecosystem.edit.writing import RenderedValue, Style, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
+    Entry,
+    TextEdit,
     alone_before,
     below,
     blank_above,
     content_end,
     dash,
-    keeps_blank_lines,
-    line_end_text,
-    line_start,
-)
-from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.text_edits import (
-    Entry,
-    TextEdit,
     entry,
     is_alias,
     is_shared,
+    keeps_blank_lines,
     like_json,
+    line_end_text,
+    line_start,
     quote_of,
 )
+from coordination.ecosystem.yaml_text.places import Location
 from coordination.ecosystem.yaml_text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan

@@ -12,18 +12,20 @@ from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from coordination.ecosystem.edit import rendering
 from coordination.ecosystem.yaml_text.lines import (
     BREAKS,
+    Entry,
+    TextEdit,
     after_comments,
     block_header,
     content_end,
     gap_end,
     is_blank,
+    like_json,
     line_before,
     line_end_text,
     line_start,
     line_stop,
     next_line,
 )
-from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, like_json
 from coordination.ecosystem.yaml_text.tree import PLAIN
 from coordination.ecosystem.yaml_text.values import plain_value
 

@@ -5,6 +5,5 @@
 | `tree.py` | nodes with their positions; messages for syntax errors |
 | `values.py` | plain values of the nodes; problems that YAML ignores silently |
 | `places.py` | from a location in the values to a line and a readable name |
-| `lines.py` | ends of nodes and lines |
-| `text_edits.py` | replacements of text |
+| `lines.py` | ends of nodes and lines; replacements of text |
 """

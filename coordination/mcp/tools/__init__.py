@@ -4,9 +4,7 @@
 |---|---|
 | `tracker.py` | issues, todos, plans, repositories, dependencies |
 | `runs.py` | runs, logs, checkpoints, approvals |
-| `changes.py` | change sets: their landing, and quality checks |
-| `requests.py` | forges: pull requests of change sets, and issues |
-| `services.py` | services of repositories |
+| `changes.py` | change sets: landing, quality checks, pull requests; issues at forges |
 | `generators.py` | many repositories: plans for them, a command in each |
-| `coordination.py` | locks, messages, events, shared values, history |
+| `coordination.py` | locks, messages, events, shared values, history, health, services |
 """

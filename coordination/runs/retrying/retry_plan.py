@@ -15,9 +15,9 @@ from functools import cached_property
 
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
-from coordination.planner.commands import EXEC
 from coordination.planner.gates import MILESTONE_REPO, repos_of
-from coordination.planner.resources import shortfalls
+from coordination.planner.generated import EXEC
+from coordination.planner.schedule import shortfalls
 from coordination.runs.brief import TodoSpec
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE

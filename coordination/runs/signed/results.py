@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from coordination.ecosystem.revision import RunOutcome
+from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import NotAllowed, NotTrusted, TrustCause, Unsafe
 from coordination.models import Verdict
 from coordination.planner.gates import MILESTONE_REPO

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.remaining import SIMULATED, Expected, OpenTodo, Pace, Source, percent, rest_s
-from coordination.planner.resources import Supply
+from coordination.planner.schedule import Supply
 from coordination.runs.records import (
     Descriptor,
     NextTodo,

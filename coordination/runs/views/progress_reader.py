@@ -10,7 +10,7 @@ from redis import Redis
 
 from coordination.backend.keys import Keys, resource
 from coordination.planner.remaining import SIMULATED, Expected
-from coordination.planner.resources import Supply
+from coordination.planner.schedule import Supply
 from coordination.runs.brief import RunBrief
 from coordination.runs.presence import Presence
 from coordination.runs.records import LIVE, Descriptor, NoEta, Progress, RunView, TodoState, TodoView

@@ -149,7 +149,7 @@ def _open_in(record: Any) -> list[str]:
 
 def _uncheckable(record: R) -> Iterator[str]:
     if isinstance(record, Dependency):
-        from coordination.dependencies.mistakes import mistakes  # takes 30 ms, which other edits need not pay
+        from coordination.dependencies.probes import mistakes  # takes 30 ms, which other edits need not pay
 
         yield from mistakes(record)
 

@@ -11,8 +11,7 @@ import pytest
 from fastmcp import FastMCP
 from fastmcp.tools import Tool
 
-from coordination.mcp.resources import STEPS
-from coordination.mcp.server import INSTRUCTIONS, build
+from coordination.mcp.server import INSTRUCTIONS, STEPS, build
 from coordination.mcp.session import Session
 
 DOCS = Path(__file__).parents[3] / "docs"

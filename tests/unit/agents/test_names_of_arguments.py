@@ -15,15 +15,20 @@ from fastmcp.decorators import get_fastmcp_meta
 from coordination.api import messages
 from coordination.api.changes import Changes
 from coordination.api.checks import QualityChecks
+from coordination.api.commands import Commands
 from coordination.api.facade import Facade
+from coordination.api.generators import Generators
+from coordination.api.issues import Issues
 from coordination.api.landing import Landings
 from coordination.api.planning import Planner
+from coordination.api.requests import Requests
 from coordination.api.run import Run
 from coordination.api.runs import Runs
+from coordination.api.services import Services
 from coordination.cache.contexts import Context
 from coordination.history.memory import Memory
 from coordination.locks import LockManager
-from coordination.mcp.tools import changes, coordination, runs, tracker
+from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.messages import MessageBus
 from coordination.models import Issue, Todo
 from coordination.tracker.manager import CoordinationManager
@@ -35,6 +40,11 @@ FACADE = (
     Landings,
     Changes,
     QualityChecks,
+    Commands,
+    Generators,
+    Issues,
+    Requests,
+    Services,
     Planner,
     CoordinationManager,
     LockManager,
@@ -59,13 +69,17 @@ OTHERWISE = {
     "coord_list_messages": {"dead"},  # an operation of its own
     "coord_ack_messages": {"ids"},  # `messages`
     "coord_subscribe": {"topics"},  # `patterns`
+    "coord_list_services": {"services"},  # `names`
+    "coord_change_services": {"services"},  # `names`
+    "coord_forget_services": {"services"},  # `names`
+    "coord_get_service_log": {"service"},  # `name`
     "coord_search_history": {"id"},  # `subject`, as the option of the command
 }
 """Tool → its arguments that have another name in the facade."""
 
 
 def tools() -> Iterator[Callable[..., Any]]:
-    for module in (runs, changes, tracker, coordination):
+    for module in (runs, changes, tracker, generators, coordination):
         yield from (tool for tool in vars(module).values() if get_fastmcp_meta(tool))
 
 

@@ -17,7 +17,7 @@ from coordination.mcp import declaration
 from coordination.mcp.middleware import OPERATIONS
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, coordination, generators, requests, runs, services, tracker
+from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.trust.keys import new_key
 from coordination.trust.rights import OPERATIONS as KNOWN
 from coordination.trust.rights import Role
@@ -207,7 +207,7 @@ def test_every_tool_that_writes_has_its_operation():
     session = Session(Path("ecosystem.yaml"))
     declared = [
         tool
-        for module in (tracker, generators, runs, changes, requests, services, coordination)
+        for module in (tracker, generators, runs, changes, coordination)
         for tool in declaration.declared(module, session)
     ]
     assert {tool.name for tool in declared if not tool.annotations.read_only_hint} == set(OPERATIONS)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from coordination.errors import InvalidFile, UsageError
-from coordination.mcp.resources import presentable_text
+from coordination.mcp.server import presentable_text
 from coordination.models import Todo, presentable, secrets_of
 from tests.agent import agent
 from tests.unit.cli.conftest import Typed

@@ -14,8 +14,15 @@ from yaml.nodes import MappingNode
 from coordination.ecosystem.edit.amendments import set_field
 from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.edit.rendering import DATES
-from coordination.ecosystem.yaml_text.lines import content_end, line_start, next_line
-from coordination.ecosystem.yaml_text.text_edits import TextEdit, apply, entry, item
+from coordination.ecosystem.yaml_text.lines import (
+    TextEdit,
+    apply,
+    content_end,
+    entry,
+    item,
+    line_start,
+    next_line,
+)
 from coordination.ecosystem.yaml_text.tree import Tree, read_tree
 from coordination.ecosystem.yaml_text.values import read_values
 from coordination.errors import EditConflict, InvalidFile

@@ -13,7 +13,7 @@ from written_files import ORDER, records, values
 
 from coordination.ecosystem.edit.amendments import set_field
 from coordination.ecosystem.edit.records import add_items, remove_item
-from coordination.ecosystem.yaml_text.text_edits import apply, item
+from coordination.ecosystem.yaml_text.lines import apply, item
 
 fields = values.filter(lambda value: value is not None)
 todos = st.dictionaries(st.sampled_from(ORDER[1:]), fields, max_size=4).flatmap(

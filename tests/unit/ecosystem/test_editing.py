@@ -11,7 +11,7 @@ from drawn_edits import HERE, decisions, files
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from coordination.ecosystem import piecewise, revision
+from coordination.ecosystem import changes, editing, piecewise
 from coordination.ecosystem.changes import Edit
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import edit
@@ -33,7 +33,7 @@ def test_a_few_records_read_alone_lead_to_the_same_bytes_as_the_whole_file(data:
 
     piece = piecewise.revise(before.snapshot(), proposal.changes)
     try:
-        whole = revision.revise(before, proposal.changes)
+        whole = changes.revise(before, proposal.changes)
     except EditConflict as error:
         event(f"refused: {error.message.partition(':')[2][:40]}")
         assert piece is None
@@ -132,7 +132,7 @@ def no_whole_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*_: object) -> None:
         raise AssertionError("the whole file was read")
 
-    monkeypatch.setattr(revision, "revise", read)
+    monkeypatch.setattr(editing, "revise", read)
 
 
 def test_many_changes_are_one_edit(path: Path, no_whole_way: None):

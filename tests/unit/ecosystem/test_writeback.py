@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
-from coordination.ecosystem.revision import RunOutcome
 from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
 from coordination.ecosystem.yaml_text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
 from coordination.errors import EditConflict, InvalidFile

@@ -8,9 +8,9 @@ from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 from coordination.models import Resource, Strategy
 from coordination.planner.forecast import choose, forecast
 from coordination.planner.graph import PlanGraph, build
-from coordination.planner.resources import Supply
 from coordination.planner.schedule import (
     Schedule,
+    Supply,
     bound,
     busiest_repo,
     busiest_resource,

@@ -12,8 +12,7 @@ from planner_ecosystems import PLAN, Drawn, acyclic
 
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
-from coordination.planner.resources import Supply
-from coordination.planner.schedule import AGEING, bound, busiest_resource, score, simulate
+from coordination.planner.schedule import AGEING, Supply, bound, busiest_resource, score, simulate
 from tests.examples import examples
 
 MANY = settings(max_examples=examples(150))
