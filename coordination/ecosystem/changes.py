@@ -1,4 +1,8 @@
-"""Changes that an edit collects, and their application to the whole file."""
+"""Changes that an edit collects, and their application to the whole file, with the values that it then has.
+
+`RunOutcome`, the results of a run as far as the file records them, is here so that code that reads runs need
+not import `editing.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Filters and sort orders for lists of records; records joined with the todos that runs execute."""
+"""Filters and sort orders for lists of records; records joined with the todos that runs execute.
+
+The file says which todos there are and what is completed or cancelled; a live run says what happens now. So
+an open todo that a run executes is in progress, and a completed one stays completed, except while a run of a
+recurring plan executes it. A todo that waits for its turn in a run keeps its status, and is not ready.
+"""
 
 from __future__ import annotations
 
