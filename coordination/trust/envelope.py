@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from coordination.errors import NotTrusted, TrustCause
-from coordination.trust.public_keys import MAX_SIGNATURE, PublicKey, verify
+from coordination.trust.public_keys import MAX_SIGNATURE, verify
 from coordination.trust.trust_file import Principal, TrustFile
 
 if TYPE_CHECKING:
@@ -55,12 +55,6 @@ def open_envelope(
     payload, signature = _parse(raw, payload_type, limit)
     key = verify(_signed_bytes(payload_type, payload), signature)
     return Verified(payload=payload, principal=trust.principal_of(key, now), fingerprint=key.fingerprint)
-
-
-def signer_of(raw: bytes, payload_type: str, *, limit: int = LIMIT_BYTES) -> PublicKey:
-    """Return the key that signed an envelope, trusted or not, for messages. Raises NotTrusted."""
-    payload, signature = _parse(raw, payload_type, limit)
-    return verify(_signed_bytes(payload_type, payload), signature)
 
 
 def check_times(what: str, issued_at: datetime, expires_at: datetime, now: datetime) -> None:

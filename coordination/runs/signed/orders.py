@@ -67,7 +67,6 @@ def operation_field(kind: OperationKind, todo: str = "") -> str:
 class SignedOperation:
     operation: Operation
     principal: Principal
-    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,9 +319,7 @@ class SignedRun:
         )
         if operation.run == self.run_id and operation.order != self.digest:
             raise foreign(f"the signed {operation.operation} is for another order of run {self.run_id}")
-        return SignedOperation(
-            operation=operation, principal=verified.principal, fingerprint=verified.fingerprint
-        )
+        return SignedOperation(operation=operation, principal=verified.principal)
 
     def check_right(
         self, principal: Principal, signed: RunOrder | Operation, repo: str, right: Right | None = None
