@@ -34,7 +34,7 @@ class Landings:
         wave: int | None = None,
     ) -> Run:
         """Start the run that lands the plan's change set; `no_qa`: without quality checks; `when_ready`: it
-        waits until the pull requests are ready; `wave`: no wave behind this one. With the embedded server its
+        waits until the pull requests are ready; `wave`: no wave after this one. With the embedded server its
         worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.

@@ -17,7 +17,7 @@ from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
-from coordination.cli.landing.land import carry_out_landing, show_landing
+from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
 from coordination.cli.runs.sweep import carry_out
 from coordination.cli.screen.output import as_json_option, print_json
@@ -135,7 +135,7 @@ def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
     if code == 0:
         prepared = call.coord.landings.prepare(PLAN)
         if lands:
-            return carry_out_landing(call, prepared, yes=True)
+            return run_landing(call, prepared, yes=True)
         click.echo("preview of the landing:", err=True)
         show_landing(call.coord.landings.preview(prepared))
     click.echo(f"\nnext: cd {quoted(path.parent)}, then for example:", err=True)

@@ -25,7 +25,7 @@ ends (`lua/run/_run_end.lua`). Land todos ask for the slot of their repository o
 waits for a lock of a landing, who waits for such locks holds nothing, and two landings cannot block each
 other (tests/unit/landing/test_no_deadlock.py tries all interleavings).
 
-**Waves.** A plan with waves lands them in one run, each behind the one before:
+**Waves.** A plan with waves lands them in one run, each after the one before:
 
     check <repo> … → locks → land <repo> … → landed → soak → look <repo> … → checks → done
 

@@ -64,7 +64,7 @@ def landing_graph(ecosystem: Ecosystem, landing: Landing) -> tuple[Ecosystem, Pl
 
 
 def _wave(ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequence[str]) -> list[Todo]:
-    """Return the todos that land the repositories of a wave, behind the todos `begins`."""
+    """Return the todos that land the repositories of a wave, after the todos `begins`."""
     whole, number = landing.atomic is not Atomic.REPO, wave.number
     locks = todo_id(landing.change_set, LOCKS, wave=number)
     first, lands = list[Todo](), list[Todo]()
@@ -133,7 +133,7 @@ def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave
     if wave.soak:
         gate = Gate(timeout=wave.soak, on_timeout=Verdict.APPROVE)
         last = wave_todo(landing, wave, SOAK, [freed.id], gate=gate, soak=True)
-    checks = _checks_behind(ecosystem, landing, begun, last.id)
+    checks = _checks_after(ecosystem, landing, begun, last.id)
     done = wave_todo(
         landing,
         wave,
@@ -145,7 +145,7 @@ def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave
     return [freed, *([last] if wave.soak else []), *checks, done]
 
 
-def _checks_behind(
+def _checks_after(
     ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave], after: str
 ) -> list[Todo]:
     """Return the todos that look at the repositories that have landed, and run the checks of all waves."""
@@ -158,14 +158,14 @@ def _checks_behind(
     needs = Needs(ecosystem)
     looks = [look_todo(part, one, number, after) for part in parts for one in part.repos]
     names = dict.fromkeys(look.repo for look in looks)
-    behind = {
+    after_looks = {
         repo: [look.id for look in looks if look.repo == repo or look.repo in needs.of(repo)]
         for repo in names
     }
     checks: list[Todo] = []
     if tested:
         prefix = todo_id(landing.change_set, f"{AFTER}.{QA}", wave=number)
-        todos = check_todos(ecosystem, tested, prefix=prefix, after=behind, stated=tuple(names))
+        todos = check_todos(ecosystem, tested, prefix=prefix, after=after_looks, stated=tuple(names))
         checks = in_worktrees(ecosystem, todos, [after])
     for repo, command in dict.fromkeys(commands):
         others = sum(todo.repo == repo and isinstance(todo.action, ShellAction) for todo in checks)
@@ -174,9 +174,9 @@ def _checks_behind(
                 id=todo_id(
                     landing.change_set, f"{AFTER}.{CHECK}", f"{repo}.{others}" if others else repo, number
                 ),
-                task=f"check {repo} behind wave {number} of {landing.change_set}",
+                task=f"check {repo} after wave {number} of {landing.change_set}",
                 repo=repo,
-                blocked_by=tuple(behind[repo]),
+                blocked_by=tuple(after_looks[repo]),
                 action=ShellAction(type="shell", run=command, read_only=True),
                 workspace=Workspace.WORKTREE,
                 retry=ONCE,

@@ -49,7 +49,7 @@ def with_needs(
 
 
 def in_order(repos: Collection[str], edges: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the repositories so that each comes behind those it depends on; where they depend on each other,
+    """Return the repositories so that each comes after those it depends on; where they depend on each other,
     in the order of their names.
     """
     done: list[str] = []
@@ -148,7 +148,7 @@ def _members(by: WaveBy, declared: Sequence[Repo]) -> dict[str, list[str]]:
 
 
 def _by_level(repos: Sequence[str], edges: Edges) -> list[tuple[Wave, list[str]]]:
-    """Return a wave for each level: a repository is in the first one behind all that it depends on. Where
+    """Return a wave for each level: a repository is in the first one after all that it depends on. Where
     repositories depend on each other, the order in which they land decides.
     """
     level: dict[str, int] = {}

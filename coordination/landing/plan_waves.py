@@ -176,7 +176,7 @@ def _decided(
 def _joined(
     ecosystem: Ecosystem, waves: PlanWaves, number: int, parts: Sequence[Landing]
 ) -> Iterator[Landing]:
-    """Yield the landings of a wave, each repository behind those of other plans that it depends on."""
+    """Yield the landings of a wave, each repository after those of other plans that it depends on."""
     plan_of: dict[str, str] = {}
     for part in parts:
         for repo in part.names:
@@ -192,11 +192,11 @@ def _joined(
         edges = with_needs(edges, Needs(ecosystem), plan_of.keys())
     order = in_order(plan_of.keys(), edges)
     for part in parts:
-        repos = (_behind(one, part, order, edges, plan_of, number) for one in part.repos)
+        repos = (_after_others(one, part, order, edges, plan_of, number) for one in part.repos)
         yield replace(part, repos=tuple(sorted(repos, key=lambda one: order.index(one.repo))))
 
 
-def _behind(
+def _after_others(
     one: RepoLanding,
     part: Landing,
     order: Sequence[str],
@@ -208,7 +208,7 @@ def _behind(
     return replace(
         one,
         after=tuple(repo for repo in before if plan_of[repo] == part.change_set),
-        behind=tuple(
+        after_todos=tuple(
             todo_id(plan_of[repo], LAND, repo, number) for repo in before if plan_of[repo] != part.change_set
         ),
     )
@@ -261,7 +261,7 @@ def decide_plan_reverts(
 
 
 def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> Iterator[Landing]:
-    """Yield the reverts of a wave, each repository behind those of all its plans that depend on it. Where two
+    """Yield the reverts of a wave, each repository after those of all its plans that depend on it. Where two
     plans have landed in one repository, the later landing is taken out first.
     """
     todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
@@ -284,7 +284,9 @@ def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> I
                     replace(
                         one,
                         after=tuple(repo for other, repo in first if other == plan),
-                        behind=tuple(todo_id(other, REVERT, repo) for other, repo in first if other != plan),
+                        after_todos=tuple(
+                            todo_id(other, REVERT, repo) for other, repo in first if other != plan
+                        ),
                     )
                 )
         yield replace(part, repos=tuple(repos), waves=(LandWave(number=number, repos=part.names),))

@@ -5,8 +5,8 @@ conflict; and the rules of the forge allow it. Required are the checks that the 
 where they name none, all that the commit has. What could not be read is unknown, never good.
 
 An approval holds for the commit that was approved, and for those that coord made of it by merging the base
-branch in (`Seen.heads`). A forge that does not say which commit was approved (GitLab) is believed for the
-commit at which coord saw the approval first.
+branch in (`ObservedRequest.heads`). A forge that does not say which commit was approved (GitLab) is believed
+for the commit at which coord saw the approval first.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Missing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Requirements:
     """The requirements of the plan."""
 
     approvals: int = 0
@@ -83,7 +83,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ObservedRequest:
     """A pull request as its forge has it now; None: it could not be read."""
 
     request: PullRequest
@@ -98,7 +98,7 @@ class Seen:
     """Person → the head at which coord saw the approval first, where the forge does not say which it was."""
 
 
-def missing_of(seen: Seen, wanted: Wanted) -> tuple[Missing, ...]:
+def missing_of(seen: ObservedRequest, wanted: Requirements) -> tuple[Missing, ...]:
     """Return what an open pull request lacks; empty: it is ready. What lasts comes first."""
     found = tuple(_missing(seen, wanted))
     return tuple(sorted(found, key=lambda one: one.lack not in LASTING))
@@ -113,7 +113,7 @@ def words_of(missing: Sequence[Missing]) -> str:
     return "; ".join(one.words for one in missing)
 
 
-def approvals_of(seen: Seen) -> tuple[str, ...]:
+def approvals_of(seen: ObservedRequest) -> tuple[str, ...]:
     """Return the people whose approval holds for the head."""
     return tuple(
         review.author
@@ -124,7 +124,7 @@ def approvals_of(seen: Seen) -> tuple[str, ...]:
     )
 
 
-def _missing(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+def _missing(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
     request = seen.request
     if not request.is_open:
         yield Missing(lack=Lack.CLOSED, words="somebody has closed it")
@@ -149,11 +149,11 @@ def _missing(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
         yield Missing(lack=Lack.RULES, words=f"the forge refuses it: {request.blocked}")
 
 
-def _is_behind(seen: Seen) -> bool:
+def _is_behind(seen: ObservedRequest) -> bool:
     return seen.request.blocked in ("behind", "need_rebase")
 
 
-def _is_refused(seen: Seen, wanted: Wanted) -> bool:
+def _is_refused(seen: ObservedRequest, wanted: Requirements) -> bool:
     """Return whether the forge names an obstacle that nothing else here explains."""
     word = seen.request.blocked
     if not word or word in _EXPLAINED - {"blocked"}:
@@ -161,7 +161,7 @@ def _is_refused(seen: Seen, wanted: Wanted) -> bool:
     return word != "blocked" or not (tuple(_of_reviews(seen, wanted)) or _explained_by_checks(seen))
 
 
-def _explained_by_checks(seen: Seen) -> bool:
+def _explained_by_checks(seen: ObservedRequest) -> bool:
     """Return whether a required check is not green; coord's own counts where the branch requires it."""
     named = seen.protection.checks if seen.protection else ()
     own = next((one for one in seen.checks or () if one.name == DEPENDS), None)
@@ -170,7 +170,7 @@ def _explained_by_checks(seen: Seen) -> bool:
     return own_waits or bool(_not_green(seen, ()))
 
 
-def _of_reviews(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+def _of_reviews(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
     if seen.reviews is None or seen.protection is None:
         yield Missing(lack=Lack.UNKNOWN, words="its reviews could not be read")
         return
@@ -188,7 +188,7 @@ def _of_reviews(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
         yield Missing(lack=Lack.APPROVALS, words=words)
 
 
-def _of_checks(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
+def _of_checks(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
     if seen.checks is None or seen.protection is None:
         yield Missing(lack=Lack.UNKNOWN, words="its checks could not be read")
         return
@@ -201,7 +201,7 @@ def _of_checks(seen: Seen, wanted: Wanted) -> Iterator[Missing]:
         yield Missing(lack=Lack.PENDING, words=f"not green yet: {_some(pending)}")
 
 
-def _not_green(seen: Seen, ignored: Collection[str]) -> dict[str, CheckState]:
+def _not_green(seen: ObservedRequest, ignored: Collection[str]) -> dict[str, CheckState]:
     """Return the required checks that are not green; one that the commit does not have yet is pending. The
     status of coord itself is none of them.
     """

@@ -63,7 +63,7 @@ class RepoLanding:
     change: RepoChange
     after: tuple[str, ...] = ()
     """Repositories of the same landing that land before this one."""
-    behind: tuple[str, ...] = ()
+    after_todos: tuple[str, ...] = ()
     """Todos of other plans in its wave that come before this one."""
     request: RequestFacts | None = None
     """Contents of the text of its pull request; None where it lands in another way."""
@@ -221,7 +221,7 @@ def _with_waves(landing: Landing, waves: Waves, edges: Edges, ecosystem: Ecosyst
 
 
 def up_to(landing: Landing, last: int) -> Landing:
-    """Return the landing without the waves behind the wave `last`."""
+    """Return the landing without the waves after the wave `last`."""
     waves = tuple(wave for wave in landing.waves if wave.number <= last)
     if not waves:
         name, known = landing.change_set, landing.waves

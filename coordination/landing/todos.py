@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CHECK, LOCKS = "check", "locks"
 LANDED, SOAK, LOOK, AFTER, DONE = "landed", "soak", "look", "after", "done"
-"""Todos of a wave behind those that land."""
+"""Todos of a wave after those that land."""
 OUT = "out"
 ONCE = Retry(attempts=1)
 """Land todos wait out passing trouble by themselves."""
@@ -84,7 +84,7 @@ def land_todo(landing: Landing, one: RepoLanding, after: str, checks: Sequence[T
         id=todo_id(landing.change_set, LAND, one.repo, landing.wave_of(one.repo)),
         task=f"land {landing.change_set} in {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(after, *(todo.id for todo in checks), *before, *one.behind),
+        blocked_by=(after, *(todo.id for todo in checks), *before, *one.after_todos),
         resources=tuple(resources.values()),
         action=_land_action(landing, one, LandStep.LAND, checks),
         compensate=RevertAction(
@@ -130,7 +130,7 @@ def revert_todo(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
         id=todo_id(revert.change_set, REVERT, one.repo),
         task=f"take {revert.change_set} out of {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(barrier, *before, *one.behind),
+        blocked_by=(barrier, *before, *one.after_todos),
         action=RevertAction(
             type="revert",
             change_set=revert.change_set,

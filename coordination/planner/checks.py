@@ -97,7 +97,7 @@ def check_todos(
     with_needed: bool = True,
     stated: Collection[str] = (),
 ) -> list[Todo]:
-    """Return the todos that check these repositories, each behind those that it waits for.
+    """Return the todos that check these repositories, each after those that it waits for.
 
     `prefix` begins their ids; `after`: todos of a repository that its checks wait for; `before`: `REPO CHECK`
     → the todo that ran the same check before; `allow_red`: a red check does not fail its todo;
@@ -120,7 +120,7 @@ def unchecked(
 
 
 def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> dict[str, Todo]:
-    """Return the checks that a sweep of these todos of the plan runs: before them, behind them, and those of
+    """Return the checks that a sweep of these todos of the plan runs: before them, after them, and those of
     their acceptance criteria.
     """
     criteria = list(_criteria(ecosystem, plan, todos))
@@ -189,7 +189,7 @@ def _untouched(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> set[
 
 
 def _strict(todo: Todo) -> Todo:
-    """Return a check behind the todos of a plan, which allows nothing where there is none before them."""
+    """Return a check after the todos of a plan, which allows nothing where there is none before them."""
     action = todo.action
     if not isinstance(action, QaAction) or action.before is not None:
         return todo
@@ -224,11 +224,11 @@ def _behind(ecosystem: Ecosystem, todos: Iterable[Todo]) -> Mapping[str, list[st
 
 def _criteria(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> Iterable[Todo]:
     """Yield a todo for each acceptance criterion with a check; the dependents of its todo wait for it."""
-    behind: defaultdict[str, list[str]] = defaultdict(list)
+    dependents: defaultdict[str, list[str]] = defaultdict(list)
     for todo in ecosystem.coordination.todos:
         for name in todo.blocked_by:
-            behind[name].append(todo.id)
-        behind[todo.id] += todo.blocking
+            dependents[name].append(todo.id)
+        dependents[todo.id] += todo.blocking
     for todo in todos.values():
         for number, criterion in enumerate(todo.acceptance_criteria, 1):
             if isinstance(criterion, Criterion) and criterion.check is not None:
@@ -238,7 +238,7 @@ def _criteria(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) -> It
                     repo=todo.repo,
                     plan=plan.id,
                     blocked_by=(todo.id,),
-                    blocking=tuple(name for name in dict.fromkeys(behind[todo.id]) if name in todos),
+                    blocking=tuple(name for name in dict.fromkeys(dependents[todo.id]) if name in todos),
                     action=QaAction(type="qa", run=criterion.check, criterion_of=todo.id),
                     workspace=todo.workspace,
                     env=todo.env,
@@ -295,8 +295,8 @@ class _Generator:
         found = {}
         for name in (name for name in self._needs.repos if name not in self._stated):
             waiting = [repo for repo in checked if name in self._needs.of(repo)]
-            behind = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
-            waited_for = name in checked and len(behind) == len(waiting)
+            ordered = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
+            waited_for = name in checked and len(ordered) == len(waiting)
             in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
             if waiting and not waited_for and not in_place:
                 found[name] = Todo(
@@ -354,7 +354,7 @@ class _Generator:
 
 
 def _in_order(todos: Mapping[str, Todo]) -> list[Todo]:
-    """Return the todos so that each comes behind those of them that it waits for."""
+    """Return the todos so that each comes after those of them that it waits for."""
     done: dict[str, Todo] = {}
     left = dict(todos)
     while left:

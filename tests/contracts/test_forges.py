@@ -26,7 +26,7 @@ from coordination.forges.models import (
     RequestState,
     ReviewState,
 )
-from coordination.landing.readiness import DEPENDS, Seen, Wanted, missing_of
+from coordination.landing.readiness import DEPENDS, ObservedRequest, Requirements, missing_of
 from tests.forge.records import Project
 from tests.forge.server import TestForge
 
@@ -286,8 +286,8 @@ def test_a_request_that_depends_on_others_can_be_held_up_by_the_status_of_coord(
 
     now = ground.forge.get(made.number)
     checks, rules = ground.forge.checks(made.head_sha), ground.forge.protection("main")
-    seen = Seen(request=now, heads=(made.head_sha,), checks=checks, reviews=(), protection=rules)
-    assert missing_of(seen, Wanted()) == (), "coord does not wait for itself"
+    seen = ObservedRequest(request=now, heads=(made.head_sha,), checks=checks, reviews=(), protection=rules)
+    assert missing_of(seen, Requirements()) == (), "coord does not wait for itself"
     ground.forge.set_status(made.head_sha, pending.model_copy(update={"state": CheckState.SUCCESS}))
     assert ground.merge(made) == ground.server.tip("acme/api")
 

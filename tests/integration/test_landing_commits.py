@@ -9,7 +9,7 @@ import pytest
 from tests.landings import LINES, Ground
 from tests.worktrees import ANN, save
 from workers.landing.prepare import has_landed, prepare, reopen, revert_commit
-from workers.landing.records import HasLanded, Method, Nothing, Prepared, Reason, Refused
+from workers.landing.records import HasLanded, Method, NoChange, Prepared, Reason, Refused
 from workers.workspace.git import git
 
 
@@ -116,7 +116,7 @@ def test_without_a_difference_there_is_nothing_to_land(ground: Ground):
     tips = {ground.tip: merged, ground.since: ground.since}
     for tip, base in tips.items():
         found = prepare(ground.at, base=base, tip=tip, since=ground.since, method=Method.SQUASH, message="m")
-        assert found == Nothing(base=base)
+        assert found == NoChange(base=base)
 
 
 BY_PEOPLE = {
@@ -168,7 +168,7 @@ def test_land_revert_land_again_has_all_the_work(ground: Ground, method: Method,
     assert isinstance(back, Prepared)
     assert ground.files(back.commit) == ground.files(ground.since) | later
     assert git("rev-parse", f"{back.commit}^@", cwd=ground.path) == base
-    assert revert_commit(ground.at, base=back.commit, message="again", **facts) == Nothing(base=back.commit)
+    assert revert_commit(ground.at, base=back.commit, message="again", **facts) == NoChange(base=back.commit)
 
     again = reopen(ground.at, tip=ground.tip, base=back.commit, message="open", **facts)
     assert isinstance(again, Prepared)

@@ -20,7 +20,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.replies import Grant
 from coordination.text import counted
 from workers.landing.prepare import merge, merge_from, revert_commit
-from workers.landing.records import BaseBranch, Nothing, Prepared, Refused
+from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
 from workers.trust.signed_results import SignedResults
 from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
@@ -83,7 +83,7 @@ class TakeBack:
         return copy.follow(self._record(grant, brief.change_set, change, made, signs=signs))
 
     def _record(
-        self, grant: Grant, name: str, change: RepoChange, made: Prepared | Nothing | Refused, *, signs: bool
+        self, grant: Grant, name: str, change: RepoChange, made: Prepared | NoChange | Refused, *, signs: bool
     ) -> str:
         """Record the inverse as the tip of the change set; return it. `signs`: it comes from commits of the
         change set alone.
@@ -92,7 +92,7 @@ class TakeBack:
         if isinstance(made, Refused):
             hint = f"take it out by hand on {change.branch}, then: coord adopt {name} {repo} {change.branch}"
             raise GitRefused(made.words, hint)
-        tip = made.base if isinstance(made, Nothing) else made.commit
+        tip = made.base if isinstance(made, NoChange) else made.commit
         self.send(grant, tip, change.base)
         signed = self.signed_results.seal_tip(grant, tip, change.base, name) if signs else ""
         facts = {"tip": tip, "base": change.base, "signed": signed}
@@ -145,7 +145,7 @@ class _Work:
 
     def without(
         self, at: BaseBranch, parts: Sequence[tuple[str, str]], message: str
-    ) -> Prepared | Nothing | Refused:
+    ) -> Prepared | NoChange | Refused:
         """Return the commit on the tip that takes out these parts, the newest first, and nothing else."""
         joined: list[tuple[str, str]] = []
         for began, commit in parts:
@@ -164,7 +164,7 @@ class _Work:
 
 def _without_run(
     at: BaseBranch, change: RepoChange, before: str, left: str, message: str
-) -> Prepared | Nothing | Refused:
+) -> Prepared | NoChange | Refused:
     """Return the commit on the tip that takes out all between `before`, with the base branch as it was merged
     last, and the commit at which the run left the repository.
     """

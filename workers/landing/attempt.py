@@ -17,7 +17,7 @@ from workers.landing.job import LandJob
 from workers.landing.landed_commits import commit_in, merge_base, tree_of
 from workers.landing.local import look_local
 from workers.landing.prepare import landing_message, prepare
-from workers.landing.records import BaseBranch, BaseTip, Method, Nothing, Prepared, Reason, Refused
+from workers.landing.records import BaseBranch, BaseTip, Method, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import look, refused_base
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import GitInterrupted
@@ -32,7 +32,7 @@ UNDOES = "undoes"
 """The mark of a record that an undo has made."""
 
 
-class Ends(Exception):
+class AttemptEnd(Exception):
     """The attempt ends with this outcome."""
 
     def __init__(self, outcome: AttemptOutcome) -> None:
@@ -49,15 +49,15 @@ class LandAttempt:
         self._via = action.via
         self._patience = action.patience
         self._wave = action.wave if isinstance(action, LandAction) else None
-        self._known = parsed(job.checkpoint)
+        self._checkpoint = parsed(job.checkpoint)
 
     def _change(self, tip: str) -> RepoChange:
         change = self._job.change()
         if change is None:
-            raise refuses("the change set is gone", f"see: coord changes {self._name}")
+            raise refusal("the change set is gone", f"see: coord changes {self._name}")
         if change.tip != tip:
             what = f"the change set is at {change.tip[:12]}, and {tip[:12]} was to land"
-            raise refuses(what, f"land it again: coord land {self._name}")
+            raise refusal(what, f"land it again: coord land {self._name}")
         return change
 
     def _verified(self, tip: str, change: RepoChange) -> None:
@@ -76,7 +76,7 @@ class LandAttempt:
                     variables=variables,
                 )
         except GitInterrupted as trouble:  # of this machine, such as a full disk
-            raise self._waits(trouble.message, Reason.UNKNOWN) from trouble
+            raise self._passing_trouble(trouble.message, Reason.UNKNOWN) from trouble
 
     def _reached(self) -> AbstractContextManager[BaseBranch]:
         """Yield the base branch, with what this way of landing needs to change it."""
@@ -84,20 +84,20 @@ class LandAttempt:
 
     def _look(self, at: BaseBranch) -> BaseTip | Refused:
         if self._via is Via.LOCAL:
-            return look_local(at, pending=commit_in(self._known, "commit"))
+            return look_local(at, pending=commit_in(self._checkpoint, "commit"))
         return look(at)
 
-    def _seen(self, at: BaseBranch) -> BaseTip:
+    def _base_tip(self, at: BaseBranch) -> BaseTip:
         if (stopped := self._job.stopped()) is not None:
-            raise Ends(AttemptOutcome(kind=stopped, why="it was stopped"))
+            raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped"))
         found = self._look(at)
         if isinstance(found, Refused):
-            raise self._refused(found)
+            raise self._end_after(found)
         return found
 
     def _prepared(
         self, at: BaseBranch, action: LandAction, change: RepoChange, base: str
-    ) -> Prepared | Nothing:
+    ) -> Prepared | NoChange:
         message = landing_message(
             action.title, plan=action.change_set, run=self._job.run_id, base=base, tip=action.tip
         )
@@ -106,17 +106,17 @@ class LandAttempt:
             at, base=base, tip=action.tip, since=since, method=Method(action.method), message=message
         )
         if isinstance(made, Refused):
-            raise self._refused(made)
+            raise self._end_after(made)
         is_pushed = isinstance(made, Prepared) and self._via is Via.PUSH
         if is_pushed and (refused := refused_base(at, base, action.tip, since)) is not None:
-            raise refuses(refused.words, f"coord sweep {self._name} --fresh")
+            raise refusal(refused.words, f"coord sweep {self._name} --fresh")
         return made
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began."""
         since = change.base if is_commit(change.base) else merge_base(at, base, change.tip)
         if not since:
-            raise refuses(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
+            raise refusal(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
         return since
 
     def _landing(self, commit: str, before: str, method: str) -> Landed:
@@ -143,47 +143,51 @@ class LandAttempt:
         output = {**parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
         return replace(done, output=json.dumps(output), tip=commit, since=since)
 
-    # Ends
+    # AttemptEnd
 
     def _done(self, output: dict[str, Any], words: str) -> AttemptOutcome:
         self._job.say(words)
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=json.dumps(output))
 
-    def _refused(self, refused: Refused) -> Ends:
-        return refuses(refused.words) if refused.lasting else self._waits(refused.words, refused.reason)
+    def _end_after(self, refused: Refused) -> AttemptEnd:
+        return (
+            refusal(refused.words)
+            if refused.lasting
+            else self._passing_trouble(refused.words, refused.reason)
+        )
 
-    def _waits(self, words: str, reason: Reason) -> Ends:
+    def _passing_trouble(self, words: str, reason: Reason) -> AttemptEnd:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
         why = f"the base branch: {words} ({reason})"
-        return self._waits_within_patience(words) or held_up(why, WaitReason.BASE)
+        return self._end_of_patience(words) or postponed(why, WaitReason.BASE)
 
-    def _waits_within_patience(self, words: str) -> Ends | None:
+    def _end_of_patience(self, words: str) -> AttemptEnd | None:
         """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
         now = self._job.now()
-        since = self._known.get(TROUBLE)
+        since = self._checkpoint.get(TROUBLE)
         began = _moment(since) or now
         if now - began > self._patience:
             why = f"{words} (for more than {self._patience.total_seconds():g} s: land_patience)"
-            return refuses(why)
+            return refusal(why)
         if not since:
-            self._remember({**self._known, TROUBLE: now.isoformat()})
+            self._save_checkpoint({**self._checkpoint, TROUBLE: now.isoformat()})
         return None
 
-    def _recall(self, landing: dict[str, Any]) -> None:
+    def _begin_undo(self, landing: dict[str, Any]) -> None:
         """Begin an undo: it knows what the landing has recorded, and since when it has trouble itself."""
         before = {name: value for name, value in landing.items() if name != TROUBLE}
-        own = self._known.get(TROUBLE) if self._known.get(UNDOES) else None
-        self._known = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
+        own = self._checkpoint.get(TROUBLE) if self._checkpoint.get(UNDOES) else None
+        self._checkpoint = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
 
-    def _remember(self, known: dict[str, Any]) -> None:
-        self._known = known
+    def _save_checkpoint(self, known: dict[str, Any]) -> None:
+        self._checkpoint = known
         self._job.record(json.dumps(known))
 
 
-def refuses(words: str, hint: str = "") -> Ends:
+def refusal(words: str, hint: str = "") -> AttemptEnd:
     """Return the end that another attempt would not change."""
     why = f"{words}; {hint}" if hint else words
-    return Ends(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -195,9 +199,9 @@ def parsed(text: str) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def held_up(why: str, reason: WaitReason, again: timedelta | None = None) -> Ends:
+def postponed(why: str, reason: WaitReason, again: timedelta | None = None) -> AttemptEnd:
     """Return the end after which another attempt follows: after a time that doubles, or after `again`."""
-    return Ends(AttemptOutcome(kind=OutcomeKind.HINDERED, why=why, reason=reason, again=again))
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.HINDERED, why=why, reason=reason, again=again))
 
 
 def _moment(text: object) -> datetime | None:

@@ -53,7 +53,7 @@ class LandChecks:
         looks = (one.commit for one in self._results if one.todo in self._looks(self._repo))
         return next(looks, None) or ""
 
-    def hindrance(self, commit: str, tree: str) -> AttemptOutcome | None:
+    def obstacle(self, commit: str, tree: str) -> AttemptOutcome | None:
         """Return the outcome of a check that keeps a tree from landing; None if all are green for it.
         `commit` has the tree.
         """

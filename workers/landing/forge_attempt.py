@@ -31,11 +31,11 @@ from coordination.forges.models import (
     Review,
     ReviewState,
 )
-from coordination.landing.readiness import DEPENDS, Missing, Seen, Wanted, missing_of
+from coordination.landing.readiness import DEPENDS, Missing, ObservedRequest, Requirements, missing_of
 from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, TROUBLE, Ends, held_up, refuses
+from workers.landing.attempt import BY_PEOPLE, TROUBLE, AttemptEnd, postponed, refusal
 from workers.landing.job import LandJob
 from workers.landing.land import DirectAttempt
 from workers.landing.landed_commits import commit_in, heads_of, tree_before
@@ -78,9 +78,9 @@ class ForgeAttempt(DirectAttempt):
             self._address = locate(repo)
             self._forge = self._access.forge(repo.name, self._address)
             with self._base() as at:
-                self._base_commit = self._seen(at).commit
+                self._base_commit = self._base_tip(at).commit
                 yield at
-        except Ends as end:
+        except AttemptEnd as end:
             if end.outcome.kind is not OutcomeKind.HINDERED:
                 self._waits_no_longer()
             elif end.outcome.reason is WaitReason.REQUEST:
@@ -91,7 +91,7 @@ class ForgeAttempt(DirectAttempt):
             self._refuse(error)
         except CoordinationError as error:
             if self._begun:  # no credential, or git refuses the branch
-                raise self._forge_waits(str(error)) from error
+                raise self._forge_trouble(str(error)) from error
             raise
         finally:
             self._access.close()
@@ -105,30 +105,32 @@ class ForgeAttempt(DirectAttempt):
         """Raise the end of an attempt that the forge has refused something."""
         if error.problem in LIMITS and error.retry_at is not None:
             pause = max(error.retry_at - self._job.now(), SOON)
-            raise held_up(error.message, WaitReason.REQUEST, pause) from error
+            raise postponed(error.message, WaitReason.REQUEST, pause) from error
         if error.problem in PASSING or (self._begun and error.problem in _BY_PERSONS):
-            raise self._forge_waits(str(error)) from error
+            raise self._forge_trouble(str(error)) from error
         self._waits_no_longer()
-        raise refuses(error.message, error.hint) from error
+        raise refusal(error.message, error.hint) from error
 
-    def _forge_waits(self, words: str) -> Ends:
+    def _forge_trouble(self, words: str) -> AttemptEnd:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
-        return self._waits_within_patience(words) or held_up(words, WaitReason.REQUEST, self._interval())
+        return self._end_of_patience(words) or postponed(words, WaitReason.REQUEST, self._interval())
 
-    def _refused(self, refused: Refused) -> Ends:
+    def _end_after(self, refused: Refused) -> AttemptEnd:
         """Return the end after a refusal by git: a login that a person can mend is waited for."""
         if self._begun and refused.reason in _LOGINS:
-            return self._forge_waits(refused.words)
-        return super()._refused(refused)
+            return self._forge_trouble(refused.words)
+        return super()._end_after(refused)
 
     @property
     def _has_trouble(self) -> bool:
-        return TROUBLE in self._known
+        return TROUBLE in self._checkpoint
 
     def _answers_again(self) -> None:
         """Forget earlier trouble: the patience counts from the next one."""
         if self._has_trouble:
-            self._remember({name: value for name, value in self._known.items() if name != TROUBLE})
+            self._save_checkpoint(
+                {name: value for name, value in self._checkpoint.items() if name != TROUBLE}
+            )
 
     def _interval(self) -> timedelta:
         """Return the pause before the next look at the request, by the budget of calls."""
@@ -163,10 +165,12 @@ class ForgeAttempt(DirectAttempt):
     def _landing_of(
         self, at: BaseBranch, method: str, change: RepoChange, request: PullRequest, known: Mapping[str, Any]
     ) -> Landed:
-        """Return the landing of a merged request. Raises Ends where the base branch does not show it yet."""
+        """Return the landing of a merged request. Raises AttemptEnd if the base branch lacks it yet."""
         commit = request.merge_commit
         if not commit or not contains(at, self._base_commit, commit):
-            raise self._waits(f"{request.url} is merged, and {at.branch} does not have it yet", Reason.MOVED)
+            raise self._passing_trouble(
+                f"{request.url} is merged, and {at.branch} does not have it yet", Reason.MOVED
+            )
         head, since = request.head_sha, self._since(at, change, self._base_commit)
         ours = commit_in(known, "merging") == head
         before = tree_before(at, merged=commit, head=head, since=since)
@@ -178,13 +182,13 @@ class ForgeAttempt(DirectAttempt):
             push_branch(target, commit)
 
     def _method(self, wanted: MergeMethod | None) -> MergeMethod:
-        """Return a method that the repository allows: the wanted one, else (None) the first. Raises Ends."""
+        """Return `wanted` if the repository allows it; for None, its first method. Raises AttemptEnd."""
         allowed = self._forge.repository().methods
         if wanted in allowed:
             return wanted
         if wanted is None and allowed:
             return allowed[0]
-        raise refuses(
+        raise refusal(
             f"{self._address.project} allows {', '.join(allowed) or 'no'} merges, not {wanted}",
             f"land it with --method {allowed[0] if allowed else 'NAME'}, or allow it at the forge",
         )
@@ -218,7 +222,7 @@ class RequestLook(ForgeAttempt):
         approving = [one.author for one in reviews if one.state is ReviewState.APPROVED and not one.head]
         first_seen = self._first_seen(approving, head)
         self._rules_seen = self._rules(request.base, fresh=action.step is LandStep.LAND)
-        seen = Seen(
+        seen = ObservedRequest(
             request=self._by_git(at, request, self._rules_seen) if heads else request,
             heads=heads,
             checks=checks,
@@ -227,12 +231,12 @@ class RequestLook(ForgeAttempt):
             first_seen=first_seen,
         )
         self._note_seen(change, request, checks, reviews)
-        return missing_of(seen, Wanted(approvals=action.approvals, ignored=ignored))
+        return missing_of(seen, Requirements(approvals=action.approvals, ignored=ignored))
 
     def _tell_depends(self, action: LandAction, head: str, checks: Sequence[Check]) -> None:
         """Set the status `coord/depends` of a head, if the forge does not show it so."""
         after, known = action.request.after if action.request else (), self._job.change_set()
-        if not after or known is None or self._known.get(NO_STATUS_SET):
+        if not after or known is None or self._checkpoint.get(NO_STATUS_SET):
             return
         if action.step is LandStep.LAND:  # its turn has come: those before have landed, also if by people
             known = known.model_copy(update={"repos": {}})
@@ -246,7 +250,7 @@ class RequestLook(ForgeAttempt):
             if error.problem not in NO_STATUS:
                 raise
             self._job.say(f"the status {DEPENDS} could not be set: {error.message}")
-            self._remember({**self._known, NO_STATUS_SET: True})
+            self._save_checkpoint({**self._checkpoint, NO_STATUS_SET: True})
 
     def _note_seen(
         self, change: RepoChange, request: PullRequest, checks: Sequence[Check], reviews: Sequence[Review]
@@ -272,18 +276,18 @@ class RequestLook(ForgeAttempt):
 
     def _first_seen(self, approving: list[str], head: str) -> Mapping[str, str]:
         """Return for each person whose approval names no commit the head at which it was seen first."""
-        known = self._known.get("approved")
+        known = self._checkpoint.get("approved")
         before = known if isinstance(known, dict) else {}
         found = {name: str(before.get(name) or head) for name in approving}
         if found != before:
-            self._remember({**self._known, "approved": found})
+            self._save_checkpoint({**self._checkpoint, "approved": found})
         return found
 
     def _rules(self, branch: str, *, fresh: bool) -> Protection:
         """Return the rules of the base branch; `fresh` False: as they were some minutes ago. A wrong record
         of them could only delay the merge, or have the forge refuse it.
         """
-        known, now = self._known.get("rules"), self._job.now()
+        known, now = self._checkpoint.get("rules"), self._job.now()
         if not fresh and isinstance(known, dict):
             try:
                 if now - datetime.fromisoformat(str(known.get("at"))) < RULES_HOLD:
@@ -293,5 +297,5 @@ class RequestLook(ForgeAttempt):
         found = self._forge.protection(branch)
         if not fresh:
             record = {"at": now.isoformat(), "value": found.model_dump_json()}
-            self._remember({**self._known, "rules": record})
+            self._save_checkpoint({**self._checkpoint, "rules": record})
         return found

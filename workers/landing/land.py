@@ -13,7 +13,7 @@ from collections.abc import Callable
 from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
-from workers.landing.attempt import BY_PEOPLE, Ends, LandAttempt, parsed, refuses
+from workers.landing.attempt import BY_PEOPLE, AttemptEnd, LandAttempt, parsed, refusal
 from workers.landing.checks import LandChecks
 from workers.landing.job import LandJob
 from workers.landing.landed_commits import (
@@ -32,7 +32,7 @@ from workers.landing.records import (
     BaseBranch,
     BaseTip,
     HasLanded,
-    Nothing,
+    NoChange,
     Prepared,
     Pushed,
     Reason,
@@ -50,24 +50,24 @@ OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
 
 def land(job: LandJob, action: LandAction) -> AttemptOutcome:
     """Check whether the tip can land, or land it."""
-    return ended(job, lambda: DirectAttempt(job, action).land(action))
+    return outcome_of(job, lambda: DirectAttempt(job, action).land(action))
 
 
 def revert(job: LandJob, action: RevertAction) -> AttemptOutcome:
     """Take a landed commit out of the base branch, and open the change set again."""
-    return ended(job, lambda: DirectAttempt(job, action).revert(action))
+    return outcome_of(job, lambda: DirectAttempt(job, action).revert(action))
 
 
 def revert_own(job: LandJob, action: RevertAction, output: str) -> AttemptOutcome:
     """Take out what the todo itself has landed. `output`: the JSON that it has handed over or recorded."""
-    return ended(job, lambda: DirectAttempt(job, action).revert_own(action, output))
+    return outcome_of(job, lambda: DirectAttempt(job, action).revert_own(action, output))
 
 
-def ended(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
+def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
     """Return the outcome of an attempt, whether it returns or raises it."""
     try:
         return attempt()
-    except Ends as end:
+    except AttemptEnd as end:
         job.say(end.outcome.why)
         return end.outcome
 
@@ -85,25 +85,25 @@ class DirectAttempt(LandAttempt):
                 return self._still_there(at, action, change)
             checks = LandChecks(at.repo, action, self._job.checks, self._job.say)
             for _ in range(LOOKS):
-                base = self._seen(at)
+                base = self._base_tip(at)
                 if known := self._landed_before(at, base, action):
                     return self._landed(at, action, known, known.commit)
                 made = self._prepared(at, action, change, base.commit)
-                if isinstance(made, Nothing):
+                if isinstance(made, NoChange):
                     there = self._there_already(at, action, change, base.commit)
                     return self._landed(at, action, there, base.commit)
                 if before := landing_of(at, action.tip, self._job.run_id, base.commit):
-                    raise refuses(
+                    raise refusal(
                         f"this run has landed it as {before[:12]}, and it was taken out of {at.branch} since",
                         f"land it again: coord land {self._name}",
                     )
                 made = as_checked(at, made, checks.commit)
-                if (hindrance := checks.hindrance(made.commit, made.tree)) is not None:
-                    raise Ends(hindrance)
+                if (obstacle := checks.obstacle(made.commit, made.tree)) is not None:
+                    raise AttemptEnd(obstacle)
                 landed = self._record(at, made, action)
                 if self._pushed(at, made):
                     return self._landed(at, action, landed, made.commit)
-            raise self._waits(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
+            raise self._passing_trouble(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def revert(self, action: RevertAction) -> AttemptOutcome:
         change = self._job.change()
@@ -116,12 +116,12 @@ class DirectAttempt(LandAttempt):
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = parsed(output), self._job.change()
-        self._recall(known)
+        self._begin_undo(known)
         commit, before = commit_in(known, "commit"), commit_in(known, "tree_before")
         if not commit or not before or known.get("method") == BY_PEOPLE:
             return self._done({}, "it has landed nothing itself: there is nothing to revert")
         with self._reached() as at:
-            base = self._seen(at)
+            base = self._base_tip(at)
             if not contains(at, base.commit, commit) or not lands(at, commit, action.tip or ""):
                 return self._done({}, f"{commit[:12]} did not come into {at.branch}")
             return self._reverted(at, action, change, commit, before)
@@ -131,44 +131,44 @@ class DirectAttempt(LandAttempt):
     def _check(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
         found = self._look(at)
         if isinstance(found, Refused) and found.reason in OF_PERSONS:
-            raise refuses(found.words)
+            raise refusal(found.words)
         if isinstance(found, Refused):
-            raise self._refused(found)
+            raise self._end_after(found)
         made = self._prepared(at, action, change, found.commit)
         words = f"it can land on {found.commit[:12]} of {at.branch}"
-        if isinstance(made, Nothing):
+        if isinstance(made, NoChange):
             words = f"{at.branch} has all of it: there is nothing to land"
         elif self._via is Via.PUSH:
             refused = may_push(at, found.commit) or refused_large_files(at, made.commit, found.commit)
             if refused is not None:
-                raise self._refused(refused)
+                raise self._end_after(refused)
         done = self._done({"base": found.commit}, words)
-        commit = made.base if isinstance(made, Nothing) else made.commit
+        commit = made.base if isinstance(made, NoChange) else made.commit
         return self._stated(at, done, commit, found.commit) if action.stated else done
 
     def _still_there(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
-        """Look whether the base branch has the tip; state the base, at which checks behind a wave begin."""
-        base = self._seen(at)
+        """Look whether the base branch has the tip; state the base, at which checks after a wave begin."""
+        base = self._base_tip(at)
         since = self._since(at, change, base.commit)
         found = has_landed(at, base=base.commit, tip=action.tip, since=since)
         is_out = found is HasLanded.NO and tree_of(at, action.tip) != tree_of(at, since)
         action = action.model_copy(update={"method": Method.MERGE})  # by content
-        if is_out or not isinstance(self._prepared(at, action, change, base.commit), Nothing):
-            raise refuses(f"{at.branch} of {at.repo} has lost {action.tip[:12]}, which had landed")
+        if is_out or not isinstance(self._prepared(at, action, change, base.commit), NoChange):
+            raise refusal(f"{at.branch} of {at.repo} has lost {action.tip[:12]}, which had landed")
         done = self._done({"base": base.commit}, f"{at.branch} has all of it at {base.commit[:12]}")
         return self._stated(at, done, base.commit, base.commit)
 
     def _landed_before(self, at: BaseBranch, base: BaseTip, action: LandAction) -> Landed | None:
         """Return the landing that an attempt before this one has recorded, if its push arrived."""
-        commit = commit_in(self._known, "commit")
+        commit = commit_in(self._checkpoint, "commit")
         if not commit or not contains(at, base.commit, commit) or not lands(at, commit, action.tip):
             return None
-        before = commit_in(self._known, "tree_before")
+        before = commit_in(self._checkpoint, "tree_before")
         return self._landing(commit, before, str(action.method)) if before else None
 
     def _record(self, at: BaseBranch, made: Prepared, action: LandAction) -> Landed:
         landed = self._landing(made.commit, tree_of(at, made.base), str(action.method))
-        self._remember(landed.model_dump())
+        self._save_checkpoint(landed.model_dump())
         return landed
 
     def _there_already(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
@@ -182,7 +182,7 @@ class DirectAttempt(LandAttempt):
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Push a commit; return whether it is on the base branch. False: the base has moved."""
         if (stopped := self._job.stopped()) is not None:
-            raise Ends(AttemptOutcome(kind=stopped, why="it was stopped before the push"))
+            raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped before the push"))
         local = self._via is Via.LOCAL
         found = push_local(at, made.commit, made.base) if local else push(at, made.commit, made.base)
         if isinstance(found, Pushed):
@@ -190,32 +190,32 @@ class DirectAttempt(LandAttempt):
         if found.reason is Reason.MOVED:
             self._job.say(f"{at.branch} has moved: {found.words}")
             return False
-        raise self._refused(found)
+        raise self._end_after(found)
 
     def _reverted(
         self, at: BaseBranch, action: RevertAction, change: RepoChange | None, commit: str, before: str
     ) -> AttemptOutcome:
         for _ in range(LOOKS):
-            base = self._seen(at)
+            base = self._base_tip(at)
             if not had_tree(at, base.commit, commit, before):
                 what = f"{at.branch} of {at.repo} never had the tree {before[:12]}, which the revert restores"
-                raise refuses(what, f"take {commit[:12]} out by hand: git revert")
+                raise refusal(what, f"take {commit[:12]} out by hand: git revert")
             revert = revert_of(at, commit, base.commit)
             if not revert:
                 message = f"{action.title}\n\nCoord-Plan: {action.change_set}\n{REVERTS}: {commit}\n"
                 made = revert_commit(at, base=base.commit, landed=commit, before=before, message=message)
                 if isinstance(made, Refused):
-                    raise self._refused(made)
-                if isinstance(made, Nothing):  # people took it out
+                    raise self._end_after(made)
+                if isinstance(made, NoChange):  # people took it out
                     revert = made.base
                 elif not self._pushed(at, made):
                     continue
                 else:
                     revert = made.commit
-                base = self._seen(at)
+                base = self._base_tip(at)
             self._open_again(at, action, change, (commit, before), base.commit)
             return self._done({"reverted": commit, "by": revert}, f"{commit[:12]} is out of {at.branch}")
-        raise self._waits(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
+        raise self._passing_trouble(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def _open_again(
         self,
@@ -236,7 +236,7 @@ class DirectAttempt(LandAttempt):
         landed, before = reverted
         made = reopen(at, tip=tip, base=base, landed=landed, before=before, message=message)
         if isinstance(made, Refused):
-            raise self._refused(made)
+            raise self._end_after(made)
         covered = landed == tip or contains(at, base, landed)
         self._job.note_reverted(made.commit, base, covered and self._is_signed(tip, change))
 

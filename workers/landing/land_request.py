@@ -31,21 +31,21 @@ from coordination.models import LandAction, LandStep
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
-from workers.landing.attempt import Ends, held_up, refuses
+from workers.landing.attempt import AttemptEnd, postponed, refusal
 from workers.landing.checks import LandChecks
 from workers.landing.forge_attempt import SOON, RequestLook
 from workers.landing.job import LandJob
-from workers.landing.land import LOOKS, ended
+from workers.landing.land import LOOKS, outcome_of
 from workers.landing.landed_commits import as_checked, update_commit
 from workers.landing.prepare import has_landed, landing_message, prepare
-from workers.landing.records import BaseBranch, HasLanded, Method, Nothing, Prepared, Refused
+from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Refused
 from workers.landing.remote import contains
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 
 def land_request(job: LandJob, action: LandAction) -> AttemptOutcome:
     """Open the request and wait until it is ready, or merge it."""
-    return ended(job, lambda: RequestAttempt(job, action).carry_out(action))
+    return outcome_of(job, lambda: RequestAttempt(job, action).carry_out(action))
 
 
 class RequestAttempt(RequestLook):
@@ -72,7 +72,7 @@ class RequestAttempt(RequestLook):
         if request and request.state is RequestState.MERGED and self._has_our_work(at, change, request):
             return request
         if ref and request and request.state is RequestState.CLOSED:
-            raise refuses(
+            raise refusal(
                 f"{ref.name} was closed without a merge",
                 f"reopen it: {ref.url}; open another one: coord pr create {self._name}; or discard the work: "
                 f"coord pr close {self._name}, then: coord sweep {self._name} --fresh",
@@ -86,7 +86,7 @@ class RequestAttempt(RequestLook):
                 return request
         elif action.step is LandStep.LAND:
             what = f"its head is {request.head_sha[:12]}" if request else "there is none"
-            raise refuses(f"the pull request is not as it was found ready: {what}", "see: coord changes")
+            raise refusal(f"the pull request is not as it was found ready: {what}", "see: coord changes")
         return self._made(action, change)
 
     def _made(self, action: LandAction, change: RepoChange) -> PullRequest | None:
@@ -95,7 +95,7 @@ class RequestAttempt(RequestLook):
             looked = look_at(self._repo_request(action, change), self._access)
             made = self._maker(action, change).make_one(looked)
         except Conflict as error:
-            raise refuses(error.message, error.hint) from error
+            raise refusal(error.message, error.hint) from error
         if made is not None:
             self._job.say(f"its pull request: {made.url}")
         return self._forge.get(made.number) if made else None
@@ -103,7 +103,7 @@ class RequestAttempt(RequestLook):
     def _maker(self, action: LandAction, change: RepoChange) -> RequestMaker:
         known, facts = self._job.change_set(), action.request
         if known is None or facts is None:
-            raise refuses("the change set is gone", f"see: coord changes {self._name}")
+            raise refusal("the change set is gone", f"see: coord changes {self._name}")
         planned = PlannedRequests(
             plan=self._name,
             title=facts.title,
@@ -149,7 +149,7 @@ class RequestAttempt(RequestLook):
             missing = self._brought_up(at, change, request, missing)
             self._refuse_lasting(request, missing)
             if missing and not action.when_ready and not _passes(missing):
-                raise refuses(
+                raise refusal(
                     f"{request.url} is not ready: {words_of(missing)}",
                     f"wait for it: coord land {self._name} --when-ready",
                 )
@@ -158,19 +158,19 @@ class RequestAttempt(RequestLook):
             self._answers_again()
             if missing:
                 words = f"{request.url}: {words_of(missing)}"
-                raise held_up(words, WaitReason.REQUEST, self._interval())
+                raise postponed(words, WaitReason.REQUEST, self._interval())
         self._waits_no_longer()
         base = self._base_commit
         done = self._done({"base": base, "head": request.head_sha}, f"{request.url} is ready")
         if not action.stated:
             return done
         made = self._would_land(at, action, change, request.head_sha)
-        return self._stated(at, done, made.base if isinstance(made, Nothing) else made.commit, base)
+        return self._stated(at, done, made.base if isinstance(made, NoChange) else made.commit, base)
 
-    def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> Ends:
+    def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
         """Return the end of an attempt that the forge could not tell yet whether the request merges."""
         words, pause = f"{request.url}: {words_of(missing)}", self._interval() if self._has_trouble else SOON
-        return self._waits_within_patience(words) or held_up(words, WaitReason.REQUEST, pause)
+        return self._end_of_patience(words) or postponed(words, WaitReason.REQUEST, pause)
 
     def _merge_when_ready(
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest
@@ -180,27 +180,27 @@ class RequestAttempt(RequestLook):
             if request.state is RequestState.MERGED:
                 self._waits_no_longer()
                 return self._landed_by(at, action, change, request)
-            if self._known.get("queued") == request.head_sha:
+            if self._checkpoint.get("queued") == request.head_sha:
                 raise self._in_queue(request)
             missing = self._missing(at, action, change, request, ignored=())
             missing = self._brought_up(at, change, request, missing)
             self._refuse_lasting(request, missing)
             if missing:
-                raise self._forge_waits(f"{request.url}: {words_of(missing)}")
+                raise self._forge_trouble(f"{request.url}: {words_of(missing)}")
             made = self._would_land(at, action, change, request.head_sha)
             if isinstance(made, Prepared):
                 made = as_checked(at, made, checks.commit)
-                if (hindrance := checks.hindrance(made.commit, made.tree)) is not None:
-                    raise Ends(hindrance)
+                if (obstacle := checks.obstacle(made.commit, made.tree)) is not None:
+                    raise AttemptEnd(obstacle)
             if (stopped := self._job.stopped()) is not None:
-                raise Ends(AttemptOutcome(kind=stopped, why="it was stopped before the merge"))
-            self._remember({**self._known, "merging": request.head_sha, "number": request.number})
+                raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped before the merge"))
+            self._save_checkpoint({**self._checkpoint, "merging": request.head_sha, "number": request.number})
             self._merge(action, request)
-            self._base_commit = self._seen(at).commit
+            self._base_commit = self._base_tip(at).commit
             request = self._forge.get(request.number)
             if request.is_open and not self._heads(at, change, request.head_sha):
                 self._refuse_lasting(request, self._missing(at, action, change, request, ignored=()))
-        raise self._forge_waits(f"{request.url} keeps moving")
+        raise self._forge_trouble(f"{request.url} keeps moving")
 
     def _merge(self, action: LandAction, request: PullRequest) -> None:
         """Let the forge merge the request, or put it into the merge queue. A head that has moved is looked at
@@ -230,36 +230,40 @@ class RequestAttempt(RequestLook):
                 case ForgeProblem.HEAD_MOVED | ForgeProblem.CLOSED:
                     self._job.say(error.message)
                 case ForgeProblem.NOT_MERGEABLE:
-                    self._remember({**self._known, "merging": ""})
-                    raise self._forge_waits(f"{request.url}: {error.message}") from error
+                    self._save_checkpoint({**self._checkpoint, "merging": ""})
+                    raise self._forge_trouble(f"{request.url}: {error.message}") from error
                 case _:
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
-        self._remember({**self._known, QUEUEING: request.url})  # from here on the run is not cancelled
+        self._save_checkpoint(
+            {**self._checkpoint, QUEUEING: request.url}
+        )  # from here on the run is not cancelled
         if self._job.cancelled():
-            self._remember({**self._known, QUEUEING: ""})
-            raise Ends(
+            self._save_checkpoint({**self._checkpoint, QUEUEING: ""})
+            raise AttemptEnd(
                 AttemptOutcome(kind=OutcomeKind.CANCELLED, why="it was cancelled before the merge queue")
             )
         self._enqueue(request)
-        self._remember({**self._known, "queued": request.head_sha})
+        self._save_checkpoint({**self._checkpoint, "queued": request.head_sha})
         if (stopped := self._job.stopped()) is not None:
             self._merging_forge.dequeue(request)
-            raise Ends(AttemptOutcome(kind=stopped, why="it was stopped, and is out of the merge queue"))
+            raise AttemptEnd(
+                AttemptOutcome(kind=stopped, why="it was stopped, and is out of the merge queue")
+            )
         raise self._in_queue(request)
 
-    def _in_queue(self, request: PullRequest) -> Ends:
+    def _in_queue(self, request: PullRequest) -> AttemptEnd:
         """Return the end of an attempt whose request was put into the merge queue."""
         if not self._forge.is_queued(request):
             now = self._forge.get(request.number)
             if now.state is RequestState.MERGED:
-                return held_up(f"{request.url} has just been merged", WaitReason.REQUEST, SOON)
-            return refuses(
+                return postponed(f"{request.url} has just been merged", WaitReason.REQUEST, SOON)
+            return refusal(
                 f"the merge queue has thrown {request.url} out",
                 f"see its page; then land it again: coord land {self._name}",
             )
-        return held_up(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
+        return postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
 
     # Facts
 
@@ -271,12 +275,12 @@ class RequestAttempt(RequestLook):
             return missing
         made = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
         if isinstance(made, Refused):
-            raise self._refused(made)
+            raise self._end_after(made)
         try:
             refuse_unproposed(at.repo, change, request)
             self._push(change, made.commit)
         except Conflict as error:
-            raise refuses(error.message, error.hint) from error
+            raise refusal(error.message, error.hint) from error
         self._job.say(f"{self._base_commit[:12]} of {at.branch} is merged into {change.branch}")
         others = tuple(one for one in missing if one.lack is not Lack.BEHIND)
         return (*others, Missing(lack=Lack.UNKNOWN, words="the forge looks at its new commit"))
@@ -289,14 +293,14 @@ class RequestAttempt(RequestLook):
             Lack.CONFLICT: f"merge the base branch: coord sweep {self._name}, or coord changes",
             Lack.FOREIGN: f"take it over: coord adopt {self._name} {self._job.repo.name} BRANCH",
         }.get(lasting[0].lack, f"reopen it, or open another one: coord pr create {self._name}")
-        raise refuses(f"{request.url}: {words_of(lasting)}", hint)
+        raise refusal(f"{request.url}: {words_of(lasting)}", hint)
 
     def _would_land(
         self, at: BaseBranch, action: LandAction, change: RepoChange, head: str
-    ) -> Prepared | Nothing:
+    ) -> Prepared | NoChange:
         """Return a commit with the tree that the merge will have, for the quality checks."""
         if not action.stated:
-            return Nothing(base=self._base_commit)
+            return NoChange(base=self._base_commit)
         made = prepare(
             at,
             base=self._base_commit,
@@ -306,14 +310,14 @@ class RequestAttempt(RequestLook):
             message=action.title,
         )
         if isinstance(made, Refused):
-            raise self._refused(made)
+            raise self._end_after(made)
         return made
 
     def _landed_by(
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest
     ) -> AttemptOutcome:
-        landed = self._landing_of(at, action.method.value, change, request, self._known)
-        self._remember({**self._known, **landed.model_dump()})
+        landed = self._landing_of(at, action.method.value, change, request, self._checkpoint)
+        self._save_checkpoint({**self._checkpoint, **landed.model_dump()})
         return self._landed(at, action, landed, landed.commit)
 
 

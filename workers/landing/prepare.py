@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from coordination.errors import GitRefused
 from coordination.git import is_commit
 from coordination.text import listed, quoted
-from workers.landing.records import BaseBranch, HasLanded, Method, Nothing, Prepared, Reason, Refused
+from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, trees
 from workers.workspace.base_commit import MERGE
 from workers.workspace.commit import DURABLE, identity, signing
@@ -110,7 +110,7 @@ def _synthetic(at: BaseBranch, tree: str, *parents: str) -> str:
 
 def prepare(
     at: BaseBranch, *, base: str, tip: str, since: str, method: Method, message: str
-) -> Prepared | Nothing | Refused:
+) -> Prepared | NoChange | Refused:
     """Return the commit that brings the change set `since..tip` onto `base`.
 
     `base`: the base tip now. `since`: the commit at which the change set began, or that was merged into it
@@ -126,7 +126,7 @@ def prepare(
     if isinstance(merged, Refused):
         return merged
     if merged.tree == found[0]:
-        return Nothing(base=base)
+        return NoChange(base=base)
     if method is not Method.FF:
         parents = (base, tip) if method is Method.MERGE else (base,)
         return made(at, merged.tree, parents, message, base)
@@ -145,10 +145,10 @@ def landing_message(subject: str, *, plan: str, run: str, base: str, tip: str) -
 
 def revert_commit(
     at: BaseBranch, *, base: str, landed: str, before: str, message: str
-) -> Prepared | Nothing | Refused:
+) -> Prepared | NoChange | Refused:
     """Return the commit on `base` without the change that landed: one commit, whatever its method.
 
-    `landed`: the landed commit. `before`: the commit (or tree) of the base branch before it. Nothing: the
+    `landed`: the landed commit. `before`: the commit (or tree) of the base branch before it. NoChange: the
     base has nothing of it any more. Refused: CONFLICT with the files, NO_COMMIT.
     """
     if isinstance(found := trees(at, base, landed, before), Refused):
@@ -157,7 +157,7 @@ def revert_commit(
     if isinstance(merged, Refused):
         return _explained(merged, at, f"reverting {landed[:12]}")
     if merged.tree == found[0]:
-        return Nothing(base=base)
+        return NoChange(base=base)
     return made(at, merged.tree, (base,), message, base)
 
 

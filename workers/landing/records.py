@@ -137,7 +137,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nothing:
+class NoChange:
     """The step would change nothing: the tip has no difference, or the base has all of it."""
 
     base: str

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
 from coordination.git import commit_of
-from coordination.landing.readiness import Lack, Missing, Seen, Wanted, missing_of, words_of
+from coordination.landing.readiness import Lack, Missing, ObservedRequest, Requirements, missing_of, words_of
 from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, Ends, held_up, parsed, refuses
+from workers.landing.attempt import BY_PEOPLE, AttemptEnd, parsed, postponed, refusal
 from workers.landing.forge_attempt import SOON, ForgeAttempt
 from workers.landing.job import LandJob
-from workers.landing.land import ended
+from workers.landing.land import outcome_of
 from workers.landing.landed_commits import commit_in, update_commit
 from workers.landing.records import BaseBranch, Prepared, Refused
 from workers.outcome import AttemptOutcome
@@ -33,8 +33,8 @@ def revert_request(job: LandJob, action: RevertAction, output: str | None) -> At
     """Revert what the action names; `output`: what the todo itself has landed, as it has recorded it."""
     attempt = RequestRevert(job, action)
     if output is None:
-        return ended(job, lambda: attempt.revert(action))
-    return ended(job, lambda: attempt.revert_own(action, output))
+        return outcome_of(job, lambda: attempt.revert(action))
+    return outcome_of(job, lambda: attempt.revert_own(action, output))
 
 
 class RequestRevert(ForgeAttempt):
@@ -53,7 +53,7 @@ class RequestRevert(ForgeAttempt):
 
     def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
         known, change = parsed(output), self._job.change()
-        self._recall(known)
+        self._begin_undo(known)
         self._undoes = True
         merged, merging = commit_in(known, "commit"), commit_in(known, "merging")
         if change is None or change.request is None or not (merged or merging):
@@ -88,7 +88,7 @@ class RequestRevert(ForgeAttempt):
         change = RepoChange(repo=at.repo, branch=branch, tip=made.commit, run=self._job.run_id)
         request = self._forge.find(branch)
         if request is not None and request.state is RequestState.MERGED:
-            raise self._forge_waits(f"{request.url} is merged, and {at.branch} does not have it yet")
+            raise self._forge_trouble(f"{request.url} is merged, and {at.branch} does not have it yet")
         if request is None or not request.is_open:
             request = self._open(at, change, made, request)
         else:
@@ -100,11 +100,11 @@ class RequestRevert(ForgeAttempt):
             if isinstance(update, Refused):
                 raise self._left(request, update.words)
             self._push(change, update.commit)
-            raise held_up(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
+            raise postponed(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
         if missing:
             raise self._waits_for(at, request, missing)
         self._merge(at, request)
-        self._base_commit = self._seen(at).commit
+        self._base_commit = self._base_tip(at).commit
         return False
 
     def _open(
@@ -126,23 +126,23 @@ class RequestRevert(ForgeAttempt):
         checks, reviews = self._forge.checks(head), self._forge.reviews(request.number)
         if request.blocked:  # a check that ended since the request was read explains that no more
             request = self._forge.get(request.number)
-        seen = Seen(
+        seen = ObservedRequest(
             request=self._by_git(at, request, rules) if ours else request,
             heads=(head,) if ours else (),
             checks=checks,
             reviews=reviews,
             protection=rules,
         )
-        return missing_of(seen, Wanted())
+        return missing_of(seen, Requirements())
 
-    def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> Ends:
+    def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
         words, lacks = words_of(missing), {one.lack for one in missing}
         if not lacks <= _PASSING:
             return self._left(request, words)
         if self._is_late(at, request):
             return self._left(request, f"{words}, for longer than land_patience")
         pause = SOON if lacks == {Lack.UNKNOWN} else self._interval()
-        return held_up(f"{request.url}: {words}", WaitReason.REQUEST, pause)
+        return postponed(f"{request.url}: {words}", WaitReason.REQUEST, pause)
 
     def _is_late(self, at: BaseBranch, request: PullRequest) -> bool:
         """Return whether its commit is older than the patience: an undo keeps no record of its own."""
@@ -155,7 +155,7 @@ class RequestRevert(ForgeAttempt):
             if self._is_late(at, request) and not self._forge.is_queued(request):
                 raise self._left(request, "the merge queue has thrown it out")
             self._enqueue(request)
-            raise held_up(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
+            raise postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
         methods = self._forge.repository().methods
         try:
@@ -174,13 +174,13 @@ class RequestRevert(ForgeAttempt):
             raise
         self._job.say(f"{request.url} is merged")
 
-    def _waits_within_patience(self, words: str) -> Ends | None:
-        if (end := super()._waits_within_patience(words)) is None:
+    def _end_of_patience(self, words: str) -> AttemptEnd | None:
+        if (end := super()._end_of_patience(words)) is None:
             return None
         run = self._job.run_id
         again = f"coord rollback {run}" if self._undoes else f"coord revert {self._name}"
         answered = f"; or answer for it: coord rollback {run} --accept TODO --reason WHY"
-        return refuses(
+        return refusal(
             f"{self._name} is not taken out of {self._job.repo.name}: {end.outcome.why}",
             f"mend the cause, then: {again}{answered if self._undoes else ''}",
         )
@@ -192,9 +192,9 @@ class RequestRevert(ForgeAttempt):
             self._landing_to_revert = landed.model_copy(update={"revert": request.url})
             self._job.note_landed(self._landing_to_revert)
 
-    def _left(self, request: PullRequest, words: str) -> Ends:
+    def _left(self, request: PullRequest, words: str) -> AttemptEnd:
         """Return the end of an attempt that leaves the request to people."""
-        return refuses(
+        return refusal(
             f"the revert of {self._job.repo.name} is left to people: {request.url}: {words}",
             f"merge it; then: coord rollback {self._job.run_id}, or coord revert {self._name}",
         )

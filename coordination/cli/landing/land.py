@@ -41,7 +41,7 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
 @choice("--method", Method, "Default: as in the plan, else merge.")
 @click.option(
     "--wave", type=click.IntRange(min=1), metavar="N",
-    help="Land no wave behind wave N (default: all, one behind the other).",
+    help="Land no wave after wave N (default: all, one after the other).",
 )  # fmt: skip
 @click.option("--no-qa", is_flag=True, help="Land without quality checks.")
 @click.option("--when-ready", is_flag=True, help="Wait until all pull requests are approved and green.")
@@ -75,7 +75,7 @@ def land(
     as often as the plan asks, and green before the first one merges. A failure reverts those that have merged
     by further requests.
 
-    A plan with waves lands one wave behind the other: a failure reverts its wave only, and no later one
+    A plan with waves lands one wave after the other: a failure reverts its wave only, and no later one
     begins. The id of an item of `coordination.waves` in place of PLAN lands several plans, wave by wave. Show
     the waves of a run: coord show-run RUN --by-wave
 
@@ -98,7 +98,7 @@ def land(
         return 0
     if dry_run:
         return _print_preview(call, prepared, as_json=as_json)
-    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
+    return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
 @command()
@@ -120,10 +120,10 @@ def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, 
     prepared = call.coord.landings.prepare_revert(plan)
     if dry_run:
         return _print_preview(call, prepared, as_json=as_json)
-    return carry_out_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
+    return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
-def carry_out_landing(
+def run_landing(
     call: CliContext,
     prepared: PreparedLanding,
     *,

@@ -116,7 +116,7 @@ WhenReady = Annotated[
 ]
 MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
 LastWave = Annotated[
-    int | None, Field(ge=1, description="Land no wave behind this one (default: all of the plan's waves).")
+    int | None, Field(ge=1, description="Land no wave after this one (default: all of the plan's waves).")
 ]
 Chosen = Annotated[
     Items,

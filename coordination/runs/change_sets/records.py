@@ -18,7 +18,7 @@ from coordination.errors import Unreadable
 
 PREFIX = "coord/"
 LONGEST_NAME = 150
-"""Bytes of a branch's name behind `coord/`: the file of a branch, and its lock file, may have 255."""
+"""Bytes of a branch's name after `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 _REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)

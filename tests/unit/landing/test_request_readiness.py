@@ -15,7 +15,7 @@ from coordination.forges.models import (
     Review,
     ReviewState,
 )
-from coordination.landing.readiness import Lack, Seen, Wanted, is_lasting, missing_of
+from coordination.landing.readiness import Lack, ObservedRequest, Requirements, is_lasting, missing_of
 
 HEAD, OLD, THEIRS = "a" * 40, "b" * 40, "c" * 40
 
@@ -103,7 +103,7 @@ NAMED = Protection(checks=("build",))
     ],
 )  # fmt: skip
 def test_a_request_lacks(facts: dict[str, Any], lacks: set[Lack]):
-    seen = Seen(
+    seen = ObservedRequest(
         request=request(**facts.get("request", {})),
         heads=facts.get("heads", (HEAD,)),
         checks=facts.get("checks", []),
@@ -111,6 +111,8 @@ def test_a_request_lacks(facts: dict[str, Any], lacks: set[Lack]):
         protection=facts.get("protection", Protection()),
         first_seen=facts.get("first_seen", {}),
     )
-    found = missing_of(seen, Wanted(approvals=facts.get("approvals", 0), ignored=facts.get("ignored", ())))
+    found = missing_of(
+        seen, Requirements(approvals=facts.get("approvals", 0), ignored=facts.get("ignored", ()))
+    )
     assert {one.lack for one in found} == lacks
     assert is_lasting(found) is bool(lacks & {Lack.CLOSED, Lack.FOREIGN, Lack.CONFLICT})
