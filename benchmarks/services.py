@@ -31,9 +31,9 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
 from coordination.breakers.manager import BreakerManager
 from coordination.events.stream import EventStream
+from coordination.health.facts import FactSource
 from coordination.health.monitor import TICK_S, HealthMonitor
 from coordination.health.records import Health
-from coordination.health.sources import FactSource
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.locks import LockManager
 from coordination.models import Ecosystem, Repo

@@ -22,5 +22,5 @@ takes the one step in Redis that the outcome asks for.
 | `trust/` | keys that the worker trusts; orders checked; results signed and checked |
 | `cleanup/` | artifacts of ended runs; results that are in the base branches, or not |
 | `background/` | dead local workers, wake-ups, results into the file, the history, expiry |
-| `health/` | the health monitor, looks at remotes, recoveries as runs |
+| `health` | the health monitor, looks at remotes, recoveries as runs |
 """

@@ -143,7 +143,7 @@ class Container:
         file, settings = self.config.file, self.config.settings
         if file is None:
             return ()
-        from workers.health.parts import HealthParts  # the file and its graph, which other workers do without
+        from workers.health import HealthParts  # the file and its graph, which other workers do without
 
         results = settings.write_back is not WriteBack.NONE
         health = HealthParts(self.config, self.redis, self.keys, self.worker, self.served)

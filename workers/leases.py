@@ -23,7 +23,7 @@ from coordination.git import why_unusable
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from coordination.services.published import states_of
+from coordination.services.view import states_of
 from workers.attempt.output import Checkpoint
 from workers.config import ServedRepositories, WorkerConfig
 

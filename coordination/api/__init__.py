@@ -70,9 +70,8 @@ if TYPE_CHECKING:
     from coordination.events.records import POSITION, Event
     from coordination.forges.models import CheckState, RequestState, ReviewState
     from coordination.history.events import HistoryEvent
-    from coordination.history.run_trends import RunTrend
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
-    from coordination.history.trends import Trend
+    from coordination.history.trends import RunTrend, Trend
     from coordination.landing.preview import LandingPreview, RepoPreview
     from coordination.landing.rules import LandOptions
     from coordination.locks.force_release import Released
@@ -111,8 +110,7 @@ if TYPE_CHECKING:
     from coordination.runs.views.todo_view import IN_HAND
     from coordination.runs.wave_records import WaveState, WaveView
     from coordination.services.graph import Phase
-    from coordination.services.outcome import ServicesOutcome
-    from coordination.services.transition import Transition
+    from coordination.services.transition import ServicesOutcome, Transition
     from coordination.services.view import ServiceView
     from coordination.tracker.kinds import OPEN
     from coordination.tracker.manager import CoordinationManager
@@ -167,8 +165,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "forges.models": ("CheckState", "RequestState", "ReviewState"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
-    "history.run_trends": ("RunTrend",),
-    "history.trends": ("Trend",),
+    "history.trends": ("RunTrend", "Trend"),
     "landing.preview": ("LandingPreview", "RepoPreview"),
     "landing.rules": ("LandOptions",),
     "locks.force_release": ("Released",),
@@ -207,8 +204,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.views.todo_view": ("IN_HAND",),
     "runs.views.run_view": ("LAST",),
     "services.graph": ("Phase",),
-    "services.outcome": ("ServicesOutcome",),
-    "services.transition": ("Transition",),
+    "services.transition": ("ServicesOutcome", "Transition"),
     "services.view": ("ServiceView",),
     "tracker.queries": ("as_view",),
     "tracker.kinds": ("OPEN",),

@@ -188,7 +188,7 @@ class EcosystemAccess:
             )
         if self.running_redis() is None:
             return
-        from coordination.history.stream import collect_stream
+        from coordination.history.collect import collect_stream
         from coordination.runs.views.metrics import stream_source
 
         with self.reached() as connection:

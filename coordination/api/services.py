@@ -16,12 +16,23 @@ from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import NO_HOSTS, Order
 from coordination.runs.transactions import start_generated
 from coordination.services.graph import Phase, select
-from coordination.services.host import ServiceHost
-from coordination.services.logs import log_lines
-from coordination.services.outcome import ServicesOutcome, outcome_of
-from coordination.services.published import PublishedService, forget, on_all_hosts, published
-from coordination.services.transition import Transition, log_transition, transition
-from coordination.services.view import ServiceView, undeclared_views, views_of
+from coordination.services.host import ServiceHost, log_lines
+from coordination.services.transition import (
+    ServicesOutcome,
+    Transition,
+    log_transition,
+    outcome_of,
+    transition,
+)
+from coordination.services.view import (
+    PublishedService,
+    ServiceView,
+    forget,
+    on_all_hosts,
+    published,
+    undeclared_views,
+    views_of,
+)
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess

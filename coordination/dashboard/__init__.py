@@ -6,10 +6,8 @@ the difference. Without a script every page and every action still works. Nothin
 | module | content |
 |---|---|
 | `access.py` | tokens of people, sessions, the limit of guesses |
-| `snapshots.py` | answers of the facade, shared by open pages and kept for the time without Redis |
-| `live.py` | the stream that tells pages to renew themselves |
-| `pages.py` | requests and answers of views; templates and their filters |
-| `texts.py` | pages that were rendered, shared by those who may see the same |
+| `snapshots.py` | answers of the facade, shared and kept for the time without Redis; news for open pages |
+| `pages.py` | requests and answers of views; templates and their filters; shared texts of pages |
 | `charts.py` | charts of figures over time |
 | `app.py` | routes, sign-in, headers, errors |
 | `server.py` | the process |

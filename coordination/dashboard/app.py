@@ -22,10 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordination.api.coord import Coord
 from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
-from coordination.dashboard.live import Pulse
-from coordination.dashboard.pages import HERE, Ask, Page, environment
-from coordination.dashboard.snapshots import Snapshots
-from coordination.dashboard.texts import NONCE, Texts, personal
+from coordination.dashboard.pages import HERE, NONCE, Ask, Page, Texts, environment, personal
+from coordination.dashboard.snapshots import Pulse, Snapshots
 from coordination.dashboard.views import ACTIONS, VIEWS
 from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
 from coordination.dashboard.views.board import record

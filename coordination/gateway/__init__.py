@@ -78,13 +78,13 @@ when a connection broke unnoticed.
 | `frames.py` | frames and their validation; pure |
 | `window.py` | a client's messages in flight and known position; pure |
 | `session.py` | one client, from its first frame to its last |
-| `listener.py` | the subscription that wakes all clients; events of coord, passed on to their subscribers |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions, waiting events, and events of coord repeated for it |
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |
 | `received.py` | items that a client (`coordination/client.py`) has received; pure |
 | `webhooks.py` | webhooks of forges, over HTTP |
-| `app.py` `clients.py` | the application and its process; the connected clients |
+| `app.py` | the application and its process; the subscription that wakes clients and passes on events |
+| `clients.py` | the connected clients |
 | `limits.py` | limits and close codes |
 """

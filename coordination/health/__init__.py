@@ -4,7 +4,7 @@
 |---|---|
 | `records.py` | the health of a subject; the state of all together |
 | `timetable.py` | when a subject is looked at, what the looks come to, when recovery begins; pure |
-| `facts.py` `sources.py` | facts, the subjects that follow from them, and looks; from where facts come |
+| `facts.py` | facts and their sources, the subjects that follow from them, and one look at each |
 | `store.py` | the records in Redis |
 | `monitor.py` | the background service of the worker that leads: looks, records, recoveries |
 """

@@ -1,4 +1,5 @@
-"""Facts about an ecosystem at a moment, the subjects that follow from them, and one look at each; pure.
+"""Facts about an ecosystem at a moment, the subjects that follow from them, and one look at each, which are
+pure; and the source that gathers the facts from Redis, the file and the supervisors.
 
 The leader's machine cannot see the disks of others: workers tell their folders and disks with each heartbeat,
 and their remotes every five minutes; supervisors tell their services.
@@ -7,13 +8,16 @@ and their remotes every five minutes; supervisors tell their services.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from redis import Redis
+
+from coordination.backend.keys import Keys
 from coordination.health.records import Kind, Look, Subject
-from coordination.health.store import RemoteReport
+from coordination.health.store import HealthStore, RemoteReport
 from coordination.models import Ecosystem, Repo, Service
-from coordination.runs.presence import Worker
+from coordination.runs.presence import Presence, Worker
 
 REMOTE_EVERY_S = 300.0
 """Time between two looks at a remote."""
@@ -182,3 +186,56 @@ class QueueWatch:
 def repo_of(declared: Ecosystem, name: str) -> Repo | None:
     """Return the declared repository of this name."""
     return next((one for one in declared.repos if one.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    declared: Ecosystem
+    facts: Facts
+    server: str
+    """Id of the Redis server's process."""
+
+
+class FactSource:
+    """Methods raise redis-py's errors."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        declared: Callable[[], Ecosystem],
+        services: Callable[[], Iterable[ServiceReport]],
+    ) -> None:
+        """`declared` returns the records of the file, `services` those services of all hosts that are to be
+        up.
+        """
+        self._redis, self._keys = redis, keys
+        self._declared, self._services = declared, services
+        self._store = HealthStore(redis, keys)
+        self._presence = Presence(redis, keys)
+        self._queues = QueueWatch()
+
+    def gather(self, now: float) -> Gathered:
+        declared = self._declared()
+        workers = self._presence.workers()
+        lengths = self._lengths(declared, sorted({worker.host for worker in workers}))
+        facts = Facts(
+            now=now,
+            workers=workers,
+            services={one.name: one for one in self._services()},
+            remotes=self._store.remotes(),
+            growing=self._queues.growing(lengths, now),
+            disconnected=self._redis.hkeys(self._keys.disconnected),
+        )
+        return Gathered(declared=declared, facts=facts, server=self._redis.info("server")["run_id"])
+
+    def _lengths(self, declared: Ecosystem, hosts: Iterable[str]) -> dict[str, int]:
+        queues = [(repo.name, host) for repo in declared.repos for host in (None, *hosts)]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for repo, host in queues:
+                pipeline.llen(self._keys.queue(repo, host))
+            counts = pipeline.execute()
+        found: dict[str, int] = {}
+        for (repo, _), count in zip(queues, counts, strict=True):
+            found[repo] = found.get(repo, 0) + int(count)
+        return found

@@ -26,9 +26,8 @@ from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, Conflict, CoordinationError, LockError, StaleFence, Unreachable
 from coordination.events.records import append_args, one_line
 from coordination.events.stream import EventStream
-from coordination.health.facts import look_at, subjects_of
+from coordination.health.facts import FactSource, Gathered, look_at, subjects_of
 from coordination.health.records import DOWN, Health, HealthState, Subject
-from coordination.health.sources import FactSource, Gathered
 from coordination.health.store import HealthStore, Monitor
 from coordination.health.timetable import EVERY_S, Timetable
 from coordination.locks import Lock, LockManager

@@ -1,18 +1,26 @@
-"""Reads the journal of a file into the history, each entry once.
+"""Reads the journals of files and the stream of events into the history, each entry once, and forwards the
+edits of a journal to the stream.
 
 An edit by coord becomes one event for each record. A change by somebody else becomes one `file.changed` with
 counts, the first ids and the commit, whatever its size; the figures of trends count its records one by one.
+
+A worker forwards the edits of the file that it follows, so that readers of the stream learn of them, and a
+history on another host keeps them. The step keeps the number of the last edit that was forwarded. The event
+has the id that it gets in the history of the file's own machine: a history that reads both keeps one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from coordination.ecosystem.document import read_bytes
 from coordination.ecosystem.editing import exclusive
@@ -20,8 +28,12 @@ from coordination.ecosystem.journal import Entry, Journal
 from coordination.ecosystem.parsing import parse
 from coordination.ecosystem.record_events import differences
 from coordination.errors import CoordinationError, InvalidFile
+from coordination.events.kinds import GAP
+from coordination.events.records import Event, place
+from coordination.events.stream import EventStream
 from coordination.history.events import OPEN, HistoryEvent
 from coordination.history.store import HistoryStore
+from coordination.messages.live import BEGINNING
 from coordination.models import Ecosystem
 
 BATCH = 500
@@ -157,3 +169,101 @@ def _ecosystem(text: bytes) -> Ecosystem | None:
     with suppress(InvalidFile):
         return parse(text, Path("ecosystem.yaml")).document.ecosystem
     return None
+
+
+READ = 1000
+"""Events of the stream that are read at once."""
+REPLAYED = timedelta(hours=1)
+"""How long events stay in the stream after the history has them, for readers that were away."""
+WHOLE = "event"
+"""Data of an event that a worker took from the journal of its machine: the whole of it as JSON."""
+LONGEST_EVENT = 256 * 1024
+"""Longest event as JSON, in characters. A larger foreign change keeps its counts and loses its parts."""
+NUMBERS = frozenset(
+    ("attempt", "duration_ms", "tried_ms", "exit_code", "level", "succeeded", "failed", "skipped",
+     "cancelled", "compensated", "lost", "open_ms")
+)  # fmt: skip
+"""Data of events that are numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSource:
+    stream: EventStream
+    namespace: str
+    run_figures: Callable[[Event], Mapping[str, Any]]
+    """Returns what the event of a run's end gets in addition; see runs/views/metrics.py."""
+    trims: bool
+    """True if this history alone keeps the events, so that the stream may be trimmed behind it."""
+
+
+def collect_stream(store: HistoryStore, source: StreamSource, now: datetime) -> int:
+    """Keep the events since the last time; return the number of new ones.
+
+    Raises redis-py's errors, CoordinationError of the store.
+    """
+    name = f"events:{source.namespace}"
+    position, new = str(store.position(name) or BEGINNING), 0
+    while True:
+        batch = source.stream.read(position, READ)
+        if batch.position == position and not batch.events:
+            break
+        events = [kept for event in batch.events if (kept := _history_event(event, source)) is not None]
+        new += store.add(events, source=name, position=batch.position)
+        position = batch.position
+    if source.trims and position != BEGINNING:
+        earlier = f"{max(0, int((now - REPLAYED).timestamp() * 1000))}-0"
+        source.stream.trim(min(position, earlier, key=place))
+    return new
+
+
+def _history_event(event: Event, source: StreamSource) -> HistoryEvent | None:
+    """Return the event as the history keeps it; None if it cannot be kept: other programs write, too."""
+    try:
+        if WHOLE in event.data:
+            return HistoryEvent.model_validate_json(event.data[WHOLE])
+        return _plain(event, source)
+    except ValidationError:
+        return None
+
+
+def _plain(event: Event, source: StreamSource) -> HistoryEvent:
+    data: dict[str, Any] = {name: _value(name, value) for name, value in event.data.items()}
+    if event.run:
+        data["run"] = event.run
+    if event.kind == "run.ended":
+        data |= source.run_figures(event)
+    return HistoryEvent(
+        id=f"{source.namespace}:{event.id}{'.gap' if event.kind == GAP else ''}",
+        at=event.at,
+        kind="history.gap" if event.kind == GAP else event.kind,
+        subject=event.subject,
+        title=event.title,
+        actor=event.actor,
+        repos=event.repos,
+        data=data,
+    )
+
+
+def _value(name: str, value: str) -> str | int:
+    return int(value) if name in NUMBERS and value.isdecimal() and len(value) < 16 else value
+
+
+def forward(file: Path, stream: EventStream) -> int:
+    """Forward the edits since the last time; return the number of events.
+
+    Raises redis-py's errors, CoordinationError, EditConflict.
+    """
+    journal, source, _ = settled(file)
+    forwarded = 0
+    for number, events in events_after(journal, source, stream.forwarded(source)):
+        forwarded += stream.forward(source, number, [_row(event) for event in events])
+    return forwarded
+
+
+def _row(event: HistoryEvent) -> tuple[str, ...]:
+    whole = event.model_dump_json(exclude={"matched"}, exclude_defaults=True)
+    if event.parts:
+        parts = ",".join(part.model_dump_json(exclude_defaults=True) for part in event.parts)
+        if len(whole) + len(parts) < LONGEST_EVENT:
+            whole = f'{whole[:-1]},"parts":[{parts}]}}'
+    return (event.kind, event.subject, event.actor, " ".join(event.repos), event.title, whole)

@@ -18,11 +18,9 @@ from coordination.errors import CoordinationError, Unreadable, UsageError
 from coordination.files import locked, make_private
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
-from coordination.history.meaning import Embedder, EmbeddingFailed
-from coordination.history.run_trends import RunTrend, durations, run_trend
-from coordination.history.search import LIMIT, HistoryFilters, check_known, search
+from coordination.history.search import LIMIT, Embedder, EmbeddingFailed, HistoryFilters, check_known, search
 from coordination.history.store import COMPANIONS, HistoryStore, move_away, readable
-from coordination.history.trends import Trend, trends
+from coordination.history.trends import RunTrend, Trend, durations, run_trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
 from coordination.planner.hours import Group, medians
 from coordination.settings import Settings

@@ -3,12 +3,9 @@
 | module | content |
 |---|---|
 | `graph.py` | the order and the phases of services; pure |
-| `transition.py` `outcome.py` | the run that starts, stops or restarts services; its result |
-| `view.py` | a service with its state, for people and programs |
-| `host.py` | the services of one machine: which are wanted, and their states |
-| `published.py` | the states of all hosts, which workers publish in Redis |
-| `supervisor.py` `runner.py` | the process that keeps them up; the thread of each |
+| `transition.py` | the run that starts, stops or restarts services, and its outcome |
+| `view.py` | services with their states on all hosts, which workers publish in Redis |
+| `host.py` | the services of one machine: which are wanted, their states and logs |
+| `supervisor.py` `runner.py` | the process that keeps them up; the thread of each, with its probe |
 | `units.py` | services that are systemd units |
-| `logs.py` | the end of a service's log |
-| `probes.py` | one look at a service |
 """

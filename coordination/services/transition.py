@@ -1,10 +1,14 @@
-"""The run that starts, stops or restarts services: a todo of kind `service` for each, then the checks."""
+"""The run that starts, stops or restarts services: a todo of kind `service` for each, then the checks;
+and its outcome.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import NotFound
 from coordination.models import (
@@ -21,12 +25,14 @@ from coordination.models import (
     generated_id,
 )
 from coordination.planner.generated import generated_plan
+from coordination.runs.records import RunView, TodoState
 from coordination.runs.run_kinds import SERVICE
 from coordination.services.graph import Phase, in_order, phase_of, select, with_dependents, with_needed
 from coordination.services.host import CHECK
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
+
 
 ONCE = Retry(attempts=1)
 """A start waits for its probe by itself; the supervisor restarts what ends later."""
@@ -201,4 +207,92 @@ def _checks(checks: Iterable[IntegrationCheck], services: Collection[Service]) -
             action=QaAction(type="qa", run=check.command, needs=()),
             timeout=check.timeout,
             retry=ONCE,
+        )
+
+
+UNTOUCHED = (TodoState.SKIPPED, TodoState.CANCELLED)
+
+
+class ServiceResult(BaseModel):
+    """The transition of one service, or one check."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    repo: str
+    phase: Phase | None
+    """`integration` for a check; None for a service that the file no longer declares."""
+    required: bool
+    state: TodoState
+    why: str = ""
+    """Why it is not succeeded."""
+    host: str = ""
+    pid: int | None = None
+    duration_s: float | None = None
+
+
+class ServicesOutcome(BaseModel):
+    """The result of starting, stopping or restarting services."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: ServiceStep
+    run: str
+    success: bool
+    """All are as ordered, and all checks have passed."""
+    degraded: bool
+    """Required services are up, others or checks are not."""
+    started: tuple[str, ...]
+    """Started or restarted."""
+    failed: tuple[str, ...]
+    """Services and checks."""
+    stopped: tuple[str, ...]
+    """Stopped as ordered; by a start: stopped again, because a required one failed."""
+    skipped: tuple[str, ...]
+    """Not begun, because what they depend on failed."""
+    total_s: float
+    details: tuple[ServiceResult, ...]
+    warnings: tuple[str, ...] = ()
+    """Services that are up and that the file does not declare."""
+
+
+def outcome_of(transition: Transition, view: RunView, warnings: Iterable[str] = ()) -> ServicesOutcome:
+    """Return the outcome of an ended run."""
+    details = tuple(_results(transition, view))
+    services = [one for one in details if one.phase is not Phase.INTEGRATION]
+    bad = [one for one in details if one.state is not TodoState.SUCCEEDED]
+    done = tuple(one.name for one in services if one.state is TodoState.SUCCEEDED)
+    stops = transition.step is ServiceStep.STOP
+    undone = tuple(one.name for one in bad if not one.why and one.state is TodoState.COMPENSATED)
+    required_up = all(one.state is TodoState.SUCCEEDED for one in details if one.phase is Phase.CORE)
+    return ServicesOutcome(
+        step=transition.step,
+        run=view.run_id,
+        success=not bad,
+        degraded=bool(bad) and required_up and not stops,
+        started=() if stops else done,
+        failed=tuple(one.name for one in bad if one.why and one.state not in UNTOUCHED),
+        stopped=done if stops else undone,
+        skipped=tuple(one.name for one in bad if one.state in UNTOUCHED),
+        total_s=round(view.duration_s or 0.0, 3),
+        details=details,
+        warnings=tuple(warnings),
+    )
+
+
+def _results(transition: Transition, view: RunView) -> Iterable[ServiceResult]:
+    todos = {todo.id: todo for todo in view.todos}
+    for one in transition.members:
+        todo = todos[one.todo]
+        said = todo.output if isinstance(todo.output, dict) else {}
+        yield ServiceResult(
+            name=one.name,
+            repo=one.repo,
+            phase=one.phase,
+            required=one.required,
+            state=todo.state,
+            why=todo.error or "",
+            host=todo.host or "",
+            pid=said.get("pid"),
+            duration_s=todo.duration_s,
         )

@@ -25,8 +25,7 @@ from coordination.backend.daemon import Daemon, alive
 from coordination.dependencies.command import CommandResult, NotStarted, run
 from coordination.dependencies.records import unsatisfied
 from coordination.errors import CoordinationError
-from coordination.services.host import ServiceState, Wanted
-from coordination.services.logs import journal_lines
+from coordination.services.host import ServiceState, Wanted, journal_lines
 from coordination.services.runner import LOOK_S, ORDER, SETTLED_S, Report, Runner
 
 SYSTEMCTL = ("systemctl", "--user", "--no-pager")

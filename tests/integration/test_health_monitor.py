@@ -14,10 +14,9 @@ import pytest
 from coordination.breakers.manager import BreakerManager
 from coordination.errors import Conflict, MissingRight
 from coordination.events.stream import EventStream
-from coordination.health.facts import ServiceReport
+from coordination.health.facts import FactSource, ServiceReport
 from coordination.health.monitor import HealthMonitor, Round
 from coordination.health.records import Health, HealthState, Overall, overall
-from coordination.health.sources import FactSource
 from coordination.health.store import HealthStore
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
@@ -27,10 +26,7 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.services.host import ServiceState, ServiceStatus
 from tests.waiting import until
-from workers.health import remotes
-from workers.health.parts import service_reports
-from workers.health.recovery import RecoveryRuns
-from workers.health.remotes import RemoteLooks
+from workers.health import RecoveryRuns, RemoteLooks, ls_remote, service_reports
 
 LEASE = timedelta(seconds=15)
 REPO = Repo(name="api", url="https://example.org/api.git", owner="person:ann")
@@ -330,8 +326,8 @@ def test_500_remotes_that_hang_do_not_delay_others(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hang: Callable[[str], str] = lambda url: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
-    monkeypatch.setattr(remotes, "ls_remote", hang)
-    monkeypatch.setattr(remotes, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr("workers.health.ls_remote", hang)
+    monkeypatch.setattr("workers.health.TRY_AGAIN_S", 0.0)
     names = [f"r{n}" for n in range(500)] + ["good"]
     declared = Ecosystem(repos=tuple(Repo(name=name, url=f"https://h/{name}") for name in names))
     health = HealthStore(store.redis, store.keys)
@@ -350,7 +346,7 @@ def test_a_remote_that_hangs_is_given_up_in_time_and_one_that_asks_has_answered(
     with socket.create_server(("127.0.0.1", 0)) as listens:
         port = listens.getsockname()[1]
         began = time.monotonic()
-        why = remotes.ls_remote(f"http://127.0.0.1:{port}/x.git", timeout_s=0.5)
+        why = ls_remote(f"http://127.0.0.1:{port}/x.git", timeout_s=0.5)
     assert "did not answer" in why
     assert time.monotonic() - began < 3
-    assert remotes.ls_remote(str(tmp_path / "nothing"))
+    assert ls_remote(str(tmp_path / "nothing"))

@@ -16,13 +16,11 @@ from coordination.ecosystem.editing import edit
 from coordination.errors import CoordinationError
 from coordination.events.records import append_args
 from coordination.events.stream import EventStream
-from coordination.history.collect import collect
+from coordination.history.collect import collect, collect_stream, forward
 from coordination.history.events import HistoryEvent
-from coordination.history.run_trends import durations, run_trend
 from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore, readable
-from coordination.history.stream import collect_stream, forward
-from coordination.history.trends import trends
+from coordination.history.trends import durations, run_trend, trends
 from coordination.planner.hours import LearnedFrom
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
@@ -197,7 +195,7 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.history.collect import collect
 from coordination.history.store import HistoryStore
-from coordination.history.stream import collect_stream
+from coordination.history.collect import collect_stream
 from coordination.runs.views.metrics import stream_source
 from coordination.settings import Settings
 url, namespace, database, file = sys.argv[1:]

@@ -20,8 +20,7 @@ import pytest
 from coordination.backend.daemon import Daemon, alive, wait_until
 from coordination.models import Service
 from coordination.processes import kill_group, look
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
-from coordination.services.logs import log_lines
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, log_lines
 from coordination.services.runner import LOG_LIMIT
 from tests import systemctl
 from tests.ports import free_port

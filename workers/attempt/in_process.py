@@ -28,8 +28,7 @@ from coordination.models import (
 from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant, Undo
 from coordination.runs.run_kinds import TOOK_S
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted
-from coordination.services.logs import log_lines
+from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted, log_lines
 from workers.attempt.environment import AttemptEnvironment
 from workers.landing import land
 from workers.landing.job import LandJob

@@ -20,10 +20,9 @@ from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.ecosystem.journal import Journal
 from coordination.errors import CoordinationError
-from coordination.history.collect import collect
+from coordination.history.collect import collect, collect_stream, forward
 from coordination.history.memory import DATABASE
 from coordination.history.store import HistoryStore
-from coordination.history.stream import collect_stream, forward
 from coordination.operations.folder import state_folder
 from coordination.runs.views.metrics import stream_source
 from coordination.settings import Settings

@@ -2,11 +2,10 @@
 
 | module | page |
 |---|---|
-| `now.py` | what runs, waits, failed, is unhealthy |
+| `now.py` | Now: what runs, waits, failed, is unhealthy; Fleet: workers, services, queues, locks, breakers |
 | `runs.py` | the list of runs, one run, one todo of a run with its log |
 | `changes.py` | change sets |
 | `board.py` | issues, plans and todos of the file |
-| `fleet.py` | workers, services, queues, locks, resources, breakers |
 | `history.py` | search, trends |
 | `actions.py` | forms: what a person may do, and the commands that they stand for |
 """
@@ -16,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from coordination.dashboard.pages import Ask, Page
-from coordination.dashboard.views import board, changes, fleet, history, now, runs
+from coordination.dashboard.views import board, changes, history, now, runs
 from coordination.dashboard.views.actions import COMMANDS
 
 VIEWS: Mapping[str, Callable[[Ask], Awaitable[Page]]] = {
@@ -31,7 +30,7 @@ VIEWS: Mapping[str, Callable[[Ask], Awaitable[Page]]] = {
     "/board": board.board,
     "/record": board.record,
     "/repositories": board.repositories,
-    "/fleet": fleet.fleet,
+    "/fleet": now.fleet,
     "/history": history.history,
 }
 ACTIONS: Mapping[str, str] = {name: command.operation for name, command in COMMANDS.items()}

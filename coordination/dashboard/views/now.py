@@ -1,7 +1,10 @@
-"""The page Now: what runs, what waits for a person, what failed, what is unhealthy."""
+"""The pages of the present. Now: what runs, what waits for a person, what failed, what is unhealthy. Fleet:
+workers and their slots, services, queues, locks, resources and breakers.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +13,7 @@ from coordination.api import Facts, Finding, RunStatus, RunView, ServiceView, To
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.views.actions import holders_of
 from coordination.dashboard.views.runs import FAILED_TODO
 
 LIVE = ("running", "paused", "rolling_back")
@@ -91,3 +95,43 @@ def service_findings(facts: Facts, services: Iterable[ServiceView]) -> Iterator[
                 f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
                 f"see its log: coord service logs {one.name}",
             )
+
+
+LOCKS = 100
+
+
+async def fleet(ask: Ask) -> Page:
+    found = await ask.read("fleet", _fleet)
+    health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+    return Page(
+        template="fleet.html",
+        title="Fleet",
+        data={**found.value, "unhealthy": health.value, "examined": health.at},
+        seen=(found, health),
+    )
+
+
+def _fleet(coord: Coord) -> Mapping[str, Any]:
+    with coord.answering() as connection:
+        workers = connection.presence.workers()
+        locks = [lock for lock in connection.locks.list(resources=True) if not lock.internal]
+        breakers = connection.breakers.list()
+    statistics, figures = coord.runs.stats(), coord.locks.stats()
+    at_work: defaultdict[str, list[Any]] = defaultdict(list)
+    for run in coord.runs.list(50, status=("running", "rolling_back")):
+        for todo in run.progress.running if run.progress else ():
+            at_work[todo.worker or ""].append((run.run_id, todo))
+    hosts: defaultdict[str, list[Any]] = defaultdict(list)
+    for worker in workers:
+        hosts[worker.host].append(worker)
+    return {
+        "hosts": dict(sorted(hosts.items())),
+        "at_work": at_work,
+        "queues": statistics["queues"],
+        "leases": statistics["leases"],
+        "services": sorted(coord.services.list(), key=lambda one: one.state not in UNWELL),
+        "locks": [(lock, holders_of(lock)) for lock in locks[:LOCKS]],
+        "locks_left_out": max(0, len(locks) - LOCKS),
+        "resources": figures.resources,
+        "breakers": breakers,
+    }

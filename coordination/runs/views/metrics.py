@@ -16,7 +16,7 @@ from coordination.backend.keys import SEAT, Keys, RunKeys
 from coordination.errors import NotFound, Unreadable
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
-from coordination.history.stream import StreamSource
+from coordination.history.collect import StreamSource
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.runs.views.run_events import all_events

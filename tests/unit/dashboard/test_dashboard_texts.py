@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from coordination.dashboard.access import Visitor
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.pages import SHARED_S, Ask, Page, Texts, personal
 from coordination.dashboard.snapshots import Seen, Snapshots
-from coordination.dashboard.texts import SHARED_S, Texts, personal
 
 
 @pytest.mark.parametrize(
