@@ -145,8 +145,8 @@ class Changes:
 
     def resolve(self, plan: str, repo: str) -> Resolution:
         """Return where the conflict of a plan's change set with its base branch is resolved: a worktree on
-        this machine, with the files. A merge that is committed there is taken up: the run that waits for it
-        goes on, an ended one is retried, and without a run the branch is adopted.
+        this machine, with the files. If the merge is committed there, continue: the run that waits for it
+        does so by itself, an ended one is retried, and without a run the branch is adopted.
 
         Raises NotFound; GitRefused; Conflict; NotAllowed.
         """
@@ -179,7 +179,7 @@ class Changes:
         return found, change, checkout
 
     def _take_up(self, found: Resolution, checkout: Path | None) -> str:
-        """Go on with a merge that is committed; return the run that does, or the adopted commit."""
+        """Continue with a merge that is committed; return the run that does, or the adopted commit."""
         from coordination.changes.resolve import remove_worktree
 
         if found.run and found.live:
