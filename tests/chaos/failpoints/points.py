@@ -155,7 +155,7 @@ ELSEWHERE = {
     "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore.handed_over",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
     "cache/",
-    "runs.views.raw_records.raw_records_of:": "a command that looks at some todos of a run",
+    "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.landed._takes_up:": "the words of a refusal, for which it only reads",
     "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
     "runs.filings.keep_filings:hmget": "an undone todo that a person completed: "
