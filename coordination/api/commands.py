@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coordination.runs.records import RunView
 
 NOTES = "[coord] "
-"""Begins a line of coord's own in a log."""
+"""StartingPoint a line of coord's own in a log."""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 

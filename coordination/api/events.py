@@ -181,14 +181,14 @@ class Subscription:
         if first is None or last is None:
             if since is not None and place(event.id) < place(since):
                 return False
-            self._tell(event.run, event.id, event.id)
+            self._remember(event.run, event.id, event.id)
         elif place(event.id) > place(last):
-            self._tell(event.run, first, event.id)
+            self._remember(event.run, first, event.id)
         elif since is not None or place(event.id) >= place(first):
             return False
         return True
 
-    def _tell(self, run: str, first: str, last: str) -> None:
+    def _remember(self, run: str, first: str, last: str) -> None:
         self.delivered[run] = first, last
         self.delivered.move_to_end(run)
         while len(self.delivered) > MOST_RUNS:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from coordination.cache.contexts import Context
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Asked, LiveTodo
-    from coordination.runs.views.waiting_todos import Found
+    from coordination.runs.views.waiting_todos import TodoOfRun
     from coordination.tracker.records import Edited
 
 
@@ -276,7 +276,7 @@ def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connect
         raise type(error)(error.message, f"{error.hint}; {in_file}") from error
 
 
-def _conflict(connection: Connection, todo: str, one: Found) -> Conflict:
+def _conflict(connection: Connection, todo: str, one: TodoOfRun) -> Conflict:
     from coordination.runs.records import TodoState
 
     hint = f"wait for it: coord watch {one.run}; or end it: coord cancel {one.run}"

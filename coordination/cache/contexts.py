@@ -34,7 +34,7 @@ from coordination.cache.names import (
     scope_of,
     write_chain,
 )
-from coordination.cache.scan import Held, Walk
+from coordination.cache.scan import ScannedEntry, Walk
 from coordination.errors import Unreachable
 
 T = TypeVar("T")
@@ -207,8 +207,8 @@ class Context:
     def _write_chain(self, scope: Scope | None) -> Chain:
         return write_chain(self.chain) if scope is None else outward(self.chain, scope)
 
-    def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, Held]:
-        found: dict[str, Held] = {}
+    def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, ScannedEntry]:
+        found: dict[str, ScannedEntry] = {}
         for context in contexts:
             for held in self.cache.walk.entries(context):
                 if fits(held.key):

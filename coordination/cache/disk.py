@@ -25,7 +25,7 @@ from redis import Redis
 
 from coordination.cache.entries import Entries
 from coordination.cache.names import Limits, Scope, scope_of
-from coordination.cache.scan import Held, Walk
+from coordination.cache.scan import ScannedEntry, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError
 from coordination.files import make_private, remove_unfinished, replace_file
@@ -99,21 +99,21 @@ class Disk:
     def _save(self) -> None:
         make_private(self._values)
         there = {file.name for file in self._values.iterdir()}
-        held = [
+        entries = [
             one
             for context in self._walk.contexts()
             if scope_of(context) not in PASSING
             for one in self._of(context)
         ]
-        for values in self._walk.values(one for one in held if one.digest not in there):
+        for values in self._walk.values(one for one in entries if one.digest not in there):
             self._write(values)
-        named = {one.digest for one in held}
+        named = {one.digest for one in entries}
         remove_unfinished(self._index)
-        replace_file(self._index, "".join(map(_row, held)).encode(), durable=True)
+        replace_file(self._index, "".join(map(_row, entries)).encode(), durable=True)
         for name in there - named:
             (self._values / name).unlink(missing_ok=True)
 
-    def _of(self, context: str) -> Iterator[Held]:
+    def _of(self, context: str) -> Iterator[ScannedEntry]:
         return (one for one in self._walk.entries(context) if not one.hides)
 
     def _write(self, values: Mapping[str, bytes]) -> None:
@@ -128,9 +128,9 @@ class Disk:
         return value if sha256(value).hexdigest() == digest else None
 
 
-def _row(held: Held) -> str:
-    row = {"context": held.context, "key": held.key, "digest": held.digest, "size": held.size}
-    return json.dumps({**row, "left_s": held.left.total_seconds(), "saved_at": time.time()}) + "\n"
+def _row(entry: ScannedEntry) -> str:
+    row = {"context": entry.context, "key": entry.key, "digest": entry.digest, "size": entry.size}
+    return json.dumps({**row, "left_s": entry.left.total_seconds(), "saved_at": time.time()}) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from coordination.cache.entries import Entries
 from coordination.cache.names import LONGEST_TTL, STORE, check_contexts, check_key, check_value, scope_of
-from coordination.cache.scan import Held, Walk
+from coordination.cache.scan import ScannedEntry, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import replacing
@@ -66,31 +66,31 @@ def _lines(entries: Entries) -> Iterator[str]:
 
 
 def _of_context(walk: Walk, context: str) -> Iterator[str]:
-    batch: list[Held] = []
-    for held in chain(walk.entries(context), [None]):
-        if held is not None:
-            batch.append(held)
-        if held is None or len(batch) >= BATCH:
+    batch: list[ScannedEntry] = []
+    for entry in chain(walk.entries(context), [None]):
+        if entry is not None:
+            batch.append(entry)
+        if entry is None or len(batch) >= BATCH:
             yield from _with_values(walk, batch)
             batch = []
 
 
-def _with_values(walk: Walk, batch: list[Held]) -> Iterator[str]:
-    sharing: dict[str, list[Held]] = {}
-    for held in batch:
-        if held.hides:
-            yield _line(held, {"hides": True})
+def _with_values(walk: Walk, batch: list[ScannedEntry]) -> Iterator[str]:
+    sharing: dict[str, list[ScannedEntry]] = {}
+    for entry in batch:
+        if entry.hides:
+            yield _line(entry, {"hides": True})
         else:
-            sharing.setdefault(held.digest, []).append(held)
+            sharing.setdefault(entry.digest, []).append(entry)
     for values in walk.values(same[0] for same in sharing.values()):
         for digest, value in values.items():
-            yield from (_line(held, {"value": json.loads(value)}) for held in sharing[digest])
+            yield from (_line(entry, {"value": json.loads(value)}) for entry in sharing[digest])
 
 
-def _line(held: Held, what: dict[str, Any]) -> str:
-    left_s = held.left.total_seconds()
+def _line(entry: ScannedEntry, what: dict[str, Any]) -> str:
+    left_s = entry.left.total_seconds()
     return json.dumps(
-        {"context": held.context, "key": held.key, **what, "left_s": left_s}, separators=(",", ":")
+        {"context": entry.context, "key": entry.key, **what, "left_s": left_s}, separators=(",", ":")
     )
 
 

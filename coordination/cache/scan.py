@@ -20,7 +20,7 @@ written before the clock was set back.
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ScannedEntry:
     """An entry without its value."""
 
     context: str
@@ -49,7 +49,7 @@ class Walk:
             yield from (name.decode() for name in page)
             last = page[-1].decode()
 
-    def entries(self, context: str) -> Iterator[Held]:
+    def entries(self, context: str) -> Iterator[ScannedEntry]:
         """Yield entries, each once; entries that are added or removed meanwhile may or may
         not be included.
         """
@@ -59,16 +59,16 @@ class Walk:
             now_ms = self._now_ms()
             cursor, page = self._line.send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
             for key, record in zip(page[::2], page[1::2], strict=True):
-                held = _held(context, key.decode(), record.decode(), now_ms)
-                if held.left > timedelta(0) and held.key not in seen:
-                    seen.add(held.key)
-                    yield held
+                entry = _scanned(context, key.decode(), record.decode(), now_ms)
+                if entry.left > timedelta(0) and entry.key not in seen:
+                    seen.add(entry.key)
+                    yield entry
 
-    def values(self, wanted: Iterable[Held]) -> Iterator[Mapping[str, bytes]]:
+    def values(self, wanted: Iterable[ScannedEntry]) -> Iterator[Mapping[str, bytes]]:
         """Yield values by digest in batches of limited size; values removed in the meantime are omitted."""
         batch: dict[str, int] = {}
-        for held in wanted:
-            batch[held.digest] = held.size
+        for entry in wanted:
+            batch[entry.digest] = entry.size
             if sum(batch.values()) >= VALUES_AT_ONCE or len(batch) >= PAGE:
                 yield self._read(batch)
                 batch = {}
@@ -84,7 +84,9 @@ class Walk:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def _held(context: str, key: str, record: str, now_ms: int) -> Held:
+def _scanned(context: str, key: str, record: str, now_ms: int) -> ScannedEntry:
     digest, size, expires, ttl = record.split()
     left_ms = int(expires) - now_ms
-    return Held(context, key, digest, int(size), (left_ms if left_ms <= int(ttl) + CLOCK_MS else 0) * MS)
+    return ScannedEntry(
+        context, key, digest, int(size), (left_ms if left_ms <= int(ttl) + CLOCK_MS else 0) * MS
+    )

@@ -19,7 +19,7 @@ from coordination.planner.checks import check_todos, unchecked
 from coordination.planner.generated import generated_plan
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.run_kinds import QA
-from coordination.runs.submission.carry import AT_BASE, Begins, at_change_set, at_run
+from coordination.runs.submission.carry import AT_BASE, StartingPoint, at_change_set, at_run
 from coordination.runs.submission.submit import Order
 from coordination.runs.transactions import start_generated
 from coordination.text import did_you_mean, listed, require_known
@@ -63,7 +63,7 @@ class PreparedChecks:
     """The plan or run whose work is checked, or `base`."""
     records: Ecosystem
     graph: PlanGraph
-    begins: Begins
+    start_at: StartingPoint
     unchecked: tuple[str, ...]
     """Repositories that declare no such check: nothing is known of them."""
     no_cache: bool
@@ -75,7 +75,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
     Raises NotFound for an unknown repository, plan, run or change set; UsageError for options that exclude
     each other; PlanRefused where a named repository declares no check, or none does.
     """
-    subject, begins, involved = _subject(connection, ecosystem, options)
+    subject, start_at, involved = _subject(connection, ecosystem, options)
     repos = _repos(ecosystem, options, involved)
     kinds = options.kinds or tuple(CheckKind)
     without = unchecked(ecosystem, repos, kinds)
@@ -89,7 +89,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
         subject=subject,
         records=records,
         graph=graph,
-        begins=begins.only(graph.repos),
+        start_at=start_at.only(graph.repos),
         unchecked=tuple(without),
         no_cache=options.no_cache,
     )
@@ -121,35 +121,35 @@ def start(connection: Connection, prepared: PreparedChecks) -> str:
         no_cache=prepared.no_cache,
     )
     return start_generated(
-        connection, prepared.records, prepared.graph, order, alone=False, begins=prepared.begins
+        connection, prepared.records, prepared.graph, order, alone=False, start_at=prepared.start_at
     )
 
 
 def _subject(
     connection: Connection, ecosystem: Ecosystem, options: CheckOptions
-) -> tuple[str, Begins, tuple[str, ...] | None]:
-    """Return what is checked, where it begins, and its repositories; None: all that declare checks."""
+) -> tuple[str, StartingPoint, tuple[str, ...] | None]:
+    """Return what is checked, where it start_at, and its repositories; None: all that declare checks."""
     if options.plan and options.run:
         raise UsageError("--plan and --run exclude each other", "leave one of them out")
     if options.run:
         run_id = connection.reader.resolve(options.run)
-        begins, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
+        start_at, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
         subject, repos = run_id, tuple(dict.fromkeys(involved))
     elif options.plan:
         subject = options.plan
         if options.heads:
-            begins, repos = _at_heads(options), _repos_of(ecosystem, options.plan)
-            return HEAD, begins, tuple(repo for repo in repos if repo in options.heads)
-        begins, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
+            start_at, repos = _at_heads(options), _repos_of(ecosystem, options.plan)
+            return HEAD, start_at, tuple(repo for repo in repos if repo in options.heads)
+        start_at, repos = _of_plan(connection, ecosystem, options.plan, base=options.base)
     elif options.heads:
         return HEAD, _at_heads(options), tuple(options.heads)
     else:
         return BASE, AT_BASE, None
-    return (BASE, AT_BASE, repos) if options.base else (subject, begins, repos)
+    return (BASE, AT_BASE, repos) if options.base else (subject, start_at, repos)
 
 
-def _at_heads(options: CheckOptions) -> Begins:
-    return Begins(tips=options.heads, hosts=dict.fromkeys(options.heads, options.host))
+def _at_heads(options: CheckOptions) -> StartingPoint:
+    return StartingPoint(tips=options.heads, hosts=dict.fromkeys(options.heads, options.host))
 
 
 def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ def _repos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
 
 def _of_plan(
     connection: Connection, ecosystem: Ecosystem, name: str, *, base: bool
-) -> tuple[Begins, tuple[str, ...]]:
+) -> tuple[StartingPoint, tuple[str, ...]]:
     repos = _repos_of(ecosystem, name)
     change_set = None if base else ChangeSets(connection.store).read(name)
     if base:

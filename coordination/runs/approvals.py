@@ -18,12 +18,12 @@ from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.signed_operations import Subject, sign_operation, subject_of
 from coordination.runs.store import RunStore
 from coordination.runs.views.todo_view import iso
-from coordination.runs.views.waiting_todos import Found, find_runs_of
+from coordination.runs.views.waiting_todos import TodoOfRun, find_runs_of
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
 
 
-def run_with_manual_todo(todo: str, found: Iterable[Found]) -> str:
+def run_with_manual_todo(todo: str, found: Iterable[TodoOfRun]) -> str:
     """Return the one run that waits for the manual todo. Raise NotFound, Conflict or UsageError."""
     there = tuple(found)
     if run_id := only_run(todo, [one.run for one in there if one.waits], "complete-todo"):
@@ -45,7 +45,7 @@ def only_run(todo: str, waiting: list[str], command: str) -> str | None:
     return waiting[0] if waiting else None
 
 
-def _why_not(todo: str, one: Found) -> CoordinationError:
+def _why_not(todo: str, one: TodoOfRun) -> CoordinationError:
     look = f"look at it: coord show-run {one.run}"
     if one.state.ended:
         return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
@@ -88,7 +88,7 @@ def run_with_gate(store: RunStore, verdict: Verdict, todo: str, run_id: str | No
     raise _unknown(store, todo, live if run_id is None else [run_id], run_id)
 
 
-def why_not(store: RunStore, verdict: Verdict, todo: str, one: Found) -> CoordinationError:
+def why_not(store: RunStore, verdict: Verdict, todo: str, one: TodoOfRun) -> CoordinationError:
     """Return the error that says why the todo waits for no decision."""
     where, look = f"{todo} of run {one.run}", f"look at it: coord show-run {one.run}"
     if one.decided:
@@ -102,7 +102,7 @@ def why_not(store: RunStore, verdict: Verdict, todo: str, one: Found) -> Coordin
     return Conflict(f"{where} is {one.state}: it cannot be decided yet{_held_up(store, todo, one)}", look)
 
 
-def _decided(verdict: Verdict, todo: str, one: Found) -> Conflict:
+def _decided(verdict: Verdict, todo: str, one: TodoOfRun) -> Conflict:
     rejected = one.rejected_by is not None
     said = f': "{one.comment}"' if one.comment else ""
     word = DONE[Verdict.REJECT if rejected else Verdict.APPROVE]
@@ -114,7 +114,7 @@ def _decided(verdict: Verdict, todo: str, one: Found) -> Conflict:
     return Conflict(what, f"look at it: coord show-run {one.run}")
 
 
-def _held_up(store: RunStore, todo: str, one: Found) -> str:
+def _held_up(store: RunStore, todo: str, one: TodoOfRun) -> str:
     """Return `; it waits for A, B`; empty if unknown."""
     if one.state is not TodoState.WAITING:
         return f"; it waits for {one.waits_for}" if one.waits_for else ""
@@ -124,7 +124,7 @@ def _held_up(store: RunStore, todo: str, one: Found) -> str:
     return f"; it waits for {listed(open_ones)}" if open_ones else "; it waits for the level before it"
 
 
-def _in_ended(store: RunStore, todo: str) -> list[Found]:
+def _in_ended(store: RunStore, todo: str) -> list[TodoOfRun]:
     """Return the newest run that has the todo."""
     return find_runs_of(
         store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1)

@@ -22,7 +22,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_behind
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_later_work
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.run_kinds import (
     QUEUEING,
@@ -33,7 +33,7 @@ from coordination.runs.run_kinds import (
     start_again,
 )
 from coordination.runs.signed.orders import HEADER
-from coordination.runs.submission.carry import AT_BASE, Begins
+from coordination.runs.submission.carry import AT_BASE, StartingPoint
 from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
 from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
 from coordination.runs.submission.submit import NO_HOSTS, Order, submit
@@ -108,7 +108,7 @@ def start_generated(
     alone: bool = True,
     change_sets: Collection[str] = (),
     hosts: Mapping[str, str] = NO_HOSTS,
-    begins: Begins = AT_BASE,
+    start_at: StartingPoint = AT_BASE,
 ) -> str:
     """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
 
@@ -131,7 +131,7 @@ def start_generated(
             order,
             signing=connection.signing,
             hosts=hosts,
-            begins=begins,
+            start_at=start_at,
         )
     follow_up(connection, run_id, reply)
     return run_id
@@ -194,24 +194,24 @@ def plan_retry(
 
 def start_retry(
     connection: Connection,
-    left: RetryPlan,
+    retry: RetryPlan,
     *,
     on_failure: OnFailure | None = None,
     max_parallel: int | None = None,
 ) -> str:
     """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
     check_redis(connection)
-    store, own = connection.store, left.writes.found.id
+    store, own = connection.store, retry.writes.found.id
     sets = ChangeSets(store).read_all()
-    refuse_not_landed(store, connection.presence, left.bases, sets=sets)
+    refuse_not_landed(store, connection.presence, retry.bases, sets=sets)
 
     def begin() -> tuple[str, Reply]:
         with start_lock(connection):
-            refuse_again(store, left.ended)
-            refuse_conflicts(connection, left.again)
-            refuse_runs_of(store, landings_of(left.ended.meta["plan_id"], left.again))
-            now = left.within(read_change_set(store, own))
-            refuse_behind(now)
+            refuse_again(store, retry.ended)
+            refuse_conflicts(connection, retry.again)
+            refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
+            now = retry.within(read_change_set(store, own))
+            refuse_later_work(now)
             return submit_retry(
                 store,
                 now,
@@ -219,7 +219,7 @@ def start_retry(
                 on_failure=on_failure,
                 max_parallel=max_parallel,
                 file=connection.file,
-                signing=_signing_again(connection, left),
+                signing=_signing_again(connection, retry),
             )
 
     run_id, reply = seal_of(store, own, begin)
@@ -227,11 +227,11 @@ def start_retry(
     return run_id
 
 
-def _signing_again(connection: Connection, left: RetryPlan) -> Signing | None:
+def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
     """Return the identity that signs the retry, if the ended run was signed: a signature must cover nothing
     that came from Redis unsigned. Raise NotTrusted where its records are not those that were signed.
     """
-    ended = left.ended
+    ended = retry.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
         if connection.settings.signatures is Signatures.REQUIRE:
             what = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"

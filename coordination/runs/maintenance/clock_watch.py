@@ -66,7 +66,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ClockReading:
     """The time that the server reported, between two readings of our monotonic clock in seconds."""
 
     server_ms: int
@@ -76,9 +76,9 @@ class Look:
 
 class ServerClock:
     def __init__(self) -> None:
-        self._last: Look | None = None
+        self._last: ClockReading | None = None
 
-    def look(self, new: Look) -> Step | None:
+    def look(self, new: ClockReading) -> Step | None:
         """Return the step since the last look, None if there was none."""
         last, self._last = self._last, new
         if last is None:
@@ -116,7 +116,9 @@ class ClockWatch:
         """Return the step since the last look, None if there was none."""
         asked_s = time.monotonic()
         self.now_ms = self._store.now_ms()
-        step = self._clock.look(Look(server_ms=self.now_ms, asked_s=asked_s, answered_s=time.monotonic()))
+        step = self._clock.look(
+            ClockReading(server_ms=self.now_ms, asked_s=asked_s, answered_s=time.monotonic())
+        )
         self._seen = [(at, seen) for at, seen in self._seen if asked_s - at < ANSWERED_WITHIN_S]
         if step is not None:
             self._seen.append((asked_s, step))
@@ -135,10 +137,10 @@ class ClockWatch:
         """Correct leases and timers after the steps that were seen; called by the leader only."""
         while self._seen:
             _, step = self._seen[0]
-            self._put_right(step)
+            self._correct_timers(step)
             del self._seen[0]  # only after success: Redis may be unreachable
 
-    def _put_right(self, step: Step) -> None:
+    def _correct_timers(self, step: Step) -> None:
         keys = self._store.keys
         words = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
         moved = [part for timer in self._to_be_moved(step) for part in timer]

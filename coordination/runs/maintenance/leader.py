@@ -105,15 +105,15 @@ class RunRecovery:
             self._reap(report)
             self._park_unserved(runs, report)
         for run_id in runs:
-            with self.apart(run_id):
+            with self.skip_unreadable(run_id):
                 self._dispatcher.finish(run_id, BATCHES)
                 self._resend(run_id)
                 self._advance(run_id, report)
-        report.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
+        report.stuck = self._stuck.run_once(runs, time.monotonic(), self.skip_unreadable)
         return report
 
     @contextmanager
-    def apart(self, run_id: str) -> Iterator[None]:
+    def skip_unreadable(self, run_id: str) -> Iterator[None]:
         """Skip a run whose records cannot be read (damaged by hand, of another version), so that it does not
         block the others.
 
@@ -131,7 +131,7 @@ class RunRecovery:
 
     def _reap(self, report: MaintenanceReport) -> None:
         for run_id, todo_id in self._store.expired(self.clock.now_ms):
-            with self.apart(run_id):
+            with self.skip_unreadable(run_id):
                 reply = self._store.lose(run_id, todo_id, self._settings.lost_leases, self.clock.now_ms)
                 if reply.word != "alive":
                     logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
@@ -144,7 +144,7 @@ class RunRecovery:
         """
         served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
         for run_id in runs:
-            with self.apart(run_id):
+            with self.skip_unreadable(run_id):
                 reply = self._store.park_unserved(run_id, served)
                 if reply.word == "stranded":
                     report.stranded.append(run_id)
@@ -257,7 +257,7 @@ class MaintenanceLeader(BackgroundService):
         self._recovery.clock.answer()
         report = self._recovery.run_once() if self._settings.reaper else MaintenanceReport()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
-            with self._recovery.apart(run_id):
+            with self._recovery.skip_unreadable(run_id):
                 reply = self._store.fire(run_id, todo_id)
                 self._dispatcher.follow(reply)
                 if reply.word == "settled":

@@ -50,20 +50,27 @@ class StuckWatch:
         self._look_at = 0.0
 
     def run_once(
-        self, live: Iterable[str], now_s: float, apart: Callable[[str], AbstractContextManager[None]]
+        self,
+        live: Iterable[str],
+        now_s: float,
+        skip_unreadable: Callable[[str], AbstractContextManager[None]],
     ) -> list[str]:
         """Return the runs that are newly found stuck. `now_s`: time of the monotonic clock."""
         if now_s < self._look_at:
             return []
         self._look_at = now_s + LOOK_S
-        return [run_id for run_id in self._quiet(list(live), now_s) if self._is_news(run_id, now_s, apart)]
+        return [
+            run_id
+            for run_id in self._quiet(list(live), now_s)
+            if self._is_news(run_id, now_s, skip_unreadable)
+        ]
 
     def _is_news(
-        self, run_id: str, now_s: float, apart: Callable[[str], AbstractContextManager[None]]
+        self, run_id: str, now_s: float, skip_unreadable: Callable[[str], AbstractContextManager[None]]
     ) -> bool:
-        with apart(run_id):
+        with skip_unreadable(run_id):
             return self._ask(run_id, now_s)
-        return False  # its records cannot be read: `apart` has logged that
+        return False  # its records cannot be read: `skip_unreadable` has logged that
 
     def _quiet(self, live: list[str], now_s: float) -> list[str]:
         """Return the runs that are due for a check."""

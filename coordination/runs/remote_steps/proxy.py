@@ -56,20 +56,20 @@ class StepClient:
             heard = self._redis.publish(self._keys.requests, asked)
             answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
             if answer:
-                return _done(from_json(answer[1]))
+                return _result(from_json(answer[1]))
             if not heard:
                 time.sleep(UNHEARD_S)
         raise NobodyAnswers
 
 
-def _done(answer: Mapping[str, Any]) -> Any:
+def _result(answer: Mapping[str, Any]) -> Any:
     if "refused" not in answer:
         return answer["done"]
     name, message, hint = answer["refused"]
     raise next(kind for kind in REFUSALS if kind.__name__ == name)(message, hint)
 
 
-def _asked(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+def _remote(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
     """Return a method of the same name, arguments and result that the leader executes."""
 
     @cache  # all methods together take 30 ms, which unrestricted workers do not pay
@@ -91,22 +91,22 @@ class ProxyStore(RunStore):
         super().__init__(client, namespace)
         self.wire = StepClient(client, self.keys, repos)
 
-    claim = _asked(RunStore.claim)
-    renew = _asked(RunStore.renew)
-    settle = _asked(RunStore.settle)
-    retry = _asked(RunStore.retry)
-    hand_back = _asked(RunStore.hand_back)
-    park = _asked(RunStore.park)
-    hold_up = _asked(RunStore.hold_up)
-    checkpoint = _asked(RunStore.checkpoint)
-    status = _asked(RunStore.status)
-    brief = _asked(RunStore.brief)
-    signed = _asked(RunStore.signed)
-    handed_over = _asked(RunStore.handed_over)
-    log = _asked(RunStore.log)
-    refused = _asked(RunStore.refused)
-    distrust = _asked(RunStore.distrust)
-    secrets_read = _asked(RunStore.secrets_read)
+    claim = _remote(RunStore.claim)
+    renew = _remote(RunStore.renew)
+    settle = _remote(RunStore.settle)
+    retry = _remote(RunStore.retry)
+    hand_back = _remote(RunStore.hand_back)
+    park = _remote(RunStore.park)
+    hold_up = _remote(RunStore.hold_up)
+    checkpoint = _remote(RunStore.checkpoint)
+    status = _remote(RunStore.status)
+    brief = _remote(RunStore.brief)
+    signed = _remote(RunStore.signed)
+    handed_over = _remote(RunStore.handed_over)
+    log = _remote(RunStore.log)
+    refused = _remote(RunStore.refused)
+    distrust = _remote(RunStore.distrust)
+    secrets_read = _remote(RunStore.secrets_read)
 
 
 class ProxyCleanupQueue(CleanupQueue):
@@ -114,8 +114,8 @@ class ProxyCleanupQueue(CleanupQueue):
         super().__init__(store.redis, store.keys)
         self.wire = store.wire
 
-    errands = _asked(CleanupQueue.errands)
-    answer = _asked(CleanupQueue.answer)
+    errands = _remote(CleanupQueue.errands)
+    answer = _remote(CleanupQueue.answer)
 
 
 class ProxyPresence(Presence):
@@ -123,20 +123,20 @@ class ProxyPresence(Presence):
         super().__init__(store.redis, store.keys)
         self.wire = store.wire
 
-    meet = _asked(Presence.meet)
-    refuse_clash = _asked(Presence.refuse_clash)
-    say = _asked(Presence.say)
-    leave = _asked(Presence.leave)
+    meet = _remote(Presence.meet)
+    refuse_clash = _remote(Presence.refuse_clash)
+    say = _remote(Presence.say)
+    leave = _remote(Presence.leave)
 
 
 class ProxyContexts(ContextCalls):
     def __init__(self, store: ProxyStore) -> None:
         self.wire = store.wire
 
-    context_get = _asked(ContextCalls.context_get)
-    context_set = _asked(ContextCalls.context_set)
-    context_delete = _asked(ContextCalls.context_delete)
-    context_list = _asked(ContextCalls.context_list)
+    context_get = _remote(ContextCalls.context_get)
+    context_set = _remote(ContextCalls.context_set)
+    context_delete = _remote(ContextCalls.context_delete)
+    context_list = _remote(ContextCalls.context_list)
 
     def context_compute(self, *_: Any, **__: Any) -> str:
         raise NotAllowed(

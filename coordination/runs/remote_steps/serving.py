@@ -109,12 +109,12 @@ class Serving:
             return False
         if not self._pubsub_redis.subscribed:
             self._pubsub_redis.psubscribe(self._keys.all_requests)
-        if (asked := self._heard()) is None:
+        if (asked := self._next_request()) is None:
             return False
         self._serve(*asked)
         return True
 
-    def _heard(self) -> tuple[str, bytes] | None:
+    def _next_request(self) -> tuple[str, bytes] | None:
         """Read all pending messages; return the request to serve next."""
         timeout = 0.0 if self._waiting else TICK_S
         for _ in range(READ_AT_ONCE):

@@ -215,21 +215,21 @@ def plan_retry_of(
         timeout=plan.timeout if plan else None,
         two_persons=plan.two_persons if plan else False,
     ).within(own or ChangeSet(id=ended.brief.change_set, repos={}))
-    refuse_behind(found)
+    refuse_later_work(found)
     if ecosystem is None:
         return found
     done = ended.succeeded.union(found.done_since)
     return replace(found, bases=bases(ecosystem, plan, again, sets, found.writes.found.id, done))
 
 
-def refuse_behind(left: RetryPlan) -> None:
+def refuse_later_work(retry: RetryPlan) -> None:
     """Raise Conflict where work is taken back that another run of the change set has built on, or carried
     over that the change set no longer has.
     """
-    _refuse_discarded(left)
-    for repo in sorted(left.taken_back):
-        if later := left.later.get(repo) or _built_between(left, repo):
-            run = left.ended.run_id
+    _refuse_discarded(retry)
+    for repo in sorted(retry.taken_back):
+        if later := retry.later.get(repo) or _built_between(retry, repo):
+            run = retry.ended.run_id
             raise Conflict(
                 f"run {later} has built on the work in {repo} that would be taken back from run {run}",
                 f"take that run back first: coord rollback {later}; or do its work again, too: "
@@ -237,16 +237,16 @@ def refuse_behind(left: RetryPlan) -> None:
             )
 
 
-def _refuse_discarded(left: RetryPlan) -> None:
+def _refuse_discarded(retry: RetryPlan) -> None:
     """Raise Conflict where the change set has been discarded, or Redis has lost it: the retry would build on
     work that is never landed.
     """
-    ended, plan = left.ended, left.ended.brief.change_set
-    facts = {todo: ended.facts.get(todo, {}) for todo in left.carried}
+    ended, plan = retry.ended, retry.ended.brief.change_set
+    facts = {todo: ended.facts.get(todo, {}) for todo in retry.carried}
     moved = {
         ended.repo_of(t) for t, recorded in facts.items() if recorded.get("commit") != recorded.get("began")
     }
-    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(left.writes.found.repos)):
+    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(retry.writes.found.repos)):
         raise Conflict(
             f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
             "was discarded, or Redis has lost it",
@@ -254,27 +254,27 @@ def _refuse_discarded(left: RetryPlan) -> None:
         )
 
 
-def _built_between(left: RetryPlan, repo: str) -> str:
+def _built_between(retry: RetryPlan, repo: str) -> str:
     """Return a run that has worked in the repository since the first todo that is executed again there, on
     todos that the ended run does not have; empty if there is none.
     """
-    found, ended = left.writes.found, left.ended
+    found, ended = retry.writes.found, retry.ended
     if (change := found.open.get(repo)) is None:
         return ""
     at = {run: position for position, run in enumerate(change.runs)}
-    again = (todo for todo in left.set_back.todos if ended.repo_of(todo) == repo)
+    again = (todo for todo in retry.set_back.todos if ended.repo_of(todo) == repo)
     first = min(at.get(ended.facts[todo].get("run", ended.run_id), 0) for todo in again)
     others = (found.source[todo] for todo in change.todos if todo not in ended.state)
     return next((run for run in others if at.get(run, 0) >= first), "")
 
 
-def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
+def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], open_todos: Iterable[str]) -> frozenset[str]:
     """Return the todos completed in the file since; none for a recurring plan, whose todos are executed in
     every run.
     """
     if plan and plan.recurring:
         return frozenset()
-    return frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED)
+    return frozenset(t for t in open_todos if t in declared and declared[t].status is TodoStatus.COMPLETED)
 
 
 def _refuse_shortfalls(ended: EndedRun, again: Mapping[str, TodoSpec], ecosystem: Ecosystem) -> None:

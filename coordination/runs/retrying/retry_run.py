@@ -30,7 +30,7 @@ BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the fi
 
 def submit_retry(
     store: RunStore,
-    left: RetryPlan,
+    retry: RetryPlan,
     settings: Settings,
     *,
     on_failure: OnFailure | None,
@@ -42,43 +42,44 @@ def submit_retry(
     digest of the file for its results. `signing`: the identity that signs its order, if the order of the
     ended run was verified.
     """
-    policy = on_failure or OnFailure(left.ended.meta["on_failure"])
-    refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
-    store.declare(left.capacities)
+    policy = on_failure or OnFailure(retry.ended.meta["on_failure"])
+    refuse_without_way_back((spec.todo for spec in retry.again.values()), policy)
+    store.declare(retry.capacities)
     draft = Draft(store, new_run_id(), signed=signing is not None)
-    since = left.later.keys() & set(left.ended.brief.repo_of.values())
-    carry = read_carry(store, left.writes.found, left.done_since, since)
-    brief = _brief(draft.run_id, left, carry, settings, file)
-    meta = _meta(brief, left, carry) | {
-        "levels": len(left.levels),
+    since = retry.later.keys() & set(retry.ended.brief.repo_of.values())
+    carry = read_carry(store, retry.writes.found, retry.done_since, since)
+    brief = _brief(draft.run_id, retry, carry, settings, file)
+    meta = _meta(brief, retry, carry) | {
+        "levels": len(retry.levels),
         "on_failure": policy,
-        "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
-        "breakers": Policy.of(settings).words(left.unbroken),
+        "max_parallel": max_parallel or int(retry.ended.meta["max_parallel"]),
+        "breakers": Policy.of(settings).words(retry.unbroken),
         **({"file": file} if file else {}),
     }
     draft.meta(meta)
-    draft.levels(left.levels)
-    for todo in left.ended.state:
-        _write(draft, left, carry, todo)
-    draft.set(draft.keys.tips, left.tips)
-    draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
+    draft.levels(retry.levels)
+    for todo in retry.ended.state:
+        _write(draft, retry, carry, todo)
+    draft.set(draft.keys.tips, retry.tips)
+    draft.set(draft.keys.output, {t: json for t, json in retry.ended.output.items() if t not in retry.again})
     draft.set(
-        draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished}
+        draft.keys.checkpoint,
+        {t: json for t, json in retry.ended.checkpoint.items() if t in retry.unfinished},
     )
     if signing:
-        done = left.by_hand - left.done_since.keys()
+        done = retry.by_hand - retry.done_since.keys()
         brief_json = str(meta["brief"])
-        signing.write(draft, brief, brief_json, "retry", policy, two_persons=left.two_persons, done=done)
-        draft.set(draft.keys.order, _decisions(store, left))
-    ended = store.keys.run(left.ended.run_id)
-    draft.copy_bundles({repo: ended.bundle(repo) for repo in {*left.ended.brief.repo_of.values()}})
-    _copy_results(draft, store, left)
-    carry.write(draft, left.writes.signed)
-    return draft.run_id, draft.seal(left.writes.taken)
+        signing.write(draft, brief, brief_json, "retry", policy, two_persons=retry.two_persons, done=done)
+        draft.set(draft.keys.order, _decisions(store, retry))
+    ended = store.keys.run(retry.ended.run_id)
+    draft.copy_bundles({repo: ended.bundle(repo) for repo in {*retry.ended.brief.repo_of.values()}})
+    _copy_results(draft, store, retry)
+    carry.write(draft, retry.writes.signed)
+    return draft.run_id, draft.seal(retry.writes.taken)
 
 
-def _brief(run_id: str, left: RetryPlan, carry: Carry, settings: Settings, file: str) -> RunBrief:
-    old = left.ended
+def _brief(run_id: str, retry: RetryPlan, carry: Carry, settings: Settings, file: str) -> RunBrief:
+    old = retry.ended
     brief = old.brief.model_copy(
         update={
             "run_id": run_id,
@@ -86,32 +87,32 @@ def _brief(run_id: str, left: RetryPlan, carry: Carry, settings: Settings, file:
             "agent_command": settings.agent_command,
             "kill_grace": settings.kill_grace,
             "carried_from": (old.run_id, *old.brief.carried_from),
-            "redone": old.brief.redone | dict.fromkeys(left.set_back.todos, old.run_id),
+            "redone": old.brief.redone | dict.fromkeys(retry.set_back.todos, old.run_id),
             "by_hand": (
-                *(todo for todo in old.brief.by_hand if todo not in left.again),
-                *by_hand(spec.todo for spec in left.again.values()),
-                *(todo for todo in left.by_hand if todo not in carry.facts),
+                *(todo for todo in old.brief.by_hand if todo not in retry.again),
+                *by_hand(spec.todo for spec in retry.again.values()),
+                *(todo for todo in retry.by_hand if todo not in carry.facts),
             ),
-            "set_back": old.brief.set_back | dict.fromkeys(left.set_back.repos, old.run_id),
+            "set_back": old.brief.set_back | dict.fromkeys(retry.set_back.repos, old.run_id),
         }
     )
-    return left.writes.tell(brief, tips={**left.tips, **carry.tips})
+    return retry.writes.tell(brief, tips={**retry.tips, **carry.tips})
 
 
-def _meta(brief: RunBrief, left: RetryPlan, carry: Carry) -> dict[str, str | int]:
-    old = left.ended
+def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | int]:
+    old = retry.ended
     kept = {
         name: old.meta[name]
         for name in ("plan_id", "strategy", "two_persons", "timeout_ms")
         if name in old.meta
     }
     kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
-    pins = {f"{HOST}{repo}": host for repo, host in {**left.pins, **carry.pins}.items()}
+    pins = {f"{HOST}{repo}": host for repo, host in {**retry.pins, **carry.pins}.items()}
     return {
         **kept,
-        **timeout_of(left.timeout),
+        **timeout_of(retry.timeout),
         **pins,
-        **left.writes.meta,
+        **retry.writes.meta,
         "actor": actor(),
         "brief": brief.model_dump_json(),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
@@ -119,24 +120,24 @@ def _meta(brief: RunBrief, left: RetryPlan, carry: Carry) -> dict[str, str | int
     }
 
 
-def _write(draft: Draft, left: RetryPlan, carry: Carry, todo: str) -> None:
-    old = left.ended
+def _write(draft: Draft, retry: RetryPlan, carry: Carry, todo: str) -> None:
+    old = retry.ended
     state, descriptor = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]
     spec = old.spec.get(todo, "")  # empty for a todo that was blocked from outside the plan: it stays blocked
-    if todo in left.again:
+    if todo in retry.again:
         before = Descriptor.parse(descriptor)
         state, facts = (
             TodoState.WAITING,
-            {**first_facts(left.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
+            {**first_facts(retry.again[todo].todo, facts.get("expected", "")), **_begun(old, todo)},
         )
         descriptor, spec = (
-            descriptor_of(left.again[todo], before.order, left.level_of.get(todo, before.level)),
-            left.again[todo].after(_before(left, todo)).model_dump_json(exclude_defaults=True),
+            descriptor_of(retry.again[todo], before.order, retry.level_of.get(todo, before.level)),
+            retry.again[todo].after(_before(retry, todo)).model_dump_json(exclude_defaults=True),
         )
     elif todo in carry.facts:
         state, facts = TodoState.SUCCEEDED, carry.facts[todo]
-    elif todo in left.by_hand:
+    elif todo in retry.by_hand:
         state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
     elif spec:
         # a todo carried over by an earlier retry has the fact already
@@ -148,23 +149,23 @@ def _write(draft: Draft, left: RetryPlan, carry: Carry, todo: str) -> None:
         facts,
         spec=spec,
         children=old.children.get(todo, "").split(),
-        pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
+        pending=sum(before in retry.again for before in old.brief.predecessors.get(todo, ())),
     )
 
 
-def _before(left: RetryPlan, todo: str) -> Mapping[str, Todo]:
+def _before(retry: RetryPlan, todo: str) -> Mapping[str, Todo]:
     """Return the predecessors of a todo."""
-    names = left.ended.brief.predecessors.get(todo, ())
+    names = retry.ended.brief.predecessors.get(todo, ())
     return {
-        name: (left.again.get(name) or TodoSpec.model_validate_json(left.ended.spec[name])).todo
+        name: (retry.again.get(name) or TodoSpec.model_validate_json(retry.ended.spec[name])).todo
         for name in names
     }
 
 
-def _decisions(store: RunStore, left: RetryPlan) -> dict[str, str]:
+def _decisions(store: RunStore, retry: RetryPlan) -> dict[str, str]:
     """Return the signed operations by which persons settled todos that are carried over."""
-    old = left.ended
-    by_hand = [todo for todo in left.carried if Descriptor.parse(old.place[todo]).kind == MANUAL]
+    old = retry.ended
+    by_hand = [todo for todo in retry.carried if Descriptor.parse(old.place[todo]).kind == MANUAL]
     kinds = (OperationKind.APPROVE, OperationKind.COMPLETE)
     fields = [operation_field(kind, todo) for todo in by_hand for kind in kinds]
     texts = store.signed(old.run_id, fields) if fields else []
@@ -181,9 +182,9 @@ def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
     return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
 
 
-def _copy_results(draft: Draft, store: RunStore, left: RetryPlan) -> None:
+def _copy_results(draft: Draft, store: RunStore, retry: RetryPlan) -> None:
     """Copy the signed results of the ended run, and name the one that each tip comes from."""
-    old, moved = store.keys.run(left.ended.run_id), left.set_back.sources
+    old, moved = store.keys.run(retry.ended.run_id), retry.set_back.sources
     draft.copy(old.results, draft.keys.results)
     if moved:
         results = store.redis.hmget(old.results, list(moved.values()))

@@ -1,9 +1,10 @@
 """Where a new run begins: the commits and results that it takes over from a change set or an earlier run.
 
-`Begins` has the commits of a run that builds on unlanded work and adds nothing to it. `Carry` has the results
-that a sweep takes over from its change set. A todo that is carried over has its end state in the new run,
-with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of a run
-need no special case for it. Its spec comes from the file: who signs a run must not sign what Redis says.
+`StartingPoint` has the commits of a run that builds on unlanded work and adds nothing to it. `Carry` has the
+results that a sweep takes over from its change set. A todo that is carried over has its end state in the new
+run, with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of
+a run need no special case for it. Its spec comes from the file: who signs a run must not sign what Redis
+says.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Carry:
         draft.copy_bundles(self.bundles)
 
 
-def completed(ecosystem: Ecosystem, found: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
+def completed(ecosystem: Ecosystem, change_set: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
     """Return the completed todos whose results are in the change set and have not landed, except `without`:
     each in the repository where it was executed.
     """
@@ -62,25 +63,29 @@ def completed(ecosystem: Ecosystem, found: ChangeSet, without: Collection[str] =
     declared = {repo.name for repo in ecosystem.repos}
     return {
         name: done[name].model_copy(update={"repo": repo})
-        for name, repo in results_of(found, done).items()
+        for name, repo in results_of(change_set, done).items()
         if name not in without and repo in declared
     }
 
 
-def results_of(found: ChangeSet, declared: Mapping[str, Todo]) -> dict[str, str]:
+def results_of(change_set: ChangeSet, declared: Mapping[str, Todo]) -> dict[str, str]:
     """Return todo → repository of the results that have not landed, and of those, in repositories without
     changes, that were made with them. `declared`: where the todos are by the file.
     """
-    changed = {todo: name for name, change in found.repos.items() for todo in change.todos}
-    repo_of = {name: changed.get(name) or declared[name].repo for name in found.source if name in declared}
+    changed = {todo: name for name, change in change_set.repos.items() for todo in change.todos}
+    repo_of = {
+        name: changed.get(name) or declared[name].repo for name in change_set.source if name in declared
+    }
     return {
         name: repo
         for name, repo in repo_of.items()
-        if repo in found.open or (repo not in found.repos and found.open)
+        if repo in change_set.open or (repo not in change_set.repos and change_set.open)
     }
 
 
-def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repos: Iterable[str]) -> Carry:
+def read_carry(
+    store: RunStore, change_set: ChangeSet, todos: Mapping[str, str], repos: Iterable[str]
+) -> Carry:
     """Return the results of these todos in the change set, each with its repository, and where `repos` go on.
 
     Where the run of a result is no longer in Redis, as after `coord adopt`, the todo is known to have
@@ -88,22 +93,26 @@ def read_carry(store: RunStore, found: ChangeSet, todos: Mapping[str, str], repo
     """
     by_run = defaultdict[str, list[str]](list)
     for todo in todos:
-        by_run[found.source[todo]].append(todo)
-    goes_on = {repo: _newest(found, repo, todos) for repo in sorted({*repos, *todos.values()})}
+        by_run[change_set.source[todo]].append(todo)
+    goes_on = {repo: _newest(change_set, repo, todos) for repo in sorted({*repos, *todos.values()})}
     facts, output, results = dict[str, Facts](), dict[str, str](), dict[str, str]()
     for run, names in by_run.items():
         facts_of, outputs, signed = _read(store, run, names)
-        facts |= {todo: _facts(found, run, todos[todo], facts_of.get(todo)) for todo in names}
+        facts |= {todo: _facts(change_set, run, todos[todo], facts_of.get(todo)) for todo in names}
         output |= {todo: text for todo, text in zip(names, outputs, strict=True) if text}
         results |= {todo: text for todo, text in zip(names, signed, strict=True) if text}
-        results |= dict(_adopted(found, todos, [todo for todo in names if todo not in facts_of]))
-    ends = {repo: _end(store, found, repo, run) for repo, run in goes_on.items() if run or repo in found.open}
+        results |= dict(_adopted(change_set, todos, [todo for todo in names if todo not in facts_of]))
+    ends = {
+        repo: _end(store, change_set, repo, run)
+        for repo, run in goes_on.items()
+        if run or repo in change_set.open
+    }
     return Carry(
         facts=facts,
         output=output,
         results=results | {tip_field(repo): end.signed for repo, end in ends.items() if end.signed},
         tips={repo: end.tip for repo, end in ends.items() if end.tip},
-        bundles=_bundles(store, found, goes_on, {repo: end.tip for repo, end in ends.items()}),
+        bundles=_bundles(store, change_set, goes_on, {repo: end.tip for repo, end in ends.items()}),
         pins={repo: end.host for repo, end in ends.items() if end.host},
     )
 
@@ -117,15 +126,15 @@ class _End:
     host: str
 
 
-def _newest(found: ChangeSet, repo: str, todos: Mapping[str, str]) -> str:
+def _newest(change_set: ChangeSet, repo: str, todos: Mapping[str, str]) -> str:
     """Return the run that moved a repository last, or the newest one that was there."""
-    if change := found.open.get(repo):
+    if change := change_set.open.get(repo):
         return change.run
-    return max((found.source[todo] for todo, its in todos.items() if its == repo), default="")
+    return max((change_set.source[todo] for todo, its in todos.items() if its == repo), default="")
 
 
-def _end(store: RunStore, found: ChangeSet, repo: str, run: str) -> _End:
-    if change := found.open.get(repo):
+def _end(store: RunStore, change_set: ChangeSet, repo: str, run: str) -> _End:
+    if change := change_set.open.get(repo):
         return _End(tip=change.tip, signed=change.signed, host=change.host)
     keys = store.keys.run(run)
     with store.redis.pipeline(transaction=False) as pipeline:
@@ -137,17 +146,17 @@ def _end(store: RunStore, found: ChangeSet, repo: str, run: str) -> _End:
 
 
 def _bundles(
-    store: RunStore, found: ChangeSet, goes_on: Mapping[str, str], tips: Mapping[str, str]
+    store: RunStore, change_set: ChangeSet, goes_on: Mapping[str, str], tips: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the newest bundles of each repository that lead to its tip, or else the newest ones."""
     candidates = [
         (repo, key)
         for repo, newest in goes_on.items()
         for key in (
-            store.keys.adopted(found.id, repo),
+            store.keys.adopted(change_set.id, repo),
             *(
                 store.keys.run(run).bundle(repo)
-                for run in (*(found.open[repo].runs if repo in found.open else ()), newest)
+                for run in (*(change_set.open[repo].runs if repo in change_set.open else ()), newest)
                 if run
             ),
         )
@@ -186,17 +195,19 @@ def _read(
     return facts, outputs, signed
 
 
-def _facts(found: ChangeSet, run: str, repo: str, recorded: Mapping[str, str] | None) -> Facts:
+def _facts(change_set: ChangeSet, run: str, repo: str, recorded: Mapping[str, str] | None) -> Facts:
     if recorded:
         return {"run": run, **recorded}
-    change = found.open.get(repo)
+    change = change_set.open.get(repo)
     return {"run": run, "attempt": 0, "fence": 0, **({"commit": change.tip} if change else {})}
 
 
-def _adopted(found: ChangeSet, todos: Mapping[str, str], lost: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _adopted(
+    change_set: ChangeSet, todos: Mapping[str, str], lost: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     """Yield each todo whose run is lost, with the signed adoption that has its work, if there is one."""
     for todo in lost:
-        change = found.open.get(todos[todo])
+        change = change_set.open.get(todos[todo])
         if change and is_adoption(change.signed):
             yield todo, change.signed
 
@@ -231,7 +242,7 @@ def joined(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begins:
+class StartingPoint:
     """Each mapping has a repository as key; one without a tip begins at its base branch."""
 
     runs: tuple[str, ...] = ()
@@ -246,9 +257,9 @@ class Begins:
     change_set: str = ""
     """The change set that has the tips; empty where a run without one has them."""
 
-    def only(self, repos: Collection[str]) -> Begins:
+    def only(self, repos: Collection[str]) -> StartingPoint:
         """Return it for these repositories."""
-        return Begins(
+        return StartingPoint(
             runs=self.runs,
             tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
             signed={repo: text for repo, text in self.signed.items() if repo in repos},
@@ -273,13 +284,13 @@ class Begins:
         draft.copy_bundles(self.bundles)
 
 
-AT_BASE = Begins()
+AT_BASE = StartingPoint()
 
 
-def at_change_set(store: RunStore, change_set: ChangeSet) -> Begins:
+def at_change_set(store: RunStore, change_set: ChangeSet) -> StartingPoint:
     """Return the tips of a change set, as far as they have not landed."""
     carry = read_carry(store, change_set, {}, change_set.open)
-    return Begins(
+    return StartingPoint(
         runs=change_set.runs,
         tips=carry.tips,
         signed={repo: carry.results.get(tip_field(repo), "") for repo in carry.tips},
@@ -289,7 +300,7 @@ def at_change_set(store: RunStore, change_set: ChangeSet) -> Begins:
     )
 
 
-def at_run(store: RunStore, run_id: str) -> Begins:
+def at_run(store: RunStore, run_id: str) -> StartingPoint:
     """Return the commits at which a run has left its repositories."""
     keys = store.keys.run(run_id)
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -299,7 +310,7 @@ def at_run(store: RunStore, run_id: str) -> Begins:
     repos = list(tips)
     signed = store.redis.hmget(keys.results, [tip_field(repo) for repo in repos]) if repos else []
     brief = store.brief(run_id)
-    return Begins(
+    return StartingPoint(
         runs=(run_id, *brief.carried_from),
         tips=tips,
         signed={repo: text for repo, text in zip(repos, signed, strict=True) if text},

@@ -111,7 +111,7 @@ def _settled(sets: Sets, own: str) -> set[str]:
 def refuse_not_landed(
     store: RunStore,
     presence: Presence,
-    wanted: Collection[Base],
+    required: Collection[Base],
     accepted: Collection[str] = (),
     *,
     sets: Sets = NO_SETS,
@@ -122,18 +122,18 @@ def refuse_not_landed(
     `accepted`: todos whose results a person declares to be landed; the declaration is recorded. Raise
     UsageError where no todo of the run builds on one of them.
     """
-    if strange := sorted(set(accepted) - {base.todo for base in wanted}):
+    if strange := sorted(set(accepted) - {base.todo for base in required}):
         raise UsageError(
             f"{listed(strange)}: not a completed predecessor of this run", "leave it out of --accept"
         )
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
-    if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
-        findings, unasked = _asked(store, presence, sought)
-        by_todo = {base.todo: base for base in wanted}
+    if expected := _expected_results(store, [base for base in required if base.todo not in accepted]):
+        findings, unasked = _findings_of_workers(store, presence, expected)
+        by_todo = {base.todo: base for base in required}
         if missing := [finding for finding in findings if finding.why]:
             raise _refusal(store, missing, by_todo, sets)
-        if recorded := [one for one in sought if one.commit and one.repo in unasked]:
+        if recorded := [one for one in expected if one.commit and one.repo in unasked]:
             first = recorded[0]
             dependent = by_todo[first.todo].dependent
             raise NotLanded(
@@ -144,13 +144,13 @@ def refuse_not_landed(
             )
 
 
-def _sought(store: RunStore, wanted: Collection[Base]) -> list[ExpectedResult]:
-    if not wanted:
+def _expected_results(store: RunStore, required: Collection[Base]) -> list[ExpectedResult]:
+    if not required:
         return []
-    records = store.redis.hmget(store.keys.commits, [base.todo for base in wanted])
+    records = store.redis.hmget(store.keys.commits, [base.todo for base in required])
     tips_in = cache(partial(_tips, store, cache(partial(_later, store))))
     found = []
-    for base, record in zip(wanted, records, strict=True):
+    for base, record in zip(required, records, strict=True):
         commit, run, repo = [*str(record or "").split(" "), "", "", ""][:3]
         if commit != ACCEPTED:
             tips = tips_in(run, repo) if run else ()
@@ -178,15 +178,15 @@ def _later(store: RunStore, run: str) -> list[str]:
     return chain
 
 
-def _asked(
-    store: RunStore, presence: Presence, sought: list[ExpectedResult]
+def _findings_of_workers(
+    store: RunStore, presence: Presence, expected: list[ExpectedResult]
 ) -> tuple[list[Finding], set[str]]:
     """Return the findings of the workers, and the repositories for which none has answered."""
-    repos = {one.repo for one in sought}
+    repos = {one.repo for one in expected}
     if not any(repos & set(worker.repos) for worker in presence.workers()):
         return [], repos
     until = store.now_ms() + ms(2 * BEGIN_WITHIN)
-    job = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
+    job = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(expected))
     answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, job, repos)
     if silent:
         raise NotLanded(
@@ -194,7 +194,7 @@ def _asked(
             "see the log of that worker, then try again",
         )
     # a worker may only report on the todos that it was asked about
-    asked = {(one.todo, one.repo) for one in sought}
+    asked = {(one.todo, one.repo) for one in expected}
     findings = [
         finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked
     ]

@@ -93,11 +93,11 @@ def _hashes(
     return found if len(found) == 1 else set()
 
 
-def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str], command: str) -> None:
-    """Raise PlanRefused where the file has another graph for the run's todos. `left`: the todos that are
-    still to be executed.
+def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, open_todos: Collection[str], command: str) -> None:
+    """Raise PlanRefused where the file has another graph for the run's todos. `open_todos`: the todos that
+    are still to be executed.
     """
-    found = list(differences(brief, ecosystem, left))
+    found = list(differences(brief, ecosystem, open_todos))
     if not found:
         return
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -108,7 +108,7 @@ def refuse_changed(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str],
     )
 
 
-def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) -> Iterator[str]:
+def differences(brief: RunBrief, ecosystem: Ecosystem, open_todos: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each todo and edge of the run that differs in the file."""
     plan = next((plan for plan in ecosystem.coordination.plans if plan.id == brief.plan_id), None)
     ecosystem = _as_submitted(ecosystem, brief.predecessors)
@@ -126,7 +126,7 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
         if now.repo != brief.repo_of[name]:
             yield f"{name} is in repository {now.repo}, and was in {brief.repo_of[name]}"
         if name not in generated or now.repo == MILESTONE_REPO:  # checks follow from the todos beside them
-            yield from _edges(register, brief, name, before, is_left=name in left)
+            yield from _edges(register, brief, name, before, is_left=name in open_todos)
 
 
 def generated_todos(ecosystem: Ecosystem, plan: Plan, names: Collection[str]) -> dict[str, Todo]:

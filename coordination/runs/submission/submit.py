@@ -34,7 +34,7 @@ from coordination.runs.brief import Origin, RunBrief, TodoSpec
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
-from coordination.runs.submission.carry import AT_BASE, Begins, Facts, completed, joined, read_carry
+from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.runs.submission.writes import NO_WRITES, Writes
@@ -158,22 +158,22 @@ def submit(
     signing: Signing | None = None,
     hosts: Mapping[str, str] = NO_HOSTS,
     writes: Writes = NO_WRITES,
-    begins: Begins = AT_BASE,
+    start_at: StartingPoint = AT_BASE,
 ) -> tuple[str, Reply]:
     """Write and seal the run; return its id and the reply that the dispatcher must follow. `file`: the digest
     of the file for its results. `signing`: the identity that signs its order, if there is one. `hosts`:
     repository → the only host that may work there. `writes`: the change set, whose completed todos are
-    carried over. `begins`: the commits that a run builds on that writes no change set.
+    carried over. `start_at`: the commits that a run builds on that writes no change set.
     """
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id(), signed=signing is not None)
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     work = _Work.of(graph, ecosystem, settings, done)
     carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
-    brief = begins.put_into(writes.tell(_brief(draft.run_id, work, order, file), tips=carry.tips))
+    brief = start_at.put_into(writes.tell(_brief(draft.run_id, work, order, file), tips=carry.tips))
     meta = _meta(brief, graph, order)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    pins = {**begins.hosts, **carry.pins, **hosts}
+    pins = {**start_at.hosts, **carry.pins, **hosts}
     pins = {f"{HOST}{repo}": host for repo, host in pins.items() if host}
     draft.meta({**meta, **writes.meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
     draft.levels(graph.levels)
@@ -187,7 +187,7 @@ def submit(
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
     carry.write(draft, writes.signed)
-    begins.write(draft)
+    start_at.write(draft)
     if signing:
         signing.write(
             draft, brief, str(meta["brief"]), order.operation, order.on_failure,

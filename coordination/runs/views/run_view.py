@@ -290,8 +290,8 @@ class RunReader:
             facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING
         }
         now_ms = self._now_ms() if busy else None
-        held_up = (
-            self._held_up(run_id, due)
+        obstacles = (
+            self._obstacles(run_id, due)
             | dict(presence.unserved(due) if due else {})
             | dict(presence.silent(busy) if busy else {})
         )
@@ -302,7 +302,7 @@ class RunReader:
                 Descriptor.parse(descriptors[name]),
                 Facts(name, facts),
                 outputs.get(name),
-                held_up,
+                obstacles,
                 now_ms,
             )
             for name, state in states.items()
@@ -334,7 +334,7 @@ class RunReader:
         slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
         return round(bound(durations, predecessors, brief.repo_of, slots), 3)
 
-    def _held_up(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
+    def _obstacles(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
         """Return repository → the other run that works in it, as a wait reason; a step sees one run only."""
         repos = sorted(due)
         with self._redis.pipeline(transaction=False) as pipeline:

@@ -54,7 +54,7 @@ def view_of_todo(
     descriptor: Descriptor,
     facts: Facts,
     output: str | None,
-    held_up: Mapping[str, str] = MappingProxyType({}),
+    obstacles: Mapping[str, str] = MappingProxyType({}),
     now_ms: int | None = None,
 ) -> TodoView:
     shown = facts.shown(state)
@@ -62,7 +62,7 @@ def view_of_todo(
     last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
-    waits_for, wait_reason = _wait(state, facts, descriptor.repo, held_up)
+    waits_for, wait_reason = _wait(state, facts, descriptor.repo, obstacles)
     parsed = _parsed(output)
     return TodoView(
         id=name,
@@ -95,18 +95,18 @@ def view_of_todo(
 
 
 def _wait(
-    state: TodoState, facts: Facts, repo: str, held_up: Mapping[str, str]
+    state: TodoState, facts: Facts, repo: str, obstacles: Mapping[str, str]
 ) -> tuple[str | None, WaitReason | None]:
     """Return the text and the reason of a todo's wait, both None if it does not wait."""
     if text := facts["waits_for"]:
         return text, WaitReason(facts["wait_reason"] or "")
     if state is TodoState.DISPATCHED:
         return (
-            (held_up[repo], WaitReason.WORKER)
-            if repo in held_up
+            (obstacles[repo], WaitReason.WORKER)
+            if repo in obstacles
             else ("a worker that is free", WaitReason.SLOT)
         )
-    lost = held_up.get(facts["worker"] or "") if state is TodoState.RUNNING else None
+    lost = obstacles.get(facts["worker"] or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None
 
 

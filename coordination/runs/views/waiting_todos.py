@@ -15,7 +15,7 @@ FACTS = ("gate", "undo", "waits_for", "since", "approved_by", "rejected_by", "co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class TodoOfRun:
     """A todo of that name in a run."""
 
     run: str
@@ -55,12 +55,12 @@ class Found:
         return (self.approved_by or self.rejected_by) is not None
 
 
-def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[Found]:
+def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[TodoOfRun]:
     """Return the todo in each run that has it, in the order of `runs`; one round trip."""
     return [found for _, found in _look(redis, keys, [(run_id, todo) for run_id in runs])]
 
 
-def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
+def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
     """Return every todo of a live run that waits for a person, with the run; three round trips."""
     runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
     with redis.pipeline(transaction=False) as pipeline:
@@ -79,7 +79,7 @@ def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
     return [(todo, found) for todo, found in _look(redis, keys, parked) if found.asks]
 
 
-def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Found]]:
+def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, TodoOfRun]]:
     """Yield the todos that exist in their runs."""
     with redis.pipeline(transaction=False) as pipeline:
         for run_id, todo in asked:
@@ -97,5 +97,7 @@ def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterato
             by_hand = Descriptor.parse(descriptor).kind == MANUAL
             yield (
                 todo,
-                Found(run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts),
+                TodoOfRun(
+                    run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts
+                ),
             )

@@ -7,10 +7,10 @@ import pytest
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.runs.approvals import run_with_manual_todo
 from coordination.runs.records import TodoState
-from coordination.runs.views.waiting_todos import Found
+from coordination.runs.views.waiting_todos import TodoOfRun
 
-WAITS = Found(run="R1", state=TodoState.PARKED, manual=True)
-ENDED = Found(run="R2", state=TodoState.SUCCEEDED, manual=True)
+WAITS = TodoOfRun(run="R1", state=TodoState.PARKED, manual=True)
+ENDED = TodoOfRun(run="R2", state=TodoState.SUCCEEDED, manual=True)
 
 
 def test_the_one_that_waits_goes_on() -> None:
@@ -23,20 +23,20 @@ def test_the_one_that_waits_goes_on() -> None:
         ([], NotFound, "no run waits for look"),
         ([ENDED], Conflict, "look of run R2 is succeeded: nothing waits for it"),
         (
-            [Found(run="R3", state=TodoState.WAITING, manual=True)],
+            [TodoOfRun(run="R3", state=TodoState.WAITING, manual=True)],
             Conflict,
             "is waiting: it cannot be decided yet",
         ),
-        ([Found(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is not a manual todo"),
+        ([TodoOfRun(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is not a manual todo"),
         (
-            [WAITS, Found(run="R4", state=TodoState.PARKED, manual=True)],
+            [WAITS, TodoOfRun(run="R4", state=TodoState.PARKED, manual=True)],
             UsageError,
             "runs R1 and R4 wait for look",
         ),
     ],
 )
 def test_where_none_waits_or_more_than_one_it_says_so(
-    found: list[Found], error: type[CoordinationError], words: str
+    found: list[TodoOfRun], error: type[CoordinationError], words: str
 ) -> None:
     with pytest.raises(error) as caught:
         run_with_manual_todo("look", found)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.maintenance.clock_watch import Look, ServerClock, Step
+from coordination.runs.maintenance.clock_watch import ClockReading, ServerClock, Step
 
 HOUR_MS = 3_600_000
 NOON = 12 * HOUR_MS
 
 
-def at(server_ms: int, asked_s: float, took_s: float = 0.001) -> Look:
-    return Look(server_ms=server_ms, asked_s=asked_s, answered_s=asked_s + took_s)
+def at(server_ms: int, asked_s: float, took_s: float = 0.001) -> ClockReading:
+    return ClockReading(server_ms=server_ms, asked_s=asked_s, answered_s=asked_s + took_s)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,9 @@ def at(server_ms: int, asked_s: float, took_s: float = 0.001) -> Look:
         ),
     ],
 )
-def test_a_step_is_what_no_drift_and_no_slow_answer_explains(first: Look, second: Look, by_ms: int):
+def test_a_step_is_what_no_drift_and_no_slow_answer_explains(
+    first: ClockReading, second: ClockReading, by_ms: int
+):
     clock = ServerClock()
     assert clock.look(first) is None
 
