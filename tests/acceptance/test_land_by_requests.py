@@ -12,33 +12,33 @@ from tests.stage import PLAN, Stage, git
 from tests.waiting import until
 
 
-def test_six_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_path: Path):
-    with site(stage, tmp_path / "forge", "github", "abcdef", approvals=1) as at:
+def test_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_path: Path):
+    with site(stage, tmp_path / "forge", "github", "abcd", approvals=1) as at:
         at.forge.protect(at.projects["c"], checks=("build",))
         refused = at.land()
         assert refused.code == 3, "a token and a known forge: by pull requests, and they are not ready"
-        assert at.landed() == [False] * 6
+        assert at.landed() == [False] * 4
 
         landing = at.begin()
         at.waits_for("a", "0 of 1 approval")
-        at.approve(*"abdef")
+        at.approve(*"abd")
         build = at.request("c")
         at.forge.check(at.projects["c"], build.sha, "build", "failure")
         at.forge.approve(at.projects["c"], build.number)
         at.waits_for("c", "red: build")
-        statuses = {name: at.status(name, "coord/depends") for name in "abcdef"}
-        assert statuses == {"a": []} | {name: ["pending"] for name in "bcdef"}
-        assert at.landed() == [False] * 6, "nothing merges before everything can"
+        statuses = {name: at.status(name, "coord/depends") for name in "abcd"}
+        assert statuses == {"a": []} | {name: ["pending"] for name in "bcd"}
+        assert at.landed() == [False] * 4, "nothing merges before everything can"
         assert "Depends on acme/a#1" in at.request("b").body
 
         at.forge.check(at.projects["c"], build.sha, "build", "success")
         done = landing.done(90)
         assert done.code == 0, done.err
-        assert at.landed() == [True] * 6
+        assert at.landed() == [True] * 4
         merged = [one.path for one in at.forge.calls("merge") if one.status == 200 and one.method == "PUT"]
-        assert merged == [f"/repos/acme/{name}/pulls/1/merge" for name in "abcdef"]
+        assert merged == [f"/repos/acme/{name}/pulls/1/merge" for name in "abcd"]
         assert at.change("a")["landed"]["via"] == "pr"
-        assert [at.status(name, "coord/depends") for name in "bf"] == [["pending", "success"]] * 2, (
+        assert [at.status(name, "coord/depends") for name in "bd"] == [["pending", "success"]] * 2, (
             "each is set once"
         )
 
@@ -49,29 +49,29 @@ def test_six_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, 
         at.forge.check(at.projects["c"], revert.sha, "build", "success")
         back = reverting.done(90)
         assert back.code == 0, back.err
-        assert at.landed() == [False] * 6
+        assert at.landed() == [False] * 4
         assert "Coord-Reverts" in git(at.forge.path("acme/a"), "log", "--format=%B", "main")
 
 
 @pytest.mark.timeout(360)
 def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(stage: Stage, tmp_path: Path):
-    """One set of four requests, through what can go wrong with it."""
-    with site(stage, tmp_path / "forge", "github", "abcd", approvals=1) as at:
-        a_merge_that_fails_after_two_of_four_reverts_both(at)
+    """One set of three requests, through what can go wrong with it."""
+    with site(stage, tmp_path / "forge", "github", "abc", approvals=1) as at:
+        a_merge_that_fails_after_two_of_three_reverts_both(at)
         a_push_by_a_person_ends_the_landing_and_the_approval(at)
         what_people_close_breaks_the_set_and_what_they_merge_counts(at)
 
 
-def a_merge_that_fails_after_two_of_four_reverts_both(at: Site) -> None:
+def a_merge_that_fails_after_two_of_three_reverts_both(at: Site) -> None:
     at.forge.fail(405, times=1000, only="PUT /repos/acme/c/pulls/1/merge")
     landing = at.begin()
-    at.approve(*"abcd")
+    at.approve(*"abc")
     failed = landing.done(120)
     at.forge.faults.clear()
     assert failed.code == 3
     assert failed.json["status"] == "rolled_back", failed.err
-    assert at.landed() == [False] * 4
-    assert [len(at.projects[name].requests) for name in "abcd"] == [2, 2, 1, 1], "each merge has its revert"
+    assert at.landed() == [False] * 3
+    assert [len(at.projects[name].requests) for name in "abc"] == [2, 2, 1], "each merge has its revert"
     assert at.change("a")["landed"] is None
     assert at.change("c")["request"]["seen"]["approvals"] == 1
     assert at.stage.coord("sweep", PLAN, "--fresh", "--yes").code == 5, "requests are open"
@@ -85,7 +85,7 @@ def a_push_by_a_person_ends_the_landing_and_the_approval(at: Site) -> None:
     failed = landing.done(60)
     assert failed.code == 3
     assert "coord adopt" in failed.err
-    assert at.landed() == [False] * 4
+    assert at.landed() == [False] * 3
 
     at.approve("b")
     at.forge.push(at.projects["b"], BRANCH, theirs="2\n")
@@ -105,8 +105,8 @@ def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> Non
     at.approve("b")
     landed = at.land("--when-ready")
     assert landed.code == 0, landed.err
-    assert at.landed() == [True] * 4
-    assert [at.change(name)["landed"]["method"] for name in "ad"] == ["people", "merge"]
+    assert at.landed() == [True] * 3
+    assert [at.change(name)["landed"]["method"] for name in "ac"] == ["people", "merge"]
 
 
 @pytest.mark.timeout(360)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -36,8 +36,9 @@ def three_per_repo_and_level() -> list[Mapping[str, Any]]:
     return todos
 
 
-@pytest.fixture
-def swept(stage: Stage) -> Stage:
+@pytest.fixture(scope="module")
+def swept(new_stage: Callable[[], Stage]) -> Stage:
+    stage = new_stage()
     stage.settings = {"reaper": False}
     stage.write(three_per_repo_and_level(), plan={"on_failure": "continue"})
     done = stage.coord("sweep", "PLAN-001", "--strategy", "levels", timeout=60)
@@ -77,7 +78,7 @@ def looked_at_afterwards(swept: Stage, run_id: str) -> None:
     assert (refused.code, "name a file that ends in .svg" in refused.err) == (2, True)
     assert swept.coord("graph", "PLAN-001", "--run", "last").code == 2
 
-    assert swept.server.running() is None
+    swept.server.stop()
     of_history = swept.ok("forecast", "PLAN-001", "--json").json
     swept.server.start()
     of_redis = swept.ok("forecast", "PLAN-001", "--json").json

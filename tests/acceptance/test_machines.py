@@ -67,6 +67,7 @@ def branches(machine: Machine, repo: str) -> Sequence[str]:
     ).split()
 
 
+@pytest.mark.long
 def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_network_of_its_own(
     new_site: Callable[[Network], Site], tmp_path: Path
 ):

@@ -11,13 +11,13 @@ import pytest
 
 from tests.stage import Stage
 
-LEVELS, WIDTH = 5, 10
+LEVELS, WIDTH = 4, 6
 ROOT = str(Path(__file__).parents[2])
 BOTH_ENDS = 'echo "start $COORD_TODO_ID" >> "$LEDGER"; echo "end $COORD_TODO_ID" >> "$LEDGER"'
 
 
 def predecessors() -> dict[str, list[str]]:
-    """50 todos; each comes after three of the level before, the first of them fixed so that levels are
+    """24 todos; each comes after three of the level before, the first of them fixed so that levels are
     levels.
     """
     draw = random.Random(6)

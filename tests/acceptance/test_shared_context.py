@@ -5,27 +5,27 @@ password.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from tests.stage import COORD, Stage
+from tests.stage import COORD, FORKS, Stage
 
 ELSEWHERE = "settings: {namespace: another, redis_url: 'redis://127.0.0.1:1'}\nrepos: []\n"
-MAKES = f"""\
+MAKES = """\
 set -e
-{COORD} context set version '"1.2"'
-{COORD} context set own 1 --scope todo
-echo '{{"n": [1]}}' | {COORD} context set big - --scope plan
-{COORD} context get own
+coord context set version '"1.2"'
+coord context set own 1 --scope todo
+echo '{"n": [1]}' | coord context set big - --scope plan
+coord context get own
 """
-READS = f"""\
-{COORD} context get version
-{COORD} context get own; echo "exit $?"
-{COORD} context delete eco
-{COORD} context get eco --default '"hidden"'
-{COORD} context list --format '{{scope}} {{key}}'
-{COORD} context set version 2 --scope nowhere; echo "exit $?"
+READS = """\
+coord context get version
+coord context get own; echo "exit $?"
+coord context delete eco
+coord context get eco --default '"hidden"'
+coord context list --format '{scope} {key}'
+coord context set version 2 --scope nowhere; echo "exit $?"
 "$PYTHON" -c 'from coordination.cache.connection import here
 with here() as context: print(context.get_or_compute("made", lambda: 6 * 7))'
 cp "$COORD_CONTEXT" "$COORD_OUTPUT"
@@ -37,11 +37,11 @@ env
 def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
     stage.settings = {"server_port": free_port, "namespace": "shop"}
     stage.repo("down", **{"ecosystem.yaml": ELSEWHERE})
-    python = {"PYTHON": str(Path(COORD).with_name("python"))}
+    env = {"PYTHON": str(COORD.with_name("python")), "PATH": f"{FORKS.programs}:{os.environ['PATH']}"}
     stage.write(
         [
-            {"id": "makes", "repo": "up", "action": MAKES},
-            {"id": "reads", "repo": "down", "action": READS, "blocked_by": ["makes"], "env": python},
+            {"id": "makes", "repo": "up", "action": MAKES, "env": env},
+            {"id": "reads", "repo": "down", "action": READS, "blocked_by": ["makes"], "env": env},
         ]
     )
     stage.up()
