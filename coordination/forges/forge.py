@@ -23,7 +23,7 @@ from coordination.forges.models import (
     RequestChanges,
     Review,
 )
-from coordination.forges.reading import REFUSED_REQUEST, DraftTitle, Rule, refuse_long, sharpened
+from coordination.forges.reading import REFUSED_REQUEST, DraftTitle, Rule, classified, refuse_long
 
 
 class Forge(Issues):
@@ -37,7 +37,7 @@ class Forge(Issues):
 
     @property
     def _requests(self) -> str:
-        return f"{self._at}/{self._requests_at}"
+        return f"{self._root}/{self._requests_at}"
 
     @staticmethod
     @abstractmethod
@@ -50,13 +50,13 @@ class Forge(Issues):
 
     def find(self, head: str) -> PullRequest | None:
         """Return the request of a branch of this repository: the open one, else the newest; None without."""
-        found = (self._request(one) for one in self._listed(head))
+        found = (self._request(one) for one in self._list_requests(head))
         project = self._project.casefold()
         own = (one for one in found if one.head == head and one.head_project.casefold() == project)
         return max(own, key=lambda one: (one.is_open, one.number), default=None)
 
     @abstractmethod
-    def _listed(self, head: str) -> list[Any]:
+    def _list_requests(self, head: str) -> list[Any]:
         """Return the requests of a branch, or more, open and closed."""
 
     def get(self, number: int) -> PullRequest:
@@ -66,7 +66,7 @@ class Forge(Issues):
     def create(self, new: NewRequest) -> PullRequest:
         """Open a request. Raises ALREADY_EXISTS, NO_DIFFERENCE, NO_BRANCH, TOO_LONG, FORK_NEEDED."""
         self._refuse_long(new)
-        with sharpened(*self._refused_request):
+        with classified(*self._refused_request):
             return self._request(self._http.send("POST", self._requests, self._new_fields(new)))
 
     def _new_fields(self, new: NewRequest) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Forge(Issues):
     def comment(self, number: int, body: str) -> None:
         """Add a comment. Raises TOO_LONG."""
         refuse_long("comment", body, self.longest_body)
-        self._http.send("POST", f"{self._at}/{self._comments_at.format(number=number)}", {"body": body})
+        self._http.send("POST", f"{self._root}/{self._comments_at.format(number=number)}", {"body": body})
 
     @abstractmethod
     def close(self, number: int) -> PullRequest:

@@ -25,7 +25,6 @@ from coordination.forges.models import (
     PullRequest,
     RequestChanges,
     RequestState,
-    Review,
     ReviewState,
 )
 from coordination.forges.reading import (
@@ -33,15 +32,13 @@ from coordination.forges.reading import (
     NOT_MERGEABLE,
     REFUSED_REQUEST,
     DraftTitle,
-    joined_checks,
-    last_verdicts,
+    classified,
+    full_commit,
+    merged_names,
     merging,
     names_of,
-    reading,
     refuse_unknown,
-    sharpened,
-    union,
-    whole_commit,
+    worst_by_name,
 )
 
 _STATES = {
@@ -80,7 +77,7 @@ class Gitea(GiteaIssues, GitHub):
     def headers(token: str) -> Mapping[str, str]:
         return {"authorization": f"token {token}", "accept": "application/json"}
 
-    def _listed(self, head: str) -> list[Any]:
+    def _list_requests(self, head: str) -> list[Any]:
         return self._http.list(self._requests, state="all")  # no filter by branch
 
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
@@ -89,65 +86,57 @@ class Gitea(GiteaIssues, GitHub):
         if changes.title is not None:
             fields["title"] = self._title(changes.title, draft=request.state is RequestState.DRAFT)
         if changes.labels:
-            fields["labels"] = self._label_ids(union(request.labels, changes.labels))
+            fields["labels"] = self._label_ids(merged_names(request.labels, changes.labels))
         if changes.assignees:
-            fields["assignees"] = union(request.assignees, changes.assignees)
+            fields["assignees"] = merged_names(request.assignees, changes.assignees)
         if fields:
-            request = self._patched(request, **fields)
+            request = self._patch(request, **fields)
             there = request.assignees
             refuse_unknown(ForgeProblem.UNKNOWN_PERSON, changes.assignees, there, self._project, fold=True)
         if changes.reviewers or changes.teams:
-            self._asked_for_reviews(request, changes)
+            self._send_review_request(request, changes)
             reviewers, teams = (
-                union(request.reviewers, changes.reviewers),
-                union(request.teams, changes.teams),
+                merged_names(request.reviewers, changes.reviewers),
+                merged_names(request.teams, changes.teams),
             )
             return request.model_copy(update={"reviewers": tuple(reviewers), "teams": tuple(teams)})
         return request
 
-    def _patched(self, request: PullRequest, **fields: Any) -> PullRequest:
+    def _patch(self, request: PullRequest, **fields: Any) -> PullRequest:
         rules = (
             *REFUSED_REQUEST,
             ("user|assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
         )
-        with sharpened(*rules):
+        with classified(*rules):
             return self._request(self._http.send("PATCH", f"{self._requests}/{request.number}", fields))
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
-        return self._patched(request, title=self._title(request.title, draft=draft))
+        return self._patch(request, title=self._title(request.title, draft=draft))
 
     def close(self, number: int) -> PullRequest:
         merged = ("^412", ForgeProblem.CLOSED, "the request is merged already", "see its page")
-        with sharpened(merged):
+        with classified(merged):
             return super().close(number)
 
-    def reviews(self, number: int) -> tuple[Review, ...]:
-        found = self._http.list(f"{self._requests}/{number}/reviews")
-        with reading(self._http, "the reviews"):
-            return last_verdicts(
-                Review(
-                    author=(one.get("user") or {}).get("login", ""),
-                    state=ReviewState.DISMISSED if one.get("dismissed") else _REVIEWS[one["state"]],
-                    head=one.get("commit_id") or "",
-                )
-                for one in found
-                if one["state"] in _REVIEWS  # else not sent yet, or a wish for a review
-            )
+    @staticmethod
+    def _review_state(review: Mapping[str, Any]) -> ReviewState | None:
+        """Return the state of a review; None for one that was not sent yet, and for a wish for one."""
+        return ReviewState.DISMISSED if review.get("dismissed") else _REVIEWS.get(review["state"])
 
     def checks(self, commit: str) -> tuple[Check, ...]:
-        found = self._http.list(f"{self._at}/commits/{whole_commit(commit)}/statuses", sort="recentupdate")
+        data = self._http.list(f"{self._root}/commits/{full_commit(commit)}/statuses", sort="recentupdate")
         newest: dict[str, Check] = {}
-        with reading(self._http, "the statuses"):
-            for one in sorted(found, key=lambda one: int(one["id"])):
+        with self._parsing("the statuses"):
+            for one in sorted(data, key=lambda one: int(one["id"])):
                 state = _STATES.get(one["status"], CheckState.FAILURE)
                 newest[one["context"]] = Check(
                     name=one["context"], state=state, url=one.get("target_url") or ""
                 )
-        return joined_checks(newest.values())
+        return worst_by_name(newest.values())
 
     def protection(self, branch: str) -> Protection:
-        about = self._http.get(f"{self._at}/branches/{quote(branch, safe='')}")
-        with reading(self._http, "the rules of the branch"):
+        about = self._http.get(f"{self._root}/branches/{quote(branch, safe='')}")
+        with self._parsing("the rules of the branch"):
             name = about.get("effective_branch_protection_name") or ""
             at = f"/branch_protections/{quote(name, safe='')}"
             rule = self._rules_at(at) if about.get("protected") and name else {}
@@ -161,7 +150,7 @@ class Gitea(GiteaIssues, GitHub):
     def merge(
         self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
     ) -> Merged:
-        body = {"Do": method.value, "head_commit_id": whole_commit(expected_head)}
+        body = {"Do": method.value, "head_commit_id": full_commit(expected_head)}
         texts = {"MergeTitleField": title, "MergeMessageField": message}
         body |= {name: text for name, text in texts.items() if text}
         may_not = (ForgeProblem.FORBIDDEN, "the token may not merge here", "give it the right to merge")
@@ -183,11 +172,11 @@ class Gitea(GiteaIssues, GitHub):
     def dequeue(self, request: PullRequest) -> None:
         raise ForgeError(ForgeProblem.UNSUPPORTED, "Gitea has no merge queue", "merge the request directly")
 
-    def _request(self, found: Any) -> PullRequest:
-        request = super()._request(found)
+    def _request(self, data: Any) -> PullRequest:
+        request = super()._request(data)
         title = self._drafts.plain(request.title)
-        with reading(self._http, "the teams of the request"):
-            teams = names_of(found.get("requested_reviewers_teams"), "name")
+        with self._parsing("the teams of the request"):
+            teams = names_of(data.get("requested_reviewers_teams"), "name")
         update: dict[str, Any] = {"title": title, "teams": teams}
         if request.is_open and title != request.title:
             update |= {"state": RequestState.DRAFT, "mergeable": None}

@@ -34,17 +34,16 @@ from coordination.forges.reading import (
     HEAD_MOVED,
     NOT_MERGEABLE,
     REFUSED_REQUEST,
-    is_over,
-    joined_checks,
+    already_closed,
+    classified,
+    full_commit,
     last_verdicts,
+    merged_names,
     merging,
     names_of,
-    reading,
+    read_repository,
     refuse_unknown,
-    repository_of,
-    sharpened,
-    union,
-    whole_commit,
+    worst_by_name,
 )
 
 LONGEST_DESCRIPTION = 140
@@ -87,26 +86,26 @@ class GitHub(GitHubIssues, Forge):
         }
 
     @staticmethod
-    def place(project: str) -> str:
+    def path_of(project: str) -> str:
         return f"/repos/{quote(project)}"
 
     def repository(self) -> Repository:
-        found = repository_of(self._http, self._at, self._project, name="full_name")
-        with reading(self._http, "the repository"):
-            rights = found.get("permissions") or {}
+        data = read_repository(self._http, self._root, self._project, name="full_name")
+        with self._parsing("the repository"):
+            rights = data.get("permissions") or {}
             return Repository(
-                project=found["full_name"],
-                url=found["html_url"],
-                default_branch=found["default_branch"],
-                archived=bool(found.get("archived")),
+                project=data["full_name"],
+                url=data["html_url"],
+                default_branch=data["default_branch"],
+                archived=bool(data.get("archived")),
                 can_push=bool(rights.get("push")),
                 can_merge=bool(rights.get("push")),
                 methods=tuple(
-                    way for way, name in self._methods.items() if found.get(name, True) is not False
+                    way for way, name in self._methods.items() if data.get(name, True) is not False
                 ),
             )
 
-    def _listed(self, head: str) -> list[Any]:
+    def _list_requests(self, head: str) -> list[Any]:
         owner = self._project.partition("/")[0]
         return self._http.list(
             self._requests, head=f"{owner}:{head}", state="all", sort="created", direction="desc"
@@ -117,30 +116,30 @@ class GitHub(GitHubIssues, Forge):
         if changes.labels:
             self._refuse_unknown_labels(changes.labels)
         if changes.base is not None:
-            request = self._patched(request, base=changes.base)
+            request = self._patch(request, base=changes.base)
         request = self._update_issue(request, changes)
         if changes.reviewers or changes.teams:
-            request = self._ask_for_reviews(request, changes)
+            request = self._request_reviews(request, changes)
         return request
 
-    def _patched(self, request: PullRequest, **fields: str) -> PullRequest:
-        with sharpened(*REFUSED_REQUEST):
+    def _patch(self, request: PullRequest, **fields: str) -> PullRequest:
+        with classified(*REFUSED_REQUEST):
             return self._request(self._http.send("PATCH", f"{self._requests}/{request.number}", fields))
 
     def _update_issue(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
         fields: dict[str, Any] = changes.model_dump(include={"title", "body"}, exclude_none=True)
         if changes.labels:
-            fields["labels"] = union(request.labels, changes.labels)
+            fields["labels"] = merged_names(request.labels, changes.labels)
         if changes.assignees:
-            fields["assignees"] = union(request.assignees, changes.assignees)
+            fields["assignees"] = merged_names(request.assignees, changes.assignees)
         if not fields:
             return request
-        with sharpened(
+        with classified(
             *REFUSED_REQUEST,
             ("assignee", ForgeProblem.UNKNOWN_PERSON, "somebody cannot be assigned", "correct the name"),
         ):
-            issue = self._http.send("PATCH", f"{self._at}/issues/{request.number}", fields)
-        with reading(self._http, "the issue of the request"):
+            issue = self._http.send("PATCH", f"{self._root}/issues/{request.number}", fields)
+        with self._parsing("the issue of the request"):
             assigned = names_of(issue.get("assignees"), "login")
             update = {
                 "title": issue["title"],
@@ -151,18 +150,18 @@ class GitHub(GitHubIssues, Forge):
         refuse_unknown(ForgeProblem.UNKNOWN_PERSON, changes.assignees, assigned, self._project, fold=True)
         return request.model_copy(update=update)
 
-    def _ask_for_reviews(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
-        made = self._asked_for_reviews(request, changes)
-        with reading(self._http, "the reviewers"):
+    def _request_reviews(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
+        made = self._send_review_request(request, changes)
+        with self._parsing("the reviewers"):
             update = {
                 "reviewers": names_of(made["requested_reviewers"], "login"),
                 "teams": names_of(made.get("requested_teams"), "slug"),
             }
         return request.model_copy(update=update)
 
-    def _asked_for_reviews(self, request: PullRequest, changes: RequestChanges) -> Any:
+    def _send_review_request(self, request: PullRequest, changes: RequestChanges) -> Any:
         body = {"reviewers": list(changes.reviewers), "team_reviewers": list(changes.teams)}
-        with sharpened(
+        with classified(
             (
                 "^(422|404)",
                 ForgeProblem.UNKNOWN_PERSON,
@@ -179,28 +178,34 @@ class GitHub(GitHubIssues, Forge):
     def close(self, number: int) -> PullRequest:
         closed = self._request(self._http.send("PATCH", f"{self._requests}/{number}", {"state": "closed"}))
         if closed.state is RequestState.MERGED:
-            raise is_over(closed)
+            raise already_closed(closed)
         return closed
 
     def reviews(self, number: int) -> tuple[Review, ...]:
-        found = self._http.list(f"{self._requests}/{number}/reviews")
-        with reading(self._http, "the reviews"):
+        data = self._http.list(f"{self._requests}/{number}/reviews")
+        with self._parsing("the reviews"):
             return last_verdicts(
                 Review(
                     author=(one.get("user") or {}).get("login", ""),
-                    state=_REVIEWS[one["state"].upper()],
+                    state=state,
                     head=one.get("commit_id") or "",
                 )
-                for one in found
-                if one["state"].upper() != "PENDING"  # its author has not sent it yet
+                for one in data
+                if (state := self._review_state(one)) is not None
             )
 
+    @staticmethod
+    def _review_state(review: Mapping[str, Any]) -> ReviewState | None:
+        """Return the state of a review; None for one that its author has not sent yet."""
+        word = review["state"].upper()
+        return None if word == "PENDING" else _REVIEWS[word]
+
     def checks(self, commit: str) -> tuple[Check, ...]:
-        at = f"{self._at}/commits/{whole_commit(commit)}"
+        at = f"{self._root}/commits/{full_commit(commit)}"
         runs = self._http.list(f"{at}/check-runs", within="check_runs")
         statuses = self._http.list(f"{at}/status", within="statuses")
-        with reading(self._http, "the checks"):
-            found = [
+        with self._parsing("the checks"):
+            checks = [
                 Check(
                     name=one["name"],
                     state=_conclusion(one),
@@ -211,28 +216,28 @@ class GitHub(GitHubIssues, Forge):
             for one in statuses:
                 state = _STATUSES.get(one["state"], CheckState.FAILURE)
                 url, required = one.get("target_url") or "", one.get("required")
-                found.append(Check(name=one["context"], state=state, url=url, required=required))
-        return joined_checks(found)
+                checks.append(Check(name=one["context"], state=state, url=url, required=required))
+        return worst_by_name(checks)
 
     def protection(self, branch: str) -> Protection:
         name = quote(branch, safe="")
-        rules = self._http.list(f"{self._at}/rules/branches/{name}")
-        about = self._http.get(f"{self._at}/branches/{name}")
+        rules = self._http.list(f"{self._root}/rules/branches/{name}")
+        about = self._http.get(f"{self._root}/branches/{name}")
         classic: Mapping[str, Any] = {}
         if isinstance(about, dict) and about.get("protected"):
             classic = self._rules_at(f"/branches/{name}/protection") or about.get("protection") or {}
-        with reading(self._http, "the rules of the branch"):
+        with self._parsing("the rules of the branch"):
             return _protection(rules, classic)
 
     def _rules_at(self, path: str) -> Mapping[str, Any]:
         """Return a rule of a branch; empty where the token may not see it, which needs admin rights."""
-        found = self._if_visible(lambda: self._http.get(f"{self._at}{path}"))
-        return found if isinstance(found, dict) else {}
+        data = self._if_visible(lambda: self._http.get(f"{self._root}{path}"))
+        return data if isinstance(data, dict) else {}
 
     def merge(
         self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
     ) -> Merged:
-        body = {"sha": whole_commit(expected_head), "merge_method": method.value}
+        body = {"sha": full_commit(expected_head), "merge_method": method.value}
         texts = {"commit_title": title, "commit_message": message}
         body |= {name: text for name, text in texts.items() if text}
         with merging(
@@ -247,15 +252,15 @@ class GitHub(GitHubIssues, Forge):
             ("^422", *NOT_MERGEABLE),
         ):
             merged = self._http.send("PUT", f"{self._requests}/{number}/merge", body)
-        with reading(self._http, "the merge"):
+        with self._parsing("the merge"):
             return Merged(commit=merged["sha"])
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
-        self._graph(ENQUEUE, id=request.node, head=whole_commit(expected_head))
+        self._graph(ENQUEUE, id=request.node, head=full_commit(expected_head))
 
     def is_queued(self, request: PullRequest) -> bool:
         data = self._graph(QUEUED, id=request.node)
-        with reading(self._http, "the merge queue"):
+        with self._parsing("the merge queue"):
             return bool(data["node"]["isInMergeQueue"])
 
     def dequeue(self, request: PullRequest) -> None:
@@ -269,42 +274,42 @@ class GitHub(GitHubIssues, Forge):
             "description": status.description[:LONGEST_DESCRIPTION],
             **({"target_url": status.url} if status.url else {}),
         }
-        self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
+        self._http.send("POST", f"{self._root}/statuses/{full_commit(commit)}", body)
 
-    def _request(self, found: Any) -> PullRequest:
-        with reading(self._http, "the request"):
-            head_repo = found["head"].get("repo") or {}
-            merged = bool(found.get("merged") or found.get("merged_at"))
-            state = _state(found, merged=merged)
-            blocked = found.get("mergeable_state") or ""
+    def _request(self, data: Any) -> PullRequest:
+        with self._parsing("the request"):
+            head_repo = data["head"].get("repo") or {}
+            merged = bool(data.get("merged") or data.get("merged_at"))
+            state = _state(data, merged=merged)
+            blocked = data.get("mergeable_state") or ""
             return PullRequest(
-                number=found["number"],
-                url=found["html_url"],
-                title=found["title"],
-                body=found.get("body") or "",
-                head=found["head"]["ref"],
-                head_sha=found["head"]["sha"],
+                number=data["number"],
+                url=data["html_url"],
+                title=data["title"],
+                body=data.get("body") or "",
+                head=data["head"]["ref"],
+                head_sha=data["head"]["sha"],
                 head_project=head_repo.get("full_name") or "",
-                base=found["base"]["ref"],
+                base=data["base"]["ref"],
                 state=state,
-                mergeable=found.get("mergeable"),
+                mergeable=data.get("mergeable"),
                 blocked=blocked if blocked in ("blocked", "behind", "draft", "dirty") else "",
-                merge_commit=(found.get("merge_commit_sha") or "") if merged else "",
-                author=(found.get("user") or {}).get("login", ""),
-                labels=names_of(found.get("labels"), "name"),
-                assignees=names_of(found.get("assignees"), "login"),
-                reviewers=names_of(found.get("requested_reviewers"), "login"),
-                teams=names_of(found.get("requested_teams"), "slug"),
-                node=found.get("node_id") or "",
+                merge_commit=(data.get("merge_commit_sha") or "") if merged else "",
+                author=(data.get("user") or {}).get("login", ""),
+                labels=names_of(data.get("labels"), "name"),
+                assignees=names_of(data.get("assignees"), "login"),
+                reviewers=names_of(data.get("requested_reviewers"), "login"),
+                teams=names_of(data.get("requested_teams"), "slug"),
+                node=data.get("node_id") or "",
             )
 
 
-def _state(found: Mapping[str, Any], *, merged: bool) -> RequestState:
+def _state(data: Mapping[str, Any], *, merged: bool) -> RequestState:
     if merged:
         return RequestState.MERGED
-    if found["state"] == "closed":
+    if data["state"] == "closed":
         return RequestState.CLOSED
-    return RequestState.DRAFT if found.get("draft") else RequestState.OPEN
+    return RequestState.DRAFT if data.get("draft") else RequestState.OPEN
 
 
 def _conclusion(run: Mapping[str, Any]) -> CheckState:

@@ -40,7 +40,7 @@ class GraphQL:
             raise self._http.broken("no answer of GraphQL")
         errors = [one for one in answer.get("errors") or () if isinstance(one, dict)]
         if errors:
-            raise _graphql_error(errors[0], self._http.printable(str(errors[0].get("message"))))
+            raise _graphql_error(errors[0], self._http.sanitized(str(errors[0].get("message"))))
         return answer.get("data")
 
 

@@ -36,16 +36,15 @@ from coordination.forges.reading import (
     NOT_MERGEABLE,
     REFUSED_REQUEST,
     DraftTitle,
-    is_over,
-    joined_checks,
+    already_closed,
+    classified,
+    full_commit,
+    merged_names,
     merging,
     names_of,
-    reading,
+    read_repository,
     refuse_unknown,
-    repository_of,
-    sharpened,
-    union,
-    whole_commit,
+    worst_by_name,
 )
 
 LONGEST_DESCRIPTION = 255
@@ -87,31 +86,31 @@ class GitLab(GitLabIssues, Forge):
         return {"authorization": f"Bearer {token}", "accept": "application/json"}
 
     @staticmethod
-    def place(project: str) -> str:
+    def path_of(project: str) -> str:
         return f"/projects/{quote(project, safe='')}"
 
     def repository(self) -> Repository:
-        found = repository_of(self._http, self._at, self._project, name="path_with_namespace")
-        with reading(self._http, "the project"):
-            rights = found.get("permissions") or {}
+        data = read_repository(self._http, self._root, self._project, name="path_with_namespace")
+        with self._parsing("the project"):
+            rights = data.get("permissions") or {}
             levels = [(rights.get(kind) or {}).get("access_level") for kind in _KINDS_OF_ACCESS]
             level = max((level for level in levels if level), default=0)
             return Repository(
-                project=found["path_with_namespace"],
-                url=found["web_url"],
-                default_branch=found.get("default_branch") or "",
-                archived=bool(found.get("archived")),
+                project=data["path_with_namespace"],
+                url=data["web_url"],
+                default_branch=data.get("default_branch") or "",
+                archived=bool(data.get("archived")),
                 can_push=level >= DEVELOPER,
                 can_merge=level >= DEVELOPER,
-                methods=_methods(found),
+                methods=_methods(data),
             )
 
-    def _listed(self, head: str) -> list[Any]:
-        found = self._http.list(
+    def _list_requests(self, head: str) -> list[Any]:
+        data = self._http.list(
             self._requests, source_branch=head, state="all", scope="all", order_by="created_at", sort="desc"
         )
-        with reading(self._http, "the requests"):
-            return [one for one in found if one["source_project_id"] == one["target_project_id"]]
+        with self._parsing("the requests"):
+            return [one for one in data if one["source_project_id"] == one["target_project_id"]]
 
     def _new_fields(self, new: NewRequest) -> dict[str, Any]:
         return {
@@ -140,9 +139,9 @@ class GitLab(GitLabIssues, Forge):
             self._refuse_unknown_labels(changes.labels)
             fields["add_labels"] = ",".join(changes.labels)
         if changes.assignees:
-            fields["assignee_ids"] = self._ids(union(request.assignees, changes.assignees))
+            fields["assignee_ids"] = self._ids(merged_names(request.assignees, changes.assignees))
         if changes.reviewers:
-            fields["reviewer_ids"] = self._ids(union(request.reviewers, changes.reviewers))
+            fields["reviewer_ids"] = self._ids(merged_names(request.reviewers, changes.reviewers))
         if not fields:
             return request
         changed = self._put(request.number, fields)
@@ -156,42 +155,42 @@ class GitLab(GitLabIssues, Forge):
         return changed
 
     def _put(self, number: int, fields: Mapping[str, Any]) -> PullRequest:
-        with sharpened(*REFUSED_REQUEST):
+        with classified(*REFUSED_REQUEST):
             return self._request(self._http.send("PUT", f"{self._requests}/{number}", fields))
 
     def set_draft(self, request: PullRequest, *, draft: bool) -> PullRequest:
         return self._put(request.number, {"title": self._title(request.title, draft=draft)})
 
     def close(self, number: int) -> PullRequest:
-        found = self.get(number)
-        if found.state is RequestState.MERGED:
-            raise is_over(found)
-        return self._put(number, {"state_event": "close"}) if found.is_open else found
+        request = self.get(number)
+        if request.state is RequestState.MERGED:
+            raise already_closed(request)
+        return self._put(number, {"state_event": "close"}) if request.is_open else request
 
     def reviews(self, number: int) -> tuple[Review, ...]:
         at = f"{self._requests}/{number}"
         approvals = self._http.get(f"{at}/approvals")
         reviewers = self._http.list(f"{at}/reviewers")
-        found: dict[str, ReviewState] = {}
-        with reading(self._http, "the reviews"):
+        states: dict[str, ReviewState] = {}
+        with self._parsing("the reviews"):
             for one in reviewers:
                 if state := _REVIEWS.get(one.get("state") or ""):
-                    found[one["user"]["username"]] = state
+                    states[one["user"]["username"]] = state
             approved = {one["user"]["username"] for one in approvals.get("approved_by") or ()}
-            for name in found.keys() - approved:  # an approval that has been taken back
-                if found[name] is ReviewState.APPROVED:
-                    found[name] = ReviewState.DISMISSED
-            found |= dict.fromkeys(approved, ReviewState.APPROVED)
-        return tuple(Review(author=name, state=found[name]) for name in sorted(found))
+            for name in states.keys() - approved:  # an approval that has been taken back
+                if states[name] is ReviewState.APPROVED:
+                    states[name] = ReviewState.DISMISSED
+            states |= dict.fromkeys(approved, ReviewState.APPROVED)
+        return tuple(Review(author=name, state=states[name]) for name in sorted(states))
 
     def checks(self, commit: str) -> tuple[Check, ...]:
-        statuses = self._http.list(f"{self._at}/repository/commits/{whole_commit(commit)}/statuses")
-        pipelines = self._http.list(f"{self._at}/pipelines", sha=commit, order_by="id", sort="desc")
-        with reading(self._http, "the checks"):
+        statuses = self._http.list(f"{self._root}/repository/commits/{full_commit(commit)}/statuses")
+        pipelines = self._http.list(f"{self._root}/pipelines", sha=commit, order_by="id", sort="desc")
+        with self._parsing("the checks"):
             newest: dict[str, Any] = {}
             for one in sorted(statuses, key=lambda one: int(one["id"])):
                 newest[one["name"]] = one
-            found = [
+            checks = [
                 Check(
                     name=name,
                     state=_status(one["status"], may_fail=bool(one.get("allow_failure"))),
@@ -203,12 +202,12 @@ class GitLab(GitLabIssues, Forge):
             if pipelines:
                 last = pipelines[0]
                 state = _STATES.get(last["status"], CheckState.PENDING)
-                found.append(Check(name=PIPELINE, state=state, url=last.get("web_url") or "", whole=True))
-        return joined_checks(found)
+                checks.append(Check(name=PIPELINE, state=state, url=last.get("web_url") or "", whole=True))
+        return worst_by_name(checks)
 
     def protection(self, branch: str) -> Protection:
-        project = self._http.get(self._at)
-        with reading(self._http, "the rules of the project"):
+        project = self._http.get(self._root)
+        with self._parsing("the rules of the project"):
             return Protection(
                 approvals=max(int(project.get("approvals_before_merge") or 0), self._approvals_of_rules()),
                 up_to_date=project.get("merge_method") in ("ff", "rebase_merge"),
@@ -218,14 +217,14 @@ class GitLab(GitLabIssues, Forge):
 
     def _approvals_of_rules(self) -> int:
         """Return the most approvals that a rule of the project asks for; 0 in editions without rules."""
-        rules = self._if_visible(lambda: self._http.list(f"{self._at}/approval_rules")) or ()
+        rules = self._if_visible(lambda: self._http.list(f"{self._root}/approval_rules")) or ()
         return max((int(rule.get("approvals_required") or 0) for rule in rules), default=0)
 
     def merge(
         self, number: int, *, expected_head: str, method: MergeMethod, title: str = "", message: str = ""
     ) -> Merged:
         squash = method is MergeMethod.SQUASH
-        body: dict[str, Any] = {"sha": whole_commit(expected_head), "squash": squash}
+        body: dict[str, Any] = {"sha": full_commit(expected_head), "squash": squash}
         if text := "\n\n".join(filter(None, (title, message))):
             body["squash_commit_message" if squash else "merge_commit_message"] = text
         with merging(
@@ -244,19 +243,19 @@ class GitLab(GitLabIssues, Forge):
         return Merged(commit=self._request(merged).merge_commit)
 
     def enqueue(self, request: PullRequest, *, expected_head: str) -> None:
-        with sharpened(
+        with classified(
             ("^40[34]", ForgeProblem.UNSUPPORTED, "the project has no merge trains", "merge it directly"),
             ("^409", *HEAD_MOVED),
             ("^4(00|05|22)", *NOT_MERGEABLE),
         ):
-            at = f"{self._at}/merge_trains/merge_requests/{request.number}"
-            self._http.send("POST", at, {"sha": whole_commit(expected_head)})
+            at = f"{self._root}/merge_trains/merge_requests/{request.number}"
+            self._http.send("POST", at, {"sha": full_commit(expected_head)})
 
     def is_queued(self, request: PullRequest) -> bool:
-        at = f"{self._at}/merge_trains/merge_requests/{request.number}"
-        found = self._if_visible(lambda: self._http.get(at))
-        with reading(self._http, "the merge train"):
-            return found is not None and found["status"] in ("idle", "stale", "fresh", "merging")
+        at = f"{self._root}/merge_trains/merge_requests/{request.number}"
+        data = self._if_visible(lambda: self._http.get(at))
+        with self._parsing("the merge train"):
+            return data is not None and data["status"] in ("idle", "stale", "fresh", "merging")
 
     def dequeue(self, request: PullRequest) -> None:
         raise ForgeError(
@@ -273,32 +272,32 @@ class GitLab(GitLabIssues, Forge):
             **({"target_url": status.url} if status.url else {}),
         }
         try:
-            self._http.send("POST", f"{self._at}/statuses/{whole_commit(commit)}", body)
+            self._http.send("POST", f"{self._root}/statuses/{full_commit(commit)}", body)
         except ForgeError as error:
             if not re.search("cannot transition status", error.reason, re.IGNORECASE):
                 raise  # else it has this state already
 
-    def _request(self, found: Any) -> PullRequest:
-        with reading(self._http, "the request"):
-            state, word = _state(found), found.get("detailed_merge_status") or ""
-            own = found["source_project_id"] == found["target_project_id"]
+    def _request(self, data: Any) -> PullRequest:
+        with self._parsing("the request"):
+            state, word = _state(data), data.get("detailed_merge_status") or ""
+            own = data["source_project_id"] == data["target_project_id"]
             return PullRequest(
-                number=found["iid"],
-                url=found["web_url"],
-                title=self._drafts.plain(found["title"]),
-                body=found.get("description") or "",
-                head=found["source_branch"],
-                head_sha=found["sha"],
+                number=data["iid"],
+                url=data["web_url"],
+                title=self._drafts.plain(data["title"]),
+                body=data.get("description") or "",
+                head=data["source_branch"],
+                head_sha=data["sha"],
                 head_project=self._project if own else "",
-                base=found["target_branch"],
+                base=data["target_branch"],
                 state=state,
-                mergeable=_mergeable(found, word),
+                mergeable=_mergeable(data, word),
                 blocked="" if word == "mergeable" or word in _UNKNOWN_YET else word,
-                merge_commit=_merge_commit(found) if state is RequestState.MERGED else "",
-                author=(found.get("author") or {}).get("username", ""),
-                labels=tuple(str(label) for label in found.get("labels") or ()),
-                assignees=names_of(found.get("assignees"), "username"),
-                reviewers=names_of(found.get("reviewers"), "username"),
+                merge_commit=_merge_commit(data) if state is RequestState.MERGED else "",
+                author=(data.get("author") or {}).get("username", ""),
+                labels=tuple(str(label) for label in data.get("labels") or ()),
+                assignees=names_of(data.get("assignees"), "username"),
+                reviewers=names_of(data.get("reviewers"), "username"),
             )
 
 
@@ -313,24 +312,24 @@ def _methods(project: Mapping[str, Any]) -> tuple[MergeMethod, ...]:
     return (plain,) if squash == "never" else (plain, MergeMethod.SQUASH)
 
 
-def _state(found: Mapping[str, Any]) -> RequestState:
-    match found["state"]:
+def _state(data: Mapping[str, Any]) -> RequestState:
+    match data["state"]:
         case "merged":
             return RequestState.MERGED
         case "closed":
             return RequestState.CLOSED
-    return RequestState.DRAFT if found.get("draft") else RequestState.OPEN  # also `locked`: merging now
+    return RequestState.DRAFT if data.get("draft") else RequestState.OPEN  # also `locked`: merging now
 
 
-def _mergeable(found: Mapping[str, Any], word: str) -> bool | None:
+def _mergeable(data: Mapping[str, Any], word: str) -> bool | None:
     if word in _UNKNOWN_YET:
         return None
-    return not (found.get("has_conflicts") or word in ("conflict", "broken_status", "need_rebase"))
+    return not (data.get("has_conflicts") or word in ("conflict", "broken_status", "need_rebase"))
 
 
-def _merge_commit(found: Mapping[str, Any]) -> str:
+def _merge_commit(data: Mapping[str, Any]) -> str:
     """Return the commit on the base branch: after a fast-forward it is the head."""
-    return str(found.get("merge_commit_sha") or found.get("squash_commit_sha") or found["sha"])
+    return str(data.get("merge_commit_sha") or data.get("squash_commit_sha") or data["sha"])
 
 
 def _status(word: str, *, may_fail: bool) -> CheckState:

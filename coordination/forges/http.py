@@ -137,11 +137,11 @@ class HttpClient:
     def broken(self, why: str) -> ForgeError:
         return ForgeError(
             ForgeProblem.BROKEN_ANSWER,
-            f"{self.host} gave an answer that is none of its API: {self.printable(why)}",
+            f"{self.host} gave an answer that is none of its API: {self.sanitized(why)}",
             "see that the address of the API is right (the field `forge` of the repository), and try again",
         )
 
-    def printable(self, words: str) -> str:
+    def sanitized(self, words: str) -> str:
         """Return words of the forge without secrets and control characters, bounded."""
         masked = without_known_formats(self._masker.text(words[: 10 * LONGEST_REASON]))
         return shortened(spelled(masked).strip(), LONGEST_REASON)
@@ -215,7 +215,7 @@ class HttpClient:
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
             raise ForgeError(
                 ForgeProblem.INVALID,
-                f"{self.printable(self.api)} is no address of an API: {self.printable(str(error))}",
+                f"{self.sanitized(self.api)} is no address of an API: {self.sanitized(str(error))}",
                 "correct the url of the repository, or its field `forge`",
             ) from error
         except httpx2.DecodingError as error:
@@ -223,7 +223,7 @@ class HttpClient:
         except httpx2.HTTPError as error:
             raise ForgeError(
                 ForgeProblem.UNREACHABLE,
-                f"{self.host} did not answer: {self.printable(str(error) or type(error).__name__)}",
+                f"{self.host} did not answer: {self.sanitized(str(error) or type(error).__name__)}",
                 "see that it can be reached from this machine, and try again",
             ) from error
 
@@ -236,12 +236,12 @@ class HttpClient:
             raise self.broken(f"no JSON: {error}") from error
 
     def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> ForgeError:
-        reason = self.printable(reason_in(content))
+        reason = self.sanitized(reason_in(content))
         if limit := limit_of(status, headers, reason):
             problem, pause_s = limit
             self._note_pause(pause_s)
             return self._limited(problem, pause_s, status, reason)
-        target = self.printable(urljoin(f"{self.api}/", headers.get("location", "")))
+        target = self.sanitized(urljoin(f"{self.api}/", headers.get("location", "")))
         return refusal_of(self.host, status, reason, target if status in REDIRECTS else "")
 
     def _limited(self, problem: ForgeProblem, pause_s: float, status: int, reason: str) -> ForgeError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from coordination.forges.errors import ForgeProblem
@@ -12,11 +13,10 @@ from coordination.forges.models import ForgeIssue, ForgeType, IssueChanges, NewI
 from coordination.forges.reading import (
     TOO_LONG,
     Rule,
+    classified,
     names_of,
-    reading,
     refuse_long,
     refuse_unknown,
-    sharpened,
 )
 
 UNKNOWN_ASSIGNEE: Rule = (
@@ -45,12 +45,21 @@ class Issues(ABC):
     def __init__(self, http: HttpClient, project: str) -> None:
         self._http = http
         self._project = project
-        self._at = self.place(project)
+        self._root = self.path_of(project)
 
     @staticmethod
     @abstractmethod
-    def place(project: str) -> str:
+    def path_of(project: str) -> str:
         """Return the address of a repository below the API."""
+
+    @contextmanager
+    def _parsing(self, what: str) -> Iterator[None]:
+        """Turn a field that is missing or of another type into BROKEN_ANSWER."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            lines = str(error).splitlines()
+            raise self._http.broken(f"{what}: {type(error).__name__}: {lines[0] if lines else ''}") from error
 
     @abstractmethod
     def list_issues(self) -> tuple[ForgeIssue, ...]:
@@ -62,18 +71,18 @@ class Issues(ABC):
         A forge may leave out labels and people that the token may not set: compare the result.
         """
         self._refuse_unfit_issue(new)
-        return self._send_issue("POST", f"{self._at}/issues", new)
+        return self._send_issue("POST", f"{self._root}/issues", new)
 
     def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
         """Change an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON; NOT_FOUND for a deleted one."""
         self._refuse_unfit_issue(changes)
-        return self._send_issue(self._update_method, f"{self._at}/issues/{number}", changes)
+        return self._send_issue(self._update_method, f"{self._root}/issues/{number}", changes)
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels that the repository has."""
-        found = self._http.list(f"{self._at}/labels")
-        with reading(self._http, "the labels"):
-            return names_of(found, "name")
+        data = self._http.list(f"{self._root}/labels")
+        with self._parsing("the labels"):
+            return names_of(data, "name")
 
     def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
         refuse_long("title", issue.title, self.longest_title)
@@ -86,7 +95,7 @@ class Issues(ABC):
         refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, self.labels(), self._project, fold=fold)
 
     def _send_issue(self, method: str, path: str, issue: NewIssue | IssueChanges) -> ForgeIssue:
-        with sharpened(*self._refused_issue):
+        with classified(*self._refused_issue):
             return self._issue(self._http.send(method, path, self._issue_fields(issue)))
 
     @abstractmethod
@@ -94,7 +103,7 @@ class Issues(ABC):
         """Return the fields of an issue in the forge's form."""
 
     @abstractmethod
-    def _issue(self, found: Any) -> ForgeIssue:
+    def _issue(self, data: Any) -> ForgeIssue:
         """Read an issue that the forge answers with."""
 
 
@@ -105,9 +114,9 @@ class GitHubIssues(Issues):
     _issue_query: ClassVar[Mapping[str, str]] = {"state": "all", "sort": "created", "direction": "asc"}
 
     def list_issues(self) -> tuple[ForgeIssue, ...]:
-        found = self._http.list(f"{self._at}/issues", **self._issue_query)
-        with reading(self._http, "the issues"):
-            issues = [self._issue(one) for one in found if not one.get("pull_request")]
+        data = self._http.list(f"{self._root}/issues", **self._issue_query)
+        with self._parsing("the issues"):
+            issues = [self._issue(one) for one in data if not one.get("pull_request")]
         return tuple(sorted(issues, key=lambda one: one.number))
 
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
@@ -116,17 +125,17 @@ class GitHubIssues(Issues):
             fields["state"] = "open" if is_open else "closed"
         return fields
 
-    def _issue(self, found: Any) -> ForgeIssue:
-        with reading(self._http, "the issue"):
-            labels = [one if isinstance(one, str) else one["name"] for one in found.get("labels") or ()]
+    def _issue(self, data: Any) -> ForgeIssue:
+        with self._parsing("the issue"):
+            labels = [one if isinstance(one, str) else one["name"] for one in data.get("labels") or ()]
             return ForgeIssue(
-                number=found["number"],
-                url=found["html_url"],
-                title=found["title"],
-                body=found.get("body") or "",
-                is_open=found["state"] == "open",
+                number=data["number"],
+                url=data["html_url"],
+                title=data["title"],
+                body=data.get("body") or "",
+                is_open=data["state"] == "open",
                 labels=tuple(labels),
-                assignees=names_of(found.get("assignees"), "login"),
+                assignees=names_of(data.get("assignees"), "login"),
             )
 
 
@@ -141,7 +150,7 @@ class GiteaIssues(GitHubIssues):
 
     def update_issue(self, number: int, changes: IssueChanges) -> ForgeIssue:
         self._refuse_unfit_issue(changes)
-        at = f"{self._at}/issues/{number}"
+        at = f"{self._root}/issues/{number}"
         if changes.labels is not None:
             self._http.send("PUT", f"{at}/labels", {"labels": self._label_ids(changes.labels)})
         others = changes.model_copy(update={"labels": None})
@@ -152,8 +161,8 @@ class GiteaIssues(GitHubIssues):
     def _refuse_unfit_issue(self, issue: NewIssue | IssueChanges) -> None:
         super()._refuse_unfit_issue(issue)
         if issue.assignees:
-            known = self._http.get(f"{self._at}/assignees")
-            with reading(self._http, "the assignees"):
+            known = self._http.get(f"{self._root}/assignees")
+            with self._parsing("the assignees"):
                 people = names_of(known, "login")
             refuse_unknown(ForgeProblem.UNKNOWN_PERSON, issue.assignees, people, self._project, fold=True)
 
@@ -164,8 +173,8 @@ class GiteaIssues(GitHubIssues):
         return fields
 
     def _label_ids(self, names: Sequence[str]) -> list[int]:
-        labels = self._http.list(f"{self._at}/labels")
-        with reading(self._http, "the labels"):
+        labels = self._http.list(f"{self._root}/labels")
+        with self._parsing("the labels"):
             ids = {one["name"].casefold(): int(one["id"]) for one in labels}
         refuse_unknown(ForgeProblem.UNKNOWN_LABEL, names, ids, self._project, fold=True)
         return [ids[name.casefold()] for name in names]
@@ -177,10 +186,10 @@ class GitLabIssues(Issues):
     _update_method = "PUT"
 
     def list_issues(self) -> tuple[ForgeIssue, ...]:
-        found = self._http.list(
-            f"{self._at}/issues", state="all", scope="all", order_by="created_at", sort="asc"
+        data = self._http.list(
+            f"{self._root}/issues", state="all", scope="all", order_by="created_at", sort="asc"
         )
-        return tuple(self._issue(one) for one in found)
+        return tuple(self._issue(one) for one in data)
 
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
         fields: dict[str, Any] = {"title": issue.title, "description": issue.body}
@@ -196,22 +205,22 @@ class GitLabIssues(Issues):
         names, missing = list(names), []
         for name in names:
             if name.casefold() not in self._http.ids:
-                found = self._http.list("/users", username=name)
-                with reading(self._http, "the people"):
-                    self._http.ids |= {one["username"].casefold(): int(one["id"]) for one in found}
+                data = self._http.list("/users", username=name)
+                with self._parsing("the people"):
+                    self._http.ids |= {one["username"].casefold(): int(one["id"]) for one in data}
             if name.casefold() not in self._http.ids:
                 missing.append(name)
         refuse_unknown(ForgeProblem.UNKNOWN_PERSON, missing, (), self._http.host, fold=True)
         return [self._http.ids[name.casefold()] for name in names]
 
-    def _issue(self, found: Any) -> ForgeIssue:
-        with reading(self._http, "the issue"):
+    def _issue(self, data: Any) -> ForgeIssue:
+        with self._parsing("the issue"):
             return ForgeIssue(
-                number=found["iid"],
-                url=found["web_url"],
-                title=found["title"],
-                body=found.get("description") or "",
-                is_open=found["state"] == "opened",
-                labels=tuple(str(label) for label in found.get("labels") or ()),
-                assignees=names_of(found.get("assignees"), "username"),
+                number=data["iid"],
+                url=data["web_url"],
+                title=data["title"],
+                body=data.get("description") or "",
+                is_open=data["state"] == "opened",
+                labels=tuple(str(label) for label in data.get("labels") or ()),
+                assignees=names_of(data.get("assignees"), "username"),
             )

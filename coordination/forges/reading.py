@@ -60,17 +60,7 @@ class DraftTitle:
         return self.pattern.sub("", title)
 
 
-@contextmanager
-def reading(http: HttpClient, what: str) -> Iterator[None]:
-    """Turn a field that is missing or of another type into BROKEN_ANSWER."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        lines = str(error).splitlines()
-        raise http.broken(f"{what}: {type(error).__name__}: {lines[0] if lines else ''}") from error
-
-
-def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> Any:
+def read_repository(http: HttpClient, path: str, project: str, *, name: str) -> Any:
     """Return what the API says of the repository. Raises RENAMED with its new name, read at its new place."""
     try:
         return http.get(path)
@@ -80,7 +70,7 @@ def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> An
         now = ""
         if urlsplit(error.reason)[:2] == urlsplit(http.api)[:2]:
             moved = http.call("GET", error.reason).data
-            now = http.printable(str(moved.get(name) or "")) if isinstance(moved, dict) else ""
+            now = http.sanitized(str(moved.get(name) or "")) if isinstance(moved, dict) else ""
         if not now:
             raise
         raise ForgeError(
@@ -92,7 +82,7 @@ def repository_of(http: HttpClient, path: str, project: str, *, name: str) -> An
         ) from error
 
 
-def is_over(request: PullRequest) -> ForgeError:
+def already_closed(request: PullRequest) -> ForgeError:
     """Return the refusal of a request that is merged or closed."""
     return ForgeError(
         ForgeProblem.CLOSED, f"{request.url} is {request.state} already", "see its page", status=405
@@ -100,7 +90,7 @@ def is_over(request: PullRequest) -> ForgeError:
 
 
 @contextmanager
-def sharpened(*rules: Rule) -> Iterator[None]:
+def classified(*rules: Rule) -> Iterator[None]:
     """Replace a refusal by that of the first rule whose pattern matches.
 
     Limits, and refusals without an answer, stay as they are.
@@ -123,16 +113,16 @@ def sharpened(*rules: Rule) -> Iterator[None]:
 def merging(get: Callable[[], PullRequest], *rules: Rule) -> Iterator[None]:
     """Sharpen the refusal of a merge: CLOSED, if that is the reason. `get` reads the request again."""
     try:
-        with sharpened(*rules):
+        with classified(*rules):
             yield
     except ForgeError as error:
         refused = error.problem in (ForgeProblem.NOT_MERGEABLE, ForgeProblem.NOT_FOUND)
         if refused and not (found := get()).is_open:
-            raise is_over(found) from error
+            raise already_closed(found) from error
         raise
 
 
-def whole_commit(commit: str) -> str:
+def full_commit(commit: str) -> str:
     """Return the commit, if it is a whole name: a shorter one would not guard a merge. Raises ForgeError."""
     if not is_commit(commit):
         raise ForgeError(
@@ -175,7 +165,7 @@ def refuse_unknown(
     )
 
 
-def joined_checks(found: Iterable[Check]) -> tuple[Check, ...]:
+def worst_by_name(found: Iterable[Check]) -> tuple[Check, ...]:
     """Return one check for each name, with the worst of its states, sorted by name."""
     by_name: dict[str, Check] = {}
     for check in found:
@@ -198,6 +188,6 @@ def names_of(items: Iterable[Mapping[str, str]] | None, field: str) -> tuple[str
     return tuple(str(item[field]) for item in items or ())
 
 
-def union(before: Iterable[str], added: Iterable[str]) -> list[str]:
+def merged_names(before: Iterable[str], added: Iterable[str]) -> list[str]:
     """Return the names in order, each once, whatever its case."""
     return list({name.casefold(): name for name in (*added, *before)}.values())

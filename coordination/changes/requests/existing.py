@@ -21,7 +21,7 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import locate
 from coordination.forges.models import CheckState, PullRequest
-from coordination.forges.reading import is_over
+from coordination.forges.reading import already_closed
 from coordination.git import commit_of, seen_ref
 from coordination.models import Repo
 from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef, SeenRequest
@@ -150,7 +150,7 @@ def find_request(
 
 def _refuse_unfit(request: PullRequest, forge: Forge, repo: Repo) -> None:
     if not request.is_open:
-        raise is_over(request)
+        raise already_closed(request)
     project = forge.repository().project
     if request.head_project.casefold() != project.casefold():
         raise Blocked(
