@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordination.api.trust import trust_with_own_worker
 from coordination.changes.requests.access import ForgeAccess, opened_forges
-from coordination.changes.requests.create import RequestMaker, look_at_all, previewed
+from coordination.changes.requests.create import RequestMaker, inspect_all, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
@@ -54,12 +54,12 @@ class Requests:
             if not dry_run:
                 self._access.authority.check("create_request", names)
             self._refuse_unsigned(connection, planned)
-            looked = look_at_all(planned, access)
+            inspections = inspect_all(planned, access)
             maker = RequestMaker(planned, options, access, partial(_note, sets, plan))
-            maker.refuse_long(looked)
+            maker.refuse_long(inspections)
             if dry_run:
-                return previewed(planned, looked)
-            done = maker.make(looked)
+                return previewed(planned, inspections)
+            done = maker.make(inspections)
         data = {"requests": [one.url for one in done if one.url]}
         self._access.announce("create_request", plan, repos=names, data=data)
         return done

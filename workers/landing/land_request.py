@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from coordination.changes.requests.create import RequestMaker, look_at, refuse_unproposed
+from coordination.changes.requests.create import RequestMaker, inspect, refuse_unproposed
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.records import RequestOptions
 from coordination.errors import Conflict
@@ -92,8 +92,8 @@ class RequestAttempt(RequestLook):
     def _made(self, action: LandAction, change: RepoChange) -> PullRequest | None:
         """Open the request, or bring it to the tip of the change set, as `coord pr create` does."""
         try:
-            looked = look_at(self._repo_request(action, change), self._access)
-            made = self._maker(action, change).make_one(looked)
+            inspected = inspect(self._repo_request(action, change), self._access)
+            made = self._maker(action, change).make_one(inspected)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
         if made is not None:

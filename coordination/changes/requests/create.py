@@ -1,6 +1,6 @@
 """Open the pull requests of a change set, or bring them up to date.
 
-1. All repositories are looked at: the project, its rights, the request of the branch, the remote branch.
+1. All repositories are inspected: the project, its rights, the request of the branch, the remote branch.
    Whatever refuses here refuses all: nothing has been changed yet.
 2. In landing order: the branch is pushed, and the request opened where there is none. It is recorded at once.
 3. The text of each is brought up to date, because it names the requests of all; labels and people are added.
@@ -60,70 +60,70 @@ Note = Callable[[str, RequestRef, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looked:
+class Inspection:
     """A repository as it was found before anything was changed."""
 
-    one: RepoRequest
+    item: RepoRequest
     forge: Forge
-    found: PullRequest | None
+    request: PullRequest | None
     """The request of its branch: the open one, else the newest."""
-    there: str
+    remote_tip: str
     """The commit of the branch at the remote; empty without one."""
 
     @property
-    def open(self) -> PullRequest | None:
-        return self.found if self.found and self.found.is_open else None
+    def open_request(self) -> PullRequest | None:
+        return self.request if self.request and self.request.is_open else None
 
     @property
-    def pushes(self) -> bool:
-        return self.there != self.one.change.tip
+    def needs_push(self) -> bool:
+        return self.remote_tip != self.item.change.tip
 
 
-def look_at_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Looked, ...]:
+def inspect_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Inspection, ...]:
     """Return all repositories as they are. Raises the first refusal, with the names of further ones."""
     with access.pool() as pool:
-        waiting = [(one, pool.submit(look_at, one, access)) for one in planned.repos]
-    looked, refused = [], dict[str, CoordinationError]()
-    for one, future in waiting:
+        waiting = [(item, pool.submit(inspect, item, access)) for item in planned.repos]
+    inspections, refused = [], dict[str, CoordinationError]()
+    for item, future in waiting:
         try:
-            looked.append(future.result())
+            inspections.append(future.result())
         except CoordinationError as error:
-            refused[one.repo.name] = error
+            refused[item.repo.name] = error
     if refused:
         first, *others = refused
         refusal = refused[first]
         also = f"; refused, too: {', '.join(others)}" if others else ""
         refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
         raise refusal
-    return tuple(looked)
+    return tuple(inspections)
 
 
-def look_at(one: RepoRequest, access: ForgeAccess) -> Looked:
+def inspect(item: RepoRequest, access: ForgeAccess) -> Inspection:
     """Return a repository as it is. Raises where nothing may be proposed."""
-    if one.change.behind:
+    if item.change.behind:
         raise Conflict(
-            f"run {one.change.behind} has set the work in {one.repo.name} back behind what its request shows",
+            f"run {item.change.behind} has set the work in {item.repo.name} back behind its pull request",
             "the next run adds the inverse of it: coord sweep PLAN; then try again",
         )
-    forge = access.forge(one.repo.name, one.address)
+    forge = access.forge(item.repo.name, item.address)
     _refuse_repository(forge.repository())
-    with access.target(one.repo, one.change, one.checkout) as target:
-        there = remote_tip(target)
-        refuse_foreign(target, there, one.change.tip)
-    found = forge.find(one.change.forge_branch) if there or one.change.request else None
-    if there != one.change.tip:
-        refuse_unproposed(one.repo.name, one.change, found)
-    return Looked(one=one, forge=forge, found=found, there=there)
+    with access.target(item.repo, item.change, item.checkout) as target:
+        tip = remote_tip(target)
+        refuse_foreign(target, tip, item.change.tip)
+    request = forge.find(item.change.forge_branch) if tip or item.change.request else None
+    if tip != item.change.tip:
+        refuse_unproposed(item.repo.name, item.change, request)
+    return Inspection(item=item, forge=forge, request=request, remote_tip=tip)
 
 
-def refuse_unproposed(repo: str, change: RepoChange, found: PullRequest | None) -> None:
+def refuse_unproposed(repo: str, change: RepoChange, request: PullRequest | None) -> None:
     """Raise Conflict where the change set is said to be on somebody else's branch, and the forge has no open
     request of that: a record of Redis proves nothing, and a push would move any branch.
     """
     ref = change.request
     if ref is None or change.forge_branch == change.branch:
         return
-    if not (found and found.is_open and (found.number, found.head) == (ref.number, ref.branch)):
+    if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
         raise Conflict(
             f"the change set is said to be on {ref.branch} of {repo}, of which {ref.name} is no open request",
             f"reopen that; or adopt another one: coord adopt PLAN {repo} --pr N",
@@ -145,17 +145,17 @@ def _refuse_repository(repository: Repository) -> None:
         )
 
 
-def previewed(planned: PlannedRequests, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
+def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:
     """Return what would be done."""
     return tuple(
         _result(
             planned,
-            at.one,
-            RequestAction.WOULD_UPDATE if at.open else RequestAction.WOULD_CREATE,
-            at.open,
-            pushed=at.pushes,
+            inspected.item,
+            RequestAction.WOULD_UPDATE if inspected.open_request else RequestAction.WOULD_CREATE,
+            inspected.open_request,
+            pushed=inspected.needs_push,
         )
-        for at in looked
+        for inspected in inspections
     )
 
 
@@ -171,92 +171,96 @@ class RequestMaker:
         self._note = note
         self._members = {
             name: SetMember(repo=name, name=ref.name, url=ref.url, state=ref.seen.state if ref.seen else "")
-            if (ref := one.request)
+            if (ref := change.request)
             else SetMember(repo=name)
-            for name, one in planned.change_set.repos.items()
+            for name, change in planned.change_set.repos.items()
         }
 
-    def refuse_long(self, looked: tuple[Looked, ...]) -> None:
+    def refuse_long(self, inspections: tuple[Inspection, ...]) -> None:
         """Raise ForgeError (TOO_LONG) where a forge would not take the text of a request."""
-        for at in looked:
-            body = self._body(at.open.body if at.open else "", at.one)
-            refuse_long(f"text of the request of {at.one.repo.name}", body, at.forge.longest_body)
+        for inspected in inspections:
+            body = self._body(inspected.open_request.body if inspected.open_request else "", inspected.item)
+            refuse_long(
+                f"text of the request of {inspected.item.repo.name}", body, inspected.forge.longest_body
+            )
 
-    def make(self, looked: tuple[Looked, ...]) -> tuple[RequestResult, ...]:
+    def make(self, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:
         """Push, open and update; return a result for each repository."""
         results: dict[str, RequestResult] = {}
         opened: dict[str, PullRequest] = {}
-        for at in looked:
-            name = at.one.repo.name
+        for inspected in inspections:
+            name = inspected.item.repo.name
             try:
-                request, results[name] = self._open(at)
+                request, results[name] = self._open(inspected)
             except CoordinationError as error:
-                results[name] = self._failed(at.one, error, at.open)
+                results[name] = self._failed(inspected.item, error, inspected.open_request)
                 continue
             if request is not None:
                 opened[name] = request
                 self._members[name] = SetMember(
                     repo=name,
-                    name=request_name(at.one.address, request.number),
+                    name=request_name(inspected.item.address, request.number),
                     url=request.url,
                     state=request.state,
                 )
-        for at in looked:
-            name = at.one.repo.name
+        for inspected in inspections:
+            name = inspected.item.repo.name
             if request := opened.get(name):
                 try:
-                    results[name] = self._bring_up_to_date(at, request, results[name])
+                    results[name] = self._update(inspected, request, results[name])
                 except CoordinationError as error:
-                    results[name] = self._failed(at.one, error, request)
-        return tuple(results[at.one.repo.name] for at in looked)
+                    results[name] = self._failed(inspected.item, error, request)
+        return tuple(results[inspected.item.repo.name] for inspected in inspections)
 
-    def make_one(self, at: Looked) -> PullRequest | None:
+    def make_one(self, inspected: Inspection) -> PullRequest | None:
         """Push, open and update the request of one repository; None: the branch has nothing to propose.
 
         Raises ForgeError, Conflict, GitRefused, Unreachable.
         """
-        request, result = self._open(at)
+        request, result = self._open(inspected)
         if request is not None:
-            self._bring_up_to_date(at, request, result)
+            self._update(inspected, request, result)
         return request
 
-    def refresh(self, one: RepoRequest, forge: Forge, request: PullRequest) -> None:
+    def refresh(self, item: RepoRequest, forge: Forge, request: PullRequest) -> None:
         """Bring the section of a request's text up to date, by what the change set records of the others."""
-        at = Looked(one=one, forge=forge, found=request, there=one.change.tip)
-        self._bring_up_to_date(
-            at, request, _result(self._planned, one, RequestAction.UPDATED, request, pushed=False)
+        inspected = Inspection(item=item, forge=forge, request=request, remote_tip=item.change.tip)
+        self._update(
+            inspected, request, _result(self._planned, item, RequestAction.UPDATED, request, pushed=False)
         )
 
-    def _open(self, at: Looked) -> tuple[PullRequest | None, RequestResult]:
-        one = at.one
-        with self._access.target(one.repo, one.change, one.checkout) as target:
-            pushed = push_branch(target, one.change.tip)
-        if at.open:
-            request = self._as_draft(at.forge, at.open.model_copy(update={"head_sha": one.change.tip}))
-            is_changed = pushed or request.state is not at.open.state
+    def _open(self, inspected: Inspection) -> tuple[PullRequest | None, RequestResult]:
+        item = inspected.item
+        with self._access.target(item.repo, item.change, item.checkout) as target:
+            pushed = push_branch(target, item.change.tip)
+        if inspected.open_request:
+            request = self._as_draft(
+                inspected.forge, inspected.open_request.model_copy(update={"head_sha": item.change.tip})
+            )
+            is_changed = pushed or request.state is not inspected.open_request.state
             action = RequestAction.UPDATED if is_changed else RequestAction.UNCHANGED
-            self._record(one, request, "request.updated" if is_changed else "")
-            return request, _result(self._planned, one, action, request, pushed=pushed)
+            self._record(item, request, "request.updated" if is_changed else "")
+            return request, _result(self._planned, item, action, request, pushed=pushed)
         new = NewRequest(
-            head=one.change.forge_branch,
-            base=one.repo.branch,
+            head=item.change.forge_branch,
+            base=item.repo.branch,
             title=title_of(self._planned.title),
-            body=self._body("", one),
+            body=self._body("", item),
             draft=self._options.draft,
         )
         try:
-            request = at.forge.create(new)
+            request = inspected.forge.create(new)
         except ForgeError as error:
             if error.problem is ForgeProblem.NO_DIFFERENCE:
-                self._note_end(at)
-                return None, _result(self._planned, one, RequestAction.NOTHING, None, pushed=pushed)
+                self._note_end(inspected)
+                return None, _result(self._planned, item, RequestAction.NOTHING, None, pushed=pushed)
             exists = error.problem is ForgeProblem.ALREADY_EXISTS
-            found = at.forge.find(new.head) if exists else None
+            found = inspected.forge.find(new.head) if exists else None
             if found is None or not found.is_open:
                 raise
-            request = self._as_draft(at.forge, found)
-        self._record(one, request, "request.opened")
-        return request, _result(self._planned, one, RequestAction.CREATED, request, pushed=pushed)
+            request = self._as_draft(inspected.forge, found)
+        self._record(item, request, "request.opened")
+        return request, _result(self._planned, item, RequestAction.CREATED, request, pushed=pushed)
 
     def _as_draft(self, forge: Forge, request: PullRequest) -> PullRequest:
         """Make it a draft, or ready for review, as the options say."""
@@ -266,59 +270,61 @@ class RequestMaker:
             return forge.set_draft(request, draft=False)
         return request
 
-    def _note_end(self, at: Looked) -> None:
+    def _note_end(self, inspected: Inspection) -> None:
         """Record that people have merged or closed the request of a branch which has nothing new."""
-        ref = at.one.change.request
-        if at.found is None or ref is None or ref.number != at.found.number:
+        ref = inspected.item.change.request
+        if inspected.request is None or ref is None or ref.number != inspected.request.number:
             return
-        name, seen = at.one.repo.name, seen_now(at.found, ref.seen)
+        name, seen = inspected.item.repo.name, seen_now(inspected.request, ref.seen)
         self._note(name, ref.model_copy(update={"seen": seen}), "")
         self._members[name] = replace(self._members[name], state=seen.state)
 
-    def _bring_up_to_date(self, at: Looked, request: PullRequest, result: RequestResult) -> RequestResult:
+    def _update(self, inspected: Inspection, request: PullRequest, result: RequestResult) -> RequestResult:
         options = self._options
-        body = self._body(request.body, at.one)
+        body = self._body(request.body, inspected.item)
         changes = RequestChanges(
             body=body if body != request.body else None,
-            base=at.one.repo.branch if request.base != at.one.repo.branch else None,
+            base=inspected.item.repo.branch if request.base != inspected.item.repo.branch else None,
             labels=_missing(options.labels, request.labels),
             assignees=_missing(options.assignees, request.assignees),
-            reviewers=self._reviewers(at, request),
+            reviewers=self._reviewers(inspected, request),
             teams=_missing(options.teams, request.teams),
         )
         is_changed = changes != RequestChanges()
         has_news = changes.body is not None and result.action is RequestAction.UNCHANGED
         if has_news or result.pushed or result.action is RequestAction.CREATED:
             asks = bool(changes.reviewers or changes.teams)
-            if not (at.open and changes.labels and asks):  # see the number of calls above
-                result = result.model_copy(update={"warning": self._tell_depends(at, request.head_sha)})
+            if not (inspected.open_request and changes.labels and asks):  # see the number of calls above
+                result = result.model_copy(
+                    update={"warning": self._tell_depends(inspected, request.head_sha)}
+                )
         if is_changed:
-            request = at.forge.update(request, changes)
+            request = inspected.forge.update(request, changes)
         if is_changed and result.action is RequestAction.UNCHANGED:
-            self._record(at.one, request, "request.updated")
+            self._record(inspected.item, request, "request.updated")
             return result.model_copy(update={"action": RequestAction.UPDATED})
         return result
 
-    def _tell_depends(self, at: Looked, head: str) -> str:
+    def _tell_depends(self, inspected: Inspection, head: str) -> str:
         """Set the status `coord/depends` of a head; return why the forge does not let coord."""
-        status = depends_status(self._planned.change_set, at.one.after)
+        status = depends_status(self._planned.change_set, inspected.item.after)
         try:
             if status is not None:
-                at.forge.set_status(head, status)
+                inspected.forge.set_status(head, status)
         except ForgeError as error:
             if error.problem not in NO_STATUS:
                 raise
             return f"the status {status.context} could not be set: {error.message}" if status else ""
         return ""
 
-    def _reviewers(self, at: Looked, request: PullRequest) -> tuple[str, ...]:
+    def _reviewers(self, inspected: Inspection, request: PullRequest) -> tuple[str, ...]:
         """Return the people to ask: without those who are asked, or have answered, already."""
         missing = _missing(self._options.reviewers, request.reviewers)
-        if not missing or at.open is None:
+        if not missing or inspected.open_request is None:
             return missing
-        return _missing(missing, tuple(review.author for review in at.forge.reviews(request.number)))
+        return _missing(missing, tuple(review.author for review in inspected.forge.reviews(request.number)))
 
-    def _body(self, body: str, one: RepoRequest) -> str:
+    def _body(self, body: str, item: RepoRequest) -> str:
         if self._options.body is not None:
             body = with_text(body, self._options.body)
         planned = self._planned
@@ -326,8 +332,8 @@ class RequestMaker:
             plan=planned.plan,
             title=planned.title,
             issues=planned.issues,
-            todos=[(todo, planned.todos.get(todo, "")) for todo in one.change.todos],
-            after=[self._members[name] for name in one.after if not planned.change_set.repos[name].landed],
+            todos=[(todo, planned.todos.get(todo, "")) for todo in item.change.todos],
+            after=[self._members[name] for name in item.after if not planned.change_set.repos[name].landed],
             members=[
                 replace(member, state="landed") if planned.change_set.repos[name].landed else member
                 for name, member in sorted(self._members.items())
@@ -335,37 +341,38 @@ class RequestMaker:
         )
         return with_section(body, section_of(facts))
 
-    def _record(self, one: RepoRequest, request: PullRequest, kind: str) -> None:
-        before = one.change.request
+    def _record(self, item: RepoRequest, request: PullRequest, kind: str) -> None:
+        before = item.change.request
         same = before is not None and before.number == request.number
         ref = RequestRef(
             number=request.number,
             url=request.url,
-            name=request_name(one.address, request.number),
-            head=one.change.tip,
+            name=request_name(item.address, request.number),
+            head=item.change.tip,
             by=before.by if before and same else actor(),
             at=before.at if before and same else now(),
             branch=before.branch if before and same else "",
             seen=seen_now(request, before.seen if before and same else None),
         )
         if ref != before or kind:
-            self._note(one.repo.name, ref, kind or "request.updated")
+            self._note(item.repo.name, ref, kind or "request.updated")
 
     def _failed(
-        self, one: RepoRequest, error: CoordinationError, request: PullRequest | None
+        self, item: RepoRequest, error: CoordinationError, request: PullRequest | None
     ) -> RequestResult:
-        failed = _result(self._planned, one, RequestAction.FAILED, request, pushed=False)
+        failed = _result(self._planned, item, RequestAction.FAILED, request, pushed=False)
         return failed.model_copy(update={"error": str(error), "code": error.exit_code})
 
 
-def _missing(wanted: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:
-    known = {name.casefold() for name in there}
-    return tuple(name for name in dict.fromkeys(wanted) if name.casefold() not in known)
+def _missing(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that are not known, each once, whatever its case."""
+    folded = {name.casefold() for name in known}
+    return tuple(name for name in dict.fromkeys(names) if name.casefold() not in folded)
 
 
 def _result(
     planned: PlannedRequests,
-    one: RepoRequest,
+    item: RepoRequest,
     action: RequestAction,
     request: PullRequest | None,
     *,
@@ -373,12 +380,12 @@ def _result(
 ) -> RequestResult:
     return RequestResult(
         plan=planned.plan,
-        repo=one.repo.name,
+        repo=item.repo.name,
         action=action,
         number=request.number if request else None,
         url=request.url if request else "",
-        branch=one.change.branch,
-        base=one.repo.branch,
-        head=one.change.tip,
+        branch=item.change.branch,
+        base=item.repo.branch,
+        head=item.change.tip,
         pushed=pushed,
     )
