@@ -115,7 +115,8 @@ class EcosystemAccess:
             from coordination.checks.report import recorded_checks  # takes 100 ms, for few commands
 
             with self.answering() as connection:
-                return recorded_checks(connection, document.ecosystem, plan)
+                trust = connection.trust_with_worker(self.state) if self.authority.required else None
+                return recorded_checks(connection, document.ecosystem, plan, trust)
 
         manager = CoordinationManager(document, executing=self.executing, recorded=recorded)
         manager.on_checked = self.announce_checks

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coordination.api.trust import trust_with_own_worker
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.changes.requests.create import RequestMaker, inspect_all, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
@@ -113,7 +112,7 @@ class Requests:
         """
         if not self._access.authority.required:
             return
-        trust, now = trust_with_own_worker(self._access, connection), datetime.now(UTC)
+        trust, now = connection.trust_with_worker(self._access.state), datetime.now(UTC)
         for one in planned.repos:
             change = one.change
             try:

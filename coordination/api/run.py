@@ -82,10 +82,9 @@ class Run(RunReading):
         with self._reached() as connection:
             if not self._access.authority.required:
                 return write_results(connection.store, self.id, path, file_id(path))
-            from coordination.api.trust import trust_with_own_worker
             from coordination.runs.signed.results import confirm
 
-            run = connection.signed_run(self.id, trust_with_own_worker(self._access, connection))
+            run = connection.signed_run(self.id, connection.trust_with_worker(self._access.state))
             written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))
             if why := written.refused:
                 connection.store.announce(

@@ -19,11 +19,9 @@ from coordination.trust.identity import (
     WORKER_KEY,
     choose_ssh_key,
     create_identity,
-    existing_worker,
     require_identity,
     worker_identity,
 )
-from coordination.trust.results import trusting_own
 from coordination.trust.review import key_state, review
 from coordination.trust.rights import Role
 from coordination.trust.trust_edit import TrustEditor
@@ -31,7 +29,6 @@ from coordination.trust.trust_file import Kind, Principal, TrustFile, read_trust
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.runs.connection import Connection
 
 __all__ = ["Kind", "Role"]
 
@@ -256,18 +253,6 @@ class TrustAdministration:
             keys=sum(len(principal.keys) for principal in trust.principals),
             warnings=tuple(f"{words}: {hint}" for words, hint in advice),
         )
-
-
-def trust_with_own_worker(access: EcosystemAccess, connection: Connection) -> TrustFile:
-    """Return the keys that this process believes, with that of this machine's workers, unless it lies in a
-    repository, where a commit may have put it. Raises Unsafe, UsageError.
-    """
-    state = access.state.resolve()
-    checkouts = (access.document.repo_path(repo) for repo in access.document.ecosystem.repos)
-    if any(path is not None and state.is_relative_to(path.resolve()) for path in checkouts):
-        return connection.trust
-    own = existing_worker(state)
-    return trusting_own(connection.trust, own) if own else connection.trust
 
 
 def _rows(principal: Principal, now: datetime) -> list[KeyView]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.errors import NotFound, Unreadable
+from coordination.errors import NotAllowed, NotFound, Unreadable
 from coordination.models import Ecosystem, Plan, QaAction, generated_id
 from coordination.planner.checks import BEFORE
 from coordination.runs.brief import TodoSpec
@@ -19,13 +19,16 @@ from coordination.runs.change_sets.check_results import CheckResult, CheckVerdic
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import Descriptor, RunView, Source, TodoState, TodoView
 from coordination.runs.run_kinds import LAND, QA
+from coordination.runs.signed.results import signed_results
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.text import counted
 from coordination.tracker.completion import checked_repos
 from coordination.tracker.records import CheckStanding
+from coordination.trust.results import SUCCEEDED, digest
 
 if TYPE_CHECKING:
     from coordination.runs.connection import Connection
+    from coordination.trust.trust_file import TrustFile
 
 Name = tuple[str, str]
 """A repository and its check."""
@@ -221,13 +224,41 @@ def checks_in_words(totals: Totals) -> str:
     return f"{words}, {totals.passed:,} of {counted(totals.total, 'test')} passed"
 
 
-def recorded_checks(connection: Connection, ecosystem: Ecosystem, plan: Plan) -> dict[Name, CheckStanding]:
-    """Return the newest results of the checks that count for the plan, of those that have one."""
+def recorded_checks(
+    connection: Connection, ecosystem: Ecosystem, plan: Plan, trust: TrustFile | None = None
+) -> dict[Name, CheckStanding]:
+    """Return the newest results of the checks that count for the plan, of those that have one. `trust`:
+    accept only results that a worker of this trust file has signed.
+    """
     wanted = {(repo.name, check.name) for repo in checked_repos(ecosystem, plan) for check in repo.qa}
     found = newest_checks(connection, plan.id, wanted)
     change_set = ChangeSets(connection.store).read(plan.id) if found else None
     tips = {repo: change.tip for repo, change in change_set.open.items()} if change_set else {}
-    return {name: _standing(plan, name, run, check, tips) for name, (run, check) in found.items()}
+    standings = {name: _standing(plan, name, run, check, tips) for name, (run, check) in found.items()}
+    if trust is None:
+        return standings
+    return {
+        name: _verified(connection, trust, found[name][1].todo, standing)
+        for name, standing in standings.items()
+    }
+
+
+def _verified(connection: Connection, trust: TrustFile, todo: str, standing: CheckStanding) -> CheckStanding:
+    """Return the result of a check as it is, if it need not be believed or is signed; else none."""
+    if not standing.accepted or standing.run_id is None:
+        return standing
+    run = connection.signed_run(standing.run_id, trust)
+    output = connection.redis.hget(connection.keys.run(standing.run_id).output, todo)
+    try:
+        (result,) = signed_results(run, [todo])
+        why = result.doubt.message if result.doubt else ""
+        same = (result.outcome, result.output) == (SUCCEEDED, digest(output or ""))
+    except NotAllowed as refused:
+        why, same = refused.message, False
+    if same:
+        return standing
+    words = f"has no signed result{f': {why}' if why else ''}"
+    return CheckStanding(repo=standing.repo, check=standing.check, why=words, run_id=standing.run_id)
 
 
 def newest_checks(

@@ -147,6 +147,19 @@ class Connection:
 
         return known_keys(self.identity.signer if self.identity else None, self._changed_folders())
 
+    def trust_with_worker(self, state: Path) -> TrustFile:
+        """Return the keys that this process believes, with that of the workers of a state folder, unless that
+        lies in a repository, where a commit may have put it. Raises Unsafe, UsageError.
+        """
+        from coordination.trust.identity import existing_worker
+        from coordination.trust.results import trusting_own
+
+        place, folders = state.resolve(), [folder.resolve() for folder in self._changed_folders()]
+        if any(place.is_relative_to(folder) for folder in folders if folder != place):
+            return self.trust
+        own = existing_worker(place)
+        return trusting_own(self.trust, own) if own else self.trust
+
     def signed_run(self, run_id: str, trust: TrustFile | None = None) -> SignedRun:
         """Return the order of a run, to be verified by these keys (default: those of this process)."""
         from coordination.runs.signed.orders import SignedRun

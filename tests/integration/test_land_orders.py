@@ -4,6 +4,7 @@ that a signed result states.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,16 +12,19 @@ from socket import gethostname
 
 import pytest
 
+from coordination.checks.report import recorded_checks
 from coordination.landing.generate import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
-from coordination.models import Ecosystem, OnFailure, Repo, Via
+from coordination.models import Ecosystem, OnFailure, Plan, Repo, Via
 from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict
 from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.connection import Connection
 from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
-from coordination.trust.results import AdoptionRecord, ResultRecord, seal_adoption, seal_result
+from coordination.trust.results import AdoptionRecord, ResultRecord, seal_adoption, seal_result, trusting_own
 from coordination.trust.rights import RIGHTS, Right, Role
+from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
 from tests.stage import git
@@ -184,3 +188,11 @@ def test_a_green_result_that_no_worker_has_signed_lets_nothing_land(
     assert ((found.was or found.state) == "failed") is forged, found.error
     assert ("P.qa.r1.qa" in (found.error or "")) is forged
     assert (git(checkout, "rev-parse", "main") == base) is forged
+    site.redis.delete(site.store.keys.changes("P"))  # its tip is not the commit that was checked
+    trust = trusting_own(read_trust(persons.file), worker.worker_key.load())
+    plan = Plan(id="P", title="x", repos=("r1",))
+    with closing(Connection(worker.config.redis_url, Settings())) as connection:
+        declared = Ecosystem(repos=(checked,))
+        (shown,) = recorded_checks(connection, declared, plan).values()
+        (believed,) = recorded_checks(connection, declared, plan, trust).values()
+    assert (shown.accepted, believed.accepted) == (True, not forged), believed.why

@@ -118,6 +118,8 @@ class SignedResult:
     worker: str = ""
     """Name of the worker in the trust file."""
     outcome: str = ""
+    output: str = ""
+    """Digest of its output; empty without one."""
     doubt: NotAllowed | None = None
 
 
@@ -132,7 +134,7 @@ def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResul
                 counts = record.run in run.brief.runs_of(name)
                 if (record.todo, record.repo) != (name, run.brief.repo_of[name]) or not counts:
                     raise foreign(f"its signed result is one of {record.todo} in run {record.run}")
-                yield SignedResult(todo=name, worker=worker, outcome=record.outcome)
+                yield SignedResult(todo=name, worker=worker, outcome=record.outcome, output=record.output)
             except Unsafe:
                 raise
             except NotAllowed as refused:
