@@ -57,7 +57,7 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     declared = document.ecosystem.coordination
     if declared.id is None and call.coord.settings.redis_url:
         click.echo(
-            "note: to be told from other ecosystems on this Redis, add under coordination: id: "
+            "note: to protect this ecosystem from others on this Redis, add under coordination: id: "
             f"{new_ecosystem_id()}",
             err=True,
         )

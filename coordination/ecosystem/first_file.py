@@ -26,8 +26,8 @@ _NEEDS_NO_QUOTES = re.compile(r"[A-Za-z./][A-Za-z0-9._/@+-]*(?:://?[A-Za-z0-9._/
 _HEAD = """\
 # The repositories that work together here, and the work that runs across them.
 #
-#   coord validate              is this file right?
-#   coord forecast PLAN-001     what would run, in which order, for how long
+#   coord validate              check this file
+#   coord forecast PLAN-001     show what would run, in which order, for how long
 #   coord sweep PLAN-001        run it
 
 """
@@ -49,7 +49,7 @@ repos:
 
 _ID = """
 coordination:
-  id: {id}    # tells this ecosystem from others on one Redis; the same in every copy of this file
+  id: {id}    # names this ecosystem on a shared Redis; keep it in every copy of this file
 """
 
 _PLAN = """
@@ -77,7 +77,7 @@ _PLAN = """
 
     - id: TODO-003
       plan: PLAN-001
-      task: Say where it stands
+      task: Show the git status
       repo: {first}
       estimated_hours: 0.1
       blocked_by: [TODO-001, TODO-002]    # todos, issues or plans that come first
