@@ -11,7 +11,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ from workers.credentials import GitCredentials, TodoSecrets
 from workers.landing.job import LandJobs
 from workers.landing.remote import base_at_remote
 from workers.leases import Leases
-from workers.outcome import OutcomeKind, TaskResult, TaskResultKind, with_retry_decision
+from workers.outcome import OutcomeKind, TaskResult, TaskResultKind
 from workers.outcome_steps import OutcomeSteps, until_answered
 from workers.sandbox import Sandboxes
 from workers.transfer.bundles import BundleStore
@@ -210,12 +209,9 @@ class DeliveryHandler:
         )
         try:
             outcome = attempt.run()
-            outcome = replace(outcome, why=log.masked(outcome.why))
-            outcome = with_retry_decision(outcome, grant.spec.retry, grant.tries, log.say)
-            log.close()  # before the step: a reader that sees the end of the todo finds all of its log
-            result = self._steps.take(grant, outcome)
+            result = self._steps.take(grant, outcome, log)
             if result.kind is TaskResultKind.DONE:
-                attempt.on_accepted()
+                attempt.after_settle()
             elif outcome.tip and result.kind is TaskResultKind.LATER:
                 attempt.take_back()
             return result

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from coordination.forges.locate import ForgeAddress
-from coordination.models import Retry
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
-from coordination.runs.retry_policy import Again, Failure, GiveUp, decide
+from coordination.runs.retry_policy import Failure
 from workers.process.child import OVER, Exit
 
 
@@ -24,9 +22,11 @@ class OutcomeKind(StrEnum):
     REFUSED = "refused"
     """Another attempt would change nothing."""
     BUSY = "busy"
-    """Another attempt is in the workspace still, or computes the same result elsewhere."""
-    HINDERED = "hindered"
-    """Trouble that passes, and no failure of the todo: it is parked, and uses up no attempt."""
+    """Another attempt is still in the workspace, or computes the same result elsewhere."""
+    DEFERRED = "deferred"
+    """The environment of the attempt interrupted it, or it waits for something. The todo is parked, has not
+    failed, and uses up no attempt.
+    """
     CANCELLED = "cancelled"
     LOST = "lost"
     """Another worker may hold the todo by now."""
@@ -50,24 +50,26 @@ class AttemptOutcome:
     why: str = ""
     exit_code: int | None = None
     output: str = ""
-    """JSON. Without success: what the todo had written by then, as far as Redis does not know it."""
+    """JSON. Without success: what the todo has written since the last checkpoint that Redis has."""
     tip: str = ""
-    since: str = ""
+    start: str = ""
     """The commit at which the attempt began."""
     failure: Failure | None = None
-    """The failure of the todo's command, for its retry policy."""
+    """The failure of the todo's command, which its retry policy judges."""
     blame: Blame = ""
     """`worker`: the attempt failed for reasons of the worker's, not of the todo's command. `signature`:
     nothing ran, because a signature was refused.
     """
     limited: bool = False
-    """HINDERED by what the todo's own command may have done: not for ever."""
+    """True if the todo's own command may have caused the interruption: it is deferred a limited number of
+    times.
+    """
     reason: WaitReason = WaitReason.TROUBLE
-    """The reason of the wait, if HINDERED."""
+    """The reason of the wait, if DEFERRED."""
     service: str = ""
-    """The service whose start goes on, if HINDERED by that."""
+    """The service that is starting, if the attempt waits for it."""
     request: AwaitedRequest | None = None
-    """The request at a forge, if HINDERED by that: news of it end the wait."""
+    """The request at a forge, if the attempt waits for it: news of it end the wait."""
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
     figures: str = ""
@@ -75,9 +77,7 @@ class AttemptOutcome:
     check: str = ""
     """Name, verdict and commit of a quality check."""
     again: timedelta | None = None
-    """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY, or
-    if HINDERED for a known time.
-    """
+    """The delay before the next look, if BUSY, or if DEFERRED for a known time."""
 
     def result(self, state: TodoState) -> Result:
         """Return the record for a step that gives the todo this state."""
@@ -87,7 +87,7 @@ class AttemptOutcome:
             error=self.why,
             output=self.output,
             tip=self.tip if state is TodoState.SUCCEEDED else "",
-            began=self.since,
+            began=self.start,
             blame=self.blame,
             cached=self.cached,
             figures=self.figures,
@@ -144,21 +144,3 @@ def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | No
         return None
     code = ended.exit_code if ended.signal is None else SIGNALLED + ended.signal
     return Failure(exit_code=code, shows=shows)
-
-
-def with_retry_decision(
-    outcome: AttemptOutcome, policy: Retry, tries: int, say: Callable[[str], object]
-) -> AttemptOutcome:
-    """Return the outcome with the retry policy's decision on a failure. `tries`: failures before this one;
-    `say` writes a line of the todo's log.
-    """
-    if outcome.kind is not OutcomeKind.FAILED:
-        return outcome
-    draw = random.random()  # noqa: S311 -- jitter, no secret
-    match decide(policy, tries + 1, draw, outcome.failure):
-        case Again(delay):
-            return replace(outcome, again=delay)
-        case GiveUp(why) if why:
-            say(why)
-            return replace(outcome, why=f"{outcome.why} ({why})")
-    return outcome

@@ -1,8 +1,12 @@
-"""The step that the outcome of an attempt asks for: settle, retry, park, hold up, or hand back."""
+"""Take the one step in Redis that the outcome of an attempt asks for: settle, retry, park, or hand back.
+
+The retry policy of a todo is applied here, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,8 +21,10 @@ from coordination.retry import retried
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.replies import Grant, Reply
+from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.store import RunStore
 from workers.attempt.context import Context
+from workers.attempt.logs import Log
 from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.transfer.commits import CommitTransfer
@@ -29,8 +35,8 @@ from workers.workspace.lock import Superseded
 T = TypeVar("T")
 
 PARKED_FOR = timedelta(seconds=5)
-HINDERED_FOR = timedelta(seconds=1)
-"""The first time; the step doubles it up to a minute."""
+DEFERRED_FOR = timedelta(seconds=1)
+"""The first delay; the step doubles it up to a minute."""
 FOLLOWED_FOR = timedelta(seconds=10)
 """Time after which a todo looks at a service again whose states this worker follows for it."""
 REDIS_RETRY_S = 0.5
@@ -68,8 +74,13 @@ class OutcomeSteps:
         self._service_waits = service_waits
         self._request_waits = request_waits
 
-    def take(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
-        """Take the one step that the outcome asks for; return what Celery is told."""
+    def take(self, grant: Grant, outcome: AttemptOutcome, log: Log) -> TaskResult:
+        """Decide about a retry, close the log, and take the step; return what Celery is told."""
+        retry_delay: timedelta | None = None
+        outcome = replace(outcome, why=log.masked(outcome.why))
+        if outcome.kind is OutcomeKind.FAILED:
+            outcome, retry_delay = _after_failure(grant, outcome, log)
+        log.close()  # before the step: a reader that sees the end of the todo finds all of its log
         why = outcome.why
         logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, outcome.kind, why.partition("\n")[0])
         if self._request_waits:
@@ -84,32 +95,30 @@ class OutcomeSteps:
             case OutcomeKind.BUSY:
                 pause = outcome.again or PARKED_FOR
                 return self._later(grant, lambda: self._store.park(grant, why, pause), why)
-            case OutcomeKind.HINDERED:
-                return self._hold_up(grant, outcome)
+            case OutcomeKind.DEFERRED:
+                return self._defer(grant, outcome)
         failed = outcome.kind is not OutcomeKind.SUCCEEDED
         if grant.undo and failed and (unfit := self._unfit(grant.spec.repo.name)):
             return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
-        if outcome.again is not None:
-            return self._retry(grant, outcome, outcome.again)
+        if retry_delay is not None:
+            return self._retry(grant, outcome, retry_delay)
         return self._settle(grant, outcome)
 
     def refuse(self, grant: Grant, why: str, *, passing: bool) -> TaskResult:
-        """Hold up a todo that was not ordered, where the reason lies in this machine (`passing`); else fail
-        it.
-        """
+        """Fail a todo that was not ordered; park it if the reason is this machine (`passing`)."""
         if passing:
-            reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR))
+            reply = self._step(grant, lambda: self._store.hold_up(grant, why, DEFERRED_FOR))
             return _settled_or_later(reply, why)
         result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
-    def _hold_up(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+    def _defer(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
         """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
         limit = self._lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
         waits = self._service_waits if outcome.service else None
-        delay = FOLLOWED_FOR if waits else outcome.again or HINDERED_FOR
+        delay = FOLLOWED_FOR if waits else outcome.again or DEFERRED_FOR
         reply = self._step(
             grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
         )
@@ -168,8 +177,27 @@ class OutcomeSteps:
         return LOST
 
 
+def _after_failure(
+    grant: Grant, outcome: AttemptOutcome, log: Log
+) -> tuple[AttemptOutcome, timedelta | None]:
+    """Return the failure as the retry policy sees it, and the delay before the next attempt; None: it was
+    the last one.
+    """
+    retry = grant.spec.retry
+    draw = random.random()  # noqa: S311 -- jitter, no secret
+    match decide(retry, grant.tries + 1, draw, outcome.failure):
+        case Again(delay):
+            attempts = f"attempt {grant.tries + 1} of {retry.attempts}"
+            log.say(f"next: {attempts} has failed; the todo is tried again in {delay.total_seconds():.3g} s")
+            return outcome, delay
+        case GiveUp(why) if why:
+            log.say(why)
+            return replace(outcome, why=f"{outcome.why} ({why})"), None
+    return outcome, None
+
+
 def until_answered(ask: Callable[[], T]) -> T:
-    """Return what Redis answers, however long it is away: the outcome of an attempt is not given up."""
+    """Return what Redis answers, however long it does not: the outcome of an attempt must not be lost."""
     return retried(ask, repeat(REDIS_RETRY_S), _is_outage)
 
 

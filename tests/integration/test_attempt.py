@@ -102,7 +102,7 @@ def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_l
 
     concluded = bench.attempt("true", prepare="rm .git")
 
-    assert (concluded.kind, concluded.limited) == (OutcomeKind.HINDERED, True)
+    assert (concluded.kind, concluded.limited) == (OutcomeKind.DEFERRED, True)
     assert (bench.folder / "code").read_text() == "uncommitted"
 
 

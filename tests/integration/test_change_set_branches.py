@@ -365,7 +365,7 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     git("worktree", "prune", cwd=bench.checkout)
     bench.brief = RunBrief(**told, branch_of_set=branch, carried_tips={"api": done.tip})
     waits = bench.attempt("true", done.tip)
-    assert (waits.kind, waits.reason) == (OutcomeKind.HINDERED, WaitReason.BASE)
+    assert (waits.kind, waits.reason) == (OutcomeKind.DEFERRED, WaitReason.BASE)
     assert "code" in waits.why
     assert f"git -C {bench.tree} merge" in waits.why
 

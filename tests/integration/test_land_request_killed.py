@@ -16,7 +16,7 @@ from tests.request_place import Proposal, ends, proposal
 from workers.landing import land_request, revert_request
 from workers.outcome import OutcomeKind
 
-HINDERED, SUCCEEDED, REFUSED = OutcomeKind.HINDERED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
+DEFERRED, SUCCEEDED, REFUSED = OutcomeKind.DEFERRED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
 EVERY_FORGE = pytest.mark.parametrize("forge", ["github", "gitlab", "gitea"], indirect=True)
 BEFORE = "land.merge.before"
 AFTER = ["land.merge.after", "recorded", "note_landed"]
@@ -124,7 +124,7 @@ def test_a_base_branch_that_a_person_has_set_back_behind_the_merge_is_told_and_n
     killed(place, point)
     merged = place.main()
     place.project.bare.move("main", place.base, merged)
-    ends(place.land(), HINDERED, "does not have it yet")
+    ends(place.land(), DEFERRED, "does not have it yet")
     place.now += timedelta(hours=2)
     ends(place.land(), REFUSED, "does not have it yet", "land_patience")
     assert not place.has_work
@@ -138,7 +138,7 @@ def test_a_base_branch_that_a_person_has_set_back_behind_the_merge_is_told_and_n
 def test_a_merge_whose_answer_is_lost_is_found(place: Proposal):
     place.at.fail("lost", only="/merge$")
     first = place.land()
-    assert first.kind in (HINDERED, SUCCEEDED), first.why
+    assert first.kind in (DEFERRED, SUCCEEDED), first.why
     done = ends(place.land(), SUCCEEDED)
     assert (len(place.commits()), place.proposed.state) == (2, "merged")
     assert json.loads(done.output)["method"] == "merge", "our own merge is reverted by a failure"
@@ -148,7 +148,7 @@ def test_a_killed_attempt_that_has_queued_a_request_queues_it_once(place: Propos
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.at.fail("lost", only="graphql")
     for _ in range(3):
-        ends(place.land(), HINDERED)
+        ends(place.land(), DEFERRED)
     assert [one.number for one in place.project.queue] == [1]
     place.at.run_queue(place.project)
     ends(place.land(), SUCCEEDED)

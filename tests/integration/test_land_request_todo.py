@@ -27,7 +27,7 @@ from workers.landing.land import land
 from workers.landing.land_request import land_request
 from workers.outcome import OutcomeKind
 
-HINDERED, SUCCEEDED, REFUSED = OutcomeKind.HINDERED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
+DEFERRED, SUCCEEDED, REFUSED = OutcomeKind.DEFERRED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
 GITEA = pytest.mark.parametrize("forge", ["gitea"], indirect=True)
 
 
@@ -42,8 +42,8 @@ def place(
 def test_the_merge_queue_merges_a_request_and_its_revert(place: Proposal):
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     ends(place.check(), SUCCEEDED)
-    ends(place.land(), HINDERED)
-    ends(place.land(), HINDERED)
+    ends(place.land(), DEFERRED)
+    ends(place.land(), DEFERRED)
     assert [one.number for one in place.project.queue] == [1]
     assert not place.has_work
 
@@ -53,7 +53,7 @@ def test_the_merge_queue_merges_a_request_and_its_revert(place: Proposal):
     assert (place.landed.method, place.landed.commit) == ("merge", place.main())
     assert place.landed.tree_before == place.main("^1^{tree}")
 
-    ends(place.revert(done.output), HINDERED)
+    ends(place.revert(done.output), DEFERRED)
     assert place.at.run_queue(place.project) == [2]
     ends(place.revert(done.output), SUCCEEDED)
     assert not place.has_work
@@ -74,7 +74,7 @@ def test_a_credential_for_merging_merges(place: Proposal, monkeypatch: pytest.Mo
 def test_a_request_that_the_merge_queue_throws_out_fails_and_takes_nothing_back(place: Proposal):
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.check()
-    ends(place.land(), HINDERED)
+    ends(place.land(), DEFERRED)
     place.move_base(work="theirs\n")
     assert place.at.run_queue(place.project) == []
 
@@ -86,7 +86,7 @@ def test_a_request_that_the_merge_queue_throws_out_fails_and_takes_nothing_back(
 def test_a_failure_of_another_repository_takes_a_request_out_of_the_queue(place: Proposal):
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.check()
-    ends(place.land(), HINDERED)
+    ends(place.land(), DEFERRED)
     ends(place.revert(place.checkpoint), SUCCEEDED)
     assert place.project.queue == []
     assert (place.proposed.state, place.has_work) == ("open", False)
@@ -116,9 +116,9 @@ def test_an_undo_whose_token_was_revoked_ends_and_says_how_to_go_on(place: Propo
     done, token = ends(place.land(), SUCCEEDED), next(iter(place.at.core.tokens))
     place.checkpoint = ""  # a todo that has succeeded has none
     place.at.revoke(token)
-    ends(place.revert(done.output), HINDERED)
+    ends(place.revert(done.output), DEFERRED)
     place.now += timedelta(minutes=59)
-    ends(place.revert(done.output), HINDERED)
+    ends(place.revert(done.output), DEFERRED)
     place.now += timedelta(minutes=2)
     words = ("land_patience", "Authentication failed", "coord rollback R2", "--accept")
     ends(place.revert(done.output), REFUSED, *words)
@@ -134,7 +134,7 @@ def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Propo
     place.check()
     done = ends(place.land(), SUCCEEDED)
     place.at.protect(place.project, queue=True, dismiss_stale=False)
-    ends(place.revert(done.output), HINDERED)
+    ends(place.revert(done.output), DEFERRED)
     place.project.queue.clear()
     place.now += timedelta(hours=2)
     ends(place.revert(done.output), REFUSED, "/2")
@@ -147,7 +147,7 @@ def test_a_revert_whose_check_ends_between_the_look_at_it_and_at_its_checks_is_m
     place.check()
     done = ends(place.land(), SUCCEEDED)
     place.at.protect(place.project, checks=("build",), dismiss_stale=False)
-    ends(place.revert(done.output), HINDERED)
+    ends(place.revert(done.output), DEFERRED)
     fault = place.at.fault
 
     def ends_now(request: str) -> object:
@@ -162,10 +162,10 @@ def test_a_revert_whose_check_ends_between_the_look_at_it_and_at_its_checks_is_m
 
 def test_the_first_look_at_a_request_leaves_room_for_those_at_the_others(place: Proposal):
     place.at.protect(place.project, approvals=1)
-    alone = ends(place.check(approvals=1, when_ready=True), HINDERED)
+    alone = ends(place.check(approvals=1, when_ready=True), DEFERRED)
     assert alone.again == SHORTEST
     place.together = 100
-    held = ends(place.check(approvals=1, when_ready=True), HINDERED)
+    held = ends(place.check(approvals=1, when_ready=True), DEFERRED)
     assert held.again is not None
     assert held.again > SHORTEST
 
@@ -173,10 +173,10 @@ def test_the_first_look_at_a_request_leaves_room_for_those_at_the_others(place: 
 def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_person(place: Proposal):
     place.at.protect(place.project, approvals=1, up_to_date=True, dismiss_stale=False)
     wanted = {"approvals": 1, "when_ready": True}
-    ends(place.check(**wanted), HINDERED, "0 of 1 approval")
+    ends(place.check(**wanted), DEFERRED, "0 of 1 approval")
     place.at.approve(place.project, 1)
     place.move_base()
-    ends(place.check(**wanted), HINDERED)
+    ends(place.check(**wanted), DEFERRED)
     updated = place.proposed.sha
     assert updated != place.tip
     assert git(place.target, "rev-parse", f"{updated}^1", f"{updated}^2").split() == [place.tip, place.main()]
@@ -194,7 +194,7 @@ def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_per
 
 def test_a_request_that_is_not_ready_is_refused_with_what_it_lacks(place: Proposal):
     place.at.protect(place.project, checks=("build",), dismiss_stale=False)
-    ends(place.check(approvals=1, when_ready=True), HINDERED)
+    ends(place.check(approvals=1, when_ready=True), DEFERRED)
     ends(place.check(approvals=1), REFUSED, "0 of 1 approval", "build", "--when-ready")
     waiting = place.store.keys.forge_waiting("127.0.0.1")
     assert place.store.redis.zcard(waiting) == 0, "a refused request slows down no other one"
@@ -263,7 +263,7 @@ def test_a_long_rate_limit_is_waited_out_without_a_worker(place: Proposal, step:
     place.check()
     place.at.fail("secondary", times=1, retry_after=600)
     began = time.monotonic()
-    held = ends(land_request(place.job, place.action(step)), HINDERED)
+    held = ends(land_request(place.job, place.action(step)), DEFERRED)
     assert time.monotonic() - began < FORGE_PAUSE.total_seconds()
     assert held.again is not None
     assert timedelta(seconds=590) < held.again < timedelta(seconds=660)
@@ -276,7 +276,7 @@ def test_gitea_that_still_computes_is_asked_again(place: Proposal):
     place.at.core.computes_at_once = False
     for step in (LandStep.CHECK, LandStep.LAND):
         place.move_base(elsewhere=step)
-        ends(land_request(place.job, place.action(step)), HINDERED)
+        ends(land_request(place.job, place.action(step)), DEFERRED)
         ends(land_request(place.job, place.action(step)), SUCCEEDED)
     assert place.has_work
 
@@ -287,7 +287,7 @@ def test_gitea_that_wants_the_tip_of_the_base_gets_it(place: Proposal):
     place.at.protect(place.project, up_to_date=True)
     place.check()
     place.move_base()
-    ends(place.check(), HINDERED)
+    ends(place.check(), DEFERRED)
     assert place.proposed.sha != place.tip
     ends(place.check(), SUCCEEDED)
     ends(place.land(), SUCCEEDED)
@@ -299,7 +299,7 @@ def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(Core, "mergeable", lambda *_: False)
-        ends(place.check(), HINDERED)
+        ends(place.check(), DEFERRED)
         place.now += timedelta(hours=2)
         ends(place.check(), REFUSED, "land_patience")
     place.move_base(work="theirs\n")

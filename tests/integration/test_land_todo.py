@@ -190,9 +190,9 @@ def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_p
     (place.checkout / "README").write_text("in the middle\n")
 
     assert place.land(Method.MERGE, LandStep.CHECK).kind is OutcomeKind.REFUSED
-    assert place.land().kind is OutcomeKind.HINDERED
+    assert place.land().kind is OutcomeKind.DEFERRED
     place.now += timedelta(minutes=59)
-    assert place.land().kind is OutcomeKind.HINDERED
+    assert place.land().kind is OutcomeKind.DEFERRED
     place.now += timedelta(minutes=2)
     assert place.land().kind is OutcomeKind.REFUSED
     assert (place.checkout / "README").read_text() == "in the middle\n"
@@ -203,7 +203,7 @@ def test_a_disk_that_takes_nothing_is_waited_for_until_patience_ends(place: Dire
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
-        assert place.land().kind is OutcomeKind.HINDERED
+        assert place.land().kind is OutcomeKind.DEFERRED
         place.now += timedelta(minutes=61)
         refused = place.land()
     finally:

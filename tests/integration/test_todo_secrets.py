@@ -130,7 +130,7 @@ def test_a_todo_waits_for_a_secret_that_this_worker_cannot_give(
 
     outcome = bench.attempt(["touch", str(bench.out)], names=("password", "token"))
 
-    assert outcome.kind is OutcomeKind.HINDERED
+    assert outcome.kind is OutcomeKind.DEFERRED
     assert cause in outcome.why
     assert "host here" in outcome.why
     assert not bench.out.exists()

@@ -40,7 +40,7 @@ from coordination.runs.replies import Grant, Undo
 from coordination.sandbox import Bounds
 from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.executors import Undone
+from workers.attempt.executors import CompensatedTodo
 from workers.attempt.logs import Log
 from workers.attempt.output import read_output
 from workers.attempt.result_cache import Recall
@@ -63,47 +63,47 @@ class AttemptAction:
         """Return COORD_IDEMPOTENCY_KEY: equal for all attempts, so that effects outside are recognised."""
         raise NotImplementedError
 
-    def has_command(self) -> bool:
+    def needs_command(self) -> bool:
         """Return whether a command is to run in a workspace. Raises where the action cannot be done
         at all.
         """
         return True
 
-    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+    def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
         """Return an outcome that makes the command unnecessary; asked before `prepare` and after it."""
         return None
 
-    def undone(self, folder: Path) -> Undone | None:
+    def compensated(self, folder: Path) -> CompensatedTodo | None:
         """Return what the command is told of the todo that it undoes, in files of this folder.
 
         Raises WorkspaceUnusable.
         """
         return None
 
-    def begin(self, workspace: Workspace) -> None:
+    def before_command(self, workspace: Workspace) -> None:
         """Look at the workspace before the command runs."""
 
-    def judged(
-        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, since: str
+    def outcome_of(
+        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, start: str
     ) -> AttemptOutcome | None:
         """Return the outcome of the command; None: keep its result. `outcome`: of one that failed."""
         return outcome
 
-    def explained(self, why: str) -> str:
+    def explain(self, why: str) -> str:
         """Add to a failure of the command what may have led to it."""
         return why
 
-    def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
+    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         """Keep the result of a command that succeeded, in the workspace. `output`: the file of COORD_OUTPUT.
 
         Raises where it cannot be kept.
         """
         raise NotImplementedError
 
-    def on_accepted(self) -> None:
+    def after_settle(self) -> None:
         """React to a success that was accepted."""
 
-    def on_released(self) -> None:
+    def after_leave(self) -> None:
         """Finish when no attempt is in the workspace any more. Raises where that cannot be done."""
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class RunTodo(AttemptAction):
     def key(self) -> str:
         return f"{self.grant.run_id}/{self.grant.todo_id}"
 
-    def has_command(self) -> bool:
+    def needs_command(self) -> bool:
         todo = self.grant.spec.todo
         if todo.workspace is models.Workspace.IN_PLACE and getattr(todo.action, "read_only", False):
             raise PlanRefused(
@@ -130,22 +130,22 @@ class RunTodo(AttemptAction):
             )
         return True
 
-    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        return self.recall.look(workspace, since) if self.recall else None
+    def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
+        return self.recall.look(workspace, start) if self.recall else None
 
-    def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
+    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         written = read_output(output, self.output_limit_bytes, self.log.masked_json)
         tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task))
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
-        figures = "" if tip == (self.grant.tip or since) else workspace.figures(tip)
+        figures = "" if tip == (self.grant.tip or start) else workspace.figures(tip)
         done = AttemptOutcome(
-            kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since, figures=figures
+            kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, start=start, figures=figures
         )
         if self.recall:
             self.recall.note(done, workspace)
         return done
 
-    def on_accepted(self) -> None:
+    def after_settle(self) -> None:
         if self.recall:
             self.recall.keep()
 
@@ -168,32 +168,32 @@ class Compensate(AttemptAction):
     def key(self) -> str:
         return f"{self.undo.run}/{self.grant.todo_id}/compensate"
 
-    def has_command(self) -> bool:
+    def needs_command(self) -> bool:
         self.say(f"compensating it; it had ended as: {self.undo.was}")
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
-        has_command = self.grant.spec.todo.compensate is not None
+        needs_command = self.grant.spec.todo.compensate is not None
         if self.undo.last or (
-            has_command and not self._in_place
+            needs_command and not self._in_place
         ):  # its worktree is then set back to the run's tip
             self.removal.refuse_losses(of_all=self.undo.last)
-        return has_command
+        return needs_command
 
-    def undone(self, folder: Path) -> Undone:
+    def compensated(self, folder: Path) -> CompensatedTodo:
         file = folder / "todo-output.json"
         with describe_os_error(folder), open_private(file) as new:
             new.write(self.undo.output or "null")
-        return Undone(came_to=self.undo.was, output=file)
+        return CompensatedTodo(state=self.undo.was, output=file)
 
-    def explained(self, why: str) -> str:
+    def explain(self, why: str) -> str:
         if self.undo.output:
             return why
         return f"{why}; {self.grant.todo_id} ended as {self.undo.was} without output"
 
-    def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
+    def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 
-    def on_released(self) -> None:
+    def after_leave(self) -> None:
         if not self.undo.last:
             return
         self.withdraw()
@@ -224,9 +224,9 @@ class Compensate(AttemptAction):
 
 
 FAILPOINTS = (
-    (Compensate, "undone", "compensate.begin"),
-    (Compensate, "keep", "compensate.end"),
-    (Compensate, "on_released", "compensate.remove"),
+    (Compensate, "compensated", "compensate.begin"),
+    (Compensate, "keep_result", "compensate.end"),
+    (Compensate, "after_leave", "compensate.remove"),
 )
 """Methods at which tests make a worker fail, besides its calls to Redis: before the command of a compensation
 starts; after it has succeeded; before worktree and branch are removed.
@@ -245,29 +245,29 @@ class RunCheck(RunTodo):
         assert isinstance(action, QaAction)
         return action
 
-    def has_command(self) -> bool:
+    def needs_command(self) -> bool:
         return True
 
-    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        found = super().cached(workspace, since)
+    def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
+        found = super().cached(workspace, start)
         if found is None or found.kind is not OutcomeKind.SUCCEEDED:
             return found
-        return replace(found, check=self._told(CheckVerdict.GREEN, since))
+        return replace(found, check=self._told(CheckVerdict.GREEN, start))
 
     def _told(self, verdict: CheckVerdict, commit: str) -> str:
         return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
 
-    def begin(self, workspace: Workspace) -> None:
+    def before_command(self, workspace: Workspace) -> None:
         if self.action.report:
             self._before.update(stamps(workspace.path, self.action.report))
 
-    def judged(
-        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, since: str
+    def outcome_of(
+        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, start: str
     ) -> AttemptOutcome | None:
         """Return the outcome by the verdict. `outcome`: of a command that failed."""
         if outcome is not None and outcome.kind is not OutcomeKind.FAILED:
             return outcome
-        result = self._result(ended, workspace, since)
+        result = self._result(ended, workspace, start)
         counts = f"{result.passed:,} of {result.total:,} tests passed" if result.total is not None else ""
         self.log.say(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
         output = json.dumps(self.log.masked_json(json.loads(result.written())), separators=(",", ":"))
@@ -276,8 +276,8 @@ class RunCheck(RunTodo):
             if workspace.set_back():
                 self.log.say("check: it has left changes, which are not kept: a check changes nothing")
             done = AttemptOutcome(
-                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=since, since=since,
-                check=self._told(result.verdict, since),
+                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, start=start,
+                check=self._told(result.verdict, start),
             )  # fmt: skip
             if green and self.recall:
                 self.recall.note(done, workspace)
@@ -288,13 +288,13 @@ class RunCheck(RunTodo):
             exit_code=ended.exit_code,
             failure=outcome.failure if outcome else None,
             output=output,
-            check=self._told(result.verdict, since),
+            check=self._told(result.verdict, start),
         )
 
-    def _result(self, ended: Exit, workspace: Workspace, since: str) -> CheckResult:
+    def _result(self, ended: Exit, workspace: Workspace, start: str) -> CheckResult:
         how = describe_exit(ended, self.grant.spec.timeout)
         told = self.context()
-        result = judge(self.action, ended, how, self._report(workspace), since)
+        result = judge(self.action, ended, how, self._report(workspace), start)
         before = next(
             (one["output"] for one in told.get("predecessors", ()) if one["todo"] == self.action.before), None
         )
@@ -322,33 +322,33 @@ class RunCheck(RunTodo):
 
 
 def action_of(
-    grant: Grant, here: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
+    grant: Grant, env: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
 ) -> AttemptAction:
     """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
     if grant.undo is None:
-        recall = _recall(grant, here, log.say, bounds)
-        limit = here.output_limit_bytes
+        recall = _recall(grant, env, log.say, bounds)
+        limit = env.output_limit_bytes
         if isinstance(grant.spec.todo.action, QaAction):
             return RunCheck(
-                grant=grant, output_limit_bytes=limit, log=log, recall=recall, context=here.context
+                grant=grant, output_limit_bytes=limit, log=log, recall=recall, context=env.context
             )
         return RunTodo(grant=grant, output_limit_bytes=limit, log=log, recall=recall)
     repo = grant.spec.repo.name
     removal = RollbackCleanup(
-        state=here.state,
+        state=env.state,
         repo=repo,
-        checkout=here.checkout,
+        checkout=env.checkout,
         run_id=grant.run_id,
         tip=grant.tip,
         had_ended=grant.undo.had_ended,
-        carried=here.carried(repo),
+        carried=env.carried(repo),
     )
     return Compensate(
         grant=grant,
         undo=grant.undo,
         removal=removal,
-        withdraw=here.withdraw,
-        set_back=here.set_back,
+        withdraw=env.withdraw,
+        set_back=env.set_back,
         say=log.say,
     )
 
@@ -363,22 +363,22 @@ def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
 
 
 def _recall(
-    grant: Grant, here: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
+    grant: Grant, env: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
 ) -> Recall | None:
     cache = grant.spec.todo.cache
     if cache is None:
         return None
-    if here.results is None:
+    if env.results is None:
         say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
         return None
     return Recall(
         grant,
         cache,
-        here.results,
-        context=here.context,
-        agent_command=here.brief.agent_command,
-        no_cache=here.brief.no_cache,
-        state=here.state,
+        env.results,
+        context=env.context,
+        agent_command=env.brief.agent_command,
+        no_cache=env.brief.no_cache,
+        state=env.state,
         bounds=bounds,
         say=say,
     )

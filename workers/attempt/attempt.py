@@ -53,25 +53,26 @@ logger = logging.getLogger(__name__)
 class Attempt:
     """`run` executes it; `stop` may be called from any thread, and the first reason counts."""
 
-    def __init__(self, grant: Grant, here: AttemptEnvironment, log: Log) -> None:
+    def __init__(self, grant: Grant, env: AttemptEnvironment, log: Log) -> None:
         self.grant = grant
-        self._here = here
+        self._env = env
         self._log = log
-        self._action = action_of(grant, here, log, lambda: self._commands.bounds)
-        self._commands = AttemptCommands(grant, here, log, key=self._action.key)
-        self._secrets = here.secrets
-        self.checkpoint = Checkpoint(here.output_limit_bytes, log.masked_json)
-        self._begun = False
-        """True if the todo's own command has begun."""
-        self._preparing = False
-        self._part: Attempt | None = None  # a check that runs again within a landing
-        """True if the repository's `prepare` has begun."""
+        self._action = action_of(grant, env, log, lambda: self._commands.bounds)
+        self._commands = AttemptCommands(grant, env, log, key=self._action.key)
+        self._secrets = env.secrets
+        self.checkpoint = Checkpoint(env.output_limit_bytes, log.masked_json)
+        self._command_started = False
+        """True if the todo's own command was started."""
+        self._prepare_started = False
+        """True if the repository's `prepare` was started."""
+        self._check_attempt: Attempt | None = None
+        """The check that runs again as a part of this landing."""
 
     def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
         """End the command, with this kind of outcome."""
         self._commands.stop(kind, at_once=at_once)
-        if (part := self._part) is not None:
-            part.stop(kind, at_once=at_once)
+        if self._check_attempt is not None:
+            self._check_attempt.stop(kind, at_once=at_once)
 
     def say(self, line: str) -> None:
         self._log.say(line)
@@ -85,20 +86,20 @@ class Attempt:
 
     def _outcome(self) -> AttemptOutcome:
         try:
-            with describe_os_error(self._here.state):
-                return self._carry_out()
+            with describe_os_error(self._env.state):
+                return self._execute()
         except WorkspaceBusy as busy:
             return AttemptOutcome(kind=OutcomeKind.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
             return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, why=superseded.message)
         except LeaseLost as lost:
             return AttemptOutcome(kind=OutcomeKind.LOST, why=lost.message)
-        except (GitInterrupted, WorkspaceUnusable) as hindered:
-            if hindered.trouble is None:
-                return self._error(OutcomeKind.FAILED, hindered)
-            return self._hindered(hindered.trouble, hindered.message)
+        except (GitInterrupted, WorkspaceUnusable) as interrupted:
+            if interrupted.trouble is None:
+                return self._error(OutcomeKind.FAILED, interrupted)
+            return self._interrupted(interrupted.trouble, interrupted)
         except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
-            return self._waiting(missing.message)
+            return self._wait_for(missing.message)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
         except CoordinationError as refused:
@@ -107,75 +108,80 @@ class Attempt:
     def _error(self, kind: OutcomeKind, error: CoordinationError) -> AttemptOutcome:
         why = _plain(str(error))
         if isinstance(error, Unmergeable) and error.waits:
-            return self._waiting(f"a merge: {why}", WaitReason.BASE)
+            return self._wait_for(f"a merge: {why}", WaitReason.BASE)
         self._log.say(f"error: {why}")
         return AttemptOutcome(kind=self._commands.stopped or kind, why=why, blame=self._blame_for(error))
 
-    def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
+    def _interrupted(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
         """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
         limited = (
-            (self._begun or self._preparing) and trouble.is_of_the_folder and self._here.checkout.is_dir()
+            (self._command_started or self._prepare_started)
+            and trouble.is_of_the_folder
+            and self._env.checkout.is_dir()
         )
-        why = sentence(words)
-        self._log.say(f"hindered: {why}")
+        why = sentence(error.message)
+        self._log.say(f"interrupted, not failed: {why}")
+        self._log.say(f"next: {sentence(error.hint)}")
         blame: Blame = "" if limited else "worker"
         return AttemptOutcome(
-            kind=self._commands.stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited
+            kind=self._commands.stopped or OutcomeKind.DEFERRED, why=why, blame=blame, limited=limited
         )
 
-    def _waiting(self, words: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
-        self._log.say(f"waits for {words}")
-        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.HINDERED, why=words, reason=reason)
+    def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
+        self._log.say(f"waits for {what}")
+        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, why=what, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:
-        """Return `worker` where the todo cannot have caused the error: git refused before its command began,
-        and not a merge of commits. A refused signature says nothing of either.
+        """Return `worker` where the todo cannot have caused the error: git refused before its command was
+        started, and not a merge of commits. A refused signature tells nothing about either.
         """
         if isinstance(error, NotAllowed):
             return "signature"
-        before = isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
+        before = (
+            isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._command_started
+        )
         return "worker" if before or isinstance(error, WorkspaceUnusable) else ""
 
-    def _carry_out(self) -> AttemptOutcome:
-        self._here.verify()
+    def _execute(self) -> AttemptOutcome:
+        self._env.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
-        if (done := self._in_worker()) is not None:
+        if (done := self._execute_in_process()) is not None:
             return done
-        if self._action.has_command():
-            self._confine()
+        if self._action.needs_command():
+            self._choose_sandbox()
             if self._secrets is not None:
                 self._secrets.check(self.grant)
             elif self.grant.spec.todo.secrets:
                 raise SecretsMissing("a worker that has credentials")
-            outcome = self._work_in(self._workspace())
+            outcome = self._execute_in(self._workspace())
         else:
             outcome = AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
         if outcome.kind is OutcomeKind.SUCCEEDED:
-            self._action.on_released()
+            self._action.after_leave()
         return outcome
 
-    def _in_worker(self) -> AttemptOutcome | None:
+    def _execute_in_process(self) -> AttemptOutcome | None:
         """Execute or undo a todo of a service or a landing; None for any other todo."""
         return execute_in_process(
-            self.grant, self._here, lambda: self._commands.stopped, self._log.say, self._check
+            self.grant, self._env, lambda: self._commands.stopped, self._log.say, self._run_check
         )
 
-    def _check(self, check: LandCheck, commit: str) -> AttemptOutcome:
+    def _run_check(self, check: LandCheck, commit: str) -> AttemptOutcome:
         """Run a check of the repository at a commit, as a part of this attempt."""
-        grant = check_grant(self.grant, check, commit)
-        part = self._part = Attempt(grant, self._here, self._log)
+        attempt = Attempt(check_grant(self.grant, check, commit), self._env, self._log)
+        self._check_attempt = attempt
         if self._commands.stopped is not None:
-            part.stop(self._commands.stopped)
-        with closing(part):
-            outcome = part.run()
+            attempt.stop(self._commands.stopped)
+        with closing(attempt):
+            outcome = attempt.run()
             if outcome.kind is OutcomeKind.SUCCEEDED:
-                part.on_accepted()
+                attempt.after_settle()
         return outcome
 
-    def _confine(self) -> None:
+    def _choose_sandbox(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
-        env, spec = self._here, self.grant.spec
+        env, spec = self._env, self.grant.spec
         if env.sandboxes is None:
             return
         action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
@@ -185,13 +191,13 @@ class Attempt:
         if line:
             self._log.say(line)
 
-    def _work_in(self, workspace: Workspace) -> AttemptOutcome:
-        since = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
+    def _execute_in(self, workspace: Workspace) -> AttemptOutcome:
+        start = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
         try:
             for line in workspace.begun.splitlines():
                 self._log.say(line)
-            done = self._cached(workspace, since) or self._prepare(workspace)
-            done = done or self._cached(workspace, since) or self._perform(workspace, since)
+            done = self._cached(workspace, start) or self._prepare(workspace)
+            done = done or self._cached(workspace, start) or self._run_command(workspace, start)
             if done.kind is OutcomeKind.SUCCEEDED:
                 self._move_branch(workspace, done.tip)
             return done
@@ -203,22 +209,22 @@ class Attempt:
         if tip and tip != self.grant.tip and (stays := workspace.follow(tip, self.grant.tip)):
             self._log.say(_plain(stays))
 
-    def _cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        return None if self._commands.stopped else self._action.cached(workspace, since)
+    def _cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
+        return None if self._commands.stopped else self._action.cached(workspace, start)
 
     def _workspace(self) -> Workspace:
         return workspace_for(
-            state=self._here.state,
+            state=self._env.state,
             run=self.grant.run_id,
             repo=self.grant.spec.repo,
-            checkout=self._here.checkout,
+            checkout=self._env.checkout,
             wanted=self.grant.spec.todo.workspace,
-            fetch=self._here.fetch,
-            carried=self._here.carried(self.grant.spec.repo.name),
-            style=style_of(self.grant, self._here.brief),
+            fetch=self._env.fetch,
+            carried=self._env.carried(self.grant.spec.repo.name),
+            style=style_of(self.grant, self._env.brief),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
-            sessions=self._here.git_sessions,
+            sessions=self._env.git_sessions,
         )
 
     @property
@@ -230,7 +236,7 @@ class Attempt:
         if prepare is None or not workspace.needs_prepare:
             return None
         self._log.say(f"prepare: {_shown(prepare)}")
-        self._preparing = True
+        self._prepare_started = True
         ended = self._commands.run(
             workspace, Command(argv=argv_of(prepare)), self._commands.environment(workspace)
         )
@@ -239,27 +245,28 @@ class Attempt:
         workspace.mark_prepared()
         return None
 
-    def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
+    def _run_command(self, workspace: Workspace, start: str) -> AttemptOutcome:
         # ASCII: JSON can hold what UTF-8 cannot.
-        context_json = json.dumps(self._here.context())
+        context_json = json.dumps(self._env.context())
         if self._commands.stopped is not None:
             return AttemptOutcome(kind=self._commands.stopped)
         with (
-            scratch(self._here.state) as folder,
+            scratch(self._env.state) as folder,
             self.checkpoint.watching(folder / OUTPUT),
-            self._serving(folder) as connection,
+            self._serve_context(folder) as connection,
         ):
-            context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
+            context, output = folder / "context.json", folder / OUTPUT
+            checkpoint = folder / "checkpoint.json"
             with describe_os_error(folder):
                 _write(context, context_json)
-                _write(former, self.grant.checkpoint or "null")
-            undone = self._action.undone(folder)
-            files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
+                _write(checkpoint, self.grant.checkpoint or "null")
+            compensated = self._action.compensated(folder)
+            files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": checkpoint}
             files |= {"COORD_CONNECTION": connection}
-            given = self._give_secrets(folder)
+            secrets = self._hand_over_secrets(folder)
             environment = self._commands.environment(workspace)
             environment |= {name: str(file) for name, file in files.items()}
-            environment |= given | (undone.environment if undone else {})
+            environment |= secrets | (compensated.environment if compensated else {})
             job = Job(
                 todo=self.grant.spec.todo,
                 repo=self.grant.spec.repo,
@@ -267,23 +274,22 @@ class Attempt:
                 env=environment,
                 context=context,
                 output=output,
-                checkpoint=former if self.grant.checkpoint and undone is None else None,
-                agent_command=self._here.brief.agent_command,
-                undone=undone,
+                checkpoint=checkpoint if self.grant.checkpoint and compensated is None else None,
+                agent_command=self._env.brief.agent_command,
+                compensated=compensated,
             )
-            self._begun = True
-            self._action.begin(workspace)
+            self._command_started = True
+            self._action.before_command(workspace)
             ended = self._commands.run(
                 workspace, command_for(job), environment, self._binds(folder, connection)
             )
             failed = None if ended.ok else self._failure(workspace, ended)
-            if self._commands.stopped is None or failed:
-                judged = self._action.judged(failed, ended, workspace, since)
-                if judged is not None:
-                    return judged
-            if self._commands.stopped is not None:  # at the last moment: its result is not kept
+            is_judged = failed or self._commands.stopped is None
+            if is_judged and (outcome := self._action.outcome_of(failed, ended, workspace, start)):
+                return outcome
+            if self._commands.stopped is not None:  # while the command ended: its result is not kept
                 return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
-            return self._kept(workspace, output, since)
+            return self._keep_result(workspace, output, start)
 
     def _binds(self, folder: Path, connection: Path) -> Binds:
         """Return what the todo's command needs in a sandbox: its files, the socket of its context, and the
@@ -293,13 +299,13 @@ class Attempt:
             return Binds()
         text = connection.read_text()
         sockets = (Path(Connection.model_validate_json(text).socket),) if text else ()
-        predecessors = self._here.context().get("predecessors", ())
+        predecessors = self._env.context().get("predecessors", ())
         paths = (Path(one["path"]) for one in predecessors if one.get("path"))
         return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))
 
-    def _kept(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
+    def _keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         try:
-            kept = self._action.keep(workspace, output, since)
+            kept = self._action.keep_result(workspace, output, start)
             for line in workspace.not_carried() if kept.tip else ():
                 self._log.say(line)
             return kept
@@ -310,8 +316,10 @@ class Attempt:
                 workspace, refused.ended, "a git hook or the signing program refused the commit: "
             )
 
-    def _give_secrets(self, folder: Path) -> dict[str, str]:
-        """Write the todo's secrets into the folder; from here on, nothing that it writes shows them."""
+    def _hand_over_secrets(self, folder: Path) -> dict[str, str]:
+        """Write the todo's secrets into the folder, mask them in all that it writes from here on, and return
+        the variables that name them.
+        """
         if self._secrets is None or not self.grant.spec.todo.secrets:
             return {}
         secrets = self._secrets.read(self.grant)
@@ -321,54 +329,56 @@ class Attempt:
         return write_secrets(folder, self.grant.spec.repo, secrets)
 
     @contextmanager
-    def _serving(self, folder: Path) -> Iterator[Path]:
+    def _serve_context(self, folder: Path) -> Iterator[Path]:
         """Serve the shared context, and yield the file for COORD_CONNECTION. Raises WorkspaceUnusable."""
         file = folder / "connection.json"
-        with ExitStack() as until:
+        with ExitStack() as service:
             with describe_os_error(folder):
-                _write(file, until.enter_context(self._here.connection(self._log.masked_json)))
+                _write(file, service.enter_context(self._env.connection(self._log.masked_json)))
             yield file
 
-    def on_accepted(self) -> None:
-        """Keep what an accepted success leaves."""
-        self._action.on_accepted()
+    def after_settle(self) -> None:
+        """Store the result in the cache: the settle of the success was accepted."""
+        self._action.after_settle()
 
     def close(self) -> None:
         self._action.close()
 
     def take_back(self) -> None:
-        """Take the commit from the branch after its step was refused: it does not count."""
+        """Take the commit off the branch: the step of this attempt was refused."""
         try:
             self._workspace().take_back(self._lock_request, self.grant.tip)
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
-    def _trouble_of_host(self, workspace: Workspace) -> str:
-        """Return why a command may have failed through no fault of its own; empty if nothing is known."""
+    def _host_trouble(self, workspace: Workspace) -> str:
+        """Return why this host may have made a command fail; empty if nothing is known."""
         if not workspace.there:
             return f"{workspace.path} is gone, or its .git is not the one that coord made"
-        if lacks := self._commands.full_disk(workspace):
+        if full_disk := self._commands.full_disk(workspace):
             workspace.make_room()
-        return lacks
+        return full_disk
 
-    def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> AttemptOutcome:
-        words = self._action.explained(f"{what}{describe_exit(ended, self.grant.spec.timeout)}")
+    def _failure(self, workspace: Workspace, ended: Exit, step: str = "") -> AttemptOutcome:
+        """Return the outcome of a command that failed; `step` precedes the cause."""
+        why = self._action.explain(f"{step}{describe_exit(ended, self.grant.spec.timeout)}")
         guard_lost = ended.reason == GUARD_LOST
-        if why := ended.message if guard_lost else self._trouble_of_host(workspace):
-            words = f"{words}: {why}"
-            self._log.say(f"hindered: {words}")
+        if trouble := ended.message if guard_lost else self._host_trouble(workspace):
+            why = f"{why}: {trouble}"
+            self._log.say(f"interrupted, not failed: {why}")
+            self._log.say("next: nothing, if that passes; the todo is tried again by itself")
             return AttemptOutcome(
-                kind=self._commands.stopped or OutcomeKind.HINDERED,
-                why=words,
+                kind=self._commands.stopped or OutcomeKind.DEFERRED,
+                why=why,
                 exit_code=ended.exit_code,
-                # a todo that fills the disk by itself finds room when it begins
+                # a todo that fills the disk by itself finds room when it starts
                 limited=not self._commands.was_full,
                 blame="worker" if guard_lost else "",
             )
-        self._log.say(words)
+        self._log.say(why if self._commands.stopped else f"failed: {why}")
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.FAILED,
-            why=words,
+            why=why,
             exit_code=ended.exit_code,
             failure=failure_from_exit(ended, self._commands.output_tail.shows),
         )

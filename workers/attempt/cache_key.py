@@ -215,6 +215,6 @@ def restore(
     return tip
 
 
-def _check(came_to: str, tree: str) -> None:
-    if came_to != tree:
-        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "the todo runs instead")
+def _check(state: str, tree: str) -> None:
+    if state != tree:
+        raise NotRestored(f"it leads to tree {state[:12]} instead of {tree[:12]}", "the todo runs instead")

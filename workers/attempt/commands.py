@@ -98,10 +98,10 @@ class AttemptCommands:
     counts.
     """
 
-    def __init__(self, grant: Grant, here: AttemptEnvironment, log: Log, *, key: str) -> None:
+    def __init__(self, grant: Grant, env: AttemptEnvironment, log: Log, *, key: str) -> None:
         """`key`: the value of COORD_IDEMPOTENCY_KEY."""
         self._grant = grant
-        self._here = here
+        self._env = env
         self._log = log
         self._key = key
         self._guard = threading.Lock()
@@ -153,7 +153,7 @@ class AttemptCommands:
             env=confined.environment,
             stdin=command.stdin,
             timeout=self._grant.spec.timeout,
-            kill_grace=self._here.brief.kill_grace,
+            kill_grace=self._env.brief.kill_grace,
             on_output=self.output_tail.take,
             hold=workspace.hold.fd,
             mark=workspace.mark,
@@ -179,7 +179,7 @@ class AttemptCommands:
 
     def git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
         """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
-        if self._here.brief.commit_hooks == "skip":
+        if self._env.brief.commit_hooks == "skip":
             self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
         self.output_tail.forget()
         stdin = text.encode(errors="surrogateescape")
@@ -207,7 +207,7 @@ class AttemptCommands:
         grant, todo = self._grant, self._grant.spec.todo
         ours = {
             "COORD_RUN_ID": grant.run_id,
-            "COORD_PLAN_ID": self._here.brief.plan_id,
+            "COORD_PLAN_ID": self._env.brief.plan_id,
             "COORD_TODO_ID": grant.todo_id,
             "COORD_REPO": grant.spec.repo.name,
             "COORD_REPO_PATH": str(workspace.path),
@@ -224,4 +224,4 @@ class AttemptCommands:
         (child.kill if self._at_once else child.stop)(str(self.stopped))
 
     def _disks(self, workspace: Workspace) -> tuple[Path, ...]:
-        return workspace.path, self._here.state, self._here.checkout
+        return workspace.path, self._env.state, self._env.checkout

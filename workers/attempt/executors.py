@@ -34,17 +34,17 @@ from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undone:
+class CompensatedTodo:
     """The todo that a compensation undoes."""
 
-    came_to: str
+    state: str
     """COORD_COMPENSATES: the todo's state before."""
     output: Path
     """COORD_TODO_OUTPUT: the JSON that the todo handed over, `null` if it never did."""
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"COORD_COMPENSATES": self.came_to, "COORD_TODO_OUTPUT": str(self.output)}
+        return {"COORD_COMPENSATES": self.state, "COORD_TODO_OUTPUT": str(self.output)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +64,13 @@ class Job:
     """COORD_CHECKPOINT, if an attempt before this one has written something there."""
     agent_command: models.Command | None = None
     """The submitter's command; the run carries it."""
-    undone: Undone | None = None
-    """Set if the todo is to be undone."""
+    compensated: CompensatedTodo | None = None
+    """Set if the todo is to be compensated."""
 
     @property
     def action(self) -> models.Action | None:
         """Return the action to execute; None: an agent gets the task."""
-        return self.todo.compensate if self.undone else self.todo.action
+        return self.todo.compensate if self.compensated else self.todo.action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def prompt(job: Job) -> str:
     paths.
     """
     given = job.action.prompt if isinstance(job.action, models.AgentAction) else None
-    files = _files(job) if job.undone is None else _files_to_undo(job, job.undone)
+    files = _files(job) if job.compensated is None else _files_to_undo(job, job.compensated)
     return f"{given or _in_words(job)}\n\n{files}\n"
 
 
@@ -150,15 +150,15 @@ def _in_words(job: Job) -> str:
     todo = job.todo
     role = f" ({job.repo.role})" if job.repo.role else ""
     first = f"Task {todo.id}: {todo.task}"
-    if job.undone:
+    if job.compensated:
         first = (
             "Undo what this task has done outside of the repository, as far as it has; "
-            f"it ended as {job.undone.came_to}.\n{first}"
+            f"it ended as {job.compensated.state}.\n{first}"
         )
     parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
     if todo.description:
         parts.append(todo.description)
-    if todo.acceptance_criteria and not job.undone:
+    if todo.acceptance_criteria and not job.compensated:
         parts.append(
             "It is done when:\n"
             + "\n".join(f"- {text_of(criterion)}" for criterion in todo.acceptance_criteria)
@@ -185,9 +185,10 @@ def _secrets(job: Job) -> str:
     return f"The secrets {names} are files in {job.env.get('COORD_SECRETS', '')} (COORD_SECRETS).\n"
 
 
-def _files_to_undo(job: Job, undone: Undone) -> str:
+def _files_to_undo(job: Job, compensated: CompensatedTodo) -> str:
     return (
-        f"The output of the task is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
+        f"The output of the task is in the JSON file {compensated.output} (COORD_TODO_OUTPUT), "
+        "null if nothing.\n"
         f"The outputs of its predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
         f"{_secrets(job)}"
         "Work in the current folder; nothing of it is committed. It may have been undone in part before: "

@@ -134,7 +134,7 @@ def _transition(
         return AttemptOutcome(kind=kind)
     if status is None and action.step is not ServiceStep.STOP:
         return AttemptOutcome(
-            kind=OutcomeKind.HINDERED,
+            kind=OutcomeKind.DEFERRED,
             why=f"service {name} to come up",
             reason=WaitReason.SERVICE,
             again=LOOK_AGAIN,

@@ -247,7 +247,7 @@ class Recall:
         self._lock: Lock | None = None
         self._kept: Kept | None = None
 
-    def look(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+    def look(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
         """Return an earlier result, restored in the workspace, or BUSY if another attempt computes it.
 
         None: run the todo.
@@ -261,11 +261,11 @@ class Recall:
             self._say(f"cache: {workspace.path} is used in place, so its key is not known: the todo runs")
             return None
         try:
-            self._key = self._key_in(workspace, since)
+            self._key = self._key_in(workspace, start)
             if self._no_cache:
                 self._say("cache: not used, as the run asked for; the todo runs")
                 return None
-            return self._found(workspace, since) or self._alone() or self._found(workspace, since)
+            return self._found(workspace, start) or self._alone() or self._found(workspace, start)
         except TROUBLE as error:
             self._say(f"cache: cannot be used: {_words(error)}; the todo runs")
             return None
@@ -304,14 +304,14 @@ class Recall:
     def _who(self) -> tuple[str, str]:
         return self._grant.run_id, self._grant.todo_id
 
-    def _key_in(self, workspace: Worktree, since: str) -> str:
+    def _key_in(self, workspace: Worktree, start: str) -> str:
         inputs = input_files(self._cache.inputs, workspace, self._say)
-        tree = tree_of(since, workspace)
+        tree = tree_of(start, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
         return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees, self._bounds())
 
-    def _found(self, workspace: Worktree, since: str) -> AttemptOutcome | None:
+    def _found(self, workspace: Worktree, start: str) -> AttemptOutcome | None:
         now = time.time()
         kept = self._results.load(self._grant, self._key, self._cache.ttl, now)
         if kept is None:
@@ -324,7 +324,7 @@ class Recall:
         )
         source = member(kept.run, kept.todo)
         return AttemptOutcome(
-            kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source
+            kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, start=start, cached=source
         )
 
     def _restored(self, workspace: Worktree, kept: Kept) -> str | None:
@@ -355,7 +355,7 @@ class Recall:
     def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:
         run, todo = self._who
         with scratch(self._state) as folder:
-            changes = patch(outcome.since, outcome.tip, at, folder / "changes")
+            changes = patch(outcome.start, outcome.tip, at, folder / "changes")
         tree = tree_of(outcome.tip, at)
         kept = Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
         return self._results.sign(kept, self._key, self._grant.spec.repo.name)

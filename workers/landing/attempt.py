@@ -141,9 +141,9 @@ class LandAttempt:
         """Return the outcome with the commit at which checks find the repository, and its tree."""
         self._job.checks.keep(commit)
         output = {**parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
-        return replace(done, output=json.dumps(output), tip=commit, since=since)
+        return replace(done, output=json.dumps(output), tip=commit, start=since)
 
-    # AttemptEnd
+    # Ends
 
     def _done(self, output: dict[str, Any], words: str) -> AttemptOutcome:
         self._job.say(words)
@@ -201,7 +201,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def postponed(why: str, reason: WaitReason, again: timedelta | None = None) -> AttemptEnd:
     """Return the end after which another attempt follows: after a time that doubles, or after `again`."""
-    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.HINDERED, why=why, reason=reason, again=again))
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.DEFERRED, why=why, reason=reason, again=again))
 
 
 def _moment(text: object) -> datetime | None:

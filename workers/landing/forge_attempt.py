@@ -81,7 +81,7 @@ class ForgeAttempt(DirectAttempt):
                 self._base_commit = self._base_tip(at).commit
                 yield at
         except AttemptEnd as end:
-            if end.outcome.kind is not OutcomeKind.HINDERED:
+            if end.outcome.kind is not OutcomeKind.DEFERRED:
                 self._waits_no_longer()
             elif end.outcome.reason is WaitReason.REQUEST:
                 awaited = AwaitedRequest(address=self._address, looked_at=began)
