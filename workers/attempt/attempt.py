@@ -14,14 +14,11 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.cache.connection import Connection
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.files import open_private
-from coordination.models import Command as CommandLine
 from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
-from coordination.sandbox import Binds
 from workers.attempt.actions import action_of, style_of
 from workers.attempt.commands import AttemptCommands
 from workers.attempt.context import LeaseLost, PathMissing
@@ -46,6 +43,7 @@ BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""
 
 OUTPUT = "output.json"
+TRIED_AGAIN = "the todo is tried again by itself"
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +107,7 @@ class Attempt:
         why = _plain(str(error))
         if isinstance(error, Unmergeable) and error.waits:
             return self._wait_for(f"a merge: {why}", WaitReason.BASE)
-        self._log.say(f"error: {why}")
+        self._log_end("failed", _plain(error.message), _plain(error.hint))
         return AttemptOutcome(kind=self._commands.stopped or kind, why=why, blame=self._blame_for(error))
 
     def _interrupted(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
@@ -120,12 +118,18 @@ class Attempt:
             and self._env.checkout.is_dir()
         )
         why = sentence(error.message)
-        self._log.say(f"interrupted, not failed: {why}")
-        self._log.say(f"next: {sentence(error.hint)}")
+        self._log_end("interrupted, not failed", why, error.hint)
         blame: Blame = "" if limited else "worker"
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.DEFERRED, why=why, blame=blame, limited=limited
         )
+
+    def _log_end(self, how: str, why: str, hint: str) -> None:
+        """Log how the attempt ended, the cause, and the next command or step."""
+        stopped = self._commands.stopped
+        self._log.say(why if stopped else f"{how}: {why}")
+        if hint and not stopped:
+            self._log.say(f"next: {hint}")
 
     def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
         self._log.say(f"waits for {what}")
@@ -235,13 +239,14 @@ class Attempt:
         prepare = self.grant.spec.repo.prepare
         if prepare is None or not workspace.needs_prepare:
             return None
-        self._log.say(f"prepare: {_shown(prepare)}")
+        self._log.say(f"prepare: {prepare if isinstance(prepare, str) else ' '.join(prepare)}")
         self._prepare_started = True
         ended = self._commands.run(
             workspace, Command(argv=argv_of(prepare)), self._commands.environment(workspace)
         )
         if not ended.ok:
-            return replace(self._failure(workspace, ended, "prepare: "), blame="worker")
+            hint = f"correct `prepare` of {self.grant.spec.repo.name} in ecosystem.yaml"
+            return replace(self._failure(workspace, ended, "prepare: ", hint), blame="worker")
         workspace.mark_prepared()
         return None
 
@@ -281,7 +286,7 @@ class Attempt:
             self._command_started = True
             self._action.before_command(workspace)
             ended = self._commands.run(
-                workspace, command_for(job), environment, self._binds(folder, connection)
+                workspace, command_for(job), environment, self._commands.sandbox_binds(folder, connection)
             )
             failed = None if ended.ok else self._failure(workspace, ended)
             is_judged = failed or self._commands.stopped is None
@@ -290,18 +295,6 @@ class Attempt:
             if self._commands.stopped is not None:  # while the command ended: its result is not kept
                 return AttemptOutcome(kind=self._commands.stopped, exit_code=0)
             return self._keep_result(workspace, output, start)
-
-    def _binds(self, folder: Path, connection: Path) -> Binds:
-        """Return what the todo's command needs in a sandbox: its files, the socket of its context, and the
-        files of its predecessors.
-        """
-        if self._commands.confinement is None:
-            return Binds()
-        text = connection.read_text()
-        sockets = (Path(Connection.model_validate_json(text).socket),) if text else ()
-        predecessors = self._env.context().get("predecessors", ())
-        paths = (Path(one["path"]) for one in predecessors if one.get("path"))
-        return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))
 
     def _keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         try:
@@ -312,9 +305,8 @@ class Attempt:
         except CommitRefused as refused:
             if refused.ended is None:
                 raise
-            return self._failure(
-                workspace, refused.ended, "a git hook or the signing program refused the commit: "
-            )
+            step = "a git hook or the signing program refused the commit: "
+            return self._failure(workspace, refused.ended, step, refused.hint)
 
     def _hand_over_secrets(self, folder: Path) -> dict[str, str]:
         """Write the todo's secrets into the folder, mask them in all that it writes from here on, and return
@@ -351,31 +343,36 @@ class Attempt:
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
-    def _host_trouble(self, workspace: Workspace) -> str:
-        """Return why this host may have made a command fail; empty if nothing is known."""
+    def _host_trouble(self, workspace: Workspace, ended: Exit) -> tuple[str, str]:
+        """Return why this host may have made a command fail, and what to do; empty if nothing is known."""
+        if ended.reason == GUARD_LOST:
+            return ended.message, TRIED_AGAIN
         if not workspace.there:
-            return f"{workspace.path} is gone, or its .git is not the one that coord made"
+            hint = f"let the command keep this folder and its .git; {TRIED_AGAIN}"
+            return f"{workspace.path} is gone, or its .git is not the one that coord made", hint
         if full_disk := self._commands.full_disk(workspace):
             workspace.make_room()
-        return full_disk
+            return full_disk, f"free some space; {TRIED_AGAIN}"
+        return "", ""
 
-    def _failure(self, workspace: Workspace, ended: Exit, step: str = "") -> AttemptOutcome:
-        """Return the outcome of a command that failed; `step` precedes the cause."""
+    def _failure(self, workspace: Workspace, ended: Exit, step: str = "", hint: str = "") -> AttemptOutcome:
+        """Return the outcome of a command that failed; `step` precedes the cause, `hint` says what to do."""
         why = self._action.explain(f"{step}{describe_exit(ended, self.grant.spec.timeout)}")
-        guard_lost = ended.reason == GUARD_LOST
-        if trouble := ended.message if guard_lost else self._host_trouble(workspace):
+        trouble, remedy = self._host_trouble(workspace, ended)
+        if trouble:
             why = f"{why}: {trouble}"
-            self._log.say(f"interrupted, not failed: {why}")
-            self._log.say("next: nothing, if that passes; the todo is tried again by itself")
+            self._log_end("interrupted, not failed", why, remedy)
             return AttemptOutcome(
                 kind=self._commands.stopped or OutcomeKind.DEFERRED,
                 why=why,
                 exit_code=ended.exit_code,
                 # a todo that fills the disk by itself finds room when it starts
                 limited=not self._commands.was_full,
-                blame="worker" if guard_lost else "",
+                blame="worker" if ended.reason == GUARD_LOST else "",
             )
-        self._log.say(why if self._commands.stopped else f"failed: {why}")
+        if ended.reason == "timeout":
+            hint = "raise `timeout` of the todo, or the setting todo_timeout"
+        self._log_end("failed", why, hint)
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.FAILED,
             why=why,
@@ -392,7 +389,3 @@ def _write(file: Path, text: str) -> None:
 def _plain(text: str) -> str:
     """Replace what is no UTF-8, as in a file's name: it can be neither logged nor sent."""
     return text.encode(errors="replace").decode()
-
-
-def _shown(command: CommandLine) -> str:
-    return command if isinstance(command, str) else " ".join(command)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event
 
+from coordination.cache.connection import Connection
 from coordination.dependencies.versions import fits_a_line
 from coordination.disk import full
 from coordination.environment import UNATTENDED
@@ -37,7 +38,7 @@ SEARCH_S = 2.0
 
 
 class OutputTail:
-    """Pass a command's output to the log, and keep the end of it for the signs of a retry policy."""
+    """Pass a command's output to the log, and keep the end of it for the patterns of a retry policy."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -50,7 +51,7 @@ class OutputTail:
         self._keep(self._mask.feed(data))
 
     def begin(self) -> None:
-        """Begin the output of a command, with the secrets that the attempt has by now."""
+        """Start masking the output of a command, with the secrets that the attempt has by now."""
         self._mask = self._log.masker.stream()
 
     def end(self) -> None:
@@ -135,7 +136,7 @@ class AttemptCommands:
         environment: Mapping[str, str],
         binds: Binds = NO_BINDS,
     ) -> Exit:
-        """Run the command in the attempt's sandbox, if it has one. `binds`: what it needs there beside the
+        """Run the command in the attempt's sandbox, if it has one. `binds`: what it needs there besides the
         workspace.
         """
         if self.confinement is None:
@@ -177,10 +178,22 @@ class AttemptCommands:
         finally:
             self.output_tail.end()
 
+    def sandbox_binds(self, folder: Path, connection: Path) -> Binds:
+        """Return what the todo's command needs in a sandbox: its files, the socket of its context, and the
+        files of its predecessors.
+        """
+        if self.confinement is None:
+            return NO_BINDS
+        text = connection.read_text()
+        sockets = (Path(Connection.model_validate_json(text).socket),) if text else ()
+        predecessors = self._env.context().get("predecessors", ())
+        paths = (Path(one["path"]) for one in predecessors if one.get("path"))
+        return Binds(readable=tuple(path for path in paths if path.is_dir()), writable=(folder, *sockets))
+
     def git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
         """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
         if self._env.brief.commit_hooks == "skip":
-            self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
+            self._log.say("commit: no git hooks run, because the setting commit_hooks is skip")
         self.output_tail.forget()
         stdin = text.encode(errors="surrogateescape")
         # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.
@@ -192,10 +205,10 @@ class AttemptCommands:
             return
         code = ended.exit_code if ended.signal is None else -ended.signal
         if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self.output_tail.tail)):
-            words = self.output_tail.tail.strip()[-GIT_OUTPUT_SHOWN:] or f"git ended with {code}"
-            if trouble.is_of_the_folder and (lacks := self.full_disk(workspace)):
-                trouble, words = Trouble.DISK, f"{words}; {lacks}"
-            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
+            cause = self.output_tail.tail.strip()[-GIT_OUTPUT_SHOWN:] or f"git ended with {code}"
+            if trouble.is_of_the_folder and (full_disk := self.full_disk(workspace)):
+                trouble, cause = Trouble.DISK, f"{cause}; {full_disk}"
+            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {cause}")
         raise CommitRefused(ended)
 
     def full_disk(self, workspace: Workspace) -> str:

@@ -89,8 +89,9 @@ class Log:
             self._timer = timer
 
     def say(self, text: str) -> None:
-        """Write a line of coord's own."""
-        self.write(f"[coord] {self.masked(text)}\n".encode())
+        """Write a text of coord's own, each of its lines marked as such."""
+        lines = self.masked(text).splitlines() or [""]
+        self.write("".join(f"[coord] {line}\n" for line in lines).encode())
 
     def head(self, text: str) -> None:
         """Write a line of coord's own that is sent to Redis with the first output only: alone it would cost

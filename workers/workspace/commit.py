@@ -47,7 +47,9 @@ class CommitRefused(GitRefused):
 
     def __init__(self, ended: Exit | None = None, message: str = "") -> None:
         self.ended = ended
-        super().__init__(message, "see what it wrote in the log; correct the todo, or the hook")
+        super().__init__(
+            message, "read its output in the log; correct the todo or the hook, or set commit_hooks: skip"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
