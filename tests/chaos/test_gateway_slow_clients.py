@@ -18,7 +18,7 @@ from tests.stage import Stage
 from tests.waiting import until
 
 MIB = 1024 * 1024
-CLIENTS, WAITING, WINDOW = 8, 16, 6
+CLIENTS, WAITING, WINDOW = 4, 16, 6
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,7 +20,14 @@ from workers.workspace.git_sessions import GitSessions
 
 
 @pytest.fixture
-def sessions() -> Iterator[GitSessions]:
+def processes() -> Callable[[], list[int]]:
+    """Return the git processes that stay open, without those of other tests in this process."""
+    before = frozenset(open_sessions())
+    return lambda: [pid for pid in open_sessions() if pid not in before]
+
+
+@pytest.fixture
+def sessions(processes: Callable[[], list[int]]) -> Iterator[GitSessions]:
     sessions = GitSessions(within=timedelta(seconds=2))
     yield sessions
     sessions.close()
@@ -35,7 +42,7 @@ def copy(checkout: Path, sessions: GitSessions) -> BranchCopy:
     return made
 
 
-def processes() -> list[int]:
+def open_sessions() -> list[int]:
     """Return the children of this process that are a git."""
     file = Path(f"/proc/self/task/{os.getpid()}/children")
     children = [int(word) for word in file.read_text().split()]
@@ -56,7 +63,9 @@ def measured(copy: BranchCopy, base: str, tip: str, tmp_path: Path) -> str:
     return told
 
 
-def test_one_process_serves_the_todos_of_a_repository(copy: BranchCopy, tmp_path: Path):
+def test_one_process_serves_the_todos_of_a_repository(
+    copy: BranchCopy, tmp_path: Path, processes: Callable[[], list[int]]
+):
     base, tips = git("rev-parse", "main", cwd=copy.checkout), []
     for number in range(3):
         why, tip = move(copy, code=f"{number}\n", **{f"new{number}": "1\n"})
@@ -98,7 +107,7 @@ def test_a_branch_that_somebody_moved_or_locked_stays_and_the_reason_is_told(cop
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_hangs_is_replaced(
-    copy: BranchCopy, tmp_path: Path, number: signal.Signals
+    copy: BranchCopy, tmp_path: Path, number: signal.Signals, processes: Callable[[], list[int]]
 ):
     base = git("rev-parse", "main", cwd=copy.checkout)
     _, tip = move(copy, code="3\n")
@@ -126,7 +135,12 @@ def test_another_repository_at_the_path_gets_a_process_of_its_own(copy: BranchCo
     assert "is not a folder" in copy.follow(tip, tip)
 
 
-def test_idle_processes_end(copy: BranchCopy, sessions: GitSessions, monkeypatch: pytest.MonkeyPatch):
+def test_idle_processes_end(
+    copy: BranchCopy,
+    sessions: GitSessions,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: Callable[[], list[int]],
+):
     move(copy, code="3\n")
     sessions.close_idle()
     assert len(processes()) == 1
