@@ -1,4 +1,4 @@
-"""Sign what a person or program asks of a run, and say in a view of it whose signatures are verified here.
+"""Sign operations on runs, and add to the view of a run whose signatures this machine has verified.
 
 An operation is signed on a run whose order is signed, by an identity. Its envelope is stored before the step,
 because a worker may act at once.

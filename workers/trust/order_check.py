@@ -1,4 +1,4 @@
-"""Check that what this worker is to execute was ordered: before anything of it is parsed or started.
+"""Check the order of everything that this worker is to execute, before any of it is parsed or started.
 
 Under `require` a refused todo fails. Under `warn` the worker logs the refusal and executes the todo. Under
 `off`, and under `warn` without a trust file, nothing is read and nothing is checked.
@@ -101,13 +101,13 @@ class OrderCheck:
                 self._trust.warn(grant, refused.message)
         return _unreadable(grant, brief_of)
 
-    def name_signer(self, grant: Grant, say: Callable[[str], object]) -> None:
+    def name_signer(self, grant: Grant, write_line: Callable[[str], object]) -> None:
         """Name in the logs of the todo and of this worker who ordered it, if the signature was verified."""
         if not self._trust.checks:
             return
         with suppress(CoordinationError):  # under `warn`, a run without a valid signature is executed
             by = self._run(grant.run_id).signer
-            say(f"ordered by {by}")
+            write_line(f"ordered by {by}")
             logger.info("%s of run %s was ordered by %s", grant.todo_id, grant.run_id, by)
 
     def demands_sandbox(self, grant: Grant) -> bool:

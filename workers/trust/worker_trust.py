@@ -1,4 +1,4 @@
-"""The key of this machine's workers, the keys that they trust, and how strictly they do.
+"""The key of this machine's workers, the keys that they trust, and what they demand of signatures.
 
 The key is made at the first start (trust/identity.py), and signs in this process. The setting `signatures`
 says what a signature that is missing or wrong leads to: `off` looks at none, `warn` logs it once for each

@@ -3,5 +3,5 @@
 | module | content |
 |---|---|
 | `orders.py` | the signed order of a run, as its readers verify it |
-| `results.py` | what signed results and decisions allow to be written into the file, and to be undone |
+| `results.py` | decides by signed results what may be written into the file, and what may be undone |
 """

@@ -1,4 +1,4 @@
-"""The signed order of a run in Redis: what a reader has verified before it parses anything of the run.
+"""The signed order of a run in Redis, verified before anything of the run is parsed.
 
 A run's key `order` holds `header` (an envelope), `block <n>`, the parts of the brief that restricted workers
 read (`part`, `part <repo>`), and the envelopes of operations (`rollback`, `approve <todo>`). A run without a

@@ -1,13 +1,13 @@
-"""Signed results and decisions of a run: what they allow to be written into the file, and to be undone.
+"""Decide by signed results and decisions what of a run may be written into the file, and what may be undone.
 
 A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
-decision of a person. It counts as pending again if the signed order has it: which states no work
-that was not done.
+decision of a person. It counts as pending again if the signed order names it: that claims no work which was
+not done.
 
-A compensation is covered by its order, or by what persons signed since. A rollback that a rejection began
-needs its signature. A todo is undone behind its dependents: each of which a worker has signed a result is
-undone by the signed result of its compensation, or by a signed acceptance. Facts of Redis say which
-rejections there are: somebody who can change them can hide one, but not make one count.
+A compensation needs an order of the run that covers it, or a signed rollback. A rollback that a rejection
+began needs the signature of that rejection. A todo is undone after its dependents: each dependent with a
+signed result needs the signed result of its compensation, or a signed acceptance. Facts of Redis name the
+rejections: somebody who can change them can hide one, but not make one count.
 """
 
 from __future__ import annotations
