@@ -37,7 +37,7 @@ from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.logs import Log
 from workers.attempt.result_cache import Results
 from workers.cleanup.jobs import AutoCleanup
-from workers.cleanup.taken_back import TakeBack
+from workers.cleanup.rollback import ChangeSetRollback
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
 from workers.landing.job import LandJobs
@@ -100,7 +100,7 @@ class DeliveryHandler:
         git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
         self._access = git_credentials.access
         self._change_sets = change_sets
-        self._take_back = change_sets and TakeBack(
+        self._rollback = change_sets and ChangeSetRollback(
             change_sets=change_sets, signed_results=signed_results, checkouts=served,
             send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
             until_answered=until_answered,
@@ -254,7 +254,7 @@ class DeliveryHandler:
             sandbox_demanded=self._orders.demands_sandbox(grant),
             fetch=lambda *what: until_answered(lambda: self._transfer.fetch(grant, known, *what)),
             base=self._base_of(grant, brief),
-            set_back=partial(self._take_back.carry_out, grant, brief) if self._take_back else str,
+            set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
             withdraw=lambda: until_answered(
                 lambda: self._transfer.withdraw(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from coordination.cache.contexts import Cache, Context, Kept
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
-    from coordination.changes.diff import RepoDiff
+    from coordination.changes.checkout import RepoDiff
     from coordination.changes.issues.records import (
         IssueAction,
         IssueResult,
@@ -141,7 +141,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "cache.contexts": ("Cache", "Context", "Kept"),
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
-    "changes.diff": ("RepoDiff",),
+    "changes.checkout": ("RepoDiff",),
     "changes.issues.records": (
         "IssueAction",
         "IssueResult",

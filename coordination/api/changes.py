@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.changes.diff import RepoDiff, diff_of
+from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.reader import ChangeReader
 from coordination.changes.view import ChangeView
 from coordination.errors import Conflict, NotFound, UsageError

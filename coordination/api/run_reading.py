@@ -21,7 +21,7 @@ from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.changes.diff import RepoDiff
+    from coordination.changes.checkout import RepoDiff
     from coordination.runs.views.progress_reader import ProgressReader
 
 
@@ -135,7 +135,7 @@ class RunReading:
 
         Raises GitRefused where this machine does not have its commit.
         """
-        from coordination.changes.diff import RepoDiff, diff_of_commit
+        from coordination.changes.checkout import RepoDiff, diff_of_commit
 
         with self._reached() as connection:
             began, commit = connection.reader.commits_of(self.id, todo)

@@ -4,8 +4,7 @@
 |---|---|
 | `view.py` | a change set in one repository as front ends show it, and what it waits for; pure |
 | `reader.py` | reads all views in a few round trips, without git |
-| `diff.py` | the difference of a change set to its base, by git on this machine |
-| `branches.py` | branches of this machine: commits, trailers, figures |
+| `checkout.py` | by git on this machine: the difference to the base; the work on a branch |
 | `adoption.py` | a branch that a person takes as the tip; a change set that Redis has lost |
 | `resolve.py` | where a conflict with the base branch is resolved |
 | `requests/` | pull requests: opened and brought up to date, listed, closed |

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.changes.branches import BranchFacts, branch_with_work, facts_of
+from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds

@@ -19,7 +19,7 @@ from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.stage import git
 from workers.cleanup import artifacts
-from workers.cleanup.rollback_cleanup import NotRemoved, RollbackCleanup
+from workers.cleanup.rollback import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried
 from workers.workspace.lock import LockRequest, WorkspaceBusy
 from workers.workspace.repository import branch_of
@@ -110,7 +110,7 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
     tip = site.worked("a")
     (site.place() / "b").write_text("an attempt would clean that away, too")
 
-    words = list(site.removal(tip).carry_out())
+    words = list(site.removal(tip).remove())
 
     assert words == [
         f"the worktree {site.place()} is removed",
@@ -119,7 +119,7 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
     assert site.heads() == main
     assert (site.checkout / "README").read_text() == "not committed"
     assert not list(site.state.glob("work*/*"))
-    assert list(site.removal(tip).carry_out()) == []
+    assert list(site.removal(tip).remove()) == []
 
 
 def detached_from_git(site: Site, _tip: str) -> None:
@@ -168,10 +168,10 @@ def test_a_killed_cleanup_or_attempt_leaves_nothing_that_the_next_cleanup_does_n
     left(site, tip)
     git(site.checkout, "worktree", "prune")
 
-    list(site.removal(tip).carry_out())
+    list(site.removal(tip).remove())
 
     assert list(site.heads()) == ["main"]
-    assert list(site.removal(tip).carry_out()) == []
+    assert list(site.removal(tip).remove()) == []
 
 
 def amended(site: Site, _tip: str) -> None:
@@ -200,7 +200,7 @@ def test_a_branch_in_use_or_with_other_commits_stays(
     prepare(site, tip)
 
     with pytest.raises(error, match=why.format(folder=site.folder)):
-        list(site.removal(tip).carry_out())
+        list(site.removal(tip).remove())
     assert branch_of(RUN) in site.heads()
 
 
@@ -209,7 +209,7 @@ def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept
     mine = site.committed(site.place(), "b")
     removal = site.removal(tip)
 
-    for attempt in (lambda: removal.refuse_losses(of_all=False), lambda: list(removal.carry_out())):
+    for attempt in (lambda: removal.refuse_losses(of_all=False), lambda: list(removal.remove())):
         with pytest.raises(NotRemoved) as refused:
             attempt()
         assert refused.value.message == (
@@ -220,7 +220,7 @@ def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept
 
     assert f"git -C {site.checkout} branch -m {branch_of(RUN)} NAME" in refused.value.hint
     git(site.checkout, "branch", "-m", branch_of(RUN), "mine")
-    list(removal.carry_out())
+    list(removal.remove())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
 
 
@@ -238,12 +238,12 @@ def test_a_worktree_whose_head_alone_has_somebodys_commit_stays_with_all_the_res
     before = site.heads()
 
     with pytest.raises(NotRemoved, match=f"{site.place()} stays: its HEAD is at {mine[:12]}") as refused:
-        list(site.removal(tip).carry_out())
+        list(site.removal(tip).remove())
     assert (site.heads(), site.place().exists()) == (before, True)
 
     assert f"git -C {site.place()} branch NAME" in refused.value.hint
     git(site.place(), "branch", "mine")
-    list(site.removal(tip).carry_out())
+    list(site.removal(tip).remove())
     assert site.heads() == {"main": before["main"], "mine": mine}
 
 
@@ -257,7 +257,7 @@ def test_a_lock_that_a_killed_git_left_on_the_branch_goes_with_it(site: Site, le
     if left == "nothing":
         shutil.rmtree(site.state)
 
-    list(site.removal(tip).carry_out())
+    list(site.removal(tip).remove())
 
     assert (list(site.heads()), lock.exists()) == (["main"], False)
     assert left == "records" or not list(site.state.glob("work*/*"))
@@ -271,7 +271,7 @@ def test_a_lock_on_the_branch_stays_while_somebody_is_in_the_worktree(site: Site
     lock.touch()
 
     with pytest.raises(WorkspaceBusy):
-        list(site.removal(tip).carry_out())
+        list(site.removal(tip).remove())
     assert lock.exists()
 
 
@@ -282,9 +282,9 @@ def test_whose_a_commit_is_that_was_made_where_somebody_was_killed_is_in_doubt_a
     site.killed(tree)
 
     with pytest.raises(NotRemoved, match="no run has recorded"):
-        list(site.removal(tip).carry_out())
+        list(site.removal(tip).remove())
 
-    list(replace(site.removal(tip), had_ended=False).carry_out())
+    list(replace(site.removal(tip), had_ended=False).remove())
     assert list(site.heads()) == ["main"], "a run that went on until then is nobody's place to work"
 
 
@@ -292,7 +292,7 @@ def test_what_was_merged_stays_merged_and_that_is_said(site: Site):
     tip = site.worked("a")
     git(site.checkout, "merge", "-q", "--ff-only", branch_of(RUN))
 
-    *_, words = site.removal(tip).carry_out()
+    *_, words = site.removal(tip).remove()
 
     assert words.endswith("; its commits are on another branch or tag as well, and stay there")
     assert site.heads() == {"main": tip}
@@ -303,7 +303,7 @@ def test_a_run_that_has_committed_nothing_leaves_nothing(site: Site):
     main = git(site.checkout, "rev-parse", "main")
     git(site.checkout, "commit", "-q", "--allow-empty", "--amend", "-m", "main is rewritten")
 
-    *_, words = site.removal(None).carry_out()
+    *_, words = site.removal(None).remove()
 
     assert words == f"branch {branch_of(RUN)} in {site.checkout} is removed, it stood at {main[:12]}"
     assert list(site.heads()) == ["main"]
@@ -319,11 +319,11 @@ def test_the_rest_of_an_earlier_run_goes_too_but_not_a_commit_by_hand(site: Site
     mine = mine or site.committed(site.place(), "mend")
 
     with pytest.raises(NotRemoved, match=f"branch {branch_of(RUN)} in .* stays"):
-        list(removal.carry_out())
+        list(removal.remove())
     assert site.heads()[branch_of(LATER)] == second
 
     git(site.checkout, "branch", "-m", branch_of(RUN), "mine")
-    list(removal.carry_out())
+    list(removal.remove())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
     assert not list(site.state.glob("work*/*"))
 
@@ -337,4 +337,4 @@ def test_a_repository_that_was_lost_is_no_success(site: Site):
 
     shutil.rmtree(site.checkout)
     with pytest.raises(GitRefused):
-        list(removal.carry_out())
+        list(removal.remove())

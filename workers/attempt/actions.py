@@ -44,7 +44,7 @@ from workers.attempt.executors import CompensatedTodo
 from workers.attempt.logs import Log
 from workers.attempt.output import read_output
 from workers.attempt.result_cache import Recall
-from workers.cleanup.rollback_cleanup import RollbackCleanup
+from workers.cleanup.rollback import RollbackCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
@@ -200,7 +200,7 @@ class Compensate(AttemptAction):
         self.removal.refuse_losses(of_all=True)
         if stays := self.set_back():
             self.say(stays)
-        for line in self.removal.carry_out():
+        for line in self.removal.remove():
             self.say(line)
 
     @property

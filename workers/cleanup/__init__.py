@@ -5,7 +5,6 @@
 | `jobs.py` | clean-up by command of all workers, and by itself after a run |
 | `artifacts.py` | worktrees and files of runs |
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
-| `taken_back.py` | a run is taken out of its change set |
-| `rollback_cleanup.py` | the worktree and branch of a run that is rolled back |
+| `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |
 | `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
 """

@@ -45,11 +45,11 @@ from workers.outcome import AttemptOutcome, OutcomeKind
 
 def land_request(job: LandJob, action: LandAction) -> AttemptOutcome:
     """Open the request and wait until it is ready, or merge it."""
-    return outcome_of(job, lambda: RequestAttempt(job, action).carry_out(action))
+    return outcome_of(job, lambda: RequestAttempt(job, action).land_by_request(action))
 
 
 class RequestAttempt(RequestLook):
-    def carry_out(self, action: LandAction) -> AttemptOutcome:
+    def land_by_request(self, action: LandAction) -> AttemptOutcome:
         change = self._change(action.tip)
         self._begun = action.step is LandStep.LAND
         with self._reached() as at:

@@ -1,38 +1,66 @@
-"""Take a run out of its change set in one repository, when the last of its todos there is undone.
+"""Take a run that is rolled back out of a repository: out of its change set, and its worktree and branch.
 
-The branch of the change set goes back to where it was before the run. Where a pull request has commits of the
-run, or it has taken along commits of people, the branch gets an inverse commit instead, of the work of the
-todos only. That commit is recorded as the tip, and the end of the rollback (lua/run/_changes.lua) leaves it
-there.
+**The change set**, when the last of the run's todos there is undone: its branch goes back to where it was
+before the run. Where a pull request has commits of the run, or it has taken along commits of people, the
+branch gets an inverse commit instead, of the work of the todos only. That commit is recorded as the tip, and
+the end of the rollback (lua/run/_changes.lua) leaves it there.
+
+**Worktree and branch** of the run, and those of the runs that it took up. The repository's own branch is
+never moved, and no commit of a person is lost: a branch with one stays, with everything else, and the
+rollback says so. Each branch is judged by the records of its own run:
+
+* the commit that Redis recorded as the run's tip;
+* the commit at which the last attempt left it (`lock.py`); an attempt that was killed could not record it,
+  but its commit bears its fence, and commits of a compensation are no person's work in any case.
+
+A commit that was never recorded and is on no other branch counts as a person's. So do the commits of a todo
+that commits by itself and was killed: they cannot be told from a person's. In a run that had not ended there
+is no doubt: its branch is the attempts' alone, and each of them sets it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from coordination.errors import GitRefused, NotAllowed
+from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.records import RepoChange, discarded_ref
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.replies import Grant
-from coordination.text import counted
+from coordination.text import counted, quoted
+from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.prepare import merge, merge_from, revert_commit
 from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
 from workers.trust.signed_results import SignedResults
+from workers.workspace.base_commit import Carried
 from workers.workspace.change_set import BranchCopy
-from workers.workspace.git import git
-from workers.workspace.lock import Superseded
-from workers.workspace.repository import commits_without_run, common_dir_of, contains, has_commit
+from workers.workspace.git import ask, git
+from workers.workspace.lock import LockHolder, Superseded, occupant_in
+from workers.workspace.repository import (
+    branch_of,
+    commits_without_run,
+    common_dir_of,
+    contains,
+    has_commit,
+    look,
+    worktrees,
+)
 
 T = TypeVar("T")
+TRAILERS = (
+    "%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+    "%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
+)
+UNDOING = "/compensate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakeBack:
-    """Takes runs back on this worker."""
+class ChangeSetRollback:
+    """Takes runs out of change sets, on this worker."""
 
     change_sets: ChangeSets
     signed_results: SignedResults
@@ -42,7 +70,7 @@ class TakeBack:
     until_answered: Callable[[Callable[[], object]], object]
     """Asks Redis again until it answers."""
 
-    def carry_out(self, grant: Grant, brief: RunBrief) -> str:
+    def roll_back(self, grant: Grant, brief: RunBrief) -> str:
         """Move the branch of the change set; return why it stays where it is. Raises GitRefused."""
         repo = grant.spec.repo.name
         if not (branch := brief.branch_of_set.get(repo)):
@@ -185,3 +213,132 @@ def _is_published(grant: Grant, brief: RunBrief, change: RepoChange, before: str
         return False
     head = change.request.head
     return not (before and has_commit(checkout, head) and contains(checkout, head, before))
+
+
+class NotRemoved(CoordinationError):
+    """An artifact of a run cannot be removed: it is still needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackCleanup:
+    state: Path
+    repo: str
+    checkout: Path
+    run_id: str
+    tip: str | None
+    """The commit at which the run left the repository, as Redis recorded it; None if it committed nothing."""
+    had_ended: bool
+    """True if the run had ended before its rollback."""
+    carried: Carried | None = None
+
+    def refuse_lost_repository(self) -> None:
+        """Refuse a repository that was lost with the run's commits. Raises NotRemoved."""
+        if self.tip and (why := look(self.checkout)[0]):
+            raise GitRefused(
+                f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
+                f"restore it, then: coord rollback {self.run_id}",
+            )
+
+    def refuse_losses(self, *, of_all: bool) -> None:
+        """Refuse the loss of a person's work.
+
+        `of_all`: also of the runs that it took up. Raises NotRemoved.
+        """
+        if self._has_git():
+            for run in self._runs if of_all else (self.run_id,):
+                self._refuse(run, self._found(self._artifacts(run), run))
+
+    def remove(self) -> Iterator[str]:
+        """Remove everything, or nothing; yield a line for each removal. What is gone already is fine.
+
+        Raises WorkspaceBusy or NotRemoved.
+        """
+        self.refuse_losses(of_all=True)
+        for run in self._runs if self._has_git() else ():
+            artifacts = self._artifacts(run)
+            for artifact in self._found(artifacts, run):
+                words = self._words(artifact)
+                self._refuse(run, [artifacts.take(artifact)])
+                yield words
+
+    @property
+    def _runs(self) -> tuple[str, ...]:
+        return (self.run_id, *(self.carried.runs if self.carried else ()))
+
+    def _has_git(self) -> bool:
+        """Return whether the checkout is a repository.
+
+        Raises GitRefused if that cannot be told: unreadable is not gone.
+        """
+        has = not look(self.checkout)[0]
+        return has and next(worktrees(self.checkout), None) is not None
+
+    def _found(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:
+        return [self._judged(artifacts, artifact) for artifact in artifacts.of_repo(run, self.repo)]
+
+    def _judged(self, artifacts: RunArtifacts, artifact: Artifact) -> Artifact:
+        """Return the artifact. A worktree stays if its HEAD has a person's commit that is on no branch."""
+        loose = artifacts.loose(artifact) if artifact.kind is Kind.WORKTREE else ""
+        last = occupant_in(self.state / "workspaces" / artifact.run / self.repo)
+        if not loose or (last and not last.left and self._is_of(last, artifact.run, loose)):
+            return artifact
+        stays = f"its HEAD is at {loose[:12]}, which is on no branch"
+        return artifact.model_copy(update={"loose": loose, "stays": stays})
+
+    def _artifacts(self, run: str) -> RunArtifacts:
+        tips = [{self.repo: tip} for tip in self._recorded(run)]
+        return RunArtifacts(self.state, {self.repo: self.checkout}, tips, strict=True)
+
+    def _recorded(self, run: str) -> Iterator[str]:
+        """Yield the commits on the branch of a run that are its own."""
+        last = occupant_in(self.state / "workspaces" / run / self.repo)
+        if run == self.run_id and self.tip:
+            yield self.tip
+        elif self.carried and self.carried.tip and not (last and last.stood):
+            yield self.carried.tip
+        if last and last.left and last.stood:
+            yield last.stood
+        elif last and not last.left and self._is_of(last, run, head := self._head(run)):
+            yield head
+
+    def _is_of(self, killed: LockHolder, run: str, head: str) -> bool:
+        """Return whether an attempt that was killed in its worktree made the commit."""
+        if not head:
+            return False
+        if run == self.run_id and not self.had_ended:
+            return True
+        return killed.key.endswith(UNDOING) or self._trailers(head) == (run, str(killed.fence))
+
+    def _trailers(self, commit: str) -> tuple[str, str]:
+        run, _, fence = (
+            ask("log", "-1", f"--format={TRAILERS}", commit, cwd=self.checkout).stdout.strip().partition("\t")
+        )
+        return run, fence
+
+    def _head(self, run: str) -> str:
+        ref = f"refs/heads/{branch_of(run)}"
+        return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=self.checkout).stdout.strip()
+
+    def _refuse(self, run: str, found: list[Artifact]) -> None:
+        kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]
+        if kept:
+            loose = next((artifact.path for artifact in found if artifact.loose), "")
+            way = "branch NAME" if loose else f"branch -m {branch_of(run)} NAME"
+            keep = f"git -C {quoted(loose or self.checkout)} {way}"
+            raise NotRemoved(
+                f"{self.repo}: {'; '.join(kept)}",
+                f"keep what is yours ({keep}), then: coord rollback {self.run_id}",
+            )
+
+    def _name(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"the worktree {artifact.path}"
+        return f"branch {branch_of(artifact.run)} in {artifact.path}"
+
+    def _words(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"{self._name(artifact)} is removed"
+        head = self._head(artifact.run)
+        merged = not artifact.unmerged and self._trailers(head)[0] == artifact.run
+        elsewhere = "; its commits are on another branch or tag as well, and stay there" if merged else ""
+        return f"{self._name(artifact)} is removed, it stood at {head[:12]}{elsewhere}"
