@@ -90,8 +90,20 @@ def test_a_landing_that_could_not_be_taken_back_stays_visible(coord: Coord, stor
     assert waits(coord) == [("P", "lib", "revert")]
 
 
-def test_damaged_records_hide_no_others(coord: Coord, store: RunStore):
-    record(store.redis, "P", "lib", commits="\x1b[2J")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"commits": "\x1b[2J"},
+        {"branch": "main"},
+        {"branch": "coord/P\nupdate refs/heads/main " + "b" * 40},
+        {"branch": "coord/../main"},
+        {"tip": "--output=owned"},
+        {"base": f"{TIP}..main"},
+    ],
+    ids=str,
+)
+def test_damaged_records_hide_no_others(coord: Coord, store: RunStore, damage: dict[str, str]):
+    record(store.redis, "P", "lib", **damage)
     record(store.redis, "GONE", "lib")
     store.redis.sadd(store.keys.change_sets, "TEXT")
     store.redis.set(store.keys.changes("TEXT"), "no hash")
