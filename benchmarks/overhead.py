@@ -105,7 +105,7 @@ def keep_branch(parts: Parts, checkout: Path, here: Folder) -> None:
 
         def upkeep(before: str = before, after: str = after) -> None:
             assert len(measure(checkout, git_folder, base, before, after, record, sessions).split()) == 5
-            assert not copy.follow(after, None if before == base else before)
+            assert not copy.move(after, None if before == base else before)
 
         parts.time("branch of the change set" if number else "branch, first todo", upkeep)
         (here.path / "newer").write_text(f"newer {number}")

@@ -92,7 +92,7 @@ class ServedRepositories(Mapping[str, Path]):
         return shortage((self._state, *self._folders.values()), self._disk_min)
 
     @contextmanager
-    def held(self, repo: str) -> Iterator[None]:
+    def in_use(self, repo: str) -> Iterator[None]:
         """Keep the repository's folder for a todo. Ask `unfit` within."""
         with self._guard:
             self._running[repo] += 1
@@ -103,7 +103,7 @@ class ServedRepositories(Mapping[str, Path]):
                 self._running[repo] -= 1
                 self._running += Counter()  # removes those that are 0
 
-    def want(self, folders: Mapping[str, Path]) -> None:
+    def serve_from_now_on(self, folders: Mapping[str, Path]) -> None:
         """Set what to serve from now on; `leave` and `join` get there as todos end."""
         with self._guard:
             self._wanted = dict(folders)

@@ -312,7 +312,7 @@ class Container:
         return Callbacks(
             beat=self.leases.wake,
             look=self.cleanup_jobs.wake,
-            say=self.deliveries.say,
+            say=self.deliveries.log_line,
             **({"news": self.request_waits.hear} if self.request_waits else {}),
         )
 

@@ -127,7 +127,7 @@ class DeliveryHandler:
 
     def handle(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
         """Claim and execute the todo; return what Celery is told. Never raises for what a todo does."""
-        with self._served.held(repo):
+        with self._served.in_use(repo):
             request = uuid.uuid4().hex
             reply = until_answered(
                 lambda: self._store.claim(
@@ -139,7 +139,7 @@ class DeliveryHandler:
                     lease=self._config.settings.lease_ttl,
                     request=request,
                     unfit=self._unfit(repo),
-                    short=self._short(repo, todo_id),
+                    short=self._why_no_start(repo, todo_id),
                 )
             )
             self._dispatcher.follow(reply)
@@ -160,18 +160,18 @@ class DeliveryHandler:
         while self._running and time.monotonic() < deadline:
             time.sleep(LOOK_S)  # the threads that wait for the children hand them back
 
-    def say(self, run_id: str, line: str) -> None:
+    def log_line(self, run_id: str, line: str) -> None:
         """Write a line into the logs of the run's todos that run here."""
         with self._guard:
             concerned = [attempt for attempt in self._running if attempt.grant.run_id == run_id]
         for attempt in concerned:
-            attempt.say(line)
+            attempt.log_line(line)
 
     def _unfit(self, repo: str) -> str:
         why = self._served.unfit(repo)
         return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
 
-    def _short(self, repo: str, todo: str) -> str:
+    def _why_no_start(self, repo: str, todo: str) -> str:
         """Return why no new todo begins here at present. A name with a point is one of coord's."""
         host = self._worker.host
         if why := self._served.disk_shortage():
@@ -197,7 +197,7 @@ class DeliveryHandler:
 
     def _execute(self, grant: Grant) -> TaskResult:
         log = self._log(grant)
-        self._orders.name_signer(grant, log.head)
+        self._orders.name_signer(grant, log.heading)
         attempt = Attempt(grant, self._environment(grant, log), log)
         with self._guard:
             self._running.add(attempt)
@@ -297,5 +297,5 @@ class DeliveryHandler:
     def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
         context = until_answered(lambda: self._context.of(grant))
         for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
-            log.say(why)
+            log.line(why)
         return context

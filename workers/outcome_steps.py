@@ -188,10 +188,10 @@ def _after_failure(
     match decide(retry, grant.tries + 1, draw, outcome.failure):
         case Again(delay):
             attempts = f"attempt {grant.tries + 1} of {retry.attempts}"
-            log.say(f"next: {attempts} has failed; the todo is tried again in {delay.total_seconds():.3g} s")
+            log.line(f"next: {attempts} has failed; the todo is tried again in {delay.total_seconds():.3g} s")
             return outcome, delay
         case GiveUp(why) if why:
-            log.say(why)
+            log.line(why)
             return replace(outcome, why=f"{outcome.why} ({why})"), None
     return outcome, None
 

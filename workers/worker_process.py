@@ -209,7 +209,7 @@ class FileWatch(BackgroundService):
         if wanted.settings != self._settings:
             logger.info("settings have changed: they apply from the next start of this worker")
         served = self._container.served
-        served.want(wanted.places)
+        served.serve_from_now_on(wanted.places)
         if wanted.jobs != served.jobs:
             self._consumer.resize(wanted.jobs - served.jobs)
             served.jobs = wanted.jobs

@@ -97,7 +97,7 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     mend = save(runs.tree.path, "mended by hand", code="mended\n")
 
     assert runs.retry() == mend
-    assert "with what was committed on coord/r1 (1)" in runs.tree.begun
+    assert "with what was committed on coord/r1 (1)" in runs.tree.start_report
     runs.tree.leave()
     # It failed again, and nothing new was mended: the old mend is not forgotten.
     assert runs.retry("r3") == mend
@@ -229,7 +229,7 @@ def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs):
     runs.tree._workspace_lock._release()  # as the end of the process would
 
     assert runs.retry() == tip
-    assert "coord/r1 is left out" in runs.tree.begun
+    assert "coord/r1 is left out" in runs.tree.start_report
 
 
 def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs):

@@ -70,7 +70,7 @@ class Sweeps:
             (self.tree.path / name).write_text(text)
         before, self.tip = self.at, self.tree.commit("T", "work")
         self.figures = self.tree.figures(self.tip)
-        self.why = self.tree.follow(self.tip, before)
+        self.why = self.tree.move_change_set(self.tip, before)
         self.tree.leave()
         self.at = self.tip
         return self.tip
@@ -180,13 +180,13 @@ def test_the_next_run_mends_a_branch_that_is_gone_or_behind_or_ahead(sweeps: Swe
     sweeps.next()
     assert sweeps.begin() == second
     assert sweeps.branch == second
-    assert "deleted" in sweeps.tree.begun
+    assert "deleted" in sweeps.tree.start_report
     sweeps.tree.leave()
 
     sweeps.next(first)  # the last run was taken back
     assert sweeps.begin() == first
     assert sweeps.branch == first
-    assert sweeps.copy.follow("") == ""
+    assert sweeps.copy.move("") == ""
     assert sweeps.branch == ""
 
 
@@ -203,14 +203,14 @@ def test_commits_of_people_that_a_run_does_again_without_them_are_kept_and_named
     sweeps.next(first, again=sweeps.run)  # as `coord retry --from` orders
     assert sweeps.begin() == first
 
-    assert mine[:12] in sweeps.tree.begun
+    assert mine[:12] in sweeps.tree.start_report
     assert sweeps.branch == first
     kept = sweeps.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/coord/discarded/").split()
     assert kept[1:] == [mine if at_the_end else left]
-    assert kept[0] in sweeps.tree.begun
+    assert kept[0] in sweeps.tree.start_report
     sweeps.tree.leave()
     sweeps.next()
-    assert "discarded" not in (sweeps.begin() and sweeps.tree.begun), "it is told once"
+    assert "discarded" not in (sweeps.begin() and sweeps.tree.start_report), "it is told once"
 
 
 def test_a_checkout_of_the_branch_goes_along_unless_it_has_uncommitted_work(sweeps: Sweeps, tmp_path: Path):
@@ -304,14 +304,14 @@ def test_a_run_begins_at_the_remotes_base_and_names_local_commits_that_it_lacks(
     local = save(pushed.checkout, "not pushed yet", mine="1\n")
 
     assert pushed.begin() == remote
-    assert f"{local[:7]} not pushed yet" in pushed.tree.begun
+    assert f"{local[:7]} not pushed yet" in pushed.tree.start_report
 
 
 def test_without_the_remote_a_run_begins_at_what_was_last_seen(pushed: Sweeps, tmp_path: Path):
     local = pushed.git("rev-parse", "main")
     shutil.move(tmp_path / "remote.git", tmp_path / "away")
     assert pushed.begin() == local, "it was never seen"
-    assert "cannot be read" in pushed.tree.begun
+    assert "cannot be read" in pushed.tree.start_report
     pushed.tree.leave()
 
     shutil.move(tmp_path / "away", tmp_path / "remote.git")
@@ -322,8 +322,8 @@ def test_without_the_remote_a_run_begins_at_what_was_last_seen(pushed: Sweeps, t
     shutil.move(tmp_path / "remote.git", tmp_path / "away")
     pushed.next()
     assert pushed.begin() == seen
-    assert "last seen" in pushed.tree.begun
-    assert "left out" in pushed.tree.begun
+    assert "last seen" in pushed.tree.start_report
+    assert "left out" in pushed.tree.start_report
 
 
 def test_a_remote_without_the_branch_or_a_detached_checkout_loses_nothing(pushed: Sweeps):
@@ -377,7 +377,7 @@ def test_no_branch_but_those_of_change_sets_is_moved_as_a_copy(checkout: Path):
     tip = save(checkout, "more", more="x\n")
     copy = BranchCopy(checkout=checkout, common_dir=checkout / ".git", branch="main")
 
-    assert "stays" in copy.follow(tip)
+    assert "stays" in copy.move(tip)
     assert git("rev-parse", "main", cwd=checkout).strip() == before
 
 
@@ -386,5 +386,5 @@ def test_still_possible_the_branch_of_a_change_set_is_moved_to_a_commit_that_is_
     first = sweeps.work(one="1\n")
     second = sweeps.work(two="2\n")
     assert sweeps.branch == second
-    sweeps.copy.follow(first)
+    sweeps.copy.move(first)
     assert sweeps.branch == first

@@ -149,7 +149,7 @@ def test_the_branch_of_a_change_set_goes_back_behind_a_run_that_a_person_accepte
     copy = BranchCopy(checkout=machine.repo, common_dir=machine.repo / ".git", branch="coord/P")
     before, after = git(machine.repo, "rev-parse", "main"), git(machine.repo, "rev-parse", f"coord/{run}")
     assert before != after
-    copy.follow(after)
+    copy.move(after)
     if not forged:
         record(store.redis, "P", "r1", tip=before)
 

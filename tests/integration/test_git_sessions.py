@@ -38,7 +38,7 @@ def sessions(processes: Callable[[], list[int]]) -> Iterator[GitSessions]:
 def copy(checkout: Path, sessions: GitSessions) -> BranchCopy:
     """Return the branch of a change set, which has one commit."""
     made = BranchCopy(checkout=checkout, common_dir=checkout / ".git", branch="coord/P", sessions=sessions)
-    assert not made.follow(save(checkout, "first", code="1\n2\n"))
+    assert not made.move(save(checkout, "first", code="1\n2\n"))
     return made
 
 
@@ -53,7 +53,7 @@ def move(copy: BranchCopy, **files: str) -> tuple[str, str]:
     """Move the branch by a new commit; return why it stays, and the commit."""
     before = copy.read().head
     commit = save(copy.checkout, "next", **files)
-    return copy.follow(commit, before), commit
+    return copy.move(commit, before), commit
 
 
 def measured(copy: BranchCopy, base: str, tip: str, tmp_path: Path) -> str:
@@ -92,14 +92,14 @@ def test_a_branch_that_somebody_moved_or_locked_stays_and_the_reason_is_told(cop
     ours = copy.read().head
     git("branch", "--force", "coord/P", "main~1", cwd=copy.checkout)
     theirs = copy.read().head
-    why = copy.follow(save(copy.checkout, "next", code="3\n"), ours)
+    why = copy.move(save(copy.checkout, "next", code="3\n"), ours)
 
     assert "somebody else" in why
     assert copy.read().head == theirs
     git("branch", "--force", "coord/P", ours, cwd=copy.checkout)
     lock = copy.common_dir / "refs/heads/coord/P.lock"
     lock.touch()
-    assert str(lock) in copy.follow(save(copy.checkout, "next", code="4\n"), ours)
+    assert str(lock) in copy.move(save(copy.checkout, "next", code="4\n"), ours)
     assert copy.read().head == ours
     lock.unlink()
     assert move(copy, code="5\n")[0] == "", "a process that was refused is not asked again"
@@ -132,7 +132,7 @@ def test_another_repository_at_the_path_gets_a_process_of_its_own(copy: BranchCo
     assert why == ""
     assert copy.read().head == tip
     shutil.rmtree(copy.checkout)
-    assert "is not a folder" in copy.follow(tip, tip)
+    assert "is not a folder" in copy.move(tip, tip)
 
 
 def test_idle_processes_end(

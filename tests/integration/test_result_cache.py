@@ -25,7 +25,7 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt.result_cache import Kept
+from workers.attempt.result_cache import CachedResult
 from workers.config import WorkerConfig
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
@@ -212,7 +212,7 @@ def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_cleanl
     (key,) = bench.parts.redis.hkeys(bench.parts.redis.keys("coord:cache-entries:*")[0])
     value = store.get(key)
     assert value is not None
-    kept = Kept.unpacked(value)
+    kept = CachedResult.unpacked(value)
     assert kept is not None
     wrong = replace(kept, tree="0" * 40)
     store.put(key, wrong.packed)

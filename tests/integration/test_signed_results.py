@@ -42,7 +42,7 @@ from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt.result_cache import Kept
+from workers.attempt.result_cache import CachedResult
 from workers.container import Container
 from workers.outcome import TaskResultKind
 from workers.restricted import RestrictedContainer
@@ -502,7 +502,7 @@ def test_a_poisoned_entry_of_the_result_cache_is_a_miss_and_reported(site: Site,
     site.a.do(first, "T1", "up")
     store = Store(site.redis, site.store.keys.namespace, RESULTS, Limits.of(site.world.settings))
     (key,) = site.redis.hkeys(site.store.keys.cache.entries(context_of_store(RESULTS)))
-    kept = Kept.unpacked(store.get(key) or b"")
+    kept = CachedResult.unpacked(store.get(key) or b"")
     assert kept is not None
     changed = {
         "another output": replace(kept, output='"foreign"'),

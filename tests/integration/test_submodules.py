@@ -128,7 +128,7 @@ def test_what_a_commit_cannot_carry_of_a_submodule_is_said(checkout: Path):
     (there.path / "lib" / "file").write_text("changed again\n")
 
     new = there.commit("T", "raise lib")
-    told = there.not_carried()
+    told = there.lost_work()
 
     only_here = git(there.path / "lib", "rev-parse", "HEAD")
     assert new != since

@@ -269,12 +269,12 @@ class RunCheck(RunTodo):
             return outcome
         result = self._result(ended, workspace, start)
         counts = f"{result.passed:,} of {result.total:,} tests passed" if result.total is not None else ""
-        self.log.say(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
+        self.log.line(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
         output = json.dumps(self.log.masked_json(json.loads(result.written())), separators=(",", ":"))
         green = result.verdict is CheckVerdict.GREEN
         if green or self._is_allowed(result):
-            if workspace.set_back():
-                self.log.say("check: it has left changes, which are not kept: a check changes nothing")
+            if workspace.discard_changes():
+                self.log.line("check: it has left changes, which are not kept: a check changes nothing")
             done = AttemptOutcome(
                 kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, start=start,
                 check=self._told(result.verdict, start),
@@ -326,7 +326,7 @@ def action_of(
 ) -> AttemptAction:
     """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
     if grant.undo is None:
-        recall = _recall(grant, env, log.say, bounds)
+        recall = _recall(grant, env, log.line, bounds)
         limit = env.output_limit_bytes
         if isinstance(grant.spec.todo.action, QaAction):
             return RunCheck(
@@ -349,7 +349,7 @@ def action_of(
         removal=removal,
         withdraw=env.withdraw,
         set_back=env.set_back,
-        say=log.say,
+        say=log.line,
     )
 
 

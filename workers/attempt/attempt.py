@@ -72,8 +72,8 @@ class Attempt:
         if self._check_attempt is not None:
             self._check_attempt.stop(kind, at_once=at_once)
 
-    def say(self, line: str) -> None:
-        self._log.say(line)
+    def log_line(self, line: str) -> None:
+        self._log.line(line)
 
     def run(self) -> AttemptOutcome:
         """Execute the attempt; return its outcome."""
@@ -127,12 +127,12 @@ class Attempt:
     def _log_end(self, how: str, why: str, hint: str) -> None:
         """Log how the attempt ended, the cause, and the next command or step."""
         stopped = self._commands.stopped
-        self._log.say(why if stopped else f"{how}: {why}")
+        self._log.line(why if stopped else f"{how}: {why}")
         if hint and not stopped:
-            self._log.say(f"next: {hint}")
+            self._log.line(f"next: {hint}")
 
     def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
-        self._log.say(f"waits for {what}")
+        self._log.line(f"waits for {what}")
         return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, why=what, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:
@@ -168,7 +168,7 @@ class Attempt:
     def _execute_in_process(self) -> AttemptOutcome | None:
         """Execute or undo a todo of a service or a landing; None for any other todo."""
         return execute_in_process(
-            self.grant, self._env, lambda: self._commands.stopped, self._log.say, self._run_check
+            self.grant, self._env, lambda: self._commands.stopped, self._log.line, self._run_check
         )
 
     def _run_check(self, check: LandCheck, commit: str) -> AttemptOutcome:
@@ -193,13 +193,13 @@ class Attempt:
             spec.todo, spec.repo, action, env.brief.agent_command, demanded=env.sandbox_demanded
         )
         if line:
-            self._log.say(line)
+            self._log.line(line)
 
     def _execute_in(self, workspace: Workspace) -> AttemptOutcome:
         start = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
         try:
-            for line in workspace.begun.splitlines():
-                self._log.say(line)
+            for line in workspace.start_report.splitlines():
+                self._log.line(line)
             done = self._cached(workspace, start) or self._prepare(workspace)
             done = done or self._cached(workspace, start) or self._run_command(workspace, start)
             if done.kind is OutcomeKind.SUCCEEDED:
@@ -210,8 +210,8 @@ class Attempt:
 
     def _move_branch(self, workspace: Workspace, tip: str) -> None:
         """Move the branch of the change set: before the settle, so that it stands when the run has ended."""
-        if tip and tip != self.grant.tip and (stays := workspace.follow(tip, self.grant.tip)):
-            self._log.say(_plain(stays))
+        if tip and tip != self.grant.tip and (stays := workspace.move_change_set(tip, self.grant.tip)):
+            self._log.line(_plain(stays))
 
     def _cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
         return None if self._commands.stopped else self._action.cached(workspace, start)
@@ -239,7 +239,7 @@ class Attempt:
         prepare = self.grant.spec.repo.prepare
         if prepare is None or not workspace.needs_prepare:
             return None
-        self._log.say(f"prepare: {prepare if isinstance(prepare, str) else ' '.join(prepare)}")
+        self._log.line(f"prepare: {prepare if isinstance(prepare, str) else ' '.join(prepare)}")
         self._prepare_started = True
         ended = self._commands.run(
             workspace, Command(argv=argv_of(prepare)), self._commands.environment(workspace)
@@ -299,8 +299,8 @@ class Attempt:
     def _keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         try:
             kept = self._action.keep_result(workspace, output, start)
-            for line in workspace.not_carried() if kept.tip else ():
-                self._log.say(line)
+            for line in workspace.lost_work() if kept.tip else ():
+                self._log.line(line)
             return kept
         except CommitRefused as refused:
             if refused.ended is None:
@@ -317,7 +317,7 @@ class Attempt:
         secrets = self._secrets.read(self.grant)
         self._log.mask(secret.value for secret in secrets)
         for warning in filter(None, (secret.warning for secret in secrets)):
-            self._log.say(warning)
+            self._log.line(warning)
         return write_secrets(folder, self.grant.spec.repo, secrets)
 
     @contextmanager
@@ -347,7 +347,7 @@ class Attempt:
         """Return why this host may have made a command fail, and what to do; empty if nothing is known."""
         if ended.reason == GUARD_LOST:
             return ended.message, TRIED_AGAIN
-        if not workspace.there:
+        if not workspace.is_intact:
             hint = f"let the command keep this folder and its .git; {TRIED_AGAIN}"
             return f"{workspace.path} is gone, or its .git is not the one that coord made", hint
         if full_disk := self._commands.full_disk(workspace):

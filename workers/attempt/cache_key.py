@@ -208,7 +208,7 @@ def restore(
         tip = workspace.commit(todo, task, source)
         _check(tree_of(tip, workspace), tree)
     except (GitRefused, NotRestored) as refused:
-        workspace.start_anew()
+        workspace.reset()
         raise NotRestored(
             f"it could not be restored: {refused.message}", "the todo runs instead"
         ) from refused

@@ -80,7 +80,7 @@ class OutputTail:
         self._until = self._until or time.monotonic() + SEARCH_S
         fits = fits_a_line(pattern, self._lines(), until=self._until, stopped=Event())
         if fits is None:
-            self._log.say(
+            self._log.line(
                 f"the search for {pattern!r} in the output takes too long: make the pattern simpler"
             )
         return bool(fits)
@@ -193,7 +193,7 @@ class AttemptCommands:
     def git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
         """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
         if self._env.brief.commit_hooks == "skip":
-            self._log.say("commit: no git hooks run, because the setting commit_hooks is skip")
+            self._log.line("commit: no git hooks run, because the setting commit_hooks is skip")
         self.output_tail.forget()
         stdin = text.encode(errors="surrogateescape")
         # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.

@@ -88,12 +88,12 @@ class Log:
         else:
             self._timer = timer
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """Write a text of coord's own, each of its lines marked as such."""
         lines = self.masked(text).splitlines() or [""]
         self.write("".join(f"[coord] {line}\n" for line in lines).encode())
 
-    def head(self, text: str) -> None:
+    def heading(self, text: str) -> None:
         """Write a line of coord's own that is sent to Redis with the first output only: alone it would cost
         each todo a round trip.
         """

@@ -93,7 +93,7 @@ A lock that is lost too early costs a command that runs twice.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class CachedResult:
     run: str
     todo: str
     at: float
@@ -115,14 +115,14 @@ class Kept:
         return sha256(rest).hexdigest().encode() + b"\n" + rest
 
     @staticmethod
-    def unpacked(value: bytes) -> Kept | None:
+    def unpacked(value: bytes) -> CachedResult | None:
         """Return the record; None if it is damaged, or of another version."""
         digest, _, rest = value.partition(b"\n")
         if digest != sha256(rest).hexdigest().encode():
             return None
         head, _, changes = rest.partition(b"\n")
         try:
-            return Kept(**json.loads(head), changes=zlib.decompress(changes))
+            return CachedResult(**json.loads(head), changes=zlib.decompress(changes))
         except (ValueError, TypeError, zlib.error):
             return None
 
@@ -139,13 +139,13 @@ class Results:
         self._limits = limits
         self._ttl = ttl
 
-    def load(self, grant: Grant, key: str, ttl: timedelta | None, now: float) -> Kept | None:
+    def load(self, grant: Grant, key: str, ttl: timedelta | None, now: float) -> CachedResult | None:
         """Return a sound result younger than the ttl (None: the usual one); None if there is none.
 
         Raises NotAllowed where it is not signed as this worker requires.
         """
         value = self._store.get(key)
-        kept = Kept.unpacked(value) if value else None
+        kept = CachedResult.unpacked(value) if value else None
         if value and kept is None:
             self.drop(key)
         if kept is None or now - kept.at >= (ttl or self._ttl).total_seconds():
@@ -161,7 +161,7 @@ class Results:
         )
         return kept
 
-    def sign(self, kept: Kept, key: str, repo: str) -> Kept:
+    def sign(self, kept: CachedResult, key: str, repo: str) -> CachedResult:
         """Return the result with this worker's statement of it."""
         record = CachedRecord(
             run=kept.run,
@@ -175,19 +175,19 @@ class Results:
         )
         return replace(kept, signed=self._signed_results.seal_cached(record))
 
-    def too_large(self, kept: Kept) -> str:
+    def too_large(self, kept: CachedResult) -> str:
         """Return why a result cannot be kept; empty if it can."""
         size, most = len(kept.packed), self._limits.value_bytes
         return f"it has {size:,} bytes, more than cache_value_bytes ({most:,})" if size > most else ""
 
-    def save(self, key: str, kept: Kept, ttl: timedelta | None) -> None:
+    def save(self, key: str, kept: CachedResult, ttl: timedelta | None) -> None:
         """Keep a result. Raises NoRoom, too."""
         self._store.put(key, kept.packed, min(ttl or self._ttl, LONGEST_TTL))
 
     def drop(self, key: str) -> None:
         self._store.delete(key)
 
-    def alone(self, key: str, who: str) -> Lock:
+    def lock(self, key: str, who: str) -> Lock:
         """Lock the key until the lock is released or its worker dies. Raises LockTimeout with the holder."""
         return self._locks.acquire(f"{RESULT}{key}", ttl=TTL, wait=NO_WAIT, owner=who)
 
@@ -245,7 +245,7 @@ class Recall:
         self._looked = False
         self._key = ""
         self._lock: Lock | None = None
-        self._kept: Kept | None = None
+        self._kept: CachedResult | None = None
 
     def look(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
         """Return an earlier result, restored in the workspace, or BUSY if another attempt computes it.
@@ -265,9 +265,9 @@ class Recall:
             if self._no_cache:
                 self._say("cache: not used, as the run asked for; the todo runs")
                 return None
-            return self._found(workspace, start) or self._alone() or self._found(workspace, start)
+            return self._found(workspace, start) or self._lock_or_wait() or self._found(workspace, start)
         except TROUBLE as error:
-            self._say(f"cache: cannot be used: {_words(error)}; the todo runs")
+            self._say(f"cache: cannot be used: {_message_of(error)}; the todo runs")
             return None
 
     def note(self, outcome: AttemptOutcome, at: Workspace) -> None:
@@ -275,9 +275,9 @@ class Recall:
         if not self._key or outcome.cached or not isinstance(at, Worktree):
             return
         try:
-            kept = self._made(outcome, at)
+            kept = self._result_of(outcome, at)
         except TROUBLE as error:
-            self._say(f"cache: its result is not kept: {_words(error)}")
+            self._say(f"cache: its result is not kept: {_message_of(error)}")
             return
         if why := self._results.too_large(kept):
             self._say(f"cache: its result is not kept: {why}")
@@ -291,7 +291,7 @@ class Recall:
         try:
             self._results.save(self._key, self._kept, self._cache.ttl)
         except TROUBLE as error:
-            logger.warning("the result of %s is not kept: %s", member(*self._who), _words(error))
+            logger.warning("the result of %s is not kept: %s", member(*self._ids), _message_of(error))
 
     def close(self) -> None:
         """Release the lock, so that attempts that wait for the result look again."""
@@ -301,7 +301,7 @@ class Recall:
                 lock.release()
 
     @property
-    def _who(self) -> tuple[str, str]:
+    def _ids(self) -> tuple[str, str]:
         return self._grant.run_id, self._grant.todo_id
 
     def _key_in(self, workspace: Worktree, start: str) -> str:
@@ -327,7 +327,7 @@ class Recall:
             kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, start=start, cached=source
         )
 
-    def _restored(self, workspace: Worktree, kept: Kept) -> str | None:
+    def _restored(self, workspace: Worktree, kept: CachedResult) -> str | None:
         todo = self._grant.spec.todo
         source = f"{kept.run}/{kept.todo}"
         with scratch(self._state) as folder:
@@ -340,11 +340,11 @@ class Recall:
                 self._say(f"cache: the result of {kept.todo} of run {kept.run} is dropped: {why.message}")
                 return None
 
-    def _alone(self) -> AttemptOutcome | None:
+    def _lock_or_wait(self) -> AttemptOutcome | None:
         """Take the lock, after which the result may be there; return BUSY if another attempt has it."""
-        run, todo = self._who
+        run, todo = self._ids
         try:
-            self._lock = self._results.alone(self._key, f"{todo} of run {run}")
+            self._lock = self._results.lock(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
             return AttemptOutcome(
@@ -352,14 +352,16 @@ class Recall:
             )
         return None
 
-    def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:
-        run, todo = self._who
+    def _result_of(self, outcome: AttemptOutcome, at: Worktree) -> CachedResult:
+        run, todo = self._ids
         with scratch(self._state) as folder:
             changes = patch(outcome.start, outcome.tip, at, folder / "changes")
         tree = tree_of(outcome.tip, at)
-        kept = Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
+        kept = CachedResult(
+            run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes
+        )
         return self._results.sign(kept, self._key, self._grant.spec.repo.name)
 
 
-def _words(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     return error.message if isinstance(error, CoordinationError) else str(error)

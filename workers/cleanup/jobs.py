@@ -84,7 +84,7 @@ class CleanupJobs(BackgroundService):
         for job in new:
             if job.id not in self._results:
                 self._queue.answer(job.id, self._worker.id, Answer(host=self._worker.host))
-                self._results[job.id] = self._carry_out(job)
+                self._results[job.id] = self._execute(job)
             self._queue.answer(job.id, self._worker.id, self._results[job.id])
             self._answered.add(job.id)
         self._do_chores()
@@ -97,7 +97,7 @@ class CleanupJobs(BackgroundService):
         logger.debug("no cleanup jobs: %s", error)
         return self.interval_s
 
-    def _carry_out(self, job: CleanupJob) -> Answer:
+    def _execute(self, job: CleanupJob) -> Answer:
         try:
             if job.sought:  # it reads only: a cleanup at the same time does not matter
                 landed = tuple(findings(self._places, job.sought))
@@ -190,7 +190,7 @@ class AutoCleanup:
                 continue
             checkout = self._places[repo]
             copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
-            if why := copy.follow(found.tip(repo) if found else "", keeps=True):
+            if why := copy.move(found.tip(repo) if found else "", keeps=True):
                 logger.warning("%s: %s", repo, why)
 
     def clear(self, run: str, status: str) -> list[Artifact]:

@@ -83,16 +83,16 @@ class ChangeSetRollback:
         if before and not self._is_of_run(grant, brief, change, before):
             return f"{branch} stays where it is: {before[:12]} is no commit from which the run went on"
         if change is None:
-            return copy.follow(before, keeps=True)
+            return copy.move(before, keeps=True)
         if self._ask(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
-            return copy.follow(change.tip)
+            return copy.move(change.tip)
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]
         parts = self._ask(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
         work = _Work(checkout=checkout, tip=change.tip, since=tuple(filter(None, (before, change.base))))
         is_published = _is_published(grant, brief, change, before, checkout)
         theirs = work.of_people(parts)
         if not theirs and not is_published:
-            return copy.follow(before)
+            return copy.move(before)
         at = BaseBranch(repo=repo, path=checkout, branch=branch)
         message = _message(grant.run_id, brief.change_set)
         if theirs:
@@ -102,13 +102,13 @@ class ChangeSetRollback:
         if isinstance(made, Refused) and not is_published:
             kept = discarded_ref(branch, change.tip)
             git("update-ref", kept, change.tip, cwd=checkout)
-            stays, count = copy.follow(before), counted(len(theirs), "commit")
+            stays, count = copy.move(before), counted(len(theirs), "commit")
             words = f"{count} of people cannot stay without the run ({made.words}): kept as {kept}"
             return f"{words}; {stays}" if stays else words
         used = {change.base, *(commit for part in parts for commit in part)} if theirs else {change.base}
         is_ours = all(contains(checkout, commit, change.tip) for commit in used if commit)
         signs = is_ours and self._is_signed(grant, brief.change_set, change)
-        return copy.follow(self._record(grant, brief.change_set, change, made, signs=signs))
+        return copy.move(self._record(grant, brief.change_set, change, made, signs=signs))
 
     def _record(
         self, grant: Grant, name: str, change: RepoChange, made: Prepared | NoChange | Refused, *, signs: bool

@@ -157,7 +157,7 @@ class LandJobs:
     def _follow(self, repo: str, branch: str, tip: str) -> str:
         """Move the branch of the change set to its tip; return why it stays."""
         checkout = self.checkouts[repo]
-        return BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch).follow(
+        return BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch).move(
             tip
         )
 

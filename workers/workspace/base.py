@@ -15,7 +15,7 @@ from workers.workspace.lock import LockRequest, WorkspaceLock
 class Workspace:
     """One attempt at a time works in `path`; a default stands where a workspace keeps no commits."""
 
-    begun = ""
+    start_report = ""
     """A line on where the run begins here, if that was chosen just now."""
 
     def __init__(self, path: Path, workspace_lock: WorkspaceLock) -> None:
@@ -41,7 +41,7 @@ class Workspace:
         self._workspace_lock.leave()
 
     @property
-    def there(self) -> bool:
+    def is_intact(self) -> bool:
         """Return whether the folder is still a workspace."""
         raise NotImplementedError
 
@@ -82,7 +82,7 @@ class Workspace:
     def mark_prepared(self) -> None:
         """Note that `prepare` succeeded."""
 
-    def set_back(self) -> bool:
+    def discard_changes(self) -> bool:
         """Undo what the attempt's command changed; return whether it was anything. In place nothing can be.
 
         Raises Superseded.
@@ -93,11 +93,11 @@ class Workspace:
     def make_room(self) -> None:
         """Remove the attempt's untracked files: they may have filled the disk, and are made again."""
 
-    def not_carried(self) -> list[str]:
+    def lost_work(self) -> list[str]:
         """Return lines on a todo's work that is lost with the workspace. Call it after `commit`."""
         return []
 
-    def follow(self, commit: str, before: str | None) -> str:
+    def move_change_set(self, commit: str, before: str | None) -> str:
         """Move the branch of the change set to the attempt's commit, before it leaves; return why the branch
         stays, else empty. Raises Superseded.
         """

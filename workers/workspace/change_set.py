@@ -69,7 +69,7 @@ class BranchCopy:
         found = dict(line.split(" ") for line in listing.splitlines())
         return BranchHeads(head=found.get(self.ref, ""), left=found.get(self.kept, ""))
 
-    def follow(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
+    def move(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
         """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty.
 
         `before`: where it is expected, which spares a look; `keeps`: commits that the tip lacks stay under
@@ -82,7 +82,7 @@ class BranchCopy:
         try:
             if keeps:
                 self._keep(tip)
-            return "" if before and tip and self._is_moved_at_once(tip, before) else self._follow(tip)
+            return "" if before and tip and self._is_moved_at_once(tip, before) else self._move(tip)
         except (GitRefused, GitInterrupted) as refused:
             return f"{self.branch} stays where it is: {refused.message}"
 
@@ -91,7 +91,7 @@ class BranchCopy:
         if head and not (tip and contains(self.checkout, head, tip)):
             git("update-ref", discarded_ref(self.branch, head), head, cwd=self.checkout, settings=QUICK)
 
-    def _follow(self, tip: str) -> str:
+    def _move(self, tip: str) -> str:
         heads = self.read()
         if heads.head == tip == heads.left:
             return ""

@@ -29,7 +29,7 @@ class InPlace(Workspace):
         super().__init__(own, WorkspaceLock(state.absolute() / "in-place" / name, own))
 
     @property
-    def there(self) -> bool:
+    def is_intact(self) -> bool:
         """Return whether the path is a folder still."""
         return self.path.is_dir()
 

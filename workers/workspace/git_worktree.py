@@ -93,11 +93,11 @@ class GitWorktree:
         there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
         return there.strip() == commit
 
-    def take_off(self, commit: str) -> None:
+    def reset_branch(self, commit: str) -> None:
         self._abort_unfinished()
         self.git("reset", "--quiet", commit)
 
-    def stand_at(self, commit: str) -> None:
+    def check_out(self, commit: str) -> None:
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)

@@ -52,7 +52,7 @@ class RunStart:
         workspace_lock: WorkspaceLock,
         sessions: GitSessions | None = None,
     ) -> None:
-        self.begun = ""
+        self.start_report = ""
         """Lines on where the run begins, if that was chosen just now."""
         self._run = run
         self._repo = repo
@@ -117,7 +117,7 @@ class RunStart:
             (self._records / "mended").touch(mode=0o600)
             by_hand = merge_context.head(self._folder.branch)
             words = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
-            self.begun = "\n".join((words, *keep_left_out(merge_context, by_hand)))
+            self.start_report = "\n".join((words, *keep_left_out(merge_context, by_hand)))
             return by_hand
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
@@ -132,7 +132,7 @@ class RunStart:
         goes_on = carried.tip or carried.runs or found.mended
         lines = [found.words] if goes_on else []
         lines += keep_left_out(merge_context, found.commit)
-        self.begun = "\n".join((*self._told, *lines, *self._mended_copy(carried)))
+        self.start_report = "\n".join((*self._told, *lines, *self._mended_copy(carried)))
         return found.commit
 
     def _published(self, carried: Carried) -> str:
@@ -167,14 +167,14 @@ class RunStart:
         if heads.is_moved or heads.head == carried.tip:
             return []
         gone = [f"{self.copy.branch} was deleted, and is made again"] if heads.left and not heads.head else []
-        return [*gone, *filter(None, [self.copy.follow(carried.tip)])]
+        return [*gone, *filter(None, [self.copy.move(carried.tip)])]
 
     def take_copy_back(self, tip: str | None) -> None:
         """Set the branch of the change set back to the run's tip: an attempt has moved it that does not
         count. A line where that is not possible stands in the log of the attempt that moves it next.
         """
         if self.copy is not None:
-            self.copy.follow(tip or (self._carried.tip if self._carried else None) or "")
+            self.copy.move(tip or (self._carried.tip if self._carried else None) or "")
 
     def _conflict(self) -> Conflict | None:
         file = self._records / "conflict"
@@ -201,7 +201,7 @@ class RunStart:
         waits = self._carried is not None and bool(self._carried.change_set)
         is_left = waits and self._conflict() is not None and git_dir_of(self._folder.path) is not None
         if not is_left:  # else a person may be in the middle of the merge
-            self._folder.stand_at(refused.start)
+            self._folder.check_out(refused.start)
         (self._records / "mended").touch(mode=0o600)
         if waits:
             record = f"{refused.start} {base}"

@@ -132,9 +132,9 @@ class Worktree(Workspace):
         )
 
     @property
-    def begun(self) -> str:  # type: ignore[override]
+    def start_report(self) -> str:  # type: ignore[override]
         """Return lines on where the run begins here, if that was chosen just now."""
-        return self._start.begun
+        return self._start.start_report
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
         """Enter alone, with everything clean at `tip` (None: where the run began); return that commit.
@@ -162,7 +162,7 @@ class Worktree(Workspace):
                 self._since = self._stands = self._start.commit(tip)
                 if first:
                     self._refuse_after_newer(lock_request)
-                self._folder.stand_at(self._since)
+                self._folder.check_out(self._since)
                 if last and not last.left:  # killed: it may have moved the branch to a commit that counts not
                     self._start.take_copy_back(tip)
         except Unmergeable as refused:
@@ -197,7 +197,7 @@ class Worktree(Workspace):
             self._workspace_lock.note(child.guard, child.group)
 
     @property
-    def there(self) -> bool:
+    def is_intact(self) -> bool:
         """Return whether the folder is a worktree still."""
         return git_dir_of(self.path) == self._folder.git_dir
 
@@ -263,18 +263,18 @@ class Worktree(Workspace):
         )
         return git("write-tree", cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
 
-    def start_anew(self) -> None:
+    def reset(self) -> None:
         """Clean everything at the commit with which the attempt began."""
         self._workspace_lock.check()
         with describe_os_error(self.path):
-            self._folder.stand_at(self._since)
+            self._folder.check_out(self._since)
         self._stands = self._since
 
-    def set_back(self) -> bool:
+    def discard_changes(self) -> bool:
         if self._folder.is_at(self._since) and not self.changed:
             self._workspace_lock.check()
             return False
-        self.start_anew()
+        self.reset()
         return True
 
     def make_room(self) -> None:
@@ -315,7 +315,7 @@ class Worktree(Workspace):
                 raise
         return self._stands
 
-    def not_carried(self) -> list[str]:
+    def lost_work(self) -> list[str]:
         """Return lines on a todo's work in submodules that is lost with the worktree.
 
         Call it after `commit`.
@@ -338,7 +338,7 @@ class Worktree(Workspace):
         try:
             if self._stands == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
-                self._folder.take_off(self._since)
+                self._folder.reset_branch(self._since)
         except (CoordinationError, OSError) as error:
             logger.warning("%s: commits of the attempt may still be on it: %s", self.branch, error)
             return ""
@@ -362,7 +362,7 @@ class Worktree(Workspace):
             with suppress(OSError):  # not empty: other repositories of the run are still there
                 folder.rmdir()
 
-    def follow(self, commit: str, before: str | None) -> str:
+    def move_change_set(self, commit: str, before: str | None) -> str:
         """Move the branch of the change set to the attempt's commit, before it leaves; return why the branch
         stays, else empty. Raises Superseded.
         """
@@ -370,7 +370,7 @@ class Worktree(Workspace):
         if copy is None or commit == self._start.base:
             return ""
         self._workspace_lock.check()
-        return copy.follow(commit, before)
+        return copy.move(commit, before)
 
     def figures(self, commit: str) -> str:
         """Return the figures of the change set at a commit, as the settle records them."""
