@@ -110,36 +110,51 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture
-def open_page(browser: Any, server: Server, stage: Stage) -> Iterator[Callable[..., Any]]:
-    """Makes pages of a person who has signed in; fails where a page's console has an error."""
-    errors: list[str] = []
-    contexts: list[Any] = []
-    token = Tokens(stage.state).add("ann")
+def watched(page: Any, errors: list[str]) -> Any:
+    """Add the errors of the page's console to the list."""
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
+    return page
 
-    def make(**how: Any) -> Any:
-        context = browser.new_context(**how)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
-        page.goto(f"{server.url}/sign-in")
-        page.wait_for_selector("#token:focus")
-        page.keyboard.type(token)
-        page.keyboard.press("Enter")
-        page.wait_for_url(f"{server.url}/")
+
+@pytest.fixture(scope="module")
+def person(browser: Any, server: Server, stage: Stage) -> Any:
+    """The browser of a person who has signed in by keyboard."""
+    context, errors = browser.new_context(), list[str]()
+    page = watched(context.new_page(), errors)
+    page.goto(f"{server.url}/sign-in")
+    page.wait_for_selector("#token:focus")
+    page.keyboard.type(Tokens(stage.state).add("ann"))
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{server.url}/")
+    page.close()
+    assert errors == []
+    return context
+
+
+@pytest.fixture
+def open_page(person: Any, server: Server) -> Iterator[Callable[[], Any]]:
+    """Opens pages at the first one of the dashboard; fails where a page's console has an error."""
+    errors: list[str] = []
+    pages: list[Any] = []
+
+    def make() -> Any:
+        page = watched(person.new_page(), errors)
+        pages.append(page)
+        page.goto(f"{server.url}/")
         return page
 
     yield make
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert errors == []
 
 
 def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, server: Server, run: str):
     if not AXE.exists():
         pytest.skip(f"{AXE} is missing: make test gets it where npm is installed")
-    page = open_page(color_scheme="light")
+    page = open_page()
+    page.emulate_media(color_scheme="light")
     script = AXE.read_text()
     for path in (*PATHS, *NEW, *MORE):
         page.goto(f"{server.url}{path.format(run=run)}")
@@ -155,7 +170,8 @@ def test_no_page_violates_a_rule_of_accessibility_light_or_dark(open_page: Any, 
 
 
 def test_nothing_is_wider_than_a_phone(open_page: Any, server: Server, run: str):
-    page = open_page(viewport={"width": 360, "height": 740})
+    page = open_page()
+    page.set_viewport_size({"width": 360, "height": 740})
     for path in (*PATHS, *NEW, "/fleet"):
         page.goto(f"{server.url}{path.format(run=run)}")
         page.evaluate(OPEN_FORMS)
