@@ -104,11 +104,11 @@ def _refuse_to_lose(connection: Connection, planned: Discarded, seen: Survey) ->
         )
     there = {one.repo for one in seen.found}
     workers = () if seen.silent else connection.presence.workers()
-    asked = {(worker.host, repo) for worker in workers for repo in worker.fit}
+    served = {(worker.host, repo) for worker in workers for repo in worker.fit}
     missing = [
         change
         for change in planned.repos
-        if change.repo not in there and (change.host, change.repo) not in asked
+        if change.repo not in there and (change.host, change.repo) not in served
     ]
     if missing:
         words = listed([f"{change.repo} on {change.host or 'an unknown host'}" for change in missing])

@@ -111,18 +111,18 @@ class ChangeReader:
             run: name for name, one in sets.items() for run in one.writers.values() if run in plan_of_run
         }
         lands = {run: plan for run, plan in plan_of_run.items() if plan.lands}
-        asked = {one.run: todo for todo, one in asking(connection.redis, connection.keys)}
+        approvals = {one.run: todo for todo, one in asking(connection.redis, connection.keys)}
         found: dict[str, LiveRun] = {}
         for number, run in enumerate((*works, *lands)):
             plan = lands.get(run, PlanOfRun(id=""))
-            wanted = number < LOOKED_INTO and (bool(plan.lands) or run not in asked)
-            view = self._read(run, whole=bool(plan.lands)) if wanted else None
-            waits = _waits(view) if view and run not in asked else {}
+            is_read = number < LOOKED_INTO and (bool(plan.lands) or run not in approvals)
+            view = self._read(run, whole=bool(plan.lands)) if is_read else None
+            waits = _waits(view) if view and run not in approvals else {}
             for name in plan.lands or (works[run],):
                 found[name] = LiveRun(
                     run=run,
                     does=DOES.get(plan.id.partition(":")[0], WORKS),
-                    asks=asked.get(run, ""),
+                    asks=approvals.get(run, ""),
                     parked=next(iter(waits.values()), ""),
                     waits=waits,
                     wave_of=_wave_of(name, view.waves) if view and plan.lands else {},

@@ -119,8 +119,8 @@ def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None
             f"take it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]
-    ask_git(checkout, "worktree", "add", "--quiet", *asked)
+    where = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]
+    ask_git(checkout, "worktree", "add", "--quiet", *where)
     if not (path / ".git").exists():
         raise GitRefused(
             f"git made no worktree of {change.branch} in {path}",

@@ -230,8 +230,8 @@ def recorded_checks(
     """Return the newest results of the checks that count for the plan, of those that have one. `trust`:
     accept only results that a worker of this trust file has signed.
     """
-    wanted = {(repo.name, check.name) for repo in checked_repos(ecosystem, plan) for check in repo.qa}
-    found = newest_checks(connection, plan.id, wanted)
+    names = {(repo.name, check.name) for repo in checked_repos(ecosystem, plan) for check in repo.qa}
+    found = newest_checks(connection, plan.id, names)
     change_set = ChangeSets(connection.store).read(plan.id) if found else None
     tips = {repo: change.tip for repo, change in change_set.open.items()} if change_set else {}
     standings = {name: _standing(plan, name, run, check, tips) for name, (run, check) in found.items()}
@@ -262,15 +262,15 @@ def _verified(connection: Connection, trust: TrustFile, todo: str, standing: Che
 
 
 def newest_checks(
-    connection: Connection, plan: str, wanted: Collection[Name]
+    connection: Connection, plan: str, names: Collection[Name]
 ) -> dict[Name, tuple[str, CheckView]]:
-    """Return the newest of each wanted check, and its run: one of the plan, of `coord qa --plan`, or a
+    """Return the newest of each of these checks, and its run: one of the plan, of `coord qa --plan`, or a
     landing. A check before the todos of the plan does not count.
     """
     plans = frozenset({plan, f"{QA}:{plan}", f"{LAND}:{plan}"})
     found: dict[Name, tuple[str, CheckView]] = {}
     for run_id in newest(connection.redis, connection.keys, RunFilters(plans=plans), MOST_RUNS):
-        if len(found) == len(wanted):
+        if len(found) == len(names):
             break
         try:
             checks = read_checks(connection, connection.reader.read(run_id))
@@ -279,7 +279,7 @@ def newest_checks(
         for check in checks:
             name = (check.repo, check.check or "")
             before = generated_id(f"{plan}.{BEFORE}.{check.repo}.{check.check}")
-            if name in wanted and check.todo != before:
+            if name in names and check.todo != before:
                 found.setdefault(name, (run_id, check))
     return found
 

@@ -185,8 +185,8 @@ def _of_plan(
 def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str] | None) -> tuple[str, ...]:
     declared = {repo.name: repo for repo in ecosystem.repos}
     require_known(options.repos, declared, "repo", "list-repos")
-    wanted = options.repos or (declared if involved is None else involved)
-    found = tuple(name for name in declared if name in wanted)
+    chosen = options.repos or (declared if involved is None else involved)
+    found = tuple(name for name in declared if name in chosen)
     if options.repos or involved is not None:
         return found
     return tuple(name for name in found if declared[name].qa)

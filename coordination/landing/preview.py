@@ -151,12 +151,12 @@ def _checks(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> Ite
         trees = trees or _trees(prepared, places)
         result = prepared.results.get(todo.id)
         read = {todo.repo: result.commit, **result.needs} if result else {}
-        wanted = {todo.repo, *trees.keys() & (todo.action.needs or ())}
-        green = result is not None and result.verdict is CheckVerdict.GREEN and wanted <= read.keys()
+        repos = {todo.repo, *trees.keys() & (todo.action.needs or ())}
+        green = result is not None and result.verdict is CheckVerdict.GREEN and repos <= read.keys()
         yield CheckPreview(
             repo=todo.repo,
             check=todo.action.check or todo.id,
-            green=green and all(trees[repo] == _tree(places.get(repo), read[repo]) != "" for repo in wanted),
+            green=green and all(trees[repo] == _tree(places.get(repo), read[repo]) != "" for repo in repos),
         )
 
 

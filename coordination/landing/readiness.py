@@ -1,6 +1,6 @@
 """Decide whether a pull request may be merged, and name what is missing; pure.
 
-Ready means: approved as often as asked, at this head; the required checks are green; it merges without a
+Ready means: approved as often as required, at this head; the required checks are green; it merges without a
 conflict; and the rules of the forge allow it. Required are the checks that the rules of the base branch name;
 where they name none, all that the commit has. What could not be read is unknown, never good.
 
@@ -98,9 +98,9 @@ class ObservedRequest:
     """Person → the head at which coord saw the approval first, where the forge does not say which it was."""
 
 
-def missing_of(seen: ObservedRequest, wanted: Requirements) -> tuple[Missing, ...]:
+def missing_of(seen: ObservedRequest, required: Requirements) -> tuple[Missing, ...]:
     """Return what an open pull request lacks; empty: it is ready. What lasts comes first."""
-    found = tuple(_missing(seen, wanted))
+    found = tuple(_missing(seen, required))
     return tuple(sorted(found, key=lambda one: one.lack not in LASTING))
 
 
@@ -124,7 +124,7 @@ def approvals_of(seen: ObservedRequest) -> tuple[str, ...]:
     )
 
 
-def _missing(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
+def _missing(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     request = seen.request
     if not request.is_open:
         yield Missing(lack=Lack.CLOSED, words="somebody has closed it")
@@ -139,13 +139,13 @@ def _missing(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
         yield Missing(lack=Lack.CONFLICT, words=f"it conflicts with {request.base}")
     if request.state is RequestState.DRAFT:
         yield Missing(lack=Lack.DRAFT, words="it is a draft: mark it as ready for review")
-    yield from _of_reviews(seen, wanted)
-    yield from _of_checks(seen, wanted)
+    yield from _of_reviews(seen, required)
+    yield from _of_checks(seen, required)
     if _is_behind(seen):
         yield Missing(lack=Lack.BEHIND, words=f"it must contain the tip of {request.base}")
     if request.mergeable is None:
         yield Missing(lack=Lack.UNKNOWN, words="the forge does not know yet if it merges")
-    elif _is_refused(seen, wanted):
+    elif _is_refused(seen, required):
         yield Missing(lack=Lack.RULES, words=f"the forge refuses it: {request.blocked}")
 
 
@@ -153,12 +153,12 @@ def _is_behind(seen: ObservedRequest) -> bool:
     return seen.request.blocked in ("behind", "need_rebase")
 
 
-def _is_refused(seen: ObservedRequest, wanted: Requirements) -> bool:
+def _is_refused(seen: ObservedRequest, required: Requirements) -> bool:
     """Return whether the forge names an obstacle that nothing else here explains."""
     word = seen.request.blocked
     if not word or word in _EXPLAINED - {"blocked"}:
         return False
-    return word != "blocked" or not (tuple(_of_reviews(seen, wanted)) or _explained_by_checks(seen))
+    return word != "blocked" or not (tuple(_of_reviews(seen, required)) or _explained_by_checks(seen))
 
 
 def _explained_by_checks(seen: ObservedRequest) -> bool:
@@ -170,7 +170,7 @@ def _explained_by_checks(seen: ObservedRequest) -> bool:
     return own_waits or bool(_not_green(seen, ()))
 
 
-def _of_reviews(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
+def _of_reviews(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     if seen.reviews is None or seen.protection is None:
         yield Missing(lack=Lack.UNKNOWN, words="its reviews could not be read")
         return
@@ -178,7 +178,7 @@ def _of_reviews(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing
     if refusing:
         words = f"{listed(refusing[:SHOWN])} asked for changes"
         yield Missing(lack=Lack.CHANGES_REQUESTED, words=words)
-    needed, there = max(wanted.approvals, seen.protection.approvals), len(approvals_of(seen))
+    needed, there = max(required.approvals, seen.protection.approvals), len(approvals_of(seen))
     if there < needed:
         outdated = sum(one.state is ReviewState.APPROVED for one in seen.reviews) - there
         older = (
@@ -188,11 +188,11 @@ def _of_reviews(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing
         yield Missing(lack=Lack.APPROVALS, words=words)
 
 
-def _of_checks(seen: ObservedRequest, wanted: Requirements) -> Iterator[Missing]:
+def _of_checks(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     if seen.checks is None or seen.protection is None:
         yield Missing(lack=Lack.UNKNOWN, words="its checks could not be read")
         return
-    not_green = _not_green(seen, wanted.ignored)
+    not_green = _not_green(seen, required.ignored)
     red = [name for name, state in not_green.items() if state is CheckState.FAILURE]
     pending = [name for name, state in not_green.items() if state is not CheckState.FAILURE]
     if red:

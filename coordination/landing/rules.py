@@ -310,12 +310,12 @@ def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, .
     return None, todos
 
 
-def _chosen(change_set: ChangeSet, wanted: Collection[str]) -> list[str]:
-    if unknown := sorted(set(wanted) - change_set.repos.keys()):
+def _chosen(change_set: ChangeSet, names: Collection[str]) -> list[str]:
+    if unknown := sorted(set(names) - change_set.repos.keys()):
         raise NotFound(
             f"{change_set.id} has no changes in {listed(unknown)}", f"see: coord changes {change_set.id}"
         )
-    return [repo for repo in change_set.open if not wanted or repo in wanted]
+    return [repo for repo in change_set.open if not names or repo in names]
 
 
 def _refuse_writer(change_set: ChangeSet) -> None:

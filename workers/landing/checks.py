@@ -70,18 +70,20 @@ class LandChecks:
         return self._runs.results() if self._action.checks else ()
 
     @cached_property
-    def _told(self) -> list[tuple[PredecessorOutput, Mapping[str, Any]]]:
+    def _statements(self) -> list[tuple[PredecessorOutput, Mapping[str, Any]]]:
         """Return the todos that look or land, with what they tell."""
-        told = ((one, one.output) for one in self._results)
-        return [(one, out) for one, out in told if isinstance(out, dict) and commit_in(out, "tree")]
+        stated = ((one, one.output) for one in self._results)
+        return [(one, out) for one, out in stated if isinstance(out, dict) and commit_in(out, "tree")]
 
     def _looks(self, repo: str) -> set[str]:
-        return {one.todo for one, told in self._told if "base" in told and told.get("repo") == repo}
+        return {
+            one.todo for one, stated in self._statements if "base" in stated and stated.get("repo") == repo
+        }
 
     def _trees(self, *, landed: bool) -> Trees:
         """Return the trees that were checked, or, where a repository has landed by now, the landed ones."""
-        told = (told for _, told in self._told if landed or "base" in told)
-        return {str(out.get("repo")): commit_in(out, "tree") for out in told}
+        stated = (stated for _, stated in self._statements if landed or "base" in stated)
+        return {str(out.get("repo")): commit_in(out, "tree") for out in stated}
 
     def _is_green(self, check: LandCheck) -> bool:
         """Return whether the run has a green result of the check at the commit that was looked at."""
@@ -98,11 +100,11 @@ class LandChecks:
         return {repo: tree for repo, tree in trees.items() if repo in names}
 
     def _checked_again(self, check: LandCheck, commit: str, tree: str) -> AttemptOutcome | None:
-        wanted = self._read(check, {**self._trees(landed=True), self._repo: tree})
-        if wanted in self._green[check.todo]:
+        read = self._read(check, {**self._trees(landed=True), self._repo: tree})
+        if read in self._green[check.todo]:
             return None
         before = self._green[check.todo][0]
-        moved = sorted(repo for repo in wanted if wanted[repo] != before.get(repo))
+        moved = sorted(repo for repo in read if read[repo] != before.get(repo))
         self._say(f"{check.todo} runs again: the base branch has moved in {', '.join(moved)}")
         for _ in range(1 + check.action.retries):
             outcome = self._runs.again(check, commit)
@@ -115,7 +117,7 @@ class LandChecks:
             return replace(outcome, output="")  # the record of the landing must stay
         if result is None or result.verdict is not CheckVerdict.GREEN:
             return _refused(f"{check.todo} is not green for what would land now")
-        self._green[check.todo].append(wanted)
+        self._green[check.todo].append(read)
         return None
 
 

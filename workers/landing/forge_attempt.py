@@ -181,15 +181,15 @@ class ForgeAttempt(DirectAttempt):
         with self._access.target(self._job.repo, change, self._job.checkout) as target:
             push_branch(target, commit)
 
-    def _method(self, wanted: MergeMethod | None) -> MergeMethod:
-        """Return `wanted` if the repository allows it; for None, its first method. Raises AttemptEnd."""
+    def _method(self, method: MergeMethod | None) -> MergeMethod:
+        """Return `method` if the repository allows it; for None, its first method. Raises AttemptEnd."""
         allowed = self._forge.repository().methods
-        if wanted in allowed:
-            return wanted
-        if wanted is None and allowed:
+        if method in allowed:
+            return method
+        if method is None and allowed:
             return allowed[0]
         raise refusal(
-            f"{self._address.project} allows {', '.join(allowed) or 'no'} merges, not {wanted}",
+            f"{self._address.project} allows {', '.join(allowed) or 'no'} merges, not {method}",
             f"land it with --method {allowed[0] if allowed else 'NAME'}, or allow it at the forge",
         )
 

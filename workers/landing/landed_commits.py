@@ -48,11 +48,11 @@ def had_tree(at: BaseBranch, base: str, commit: str, tree: str) -> bool:
     """Return whether the base branch had this tree: right before a commit, or ever. So a revert brings back
     what was there, and not what Redis names.
     """
-    wanted = (_lines(at, "rev-parse", "--verify", "--quiet", f"{tree}^{{tree}}") or "").strip()
+    found = (_lines(at, "rev-parse", "--verify", "--quiet", f"{tree}^{{tree}}") or "").strip()
     parent = (_lines(at, "rev-parse", "--verify", "--quiet", f"{commit}^1^{{tree}}") or "").strip()
-    if wanted and wanted == parent and contains(at, base, commit):
+    if found and found == parent and contains(at, base, commit):
         return True
-    return bool(wanted) and wanted in (_lines(at, "log", "--format=%T", base) or "").split()
+    return bool(found) and found in (_lines(at, "log", "--format=%T", base) or "").split()
 
 
 def tree_of(at: BaseBranch, commit: str) -> str:

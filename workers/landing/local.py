@@ -178,8 +178,8 @@ def _in_the_way(at: BaseBranch, folder: Path, commit: str, base: str) -> Refused
     present = sorted({found for name in added for found in _first_there(folder, name)})
     if not present:
         return None
-    asked = ("ls-files", "--others", "-z", "--", *(f":(top,literal){name}" for name in present))
-    files = [name for name in git(*asked, cwd=folder).split("\0") if name]
+    args = ("ls-files", "--others", "-z", "--", *(f":(top,literal){name}" for name in present))
+    files = [name for name in git(*args, cwd=folder).split("\0") if name]
     if not files:
         return None
     words = f"{folder} has untracked files that the landing brings: {listed(files)}; move them away"

@@ -176,8 +176,8 @@ def contains(at: BaseBranch, commit: str, other: str) -> bool:
     """Return whether a commit has another one in its true history."""
     if not (is_commit(commit) and is_commit(other)):
         return False
-    asked = ("merge-base", "--is-ancestor", other, commit)
-    return ask(*asked, cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS).returncode == 0
+    args = ("merge-base", "--is-ancestor", other, commit)
+    return ask(*args, cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS).returncode == 0
 
 
 def refused_name(at: BaseBranch) -> Refused | None:
@@ -190,9 +190,9 @@ def trees(at: BaseBranch, *names: str) -> tuple[str, ...] | Refused:
     """Return the trees of commits or trees, by one call of git. Refused: one of them is not here."""
     answer = ""
     if all(map(is_commit, names)):
-        asked = "\n".join(f"{name}^{{tree}}" for name in names)
+        objects = "\n".join(f"{name}^{{tree}}" for name in names)
         options = ("--batch-check=%(objectname)",)
-        answer = git("cat-file", *options, cwd=at.path, stdin=asked, settings=TRUE_HISTORY)
+        answer = git("cat-file", *options, cwd=at.path, stdin=objects, settings=TRUE_HISTORY)
     found = tuple(answer.splitlines())
     for name, tree in zip_longest(names, found, fillvalue=""):
         if not is_commit(tree):
