@@ -110,7 +110,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     protect()
     call = CliContext(sys.argv[1:] if argv is None else argv)
     try:
-        code = _perform(call, argv)
+        code = _execute(call, argv)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has enough
         code = _write_no_more()
@@ -136,7 +136,7 @@ def _write_no_more() -> int:
     return 1
 
 
-def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
+def _execute(call: CliContext, argv: Sequence[str] | None) -> int:
     try:
         with contextlib.closing(call):
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)

@@ -55,8 +55,8 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--todo", metavar="TODO", default="", help="Use the context of this todo of the run.")
     @wraps(command)
     def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:
-        with _opened(click.get_current_context().obj, plan, run, todo) as found:
-            return command(found, *args, scope=Scope(scope) if scope else None, **rest)
+        with _opened(click.get_current_context().obj, plan, run, todo) as store:
+            return command(store, *args, scope=Scope(scope) if scope else None, **rest)
 
     return with_context
 
@@ -67,12 +67,12 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 @as_json_option
 @of_a_context
 def get(
-    found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None
+    store: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None
 ) -> None:
     """Print the nearest value of KEY: text as it is, other values as JSON; with --json everything as JSON."""
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
-    value = found.get(key, otherwise, scope=scope)
+    value = store.get(key, otherwise, scope=scope)
     if value is absent:
         raise CoordinationError(f"there is no value {key!r}", "list the values: coord context list")
     with exact(sys.stdout):
@@ -89,12 +89,12 @@ def get(
 )
 @of_a_context
 def set_(
-    found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
+    store: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
     """Set KEY to VALUE: JSON, `-` for standard input, or `@FILE` for the content of a file."""
-    _check(found)
+    _check(store)
     words = _words(value)
-    found.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
+    store.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
 
 
 @context.command("list")
@@ -102,9 +102,9 @@ def set_(
 @as_regex
 @of_a_context
 @output_options(Kept)
-def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
+def list_(store: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
     """List the visible keys, or those that match PATTERN (`build.*`)."""
-    kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
+    kept = list(store.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
     form.records(kept, lambda: _print(kept))
 
 
@@ -120,7 +120,7 @@ def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 @as_json_option
 @of_a_context
 def delete(
-    found: Context | TodoContext,
+    store: Context | TodoContext,
     names: tuple[str, ...],
     ttl: timedelta | None,
     regex: bool,
@@ -130,8 +130,8 @@ def delete(
     """Delete keys, or all that match a pattern (`build.*`). Values of outer contexts stay there, hidden
     from this one.
     """
-    _check(found)
-    gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
+    _check(store)
+    gone = store.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
     click.echo(f"{counted(gone, 'value')} deleted", err=True)
@@ -180,9 +180,9 @@ def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Contex
         yield coord.context(plan=plan, run=run, todo=todo)
 
 
-def _check(found: Context | TodoContext) -> None:
+def _check(store: Context | TodoContext) -> None:
     """Raise NotAllowed unless this user may change shared values; a todo may change its own."""
-    if not isinstance(found, TodoContext):
+    if not isinstance(store, TodoContext):
         click.get_current_context().find_object(CliContext).coord.authority.check("context")  # type: ignore[union-attr]
 
 
@@ -218,9 +218,9 @@ def _parsed(words: str, what: str) -> Any:
         ) from error
 
 
-def _print(found: list[Kept]) -> None:
-    if not found:
+def _print(values: list[Kept]) -> None:
+    if not values:
         print_none("no value matches", "set one: coord context set KEY VALUE")
         return
-    rows = [(one.key, one.scope, one.bytes, f"{one.expires_in_s:.0f} s") for one in found]
+    rows = [(one.key, one.scope, one.bytes, f"{one.expires_in_s:.0f} s") for one in values]
     print_table(("KEY", "SCOPE", "BYTES", "EXPIRES IN"), rows)

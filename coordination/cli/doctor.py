@@ -209,12 +209,14 @@ def disconnect_repo(call: CliContext, repo: str, reason: str, as_json: bool) -> 
 
     What needs REPO waits until it is connected again: coord connect-repo REPO.
     """
-    found = call.coord.health.disconnect(repo, reason)
+    disconnected = call.coord.health.disconnect(repo, reason)
     if as_json:
-        print_json(found)
+        print_json(disconnected)
         return
-    click.echo(f"{found.repo} is disconnected: {counted(len(found.handed_back), 'todo')} handed back")
-    for todo in found.handed_back:
+    click.echo(
+        f"{disconnected.repo} is disconnected: {counted(len(disconnected.handed_back), 'todo')} handed back"
+    )
+    for todo in disconnected.handed_back:
         click.echo(spelled(f"  {todo}"))
 
 

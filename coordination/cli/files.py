@@ -19,7 +19,7 @@ from coordination.api.machine import check, create_demo, file_schema, new_ecosys
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
-from coordination.cli.runs.sweep import carry_out
+from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import CoordinationError, InvalidFile
 from coordination.text import counted, quoted
@@ -130,7 +130,7 @@ def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
     # The sample's todos say python3, which may be older than what coord itself runs on.
     path_before = os.environ.get("PATH", os.defpath)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path_before])
-    code = carry_out(call, call.coord.runs.prepare_sweep(PLAN))
+    code = run_prepared(call, call.coord.runs.prepare_sweep(PLAN))
     coord = "coord" if shutil.which("coord", path=path_before) else Path(sys.argv[0]).absolute()
     if code == 0:
         prepared = call.coord.landings.prepare(PLAN)

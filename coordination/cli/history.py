@@ -84,8 +84,8 @@ def history(
     filters = HistoryFilters(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
-    found = call.coord.memory.search(query, filters, limit=limit)
-    form.records(found, lambda: _print_events(found, subject))
+    events = call.coord.memory.search(query, filters, limit=limit)
+    form.records(events, lambda: _print_events(events, subject))
 
 
 def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
@@ -321,9 +321,9 @@ def events(
     written while -f asks for them by name. Changes of the file: coord history.
     """
     if not follow:
-        found = call.coord.events.list(kinds, repo=repo, since=since, limit=limit)
-        form.records(found, lambda: _print(found))
-        if not found and not form.wanted:
+        events = call.coord.events.list(kinds, repo=repo, since=since, limit=limit)
+        form.records(events, lambda: _print(events))
+        if not events and not form.wanted:
             click.echo("no event matches", err=True)
         return
     count = 0
@@ -347,8 +347,8 @@ def _print_one(event: Event, form: Form) -> None:
         click.echo("  ".join(filter(None, map(plain, _row(event)))))
 
 
-def _print(found: Sequence[Event]) -> None:
-    print_table(("TIME", "EVENT", "ID", "BY", "REPOS", "WHAT"), [_row(event) for event in found])
+def _print(events: Sequence[Event]) -> None:
+    print_table(("TIME", "EVENT", "ID", "BY", "REPOS", "WHAT"), [_row(event) for event in events])
 
 
 def _row(event: Event) -> tuple[str, ...]:

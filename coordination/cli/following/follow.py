@@ -51,12 +51,12 @@ def start_and_follow(
     as_json: bool,
     since: str = BEGINNING,
     code: Callable[[RunView], int] = exit_code,
-    beside: Mapping[str, Any] = NOTHING,
+    extra: Mapping[str, Any] = NOTHING,
     ending: Callable[..., None] | None = None,
 ) -> int:
     """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
-    `since`: the last event that is not to be shown; `code`: returns the exit code; `beside`: further fields
+    `since`: the last event that is not to be shown; `code`: returns the exit code; `extra`: further fields
     of the JSON; `ending`: concludes it in place of `conclude`.
     """
     following, interrupted = None, False
@@ -70,7 +70,7 @@ def start_and_follow(
             call.coord.detach()
             click.echo(f"  runs in the background; follow it: coord watch {run.id}", err=True)
             if as_json:
-                print_end(run.view(), as_json=True, beside=beside)
+                print_end(run.view(), as_json=True, extra=extra)
             return 0
         view = following.until_the_end()
     except KeyboardInterrupt as interruption:
@@ -87,16 +87,16 @@ def start_and_follow(
             )
             return INTERRUPTED
         view, interrupted = _cancel(run, following), True
-    (ending or conclude)(call, run, view, as_json=as_json, beside=beside)
+    (ending or conclude)(call, run, view, as_json=as_json, extra=extra)
     return INTERRUPTED if interrupted else code(view)
 
 
 def conclude(
-    call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING
+    call: CliContext, run: Run, view: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
 ) -> None:
     """Write an ended run back into the file, print its result and the next commands."""
     written = write_back(call, run)
-    print_end(view, as_json=as_json, beside=beside)
+    print_end(view, as_json=as_json, extra=extra)
     if written.reopened:
         click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
     print_advice(run, view, call.coord.state / "worktrees")

@@ -129,10 +129,10 @@ def print_todos(run: RunView) -> None:
     print_table(columns, [[cells[name] for name in columns] for cells in map(cells_of, run.todos)])
 
 
-def print_end(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """Print an ended run whose todos were printed as they ended. `beside`: further fields of the JSON."""
+def print_end(run: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING) -> None:
+    """Print an ended run whose todos were printed as they ended. `extra`: further fields of the JSON."""
     if as_json:
-        print_json({**run.model_dump(), **beside} if beside else run)
+        print_json({**run.model_dump(), **extra} if extra else run)
     else:
         print_head(run)
 

@@ -46,8 +46,8 @@ def changes(call: CliContext, plan: str | None, form: Form) -> None:
     form.records(found, lambda: _print(found, one=plan is not None))
 
 
-def _print(found: Sequence[ChangeView], *, one: bool) -> None:
-    if not found:
+def _print(change_sets: Sequence[ChangeView], *, one: bool) -> None:
+    if not change_sets:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
     names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks", "wave")
@@ -57,9 +57,9 @@ def _print(found: Sequence[ChangeView], *, one: bool) -> None:
         Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True),
     ]
     shown = [column.name != "PLAN" or not one for column in columns]
-    shown[-3] = any(change.wave for change in found)
-    shown[-2] = any(change.request for change in found)
-    rows = [list(compress(row, shown)) for row in map(_row, found)]
+    shown[-3] = any(change.wave for change in change_sets)
+    shown[-2] = any(change.request for change in change_sets)
+    rows = [list(compress(row, shown)) for row in map(_row, change_sets)]
     print_table(list(compress(columns, shown)), rows)
 
 
@@ -129,20 +129,20 @@ def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_jso
     git is asked on this machine, which must have the commits. Each path stands below the name of its
     repository. Control characters in files are written out (`\u001b`), so that they cannot move the cursor.
     """
-    found = call.coord.changes.diff(plan, repos, stat=stat)
+    diffs = call.coord.changes.diff(plan, repos, stat=stat)
     if as_json:
-        print_json([one.model_dump() for one in found])
+        print_json([one.model_dump() for one in diffs])
     elif stat:
-        _print_files(found)
+        _print_files(diffs)
     else:
         with paged():
-            _print_text(found)
+            _print_text(diffs)
 
 
-def _print_files(found: Iterable[RepoDiff]) -> None:
+def _print_files(diffs: Iterable[RepoDiff]) -> None:
     rows = [
         (one.repo, file.path, "binary" if file.added is None else f"+{file.added} -{file.removed}")
-        for one in found
+        for one in diffs
         for file in one.files
     ]
     if not rows:
@@ -151,8 +151,8 @@ def _print_files(found: Iterable[RepoDiff]) -> None:
     print_table(("repo", "file", "lines"), rows)
 
 
-def _print_text(found: Iterable[RepoDiff]) -> None:
-    for one in found:
+def _print_text(diffs: Iterable[RepoDiff]) -> None:
+    for one in diffs:
         what = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}, {counted(len(one.files), 'file')}"
         click.echo(plain(what), err=True)
         click.echo(one.diff or "", nl=False)
@@ -218,20 +218,20 @@ def adopt(
     By adopting a branch you state that it has the work of the plan's todos. With an identity the statement is
     signed; it needs the right to land.
     """
-    found = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
+    adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
     if not (as_json and (yes or dry_run)):
-        _show_adoptions(found)
+        _show_adoptions(adoptions)
     if not dry_run:
         confirm(f"Adopt this as the change set of {plan}?", yes=yes)
-        call.coord.changes.carry_out_adoption(plan, found)
+        call.coord.changes.carry_out_adoption(plan, adoptions)
         click.echo(f"adopted; see: coord changes {plan}", err=True)
     if as_json:
-        print_json([one.model_dump() for one in found])
+        print_json([one.model_dump() for one in adoptions])
 
 
 @aloud()
-def _show_adoptions(found: Iterable[Adoption]) -> None:
-    for one in found:
+def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
+    for one in adoptions:
         size = f"{counted(one.commits, 'commit')}, {counted(one.files, 'file')}, +{one.added} -{one.removed}"
         before = f", before at {one.before[:12]}" if one.before else ""
         words = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}{before}: {size}"
@@ -259,29 +259,35 @@ def resolve(call: CliContext, plan: str, repo: str, as_json: bool) -> int:
     Exit code 0: there is no conflict, or the merge is taken up. 3: files are to be resolved. 5: the
     commits are on another host.
     """
-    found = call.coord.changes.resolve(plan, repo)
+    resolution = call.coord.changes.resolve(plan, repo)
     if as_json:
-        print_json(found)
+        print_json(resolution)
     else:
-        _print_resolution(found)
-    return RESOLVE_CODES.get(found.state, 0)
+        _print_resolution(resolution)
+    return RESOLVE_CODES.get(resolution.state, 0)
 
 
-def _print_resolution(found: Resolution) -> None:
-    if found.state is ConflictState.NONE:
-        click.echo(plain(f"{found.repo}: the base branch merges without a conflict"), err=True)
-    elif found.state is ConflictState.ELSEWHERE:
-        click.echo(plain(f"{found.repo}: the commits are on {found.host or 'another host'}"), err=True)
-    elif found.state is ConflictState.RESOLVED:
-        goes_on = (
-            f"run {found.taken_up} goes on with it" if found.run else f"adopted as {found.taken_up[:12]}"
+def _print_resolution(resolution: Resolution) -> None:
+    if resolution.state is ConflictState.NONE:
+        click.echo(plain(f"{resolution.repo}: the base branch merges without a conflict"), err=True)
+    elif resolution.state is ConflictState.ELSEWHERE:
+        click.echo(
+            plain(f"{resolution.repo}: the commits are on {resolution.host or 'another host'}"), err=True
         )
-        watch = f"coord watch {found.taken_up}" if found.run else f"coord land {found.plan}"
-        click.echo(plain(f"{found.repo}: the merge is committed, {goes_on}: {watch}"), err=True)
+    elif resolution.state is ConflictState.RESOLVED:
+        goes_on = (
+            f"run {resolution.taken_up} goes on with it"
+            if resolution.run
+            else f"adopted as {resolution.taken_up[:12]}"
+        )
+        watch = f"coord watch {resolution.taken_up}" if resolution.run else f"coord land {resolution.plan}"
+        click.echo(plain(f"{resolution.repo}: the merge is committed, {goes_on}: {watch}"), err=True)
     else:
-        click.echo(plain(found.path))
-        click.echo(plain(f"on {found.host or 'this host'}, branch {found.branch}; conflicts:"), err=True)
-        for file in found.files:
+        click.echo(plain(resolution.path))
+        click.echo(
+            plain(f"on {resolution.host or 'this host'}, branch {resolution.branch}; conflicts:"), err=True
+        )
+        for file in resolution.files:
             click.echo(plain(f"  {file}"), err=True)
-    if found.next:
-        click.echo(plain(f"next: {found.next}"), err=True)
+    if resolution.next:
+        click.echo(plain(f"next: {resolution.next}"), err=True)

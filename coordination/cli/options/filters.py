@@ -120,7 +120,7 @@ def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
         todos: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        return command(*args, wanted=Selectors(repos=repos, tags=tags, roles=roles, todos=todos), **rest)
+        return command(*args, selectors=Selectors(repos=repos, tags=tags, roles=roles, todos=todos), **rest)
 
     narrowed_command: Callable[..., Any] = with_selectors
     for option in reversed(OPTIONS):
@@ -154,7 +154,7 @@ def selects_repos(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_repos(
         *args: Any, repos: tuple[str, ...], tags: tuple[str, ...], roles: tuple[str, ...], **rest: Any
     ) -> Any:
-        return command(*args, wanted=Selectors(repos=repos, tags=tags, roles=roles), **rest)
+        return command(*args, selectors=Selectors(repos=repos, tags=tags, roles=roles), **rest)
 
     selecting: Callable[..., Any] = with_repos
     for option in reversed(REPO_OPTIONS):

@@ -81,8 +81,8 @@ def _serve_http(call: CliContext, http: str) -> None:
 
 
 def _over_stdio(call: CliContext) -> Mapping[str, Any]:
-    beside = Path(sys.executable).with_name("coord")
-    program = str(beside) if beside.exists() else shutil.which("coord") or "coord"
+    sibling = Path(sys.executable).with_name("coord")
+    program = str(sibling) if sibling.exists() else shutil.which("coord") or "coord"
     entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.coord.path.resolve())]}
     # Clients start us without the environment of whoever asks now; what the file says is found again.
     url = call.coord.settings.redis_url

@@ -89,8 +89,8 @@ def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
 
     A state of a host whose worker is away is `unreachable`; the last look says what it was, and when.
     """
-    found = call.coord.services.list(names)
-    form.records(found, lambda: _print(found))
+    services = call.coord.services.list(names)
+    form.records(services, lambda: _print(services))
 
 
 @command()
@@ -99,15 +99,15 @@ def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
 @click.pass_obj
 def show_service(call: CliContext, name: str, as_json: bool) -> None:
     """Show the service NAME: its state, its process, and the last look at it."""
-    found = call.coord.services.list([name])
+    services = call.coord.services.list([name])
     if as_json:
         print_json(
-            [one.model_dump(mode="json") for one in found]
-            if len(found) > 1
-            else found[0].model_dump(mode="json")
+            [one.model_dump(mode="json") for one in services]
+            if len(services) > 1
+            else services[0].model_dump(mode="json")
         )
         return
-    for one in found:
+    for one in services:
         for field, value in one.model_dump(mode="json").items():
             if value not in (None, "", []):
                 click.echo(spelled(f"{field.replace('_', ' '):<12} {with_local_times(_words(value))}"))
@@ -140,11 +140,11 @@ def forget_service(call: CliContext, names: tuple[str, ...], host: str, as_json:
     They are not listed as unreachable any more, and can start on another host. It is refused while a worker
     of the host lives. A service that still runs there is not stopped.
     """
-    found = call.coord.services.forget(host, names)
+    forgotten = call.coord.services.forget(host, names)
     if as_json:
-        print_json(list(found))
+        print_json(list(forgotten))
         return
-    for name in found:
+    for name in forgotten:
         click.echo(spelled(f"{name} of host {host} is forgotten"))
 
 
@@ -184,8 +184,8 @@ def _number_of(prepared: Transition) -> str:
     return f"{services} and execute {counted(checks, 'check')}" if checks else services
 
 
-def _print(found: Sequence[ServiceView]) -> None:
-    if not found:
+def _print(services: Sequence[ServiceView]) -> None:
+    if not services:
         print_none("no service is declared", "declare some in the file: coordination.services")
         return
     columns = [
@@ -198,7 +198,7 @@ def _print(found: Sequence[ServiceView]) -> None:
             *(one.name, one.repo, one.phase or "undeclared", one.host or "-", one.state, one.pid or "-"),
             *(format_time(one.since) or "-", one.restarts, one.why),
         )
-        for one in found
+        for one in services
     ]
     print_table(columns, rows)
 

@@ -21,7 +21,7 @@ from coordination.cli.options.fields import PLAN
 from coordination.cli.options.filters import selects_repos
 from coordination.cli.options.record_input import for_create, record_of
 from coordination.cli.options.values import choice, more_than_zero
-from coordination.cli.runs.sweep import carry_out
+from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.tracker.edit_commands import create_records, from_file
@@ -58,7 +58,7 @@ LONGEST_COMMAND = 60
 def campaign(
     call: CliContext,
     title: str,
-    wanted: Selectors,
+    selectors: Selectors,
     all_repos: bool,
     run: str | None,
     prompt: str | None,
@@ -77,9 +77,9 @@ def campaign(
     """
     made = call.coord.generators.campaign(
         title,
-        repos=wanted.repos,
-        tags=wanted.tags,
-        roles=wanted.roles,
+        repos=selectors.repos,
+        tags=selectors.tags,
+        roles=selectors.roles,
         all_repos=all_repos,
         run=run,
         prompt=prompt,
@@ -104,7 +104,7 @@ def conclude_generated(call: CliContext, made: GeneratedPlan, *, sweep: bool, as
     if not then:
         return 0
     prepared = call.coord.runs.prepare_sweep(made.plan.id)
-    return carry_out(call, prepared, as_json=as_json, beside={"generated": _data(made)})
+    return run_prepared(call, prepared, as_json=as_json, extra={"generated": _data(made)})
 
 
 def _data(made: GeneratedPlan) -> GeneratedPlan:
@@ -277,7 +277,7 @@ def show_template(call: CliContext, template: str, as_json: bool) -> None:
 @click.pass_obj
 def exec_(
     call: CliContext,
-    wanted: Selectors,
+    selectors: Selectors,
     all_repos: bool,
     jobs: int | None,
     timeout: timedelta | None,
@@ -293,7 +293,7 @@ def exec_(
     Exit code 0: it succeeded everywhere. 3: it failed somewhere. 7: a repository has no worker.
     """
     commands = call.coord.commands
-    prepared = commands.prepare(words, wanted, all_repos=all_repos, jobs=jobs, timeout=timeout)
+    prepared = commands.prepare(words, selectors, all_repos=all_repos, jobs=jobs, timeout=timeout)
     ready = commands.make_ready(prepared)
 
     def start() -> Run:
@@ -309,13 +309,13 @@ def exec_(
 
 
 def _print_outputs(
-    call: CliContext, run: Run, view: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING
+    call: CliContext, run: Run, view: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
 ) -> None:
     """Print the output of each repository below a line that names it."""
     write_back(call, run)
     outputs = call.coord.commands.outputs(run, view)
     if as_json:
-        print_json({**view.model_dump(), **beside, "outputs": [one.model_dump() for one in outputs]})
+        print_json({**view.model_dump(), **extra, "outputs": [one.model_dump() for one in outputs]})
         return
     for one in outputs:
         click.echo(spelled(_heading(one)))

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 @click.pass_obj
 def pause(call: CliContext, run: str, as_json: bool) -> None:
     """Pause RUN: start no more todos; running todos continue to their end."""
-    found = call.coord.runs.get(run)
-    found.pause()
-    view = found.view()
+    target = call.coord.runs.get(run)
+    target.pause()
+    view = target.view()
     _print_data(view, as_json)
     running = view.counts.get(TodoState.RUNNING, 0)
     still = f", {counted(running, 'todo')} still run{'s' * (running == 1)} to the end" if running else ""
@@ -48,10 +48,10 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
 @click.pass_obj
 def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     """Resume the paused RUN."""
-    found = call.coord.runs.get(run)
-    found.resume(as_it_was=as_it_was)
-    view = found.view()
-    unserved = found.unserved(view)
+    target = call.coord.runs.get(run)
+    target.resume(as_it_was=as_it_was)
+    view = target.view()
+    unserved = target.unserved(view)
     _print_data(view, as_json)
     click.echo(f"run {view.run_id} continues; follow it: coord watch {view.run_id}", err=True)
     for repo, text in unserved.items():
@@ -67,15 +67,15 @@ def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
     """Cancel RUN: start no more todos, stop the running ones, keep worktrees. Return when nothing of it
     runs any more.
     """
-    found = call.coord.runs.get(run)
-    found.cancel()
+    target = call.coord.runs.get(run)
+    target.cancel()
     if no_wait:
-        _print_data(found.view(), as_json)
-        click.echo(f"run {found.id} is being cancelled; follow it: coord watch {found.id}", err=True)
+        _print_data(target.view(), as_json)
+        click.echo(f"run {target.id} is being cancelled; follow it: coord watch {target.id}", err=True)
         return
-    view = _await_end(found)
+    view = _await_end(target)
     print_run(view, as_json=as_json)
-    print_advice(found, view, call.coord.state / "worktrees")
+    print_advice(target, view, call.coord.state / "worktrees")
 
 
 def _print_data(view: RunView, as_json: bool) -> None:
@@ -128,7 +128,7 @@ def approve(
     call: CliContext, todo: str, run: str | None, comment: str, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
     """Approve TODO, a todo or milestone that waits at a gate, or a manual todo."""
-    found, subject = call.coord.runs.review(todo, run)
+    run_id, subject = call.coord.runs.review(todo, run)
     for line in subject.lines if subject else ():
         click.echo(line, err=True)
     if dry_run:
@@ -139,7 +139,7 @@ def approve(
         return
     if subject and on_a_terminal():
         confirm(f"Approve {todo}?", yes=yes)
-    _decide(call, Verdict.APPROVE, todo, found, comment, subject, as_json=as_json)
+    _decide(call, Verdict.APPROVE, todo, run_id, comment, subject, as_json=as_json)
 
 
 @command()

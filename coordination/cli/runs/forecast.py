@@ -41,18 +41,18 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 )
 @narrowed
 @click.pass_obj
-def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
+def graph(call: CliContext, plan: str, form: str, run: str | None, selectors: Selectors) -> None:
     """Show the dependency graph of PLAN: levels, critical path, blocked todos and their blockers, and the
     status of each todo.
     """
     from coordination.api.planning import as_data, draw
 
     if run is not None:
-        click.echo(_graph_of_run(call, plan, form, run, wanted), nl=False)
+        click.echo(_graph_of_run(call, plan, form, run, selectors), nl=False)
         return
     planner = call.coord.planner
-    plan_graph = planner.graph(plan, wanted)
-    drawn = planner.with_finished(plan_graph, wanted)
+    plan_graph = planner.graph(plan, selectors)
+    drawn = planner.with_finished(plan_graph, selectors)
     if form == "json":
         print_json(as_data(plan_graph, drawn))
     else:
@@ -64,10 +64,10 @@ def _paint(status: str, line: str) -> str:
     return styled(line, STYLES.get(status, ""))
 
 
-def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Selectors) -> str:
+def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: Selectors) -> str:
     from coordination.api import Selectors
 
-    if form != "svg" or wanted != Selectors():
+    if form != "svg" or selectors != Selectors():
         raise UsageError(
             "--run goes with --format svg, for the whole run", f"coord graph {plan} --format svg --run {run}"
         )
@@ -97,12 +97,12 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Sele
 )
 @as_json_option
 @click.pass_obj
-def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
+def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:
     """Estimate the duration of PLAN under each strategy, and show which one a sweep takes and why.
 
     Of a plan that is finished, or partly, show what it took and what remains.
     """
-    plan_graph = call.coord.planner.graph(plan, wanted)
+    plan_graph = call.coord.planner.graph(plan, selectors)
     foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
     progress = call.coord.planner.progress(plan)
     if as_json:

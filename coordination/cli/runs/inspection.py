@@ -50,12 +50,12 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 @click.pass_obj
 def list_runs(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the runs, latest first. Filters add up."""
-    found = call.coord.runs.list(**filters)
-    form.records(found, lambda: _print_runs(found))
+    runs = call.coord.runs.list(**filters)
+    form.records(runs, lambda: _print_runs(runs))
 
 
-def _print_runs(found: Sequence[RunView]) -> None:
-    if not found:
+def _print_runs(runs: Sequence[RunView]) -> None:
+    if not runs:
         print_none("there is no run", "start one: coord sweep PLAN")
         return
     columns = ["run", "plan", "status", "done", "started", "time", "todos"]
@@ -69,7 +69,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
             "time": "" if run.duration_s is None else f"{run.duration_s:.1f} s",
             "todos": format_counts(run),
         }
-        for run in found
+        for run in runs
     ]
     if not any(row["done"] for row in rows):
         columns.remove("done")
@@ -103,10 +103,10 @@ def show_run(
     """
     from coordination.cli.following.follow import print_advice
 
-    found = call.coord.runs.get(run)
-    view = found.with_signatures(found.view())
+    target = call.coord.runs.get(run)
+    view = target.with_signatures(target.view())
     if gantt is not None:
-        _draw(found, gantt)
+        _draw(target, gantt)
     more = {"levels": levels_of(view)} if by_level else {}
     if (by_wave or markdown) and not view.waves:
         raise UsageError(f"run {view.run_id} has no waves", f"see its todos: coord show-run {view.run_id}")
@@ -114,7 +114,7 @@ def show_run(
         click.echo(as_markdown(view), nl=False)
         return
     form.record(view, lambda: more, lambda: _print(view, by_level=by_level, by_wave=by_wave))
-    print_advice(found, view, call.coord.state / "worktrees")
+    print_advice(target, view, call.coord.state / "worktrees")
 
 
 def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
@@ -157,11 +157,11 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
     from coordination.cli.following.live_progress import Following
     from coordination.cli.following.summary import exit_code
 
-    found = call.coord.runs.get(run)
+    target = call.coord.runs.get(run)
     view = Following(
-        found, restarted=call.coord.restarted, every=call.coord.settings.progress_interval
+        target, restarted=call.coord.restarted, every=call.coord.settings.progress_interval
     ).until_the_end()
-    conclude(call, found, view, as_json=as_json)
+    conclude(call, target, view, as_json=as_json)
     return exit_code(view)
 
 
@@ -196,8 +196,8 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
     """Write the results of RUN into the file: status, actual hours, date; for undone todos, too."""
     from coordination.cli.following.follow import write_back
 
-    found = call.coord.runs.get(run)
-    run_id, written = found.id, write_back(call, found, always=True)
+    target = call.coord.runs.get(run)
+    run_id, written = target.id, write_back(call, target, always=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
         print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})

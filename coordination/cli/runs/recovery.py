@@ -72,15 +72,15 @@ def retry(
     commit on coord/RUN in the worktree that the run has left.
     """
     ended = call.coord.runs.get(run)
-    left = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
+    plan = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
     policy = OnFailure(on_failure) if on_failure else None
-    return _execute(call, ended, left, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
+    return _execute(call, ended, plan, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
 
 
 def _execute(
     call: CliContext,
     ended: Run,
-    left: RetryPlan,
+    plan: RetryPlan,
     *,
     on_failure: OnFailure | None = None,
     jobs: int | None = None,
@@ -88,38 +88,38 @@ def _execute(
     as_json: bool = False,
 ) -> int:
     """Start a prepared retry, follow it, and print its result."""
-    if left.nothing_to_do:
-        return _print_nothing(left, as_json=as_json)
-    call.coord.start_worker(left.repos)
+    if plan.nothing_to_do:
+        return _print_nothing(plan, as_json=as_json)
+    call.coord.start_worker(plan.repos)
 
     def begin() -> Run:
-        run = ended.start_retry(left, on_failure=on_failure, max_parallel=jobs)
-        _print_started(run.id, left, call.coord.runs.workplaces(left.repos, run.max_parallel()))
+        run = ended.start_retry(plan, on_failure=on_failure, max_parallel=jobs)
+        _print_started(run.id, plan, call.coord.runs.workplaces(plan.repos, run.max_parallel()))
         return run
 
     return start_and_follow(call, begin, detach=detach, as_json=as_json)
 
 
-def _print_nothing(left: RetryPlan, *, as_json: bool) -> int:
-    click.echo(f"nothing to do: {left.nothing_to_do}", err=True)
+def _print_nothing(plan: RetryPlan, *, as_json: bool) -> int:
+    click.echo(f"nothing to do: {plan.nothing_to_do}", err=True)
     if as_json:
-        print_json({"run_id": None, "nothing_to_do": left.nothing_to_do})
-    return BLOCKED if left.blocked else 0
+        print_json({"run_id": None, "nothing_to_do": plan.nothing_to_do})
+    return BLOCKED if plan.blocked else 0
 
 
-def _print_started(run_id: str, left: RetryPlan, places: Workplaces) -> None:
-    old = left.ended
-    work = format_work(f"{counted(len(left.again), 'todo')} of {old.run_id} again", left.repos, places)
-    carried = f"{len(left.carried)} carried over; strategy: {old.meta['strategy']}"
+def _print_started(run_id: str, plan: RetryPlan, places: Workplaces) -> None:
+    old = plan.ended
+    work = format_work(f"{counted(len(plan.again), 'todo')} of {old.run_id} again", plan.repos, places)
+    carried = f"{len(plan.carried)} carried over; strategy: {old.meta['strategy']}"
     click.echo(f"run {run_id} of {old.meta['plan_id']}: {work}; {carried}", err=True)
-    if back := [todo for todo in left.again if todo in left.set_back.again]:
+    if back := [todo for todo in plan.again if todo in plan.set_back.again]:
         click.echo(f"  run again although they succeeded: {listed(back)}", err=True)
-    if left.lost:
+    if plan.lost:
         click.echo(
-            f"  run again because their commits were lost with their host: {listed(left.lost)}", err=True
+            f"  run again because their commits were lost with their host: {listed(plan.lost)}", err=True
         )
-    if left.by_hand:
-        click.echo(f"  not run, completed in the file: {listed(sorted(left.by_hand))}", err=True)
+    if plan.by_hand:
+        click.echo(f"  not run, completed in the file: {listed(sorted(plan.by_hand))}", err=True)
 
 
 a_named_run = click.argument("run", shell_complete=run_ids)
@@ -153,16 +153,16 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 @click.pass_obj
 def list_(call: CliContext, run: str, form: Form) -> None:
     """List the checkpoints of RUN, the oldest first."""
-    found = call.coord.runs.get(run).checkpoints()
-    form.records(found, lambda: _print_checkpoints(found, run))
+    checkpoints = call.coord.runs.get(run).checkpoints()
+    form.records(checkpoints, lambda: _print_checkpoints(checkpoints, run))
 
 
-def _print_checkpoints(found: Sequence[NamedCheckpoint], run: str) -> None:
-    if not found:
+def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None:
+    if not checkpoints:
         print_none(f"run {run} has no checkpoint", f"create one: coord checkpoint create {run} NAME")
         return
     columns = ("name", "at", "by", "succeeded")
-    print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in found])
+    print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in checkpoints])
 
 
 @checkpoint.command("restore")
@@ -178,14 +178,14 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     Running todos are stopped first. After an interruption, the same command continues. Exit as `sweep` does;
     3 also where something could not be undone.
     """
-    found = call.coord.runs.get(run)
-    preview = found.restore_preview(name)
+    target = call.coord.runs.get(run)
+    preview = target.restore_preview(name)
     if dry_run and as_json:
-        print_json({"run_id": found.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
+        print_json({"run_id": target.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
         return 0
     with aloud():
         click.echo(
-            f"since checkpoint {name}, run {found.id} has started: {listed(preview.todos) or 'nothing'}",
+            f"since checkpoint {name}, run {target.id} has started: {listed(preview.todos) or 'nothing'}",
             err=True,
         )
         if preview.helpless:
@@ -194,29 +194,30 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
             return 0
     if preview.todos:
         confirm(
-            f"Undo {counted(len(preview.todos), 'todo')} of run {found.id}, then run the rest again?", yes=yes
+            f"Undo {counted(len(preview.todos), 'todo')} of run {target.id}, then run the rest again?",
+            yes=yes,
         )
     if call.coord.has_file:
         call.coord.ensure_worker()
-    since = found.last_event()
-    ended = found.undo_to(name)
+    since = target.last_event()
+    ended = target.undo_to(name)
     if not ended.status.ended:
-        ended = Following(found, since, every=call.coord.settings.progress_interval).until_the_end()
-    write_back(call, found)
+        ended = Following(target, since, every=call.coord.settings.progress_interval).until_the_end()
+    write_back(call, target)
     if ended.status is RunStatus.ROLLBACK_FAILED:
         print_end(ended, as_json=as_json)
         click.echo(
             "not everything was undone; fix the cause, then try again: "
-            f"coord checkpoint restore {found.id} {name}",
+            f"coord checkpoint restore {target.id} {name}",
             err=True,
         )
         return SOME_FAILED
     if preview.todos or ended.rollback:
         click.echo(
-            f"branch coord/{found.id} still has the undone commits: merge the branch of the next run",
+            f"branch coord/{target.id} still has the undone commits: merge the branch of the next run",
             err=True,
         )
-    return _execute(call, found, found.prepare_retry(), as_json=as_json)
+    return _execute(call, target, target.prepare_retry(), as_json=as_json)
 
 
 @command()
@@ -249,12 +250,12 @@ def rollback(
     Exit code 0: all is undone. 3: something could not be undone.
     """
     _check(accepted, reason)
-    found = call.coord.runs.get(run)
-    preview = found.rollback_preview()
+    target = call.coord.runs.get(run)
+    preview = target.rollback_preview()
     if dry_run:
         return _print_preview(preview, as_json=as_json)
     if preview.status is RunStatus.ROLLED_BACK and not accepted:
-        return _undone_before(call, found, as_json=as_json)
+        return _undone_before(call, target, as_json=as_json)
     if not accepted:
         _confirm(preview, yes=yes)
     if call.coord.has_file and preview.todos:
@@ -262,13 +263,13 @@ def rollback(
 
     def begin() -> Run:
         if accepted:
-            found.begin_accept(accepted, reason or "")
-            click.echo(f"accepted in run {found.id}: {listed(accepted)}", err=True)
-        elif found.begin_rollback() == "already":
-            click.echo(f"run {found.id} is being rolled back already", err=True)
-        return found
+            target.begin_accept(accepted, reason or "")
+            click.echo(f"accepted in run {target.id}: {listed(accepted)}", err=True)
+        elif target.begin_rollback() == "already":
+            click.echo(f"run {target.id} is being rolled back already", err=True)
+        return target
 
-    since = found.last_event()
+    since = target.last_event()
     return start_and_follow(call, begin, detach=detach, as_json=as_json, since=since, code=_code)
 
 
@@ -295,32 +296,32 @@ def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
 
 
 @aloud()
-def _print_preview(found: RollbackPreview, *, as_json: bool) -> int:
+def _print_preview(preview: RollbackPreview, *, as_json: bool) -> int:
     if as_json:
-        print_json({**asdict(found), "branches": found.branches})
+        print_json({**asdict(preview), "branches": preview.branches})
     else:
-        _print_todos(found)
+        _print_todos(preview)
     return 0
 
 
 @aloud()
-def _confirm(found: RollbackPreview, *, yes: bool) -> None:
+def _confirm(preview: RollbackPreview, *, yes: bool) -> None:
     """Print what would be undone, and ask; a rollback that goes on already is not asked about."""
-    if found.status is RunStatus.ROLLING_BACK:
+    if preview.status is RunStatus.ROLLING_BACK:
         return
-    _print_todos(found)
-    if found.todos:
-        confirm(f"Undo {counted(len(found.todos), 'todo')} of run {found.run_id}?", yes=yes)
+    _print_todos(preview)
+    if preview.todos:
+        confirm(f"Undo {counted(len(preview.todos), 'todo')} of run {preview.run_id}?", yes=yes)
 
 
-def _print_todos(found: RollbackPreview) -> None:
-    if not found.todos:
-        click.echo(f"run {found.run_id} has started nothing: there is nothing to undo", err=True)
+def _print_todos(preview: RollbackPreview) -> None:
+    if not preview.todos:
+        click.echo(f"run {preview.run_id} has started nothing: there is nothing to undo", err=True)
         return
-    what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
+    what = f"{counted(len(preview.todos), 'todo')} of run {preview.run_id} in {listed(preview.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
-    click.echo(f"  branches that go, with their worktrees: {', '.join(found.branches)}", err=True)
-    for todo, text in found.compensations.items():
+    click.echo(f"  branches that go, with their worktrees: {', '.join(preview.branches)}", err=True)
+    for todo, text in preview.compensations.items():
         click.echo(f"  {todo} is undone by: {spelled(text)}", err=True)
-    if found.helpless:
-        click.echo(f"  no way to undo {listed(found.helpless)}: undo by hand, then --accept", err=True)
+    if preview.helpless:
+        click.echo(f"  no way to undo {listed(preview.helpless)}: undo by hand, then --accept", err=True)

@@ -74,7 +74,7 @@ def sweep(
     strategy: str | None,
     on_failure: str | None,
     jobs: int | None,
-    wanted: Selectors,
+    selectors: Selectors,
     fresh: bool,
     failed: bool,
     timeout: timedelta | None,
@@ -100,11 +100,11 @@ def sweep(
         discard_before(call, plan, dry_run=dry_run, yes=yes)
     if dry_run:
         preview = call.coord.runs.preview_sweep(
-            plan, wanted, options, failed=failed, accept=accepted, fresh=fresh
+            plan, selectors, options, failed=failed, accept=accepted, fresh=fresh
         )
         return print_preview(preview, as_json=as_json)
-    prepared = call.coord.runs.prepare_sweep(plan, wanted, options, failed=failed)
-    return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
+    prepared = call.coord.runs.prepare_sweep(plan, selectors, options, failed=failed)
+    return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
 @command()
@@ -131,7 +131,7 @@ def execute(
 ) -> int:
     """Run one TODO, in a run of its own."""
     prepared = call.coord.runs.prepare_execute(todo, timeout, _options(no_cache=no_cache))
-    return carry_out(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
+    return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
 def _options(
@@ -153,16 +153,16 @@ def _options(
     )
 
 
-def carry_out(
+def run_prepared(
     call: CliContext,
     prepared: Sweep,
     *,
     accepted: Collection[str] = (),
     detach: bool = False,
     as_json: bool = False,
-    beside: Mapping[str, Any] = NOTHING,
+    extra: Mapping[str, Any] = NOTHING,
 ) -> int:
-    """Start a prepared run, follow it, print its result; return the exit code. `beside`: further fields of
+    """Start a prepared run, follow it, print its result; return the exit code. `extra`: further fields of
     the JSON.
     """
     graph = prepared.graph
@@ -175,7 +175,7 @@ def carry_out(
     if not graph.todos:
         if as_json:
             nothing = {"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)}
-            print_json({**nothing, **beside})
+            print_json({**nothing, **extra})
         return 0 if graph.nothing_to_do else BLOCKED
     runs = call.coord.runs
     ready = runs.make_ready(prepared)
@@ -189,8 +189,8 @@ def carry_out(
             click.echo(spelled(str(one)), err=True)
         return run
 
-    beside = {**beside, "left_out": [asdict(one) for one in left]}
-    return start_and_follow(call, start, detach=detach, as_json=as_json, beside=beside)
+    extra = {**extra, "left_out": [asdict(one) for one in left]}
+    return start_and_follow(call, start, detach=detach, as_json=as_json, extra=extra)
 
 
 SHOWN_MATCHES = 10
