@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
 from coordination.planner.gates import is_milestone
 from coordination.text import cycle_through, did_you_mean, listed
+
+if TYPE_CHECKING:  # it takes 110 ms to import, and commands that only list records need none of it
+    import networkx as nx
 
 Item = Todo | Issue | Plan | Milestone
 
@@ -227,6 +229,8 @@ def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
     """Return one shortest cycle `[A, B, C, A]` of each strongly connected component (Tarjan 1972, by
     networkx).
     """
+    import networkx as nx
+
     position = {name: i for i, name in enumerate(graph)}
     found = []
     for component in nx.strongly_connected_components(graph):
@@ -304,6 +308,8 @@ def ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
 
 
 def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
+    import networkx as nx
+
     if not nx.is_directed_acyclic_graph(graph):
         for cycle in shortest_cycles(graph):
             yield f"a cycle: {' → '.join(cycle)}: remove one of these dependencies"

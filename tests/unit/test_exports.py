@@ -40,3 +40,11 @@ def test_nothing_is_imported_before_it_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_records_are_listed_without_the_graph_library() -> None:
+    asked = "import sys, coordination.tracker.manager; print('networkx' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
