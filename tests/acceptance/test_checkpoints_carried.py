@@ -24,7 +24,7 @@ pathlib.Path(os.environ["COORD_OUTPUT"]).write_text(json.dumps({"all": done}))
 
 
 def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> None:
-    stage.settings = {"lease_ttl": "2s", "heartbeat": "300ms"}
+    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s"}
     stage.write(
         [
             {

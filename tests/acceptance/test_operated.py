@@ -14,7 +14,7 @@ from tests.waiting import until
 
 def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage) -> None:
     first, second = Gate(stage.folder, "first"), Gate(stage.folder, "second")
-    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms", "kill_grace": "500ms"}
+    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s", "kill_grace": "500ms"}
     stage.write(
         [
             {"id": "A", "repo": "api", "action": first.action},

@@ -118,7 +118,7 @@ def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(
 
 def test_what_a_killed_workers_todo_used_is_free_after_its_lease(stage: Stage, locks: LockManager) -> None:
     gate = Gate(stage.folder)
-    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms", "lost_leases": 1}
+    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s", "lost_leases": 1}
     stage.write([user("A", "api", work=gate.action), user("B", "web")])
     declare(stage, {"gpu": 1})
     stage.up()

@@ -105,7 +105,7 @@ def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(stage
 def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(
     stage: Stage, tmp_path: Path
 ):
-    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
+    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s"}
     hold = Gate(tmp_path)
     key = 'echo "$COORD_TODO_ID $COORD_IDEMPOTENCY_KEY" >> "$LEDGER"; '
     b = f'{key} [ -e "$LEDGER.B" ] || {{ {hold.action}; exit 4; }}'

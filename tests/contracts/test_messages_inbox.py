@@ -23,7 +23,7 @@ Begin = Callable[..., Inbox]
 @pytest.fixture
 def client(redis_url: str) -> redis.Redis:
     """As anybody makes one: with an answer's patience that is shorter than a reader's wait."""
-    return redis.Redis.from_url(redis_url, socket_timeout=0.2)
+    return redis.Redis.from_url(redis_url, socket_timeout=1)
 
 
 @pytest.fixture
