@@ -33,7 +33,7 @@ LONGEST = 2000
 """Characters of a text outside of logs and differences."""
 DRAWN = 2000
 """Boxes of the largest graph that is drawn."""
-_COMMAND = re.compile(r": coord (approve|land) \S+$")
+_COMMAND = re.compile(r": coord approve \S+$")
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 TONES = {
     **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),

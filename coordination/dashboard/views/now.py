@@ -4,7 +4,7 @@ workers and their slots, services, queues, locks, resources and breakers.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ from coordination.dashboard.views.runs import FAILED_TODO
 
 LIVE = ("running", "paused", "rolling_back")
 FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
-SHOWN = 20
+SHOWN, FAILED_READ = 20, 50
 CAUSES, CAUSES_OF = 3, 500
 """Failed todos that are shown of a run, and todos of the largest run that is read for them."""
 UNWELL = ("failed", "degraded", "unreachable", "recovering")
@@ -65,7 +65,7 @@ def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
 
 def _now(coord: Coord) -> Mapping[str, Any]:
     live = coord.runs.list(SHOWN, status=LIVE)
-    failed = coord.runs.list(SHOWN, status=FAILED, since=datetime.now(UTC) - DAY)
+    failed = coord.runs.list(FAILED_READ, status=FAILED, since=datetime.now(UTC) - DAY)
     declared = coord.document.ecosystem.coordination
     todos = declared.todos
     repos = {todo.id: todo.repo for todo in todos}
@@ -75,9 +75,18 @@ def _now(coord: Coord) -> Mapping[str, Any]:
         "live": live,
         "asking": asking,
         "tasks": {todo.id: todo for todo in todos if todo.id in names},
-        "failed": failed,
+        "failed": newest_by_plan(failed)[:SHOWN],
+        "failures": Counter(run.plan_id for run in failed),
         "titles": {plan.id: plan.title for plan in declared.plans},
     }
+
+
+def newest_by_plan(runs: Iterable[RunView]) -> list[RunView]:
+    """Return the first run of each plan: a plan that is tried again and again must not hide the others."""
+    found: dict[str, RunView] = {}
+    for run in runs:
+        found.setdefault(run.plan_id, run)
+    return list(found.values())
 
 
 def unhealthy(coord: Coord) -> tuple[Finding, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from coordination.breakers.records import Breaker, BreakerState
-from coordination.dashboard.views.now import service_findings
+from coordination.dashboard.views.now import newest_by_plan, service_findings
 from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.operations.doctor import Facts, findings
 from coordination.operations.machine_check import Machine
+from coordination.runs.records import RunView
 from coordination.services.view import ServiceView
 
 
@@ -44,3 +45,9 @@ def test_a_service_that_is_down_is_named_once(known: bool):
     assert not any("action:recover.service.db" in one.what for one in found) or not known
     (web,) = (one for one in found if "service web" in one.what)
     assert web.hint.endswith("coord service logs web")
+
+
+def test_the_newest_failed_run_of_each_plan_is_listed():
+    runs = [RunView.model_construct(run_id=n, plan_id=plan) for n, plan in enumerate("abacb")]
+
+    assert [(run.run_id, run.plan_id) for run in newest_by_plan(runs)] == [(0, "a"), (1, "b"), (3, "c")]
