@@ -22,8 +22,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordination.api.coord import Coord
 from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
-from coordination.dashboard.pages import HERE, NONCE, Ask, Page, Texts, environment, personal
-from coordination.dashboard.snapshots import Pulse, Snapshots
+from coordination.dashboard.pages import HERE, NONCE, Page, PageRequest, Texts, environment, personal
+from coordination.dashboard.snapshots import PageNews, Snapshots
 from coordination.dashboard.views import ACTIONS, VIEWS
 from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
 from coordination.dashboard.views.board import record
@@ -70,7 +70,7 @@ SECTIONS = {
     "/repositories": "/board",
 }
 """Page → the page of the navigation to which it belongs."""
-Handler = Callable[[Request, Ask], Awaitable[Response]]
+Handler = Callable[[Request, PageRequest], Awaitable[Response]]
 
 
 class Dashboard:
@@ -80,7 +80,7 @@ class Dashboard:
         self, snapshots: Snapshots, tokens: Tokens, *, prefix: str = "", secure: bool = False
     ) -> None:
         self.snapshots, self.tokens = snapshots, tokens
-        self.pulse = Pulse(snapshots)
+        self.news = PageNews(snapshots)
         self._prefix, self._secure = prefix, secure
         self._guesses = Guesses()
         self._templates = environment()
@@ -100,51 +100,51 @@ class Dashboard:
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        self.pulse.open()
+        self.news.open()
         try:
             yield
         finally:
-            self.pulse.close()
+            self.news.close()
             self.snapshots.close()
 
     # Visitors and their rights
 
     def _signed_in(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def handle(request: Request) -> Response:
-            visitor = self.tokens.visitor(request.cookies.get(COOKIE, ""))
+        async def handle(http: Request) -> Response:
+            visitor = self.tokens.visitor(http.cookies.get(COOKIE, ""))
             if visitor is None:
-                return self._to_sign_in(request)
-            ask = Ask(
+                return self._to_sign_in(http)
+            request = PageRequest(
                 visitor=visitor,
                 snapshots=self.snapshots,
                 prefix=self._prefix,
-                path=request.url.path,
-                query=dict(request.query_params),
-                renewal="hx-request" in request.headers,
+                path=http.url.path,
+                query=dict(http.query_params),
+                renewal="hx-request" in http.headers,
             )
             try:
-                ask = replace(ask, may=await self._allowed(visitor), signed=self._signed)
-                if "read" not in ask.may:
+                request = replace(request, may=await self._allowed(visitor), signed=self._signed)
+                if "read" not in request.may:
                     raise NotAllowed(
                         f"{visitor.person} may not read this ecosystem",
                         f"an administrator grants it: coord trust grant {visitor.person} viewer",
                     )
-                return await handler(request, ask)
+                return await handler(http, request)
             except CoordinationError as error:
-                return self._refused(ask, error)
+                return self._refused(request, error)
 
         return handle
 
-    def _to_sign_in(self, request: Request) -> Response:
-        if request.method != "GET" or request.headers.get("hx-request"):
+    def _to_sign_in(self, http: Request) -> Response:
+        if http.method != "GET" or http.headers.get("hx-request"):
             # Never a page into which htmx would put the form for signing in.
             refused = PlainTextResponse("sign in again", 401)
             refused.headers["HX-Redirect"] = f"{self._prefix}/sign-in"
             return _closed(refused)
-        path = request.url.path.removeprefix(self._prefix)
-        after = f"{path}?{request.url.query}" if request.url.query else path
-        ask = _unknown(self.snapshots, self._prefix)
-        return RedirectResponse(ask.url("/sign-in", to=after if after != "/" else ""), 303)
+        path = http.url.path.removeprefix(self._prefix)
+        after = f"{path}?{http.url.query}" if http.url.query else path
+        request = _unknown(self.snapshots, self._prefix)
+        return RedirectResponse(request.url("/sign-in", to=after if after != "/" else ""), 303)
 
     async def _allowed(self, visitor: Visitor) -> set[str]:
         """Return the operations that the person may do in at least one repository."""
@@ -157,19 +157,19 @@ class Dashboard:
         key = ("allowed", visitor.person, visitor.read_only)
         return (await self.snapshots.get(key, read, live=False, fresh_s=RIGHTS_S)).value
 
-    async def _sign_in(self, request: Request) -> Response:
-        ask = _unknown(self.snapshots, self._prefix, request)
-        if request.method == "GET":
-            return self._sign_in_page(ask)
-        address = request.client.host if request.client else ""
-        if _foreign(request) or self._guesses.exhausted(address):
+    async def _sign_in(self, http: Request) -> Response:
+        request = _unknown(self.snapshots, self._prefix, http)
+        if http.method == "GET":
+            return self._sign_in_page(request)
+        address = http.client.host if http.client else ""
+        if _foreign(http) or self._guesses.exhausted(address):
             why = "too many wrong tokens: wait a minute" if self._guesses.exhausted(address) else "try again"
-            return self._sign_in_page(ask, why, 429 if "wait" in why else 403)
-        form = await _form(request)
+            return self._sign_in_page(request, why, 429 if "wait" in why else 403)
+        form = await _form(http)
         session = self.tokens.sign_in(form.get("token", "").strip())
         if session is None:
             self._guesses.failed(address)
-            return self._sign_in_page(ask, "this token is wrong, or was revoked", 401)
+            return self._sign_in_page(request, "this token is wrong, or was revoked", 401)
         to = form.get("to", "")
         safe = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
         answer = RedirectResponse(f"{self._prefix}{to}" if safe else f"{self._prefix}/", 303)
@@ -178,40 +178,42 @@ class Dashboard:
             session,
             max_age=int(SESSION_S),
             path=self._prefix or "/",
-            secure=self._secure or request.url.scheme == "https",
+            secure=self._secure or http.url.scheme == "https",
             httponly=True,
             samesite="lax",
         )
         return _closed(answer)
 
-    def _sign_in_page(self, ask: Ask, why: str = "", status: int = 200) -> Response:
-        data = {"why": why, "to": ask.get("to")}
+    def _sign_in_page(self, request: PageRequest, why: str = "", status: int = 200) -> Response:
+        data = {"why": why, "to": request.get("to")}
         return self._render(
-            ask, Page(template="sign_in.html", title="Sign in", data=data, status=status, live=False)
+            request, Page(template="sign_in.html", title="Sign in", data=data, status=status, live=False)
         )
 
-    async def _sign_out(self, request: Request, ask: Ask) -> Response:
-        await self._checked_form(request, ask)
-        self.tokens.sign_out(request.cookies[COOKIE])
-        answer = RedirectResponse(ask.url("/sign-in"), 303)
+    async def _sign_out(self, http: Request, request: PageRequest) -> Response:
+        await self._checked_form(http, request)
+        self.tokens.sign_out(http.cookies[COOKIE])
+        answer = RedirectResponse(request.url("/sign-in"), 303)
         answer.delete_cookie(COOKIE, path=self._prefix or "/")
         return answer
 
     # Answers
 
-    def _page(self, view: Callable[[Ask], Awaitable[Page]]) -> Callable[[Request], Awaitable[Response]]:
-        async def handle(_: Request, ask: Ask) -> Response:
-            page = await view(ask)
-            return self._render(ask, page, position=page.position or self.pulse.position)
+    def _page(
+        self, view: Callable[[PageRequest], Awaitable[Page]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(_: Request, request: PageRequest) -> Response:
+            page = await view(request)
+            return self._render(request, page, position=page.position or self.news.position)
 
         return self._signed_in(handle)
 
-    async def _events(self, request: Request, ask: Ask) -> Response:
-        since = request.headers.get("last-event-id") or ask.get("since")
-        session = request.cookies[COOKIE]
+    async def _events(self, http: Request, request: PageRequest) -> Response:
+        since = http.headers.get("last-event-id") or request.get("since")
+        session = http.cookies[COOKIE]
 
         async def messages() -> AsyncIterator[str]:
-            async for message in self.pulse.messages(since):
+            async for message in self.news.messages(since):
                 if self.tokens.visitor(session) is None:
                     return
                 yield message
@@ -220,36 +222,36 @@ class Dashboard:
             StreamingResponse(messages(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         )
 
-    async def _act(self, request: Request, ask: Ask) -> Response:
-        form = await self._checked_form(request, ask)
-        action = request.path_params["action"]
+    async def _act(self, http: Request, request: PageRequest) -> Response:
+        form = await self._checked_form(http, request)
+        action = http.path_params["action"]
         if action not in ACTIONS:
             raise NotFound(f"there is no action {action!r}", "go back to the page")
-        if ask.visitor.read_only:
+        if request.visitor.read_only:
             raise NotAllowed(
-                f"the token of {ask.visitor.person} is for reading",
-                f"a token for acting: coord dashboard token add {ask.visitor.person}",
+                f"the token of {request.visitor.person} is for reading",
+                f"a token for acting: coord dashboard token add {request.visitor.person}",
             )
         try:
-            done = await perform(ask, action, Form(form))
+            done = await perform(request, action, Form(form))
         except Conflict as error:
             if action != "edit":
                 raise
-            return await self._edit_again(ask, form, error)
+            return await self._edit_again(request, form, error)
         finally:
             self.snapshots.forget()
         return RedirectResponse(done, 303)
 
-    async def _edit_again(self, ask: Ask, form: Mapping[str, str], error: Conflict) -> Response:
+    async def _edit_again(self, request: PageRequest, form: Mapping[str, str], error: Conflict) -> Response:
         """Return the page of the record with what the person has entered, which was not written."""
-        ask = replace(ask, path="/record", query={"id": form["record"]})
-        page = await record(ask, changes_of(form), f"{error.message}; {error.hint}")
-        return self._render(ask, page, position=page.position or self.pulse.position)
+        request = replace(request, path="/record", query={"id": form["record"]})
+        page = await record(request, changes_of(form), f"{error.message}; {error.hint}")
+        return self._render(request, page, position=page.position or self.news.position)
 
-    async def _checked_form(self, request: Request, ask: Ask) -> dict[str, str]:
-        form = await _form(request)
-        if _foreign(request) or not hmac.compare_digest(
-            form.get("csrf", "").encode(), ask.visitor.csrf.encode()
+    async def _checked_form(self, http: Request, request: PageRequest) -> dict[str, str]:
+        form = await _form(http)
+        if _foreign(http) or not hmac.compare_digest(
+            form.get("csrf", "").encode(), request.visitor.csrf.encode()
         ):
             raise NotAllowed("this form is not from a page of your session", "load the page again")
         return form
@@ -259,7 +261,7 @@ class Dashboard:
         """Return whether people sign their orders themselves."""
         return self.snapshots.coord.authority.required
 
-    def _refused(self, ask: Ask, error: CoordinationError) -> Response:
+    def _refused(self, request: PageRequest, error: CoordinationError) -> Response:
         status = next((code for kind, code in STATUSES.items() if isinstance(error, kind)), 500)
         data = {"message": error.message, "hint": error.hint, "away": isinstance(error, Unreachable)}
         page = Page(
@@ -269,50 +271,55 @@ class Dashboard:
             status=status,
             live=status == 503,
         )
-        return self._render(ask, page, position=self.pulse.position)
+        return self._render(request, page, position=self.news.position)
 
-    def _render(self, ask: Ask, page: Page, *, position: str = "") -> Response:
+    def _render(self, request: PageRequest, page: Page, *, position: str = "") -> Response:
         nonce = secrets.token_urlsafe(16)
-        body = self._texts.get(ask, page, position, self._text)
+        body = self._texts.get(request, page, position, self._text)
         return _closed(
-            Response(personal(body, ask.visitor, nonce), page.status, media_type="text/html"), nonce
+            Response(personal(body, request.visitor, nonce), page.status, media_type="text/html"), nonce
         )
 
-    def _text(self, ask: Ask, page: Page, position: str) -> str:
+    def _text(self, request: PageRequest, page: Page, position: str) -> str:
         return self._templates.get_template(page.template).render(
-            ask=ask,
+            request=request,
             page=page,
-            url=ask.url,
-            here=ask.url(ask.path, **{**ask.query, "done": ""}),
-            section=SECTIONS.get(ask.path, ask.path),
+            url=request.url,
+            here=request.url(request.path, **{**request.query, "done": ""}),
+            section=SECTIONS.get(request.path, request.path),
             nonce=NONCE,
-            may=ask.may,
+            may=request.may,
             position=position,
             navigation=NAVIGATION,
-            self_context={"ask": ask, "may": ask.may, "commands": COMMANDS, "signed": ask.signed},
+            self_context={
+                "request": request,
+                "may": request.may,
+                "commands": COMMANDS,
+                "signed": request.signed,
+            },
             **page.data,
         )
 
 
-def _unknown(snapshots: Snapshots, prefix: str, request: Request | None = None) -> Ask:
+def _unknown(snapshots: Snapshots, prefix: str, http: Request | None = None) -> PageRequest:
     """Return the request of a person who has not signed in."""
     visitor = Visitor(person="", read_only=True, csrf="")
-    query = dict(request.query_params) if request else {}
-    return Ask(visitor=visitor, snapshots=snapshots, prefix=prefix, query=query)
+    query = dict(http.query_params) if http else {}
+    return PageRequest(visitor=visitor, snapshots=snapshots, prefix=prefix, query=query)
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(http: Request) -> dict[str, str]:
     body = b""
-    async for chunk in request.stream():
+    async for chunk in http.stream():
         body += chunk
         if len(body) > LONGEST_FORM:
             raise UsageError("the form is too long", "use the coord command")
     return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
 
 
-def _foreign(request: Request) -> bool:
+def _foreign(http: Request) -> bool:
     """Return whether a browser says that a page of another site sends the request."""
-    return request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    return http.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
 def _closed(answer: Response, nonce: str = "") -> Response:

@@ -48,7 +48,7 @@ TONES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
+class PageRequest:
     """A request of a person for a page, or part of one."""
 
     visitor: Visitor
@@ -264,15 +264,19 @@ class Texts:
         self._kept: dict[Hashable, tuple[float, tuple[Seen[Any], ...], bytes]] = {}
         """Page and rights → the time until which it is shared, the answers it shows, and its text."""
 
-    def get(self, ask: Ask, page: Page, position: str, render: Callable[[Ask, Page, str], str]) -> bytes:
+    def get(
+        self, request: PageRequest, page: Page, position: str, render: Callable[[PageRequest, Page, str], str]
+    ) -> bytes:
         """Return the text of a page with marks: one that was rendered from the same answers, or a new one."""
-        marked = replace(ask, visitor=replace(ask.visitor, csrf=CSRF, person=ask.visitor.person and PERSON))
-        answers = (*ask.answers, *page.seen)
+        marked = replace(
+            request, visitor=replace(request.visitor, csrf=CSRF, person=request.visitor.person and PERSON)
+        )
+        answers = (*request.answers, *page.seen)
         if not answers or page.status != 200:
             return render(marked, page, position).encode()
         key = (
-            *(ask.path, *sorted(ask.query.items()), position),
-            *(frozenset(ask.may), ask.signed, ask.visitor.read_only, *ask.rights),
+            *(request.path, *sorted(request.query.items()), position),
+            *(frozenset(request.may), request.signed, request.visitor.read_only, *request.rights),
         )
         now = self._now()
         until, shown, text = self._kept.get(key, (0.0, (), b""))

@@ -29,7 +29,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self._dashboard.pulse.end_streams()
+        self._dashboard.news.end_streams()
 
 
 def serve(

@@ -200,7 +200,7 @@ events, and each page that follows it costs some milliseconds of a processor tha
 AGAIN_S = 0.5
 
 
-class Pulse(BackgroundService):
+class PageNews(BackgroundService):
     """Follows the events in a thread; `wait` is for the pages, in the event loop."""
 
     name = "dashboard events"
@@ -270,7 +270,7 @@ class Pulse(BackgroundService):
         moved.set()
 
     async def messages(self, since: str) -> AsyncIterator[str]:
-        """Yield a message of the stream whenever the page is to ask again. `since`: the event it knows."""
+        """Yield a message of the stream whenever the page is to load again. `since`: the event it knows."""
         known = since if POSITION.fullmatch(since) else self.position
         self._pages += 1
         try:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.pages import Page, PageRequest
 from coordination.dashboard.views import board, changes, history, now, runs
 from coordination.dashboard.views.actions import COMMANDS
 
-VIEWS: Mapping[str, Callable[[Ask], Awaitable[Page]]] = {
+VIEWS: Mapping[str, Callable[[PageRequest], Awaitable[Page]]] = {
     "/": now.now,
     "/runs": runs.runs,
     "/run": runs.run,

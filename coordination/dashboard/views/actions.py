@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from coordination.api import Held
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import Ask, plain
+from coordination.dashboard.pages import PageRequest, plain
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, NotAllowed, UsageError
 from coordination.text import quoted
@@ -253,9 +253,9 @@ COMMANDS: Mapping[str, Command] = {
 }
 
 
-async def perform(ask: Ask, action: str, form: Form) -> str:
+async def perform(request: PageRequest, action: str, form: Form) -> str:
     """Carry out an action for the person; return the address of the page that shows its result."""
-    command, coord = COMMANDS[action], ask.snapshots.coord
+    command, coord = COMMANDS[action], request.snapshots.coord
     if command.signed and coord.authority.required:
         raise NotAllowed(
             "signatures are required on this machine, and only you can give yours",
@@ -267,5 +267,5 @@ async def perform(ask: Ask, action: str, form: Form) -> str:
         coord.detach()
         return done
 
-    found = await ask.snapshots.do(act, ask.visitor.person)
-    return ask.url(command.page, **{command.key: found, "done": action})
+    found = await request.snapshots.do(act, request.visitor.person)
+    return request.url(command.page, **{command.key: found, "done": action})

@@ -9,7 +9,7 @@ from typing import Any
 from coordination.api import EcosystemStatus
 from coordination.api.coord import Coord
 from coordination.api.planning import draw_repositories
-from coordination.dashboard.pages import DRAWN, LONGEST, Ask, Page, inline
+from coordination.dashboard.pages import DRAWN, LONGEST, Page, PageRequest, inline
 from coordination.dashboard.views.actions import EDITABLE, edited
 from coordination.errors import CoordinationError, NotFound
 from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
@@ -22,18 +22,18 @@ ONLY = ("overdue", "blocked")
 FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
 
-async def board(ask: Ask) -> Page:
+async def board(request: PageRequest) -> Page:
     """List issues, plans or todos by filters, beside what is overdue and blocked."""
-    kind = ask.get("kind") if ask.get("kind") in STATUSES else "todo"
-    wanted = {name: ask.get(name) for name in FILTERS if ask.get(name)}
-    found = await ask.read(
+    kind = request.get("kind") if request.get("kind") in STATUSES else "todo"
+    wanted = {name: request.get(name) for name in FILTERS if request.get(name)}
+    found = await request.read(
         ("board", kind, *wanted.items()), lambda coord: _records(coord, kind, wanted), live=False
     )
-    status = await ask.read("status", _status, live=False)
-    only = ask.get("only") if ask.get("only") in ONLY else ""
+    status = await request.read("status", _status, live=False)
+    only = request.get("only") if request.get("only") in ONLY else ""
     records = [one for one in found.value["records"] if not only or one.id in _ids(status.value, only)]
     records.sort(key=lambda one: one.status in ENDED)
-    start = min(ask.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
+    start = min(request.number("from"), max(0, len(records) - 1)) // ROWS * ROWS
     return Page(
         template="board.html",
         title="Board",
@@ -96,13 +96,13 @@ def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str,
 
 
 async def record(
-    ask: Ask, entered: Mapping[str, str | None] = MappingProxyType({}), problem: str = ""
+    request: PageRequest, entered: Mapping[str, str | None] = MappingProxyType({}), problem: str = ""
 ) -> Page:
     """Show an issue, a plan or a todo, with its blockers and dependents. `entered`: fields that a person has
     filled in, which the file does not have because of the `problem`.
     """
-    name = ask.get("id")
-    found = await ask.read(("record", name), lambda coord: _record(coord, name), live=False)
+    name = request.get("id")
+    found = await request.read(("record", name), lambda coord: _record(coord, name), live=False)
     return Page(
         template="record.html",
         title=name,
@@ -141,9 +141,9 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
     raise NotFound(f"there is no record {name!r:.100}", "list them: coord list-todos")
 
 
-async def repositories(ask: Ask) -> Page:
+async def repositories(request: PageRequest) -> Page:
     """Show the graph of repositories and their dependencies, and the dependencies as a table."""
-    found = await ask.read("repositories", _repositories, live=False)
+    found = await request.read("repositories", _repositories, live=False)
     return Page(template="repositories.html", title="Repositories", data=found.value, seen=(found,))
 
 

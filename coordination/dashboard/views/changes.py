@@ -14,7 +14,7 @@ from markupsafe import Markup
 from coordination.api import Asked, ChangeView, RepoDiff, RunStatus, RunView, TodoState
 from coordination.api.coord import Coord
 from coordination.dashboard.charts import steps
-from coordination.dashboard.pages import Ask, Page, moment
+from coordination.dashboard.pages import Page, PageRequest, moment
 from coordination.errors import GitRefused, NotFound
 from coordination.models import OPEN_TODO, Todo, TodoStatus
 
@@ -27,9 +27,9 @@ DIFF_S = 30.0
 """Time for which a difference counts: its commits do not change."""
 
 
-async def changes(ask: Ask) -> Page:
+async def changes(request: PageRequest) -> Page:
     """List the plans with work that has not landed, each with what its repositories wait for."""
-    found = await ask.read("changes", _all)
+    found = await request.read("changes", _all)
     return Page(template="changes.html", title="Change sets", data=found.value, seen=(found,))
 
 
@@ -41,17 +41,17 @@ def _all(coord: Coord) -> Mapping[str, Any]:
     }
 
 
-async def change(ask: Ask) -> Page:
+async def change(request: PageRequest) -> Page:
     """Show a change set, a row per repository; the difference of one of them where it is named."""
-    plan, repo = ask.get("plan"), ask.get("repo")
+    plan, repo = request.get("plan"), request.get("repo")
     if not plan:
         raise NotFound("no plan is named", "list the change sets: coord changes")
-    found = await ask.read(("change", plan), lambda coord: _one(coord, plan))
+    found = await request.read(("change", plan), lambda coord: _one(coord, plan))
     diff, refused = None, ""
     if repo:
         tip = next((row.view.tip for row in found.value["rows"] if row.view.repo == repo), "")
         try:
-            diff = await ask.read(
+            diff = await request.read(
                 ("diff", plan, repo, tip), lambda coord: _diff(coord, plan, repo), fresh_s=DIFF_S
             )
         except GitRefused as error:

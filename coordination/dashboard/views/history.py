@@ -9,7 +9,7 @@ from typing import Any
 from coordination.api import HistoryEvent, HistoryFilters, RunTrend, RunView, Trend
 from coordination.api.coord import Coord
 from coordination.dashboard.charts import bars
-from coordination.dashboard.pages import Ask, Page, took
+from coordination.dashboard.pages import Page, PageRequest, took
 from coordination.errors import CoordinationError
 
 LIMIT = 50
@@ -43,29 +43,29 @@ FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 """Figure of a trend → its name on the page, and its text."""
 
 
-async def history(ask: Ask) -> Page:
-    words, repo = ask.get("q"), ask.get("repo")
-    days = ask.number("days", 30)
+async def history(request: PageRequest) -> Page:
+    words, repo = request.get("q"), request.get("repo")
+    days = request.number("days", 30)
     days = days if days in WINDOWS else 30
-    found = await ask.read(
+    found = await request.read(
         ("history", words, repo),
         lambda coord: _search(coord, words, repo),
         live=False,
         history=True,
     )
-    trends = await ask.read(
+    trends = await request.read(
         ("trends", repo, days),
         lambda coord: _trends(coord, repo, days),
         live=False,
         history=True,
         fresh_s=TRENDS_S,
     )
-    runs = await ask.read("run ids", _runs)
-    compared = [one for name in ("one", "other") if (one := ask.get(name))]
+    runs = await request.read("run ids", _runs)
+    compared = [one for name in ("one", "other") if (one := request.get(name))]
     views, refused = [], ""
     try:
         views = [
-            (await ask.read(("brief", name), lambda coord, name=name: _brief(coord, name))).value  # type: ignore[misc]
+            (await request.read(("brief", name), lambda coord, name=name: _brief(coord, name))).value  # type: ignore[misc]
             for name in compared
         ]
     except CoordinationError as error:
@@ -80,8 +80,8 @@ async def history(ask: Ask) -> Page:
             "windows": WINDOWS,
             "events": found.value,
             "trends": trends.value,
-            "one": ask.get("one"),
-            "other": ask.get("other"),
+            "one": request.get("one"),
+            "other": request.get("other"),
             "compared": views,
             "refused": refused,
             "runs": runs.value,

@@ -12,7 +12,7 @@ from typing import Any
 from coordination.api import Facts, Finding, RunStatus, RunView, ServiceView, TodoView, findings
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
-from coordination.dashboard.pages import Ask, Page
+from coordination.dashboard.pages import Page, PageRequest
 from coordination.dashboard.views.actions import holders_of
 from coordination.dashboard.views.runs import FAILED_TODO
 
@@ -28,12 +28,12 @@ EXAMINED_S = 20.0
 """Time for which an examination of machine, Redis and workers counts: it takes some tenths of a second."""
 
 
-async def now(ask: Ask) -> Page:
-    runs = await ask.read("now", _now)
-    health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+async def now(request: PageRequest) -> Page:
+    runs = await request.read("now", _now)
+    health = await request.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     asking = runs.value["asking"]
-    causes_of = {run.run_id: await _causes(ask, run) for run in runs.value["failed"]}
-    mine = await ask.repos_with("approve", {repo for _, repo in asking})
+    causes_of = {run.run_id: await _causes(request, run) for run in runs.value["failed"]}
+    mine = await request.repos_with("approve", {repo for _, repo in asking})
     return Page(
         template="now.html",
         title="Now",
@@ -49,12 +49,14 @@ async def now(ask: Ask) -> Page:
     )
 
 
-async def _causes(ask: Ask, run: RunView) -> Sequence[TodoView]:
+async def _causes(request: PageRequest, run: RunView) -> Sequence[TodoView]:
     """Return the first failed todos of a run, none for a large one, which takes long to read."""
     if sum(run.counts.values()) > CAUSES_OF:
         return ()
     # The todos of a run that has ended change with a rollback only.
-    found = await ask.read(("causes", run.run_id, run.status), lambda coord: _failed(coord, run), fresh_s=60)
+    found = await request.read(
+        ("causes", run.run_id, run.status), lambda coord: _failed(coord, run), fresh_s=60
+    )
     return found.value
 
 
@@ -109,9 +111,9 @@ def service_findings(facts: Facts, services: Iterable[ServiceView]) -> Iterator[
 LOCKS = 100
 
 
-async def fleet(ask: Ask) -> Page:
-    found = await ask.read("fleet", _fleet)
-    health = await ask.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+async def fleet(request: PageRequest) -> Page:
+    found = await request.read("fleet", _fleet)
+    health = await request.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
     return Page(
         template="fleet.html",
         title="Fleet",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from coordination.api import RepoDiff, RunStatus, RunView, TodoState, TodoView, levels_of, start_again
 from coordination.api.coord import Coord
-from coordination.dashboard.pages import DRAWN, Ask, Page, inline
+from coordination.dashboard.pages import DRAWN, Page, PageRequest, inline
 from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
 from coordination.errors import GitRefused, NotFound, UsageError
@@ -38,14 +38,14 @@ OPEN_FIRST = {
 }
 
 
-async def runs(ask: Ask) -> Page:
+async def runs(request: PageRequest) -> Page:
     """List the newest runs, by plan and status."""
-    plan, status = ask.get("plan"), ask.get("status")
+    plan, status = request.get("plan"), request.get("status")
     key = ("runs", plan, status)
-    found = await ask.read(
+    found = await request.read(
         key, lambda coord: coord.runs.list(LISTED, plan=plan or None, status=status or None)
     )
-    plans = await ask.read("plans", _plans, live=False)
+    plans = await request.read("plans", _plans, live=False)
     return Page(
         template="runs.html",
         title="Runs",
@@ -82,23 +82,23 @@ def _read(coord: Coord, run_id: str) -> _Run:
     return _Run(view=view, title=title, tasks=tasks)
 
 
-async def _run(ask: Ask, run_id: str) -> Seen[_Run]:
+async def _run(request: PageRequest, run_id: str) -> Seen[_Run]:
     if not run_id:
         raise NotFound("no run is named", "list them: coord list-runs")
-    return await ask.read(("run", run_id), lambda coord: _read(coord, run_id))
+    return await request.read(("run", run_id), lambda coord: _read(coord, run_id))
 
 
-async def run(ask: Ask) -> Page:
+async def run(request: PageRequest) -> Page:
     """Show a run: its progress, what it waits for, its graph, its todos page by page."""
-    found = await _run(ask, ask.get("id") or "last")
+    found = await _run(request, request.get("id") or "last")
     view = found.value.view
-    state, words = ask.get("state"), ask.get("q").lower()
+    state, words = request.get("state"), request.get("q").lower()
     chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, words)]
     chosen.sort(key=lambda todo: (OPEN_FIRST[todo.state], todo.level, todo.id))
-    start = min(ask.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
+    start = min(request.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
     drawn = None
     if len(view.todos) <= DRAWN:
-        drawn = await ask.read(("graph", view.run_id), lambda coord: _graph(coord, found.value))
+        drawn = await request.read(("graph", view.run_id), lambda coord: _graph(coord, found.value))
     return Page(
         template="run.html",
         title=f"{view.plan_id} · run {view.run_id}",
@@ -113,7 +113,7 @@ async def run(ask: Ask) -> Page:
             "rows": ROWS,
             "states": [one.value for one in STATES if view.counts.get(one.value)],
             "state": state,
-            "words": ask.get("q"),
+            "words": request.get("q"),
             "levels": () if drawn else levels_of(view),
             "graph": drawn.value if drawn else None,
             "again": start_again(view.plan_id),
@@ -132,10 +132,10 @@ def _graph(coord: Coord, known: _Run) -> Markup:
     return inline(coord.runs.get(known.view.run_id).picture(known.tasks))
 
 
-async def gantt(ask: Ask) -> Page:
+async def gantt(request: PageRequest) -> Page:
     """Show when each todo of a run worked, and what it waited for."""
-    found = await _run(ask, ask.get("id"))
-    drawn = await ask.read(
+    found = await _run(request, request.get("id"))
+    drawn = await request.read(
         ("gantt", found.value.view.run_id),
         lambda coord: inline(coord.runs.get(found.value.view.run_id).gantt()),
     )
@@ -147,18 +147,18 @@ async def gantt(ask: Ask) -> Page:
     )
 
 
-async def todo(ask: Ask) -> Page:
+async def todo(request: PageRequest) -> Page:
     """Show a todo of a run: its state, decisions, output and log."""
-    found = await _run(ask, ask.get("run"))
+    found = await _run(request, request.get("run"))
     view = found.value.view
-    one = next((one for one in view.todos if one.id == ask.get("id")), None)
+    one = next((one for one in view.todos if one.id == request.get("id")), None)
     if one is None:
         raise NotFound(
-            f"run {view.run_id} has no todo {ask.get('id')!r:.100}",
+            f"run {view.run_id} has no todo {request.get('id')!r:.100}",
             f"list them: coord show-run {view.run_id}",
         )
-    log = await _log(ask, view, one.id)
-    diff, refused = await _diff(ask, view, one)
+    log = await _log(request, view, one.id)
+    diff, refused = await _diff(request, view, one)
     text = log.value[-LOG_SHOWN:]
     output = "" if one.output is None else json.dumps(one.output, indent=2, ensure_ascii=False, default=str)
     return Page(
@@ -181,7 +181,7 @@ async def todo(ask: Ask) -> Page:
     )
 
 
-async def _diff(ask: Ask, view: RunView, one: TodoView) -> tuple[RepoDiff | None, str]:
+async def _diff(request: PageRequest, view: RunView, one: TodoView) -> tuple[RepoDiff | None, str]:
     """Return the difference of a todo's own commit, or why this machine cannot show it."""
     if one.state is not TodoState.SUCCEEDED:
         return None, ""
@@ -191,21 +191,21 @@ async def _diff(ask: Ask, view: RunView, one: TodoView) -> tuple[RepoDiff | None
         return found and found.shortened(DIFF_SHOWN)
 
     try:
-        return (await ask.read(("diff", view.run_id, one.id), read, fresh_s=DIFF_S)).value, ""
+        return (await request.read(("diff", view.run_id, one.id), read, fresh_s=DIFF_S)).value, ""
     except GitRefused as error:
         return None, str(error)
 
 
-async def log(ask: Ask) -> Page:
+async def log(request: PageRequest) -> Page:
     """Answer with what a todo has written behind a place in its log: htmx adds it to the page."""
-    found = await _run(ask, ask.get("run"))
+    found = await _run(request, request.get("run"))
     view = found.value.view
-    one = next((one for one in view.todos if one.id == ask.get("id")), None)
+    one = next((one for one in view.todos if one.id == request.get("id")), None)
     if one is None:
         raise UsageError("no todo is named", "load the page again")
     # The state was read before the log: a log is complete before its todo has ended.
-    written = await _log(ask, view, one.id)
-    start = ask.number("from")
+    written = await _log(request, view, one.id)
+    start = request.number("from")
     return Page(
         template="log.html",
         title="",
@@ -220,7 +220,7 @@ async def log(ask: Ask) -> Page:
     )
 
 
-async def _log(ask: Ask, view: RunView, todo_id: str) -> Seen[str]:
+async def _log(request: PageRequest, view: RunView, todo_id: str) -> Seen[str]:
     def read(coord: Coord) -> str:
         text, size = [], 0
         for piece in islice(coord.runs.get(view.run_id).log(todo_id), 10_000):
@@ -230,4 +230,4 @@ async def _log(ask: Ask, view: RunView, todo_id: str) -> Seen[str]:
                 break
         return "".join(text)
 
-    return await ask.read(("log", view.run_id, todo_id), read)
+    return await request.read(("log", view.run_id, todo_id), read)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordination.dashboard.access import Visitor
-from coordination.dashboard.pages import SHARED_S, Ask, Page, Texts, personal
+from coordination.dashboard.pages import SHARED_S, Page, PageRequest, Texts, personal
 from coordination.dashboard.snapshots import Seen, Snapshots
 
 
@@ -21,9 +21,9 @@ def test_a_page_is_rendered_once_for_all_who_may_see_the_same(tmp_path: Path, di
     texts, snapshots = Texts(lambda: clock[0]), Snapshots(tmp_path / "ecosystem.yaml")
     value = object()
 
-    def render(ask: Ask, page: Page, position: str) -> str:
-        rendered.append(ask)
-        return f"{ask.visitor.person} {ask.visitor.csrf}"
+    def render(request: PageRequest, page: Page, position: str) -> str:
+        rendered.append(request)
+        return f"{request.visitor.person} {request.visitor.csrf}"
 
     shown = []
     for name, at in zip(("ann", "<bob>"), times, strict=True):
@@ -31,10 +31,10 @@ def test_a_page_is_rendered_once_for_all_who_may_see_the_same(tmp_path: Path, di
         visitor = Visitor(person=name, read_only=False, csrf=f"csrf of {name}")
         query = {"id": "other"} if second and differs == "query" else {}
         may = {"read"} if second and differs == "rights" else {"read", "retry"}
-        ask = Ask(visitor=visitor, snapshots=snapshots, prefix="", query=query, may=may)
+        request = PageRequest(visitor=visitor, snapshots=snapshots, prefix="", query=query, may=may)
         answer = object() if second and differs == "answer" else value
-        ask.answers.append(Seen(value=answer, at=datetime.now(UTC)))
-        text = texts.get(ask, Page(template="", title="", data={}), "", render)
+        request.answers.append(Seen(value=answer, at=datetime.now(UTC)))
+        text = texts.get(request, Page(template="", title="", data={}), "", render)
         shown.append(personal(text, visitor, "nonce").decode())
 
     assert shown == ["ann csrf of ann", "&lt;bob&gt; csrf of <bob>"]
