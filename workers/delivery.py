@@ -178,7 +178,9 @@ class DeliveryHandler:
             return f"room on a disk for {repo}: on host {host} {why}"
         of_service = todo.startswith((f"{SERVICE}.", f"{CHECK}."))
         return (
-            "" if of_service or not self._services.come_first() else f"the services of host {host} to be up"
+            ""
+            if of_service or not self._services.workers_are_reserved()
+            else f"the services of host {host} to be up"
         )
 
     def _execute_if_ordered(self, grant: Grant) -> TaskResult:

@@ -383,11 +383,11 @@ def service_reports(state: Path, here: str, presence: Presence) -> Sequence[Serv
 
 def _reports(state: Path, here: str, presence: Presence) -> Iterator[ServiceReport]:
     host = ServiceHost(state)
-    wanted = host.wanted()
+    desired = host.desired()
     for name, found in on_all_hosts(here, host.states(), published(presence)).items():
         for one in found:
             status = one.status
-            if status.state in DOWN_ON_PURPOSE or (one.host == here and name not in wanted):
+            if status.state in DOWN_ON_PURPOSE or (one.host == here and name not in desired):
                 continue
             report = ServiceReport(
                 name=name, repo=status.repo, host=one.host, state=status.state, why=status.why,

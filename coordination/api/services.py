@@ -116,7 +116,7 @@ class Services:
 
     def first(self) -> AbstractContextManager[None]:
         """Keep the workers of this machine from all todos but those of services during the block."""
-        return self._host.first()
+        return self._host.reserve_workers()
 
     def prepare(
         self, step: ServiceStep, names: Collection[str] = (), phase: Phase | None = None

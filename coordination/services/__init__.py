@@ -5,7 +5,7 @@
 | `graph.py` | the order and the phases of services; pure |
 | `transition.py` | the run that starts, stops or restarts services, and its outcome |
 | `view.py` | services with their states on all hosts, which workers publish in Redis |
-| `host.py` | the services of one machine: which are wanted, their states and logs |
+| `host.py` | the services of one machine: which are desired, their states and logs |
 | `supervisor.py` `runner.py` | the process that keeps them up; the thread of each, with its probe |
 | `units.py` | services that are systemd units |
 """

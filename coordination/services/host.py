@@ -1,8 +1,8 @@
-"""The services of one machine: which are wanted, and the state that the supervisor reports of each.
+"""The services of one machine: which are desired, and the state that the supervisor reports of each.
 
-Both are files of a state folder. Callers write the wanted ones, the supervisor (supervisor.py) writes the
+Both are files of a state folder. Callers write the desired ones, the supervisor (supervisor.py) writes the
 states, and nothing else passes between them: so callers, the supervisor and the services may die in any
-order. The supervisor starts with the first wanted service and ends with the last.
+order. The supervisor starts with the first desired service and ends with the last.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SETTLED = (ServiceState.HEALTHY, ServiceState.FAILED, ServiceState.STOPPED)
 """States in which a start has come to its end."""
 
 
-class Wanted(BaseModel):
+class DesiredService(BaseModel):
     """A service that is to be up."""
 
     model_config = ConfigDict(frozen=True)
@@ -107,7 +107,7 @@ class ServiceStatus(BaseModel):
 
 Stamp = tuple[int, int, int] | None
 
-_WANTED = TypeAdapter(dict[str, Wanted])
+_DESIRED = TypeAdapter(dict[str, DesiredService])
 _STATES = TypeAdapter(dict[str, ServiceStatus])
 
 
@@ -116,23 +116,23 @@ class ServiceHost:
 
     def __init__(self, state: Path) -> None:
         self.folder = state / FOLDER
-        self._wanted = self.folder / "wanted.json"
+        self._desired_file = self.folder / "wanted.json"
         self._states = self.folder / "states.json"
         self.supervisor = Daemon(self.folder, SUPERVISOR)
 
     def stamps(self) -> tuple[Stamp, Stamp]:
-        """Return what changes with each change of the wanted services, and with each of their states."""
-        return _stamp(self._wanted), _stamp(self._states)
+        """Return what changes with each change of the desired services, and with each of their states."""
+        return _stamp(self._desired_file), _stamp(self._states)
 
-    def wanted(self) -> Mapping[str, Wanted]:
+    def desired(self) -> Mapping[str, DesiredService]:
         """Return name → service that is to be up. Raises CoordinationError for a damaged file."""
         try:
-            return _WANTED.validate_json(self._wanted.read_bytes())
+            return _DESIRED.validate_json(self._desired_file.read_bytes())
         except FileNotFoundError:
             return {}
         except (OSError, ValidationError) as error:
             raise CoordinationError(
-                f"{self._wanted} cannot be read: {error}",
+                f"{self._desired_file} cannot be read: {error}",
                 "stop the services by hand and remove the file: coord service list shows their pids",
             ) from error
 
@@ -146,31 +146,37 @@ class ServiceHost:
             found = {}
         if self.supervisor.running():
             return found
-        up = self.wanted()
+        up = self.desired()
         gone = {"state": ServiceState.UNREACHABLE, "why": "its supervisor has ended: coord service start"}
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
     def order_start(self, service: Service, folder: Path, order: str) -> None:
         """Have the service up. One that runs already, or was started by this order, stays as it is."""
-        with self._changing() as wanted:
-            before, now = wanted.get(service.name), self.states().get(service.name)
+        with self._changing() as desired:
+            before, now = desired.get(service.name), self.states().get(service.name)
             same = before is not None and (before.service, before.folder) == (service, folder)
             if not (same and now is not None and now.state in UP_BY_ITSELF):
-                self._order(wanted, now, service, folder, order)
+                self._order(desired, now, service, folder, order)
 
     def order_restart(self, service: Service, folder: Path, order: str) -> None:
         """Stop the service if it runs, and start it, unless this order has done that."""
-        with self._changing() as wanted:
-            self._order(wanted, self.states().get(service.name), service, folder, order)
+        with self._changing() as desired:
+            self._order(desired, self.states().get(service.name), service, folder, order)
 
     @staticmethod
     def _order(
-        wanted: dict[str, Wanted], now: ServiceStatus | None, service: Service, folder: Path, order: str
+        desired: dict[str, DesiredService],
+        now: ServiceStatus | None,
+        service: Service,
+        folder: Path,
+        order: str,
     ) -> None:
         """Order the service, unless this order was given before: what was stopped since stays down."""
-        before = wanted.get(service.name) or now
+        before = desired.get(service.name) or now
         if before is None or before.order != order:
-            wanted[service.name] = Wanted(service=service, folder=folder, order=order, at=time.time())
+            desired[service.name] = DesiredService(
+                service=service, folder=folder, order=order, at=time.time()
+            )
 
     def settled(self, name: str) -> ServiceStatus | None:
         """Return the state of a service whose start has come to its end: HEALTHY, FAILED, or STOPPED where
@@ -178,7 +184,7 @@ class ServiceHost:
 
         Raises Unreachable where the supervisor does not answer.
         """
-        one, now = self.wanted().get(name), self.states().get(name)
+        one, now = self.desired().get(name), self.states().get(name)
         if one is None and now is None:
             raise Unreachable(f"service {name} was stopped in the meantime", "coord service list")
         if one is not None and (now is None or now.order != one.order):
@@ -191,27 +197,27 @@ class ServiceHost:
 
     def stop(self, name: str, stopped: Callable[[], bool]) -> ServiceStatus | None:
         """Stop the service; return its last state, None for one that was not up."""
-        with self._changing() as wanted:
-            if (one := wanted.pop(name, None)) is None:
+        with self._changing() as desired:
+            if (one := desired.pop(name, None)) is None:
                 return self.states().get(name)
         return self._await_stopped(name, one.service, stopped)
 
     def stop_all(self) -> tuple[str, ...]:
         """Stop all services of the machine, each before those that it depends on; return their names."""
         names: list[str] = []
-        while self.folder.is_dir() and (left := self.wanted()):
+        while self.folder.is_dir() and (left := self.desired()):
             needed = {name for one in left.values() for name in one.service.depends_on}
             last = [name for name in left if name not in needed] or list(left)
-            with self._changing() as wanted:
+            with self._changing() as desired:
                 for name in last:
-                    wanted.pop(name, None)
+                    desired.pop(name, None)
             for name in last:
                 self._await_stopped(name, left[name].service, lambda: False)
             names += last
         return tuple(names)
 
     @contextmanager
-    def first(self) -> Iterator[None]:
+    def reserve_workers(self) -> Iterator[None]:
         """Keep the workers of the machine from all todos but those of services during the block. The lock
         ends with its process.
         """
@@ -219,7 +225,7 @@ class ServiceHost:
         with locked(self.folder / FIRST):
             yield
 
-    def come_first(self) -> bool:
+    def workers_are_reserved(self) -> bool:
         """Return whether workers leave other todos until the services are up."""
         file = self.folder / FIRST
         return file.exists() and is_locked(file)
@@ -234,7 +240,7 @@ class ServiceHost:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock of the wanted services. Raises CoordinationError."""
+        """Hold the lock of the desired services. Raises CoordinationError."""
         try:
             make_private(self.folder)
             make_private(self.folder / "processes")
@@ -247,22 +253,22 @@ class ServiceHost:
             ) from error
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, Wanted]]:
-        """Change the wanted services, and see to it that a supervisor lives."""
+    def _changing(self) -> Iterator[dict[str, DesiredService]]:
+        """Change the desired services, and see to it that a supervisor lives."""
         with self.lock():
-            before = self.wanted()
-            wanted = dict(before)
-            yield wanted
-            if wanted != before:
-                replace_file(self._wanted, _WANTED.dump_json(wanted), durable=True)
+            before = self.desired()
+            desired = dict(before)
+            yield desired
+            if desired != before:
+                replace_file(self._desired_file, _DESIRED.dump_json(desired), durable=True)
             if not self.supervisor.running():
-                self.report({name: one for name, one in self.states().items() if name not in wanted})
+                self.report({name: one for name, one in self.states().items() if name not in desired})
                 self.supervisor.start([*COMMAND, str(self.folder.parent)], cwd=self.folder, private=True)
 
     def _await_stopped(
         self, name: str, service: Service, stopped: Callable[[], bool]
     ) -> ServiceStatus | None:
-        """Wait until the supervisor has stopped a service that is wanted no more. Raises Unreachable."""
+        """Wait until the supervisor has stopped a service that is desired no more. Raises Unreachable."""
 
         def ended() -> bool:
             now = self.states().get(name)
@@ -299,8 +305,8 @@ def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END
     """Return the last lines of a service's log, at most so many, of its last bytes. Raises FileNotFoundError;
     CoordinationError for a journal that cannot be read.
     """
-    status, wanted = host.states().get(name), host.wanted().get(name)
-    if unit := (wanted.service.unit_file if wanted else status.unit if status else ""):
+    status, desired = host.states().get(name), host.desired().get(name)
+    if unit := (desired.service.unit_file if desired else status.unit if status else ""):
         return journal_lines(unit, most, size_bytes)
     with host.daemon(name).log.open("rb") as file:
         size = file.seek(0, 2)

@@ -35,7 +35,7 @@ from coordination.models import FileProbe, Probe, Restart, Validation, argv_of
 from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
 from coordination.processes import kill_group
-from coordination.services.host import ServiceState, ServiceStatus, Wanted
+from coordination.services.host import DesiredService, ServiceState, ServiceStatus
 
 LOCAL = "127.0.0.1"
 
@@ -111,19 +111,19 @@ class Runner(BackgroundService):
     name = "service"
     first_at_once = True
 
-    def __init__(self, wanted: Wanted, daemon: Daemon, report: Report) -> None:
+    def __init__(self, desired: DesiredService, daemon: Daemon, report: Report) -> None:
         super().__init__()
-        self.wanted = wanted
+        self.desired = desired
         self._daemon = daemon
         self._report = report
         self._ends: list[End] = []
         self._record: Record | None = daemon.record()
         self._start_at = self._began = self._deadline = self._next_look = 0.0
-        service = wanted.service
+        service = desired.service
         self.status = ServiceStatus(
             name=service.name,
             repo=service.repo,
-            order=wanted.order,
+            order=desired.order,
             unit=service.unit_file,
             state=ServiceState.STARTING,
             since=time.time(),
@@ -177,13 +177,13 @@ class Runner(BackgroundService):
 
     def _begin(self, record: Record | None) -> None:
         """Adopt the process of this order, or start one."""
-        service = self.wanted.service
+        service = self.desired.service
         if record is not None and alive(record):
-            if record.facts.get(ORDER) == self.wanted.order:
+            if record.facts.get(ORDER) == self.desired.order:
                 self._follow(record)
                 return
             self._stop_process(record)
-        folder = self.wanted.folder / (service.cwd or "")
+        folder = self.desired.folder / (service.cwd or "")
         if not folder.is_dir():
             self._fail(f"there is no folder {folder}")
             return
@@ -196,7 +196,7 @@ class Runner(BackgroundService):
             argv_of(service.command),
             environ=environ,
             env=service.env,
-            facts={ORDER: self.wanted.order},
+            facts={ORDER: self.desired.order},
             cwd=folder,
         )
         self._follow(self._record)
@@ -204,15 +204,15 @@ class Runner(BackgroundService):
 
     def _answer_of_another(self) -> str:
         """Return what a local port answers to the probe before the process has started; "" for no answer."""
-        if not is_local(self.wanted.service.probe):
+        if not is_local(self.desired.service.probe):
             return ""
-        seen = look(self.wanted.service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
+        seen = look(self.desired.service.probe, self.desired.folder, alive=True, stopped=self.stopping)
         return seen.why if holds(seen) else ""
 
     def _follow(self, record: Record) -> None:
         """Look at this process from now on, and learn its end at once."""
         self._began = self._next_look = time.monotonic()
-        self._deadline = self._began + self.wanted.service.start_timeout.total_seconds()
+        self._deadline = self._began + self.desired.service.start_timeout.total_seconds()
         self._now(pid=record.pid)
         end = threading.Thread(target=_await_end, args=(record.pid, self.wake), daemon=True, name="end")
         end.start()
@@ -223,7 +223,7 @@ class Runner(BackgroundService):
 
     def _too_late(self, record: Record) -> None:
         self._stop_process(record)
-        limit_s = self.wanted.service.start_timeout.total_seconds()
+        limit_s = self.desired.service.start_timeout.total_seconds()
         why = f"its probe did not pass within {limit_s:g} s: {self.status.why}"
         if self.status.state is ServiceState.STARTING:
             self._fail(why)
@@ -232,12 +232,12 @@ class Runner(BackgroundService):
 
     def _look(self) -> None:
         began = time.monotonic()
-        seen = look(self.wanted.service.probe, self.wanted.folder, alive=True, stopped=self.stopping)
+        seen = look(self.desired.service.probe, self.desired.folder, alive=True, stopped=self.stopping)
         self._judge(seen, time.monotonic() - began)
 
     def _judge(self, seen: CheckVerdict, took_s: float) -> None:
         """Report the state that follows from a look."""
-        service = self.wanted.service
+        service = self.desired.service
         facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
         every_s = service.probe.every.total_seconds()
         if self._comes_up:
@@ -254,7 +254,7 @@ class Runner(BackgroundService):
     def _ended(self, record: Record, code: int | None) -> None:
         """Start the service again as `restart` says, or give it up."""
         how = _how(code)
-        restart = self.wanted.service.restart
+        restart = self.desired.service.restart
         now = time.monotonic()  # in seconds since 1970, an hour that is set back would delay a restart by it
         self._ends = [end for end in self._ends if end.at > now - WINDOW_S]
         wait_s = delay_s(self._ends, now)
@@ -286,7 +286,7 @@ class Runner(BackgroundService):
         self._daemon.note(f"stops {self.status.name} (pid {record.pid})")
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(record.pid, signal.SIGTERM)
-        wait_until(lambda: not alive(record), self.wanted.service.stop_grace.total_seconds())
+        wait_until(lambda: not alive(record), self.desired.service.stop_grace.total_seconds())
         kill_group(record.pid)
         wait_until(lambda: not alive(record), float("inf"))
 

@@ -1,6 +1,6 @@
 """The supervisor of the services of a machine: `python -m coordination.services.supervisor STATE`.
 
-It runs one thread for each wanted service and ends when none is wanted. If it is killed, the services stay
+It runs one thread for each desired service and ends when none is desired. If it is killed, the services stay
 up, and the next one adopts them.
 """
 
@@ -17,25 +17,25 @@ from typing import Any
 
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Stamp, Wanted
+from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, Stamp
 from coordination.services.runner import Runner
 from coordination.services.units import UnitRunner
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.03
-"""Interval at which changes of the wanted services are looked for."""
+"""Interval at which changes of the desired services are looked for."""
 
 
 class Supervisor:
-    """Runs the wanted services of a host."""
+    """Runs the desired services of a host."""
 
     def __init__(self, host: ServiceHost) -> None:
         self._host = host
         self._runners: dict[str, Runner] = {}
-        self._wanted: Mapping[str, Wanted] = {}
+        self._desired: Mapping[str, DesiredService] = {}
         self._stamp: Stamp = None
-        """That of the wanted services which were read."""
+        """That of the desired services which were read."""
         self._states = {name: one for name, one in host.states().items() if one.state is ServiceState.STOPPED}
         self._written: dict[str, ServiceStatus] | None = None
         """The states in the file; None before the first report."""
@@ -43,25 +43,25 @@ class Supervisor:
         self._lock = threading.Lock()
 
     def round(self) -> bool:
-        """Start and stop runners as wanted, and report; return whether any service is wanted or stopping."""
+        """Start and stop runners as desired, and report; return whether a service is desired or stopping."""
         stamp, _ = self._host.stamps()
         if stamp is None or stamp != self._stamp:  # the file is read only where it has changed
-            self._wanted, self._stamp = self._host.wanted(), stamp
-        wanted = self._wanted
+            self._desired, self._stamp = self._host.desired(), stamp
+        desired = self._desired
         for name, runner in list(self._runners.items()):
-            if name not in wanted or wanted[name].order != runner.wanted.order:
-                runner.stays = name in wanted and _same_kind(wanted[name], runner.wanted)
+            if name not in desired or desired[name].order != runner.desired.order:
+                runner.stays = name in desired and _same_kind(desired[name], runner.desired)
                 runner.stopping.set()
                 runner.wake()
                 if not runner.is_running:
                     del self._runners[name]
-        for name, one in wanted.items():
+        for name, one in desired.items():
             if name not in self._runners:
                 kind = UnitRunner if one.service.unit_file else Runner
                 self._runners[name] = kind(one, self._host.daemon(name), self._take)
                 self._runners[name].start()
         self._report()
-        return bool(wanted or self._runners)
+        return bool(desired or self._runners)
 
     def leave(self) -> None:
         """End the threads; the services stay up."""
@@ -70,7 +70,7 @@ class Supervisor:
             runner.stop()
 
     def wait(self) -> None:
-        """Wait until a state has changed, at most until the wanted services are looked at again."""
+        """Wait until a state has changed, at most until the desired services are looked at again."""
         self._changed.wait(POLL_S)
         self._changed.clear()
 
@@ -94,7 +94,7 @@ class Supervisor:
             logger.warning("states cannot be written: %s", error)
 
 
-def _same_kind(one: Wanted, before: Wanted) -> bool:
+def _same_kind(one: DesiredService, before: DesiredService) -> bool:
     """Return whether the next runner replaces the process of the one before, which need not stop it."""
     return one.service.unit_file == before.service.unit_file
 
@@ -120,13 +120,13 @@ def main(argv: list[str]) -> int:
 
 
 def supervise(host: ServiceHost, ended: threading.Event) -> None:
-    """Run the wanted services until none is left, or until `ended` is set."""
+    """Run the desired services until none is left, or until `ended` is set."""
     supervisor = Supervisor(host)
     try:
         while not ended.is_set():
             if not supervisor.round():
                 with host.lock():  # callers add services under it, and see then that this process has ended
-                    if not host.wanted():
+                    if not host.desired():
                         host.supervisor.forget()
                         return
             supervisor.wait()

@@ -144,8 +144,8 @@ def _chosen(
     if not names:
         return in_order(every) if all_of else ()
     select(every, names)  # raises NotFound
-    wanted = (with_needed if step is ServiceStep.START else with_dependents)(every, names)
-    return tuple(one for one in in_order(every) if one.name in wanted)
+    selected = (with_needed if step is ServiceStep.START else with_dependents)(every, names)
+    return tuple(one for one in in_order(every) if one.name in selected)
 
 
 def _member(service: Service, phase: Phase) -> Member:

@@ -25,7 +25,7 @@ from coordination.backend.daemon import Daemon, alive
 from coordination.dependencies.command import CommandResult, NotStarted, run
 from coordination.dependencies.records import unsatisfied
 from coordination.errors import CoordinationError
-from coordination.services.host import ServiceState, Wanted, journal_lines
+from coordination.services.host import DesiredService, ServiceState, journal_lines
 from coordination.services.runner import LOOK_S, ORDER, SETTLED_S, Report, Runner
 
 SYSTEMCTL = ("systemctl", "--user", "--no-pager")
@@ -121,9 +121,9 @@ class Unit:
 class UnitRunner(Runner):
     """Follows one unit, in a thread, until it is stopped."""
 
-    def __init__(self, wanted: Wanted, daemon: Daemon, report: Report) -> None:
-        super().__init__(wanted, daemon, report)
-        self._unit = Unit(wanted.service.unit_file)
+    def __init__(self, desired: DesiredService, daemon: Daemon, report: Report) -> None:
+        super().__init__(desired, daemon, report)
+        self._unit = Unit(desired.service.unit_file)
         self._begun = False
 
     def finish(self) -> None:
@@ -133,7 +133,7 @@ class UnitRunner(Runner):
         self._now(state=ServiceState.SHUTTING_DOWN)
         while self._daemon.record() is not None:  # a unit without one was never up
             try:
-                self._unit.stop(self.wanted.service.stop_grace)
+                self._unit.stop(self.desired.service.stop_grace)
                 self._daemon.forget()
             except CoordinationError as error:
                 self._now(why=_words(error))
@@ -154,13 +154,13 @@ class UnitRunner(Runner):
 
     def _begin_unit(self, now: float) -> None:
         """Adopt the unit where it is up and was not started by another order; else restart it."""
-        service, known = self.wanted.service, self._daemon.record()
+        service, known = self.desired.service, self._daemon.record()
         self._record, self._deadline = None, now + service.start_timeout.total_seconds()
         try:
             adopted = self._unit.state().is_up and (
-                known is None or known.facts.get(ORDER) == self.wanted.order
+                known is None or known.facts.get(ORDER) == self.desired.order
             )
-            self._daemon.keep(0, {ORDER: self.wanted.order})
+            self._daemon.keep(0, {ORDER: self.desired.order})
             if not adopted:
                 self._unit.restart(service.start_timeout, self.stopping)
         except CoordinationError as error:
@@ -187,7 +187,7 @@ class UnitRunner(Runner):
         if not self._comes_up and (seen.changes or seen.pid != (self.status.pid or 0)):
             self._comes_back(seen, now)
         if self._comes_up and now > self._deadline:
-            limit_s = self.wanted.service.start_timeout.total_seconds()
+            limit_s = self.desired.service.start_timeout.total_seconds()
             self._give_up(f"its probe did not pass within {limit_s:g} s: {self.status.why or seen.why}")
         elif seen.changes:
             self._next_look = now + SOON_S
@@ -196,14 +196,14 @@ class UnitRunner(Runner):
 
     def _comes_back(self, seen: UnitState, now: float) -> None:
         """Note that systemd, or a person, starts the unit again."""
-        self._record, self._deadline = None, now + self.wanted.service.start_timeout.total_seconds()
+        self._record, self._deadline = None, now + self.desired.service.start_timeout.total_seconds()
         restarts = self.status.restarts + 1
         self._now(state=ServiceState.RECOVERING, why=seen.why, pid=None, restarts=restarts)
 
     def _look_at(self, pid: int, now: float) -> None:
         """Look at the service; a new main process is followed first."""
         if pid != (self._record.pid if self._record else 0):
-            self._record = self._daemon.keep(pid, {ORDER: self.wanted.order})
+            self._record = self._daemon.keep(pid, {ORDER: self.desired.order})
             self._follow(self._record)
         elif self._record is not None and not alive(self._record):  # systemd has not seen it yet
             self._next_look = now + SOON_S
@@ -214,7 +214,7 @@ class UnitRunner(Runner):
         """Stop what is left of the unit, so that it does not come up later, and report the failure."""
         self._record, self._next_look = None, time.monotonic() + LOOK_S
         with suppress(CoordinationError):
-            self._unit.stop(self.wanted.service.stop_grace)
+            self._unit.stop(self.desired.service.stop_grace)
         self._fail(f"{why}\n{self._tail()}".rstrip())
 
     def _tail(self) -> str:

@@ -123,5 +123,5 @@ def _story(desk: Stage, machines: dict[str, Machine], right: int) -> None:
 
 def _end(machine: Machine) -> None:
     host = ServiceHost(machine.state)
-    for name in list(host.wanted()):
+    for name in list(host.desired()):
         host.stop(name, lambda: False)

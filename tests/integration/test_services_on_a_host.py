@@ -35,7 +35,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHos
     monkeypatch.setattr(Daemon, "_spawn", FORKS.spawner())
     found = ServiceHost(tmp_path / "state")
     yield found
-    for name in found.wanted():
+    for name in found.desired():
         found.stop(name, never)
     for daemon in (found.supervisor, *(found.daemon(name) for name in found.states())):
         if record := daemon.running():

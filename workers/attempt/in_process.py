@@ -28,7 +28,7 @@ from coordination.models import (
 from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant, Undo
 from coordination.runs.run_kinds import TOOK_S
-from coordination.services.host import ServiceHost, ServiceState, ServiceStatus, Wanted, log_lines
+from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment
 from workers.landing import land
 from workers.landing.job import LandJob
@@ -112,7 +112,7 @@ def _transition(
     """
     host = ServiceHost(env.state)
     name, service = action.name, action.service
-    before = host.wanted().get(name)
+    before = host.desired().get(name)
     own = before is not None and before.order == grant.run_id
     if grant.undo is not None and (_was_up(grant.undo.output) if grant.undo.output else not own):
         say(f"service {name} ran before this run, so it is not stopped")
@@ -145,7 +145,7 @@ def _transition(
 
 
 def _outcome(
-    step: ServiceStep, status: ServiceStatus | None, before: Wanted | None, *, own: bool
+    step: ServiceStep, status: ServiceStatus | None, before: DesiredService | None, *, own: bool
 ) -> AttemptOutcome:
     """Return the outcome of a finished transition. `before`: what was ordered of the service when the attempt
     began; `own`: this run ordered it.

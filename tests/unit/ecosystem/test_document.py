@@ -172,6 +172,25 @@ coordination:
     assert warnings[2].message == "must be at most 2, the capacity of gpu"
 
 
+def test_services_that_share_a_port_or_a_unit_are_warned_of():
+    text = """
+repos: [{name: r}]
+coordination:
+  services:
+    - {name: a, repo: r, command: x, probe: {tcp: 8080}}
+    - {name: b, repo: r, command: x, probe: {http: {url: "http://localhost:8080/"}}}
+    - {name: c, repo: r, unit: queue}
+    - {name: d, repo: r, unit: queue.service}
+"""
+
+    warnings = read(text).warnings
+
+    assert [(w.line, w.where) for w in warnings] == [
+        (6, "coordination.services[1].probe.http (b)"),
+        (8, "coordination.services[3].unit (d)"),
+    ]
+
+
 def test_work_may_wait_for_a_milestone():
     text = (
         "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n"
