@@ -61,7 +61,7 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
     _import_all()
     spawns, ours = socket.socketpair(type=socket.SOCK_SEQPACKET)
     _start_daemons_through(ours)
-    _become_workers_without_exec()
+    _become_workers_without_exec(ours)
     ended, signals = socket.socketpair()
     signals.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -204,8 +204,10 @@ def _join_network(path: str) -> None:
             raise OSError(ctypes.get_errno(), f"cannot enter {path}")
 
 
-def _become_workers_without_exec() -> None:
-    """Let `coord worker` go on in its process, where the imports are done, as a new program."""
+def _become_workers_without_exec(server: socket.socket) -> None:
+    """Let `coord worker` go on in its process, where the imports are done, as a new program. It keeps the
+    socket to the fork server, which starts its supervisors.
+    """
     execve = os.execve
 
     def go_on(path: str, command: Sequence[str], env: Mapping[str, str]) -> NoReturn:
@@ -214,7 +216,7 @@ def _become_workers_without_exec() -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in range(3, 256):
             with suppress(OSError):  # not open
-                if not os.get_inheritable(fd):  # kept occupied: objects of the former program may close it
+                if fd != server.fileno() and not os.get_inheritable(fd):  # kept occupied: objects of the former program may close it
                     os.dup2(nothing, fd, inheritable=False)
         _take_signals_as_an_interpreter_does()
         atexit._clear()
