@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.report import Report, parser, report
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
-from coordination.forges.budget import CALLS_A_LOOK, FOR_POLLING
+from coordination.forges.budget import CALLS_PER_POLL, FOR_POLLING
 from coordination.git import commit_of
 from coordination.settings import Settings
 from tests.change_sets import record
@@ -159,7 +159,7 @@ def measure_site(rows: Report, site: Site) -> None:
 def measure_waiting(rows: Report, site: Site) -> None:
     """Let a landing wait for reviews, and then approve all requests."""
     repos = len(site.names)
-    budget = round(repos * CALLS_A_LOOK * 3600 / ROUND_S / FOR_POLLING)
+    budget = round(repos * CALLS_PER_POLL * 3600 / ROUND_S / FOR_POLLING)
     worker = site.begin("worker", "--all", budget=budget)
     landing = site.begin("land", "P", "--via", "pr", "--when-ready", "--yes", budget=budget)
     try:

@@ -195,7 +195,7 @@ class Container:
     @cached_property
     def request_waits(self) -> RequestWaits | None:
         budget = ForgeBudget(self.redis, self.keys, self.config.settings.forge_budget)
-        return RequestWaits(self._fire, lambda host: budget.allows_news(host, datetime.now(UTC)))
+        return RequestWaits(self._fire, lambda host: budget.allows_webhook_look(host, datetime.now(UTC)))
 
     def _fire(self, run_id: str, todo_id: str) -> None:
         reply = self.store.fire(run_id, todo_id)

@@ -1,4 +1,4 @@
-"""The budget of calls to forges: an hour's calls of all processes, counted in Redis, and what it allows.
+"""The budget of calls to forges: the calls of all processes in an hour, counted in Redis; polling intervals.
 
 The count is an aid, not a guard: who can write to Redis can exceed it, and the forge's own limits hold then.
 """
@@ -16,12 +16,12 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 HOUR = timedelta(hours=1)
 KEPT = 2 * HOUR
 SHORTEST, LONGEST = timedelta(seconds=1), HOUR
-CALLS_A_LOOK = 4
-"""Calls that a look at a request costs: request, reviews, and checks of two kinds."""
+CALLS_PER_POLL = 4
+"""Calls for one look at a request: request, reviews, and checks of two kinds."""
 FOR_POLLING = 0.5
-"""The part of the budget that polling may use; the rest is for webhooks and for commands of people."""
-FOR_NEWS = 0.25
-"""The part of the budget that looks after webhooks may use."""
+"""Share of the budget for polling; the rest is for webhooks and for commands of people."""
+FOR_WEBHOOKS = 0.25
+"""Share of the budget for looks that webhooks cause."""
 
 
 class ForgeBudget:
@@ -64,19 +64,19 @@ class ForgeBudget:
             pipeline.zcard(key)
             pipeline.expire(key, KEPT)
             waiting = pipeline.execute()[2]
-        return min(polling_interval(self._limit, max(waiting, together), CALLS_A_LOOK), LONGEST)
+        return min(polling_interval(self._limit, max(waiting, together), CALLS_PER_POLL), LONGEST)
 
-    def allows_news(self, host: str, now: datetime) -> bool:
+    def allows_webhook_look(self, host: str, now: datetime) -> bool:
         """Count a look that a webhook causes; return whether this hour's part of the budget allows it."""
         key = self._keys.forge_calls(host, f"{now:%Y%m%d%H}-news")
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
             pipeline.expire(key, KEPT)
             looks, _ = pipeline.execute()
-        return bool(looks * CALLS_A_LOOK <= self._limit * FOR_NEWS)
+        return bool(looks * CALLS_PER_POLL <= self._limit * FOR_WEBHOOKS)
 
-    def waits_no_longer(self, host: str, request: str) -> None:
-        """Note that a request is waited for no longer."""
+    def remove_waiting(self, host: str, request: str) -> None:
+        """Note that nothing waits for a request any more."""
         self._redis.zrem(self._keys.forge_waiting(host), request)
 
 

@@ -1,16 +1,16 @@
 """The HTTP client of a forge: conditional requests, rate limits, safe retries, pages, and bounds.
 
-A refusal becomes a ForgeError by its status; adapters know the words of their forge and tell more.
+A refusal becomes a ForgeError by its status; adapters refine it by the reason that their forge states.
 
-| trouble | done |
+| failure | handling |
 |---|---|
 | rate limit | waited for up to the patience, for every method: the forge has not executed the call |
 | no connection | tried again, for every method: nothing was sent |
 | connection lost, 5xx | tried again for GET only; for others it is unknown if the call was executed |
 | 301, 302, 307, 308 | RENAMED; the token is sent to no other address |
 
-Every wait counts towards the patience. A redirect is never followed, and a page behind a list is read only
-from the same address: the token belongs to one host.
+Every wait counts towards the patience. A redirect is never followed, and the next page of a list is read
+from the same address only: the token belongs to one host.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from coordination.terminal import spelled
 from coordination.text import shortened
 
 CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 90.0
-"""Longest connect, silence within an answer, and answer."""
+"""Longest times: to connect, of silence within an answer, and of a whole answer."""
 LARGEST_BYTES = 16 * 1024 * 1024
 MOST_PAGES = 100
 TRIES = 4
@@ -116,13 +116,13 @@ class HttpClient:
         items: list[Any] = []
         for _ in range(MOST_PAGES):
             answer = self.call("GET", url)
-            around = answer.data if within and isinstance(answer.data, dict) else {}
-            page = around.get(within) if within else answer.data
+            envelope = answer.data if within and isinstance(answer.data, dict) else {}
+            page = envelope.get(within) if within else answer.data
             if not isinstance(page, list):
                 raise self.broken("a list was expected")
             items += page
             if not answer.next_page:
-                if isinstance(total := around.get("total_count"), int) and total > len(items):
+                if isinstance(total := envelope.get("total_count"), int) and total > len(items):
                     raise self.broken(f"a list has {len(items)} of {total} items")
                 return items
             if urlsplit(answer.next_page)[:2] != urlsplit(self.api)[:2]:
@@ -186,15 +186,17 @@ class HttpClient:
         self._spend()
         kept = self._kept.get(url) if method == "GET" else None
         headers = {"if-none-match": kept.etag} if kept else {}
-        status, got, content = self._exchange(method, url, body, headers)
+        status, received, content = self._exchange(method, url, body, headers)
         if status == NOT_MODIFIED and kept:
-            self._note_pause(pause_after_last_s(got))
-            return Answer(status=OK, data=kept.data, headers=got, next_page=kept.next_page)
+            self._note_pause(pause_after_last_s(received))
+            return Answer(status=OK, data=kept.data, headers=received, next_page=kept.next_page)
         if not OK <= status < REDIRECT_FROM:
-            raise self._refusal(status, got, content)
-        self._note_pause(pause_after_last_s(got))
-        answer = Answer(status=status, data=self._parsed(content), headers=got, next_page=_next_page(got))
-        if method == "GET" and (etag := got.get("etag")) and status == OK:
+            raise self._refusal(status, received, content)
+        self._note_pause(pause_after_last_s(received))
+        answer = Answer(
+            status=status, data=self._parsed(content), headers=received, next_page=_next_page(received)
+        )
+        if method == "GET" and (etag := received.get("etag")) and status == OK:
             self._kept.keep(url, KeptAnswer(etag=etag, next_page=answer.next_page, data=answer.data))
         return answer
 

@@ -138,7 +138,7 @@ class ForgeAttempt(DirectAttempt):
         return self._access.budget.interval(host, self._waiting, self._job.now(), together)
 
     def _waits_no_longer(self) -> None:
-        self._access.budget.waits_no_longer(self._address.api_host, self._waiting)
+        self._access.budget.remove_waiting(self._address.api_host, self._waiting)
 
     @property
     def _waiting(self) -> str:

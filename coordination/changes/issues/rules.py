@@ -184,8 +184,8 @@ def digest(value: Value) -> str:
     return sha256(json.dumps(_key(value)).encode()).hexdigest()[:12]
 
 
-def not_taken(sent: Values, theirs: Values) -> tuple[str, ...]:
-    """Return the fields that a forge has left out of a change."""
+def rejected_fields(sent: Values, theirs: Values) -> tuple[str, ...]:
+    """Return the fields of a change that the forge has not applied."""
     return tuple(name for name, value in sent.items() if _key(value) != _key(theirs[name]))
 
 
@@ -250,17 +250,17 @@ def homes_of(ecosystem: Ecosystem, wanted: Sequence[str]) -> tuple[tuple[Home, .
         locate(repos[name])
     addresses = {name: locate(repo) for name, repo in repos.items() if knows(repo)}
     found: dict[str, list[Issue]] = {name: [] for name in addresses if name in wanted or not wanted}
-    lost = []
+    homeless = []
     for issue in ecosystem.coordination.issues:
         home = _home(issue, addresses)
         if home in found:
             found[home].append(issue)
         elif home is None and _is_wanted(issue, wanted):
-            lost.append(_lost(issue))
+            homeless.append(_without_home(issue))
     homes = tuple(
         Home(repo=name, address=addresses[name], issues=tuple(issues)) for name, issues in found.items()
     )
-    return homes, tuple(lost)
+    return homes, tuple(homeless)
 
 
 def _home(issue: Issue, addresses: Mapping[str, ForgeAddress]) -> str | None:
@@ -276,7 +276,7 @@ def _is_wanted(issue: Issue, wanted: Collection[str]) -> bool:
     return not wanted or not set(wanted).isdisjoint(issue.repos)
 
 
-def _lost(issue: Issue) -> IssueResult:
+def _without_home(issue: Issue) -> IssueResult:
     known = issue.forge.id if issue.forge and issue.forge.id else ""
     return IssueResult(
         issue=issue.id,

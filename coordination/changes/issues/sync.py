@@ -2,8 +2,8 @@
 
 An issue is created at the forge in three steps: a random word into the file, the issue with this word in its
 text, its id into the file. After a crash in between, the next synchronisation finds the word at the forge.
-What a repository's forge and the file have got is written into the file in one edit, also where a call fails
-in the middle; what is not written is found equal on both sides the next time.
+The file is written in one edit, also where a call to the forge fails midway; a change that could not be
+written is found equal on both sides the next time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from coordination.changes.issues.rules import (
     has_priorities,
     marker_of,
     new_issue,
-    not_taken,
     number_of,
+    rejected_fields,
     values_of_file,
     values_of_forge,
 )
@@ -73,7 +73,7 @@ class RepoIssues:
         self._options = options
         self._known = {one.casefold() for one in known}
         self._check = check
-        self._there: dict[int, ForgeIssue] = {}
+        self._remote: dict[int, ForgeIssue] = {}
         self._priorities = False
         self._results: list[IssueResult] = []
         self._changes: dict[str, Changes] = {}
@@ -83,9 +83,9 @@ class RepoIssues:
 
     def run(self) -> list[IssueResult]:
         """Return the result of each issue. Raises where nothing could be begun."""
-        self._there = {one.number: one for one in self._forge.list_issues()}
+        self._remote = {one.number: one for one in self._forge.list_issues()}
         self._priorities = has_priorities(self._forge.labels())
-        markers = self._marked()
+        markers = self._write_markers()
         ended: CoordinationError | None = None
         taken: set[int] = set()
         try:
@@ -96,27 +96,27 @@ class RepoIssues:
                     self._sync(issue, markers.get(issue.id, ""), taken)
                 except CoordinationError as error:
                     self._fail(issue, error)
-                    ended = error if _ends(error) else None
-            self._look_at_others(taken)
+                    ended = error if _stops_all(error) else None
+            self._pull_others(taken)
         finally:
             self._write()
         return self._results
 
-    def _marked(self) -> dict[str, str]:
-        """Write a word for each issue that is to be created into the file; return all of them."""
+    def _write_markers(self) -> dict[str, str]:
+        """Write a marker into the file for each issue that is to be created; return all markers."""
         begun = [issue for issue in self._home.issues if number_of(issue) is None]
         words = {one.id: one.forge.marker for one in begun if one.forge and one.forge.marker}
         missing = {one.id: secrets.token_hex(8) for one in begun if one.id not in words}
         if missing and not self._options.dry_run:
             self._check()
-            self._file.write_issues({name: _begin(word) for name, word in missing.items()})
+            self._file.write_issues({name: _set_marker(word) for name, word in missing.items()})
         return words | missing
 
     def _sync(self, issue: Issue, marker: str, taken: set[int]) -> None:
         number, action = number_of(issue), IssueAction.UPDATED
         if number is None:
             number = min(
-                (one.number for one in self._there.values() if marker_of(one.body) == marker), default=None
+                (one.number for one in self._remote.values() if marker_of(one.body) == marker), default=None
             )
             action = IssueAction.LINKED
         if number is None:
@@ -128,14 +128,14 @@ class RepoIssues:
                 f"remove `forge` from one of them: it is in {issue.id}",
             )
         taken.add(number)
-        if number not in self._there:
+        if number not in self._remote:
             raise NotFound(
-                f"{self._home.reference(number)} is not there any more: deleted, moved, or not visible",
+                f"{self._home.reference(number)} no longer exists, or the token may not see it",
                 f"remove `forge` from {issue.id} in the file to create it again, or close {issue.id}",
             )
-        self._bring_together(issue, self._there[number], action)
+        self._reconcile(issue, self._remote[number], action)
 
-    def _bring_together(self, issue: Issue, found: ForgeIssue, action: IssueAction) -> None:
+    def _reconcile(self, issue: Issue, found: ForgeIssue, action: IssueAction) -> None:
         base = dict(issue.forge.synced) if issue.forge else {}
         mine = values_of_file(issue, priorities=self._priorities)
         theirs = values_of_forge(found, mine, base, priorities=self._priorities)
@@ -147,15 +147,15 @@ class RepoIssues:
             self._check()
             found = self._forge.update_issue(found.number, changes_at_forge(decision, found, theirs))
             after = values_of_forge(found, {**mine, **decision.to_forge}, {}, priorities=self._priorities)
-            missing = not_taken(decision.to_forge, after)
+            missing = rejected_fields(decision.to_forge, after)
         agreed = {name: word for name, word in decision.agreed.items() if name not in missing}
         if linked or fields or agreed.items() - base.items():
-            self._changes[issue.id] = self._settled(found.number, mine, decision, fields, agreed)
+            self._changes[issue.id] = self._file_changes(found.number, mine, decision, fields, agreed)
         if not (linked or decision.to_forge or decision.to_file):
             action = IssueAction.UNCHANGED
-        self._note(issue, found, action, decision, missing)
+        self._add_result(issue, found, action, decision, missing)
 
-    def _settled(
+    def _file_changes(
         self,
         number: int,
         read: Mapping[str, Value],
@@ -185,19 +185,19 @@ class RepoIssues:
         self._check()
         made = self._forge.create_issue(new_issue(values, marker))
         taken.add(made.number)
-        self._there[made.number] = made
+        self._remote[made.number] = made
         theirs = values_of_forge(made, values, {}, priorities=self._priorities)
         decision = Decision(to_forge=values, to_file={}, equal={}, conflicts=())
-        missing = not_taken(values, theirs)
+        missing = rejected_fields(values, theirs)
         agreed = {name: word for name, word in decision.agreed.items() if name not in missing}
-        self._changes[issue.id] = self._settled(made.number, values, decision, {}, agreed)
-        self._note(issue, made, IssueAction.CREATED, decision, missing)
+        self._changes[issue.id] = self._file_changes(made.number, values, decision, {}, agreed)
+        self._add_result(issue, made, IssueAction.CREATED, decision, missing)
 
-    def _look_at_others(self, taken: set[int]) -> None:
-        """Take the open issues of the forge that the file lacks, or count them."""
+    def _pull_others(self, taken: set[int]) -> None:
+        """Create the open issues of the forge that the file lacks, or count them."""
         others = [
             one
-            for one in self._there.values()
+            for one in self._remote.values()
             if one.is_open
             and one.number not in taken
             and self._home.reference(one.number).casefold() not in self._known
@@ -242,7 +242,7 @@ class RepoIssues:
         for (at, _), one in zip(self._new, made, strict=True):
             self._results[at] = self._results[at].model_copy(update={"issue": one.record.id})
 
-    def _note(
+    def _add_result(
         self,
         issue: Issue,
         found: ForgeIssue,
@@ -257,7 +257,7 @@ class RepoIssues:
         failure: dict[str, Any] = {}
         if missing:
             failure = {
-                "error": f"the forge has not taken: {', '.join(missing)}\n"
+                "error": f"the forge rejected: {', '.join(missing)}\n"
                 "give the token the right to set them, or name what the forge knows",
                 "code": NotAllowed.exit_code,
             }
@@ -282,12 +282,12 @@ class RepoIssues:
         return IssueResult(issue=issue.id, repo=self._home.repo, title=issue.title, action=action, **more)
 
 
-def _ends(error: CoordinationError) -> bool:
+def _stops_all(error: CoordinationError) -> bool:
     """Return whether the further issues of a repository are not tried after this error."""
     return isinstance(error, LockError) or (isinstance(error, ForgeError) and error.problem in ENDING)
 
 
-def _begin(word: str) -> Changes:
+def _set_marker(word: str) -> Changes:
     def changes(now: Issue) -> Mapping[str, Any]:
         return {} if now.forge else {"forge": {"marker": word}}
 

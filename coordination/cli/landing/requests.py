@@ -41,12 +41,28 @@ MOST_OPENED = 20
     "--draft/--ready",
     "draft",
     default=None,
-    help="Open them as drafts, and make open ones drafts; or mark drafts as ready for review.",
+    help="Open requests as drafts, and make open ones drafts; or mark drafts as ready for review.",
 )
-@click.option("--reviewer", "reviewers", multiple=True, metavar="NAME", help="Ask NAME for a review.")
-@click.option("--team", "teams", multiple=True, metavar="NAME", help="Ask the team NAME for a review.")
-@click.option("--label", "labels", multiple=True, metavar="NAME", help="Add the label NAME.")
-@click.option("--assignee", "assignees", multiple=True, metavar="NAME", help="Assign NAME.")
+@click.option(
+    "--reviewer",
+    "reviewers",
+    multiple=True,
+    metavar="NAME",
+    help="Ask NAME for a review; repeat it for more.",
+)
+@click.option(
+    "--team",
+    "teams",
+    multiple=True,
+    metavar="NAME",
+    help="Ask the team NAME for a review; repeat it for more.",
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME", help="Add the label NAME; repeat it for more."
+)
+@click.option(
+    "--assignee", "assignees", multiple=True, metavar="NAME", help="Assign NAME; repeat it for more."
+)
 @click.option(
     "--body", "body_file", metavar="FILE", type=click.Path(allow_dash=True),
     help="Put the text of FILE (- for standard input) above coord's section (default: keep what is there).",
@@ -70,9 +86,10 @@ def create_pr(
     """Push the branches of the change set of PLAN and open a pull request for each repository, or bring those
     that are open up to date.
 
-    All repositories are looked at first: nothing is changed if one refuses. A remote branch with a commit of
-    somebody else is never overwritten. `--reviewer` and the like may be repeated; they add. Each request has
-    a section that names the plan, its todos, the requests that it depends on, and the state of all.
+    All repositories are checked first: nothing is changed if one refuses. A remote branch with a commit of
+    somebody else is never overwritten. Reviewers, teams, labels and assignees are added to those of the
+    request. Each request has a section that names the plan, its todos, the requests that it depends on, and
+    the state of all.
 
     Exit code 0: all requests are up to date. Else that of the first failure; the others have been done.
     """
@@ -133,14 +150,17 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
 
 @command()
 @click.argument("plan", required=False, shell_complete=change_sets)
-@click.option("--failing", is_flag=True, help="List those with a red check, wanted changes, or a conflict.")
-@click.option("--mine", is_flag=True, help="List those that you had coord open.")
+@click.option(
+    "--failing", is_flag=True, help="List requests with a red check, requested changes, or a conflict."
+)
+@click.option("--mine", is_flag=True, help="List requests that you had coord open.")
 @output_options(RequestView)
 @click.pass_obj
 def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:
     """List the pull requests of PLAN, or of all plans, with their state, checks and reviews at the forge.
 
-    Exit code 0; that of the first failure if a forge could not be asked: nothing is then known of that one.
+    Exit code 0; that of the first failure if a forge could not be asked: the state of that request is
+    unknown.
     """
     found = call.coord.requests.list(plan, failing=failing, mine=mine)
     form.records(found, lambda: _print(found, filtered=failing or mine))

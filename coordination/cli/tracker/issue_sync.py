@@ -21,12 +21,14 @@ LONGEST = 60
 @command()
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Only the issues at the forge of REPO; repeat it for more.",
+    help="Synchronise the issues at the forge of REPO; repeat it for more (default: all).",
 )  # fmt: skip
-@click.option("--pull", is_flag=True, help="Create open issues of the forge that the file lacks in the file.")
+@click.option(
+    "--pull", is_flag=True, help="Create an issue in the file for each open one of the forge that it lacks."
+)
 @click.option(
     "--prefer", type=click.Choice([side.value for side in Side]), default=Side.FILE.value, show_default=True,
-    help="Whose value wins where both sides have changed a field.",
+    help="Keep the value of this side where both have changed a field.",
 )  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing.")
 @as_json_option
