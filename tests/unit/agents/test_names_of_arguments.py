@@ -107,7 +107,7 @@ def arguments_of_facade(tool: Callable[..., Any]) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.__name__)
+@pytest.mark.parametrize("tool", list(tools()), ids=lambda tool: tool.__name__)
 def test_a_tool_names_its_arguments_as_the_facade_does(tool: Callable[..., Any]):
     known = arguments_of_facade(tool)
     if "fields" in known or "changes" in known:
