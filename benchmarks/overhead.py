@@ -28,11 +28,13 @@ from coordination.backend.daemon import Daemon
 from coordination.models import Repo, Workspace
 from tests.stage import git
 from workers.process.child import start
+from workers.workspace.base import InPlace
 from workers.workspace.base import Workspace as Folder
 from workers.workspace.change_set import BranchCopy, measure
-from workers.workspace.choice import workspace_for
 from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest
+from workers.workspace.repository import common_dir_of
+from workers.workspace.worktree import Worktree
 
 EMPTY = ("sh", "-c", "true")
 PATIENCE = timedelta(seconds=10)
@@ -78,7 +80,15 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
     def enter() -> None:
         state, checkout = place.folder / "parts", place.folder / repo
         found.append(
-            workspace_for(state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted)
+            InPlace(state=state, path=checkout)
+            if wanted is Workspace.IN_PLACE
+            else Worktree(
+                state=state,
+                run=RUN,
+                repo=Repo(name=repo),
+                checkout=checkout,
+                common_dir=common_dir_of(repo, checkout),
+            )
         )
         found[0].enter(lock_request, None, PATIENCE)
 

@@ -216,7 +216,8 @@ def _become_workers_without_exec(server: socket.socket) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for fd in range(3, 256):
             with suppress(OSError):  # not open
-                if fd != server.fileno() and not os.get_inheritable(fd):  # kept occupied: objects of the former program may close it
+                # kept occupied: objects of the former program may close it
+                if fd != server.fileno() and not os.get_inheritable(fd):
                     os.dup2(nothing, fd, inheritable=False)
         _take_signals_as_an_interpreter_does()
         atexit._clear()

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from coordination.errors import GitRefused
-from coordination.models import Repo, Workspace
+from coordination.models import Repo
 from tests.stage import FORKS
 from tests.waiting import until
 from tests.worktrees import AT_ONCE, SOON, Run
 from workers.process import orphans
-from workers.workspace.choice import InPlace, workspace_for
+from workers.workspace.base import InPlace
 from workers.workspace.files import clear_scratch, scratch
 from workers.workspace.git import git
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
@@ -269,18 +269,15 @@ def test_a_folder_without_worktrees_is_refused_unless_in_place_is_said(checkout:
         (empty, "no commit yet"),
         (inside, "inside the repository"),
     ):
-        make = {"state": tmp_path / "state", "run": "r1", "repo": Repo(name="it"), "checkout": path}
         with pytest.raises(GitRefused, match=why) as refused:
-            workspace_for(wanted=Workspace.WORKTREE, **make)
+            common_dir_of("it", path)
         assert "workspace: in-place" in refused.value.hint
-        assert isinstance(workspace_for(wanted=Workspace.IN_PLACE, **make), InPlace)
+        assert InPlace(state=tmp_path / "state", path=path).is_intact
 
 
 def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checkout: Path, tmp_path: Path):
     (checkout / "code.py").write_text("uncommitted\n")
-    repo = Repo(name="widgets")
-    make = {"state": tmp_path / "state", "repo": repo, "checkout": checkout, "wanted": Workspace.IN_PLACE}
-    first, second = workspace_for(run="r1", **make), workspace_for(run="r2", **make)
+    first, second = (InPlace(state=tmp_path / "state", path=checkout) for _ in range(2))
     before = fingerprint(checkout)
 
     first.enter(LockRequest(run_id="r1", key="k", fence=1), None, SOON)

@@ -17,6 +17,7 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.files import open_private
 from coordination.models import LandCheck, NoopAction, argv_of
+from coordination.models import Workspace as WorkspaceKind
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from workers.attempt.actions import action_of, style_of
@@ -32,12 +33,13 @@ from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_
 from workers.process.child import GUARD_LOST, Exit
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.transfer.bundles import NotCarried, sentence
-from workers.workspace.base import Workspace
+from workers.workspace.base import InPlace, Workspace
 from workers.workspace.base_commit import Unmergeable
-from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused
 from workers.workspace.files import scratch
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
+from workers.workspace.repository import common_dir_of
+from workers.workspace.worktree import Worktree
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""
@@ -217,18 +219,21 @@ class Attempt:
         return None if self._commands.stopped else self._action.cached(workspace, start)
 
     def _workspace(self) -> Workspace:
-        return workspace_for(
-            state=self._env.state,
+        repo, env = self.grant.spec.repo, self._env
+        if self.grant.spec.todo.workspace is WorkspaceKind.IN_PLACE:
+            return InPlace(state=env.state, path=env.checkout)
+        return Worktree(
+            state=env.state,
             run=self.grant.run_id,
-            repo=self.grant.spec.repo,
-            checkout=self._env.checkout,
-            wanted=self.grant.spec.todo.workspace,
-            fetch=self._env.fetch,
-            carried=self._env.carried(self.grant.spec.repo.name),
-            style=style_of(self.grant, self._env.brief),
+            repo=repo,
+            checkout=env.checkout,
+            common_dir=common_dir_of(repo.name, env.checkout),
+            fetch=env.fetch,
+            carried=env.carried(repo.name),
+            style=style_of(self.grant, env.brief),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
-            sessions=self._env.git_sessions,
+            sessions=env.git_sessions,
         )
 
     @property

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `base.py` `choice.py` | the workspace as an attempt uses it; the one that a todo asks for |
+| `base.py` | the workspace as an attempt uses it; the one in place |
 | `worktree.py` `git_worktree.py` | the worktree of a run in a repository; its folder, brought to a commit |
 | `run_start.py` `base_commit.py` | the commit at which a run begins; how it is chosen |
 | `change_set.py` | the branch of a change set, and its size |

@@ -1,13 +1,14 @@
-"""The workspace of a todo, as an attempt uses it: the run's worktree, or the repository's path itself."""
+"""The workspace of a todo as an attempt uses it, and the one that is the repository's folder itself."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 
 from coordination.sandbox import Binds
 from workers.process.child import Child
-from workers.process.trouble import describe_os_error
+from workers.process.trouble import GitInterrupted, Trouble, describe_os_error
 from workers.workspace.git import Hold
 from workers.workspace.lock import LockRequest, WorkspaceLock
 
@@ -112,3 +113,38 @@ class Workspace:
 
         Raises Superseded if another one entered since.
         """
+
+
+class InPlace(Workspace):
+    """One todo at a time: the lock belongs to the path, so runs exclude each other as well."""
+
+    def __init__(self, *, state: Path, path: Path) -> None:
+        name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+        own = path.absolute()
+        super().__init__(own, WorkspaceLock(state.absolute() / "in-place" / name, own))
+
+    @property
+    def is_intact(self) -> bool:
+        """Return whether the path is a folder still."""
+        return self.path.is_dir()
+
+    @property
+    def binds(self) -> Binds:
+        """Return the folder with a read-only `.git`: a `commondir` there would redirect git outside of the
+        sandbox.
+        """
+        git_dir = self.path / ".git"
+        return Binds(writable=(self.path,), pinned=(git_dir,) if git_dir.exists() else ())
+
+    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+        """Enter alone; return an empty text, for there is not a commit to begin at."""
+        if not self.path.is_dir():
+            hint = "restore it, or correct the path in ecosystem.yaml"
+            raise GitInterrupted(Trouble.MISSING, f"there is no folder {self.path}", hint)
+        self._workspace_lock.enter(lock_request, patience)
+        return ""
+
+    def commit(self, todo: str, task: str, source: str = "") -> str:
+        """Commit nothing; still, an older attempt may not go on. Raises Superseded."""
+        self._workspace_lock.check()
+        return ""
