@@ -102,6 +102,7 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         note_reverted=lambda *_: None,
         access=lambda: nullcontext({}),
         stopped=lambda: None,
+        cancelled=lambda: False,
         say=lambda _: None,
         checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
         forges=_no_forge,
