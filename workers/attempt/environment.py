@@ -74,7 +74,7 @@ class AttemptEnvironment:
     sandbox_demanded: bool = False
     """True if the role of the person who ordered the todo demands a sandbox."""
     withdraw: Callable[[], None] = _nothing_published
-    """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
+    """Deletes what the run has published of the repository. Raises NotCarried with the remote's message."""
 
     def carried(self, repo: str) -> Carried | None:
         """Return the commits of earlier runs, or of the change set, that a run takes up in a repository."""

@@ -69,13 +69,13 @@ def base_at_remote(
         )
         found = look(at)
     if isinstance(found, BaseTip):
-        return RunBase(commit=found.commit, words=_left_out(at, found.commit))
+        return RunBase(commit=found.commit, lines=_left_out(at, found.commit))
     away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.words}"
     if seen := _commit(at, seen_ref(at.branch)):
         line = f"{away}; the run begins with what was last seen there, {seen[:12]}"
-        return RunBase(commit=seen, words=(line, *_left_out(at, seen)))
+        return RunBase(commit=seen, lines=(line, *_left_out(at, seen)))
     local = tip(repo.name, checkout, repo.branch)
-    return RunBase(commit=local, words=(f"{away}; the run begins with the local branch, {local[:12]}",))
+    return RunBase(commit=local, lines=(f"{away}; the run begins with the local branch, {local[:12]}",))
 
 
 def _left_out(at: BaseBranch, base: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ OVER: Mapping[str, str] = {
     "memory": "{:,} bytes of memory were in use, more than the sandbox allows; raise its `memory`",
     "processes": "{:,} processes were alive, more than the sandbox allows; raise its `processes`",
 }
-"""Reason → words, if a command exceeds a limit of its sandbox."""
+"""Reason → text, if a command exceeds a limit of its sandbox."""
 GUARD = (
     f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; "
     "guard.main(sys.argv[1:])"
@@ -137,7 +137,7 @@ class Report:
     status: int | None = None
     left: set[int] = field(default_factory=set)
     over: str = ""
-    """Words on the limit of the sandbox that was exceeded."""
+    """Text on the limit of the sandbox that was exceeded."""
     gone: bool = False
     overdue: bool = False
     """True if the guard did not do its part in time, and was killed by us."""
@@ -200,12 +200,12 @@ class Report:
         if self.refused:
             return self.refused[1]
         how = "did not answer, and was killed" if self.overdue else "was killed from outside"
-        words = [self.over] if self.over else []
-        words += [] if self.gone else [f"the guard of this command {how}; the command was ended with it"]
+        causes = [self.over] if self.over else []
+        causes += [] if self.gone else [f"the guard of this command {how}; the command was ended with it"]
         if self.left:
             pids = " ".join(map(str, sorted(self.left)))
-            words.append(f"could not be killed, and may still run: {pids}; end them by hand")
-        return "; ".join(words)
+            causes.append(f"could not be killed, and may still run: {pids}; end them by hand")
+        return "; ".join(causes)
 
 
 class Child:
@@ -303,7 +303,7 @@ class Child:
         assert self._line is not None
         try:
             data = self._line.recv(CHUNK)
-        except ConnectionError:  # it was killed before it read all our words
+        except ConnectionError:  # it was killed before it read all our commands
             data = b""
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:

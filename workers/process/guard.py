@@ -37,7 +37,7 @@ Failures
   COUNT_EVERY_S; what a single process may allocate, the kernel bounds (RLIMIT_DATA).
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
-`line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K
+`line` is a socket pair of which each side holds one end. To the guard it carries one-byte commands: T stop, K
 kill. To the worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills`
 (again and again while it does), `over REASON FOUND`, `left REASON PID…`, `gone`.
 """

@@ -119,10 +119,10 @@ class WorkspaceUnusable(CoordinationError):
 
 @contextmanager
 def describe_os_error(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that says what to do. Raises WorkspaceUnusable."""
+    """Turn an OSError into an error that says what to do. Raises WorkspaceUnusable."""
     try:
         yield
     except OSError as error:
         hint = "free some space or correct the rights; the todo is tried again by itself"
-        words = f"{error.filename or folder}: {error.strerror}"
-        raise WorkspaceUnusable(words, hint, trouble_of_error(error)) from error
+        message = f"{error.filename or folder}: {error.strerror}"
+        raise WorkspaceUnusable(message, hint, trouble_of_error(error)) from error

@@ -51,7 +51,7 @@ class RunBase:
     """The commit of the base branch at which a run begins."""
 
     commit: str
-    words: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     """Lines for the log: the remote is away, local commits are left out."""
 
 
@@ -144,18 +144,18 @@ class MergeContext:
                 f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}"
             )
         options = ("-r", "-z", "--name-status", "--find-copies=100%", "--find-copies-harder")
-        words = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
+        fields = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
         found = []
-        for status in filter(None, words):
-            file = next(words)
+        for status in filter(None, fields):
+            file = next(fields)
             if status[0] in "RC":  # C: the same content has another name there
-                file = next(words)
+                file = next(fields)
             if status[0] in "AR" or (status[0] != "C" and file not in amended):
                 found.append(file)
         return found
 
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
-        options = [word for parent in parents for word in ("-p", parent)]
+        options = [option for parent in parents for option in ("-p", parent)]
         text, settings = f"{subject}\n\nCoord-Run: {self.run_id}\n", (*DURABLE, *identity(self.checkout))
         options += signing(self.checkout)
         return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
@@ -165,7 +165,7 @@ class MergeContext:
 class BaseCommit:
     commit: str
     mended: bool
-    words: str
+    line: str
     """A line for the log: the parts of the commit."""
 
 
@@ -206,29 +206,29 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     parents = (seen,) if merge_context.contains(found.commit, seen) else (seen, found.commit)
     subject = f"Take back what {merge_context.change_set or merge_context.run_id} does again"
     commit = merge_context.commit(f"{found.commit}^{{tree}}", parents, subject)
-    words = f"{found.words}, behind the inverse of {counted(int(count), 'commit')} of the pull request"
+    text = f"{found.line}, behind the inverse of {counted(int(count), 'commit')} of the pull request"
     if theirs := commits_without_run(merge_context.checkout, "--no-merges", f"{found.commit}..{seen}"):
-        words += f"; not made by todos: {', '.join(one[:12] for one in theirs[:FILES_SHOWN])}"
-    return BaseCommit(commit=commit, mended=True, words=words)
+        text += f"; not made by todos: {', '.join(one[:12] for one in theirs[:FILES_SHOWN])}"
+    return BaseCommit(commit=commit, mended=True, line=text)
 
 
 def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
-    start, words = _go_on_from(merge_context, earlier)
+    start, text = _go_on_from(merge_context, earlier)
     main = merge_context.base or tip(merge_context.repo, merge_context.checkout, merge_context.branch)
     if merge_context.copy is not None:
         start, more = _with_branch(merge_context, merge_context.copy, start, main)
-        words += more
+        text += more
     if start is None or merge_context.contains(start, main):
         return BaseCommit(
-            commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}"
+            commit=main, mended=False, line=f"begins at {merge_context.branch} ({main[:12]}){text}"
         )
     if merge_context.contains(main, start):
-        return BaseCommit(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
+        return BaseCommit(commit=start, mended=True, line=f"begins at {start[:12]}{text}")
     merged = _merge(merge_context, start, main)
     return BaseCommit(
         commit=merged,
         mended=True,
-        words=f"begins at {start[:12]}{words}, with {merge_context.branch} merged in",
+        line=f"begins at {start[:12]}{text}, with {merge_context.branch} merged in",
     )
 
 
@@ -247,15 +247,13 @@ def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | No
     if merge_context.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
         return (stood if known or earlier.mended else None), ""
     count = git("rev-list", "--count", f"{stood}..{head}", cwd=merge_context.checkout)
-    words = f" with what was committed on {branch} ({count})"
+    text = f" with what was committed on {branch} ({count})"
     if merge_context.contains(stood, head):
-        return head, words
+        return head, text
     if earlier.tip and (files := merge_context.lacking(head, earlier.tip)):
         raise _foreign(merge_context, branch, earlier.tip, files)
     # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
-    return merge_context.commit(
-        f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"
-    ), words
+    return merge_context.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), text
 
 
 def _with_branch(
@@ -288,8 +286,8 @@ def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:
             kept = discarded_ref(copy.branch if copy else branch, head)
             git("update-ref", kept, head, cwd=merge_context.checkout)
             names = ", ".join(one[:12] for one in theirs[:FILES_SHOWN])
-            words = f"without {counted(len(theirs), 'commit')} of people on {branch} ({names})"
-            yield f"begins {words}: kept as {kept}"
+            text = f"without {counted(len(theirs), 'commit')} of people on {branch} ({names})"
+            yield f"begins {text}: kept as {kept}"
 
 
 def _not_ours(merge_context: MergeContext, branch: str, head: str, why: str, work: str) -> GitRefused:
@@ -338,10 +336,10 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
     if done.returncode == NO_SUCH_OPTION:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
     if done.returncode:
-        checkout, words = merge_context.checkout, done.stderr.strip()
+        checkout, text = merge_context.checkout, done.stderr.strip()
         if is_shallow(checkout):
-            words += f"; the clone is shallow: git -C {quoted(checkout)} fetch --unshallow"
-        raise Unmergeable(ours, words)
+            text += f"; the clone is shallow: git -C {quoted(checkout)} fetch --unshallow"
+        raise Unmergeable(ours, text)
     return merge_context.commit(
         tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"
     )

@@ -53,7 +53,7 @@ REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and others that chan
     GIT_SHALLOW_FILE GIT_WORK_TREE""".split()  # noqa: SIM905
 )
 OURS = {
-    "LC_ALL": "C",  # we read a few of its words
+    "LC_ALL": "C",  # we parse some of its messages
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",  # or a mere `status` rewrites the index of the checkout
 }
@@ -135,8 +135,8 @@ def git(
     """Return git's output without the last line end.
 
     `git_dir`: that of the worktree or submodule `cwd`. `makes`: a folder elsewhere that this git makes.
-    Raises GitRefused with git's own words, GitInterrupted for trouble that passes. A refusal while a disk in
-    use is full passes, whatever git says; also if the disk was full when git began, since a git that fails
+    Raises GitRefused with git's own message, GitInterrupted for trouble that passes. A refusal while a disk
+    in use is full passes, whatever git says; also if the disk was full when git began, since a git that fails
     removes its files.
     """
     places = [place for place in (cwd, git_dir, makes) if place is not None]
@@ -152,13 +152,13 @@ def git(
         variables=variables,
     )
     if done.returncode:
-        words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
-        trouble, lacks = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
-        if lacks and (trouble is None or trouble.is_of_the_folder):
-            raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {words}; {lacks}")
+        message = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
+        trouble, full_disk = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
+        if full_disk and (trouble is None or trouble.is_of_the_folder):
+            raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {message}; {full_disk}")
         if trouble:
-            raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
-        raise GitRefused(f"git {args[0]} in {cwd}: {words}", "fix the cause that git names, then retry")
+            raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
+        raise GitRefused(f"git {args[0]} in {cwd}: {message}", "fix the cause that git names, then retry")
     return done.stdout.removesuffix("\n")
 
 
@@ -198,8 +198,8 @@ def ask(
         ) from error
     trouble = trouble_of_git(done.returncode, done.stderr)
     if trouble and not trouble.is_of_the_folder:  # "no worktree" and "no folder" are answers, too
-        words = done.stderr.strip() or f"ended by signal {-done.returncode}"
-        raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
+        message = done.stderr.strip() or f"ended by signal {-done.returncode}"
+        raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
     return done
 
 
@@ -285,10 +285,10 @@ def git_dir_of(folder: Path) -> Path | None:
 def refuse_damaged(folder: Path, git_dir: Path) -> None:
     """Raise GitInterrupted (DAMAGED) unless the folder names this git directory."""
     if git_dir_of(folder) != _real(git_dir):
-        words = (
+        message = (
             f"{folder} is no longer the worktree that coord made: its .git names no git directory, or another"
         )
-        raise GitInterrupted(Trouble.DAMAGED, words)
+        raise GitInterrupted(Trouble.DAMAGED, message)
 
 
 def _is_entry_of(git_dir: Path, file: Path) -> bool:

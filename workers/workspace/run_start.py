@@ -62,7 +62,7 @@ class RunStart:
         self._carried = carried
         self._folder = folder
         self._workspace_lock = workspace_lock
-        self._told: tuple[str, ...] = ()
+        self._base_lines: tuple[str, ...] = ()
         self.copy: BranchCopy | None = None
         """The branch of the change set."""
         if carried is not None and carried.branch and common_dir is not None:
@@ -116,8 +116,8 @@ class RunStart:
         if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
             (self._records / "mended").touch(mode=0o600)
             by_hand = merge_context.head(self._folder.branch)
-            words = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
-            self.start_report = "\n".join((words, *keep_left_out(merge_context, by_hand)))
+            line = f"begins at {self._folder.branch}, where {self._repo.branch} was merged by hand"
+            self.start_report = "\n".join((line, *keep_left_out(merge_context, by_hand)))
             return by_hand
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
@@ -130,9 +130,9 @@ class RunStart:
         if found.mended:
             (self._records / "mended").touch(mode=0o600)
         goes_on = carried.tip or carried.runs or found.mended
-        lines = [found.words] if goes_on else []
+        lines = [found.line] if goes_on else []
         lines += keep_left_out(merge_context, found.commit)
-        self.start_report = "\n".join((*self._told, *lines, *self._mended_copy(carried)))
+        self.start_report = "\n".join((*self._base_lines, *lines, *self._mended_copy(carried)))
         return found.commit
 
     def _published(self, carried: Carried) -> str:
@@ -141,7 +141,9 @@ class RunStart:
             return ""
         if not is_commit(carried.published) or not has_commit(self._checkout, carried.published):
             seen = carried.published[:40]
-            self._told += (f"begins without {seen!r}, which its pull request shows: it is not in this clone",)
+            self._base_lines += (
+                f"begins without {seen!r}, which its pull request shows: it is not in this clone",
+            )
             return ""
         return carried.published
 
@@ -153,7 +155,7 @@ class RunStart:
             commit = tip(self._repo.name, self._checkout, self._repo.branch)
         else:
             found = carried.base()
-            commit, self._told = found.commit, found.words
+            commit, self._base_lines = found.commit, found.lines
         replace_file(self._records / BASE_BRANCH, commit.encode(), durable=False)
         return commit
 
