@@ -36,9 +36,11 @@ class NotStarted(Exception):
 class UserProgram:
     """A started program. One thread calls its methods except `feed`, which blocks while it does not read."""
 
-    def __init__(self, command: Command, environment: Mapping[str, str], *, most_output: int = 0) -> None:
-        """Start it: a string in `sh -c`, a list without a shell. Up to `most_output` bytes of its standard
-        output are kept; one more is too much. Raises NotStarted.
+    def __init__(
+        self, command: Command, environment: Mapping[str, str], *, output_limit_bytes: int = 0
+    ) -> None:
+        """Start it: a string in `sh -c`, a list without a shell. Its standard output is kept up to
+        `output_limit_bytes`; one byte more sets `output_exceeded`. Raises NotStarted.
         """
         argv = argv_of(command)
         try:
@@ -46,7 +48,7 @@ class UserProgram:
                 argv,
                 env={**without_ours(os.environ), **environment},
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE if most_output else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if output_limit_bytes else subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
@@ -54,11 +56,11 @@ class UserProgram:
             reason = getattr(error, "strerror", None) or error
             raise NotStarted(f"{argv[0]} cannot be run: {reason}") from error
         self.output = bytearray()
-        self.said_too_much = threading.Event()
-        self._most_output = most_output
+        self.output_exceeded = threading.Event()
+        self._output_limit_bytes = output_limit_bytes
         self._tail = b""
         self._readers = [threading.Thread(target=self._read_errors, name="program errors", daemon=True)]
-        if most_output:
+        if output_limit_bytes:
             self._readers.append(threading.Thread(target=self._read, name="program output", daemon=True))
         for reader in self._readers:
             reader.start()
@@ -82,17 +84,17 @@ class UserProgram:
             with suppress(OSError, ValueError):
                 self._process.stdin.close()
 
-    def wait(self, timeout_s: float, stopping: threading.Event, hurry_s: float) -> bool:
-        """Wait for its end, or until it has said too much; return whether the end came. After `stopping` is
-        set, wait `hurry_s` at most.
+    def wait(self, timeout_s: float, stopping: threading.Event, stop_within_s: float) -> bool:
+        """Wait for its end, or until its output exceeds the limit; return whether it has ended. After
+        `stopping` is set, wait `stop_within_s` at most.
         """
         until = time.monotonic() + timeout_s
         hurried = False
         while not self.has_ended:
-            if self.said_too_much.is_set():
+            if self.output_exceeded.is_set():
                 return False
             if stopping.is_set() and not hurried:
-                until, hurried = min(until, time.monotonic() + hurry_s), True
+                until, hurried = min(until, time.monotonic() + stop_within_s), True
             if time.monotonic() >= until:
                 return False
             time.sleep(POLL_S)
@@ -116,8 +118,8 @@ class UserProgram:
         code = self._process.returncode
         if code == 0:
             return ""
-        said = spelled(self._tail.decode(errors="replace").strip())
-        return f"exit code {code}" + (f": {said}" if said else "")
+        errors = spelled(self._tail.decode(errors="replace").strip())
+        return f"exit code {code}" + (f": {errors}" if errors else "")
 
     def _read(self) -> None:
         """Keep its standard output up to the limit, and take no more."""
@@ -126,8 +128,8 @@ class UserProgram:
         with stream, suppress(OSError, ValueError):
             while chunk := os.read(stream.fileno(), CHUNK):
                 self.output += chunk
-                if len(self.output) > self._most_output:
-                    self.said_too_much.set()
+                if len(self.output) > self._output_limit_bytes:
+                    self.output_exceeded.set()
                     return
 
     def _read_errors(self) -> None:
@@ -147,7 +149,7 @@ def call(
     timeout_s: float,
     grace_s: float,
     stopping: threading.Event,
-    hurry_s: float,
+    stop_within_s: float,
 ) -> str:
     """Run a program with this input; return why it failed, or an empty text."""
     try:
@@ -156,7 +158,7 @@ def call(
         return str(error)
     writer = threading.Thread(target=_give, args=(program, data), name="program input", daemon=True)
     writer.start()  # a program that does not read its input must not hold its caller up
-    ended = program.wait(timeout_s, stopping, hurry_s)
+    ended = program.wait(timeout_s, stopping, stop_within_s)
     program.end(0.0 if ended else grace_s)
     if ended:
         return program.failure
@@ -174,12 +176,12 @@ def ask(
     data: bytes,
     *,
     timeout_s: float,
-    most_output: int,
+    output_limit_bytes: int,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Run a program with this input; return its standard output. Raises Failed."""
     try:
-        program = UserProgram(command, environment, most_output=most_output)
+        program = UserProgram(command, environment, output_limit_bytes=output_limit_bytes)
     except NotStarted as error:
         raise Failed(str(error)) from error
     try:
@@ -187,8 +189,8 @@ def ask(
         ended = program.wait(timeout_s, threading.Event(), timeout_s)
     finally:  # also where the user presses Ctrl-C
         program.end(0.0)
-    if program.said_too_much.is_set():
-        raise Failed(f"it wrote more than {most_output:,} bytes, and was killed")
+    if program.output_exceeded.is_set():
+        raise Failed(f"it wrote more than {output_limit_bytes:,} bytes, and was killed")
     if not ended:
         raise Failed(f"it had not ended after {timeout_s:g} s, and was killed")
     if program.failure:

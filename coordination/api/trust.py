@@ -206,7 +206,7 @@ class TrustAdministration:
             timeout_s=NOTIFY_S,
             grace_s=1.0,
             stopping=threading.Event(),
-            hurry_s=1.0,
+            stop_within_s=1.0,
         )
         if why:
             self._access.warn(f"notify_command failed, so tell somebody yourself: {why}")

@@ -200,7 +200,9 @@ def _from_command(argv: Sequence[str], shown: str, timeout_s: float) -> str:
     named = f"the command {spelled(shown)[:WORDS_SHOWN]!r} of a credential"
     hint = "run it by hand on this machine, as the worker's user, without input"
     try:
-        output = ask(tuple(argv), b"", timeout_s=timeout_s, most_output=MOST_BYTES, environment=UNATTENDED)
+        output = ask(
+            tuple(argv), b"", timeout_s=timeout_s, output_limit_bytes=MOST_BYTES, environment=UNATTENDED
+        )
     except Failed as error:
         raise SecretUnreadable(f"{named} gave no secret: {_without_tokens(str(error))}", hint) from error
     secret = _without_line_end(_text(output, named))

@@ -80,7 +80,7 @@ class Embedder:
                 self._command,
                 lines.encode(),
                 timeout_s=self._limit.total_seconds(),
-                most_output=texts * LONGEST_VECTOR,
+                output_limit_bytes=texts * LONGEST_VECTOR,
             )
         except Failed as error:
             raise EmbeddingFailed(str(error)) from error

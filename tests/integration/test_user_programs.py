@@ -218,7 +218,7 @@ def test_a_program_that_reads_nothing_is_given_all_it_can_take():
         timeout_s=10,
         grace_s=1,
         stopping=threading.Event(),
-        hurry_s=1,
+        stop_within_s=1,
     )
 
     assert why == ""

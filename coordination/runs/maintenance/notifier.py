@@ -100,7 +100,7 @@ class Notifier(ProgramService):
                 if self.stopping.is_set()
                 else self._grace.total_seconds(),
                 stopping=self.stopping,
-                hurry_s=HURRY_S,
+                stop_within_s=HURRY_S,
             )
             reported += not why
             if not self._settle(claim, others, why) or (why and self.stopping.is_set()):
