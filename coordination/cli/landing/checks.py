@@ -36,7 +36,7 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import CheckView, Document, QaReport, RunView
+    from coordination.api import CheckView, Document, RunView
     from coordination.api.run import Run
 
 
