@@ -133,11 +133,11 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
         state, checkout, run = sys.argv[1:]
         tree = Worktree(state=Path(state), run=run, repo=Repo(name="widgets"), checkout=Path(checkout))
         for fence in range(1, 4):
-            tip = tree.enter(LockRequest(run_id=run, key="k", fence=fence), None, timedelta(seconds=5))
+            tip = tree.enter(LockRequest(run_id=run, key="k", fence=fence), None, timedelta(seconds=50))
             (tree.path / run).write_text(str(fence))
             tree.commit("T", "work")
             tree.leave()
-            tree.remove(timedelta(seconds=5))
+            tree.remove(timedelta(seconds=50))
         """
     )
     arguments = [sys.executable, "-c", script, str(tmp_path / "state"), str(checkout)]
