@@ -110,7 +110,6 @@ class Leases(BackgroundService):
             return [], []
         lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
         for name in lost:
-            logger.warning("the lease of %s is lost: its command is stopped", name)
             held[name].lost()
         for name in stopped:
             held[name].stop()

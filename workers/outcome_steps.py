@@ -82,11 +82,13 @@ class OutcomeSteps:
             outcome, retry_delay = _after_failure(grant, outcome, log)
         log.close()  # before the step: a reader that sees the end of the todo finds all of its log
         why = outcome.why
-        logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, outcome.kind, why.partition("\n")[0])
+        named = (grant.todo_id, grant.run_id)
+        logger.info("%s of run %s: %s %s", *named, outcome.kind, why.partition("\n")[0])
         if self._request_waits:
             self._request_waits.forget(grant.run_id, grant.todo_id)
         match outcome.kind:
             case OutcomeKind.LOST:
+                logger.warning("%s of run %s: its lease was lost, its command was stopped", *named)
                 return LOST
             case OutcomeKind.SUPERSEDED:
                 return self._refused(grant, why)

@@ -343,17 +343,16 @@ class RunStore:
             args: list[str | int | float | bytes] = [attempt, before, half, half, file, piece]
             self._client_scripts("log/append", [self.keys.run(run_id).log(todo_id)], args)
 
-    def refused(self, run_id: str, todo_id: str, attempt: int, words: str) -> None:
+    def refused(self, run_id: str, todo_id: str, attempt: int, why: str) -> None:
         """Count a write with an old fence, and note it in the todo's log, unless the run is deleted."""
         self.redis.hincrby(self.keys.counters, "stale_writes", 1)
         if self.redis.exists(self.keys.run(run_id).meta):
-            self.log(run_id, todo_id, attempt, f"[coord] {words}\n")
+            self.log(run_id, todo_id, attempt, f"[coord] {why}\n")
 
     def distrust(self, run_id: str, todo_id: str, worker: str, repo: str, why: str) -> None:
         """Announce that a worker has refused something of the todo because of its signature."""
-        self.announce(
-            "trust.refused", todo_id, run=run_id, actor=worker, repos=[repo], title=why[:LONGEST_TITLE]
-        )
+        title = why[:LONGEST_TITLE]
+        self.announce("trust.refused", todo_id, run=run_id, actor=worker, repos=[repo], title=title)
 
     def secrets_read(self, run_id: str, todo_id: str, repo: str, worker: str, names: Sequence[str]) -> None:
         """Write an event for each credential that a worker reads for a todo, or, without one, for git."""
@@ -383,9 +382,8 @@ class RunStore:
         """Call a step of the run; `backend/steps.py` declares the names of its arguments."""
         declared = STEPS[f"run/{step}"]
         keys = [*self.keys.step(run_id), *further]
-        answer: list[object] = self._scripts(
-            declared.name, keys, declared.arguments({"run": run_id, **named}, group)
-        )
+        arguments = declared.arguments({"run": run_id, **named}, group)
+        answer: list[object] = self._scripts(declared.name, keys, arguments)
         return answer
 
     def _of(self, grant: Grant, step: str, **named: Word) -> Reply:
