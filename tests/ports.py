@@ -10,9 +10,8 @@ BELOW_WHAT_THE_KERNEL_GIVES = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    for port in random.SystemRandom().sample(
-        BELOW_WHAT_THE_KERNEL_GIVES, 100
-    ):  # not the order of tests' own seed
+    # Not the order of tests' own seed.
+    for port in random.SystemRandom().sample(BELOW_WHAT_THE_KERNEL_GIVES, 100):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -190,7 +190,7 @@ def _after_failure(
     match decide(retry, grant.tries + 1, draw, outcome.failure):
         case Again(delay):
             attempts = f"attempt {grant.tries + 1} of {retry.attempts}"
-            log.line(f"next: {attempts} has failed; the todo is tried again in {delay.total_seconds():.3g} s")
+            log.line(f"{attempts} failed; the next one starts in {delay.total_seconds():.3g} s")
             return outcome, delay
         case GiveUp(why) if why:
             log.line(why)

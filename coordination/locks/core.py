@@ -56,9 +56,8 @@ class Renewal:
         with self._changed:
             self._due_s[lock] = due_s
             if due_s < self._wakes_s:
-                self._wakes_s = (
-                    due_s  # kept even if the lock is released by then: the thread then looks for the next one
-                )
+                # Kept even if the lock is released by then: the thread then looks for the next one.
+                self._wakes_s = due_s
                 self._wake()
 
     def remove(self, lock: Lock) -> None:

@@ -135,9 +135,8 @@ class Local:
                 self._users.join(Need.SERVER)
                 self._ensure_supervisor()
                 return self.server.start()
-        except (
-            CoordinationError
-        ) as refused:  # on a full disk, commands that help to free space can use a running server
+        except CoordinationError as refused:
+            # On a full disk, commands that help to free space can use a running server.
             full = isinstance(refused.__cause__, OSError) and refused.__cause__.errno in (
                 errno.ENOSPC,
                 errno.EDQUOT,

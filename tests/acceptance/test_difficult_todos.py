@@ -89,7 +89,7 @@ def test_a_hundred_megabytes_of_output_are_whole_on_disk_and_cut_and_marked_else
 
 def test_the_cause_of_a_failure_is_shown_however_much_was_written_before_it(swept: Swept) -> None:
     assert "the cause stands at the end" in swept.answer.err
-    assert swept.shown("verbose").endswith("the cause stands at the end\n[coord] exit code 3\n")
+    assert swept.shown("verbose").endswith("the cause stands at the end\n[coord] failed: exit code 3\n")
 
 
 def test_the_memory_of_the_worker_stays_flat_whatever_todos_write(swept: Swept) -> None:

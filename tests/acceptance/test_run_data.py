@@ -219,7 +219,7 @@ def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Stage, Done
 
     assert stage.coord("logs", "last", "good").out == "hello\n"
     assert stage.coord("logs", "last", "good", "--follow").out == "hello\n"
-    assert stage.coord("logs", "last", "bad").out == "no\n[coord] exit code 7\n"
+    assert stage.coord("logs", "last", "bad").out == "no\n[coord] failed: exit code 7\n"
     assert stage.coord("logs", "last", "behind").out == ""
 
 

@@ -87,9 +87,8 @@ class _Trial:
         self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
 
     def sweep(self) -> str:
-        self._stage.write(
-            self._todos
-        )  # the command that watched a run to its end has marked them as completed
+        # The command that watched a run to its end has marked them as completed.
+        self._stage.write(self._todos)
         run = begin(self._stage, str(self._stage.server.url))
         self._watcher = self._stage.begin("watch", run)
         return run

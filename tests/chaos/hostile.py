@@ -164,9 +164,8 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
     with connect(url, Profile.COMMAND, decode=False) as client:
         hostile = Hostile(client, chance)
         while time.monotonic() < end:
-            with suppress(
-                CoordinationError, RedisError, ValueError
-            ):  # the output of a command is not judged here
+            # The output of a command is not judged here.
+            with suppress(CoordinationError, RedisError, ValueError):
                 if not runs or watch.over(runs[-1]):
                     runs.append(begin(stage, url))
             writes += bool(hostile.write())

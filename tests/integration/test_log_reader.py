@@ -132,7 +132,7 @@ def test_above_the_limit_head_and_tail_are_kept_and_the_gap_is_sized(client: red
     )
     for n in range(20_000):
         log.write(f"line {n}\n".encode())
-    log.say("the cause")
+    log.line("the cause")
     log.close()
 
     pieces = list(LogReader(client, KEYS, "R", ["A"]).written())

@@ -173,9 +173,8 @@ class Compensate(AttemptAction):
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
         needs_command = self.grant.spec.todo.compensate is not None
-        if self.undo.last or (
-            needs_command and not self._in_place
-        ):  # its worktree is then set back to the run's tip
+        # Its worktree is then set back to the run's tip.
+        if self.undo.last or (needs_command and not self._in_place):
             self.removal.refuse_losses(of_all=self.undo.last)
         return needs_command
 

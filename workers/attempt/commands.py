@@ -165,9 +165,8 @@ class AttemptCommands:
             self._child = child
         try:
             workspace.note(child)
-        except (
-            CoordinationError
-        ):  # the disk is full: no process of it may be alive when the workspace is left
+        except CoordinationError:
+            # The disk is full: no process of it may be alive when the workspace is left.
             child.kill()
             child.wait()
             raise

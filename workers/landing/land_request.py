@@ -236,9 +236,8 @@ class RequestAttempt(RequestLook):
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
-        self._save_checkpoint(
-            {**self._checkpoint, QUEUEING: request.url}
-        )  # from here on the run is not cancelled
+        # From here on the run is not cancelled.
+        self._save_checkpoint({**self._checkpoint, QUEUEING: request.url})
         if self._job.cancelled():
             self._save_checkpoint({**self._checkpoint, QUEUEING: ""})
             raise AttemptEnd(

@@ -120,9 +120,8 @@ class CommitFetcher:
     def fetch(self, commit_ref: CommitRef, into: Path, hold: Hold | None = None) -> None:
         """Fetch the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
         _check(commit_ref)
-        if common_dir := _common_dir(
-            into
-        ):  # only the holder of the worktree writes this ref: its git was killed
+        # Only the holder of the worktree writes this ref: its git was killed.
+        if common_dir := _common_dir(into):
             (common_dir / f"{commit_ref.incoming}.lock").unlink(missing_ok=True)
         try:
             self._bring(commit_ref, into, hold)

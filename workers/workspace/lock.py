@@ -174,9 +174,8 @@ class WorkspaceLock:
         if self._fd is None:
             return
         left = not self._end_rest_of_git()
-        with suppress(
-            OSError
-        ):  # the disk is full: the next attempt looks for processes in vain, nothing worse
+        # The disk is full: the next attempt looks for processes in vain, nothing worse.
+        with suppress(OSError):
             if self._occupant is not None:
                 self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
         self._release()

@@ -61,9 +61,8 @@ class Submodules:
             if self.wanted is None and not (there / ".git").exists():
                 continue
             own = _own_git_dir(into, git_dir, module)
-            if (
-                self.sandboxed() and own == here / ".git"
-            ):  # its configuration may be the todo's, with commands
+            # Its configuration may be the todo's, with commands.
+            if self.sandboxed() and own == here / ".git":
                 own = None
             if own is None:
                 _clear(into, module)
@@ -91,9 +90,8 @@ class Submodules:
             self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
             url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
             here = into / module.path
-            if url and (
-                own := git_dir_of(here)
-            ):  # a todo's fetches and pushes go where they would from the checkout
+            # A todo's fetches and pushes go where they would from the checkout.
+            if url and (own := git_dir_of(here)):
                 git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
             return
         known = ask(

@@ -202,9 +202,8 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
     epoch = int(n or 0) + 1
     live_before = store.redis.zrangebyscore(store.keys.live, "-inf", since_ms) if known else []
     store._client_scripts.load()  # the server may have lost it
-    with store.redis.pipeline(
-        transaction=True
-    ) as pipeline:  # atomic, or repeated: the caller that gets True once is the only one
+    # Atomic, or repeated: the caller that gets True once is the only one.
+    with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(store.keys.epoch, mapping={"server": server_id, "n": epoch})
         if known is not None:
             args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})

@@ -154,7 +154,6 @@ POISONED = Story(
     before=lambda scene: scene.redis.rpush(
         scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")
     ),
-    over=lambda scene: scene.redis.llen(
-        scene.keys.poison
-    ),  # the log names entries that could not be set aside
+    # The log names entries that could not be set aside.
+    over=lambda scene: scene.redis.llen(scene.keys.poison),
 )
