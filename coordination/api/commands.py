@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from coordination.runs.records import RunView
 
 NOTES = "[coord] "
-"""StartingPoint a line of coord's own in a log."""
+"""Prefix of a line that coord itself writes into a log."""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 

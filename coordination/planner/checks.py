@@ -189,7 +189,7 @@ def _untouched(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> set[
 
 
 def _strict(todo: Todo) -> Todo:
-    """Return a check after the todos of a plan, which allows nothing where there is none before them."""
+    """Return a check after the todos of a plan: without a check before them, it accepts no red result."""
     action = todo.action
     if not isinstance(action, QaAction) or action.before is not None:
         return todo

@@ -17,7 +17,7 @@ DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
 
 def when_nobody_comes(gate: Gate) -> str:
-    """Return what happens without an approval, as `rejected after 24 h`; "" if the gate has no timeout."""
+    """Return the effect of a missing approval, as `rejected after 24 h`; "" if the gate has no timeout."""
     if gate.timeout is None:
         return ""
     return f"{DONE[gate.on_timeout]} after {format_hours(gate.timeout.total_seconds() / 3600)}"

@@ -1,4 +1,4 @@
-"""Compute how far a run is, and how long the rest of it takes. Pure: no I/O, no clock.
+"""Compute the progress of a run in percent, and its remaining time. Pure: no I/O, no clock.
 
 **Percent** is the share of the work that is over, weighted by the durations that were expected when the run
 was submitted. These weights never change, so that no later estimate moves it backwards: it falls only where
@@ -79,7 +79,9 @@ class Expected:
 
     @classmethod
     def parse(cls, text: str | None) -> Expected | None:
-        """Return None for a text that is none: anybody may have written it to Redis."""
+        """Parse the text that a run stores; None if it is invalid, because anybody may have written it to
+        Redis.
+        """
         ms, _, source = (text or "").partition(" ")
         if not ms.isascii() or not ms.isdigit() or source not in SOURCES:
             return None

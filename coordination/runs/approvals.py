@@ -125,7 +125,7 @@ def _held_up(store: RunStore, todo: str, one: TodoOfRun) -> str:
 
 
 def _in_ended(store: RunStore, todo: str) -> list[TodoOfRun]:
-    """Return the newest run that has the todo."""
+    """Return the todo in the newest ended run that has it; an empty list if none has."""
     return find_runs_of(
         store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1)
     )[:1]
@@ -142,7 +142,7 @@ def _unknown(store: RunStore, todo: str, runs: Iterable[str], run_id: str | None
 
 
 def refuse_own(connection: Connection, run_id: str, todo: str) -> None:
-    """Raise NotAllowed where the gate, or the plan, asks for two persons, and this one ordered the run."""
+    """Raise NotAllowed if the gate or the plan requires two persons and this person ordered the run."""
     keys = connection.keys.run(run_id)
     text = connection.redis.hget(keys.spec, todo)
     if text is None:

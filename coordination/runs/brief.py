@@ -156,7 +156,7 @@ class BriefPart(BaseModel):
 
 
 def common_part(brief: RunBrief) -> RunBrief:
-    """Return the brief without what it says of single todos and repositories."""
+    """Return the brief without its entries for single todos and repositories."""
     empty: dict[str, str] = {}
     of_repos = ("origins", "carried_tips", "set_back", "published", "branch_of_set")
     return brief.model_copy(
@@ -165,7 +165,7 @@ def common_part(brief: RunBrief) -> RunBrief:
 
 
 def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
-    """Yield the part of each repository."""
+    """Yield the part of the brief for each repository."""
     for repo in sorted({*brief.repo_of.values(), *brief.carried_tips, *brief.set_back}):
         yield BriefPart(
             repo=repo,

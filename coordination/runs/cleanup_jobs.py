@@ -1,6 +1,6 @@
-"""Ask the workers what ended runs have left on their machines, and to remove it.
+"""Ask the workers to report what ended runs have left on their machines, and to remove it.
 
-Only a worker reaches these files. A command writes a cleanup job, tells every worker of it and gathers their
+Only a worker reaches these files. A command writes a cleanup job, notifies every worker and collects their
 answers.
 """
 

@@ -38,7 +38,7 @@ class Disconnections:
         self._store = store
 
     def all(self) -> Mapping[str, Disconnection]:
-        """Return repository → its disconnection. One that cannot be read holds all the same."""
+        """Return repository → its disconnection. A disconnection whose record cannot be read still counts."""
         rows = self._store.redis.hgetall(self._store.keys.disconnected)
         return {repo: _read(row) for repo, row in sorted(rows.items())}
 

@@ -1,4 +1,4 @@
-"""The shared context of a todo: its own scope, then its run and the runs which that retries, its plan, the
+"""Shared context of a todo: its own scope, then its run and the runs that the run retries, its plan, the
 ecosystem.
 """
 

@@ -134,7 +134,7 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
 
 
 def _since_first(runs: Sequence[str], ours: Collection[str]) -> Sequence[str]:
-    """Return the runs behind the first of ours."""
+    """Return the runs after the first of ours."""
     return runs[next(i for i, run in enumerate(runs) if run in ours) + 1 :]
 
 

@@ -194,7 +194,7 @@ def _missing(milestone: MilestoneStanding) -> Iterator[str]:
 
 
 def lacks_of(milestone: MilestoneStanding) -> Iterator[str]:
-    """Yield the conditions of a milestone that are not fulfilled, besides its status."""
+    """Yield the unfulfilled conditions of a milestone, except its status."""
     for relation in milestone.waits_for:
         yield f"it waits for {relation.id} ({relation.status or 'not declared'})"
     for criterion in milestone.criteria:

@@ -1,4 +1,4 @@
-"""Plan templates: from a template and the selected repositories to the fields of a plan and its todos.
+"""Generate the fields of a plan and its todos from a template and the selected repositories.
 
 A value never becomes a part of a command for a shell. `${version}` stays in the command, where it is the
 shell's own spelling of a variable, and the todo gets the variable in its `env`. So a value like `1; rm -rf /`
@@ -304,5 +304,5 @@ def _shell(command: Command, *, read_only: bool = False) -> ShellAction:
 
 
 def _literal(text: str) -> str:
-    """Return a text of the user in which nothing is a parameter."""
+    """Return a user's text, escaped so that nothing in it is read as a parameter."""
     return text.replace("${", "$${")

@@ -200,7 +200,7 @@ class ChangeSets:
             self._redis.transaction(write, key)
 
     def discard(self, change_set: str, repo: str) -> None:
-        """Forget the changes of a repository, and the results of its todos. Raises NotFound."""
+        """Delete the changes of a repository and the results of its todos. Raises NotFound."""
         found = self._require(change_set, repo)
         key = self._keys.changes(change_set)
         todos = [f"{TODO} {todo}" for todo in found.repos[repo].todos]

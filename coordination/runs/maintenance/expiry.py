@@ -1,7 +1,7 @@
 """Delete the records of runs that ended longer than `keep_runs` ago.
 
-Runs with a failed compensation are kept: a person still has to see to them. So are those whose work has not
-landed: they have the outputs, signed results and bundles on which later runs of their change set build.
+Runs with a failed compensation are kept, because a person still has to resolve them. Runs whose work has not
+landed are kept too: later runs of their change set need their outputs, signed results and bundles.
 
 Records are deleted in batches, because Redis executes one command at a time and a run of 10,000 todos has
 10,000 logs. The keys by which the rest of a run is found (its entry in `runs`, its meta, the names of its

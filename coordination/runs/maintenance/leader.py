@@ -295,8 +295,8 @@ class MaintenanceLeader(BackgroundService):
                 self._lock.release()
 
     def _mend(self) -> None:
-        """Set keys of a wrong type apart, also without the lock: a lock key of a wrong type could not be
-        acquired by anyone.
+        """Set keys of a wrong type apart, also without the lock: nobody could acquire a lock whose key has a
+        wrong type.
         """
         if time.monotonic() >= self._mend_at:
             self._mend_at = time.monotonic() + MEND_EVERY_S

@@ -1,4 +1,4 @@
-"""Decide of which events people must know, and what the user's `notify_command` is told. Pure.
+"""Decide which events people must know, and what the user's `notify_command` receives. Pure.
 
 A burst of notices becomes one call: a thousand failed runs must not start a thousand programs.
 """
@@ -70,7 +70,7 @@ Call = Mapping[str, Any]
 
 
 def notice_of(event: Event) -> Notice | None:
-    """Return the notice of an event; None where nobody has to know."""
+    """Return the notice of an event; None if nobody has to know of it."""
     kind = _kind(event)
     if kind is None:
         return None
@@ -124,7 +124,7 @@ def _text(text: str) -> str:
 
 
 def calls_of(notices: Sequence[Notice]) -> list[Call]:
-    """Return what the command is called with: a call for each notice, or one for all of a burst."""
+    """Return the calls of the command: one for each notice, or a single one for a burst."""
     if len(notices) <= SINGLE:
         return [asdict(notice) for notice in notices]
     return [

@@ -1,4 +1,4 @@
-"""Tell people through the user's `notify_command` what they must know, once for each occurrence.
+"""Notify people through the user's `notify_command`, once for each occurrence.
 
 The worker that leads maintenance reads the namespace's stream of events. What it has read, and the calls that
 are still to be made, are one Redis hash, which is changed by compare-and-set. States:
@@ -54,7 +54,7 @@ SPARE = timedelta(seconds=15)
 """Time beyond TIMEOUT and `kill_grace` after which another worker takes the calls over."""
 READ_AT_ONCE = 1000
 ROUNDS = 20
-"""Batches of events that are read before anything is told."""
+"""Batches of events that are read before the first call is made."""
 FIRST_LOOK = timedelta(minutes=1)
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Notifier(ProgramService):
         return self._tell() if self._leads() else 0
 
     def finish(self) -> None:
-        """Tell what has happened until the end."""
+        """Make the calls for all events up to the stop of the worker."""
         self._tell()
 
     def _tell(self) -> int:
@@ -220,7 +220,7 @@ def _number(record: Fields, name: str) -> int:
 
 
 def _calls(text: str) -> tuple[Call, ...]:
-    """Return no calls for a text that is none: anybody may have written it to Redis."""
+    """Return the calls in a text; none if it is invalid, because anybody may have written it to Redis."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The services that tell a program of the user what happens to runs, in the process that does maintenance."""
+"""Base of the services that report the events of runs to a program of the user, in the maintenance leader."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Feed:
         self.reader = reader
         self.due = 0.0
         self.close_by = 0.0
-        """When a closed program is ended by force; 0 while its run goes on."""
+        """Time at which a closed program is ended by force; 0 while its run goes on."""
         self._told: Any = None
 
     def tell(self, run: RunView) -> None:
@@ -137,7 +137,7 @@ class ProgressFeed(ProgramService):
         return [run_id for run_id, feed in self._feeds.items() if not feed.close_by]
 
     def finish(self) -> None:
-        """Tell the end of the runs that have ended, and leave no program behind."""
+        """Report the end of the runs that have ended, and end all programs."""
         try:
             if self._position or self._leads():  # a sweep may end before this worker has had a look
                 self._look()

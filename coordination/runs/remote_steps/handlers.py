@@ -1,7 +1,7 @@
 """Handlers of the steps that restricted workers request; each has the name and arguments of the method that
-it stands for.
+it executes.
 
-A worker is told only what its todos need: their specs, and the outputs of their predecessors.
+A worker receives only what its todos need: their specs and the outputs of their predecessors.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
 
 
 def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:
-    """Return a function that tells whether a commit can be had without the host that made it: it reads the
+    """Return a function that tells whether a commit is available without the host that made it: it reads the
     run's bundles (workers/transfer/bundles.py).
     """
 

@@ -71,7 +71,7 @@ class SignedOperation:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """The commit of a repository on which a todo builds, as Redis tells it."""
+    """The commit of a repository on which a todo builds, as recorded in Redis."""
 
     repo: str
     commit: str
@@ -150,8 +150,8 @@ class SignedRun:
         return parsed(OrderedBrief, text, f"the brief of run {self.run_id}")
 
     def _brief_of_parts(self) -> RunBrief:
-        """Return the signed parts of the brief. Which todos the predecessors build on is what the maintenance
-        leader tells; `check_start` compares the predecessors themselves.
+        """Return the signed parts of the brief. The maintenance leader states which todos the predecessors
+        build on; `check_start` compares the predecessors themselves.
         """
         order, unsigned = self.order, self.store.brief(self.run_id)
         repos = sorted(set(unsigned.repo_of.values()))
@@ -257,7 +257,9 @@ class SignedRun:
         return f"{self.principal.name} ({self.principal.kind}), key {self.fingerprint}"
 
     def demands_sandbox(self, repo: str) -> bool:
-        """Return whether what the signer orders in a repository runs in a sandbox only, by their role."""
+        """Return whether the signer's role demands a sandbox for the todos that the signer orders in a
+        repository.
+        """
         return self.principal.confined(right_of(self.order.operation), repo)
 
     def check_decision(self, todo: str) -> None:

@@ -1,4 +1,5 @@
-"""Decide by signed results and decisions what of a run may be written into the file, and what may be undone.
+"""Decide by signed results and decisions which outcomes of a run may be written into the file, and which
+todos may be undone.
 
 A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
 decision of a person. It counts as pending again if the signed order names it: that claims no work which was
@@ -33,8 +34,9 @@ READ_AT_ONCE = 500
 
 
 def confirm(run: SignedRun, outcome: RunOutcome, file: str | None = None) -> tuple[RunOutcome, str]:
-    """Return what may be written of the outcome, and the reason why that is not all: nothing of a run whose
-    order is not valid. `file`: digest of the file, if it is not a person who names it.
+    """Return the part of the outcome that may be written, and the reason why that is not all of it. Nothing
+    of a run whose order is invalid may be written. `file`: digest of the file, if it is not a person who
+    names it.
 
     Raises Unsafe and UsageError where the trust file cannot be used.
     """
@@ -204,8 +206,8 @@ def _todos_with_fact(run: SignedRun, todos: Sequence[str], fact: str) -> Iterato
 
 
 def not_undone(run: SignedRun, todos: Sequence[str], *, executed: bool = True) -> Iterator[str]:
-    """Yield the todos of which no trusted worker has signed that they were undone, after their result.
-    `executed`: only those of which a trusted worker has signed a result of this run.
+    """Yield the todos without a compensation that a trusted worker signed after their result. `executed`:
+    only those of which a trusted worker has signed a result of this run.
     """
     for start in range(0, len(todos), READ_AT_ONCE):
         some = todos[start : start + READ_AT_ONCE]

@@ -1,10 +1,11 @@
-"""Where a new run begins: the commits and results that it takes over from a change set or an earlier run.
+"""Determine where a new run begins: the commits and results that it takes over from a change set or an
+earlier run.
 
 `StartingPoint` has the commits of a run that builds on unlanded work and adds nothing to it. `Carry` has the
 results that a sweep takes over from its change set. A todo that is carried over has its end state in the new
 run, with its output, commit and signed result, and the run that executed it as its fact `run`. So readers of
-a run need no special case for it. Its spec comes from the file: who signs a run must not sign what Redis
-says.
+a run need no special case for it. Its spec comes from the file, because the signer of a run must not sign
+content that came from Redis.
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ class StartingPoint:
     """The change set that has the tips; empty where a run without one has them."""
 
     def only(self, repos: Collection[str]) -> StartingPoint:
-        """Return it for these repositories."""
+        """Return the starting point for these repositories only."""
         return StartingPoint(
             runs=self.runs,
             tips={repo: tip for repo, tip in self.tips.items() if repo in repos},
@@ -269,7 +270,7 @@ class StartingPoint:
         )
 
     def put_into(self, brief: RunBrief) -> RunBrief:
-        """Return the brief with the commits that its run takes up."""
+        """Return the brief with the commits that the run takes over."""
         carried = {
             "carried_from": self.runs,
             "carried_tips": dict(self.tips),

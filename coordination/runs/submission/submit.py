@@ -291,8 +291,8 @@ def timeout_of(timeout: timedelta | None) -> dict[str, int]:
 
 
 def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
-    """Return what a worker is told about a todo. `plan`: the todo's plan, None where the file no longer has
-    it.
+    """Return the spec from which a worker executes a todo. `plan`: the todo's plan, None where the file no
+    longer has it.
     """
     todo = todo.working_in(repo)
     # the plan's rules are for its work: a check is repeated as often as it says itself

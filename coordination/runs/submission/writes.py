@@ -1,4 +1,4 @@
-"""The change set of a run: the repositories of it that the run writes, as they were when it was made.
+"""Repositories of a change set that a run writes, as they were when the run was created.
 
 The seal takes these repositories for the run until it ends. It refuses a run with `busy` while another live
 run writes one of them, and with `moved` if a tip is no longer the one from which the run was made.

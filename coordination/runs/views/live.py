@@ -80,7 +80,7 @@ class TodoInRun:
 
     @property
     def rank(self) -> int:
-        """Return how much it says about the todo, where two runs have it."""
+        """Return the rank of this state of the todo where two runs have the todo; the higher one counts."""
         return 3 if self.state is TodoState.RUNNING else 2 if self.state in BEGUN else int(self.in_progress)
 
 

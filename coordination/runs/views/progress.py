@@ -1,4 +1,4 @@
-"""Tell how far a live run is and how it goes on, from its todos and counters. Pure.
+"""Compute the progress of a live run, and what runs next, from its todos and counters. Pure.
 
 `Outline` is the part of a run that never changes, so that a follower reads it once: for 50,000 todos it is
 megabytes. The rules for percent and the expected end are in planner/remaining.py.
@@ -175,7 +175,7 @@ def _pace(counters: Mapping[str, str]) -> Pace:
 
 
 def _number(text: str | None) -> float:
-    """Return 0 for a text that is no number: anybody may have written it to Redis."""
+    """Return the number; 0 if the text is none, because anybody may have written it to Redis."""
     try:
         return float(text or 0)
     except ValueError:

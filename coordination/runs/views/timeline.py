@@ -1,5 +1,5 @@
-"""Computes from a run's events when each todo did what, and what it waited for after its predecessors had
-succeeded. Pure.
+"""Compute the attempts of each todo from a run's events, and its waits after its predecessors had succeeded.
+Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from coordination.runs.views.run_events import RunEvent
 
 STATES = frozenset(state.value for state in TodoState)
 LOST = "lost"
-"""How an attempt ended whose worker was not heard of any more."""
+"""Outcome of an attempt whose worker was lost."""
 
 
 BRIEF = 0.005
@@ -62,7 +62,7 @@ class Timeline:
 
 
 def timeline(events: Sequence[RunEvent], repo_of: Mapping[str, str], now_ms: int) -> Timeline | None:
-    """None where there are no events. `now_ms`: what goes on is drawn until then."""
+    """Return the timeline of a run; None if there are no events. `now_ms`: end of what still runs."""
     if not events:
         return None
     last = next((e for e in reversed(events) if e.what.startswith("run.")), None)
@@ -119,9 +119,7 @@ def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
 def _busy(
     work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float
 ) -> dict[str, list[tuple[int, int]]]:
-    """When something was done in each repository; what is between two todos that follow each other counts,
-    too.
-    """
+    """Return the times at which each repository was busy; short gaps between todos count as busy."""
     found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
     for one in sorted(work, key=lambda w: w.start_ms):
         own = found[repo_of.get(one.todo, "")]
@@ -149,7 +147,7 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
 
 
 def _behind(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
-    """While another todo works in its repository it waits for that, else for a slot."""
+    """Yield the waits of a ready todo: for its repository while another todo works there, else for a slot."""
     at = step.start_ms
     for start, end in busy[bisect_right(busy, at, key=lambda span: span[1]) :]:
         if start >= step.end_ms:
@@ -172,8 +170,8 @@ def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str)
 def timeline_critical_path(
     line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]
 ) -> list[Work]:
-    """The critical path of what happened, last attempt first: before each the one that ended last of those
-    that it depends on, or that worked in its repository before it.
+    """Return the critical path of the run as executed, last attempt first. Each attempt is followed by the
+    one that ended last among its predecessors and the earlier attempts in its repository.
     """
     last: dict[str, Work] = {}
     by_repo: defaultdict[str, list[Work]] = defaultdict(list)  # by their end

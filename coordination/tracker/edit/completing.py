@@ -83,7 +83,7 @@ class _Completed:
 
 
 class CompletionGuard:
-    """Judges what one edit completes, however often the edit is tried."""
+    """Judges the plans and milestones that one edit completes, over all tries of the edit."""
 
     def __init__(
         self, today: date, recorded: Recorded, *, force: Force | None = None, on_check: OnCheck | None = None
