@@ -43,7 +43,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             self.hub.call_soon(self._send_events_in_time)  # any thread may call that, and no timer
 
     def _send_events_in_time(self) -> None:
-        """Send at once what is not one of many."""
+        """Send the collected events now, or SEND_EVENTS_EACH_S after the last ones."""
         wait_s = self._sent_s + SEND_EVENTS_EACH_S - time.monotonic()
         if wait_s > 0:
             self.hub.call_later(wait_s, self._send_events)
@@ -63,7 +63,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         self._for_each(queues, self._leave)
 
     def resize(self, by: int) -> None:
-        """Execute so many todos more at once, or fewer."""
+        """Change the number of todos executed at once by this difference."""
         self.hub.call_soon(self._resize, by)
 
     def _for_each(self, queues: Iterable[str], action: Callable[[str], None]) -> None:
@@ -89,7 +89,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
 
 class Threads(TaskPool):  # type: ignore[misc]
     def grow(self, n: int) -> None:
-        """Grow by so many threads, or shrink: a thread that is there stays, and gets no task."""
+        """Add `n` threads; a negative number shrinks the pool: surplus threads stay, and get no task."""
         self.limit += n
         self.executor._max_workers = self.limit
 
@@ -132,13 +132,13 @@ def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *
 
 
 def _send_event(task: Task, kind: str, why: str) -> None:
-    """Send Flower an event after those of the former task, which a task's own `send_event` would overtake."""
+    """Send an event to Flower after the earlier events: the task's own `send_event` would overtake them."""
     if request := requests.get(task.request.id):
         request.send_event(kind, exception=why, traceback="")
 
 
 def forget_names() -> None:
-    """Clear Celery's count of tasks by name, which it keeps for ever: a task has the name of its todo."""
+    """Clear Celery's counter of tasks by name: each todo has a name of its own, so it would grow for ever."""
     if len(total_count) > NAMES_KEPT:
         total_count.clear()
 

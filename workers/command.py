@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(RateLimitedLog())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
-    # Its line for each delivery does not name the todo.
+    # Celery's line for each delivery does not name the todo.
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # Celery's warning to root names an option of its own, which this program does not have.

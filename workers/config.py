@@ -88,7 +88,7 @@ class ServedRepositories(Mapping[str, Path]):
         )
 
     def disk_shortage(self) -> str:
-        """Return why no todo at all can begin here: a disk has too little room. Empty if all have enough."""
+        """Return which disk has too little space for any todo to begin; empty if all have enough."""
         return shortage((self._state, *self._folders.values()), self._disk_min)
 
     @contextmanager
@@ -104,7 +104,7 @@ class ServedRepositories(Mapping[str, Path]):
                 self._running += Counter()  # removes those that are 0
 
     def serve_from_now_on(self, folders: Mapping[str, Path]) -> None:
-        """Set what to serve from now on; `leave` and `join` get there as todos end."""
+        """Set the folders to serve; `leave` and `join` apply the change as todos end."""
         with self._guard:
             self._wanted = dict(folders)
 

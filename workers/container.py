@@ -124,7 +124,7 @@ class Container:
 
     @property
     def services(self) -> Sequence[BackgroundService | Serving]:
-        """The threads beside Celery's, in the order in which they start."""
+        """The background threads besides Celery's own, in the order in which they start."""
         return (
             self.leases,
             self.maintenance_leader,
@@ -155,7 +155,7 @@ class Container:
 
     @cached_property
     def user_programs(self) -> Sequence[BackgroundService]:
-        """The services that start programs of the user, as far as the settings name some."""
+        """The services that start the programs of the user that the settings name."""
         settings, grace = self.config.settings, self.config.settings.kill_grace
         found: list[BackgroundService] = []
         if command := settings.notify_command:

@@ -80,8 +80,8 @@ class DeliveryHandler:
         service_waits: ServiceWaits | None = None,
         request_waits: RequestWaits | None = None,
     ) -> None:
-        """`change_sets`, `service_waits`, `request_waits`: None for a worker whose Redis user may not write
-        them, or fire a todo.
+        """`change_sets`, `service_waits` and `request_waits` are None for a restricted worker: its Redis user
+        may neither write change sets nor fire todos.
         """
         self._store = store
         self._dispatcher = dispatcher
@@ -126,7 +126,7 @@ class DeliveryHandler:
         self._guard = threading.Lock()
 
     def handle(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
-        """Claim and execute the todo; return what Celery is told. Never raises for what a todo does."""
+        """Claim and execute the todo; return the result for Celery. A failure of the todo raises nothing."""
         with self._served.in_use(repo):
             request = uuid.uuid4().hex
             reply = until_answered(
@@ -172,7 +172,10 @@ class DeliveryHandler:
         return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
 
     def _why_no_start(self, repo: str, todo: str) -> str:
-        """Return why no new todo begins here at present. A name with a point is one of coord's."""
+        """Return why this worker starts no todo now; empty if it can.
+
+        A todo named `service.NAME` or `check.NAME` is coord's own, and does not wait for services.
+        """
         host = self._worker.host
         if why := self._served.disk_shortage():
             return f"room on a disk for {repo}: on host {host} {why}"
@@ -280,8 +283,8 @@ class DeliveryHandler:
         return partial(base_at_remote, repo, self._served[repo.name], access)
 
     def _home(self, run_id: str, repo: str) -> Path | None:
-        """Return the checkout of a repository, if this is the host on which the run works on it; None to a
-        restricted worker, which may not read that.
+        """Return the checkout of a repository if the run works on it on this host, else None. Always None in
+        a restricted worker, which may not read the host.
         """
         if self._change_sets is None:
             return None

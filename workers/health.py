@@ -70,7 +70,7 @@ from workers.config import ServedRepositories, WorkerConfig
 
 AT_ONCE = 32
 ANSWERS = ("Authentication failed", "could not read Username", "could not read Password", "Permission denied")
-"""Words of git by which the remote has answered, and wants to know who asks."""
+"""Messages of git which show that the remote has answered, and asks for a login."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class RemoteLooks(BackgroundService):
         self._pool: ThreadPoolExecutor | None = None
 
     def run_once(self) -> int:
-        """Begin the looks that are due; return how many."""
+        """Start the looks at remotes that are due; return their number."""
         now, urls = time.monotonic(), self._urls()
         self._flying = {repo: look for repo, look in self._flying.items() if not look.done()}
         self._forget(urls)
@@ -179,7 +179,7 @@ def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
 ACTOR = "coord (health)"
 RECOVER = "recover"
 MESSAGE = "health"
-"""Type of the message that tells that something is given up."""
+"""Type of the message which says that a recovery was given up."""
 
 
 class RecoveryRuns:
@@ -223,7 +223,7 @@ class RecoveryRuns:
         return start_generated(self._open(), records, graph, order, alone=True, hosts=hosts)
 
     def outcome(self, run: str) -> str | None:
-        """Return why the run was vain, "" if it has succeeded, None while it goes on."""
+        """Return why the run failed, "" if it succeeded, None while it continues."""
         if not run:
             return "its run is not known"
         status = self._open().store.status(run)

@@ -1,8 +1,8 @@
-"""Send heartbeats: renew all leases of this worker in one call, carry checkpoints, announce the worker.
+"""Send heartbeats: renew all leases of this worker in one call, send checkpoints, announce the worker.
 
-A lease that Redis does not know any more is lost: another worker may hold the todo, so its command is stopped
-and nothing of it is settled. A Redis that does not answer has lost no lease: commands go on, and so do the
-tries to renew.
+A lease that Redis no longer knows is lost: another worker may hold the todo, so its command is stopped and
+nothing is settled. If Redis does not answer, no lease counts as lost: commands continue, and the worker keeps
+trying to renew.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HeldLease:
 
 
 class Leases(BackgroundService):
-    """A heartbeat each interval, and at once after `wake` (somebody cancelled a run)."""
+    """Send a heartbeat at each interval, and at once after `wake` (somebody cancelled a run)."""
 
     name = "leases"
     first_at_once = True
@@ -66,7 +66,7 @@ class Leases(BackgroundService):
         self._ecosystem_id = config.ecosystem_id
         self._state = config.state
         self._lease = config.settings.lease_ttl
-        # A lease is renewed three times before it runs out, however the two settings are set.
+        # A lease is renewed three times before it expires, whatever the two settings are.
         self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
         self.interval_s = self._beat.total_seconds()
         self._shortage = ""
@@ -102,7 +102,7 @@ class Leases(BackgroundService):
                 del self._held[member(grant.run_id, grant.todo_id)]
 
     def run_once(self) -> tuple[list[str], list[str]]:
-        """Do one heartbeat; return the members that were lost, and those that are to stop."""
+        """Send one heartbeat; return the members whose leases were lost, and those to be stopped."""
         with self._guard:
             held = dict(self._held)
         self.announce()
@@ -118,14 +118,14 @@ class Leases(BackgroundService):
         return lost, stopped
 
     def failed(self, error: Exception) -> float:
-        """Go on: without heartbeats every todo of this worker would be taken from it."""
+        """Continue after an error: without heartbeats, this worker would lose all its todos."""
         if not isinstance(error, redis.RedisError):
             return super().failed(error)
         logger.warning("Redis does not answer the heartbeat: %s", error)
         return min(self.interval_s, REDIS_AWAY_S)
 
     def announce(self) -> None:
-        """Write the record of this worker: that it is there, and what it serves now."""
+        """Write the record of this worker: it is alive, and these are the repositories that it serves now."""
         asked = time.time()
         now_ms = self._store.now_ms()
         offset_ms = round((asked + time.time()) * 500 - now_ms)

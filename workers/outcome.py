@@ -1,4 +1,4 @@
-"""The outcome of an attempt, from its end to the step that settles it, and what Celery is told of it."""
+"""The outcome of an attempt, from its end to the step that settles it, and the result for Celery."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AttemptOutcome:
     why: str = ""
     exit_code: int | None = None
     output: str = ""
-    """JSON. Without success: what the todo has written since the last checkpoint that Redis has."""
+    """JSON. Without success: the output that the todo has written since the last checkpoint in Redis."""
     tip: str = ""
     start: str = ""
     """The commit at which the attempt began."""

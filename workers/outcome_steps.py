@@ -38,7 +38,7 @@ PARKED_FOR = timedelta(seconds=5)
 DEFERRED_FOR = timedelta(seconds=1)
 """The first delay; the step doubles it up to a minute."""
 FOLLOWED_FOR = timedelta(seconds=10)
-"""Time after which a todo looks at a service again whose states this worker follows for it."""
+"""Delay before a parked todo looks at its service again, where this worker also follows the service."""
 REDIS_RETRY_S = 0.5
 LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
 
@@ -75,7 +75,7 @@ class OutcomeSteps:
         self._request_waits = request_waits
 
     def take(self, grant: Grant, outcome: AttemptOutcome, log: Log) -> TaskResult:
-        """Decide about a retry, close the log, and take the step; return what Celery is told."""
+        """Decide about a retry, close the log, and take the step; return the result for Celery."""
         retry_delay: timedelta | None = None
         outcome = replace(outcome, why=log.masked(outcome.why))
         if outcome.kind is OutcomeKind.FAILED:
@@ -116,7 +116,7 @@ class OutcomeSteps:
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
     def _defer(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
-        """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
+        """Park the todo for a growing delay: passing trouble neither fails a todo nor rolls a run back."""
         limit = self._lost_leases if outcome.limited else 0
         why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
         waits = self._service_waits if outcome.service else None
@@ -182,8 +182,9 @@ class OutcomeSteps:
 def _after_failure(
     grant: Grant, outcome: AttemptOutcome, log: Log
 ) -> tuple[AttemptOutcome, timedelta | None]:
-    """Return the failure as the retry policy sees it, and the delay before the next attempt; None: it was
-    the last one.
+    """Return the outcome with the retry policy's reason, and the delay before the next attempt.
+
+    The delay is None if there is no next attempt.
     """
     retry = grant.spec.retry
     draw = random.random()  # noqa: S311 -- jitter, no secret
@@ -199,7 +200,7 @@ def _after_failure(
 
 
 def until_answered(ask: Callable[[], T]) -> T:
-    """Return what Redis answers, however long it does not: the outcome of an attempt must not be lost."""
+    """Repeat a call until Redis answers, for ever: the outcome of an attempt must not be lost."""
     return retried(ask, repeat(REDIS_RETRY_S), _is_outage)
 
 

@@ -1,4 +1,4 @@
-"""The container of a restricted worker, whose Redis user reaches its own repositories alone.
+"""The container of a restricted worker, whose Redis user may access only its own repositories.
 
 A maintenance leader takes its steps. It follows no file: it forwards no edits, because a user who may write
 events could forge those of other repositories, and writes no results into a file, because it may not read the
@@ -57,12 +57,12 @@ class RestrictedContainer(Container):
 
     @cached_property
     def service_waits(self) -> None:
-        """None: it may fire no todo, so the timers of its todos do."""
+        """None: it may fire no todo, so its parked todos wait for their timers."""
         return None
 
     @cached_property
     def request_waits(self) -> None:
-        """None, as for services: its landings poll."""
+        """None, as for services: its landings ask the forge at intervals."""
         return None
 
     @cached_property

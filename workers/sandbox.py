@@ -67,7 +67,7 @@ class Confinement:
     machine: HostFacts
     bounds: Bounds
     binds: Binds
-    """The files that its commands see beside the workspace."""
+    """The files that its commands see in addition to the workspace."""
     home: Path | None
     dropped: frozenset[str]
     """Variables of the worker that its commands do not get."""
@@ -219,7 +219,7 @@ class Sandboxes:
 
 
 def _tool_folder(folder: Path) -> Path:
-    """Return what the programs of a folder need: those of version managers lead to files beside it."""
+    """Return the folder that the programs of `folder` need: version managers link to files next to it."""
     return folder.parent if folder.name == "shims" else folder
 
 

@@ -1,4 +1,4 @@
-"""Continue parked todos when what they wait for has happened, earlier than their timers do.
+"""Continue parked todos as soon as a service is up or a request has news, before their timers fire.
 
 The worker that parked a todo keeps its wait in memory and fires it: when the start of a service has come to
 its end (wait reason `service`), or when `coord gateway` passes on a webhook of its repository (wait reason
@@ -45,7 +45,7 @@ class ServiceWaits(BackgroundService):
         self._guard = threading.Lock()
 
     def add(self, run_id: str, todo_id: str, service: str) -> None:
-        """Fire the todo when the start of the service has come to its end."""
+        """Fire the todo when the start of the service has ended."""
         with self._guard:
             self._waits[run_id, todo_id] = service
             self._seen = None
@@ -65,7 +65,7 @@ class ServiceWaits(BackgroundService):
         return len(ended)
 
     def failed(self, error: Exception) -> float:
-        """Look again later; where Redis is away, the timers fire what waits."""
+        """Look again later; while Redis is away, nothing is lost: the timers fire the waiting todos."""
         self._seen = None
         return super().failed(error)
 
@@ -84,7 +84,7 @@ class _Wait:
     repo: str
     request: AwaitedRequest
     due: float | None = None
-    """The time from which it is fired; None: no news."""
+    """The earliest time to fire the todo; None while there is no news."""
 
 
 class RequestWaits(BackgroundService):
@@ -104,7 +104,7 @@ class RequestWaits(BackgroundService):
         self._guard = threading.Lock()
 
     def add(self, run_id: str, todo_id: str, repo: str, request: AwaitedRequest) -> None:
-        """Fire the todo at the next news of its repository, also at those since its look has begun."""
+        """Fire the todo at the next news of its repository; news since its look began counts as well."""
         with self._guard:
             missed = any(
                 at >= request.looked_at and news.is_about(repo, request.address)
@@ -122,7 +122,7 @@ class RequestWaits(BackgroundService):
             self._waits.pop((run_id, todo_id), None)
 
     def hear(self, payload: Any) -> None:
-        """Take in the payload of a message that tells of news."""
+        """Record the payload of a message that announces news."""
         try:
             news = RequestNews.model_validate(payload)
         except ValidationError as error:

@@ -4,9 +4,9 @@ Todos are child processes, so a thread that waits for one costs little, and Cele
 needed. Celery's soft shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and
 lets running todos finish; the second kills the children, hands their todos back and exits.
 
-The process serves what the ecosystem file adds, moves or removes without a restart. A file that cannot be
-used, for it is being edited, changes nothing. Only repositories and slots are followed; settings hold from
-the next start.
+The process follows repositories that the ecosystem file adds, moves or removes, without a restart. A file
+that is invalid, because it is being edited, changes nothing. Only repositories and slots are followed;
+settings take effect at the next start.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class FileWatch(BackgroundService):
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _take_over(self) -> None:
-        """Read the file, and want what it says."""
+        """Read the file, and set the repositories and slots to serve."""
         try:
             wanted = self._read()
         except (CoordinationError, OSError) as error:

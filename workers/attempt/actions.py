@@ -54,7 +54,7 @@ from workers.workspace.commit import CommitStyle
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptAction:
-    """The steps in which both actions differ; a default stands where only one of them has anything to do."""
+    """The steps in which the actions differ. The defaults do nothing."""
 
     grant: Grant
 
@@ -74,7 +74,7 @@ class AttemptAction:
         return None
 
     def compensated(self, folder: Path) -> CompensatedTodo | None:
-        """Return what the command is told of the todo that it undoes, in files of this folder.
+        """Write files about the todo to be undone into this folder, and return them for the command.
 
         Raises WorkspaceUnusable.
         """
@@ -107,7 +107,7 @@ class AttemptAction:
         """Finish when no attempt is in the workspace any more. Raises where that cannot be done."""
 
     def close(self) -> None:
-        """Give back what the attempt held, whatever its outcome is."""
+        """Release the resources of the attempt, whatever its outcome is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +315,7 @@ class RunCheck(RunTodo):
             return unreadable
 
     def _is_allowed(self, result: CheckResult) -> bool:
-        """Return whether a red check does not fail its todo: what failed before may fail still."""
+        """Return whether a red check is accepted: with an earlier result, only if it has no new failures."""
         red = result.verdict is CheckVerdict.RED and self.action.allow_red
         return red and (self.action.before is None or result.known)
 

@@ -211,7 +211,7 @@ class Attempt:
             workspace.leave()
 
     def _move_branch(self, workspace: Workspace, tip: str) -> None:
-        """Move the branch of the change set: before the settle, so that it stands when the run has ended."""
+        """Move the branch of the change set before the settle, so that it is in place when the run ends."""
         if tip and tip != self.grant.tip and (stays := workspace.move_change_set(tip, self.grant.tip)):
             self._log.line(_plain(stays))
 
@@ -392,5 +392,5 @@ def _write(file: Path, text: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """Replace what is no UTF-8, as in a file's name: it can be neither logged nor sent."""
+    """Replace characters that are not UTF-8, as in a file's name: they can be neither logged nor sent."""
     return text.encode(errors="replace").decode()

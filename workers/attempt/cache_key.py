@@ -94,7 +94,7 @@ def _action(spec: TodoSpec, agent_command: Command | None) -> object:
 
 
 def _in_words(spec: TodoSpec) -> list[object]:
-    """Return the fields of which a prompt is made that was not written."""
+    """Return the fields from which the prompt of a todo without one is made."""
     todo = spec.todo
     return [todo.id, todo.task, todo.description, [*map(text_of, todo.acceptance_criteria)], spec.repo.role]
 

@@ -55,7 +55,7 @@ class OutputTail:
         self._mask = self._log.masker.stream()
 
     def end(self) -> None:
-        """Take the end of the output, which may have been the beginning of a secret."""
+        """Write the end of the output, held back because it may have been the beginning of a secret."""
         self._keep(self._mask.end())
 
     def _keep(self, data: bytes) -> None:

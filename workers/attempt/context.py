@@ -109,7 +109,7 @@ class PredecessorPaths:
         self._home = home
 
     def of(self, grant: Grant, brief: RunBrief, repo: str, newest: PredecessorOutput | None) -> PathLookup:
-        """Return where the newest commit of a repository stands.
+        """Return the path at which the newest commit of a repository is checked out, or why there is none.
 
         Raises PathMissing where the todo needs a path and there is none, WorkLost where there will be none;
         WorkspaceUnusable and GitInterrupted for trouble of this host.
@@ -141,8 +141,8 @@ class PredecessorPaths:
             return PathLookup(why=why)
 
     def _refuse_lost(self, run: str, brief: RunBrief, repo: str, newest: PredecessorOutput) -> None:
-        """Raise WorkLost where the checkout that had the commit is here, and has it no longer: to wait for it
-        would be to wait for ever.
+        """Raise WorkLost if this host has the checkout that had the commit, and the commit is gone: a wait
+        for it would never end.
         """
         place, commit = self._home(run, repo), newest.commit or ""
         if place is None or not place.is_dir() or look(place)[0] or has_commit(place, commit):
@@ -154,7 +154,7 @@ class PredecessorPaths:
 
 
 class Context:
-    """Reads a run's brief once, and for each todo its predecessors' outputs and shared context in one round
+    """Read a run's brief once; read the predecessors' outputs and the shared context of a todo in one round
     trip.
     """
 

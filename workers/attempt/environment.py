@@ -66,7 +66,7 @@ class AttemptEnvironment:
     sandboxes: Sandboxes | None = None
     """The sandboxes of this worker; None where nothing is executed."""
     landing: MakeLandJob | None = None
-    """Makes what a todo of a landing run may use; None where this worker may not write change sets."""
+    """Makes the job of a todo of a landing run; None if this worker may not write change sets."""
     base: Callable[[], RunBase] | None = None
     """Looks the base branch up where landing goes; None: the base is the local branch."""
     set_back: Callable[[], str] = str

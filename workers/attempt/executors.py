@@ -65,7 +65,7 @@ class Job:
     agent_command: models.Command | None = None
     """The submitter's command; the run carries it."""
     compensated: CompensatedTodo | None = None
-    """Set if the todo is to be compensated."""
+    """The todo to be compensated; None if the todo itself is executed."""
 
     @property
     def action(self) -> models.Action | None:

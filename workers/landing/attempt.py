@@ -79,7 +79,7 @@ class LandAttempt:
             raise self._passing_trouble(trouble.message, Reason.UNKNOWN) from trouble
 
     def _reached(self) -> AbstractContextManager[BaseBranch]:
-        """Yield the base branch, with what this way of landing needs to change it."""
+        """Yield the base branch, with the access that this way of landing needs to change it."""
         return self._base()
 
     def _look(self, at: BaseBranch) -> BaseTip | Refused:
@@ -174,7 +174,7 @@ class LandAttempt:
         return None
 
     def _begin_undo(self, landing: dict[str, Any]) -> None:
-        """Begin an undo: it knows what the landing has recorded, and since when it has trouble itself."""
+        """Begin an undo with the record of the landing; its own trouble is timed separately."""
         before = {name: value for name, value in landing.items() if name != TROUBLE}
         own = self._checkpoint.get(TROUBLE) if self._checkpoint.get(UNDOES) else None
         self._checkpoint = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
@@ -185,7 +185,7 @@ class LandAttempt:
 
 
 def refusal(words: str, hint: str = "") -> AttemptEnd:
-    """Return the end that another attempt would not change."""
+    """Return a final refusal, which another attempt would not change."""
     why = f"{words}; {hint}" if hint else words
     return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))
 

@@ -71,7 +71,7 @@ class LandChecks:
 
     @cached_property
     def _statements(self) -> list[tuple[PredecessorOutput, Mapping[str, Any]]]:
-        """Return the todos that look or land, with what they tell."""
+        """Return the todos that look or land, with the JSON of their outputs."""
         stated = ((one, one.output) for one in self._results)
         return [(one, out) for one, out in stated if isinstance(out, dict) and commit_in(out, "tree")]
 

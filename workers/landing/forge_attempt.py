@@ -67,7 +67,7 @@ class ForgeAttempt(DirectAttempt):
         self._base_commit = ""
         """The base branch at the remote, as this attempt has seen it last."""
         self._begun = False
-        """True where something may have merged: then a person's trouble is waited for."""
+        """True if something may have merged: the attempt then waits where a person has to act."""
 
     @contextmanager
     def _reached(self) -> Iterator[BaseBranch]:
@@ -102,7 +102,7 @@ class ForgeAttempt(DirectAttempt):
         return self._access.forge(self._job.repo.name, self._address, Purpose.MERGE)
 
     def _refuse(self, error: ForgeError) -> NoReturn:
-        """Raise the end of an attempt that the forge has refused something."""
+        """Raise the end of an attempt after a refusal by the forge."""
         if error.problem in LIMITS and error.retry_at is not None:
             pause = max(error.retry_at - self._job.now(), SOON)
             raise postponed(error.message, WaitReason.REQUEST, pause) from error

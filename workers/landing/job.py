@@ -55,7 +55,7 @@ class LandJob:
     """Gives git access to the remote."""
     stopped: Callable[[], OutcomeKind | None]
     cancelled: Callable[[], bool]
-    """Asks Redis whether the run is cancelled by now; `stopped` hears of it somewhat later."""
+    """Asks Redis whether the run is cancelled; `stopped` returns that somewhat later."""
     say: Callable[[str], None]
     checks: CheckRuns
     forges: Callable[[], ForgeAccess]

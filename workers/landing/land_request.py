@@ -168,7 +168,7 @@ class RequestAttempt(RequestLook):
         return self._stated(at, done, made.base if isinstance(made, NoChange) else made.commit, base)
 
     def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
-        """Return the end of an attempt that the forge could not tell yet whether the request merges."""
+        """Return the end of an attempt for which the forge cannot say yet whether the request merges."""
         words, pause = f"{request.url}: {words_of(missing)}", self._interval() if self._has_trouble else SOON
         return self._end_of_patience(words) or postponed(words, WaitReason.REQUEST, pause)
 

@@ -19,13 +19,13 @@ MOST_UPDATES = 50
 
 
 def commit_in(known: Mapping[str, Any], name: str) -> str:
-    """Return a commit or tree of a record; empty for anything else: Redis may tell what it wants."""
+    """Return a commit or tree of a record; empty for anything else: a record in Redis proves nothing."""
     value = known.get(name)
     return value if isinstance(value, str) and is_commit(value) else ""
 
 
 def lands(at: BaseBranch, commit: str, tip: str) -> bool:
-    """Return whether a commit is one that lands this tip: what Redis says of it proves nothing."""
+    """Return whether git shows that a commit lands this tip: a record in Redis proves nothing."""
     if commit == tip:
         return True
     body = _lines(at, "show", "-s", "--format=%(trailers:key=Coord-Tip,valueonly)", commit)
@@ -75,7 +75,7 @@ def merge_base(at: BaseBranch, base: str, tip: str) -> str:
 
 
 def _lines(at: BaseBranch, *args: str) -> str | None:
-    """Return git's answer; None for a no."""
+    """Return the lines that git prints; None if it refuses."""
     done = ask(*args, cwd=at.path)
     return None if done.returncode else str(done.stdout)
 

@@ -43,7 +43,7 @@ MARGIN_S = 10.0
 START_S = 60.0
 """The most that the start of a command may take."""
 LOOK_EVERY_S = 1.0
-"""How often the time of the end is looked at, which another thread may bring forward."""
+"""How often the deadline is checked, because another thread may bring it forward."""
 GUARD_LOST = "guard lost"
 OVER: Mapping[str, str] = {
     "memory": "{:,} bytes of memory were in use, more than the sandbox allows; raise its `memory`",
@@ -142,7 +142,7 @@ class Report:
     overdue: bool = False
     """True if the guard did not do its part in time, and was killed by us."""
     late: bool = False
-    """True if that was so late that the command's time was over, too."""
+    """True if the command's own timeout had passed by then as well."""
 
     @property
     def begun(self) -> bool:

@@ -6,9 +6,11 @@ imports little, and reads /proc itself.
 
 States::
 
-running ──command ends──► sweeping (TERM to the rest) ──all gone──► gone (the guard ends) ├─────T, or time is
-up──► stopping (TERM to all) ──┘  either: KILL, again and again, once the grace is over └─────K, or the worker
-is dead──► KILL at once
+    running ──the command ends──► sweeping (TERM to the rest) ──all gone──► gone (the guard ends)
+       ├──────T, or timeout─────► stopping (TERM to all) ───────all gone──► gone
+       └──K, or worker is dead──► killing (KILL at once) ───────all gone──► gone
+
+Sweeping and stopping send KILL, again and again, once the grace is over.
 
 Invariants
 

@@ -1,4 +1,4 @@
-"""Fetches a commit of the run, made on this host or another, into a folder or into a checkout's objects.
+"""Fetch a commit of the run, made on this host or another, into a folder or into a checkout's objects.
 
     <state>/carried/<run>/<repo>/depot/       all objects of the repository that have arrived or are lent here
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once

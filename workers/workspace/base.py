@@ -14,7 +14,7 @@ from workers.workspace.lock import LockRequest, WorkspaceLock
 
 
 class Workspace:
-    """One attempt at a time works in `path`; a default stands where a workspace keeps no commits."""
+    """One attempt at a time works in `path`. The defaults are for a workspace without commits."""
 
     start_report = ""
     """A line on where the run begins here, if that was chosen just now."""
@@ -84,7 +84,7 @@ class Workspace:
         """Note that `prepare` succeeded."""
 
     def discard_changes(self) -> bool:
-        """Undo what the attempt's command changed; return whether it was anything. In place nothing can be.
+        """Undo the changes of the attempt's command; return whether there were any. In place: never.
 
         Raises Superseded.
         """
@@ -125,7 +125,7 @@ class InPlace(Workspace):
 
     @property
     def is_intact(self) -> bool:
-        """Return whether the path is a folder still."""
+        """Return whether the path is still a folder."""
         return self.path.is_dir()
 
     @property
@@ -137,7 +137,7 @@ class InPlace(Workspace):
         return Binds(writable=(self.path,), pinned=(git_dir,) if git_dir.exists() else ())
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
-        """Enter alone; return an empty text, for there is not a commit to begin at."""
+        """Enter alone; return an empty text, because there is no commit to begin at."""
         if not self.path.is_dir():
             hint = "restore it, or correct the path in ecosystem.yaml"
             raise GitInterrupted(Trouble.MISSING, f"there is no folder {self.path}", hint)

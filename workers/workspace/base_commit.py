@@ -95,7 +95,7 @@ class Earlier:
 
     @property
     def stood(self) -> str:
-        """Return where its branch stood when the last attempt left, if that counted; else empty."""
+        """Return the commit of its branch when the last attempt left, if that commit counted; else empty."""
         last = self.lock_holder
         return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
 
@@ -318,7 +318,7 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
 
 
 def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
-    """Return the commit that counts in any case: the recorded tip, or the start of a mended run."""
+    """Return the commit that always counts: the recorded tip, or the start of a run begun on mended work."""
     if (
         earlier.mended
         and earlier.base

@@ -1,4 +1,4 @@
-"""Remove folders of ours whatever a todo did to their rights, and make temporary ones in the state folder."""
+"""Remove folders of coord, whatever permissions a todo left on them; make temporary ones in the state."""
 
 from __future__ import annotations
 

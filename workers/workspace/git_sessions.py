@@ -112,7 +112,7 @@ class _Session:
         )
 
     def is_of(self, common_dir: Path) -> bool:
-        """Return whether its repository still stands there."""
+        """Return whether the path still leads to the same repository."""
         with suppress(OSError):
             return self._place == _identity(common_dir)
         return False

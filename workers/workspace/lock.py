@@ -1,4 +1,4 @@
-"""Lock a workspace for one attempt at a time, and end the processes of the former one before.
+"""Lock a workspace for one attempt at a time, and first end the processes of the previous one.
 
 Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` names the
 last attempt, whether it left, and the commit that it left; it is replaced whole, and only by the holder of

@@ -31,9 +31,8 @@ def common_dir_of(name: str, path: Path) -> Path:
     reason, common_dir = look(path)
     if reason or common_dir is None:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
-    # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that
-    # there is a
-    # commit, and that the next branch can be made.
+    # The branches of runs are below refs/heads/coord. If one exists, the repository has a commit, and no
+    # branch named `coord` can be in the way of the next one: one call of git answers both.
     taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
     if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
         raise GitRefused(

@@ -1,8 +1,8 @@
 """The commit at which a run begins in a repository: its first attempt chooses it, the others keep it.
 
-In `<state>/workspaces/<run>/<repo>/` stand `base`, that commit; `base-branch`, the commit of the base branch
-that it began with, in a run with a change set; `conflict`, the commits of a merge that was left to a person;
-and `mended`, where it began with more than the repository's own branch.
+`<state>/workspaces/<run>/<repo>/` contains these files: `base`, that commit; `base-branch`, the commit of the
+base branch that it began with, in a run with a change set; `conflict`, the commits of a merge that was
+left to a person; and `mended`, where it began with more than the repository's own branch.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Worktree(Workspace):
                 if first:
                     self._refuse_after_newer(lock_request)
                 self._folder.check_out(self._since)
-                if last and not last.left:  # killed: it may have moved the branch to a commit that counts not
+                if last and not last.left:  # killed: its branch may have a commit that does not count
                     self._start.take_copy_back(tip)
         except Unmergeable as refused:
             self._workspace_lock.leave(began=refused.start, stood=refused.start)
@@ -198,7 +198,7 @@ class Worktree(Workspace):
 
     @property
     def is_intact(self) -> bool:
-        """Return whether the folder is a worktree still."""
+        """Return whether the folder is still a worktree."""
         return git_dir_of(self.path) == self._folder.git_dir
 
     @property
