@@ -115,7 +115,7 @@ class Services:
         return self._host.stop_all()
 
     def first(self) -> AbstractContextManager[None]:
-        """Keep the workers of this machine from all todos but those of services during the block."""
+        """Let the workers of this machine execute only todos of services during the block."""
         return self._host.reserve_workers()
 
     def prepare(

@@ -196,8 +196,8 @@ def decide(
     """Approve or reject a todo that waits at its gate or for a person. A paused run continues when it is
     resumed.
 
-    `reviewed`: what the person has seen. Raise NotFound; Conflict, also where something else is to be
-    approved now; UsageError where nothing waits for approval, or several runs do and none is named.
+    `reviewed`: what the person has seen. Raise NotFound; Conflict, also if the subject of the approval has
+    changed since the review; UsageError if nothing waits for approval, or several runs do and none is named.
     """
     store, by, comment = connection.store, actor(), comment.strip()
     chosen = run_with_gate(store, verdict, todo, run_id)

@@ -231,8 +231,8 @@ class CleanupQueue:
 def ask_workers(
     queue: CleanupQueue, presence: Presence, job: CleanupJob, repos: Container[str] | None = None
 ) -> tuple[list[Answer], tuple[str, ...]]:
-    """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that
-    gave none.
+    """Return the complete answers of the workers that serve one of `repos` (None: of all workers), and the
+    workers without one. Raise Unreachable if no such worker runs.
     """
     asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
     if not asked:

@@ -1,4 +1,4 @@
-"""Sign operations on runs, and add to the view of a run whose signatures this machine has verified.
+"""Sign operations on runs, and add to the view of a run the signers that this machine has verified.
 
 An operation is signed on a run whose order is signed, by an identity. Its envelope is stored before the step,
 because a worker may act at once.

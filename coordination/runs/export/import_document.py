@@ -206,8 +206,8 @@ def _all_sections(keys: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _problems(run: Received) -> Iterator[str]:
-    """Yield what no run of coord has, although the checksum fits. Reading some of it raises ValueError or
-    LookupError.
+    """Yield values that no run of coord has, although the checksum fits. Reading some of it raises ValueError
+    or LookupError.
     """
     if not RUN_ID.fullmatch(run.run_id):
         yield f"{run.run_id!r} cannot be a run's id"
@@ -227,7 +227,7 @@ def _problems(run: Received) -> Iterator[str]:
 
 
 def _odd_figures(run: Received) -> Iterator[str]:
-    """Yield numbers that Redis refuses, or with which it would count on for ever."""
+    """Yield a sentence for each time, fence or capacity that Redis would refuse or miscalculate with."""
     _ = run.status, run.unsettled
     if not all(map(_is_number, (float(run.meta["started_at"]), *run.timers.values()))):
         yield "it has an invalid time"

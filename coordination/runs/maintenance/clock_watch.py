@@ -15,7 +15,8 @@ started later, and steps of less than a second. A step within one round does no 
 time of the look before it.
 
 Every worker that may become the leader looks: a step forwards also ends the leader's lock, and the next
-leader must know of the step. The leader corrects once what lasts too long after a step backwards.
+leader must know of the step. After a step backwards the leader corrects, once, the leases and timers that
+last too long.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from coordination.events.stream import EventStream
 from coordination.models import Command
 
 TIMEOUT = timedelta(seconds=30)
-"""Time that a call may take."""
+"""Time limit of a call."""
 
 logger = logging.getLogger(__name__)
 

@@ -179,7 +179,7 @@ def _bundles(
 def _read(
     store: RunStore, run: str, todos: list[str]
 ) -> tuple[Mapping[str, dict[str, str]], list[str | None], list[str | None]]:
-    """Return the facts, outputs and signed results of todos in the run that executed them."""
+    """Return the facts, outputs and signed results of todos, read from the run that executed them."""
     keys, wanted = store.keys.run(run), frozenset(todos)
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hgetall(keys.facts)

@@ -354,7 +354,7 @@ class RunReader:
 
 
 def _stands(todo: TodoView) -> bool:
-    """Return whether its work still exists."""
+    """Return whether the work of a todo still exists."""
     return todo.state is TodoState.SUCCEEDED or (
         todo.was is TodoState.SUCCEEDED and todo.state is not TodoState.COMPENSATED
     )

@@ -85,7 +85,7 @@ class _Step:
     start_ms: int
     end_ms: int
     then: str
-    """Its next state; its own where that goes on."""
+    """Its next state; the same state if it still lasts."""
     fields: Mapping[str, str]
 
 

@@ -1,4 +1,4 @@
-"""Refuse an edit that completes a plan or milestone over what it lacks, unless a person forces it.
+"""Refuse an edit that completes an incomplete plan or milestone, unless a person forces it.
 
 A plan is judged as `validate-plan --run-checks` does; a milestone by its own criteria, deliverables and
 blockers, and by the quality checks of its plan that are not green. Commands and Redis are asked outside of
