@@ -22,7 +22,7 @@ OLDEST = (7, 0)
 NEARLY_FULL = 0.9
 LOST = {
     "allkeys": "locks, records of runs and queues",
-    "volatile": "locks, so that two holders both believe to have one",
+    "volatile": "locks, so that two holders both believe that they hold one",
 }
 """Records that an eviction policy deletes, by the first word of its name."""
 

@@ -1,7 +1,7 @@
 """Kombu's Redis transport, made tolerant of unreadable queue entries and of outages of Redis.
 
 Either would end the process of a stock Celery worker. Any program with access to Redis can push anything into
-a queue: bytes, half a message, a message of another program. An entry that cannot be parsed, has not the
+a queue: bytes, half a message, a message of another program. An entry that cannot be parsed, lacks the
 shape of a message, or makes Celery fail before the task starts, is moved to the list `<ns>:poison` and
 logged.
 """

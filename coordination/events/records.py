@@ -1,4 +1,4 @@
-"""The record of an event, and what an entry of the stream is read into."""
+"""The record of an event, and the conversion of stream entries to it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Batch:
 
 
 def event_of(entry_id: str, fields: Fields) -> Event | None:
-    """Return the event of an entry; None if it is none: other programs can write to Redis, too."""
+    """Return the event of an entry; None if it is not one: other programs can write to Redis, too."""
     kind, at = fields.get("kind", ""), fields.get("at", "")
     if not _KIND.fullmatch(kind) or not _TIME_MS.fullmatch(at) or int(at) > LATEST_MS:
         return None

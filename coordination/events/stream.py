@@ -71,7 +71,7 @@ class EventStream:
         return str(newest[0][0]) if newest else BEGINNING
 
     def latest(self, limit: int, wanted: Callable[[Event], bool] = lambda _: True) -> list[Event]:
-        """Return the newest events that are wanted, oldest first."""
+        """Return the newest events for which `wanted` returns true, oldest first."""
         found, end = list[Event](), "+"
         while len(found) < limit:
             entries = self._redis.xrevrange(self._keys.lasting, max=end, count=READ_AT_ONCE)
@@ -86,7 +86,7 @@ class EventStream:
         kinds that somebody asks for. If events were trimmed before they were read, the first event is
         `events.gap`.
 
-        Raises UsageError for a position that is none.
+        Raises UsageError for an invalid position.
         """
         place(since)
         streams = (self._keys.lasting, self._keys.asked) if asked else (self._keys.lasting,)

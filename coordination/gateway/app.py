@@ -166,7 +166,7 @@ class EventListener(BackgroundService):
 
 
 SENDER = "gateway:webhooks"
-"""Name of the sender of what webhooks tell."""
+"""Name of the sender of messages about webhooks."""
 
 
 class Gateway:

@@ -100,7 +100,7 @@ class Clients:
             session.topics.gap(of_coord=True)
 
     def _wake_all(self) -> None:
-        self._entered.clear()  # news of before are not heard any more
+        self._entered.clear()  # earlier news will not arrive any more
         self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()

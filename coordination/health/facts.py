@@ -2,7 +2,7 @@
 pure; and the source that gathers the facts from Redis, the file and the supervisors.
 
 The leader's machine cannot see the disks of others: workers tell their folders and disks with each heartbeat,
-and their remotes every five minutes; supervisors tell their services.
+and their remotes every five minutes; supervisors report their services.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from coordination.runs.presence import Presence, Worker
 REMOTE_EVERY_S = 300.0
 """Time between two looks at a remote."""
 TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
-"""Age of a report on a remote after which it says nothing."""
+"""Age from which a report on a remote is ignored."""
 GROWS_FOR_S = 300.0
 GROWS_BY = 10
-"""A queue grows if it has so many messages more than GROWS_FOR_S ago, and was never shorter in between."""
+"""A queue grows if it has this many messages more than GROWS_FOR_S ago, and was never shorter in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceReport:
-    """The state of a service that is to be up, as the supervisor of its host tells it."""
+    """The state of a service that is to be up, as the supervisor of its host reports it."""
 
     name: str
     repo: str
@@ -44,7 +44,7 @@ class ServiceReport:
 
 
 WORKS = ("healthy", "starting", "recovering", "shutting_down")
-"""States of a service in which its supervisor does what is to be done."""
+"""States of a service that its supervisor already handles."""
 SILENT = ("unreachable",)
 
 
@@ -61,7 +61,7 @@ class Facts:
 
 
 def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
-    """Yield all subjects. A repository is required where a required service that is to be up is of it."""
+    """Yield all subjects. A repository is required if one of its required services is to be up."""
     services = {one.name: one for one in declared.coordination.services}
     wanted = [services[name] for name in facts.services if name in services]
     required = {one.repo for one in wanted if one.required}
@@ -95,7 +95,7 @@ def _of_service(service: Service, facts: Facts) -> Subject:
 
 
 def look_at(subject: Subject, facts: Facts) -> Look:
-    """Return what the facts say of a subject."""
+    """Return the result of a look at the subject, according to the facts."""
     match subject.kind:
         case Kind.REPO:
             return _repo(subject.name, facts)
@@ -134,7 +134,7 @@ def _remote(repo: str, facts: Facts) -> Look:
 
 def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
     """Return the last looks of the hosts that serve the repository. Before the first one, and without a
-    worker, the remote is no subject: nothing can tell of it.
+    worker, the remote is no subject: nothing can report on it.
     """
     if repo not in facts.remotes:
         return []
@@ -164,7 +164,7 @@ def _disk(host: str, facts: Facts) -> Look:
 
 
 class QueueWatch:
-    """Remembers the lengths of queues, and tells which grow."""
+    """Remembers the lengths of queues, and finds those that grow."""
 
     def __init__(self) -> None:
         self._begun: defaultdict[str, tuple[float, int]] = defaultdict(lambda: (0.0, 0))

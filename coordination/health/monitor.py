@@ -1,7 +1,7 @@
 """The monitor: one worker looks at all subjects, writes their records, and begins their recoveries.
 
 Every worker that has the file runs it; the one that holds the lock `health` acts, and checks its fence before
-it writes: where something has changed, else its mark, every two seconds. Each round renews the lock, so that
+it writes changed records, or else its mark every two seconds. Each round renews the lock, so that
 a monitor that hangs loses it. A recovery is a run, whose id its record names: the next leader follows that
 run. If a leader dies between the start of a run and the record of it, the next leader's run is refused as a
 conflict, as long as that one goes on.
@@ -38,11 +38,11 @@ LEAD_TTL = timedelta(seconds=5)
 GATHER_S = 2.0
 """Time after which the facts are gathered again, and after which the mark of the monitor is renewed."""
 TRY_S = 2.0
-"""Time between two tries for the lock by those that do not lead."""
+"""Time between two tries for the lock by workers that do not lead."""
 RECOVERY_S = 300.0
-"""Time after which a recovery that has not ended is cancelled and vain."""
+"""Time after which a recovery that has not ended is cancelled and counts as vain."""
 BUSY_S = 10.0
-"""Time after which a recovery is tried again where a person changes the service."""
+"""Time after which a recovery is tried again while a person changes the service."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Recoveries(Protocol):
         """
 
     def outcome(self, run: str) -> str | None:
-        """Return why the run was vain, "" if it has done its work, None while it goes on."""
+        """Return why the run was vain, "" if it succeeded, None while it continues."""
 
     def cancel(self, run: str) -> None: ...
 
@@ -150,7 +150,7 @@ class HealthMonitor(BackgroundService):
         records = self._store.records()
         self._table = Timetable(records, every_s=self._every_s)
         self._written = {one.id: one for one in records}
-        # A leader changes also because Redis was away.
+        # The leader may also have changed because Redis was away.
         self._table.redis_was_away(now, self._lease_s)
         self._gather_at = 0.0
         return True

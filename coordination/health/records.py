@@ -36,7 +36,7 @@ class HealthState(Word):
     """All tries of a look failed."""
     RECOVERING = "recovering"
     UNREACHABLE = "unreachable"
-    """All tries failed because nothing can tell: its worker, its supervisor or its remote does not answer."""
+    """All tries failed because nothing reports: its worker, its supervisor or its remote does not answer."""
     FLAPPING = "flapping"
     """It has changed between healthy and not healthy too often within ten minutes."""
     DISCONNECTED = "disconnected"
@@ -52,9 +52,9 @@ class Overall(Word):
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """Something is down that is not required."""
+    """A subject that is not required is down."""
     CRITICAL = "critical"
-    """Something is down that is required, or nothing tells."""
+    """A required subject is down, or nothing reports."""
 
 
 class Subject(BaseModel):
@@ -94,9 +94,9 @@ class Look(BaseModel):
     """The way in which it was looked at."""
     latency_s: float | None = None
     told: bool = True
-    """False where nothing tells the state of the subject."""
+    """False if nothing reports the state of the subject."""
     tried: bool = False
-    """All tries are made already, by the one who tells."""
+    """The reporting process has already made all tries."""
 
 
 class Health(BaseModel):
@@ -124,7 +124,7 @@ class Health(BaseModel):
     recovery_due: float | None = None
     """Time from which a recovery may begin."""
     recovery_from: float | None = None
-    """Begin of the present recovery."""
+    """Start of the present recovery."""
     run: str = ""
     """The run of the present or the last recovery."""
     vain: int = 0

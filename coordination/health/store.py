@@ -1,4 +1,4 @@
-"""Health in Redis: the records, the reports of remotes, and who looks."""
+"""Health in Redis: the records, the reports on remotes, and the last round of the monitor."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class HealthStore:
         return None if row is None else _read(Monitor, row)
 
     def write(self, changed: Iterable[Health], removed: Collection[str], monitor: Monitor) -> None:
-        """Write records and the mark of this round; remove those that are of no subject any more."""
+        """Write records and the mark of this round; remove records without a subject."""
         rows = {one.id: one.model_dump_json() for one in changed}
         with self.redis.pipeline(transaction=True) as pipeline:
             if removed:

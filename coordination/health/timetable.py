@@ -1,4 +1,4 @@
-"""The timetable of health: which subject is looked at when, what the looks come to, and when recovery begins.
+"""The timetable of health: when each subject is looked at, which state follows, and when recovery begins.
 
 Pure: `now` is passed in, in seconds since 1970. The looks, the breakers and the recoveries are the caller's
 (monitor.py).
@@ -14,7 +14,7 @@ Invariants. 1. A subject is looked at by one look at a time. 2. A recovery begin
 wanted, connected, down and not being recovered, whose breaker lets it through, and at most every 120 s. 3. It
 is given up after five vain ones in a row, until it is healthy again. 4. A subject that is not wanted any more
 has no record: so a stop ends its recovery. 5. For one lease after Redis was away, failed looks count for
-nothing: workers and supervisors have not been able to tell. 6. A clock that is set back delays no look and no
+nothing: workers and supervisors could not report. 6. A clock that is set back delays no look and no
 recovery.
 
 Times. A look begins less than EVERY_S after the last one began, and takes at most LOOK_S; with three tries
@@ -36,19 +36,19 @@ TRY_AGAIN_S = 2.0
 EVERY_S = 30.0
 """Longest time between two looks."""
 SHARE = 0.93
-"""The share of it after which the next look begins at the latest: the monitor acts at its own pace."""
+"""Share of EVERY_S after which the next look begins at the latest: the monitor acts at its own pace."""
 JITTER = 1 / 7
-"""By such a share the time between two looks varies."""
+"""Share by which the time between two looks varies."""
 RECOVER_EVERY_S = 120.0
-"""Least time between the begins of two recoveries."""
+"""Minimal time between the starts of two recoveries."""
 GIVE_UP_AFTER = 5
 FLAPPING_S = 600.0
 CHANGES = 3
-"""With more changes within FLAPPING_S a subject is flapping."""
+"""Number of changes within FLAPPING_S above which a subject is flapping."""
 
 
 class Timetable:
-    """Owns the looks, the breakers' places and the recoveries of all subjects. Not thread-safe."""
+    """Schedules the looks and recoveries of all subjects, and knows their breakers. Not thread-safe."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Timetable:
         return found
 
     def redis_was_away(self, now: float, lease_s: float) -> None:
-        """Trust no failed look for one lease, and make all looks of the time without Redis anew."""
+        """Ignore failed looks for one lease, and repeat all looks made while Redis was away."""
         self._trusted_from, self._lease_s = now + lease_s, lease_s
         self._flying.clear()
 
@@ -150,7 +150,7 @@ class Timetable:
         return tuple(one for one in self._records.values() if one.recovery_from is not None)
 
     def recovery_ended(self, subject: str, why: str, now: float) -> Health | None:
-        """Take the end of a recovery; `why` it was vain, empty where it has done its work. The looks decide
+        """Record the end of a recovery. `why`: why it was vain, empty if it succeeded. The looks decide
         whether it has helped. Return the record, None for a subject that is not wanted any more.
         """
         record = self._records.get(subject)

@@ -42,7 +42,7 @@ MOST_IDS, MOST_REPOS = 50, 5000
 
 
 def collect(store: HistoryStore, file: Path) -> int:
-    """Keep what happened to the file since the last time; return the number of new events.
+    """Store the events of the file since the last call; return the number of new ones.
 
     Raises CoordinationError, EditConflict.
     """
@@ -103,7 +103,7 @@ def _gap(source: str, known: int, entry: Entry) -> HistoryEvent:
 
 
 def _events_of(source: str, entry: Entry, *, began: bool, texts: Sequence[bytes]) -> Iterator[HistoryEvent]:
-    """Yield the events of an entry. The last valid one of the texts is that before it."""
+    """Yield the events of an entry. The last valid one of `texts` is the file before the entry."""
     if entry.events:
         for number, event in enumerate(entry.events):
             yield _record_event(f"{source}:{entry.seq}.{number}", entry, event)
@@ -176,7 +176,7 @@ READ = 1000
 REPLAYED = timedelta(hours=1)
 """How long events stay in the stream after the history has them, for readers that were away."""
 WHOLE = "event"
-"""Data of an event that a worker took from the journal of its machine: the whole of it as JSON."""
+"""Field with the whole event as JSON, for an event that a worker took from its machine's journal."""
 LONGEST_EVENT = 256 * 1024
 """Longest event as JSON, in characters. A larger foreign change keeps its counts and loses its parts."""
 NUMBERS = frozenset(

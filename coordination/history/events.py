@@ -58,8 +58,7 @@ class HistoryEvent(BaseModel):
     @property
     def subjects(self) -> frozenset[str]:
         """Return all ids that the event concerns: its subject, the plan of a milestone, the run of a todo,
-        and
-        the records of a foreign change.
+        and the records of a foreign change.
         """
         named = self.data.get("subjects")
         also = [one for one in named if isinstance(one, str)] if isinstance(named, list | tuple) else []
@@ -73,11 +72,11 @@ DONE = {"completed": "done", "resolved": "done", "closed": "done", "cancelled": 
 COUNTED = ("existing", "created", "done", "dropped", "reopened", "deleted")
 """Verbs that are counted per day; `existing` is an open record of the time when the history began."""
 TOOK, WAITED = "took:", "waited:"
-"""Beginnings of figures' names: the duration of similar todos in ms, the hours waited for a reason."""
+"""Prefixes of the names of figures: the duration of similar todos in ms, the hours waited for a reason."""
 MEASURED = (".lead_h", ".cycle_h", ".actual_by_estimate", ".by_bound")
-"""Ends of the names of figures whose single values are kept."""
+"""Suffixes of the names of figures whose single values are kept."""
 MOST = 1e15
-"""A number from this on is forged and counts as 0; it would hide all others in a sum."""
+"""A number of this size or larger is forged and counts as 0: it would hide all others in a sum."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 

@@ -1,4 +1,4 @@
-"""All operations on the history of one file. Each first reads what the journal has that is new."""
+"""All operations on the history of one file. Each first reads the new entries of the journal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Memory:
         settings: Settings,
         collect_stream: Callable[[HistoryStore], object] = lambda _: None,
     ) -> None:
-        """`collect_stream` keeps what happened in Redis since the last time, if that runs; it raises
+        """`collect_stream` stores the new events of Redis, if that runs; it raises
         CoordinationError.
         """
         self._collect_stream = collect_stream
@@ -72,7 +72,7 @@ class Memory:
         return self._opened
 
     def _collect(self, store: HistoryStore) -> None:
-        """Keep what is new. A source that fails is told: what is known already can still be searched."""
+        """Store new events. A source that fails causes a warning: stored events can still be searched."""
         for source in (partial(collect, file=self._file), self._collect_stream):
             try:
                 source(store)

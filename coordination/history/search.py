@@ -38,7 +38,7 @@ COMPARED = 10_000
 AT_ONCE = 500
 """Texts that the command gets at once."""
 EMBEDDED = 2000
-"""Events that one search adds vectors of, the newest first; the next search continues."""
+"""Number of events for which one search adds vectors, the newest first; the next search continues."""
 EMBEDDING_TIME = timedelta(seconds=60)
 SMALLEST = 0.3
 """Cosine from which an event counts as similar."""

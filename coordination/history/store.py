@@ -195,7 +195,7 @@ class HistoryStore:
             )
 
     def remove_older(self, now: datetime, retention: timedelta = RETENTION) -> int:
-        """Remove the events, and the figures, of before the retention; return how many events went."""
+        """Remove events and figures older than the retention; return the number of removed events."""
         oldest = now - retention
         with self._transaction():
             for table in ("daily", "figures"):
@@ -294,7 +294,7 @@ def readable(path: Path) -> Iterator[HistoryEvent | None]:
 
 
 def move_away(path: Path) -> Path:
-    """Give a database the first free name of `NAME.broken`, `NAME.broken.2` …, with the files beside it;
+    """Rename a database to the first free name of `NAME.broken`, `NAME.broken.2` …, with the files beside it;
     return it.
     """
     free = _unused(path.with_name(f"{path.name}.broken"))

@@ -125,7 +125,7 @@ def check_capacity(name: str, capacity: object) -> None:
 
 
 def is_whole(number: object, least: int, most: int) -> bool:
-    """Return whether this is an integer in the range. True is none, though Python counts it as 1: Redis would
+    """Return whether this is an integer in the range. True does not count, although it equals 1: Redis would
     receive the word.
     """
     return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most

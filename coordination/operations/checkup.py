@@ -155,7 +155,7 @@ def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _missing(settings: Settings) -> Iterator[str]:
-    """Yield the programs of settings that are not there: workers start them, not todos."""
+    """Yield the programs named by settings that are not installed: workers start them, not todos."""
     for name in ("notify_command", "progress_command"):
         if (program := _program(getattr(settings, name))) and shutil.which(program) is None:
             yield f"{name}'s program {program!r}"

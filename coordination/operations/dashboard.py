@@ -41,7 +41,7 @@ def launch(daemon: Daemon, ecosystem: Path, redis_url: str, port: int) -> Record
     """Start it at this port; return at once."""
     command = [sys.executable, "-P", "-c", _START, "--ecosystem", str(ecosystem)]
     command += ["dashboard", "--listen", f"{LOOPBACK}:{port}"]
-    # By environment: the address may hold a password, and a command line is everybody's.
+    # In the environment: the address may hold a password, and all users can read command lines.
     return daemon.start(
         command,
         env={"COORD_REDIS_URL": redis_url},

@@ -330,7 +330,7 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
 
 
 def _health(facts: Facts) -> Iterator[Finding]:
-    """Yield what is down and no other finding names: those tell of workers, folders and disks."""
+    """Yield what is down, unless another finding (workers, folders, disks) names it."""
     for one in facts.health:
         kind, name = one.subject.kind, one.subject.name
         if one.state is HealthState.DISCONNECTED and kind is Kind.REPO:

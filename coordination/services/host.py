@@ -25,12 +25,12 @@ from coordination.models import Service, Word
 
 FOLDER = "services"
 CHECK = "check"
-"""Begin of the ids of todos that execute the checks of a start."""
+"""Prefix of the ids of todos that execute the checks of a start."""
 SUPERVISOR = "supervisor"
 FIRST = "first.lock"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
-"""Time for the supervisor to take an order up."""
+"""Time within which the supervisor must act on an order."""
 POLL_S = 0.05
 """Interval at which the file of states is read by a caller that waits for a stop."""
 
@@ -56,7 +56,7 @@ class ServiceState(Word):
 UP_BY_ITSELF = (
     ServiceState.STARTING, ServiceState.HEALTHY, ServiceState.RECOVERING, ServiceState.UNREACHABLE
 )  # fmt: skip
-"""States in which an order to start changes nothing: the supervisor, or the next one, sees to it."""
+"""States in which an order to start changes nothing: the supervisor, or the next one, handles it."""
 
 
 SETTLED = (ServiceState.HEALTHY, ServiceState.FAILED, ServiceState.STOPPED)
@@ -89,14 +89,14 @@ class ServiceStatus(BaseModel):
     why: str = ""
     """The reason for the state, or the last look of the probe."""
     since: float
-    """Seconds since 1970 since when it is in this state."""
+    """Time since which it is in this state, in seconds since 1970."""
     unit: str = ""
     """Its systemd unit; empty for a command."""
     pid: int | None = None
     exit_code: int | None = None
     """Exit code of the last process; negative for a signal, None if unknown."""
     restarts: int = 0
-    """By the supervisor, since it was ordered."""
+    """Number of restarts by the supervisor since the order."""
     looked_at: float | None = None
     """Time of the last probe, in seconds since 1970."""
     latency_s: float | None = None
@@ -121,7 +121,7 @@ class ServiceHost:
         self.supervisor = Daemon(self.folder, SUPERVISOR)
 
     def stamps(self) -> tuple[Stamp, Stamp]:
-        """Return what changes with each change of the desired services, and with each of their states."""
+        """Return the stamps of both files, which change with the desired services and with their states."""
         return _stamp(self._desired_file), _stamp(self._states)
 
     def desired(self) -> Mapping[str, DesiredService]:
@@ -137,8 +137,8 @@ class ServiceHost:
             ) from error
 
     def states(self) -> Mapping[str, ServiceStatus]:
-        """Return name → state, as far as the supervisor has reported. A supervisor that does not live makes
-        those that should be up unreachable.
+        """Return name → state, as far as the supervisor has reported. Without a live supervisor,
+        those that should be up are unreachable.
         """
         try:
             found = _STATES.validate_json(self._states.read_bytes())
@@ -151,7 +151,7 @@ class ServiceHost:
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
     def order_start(self, service: Service, folder: Path, order: str) -> None:
-        """Have the service up. One that runs already, or was started by this order, stays as it is."""
+        """Order the service to be up. One that runs already, or was started by this order, stays as it is."""
         with self._changing() as desired:
             before, now = desired.get(service.name), self.states().get(service.name)
             same = before is not None and (before.service, before.folder) == (service, folder)
@@ -254,7 +254,7 @@ class ServiceHost:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, DesiredService]]:
-        """Change the desired services, and see to it that a supervisor lives."""
+        """Change the desired services, and start a supervisor if none runs."""
         with self.lock():
             before = self.desired()
             desired = dict(before)
@@ -297,7 +297,7 @@ def _stamp(file: Path) -> Stamp:
 
 
 LOG_END = 16 * 1024 * 1024
-"""Most bytes of a log that are read."""
+"""Maximum number of bytes of a log that are read."""
 ANSWER_S = 20.0
 
 

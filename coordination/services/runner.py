@@ -98,7 +98,7 @@ ROUND_S = 1.0
 """Longest time between two rounds: for the length of the log, and for ends that the system does not tell."""
 SHORTEST_S = 0.01
 SETTLED_S = 1.0
-"""Time for which a process has to live, where its life is all that is looked at."""
+"""Time for which a process must live if nothing but its life is looked at."""
 LOG_LIMIT = 20 * 1024 * 1024
 """Bytes of a log; beyond it its end is moved to `NAME.log.1`."""
 ORDER = "order"
@@ -255,7 +255,7 @@ class Runner(BackgroundService):
         """Start the service again as `restart` says, or give it up."""
         how = _how(code)
         restart = self.desired.service.restart
-        now = time.monotonic()  # in seconds since 1970, an hour that is set back would delay a restart by it
+        now = time.monotonic()  # a wall clock that is set back would delay the restart
         self._ends = [end for end in self._ends if end.at > now - WINDOW_S]
         wait_s = delay_s(self._ends, now)
         self._ends.append(End(name=self.status.name, at=now, died=record.pid))
@@ -291,7 +291,7 @@ class Runner(BackgroundService):
         wait_until(lambda: not alive(record), float("inf"))
 
     def _shorten_log(self) -> None:
-        """Move the log's content away where it is too long. The service appends to the same file."""
+        """Move the log's content to another file if it is too long. The service appends to the same file."""
         log = self._daemon.log
         with suppress(OSError):
             if log.stat().st_size > LOG_LIMIT:

@@ -35,7 +35,7 @@ class Supervisor:
         self._runners: dict[str, Runner] = {}
         self._desired: Mapping[str, DesiredService] = {}
         self._stamp: Stamp = None
-        """That of the desired services which were read."""
+        """Stamp of the desired services that were read last."""
         self._states = {name: one for name, one in host.states().items() if one.state is ServiceState.STOPPED}
         self._written: dict[str, ServiceStatus] | None = None
         """The states in the file; None before the first report."""

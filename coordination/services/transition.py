@@ -58,7 +58,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """A run that is decided and not started."""
+    """A run that is planned and not started."""
 
     step: ServiceStep
     members: tuple[Member, ...]
@@ -225,7 +225,7 @@ class ServiceResult(BaseModel):
     required: bool
     state: TodoState
     why: str = ""
-    """Why it is not succeeded."""
+    """Why it did not succeed."""
     host: str = ""
     pid: int | None = None
     duration_s: float | None = None

@@ -42,7 +42,7 @@ STATUS = "see: systemctl --user status"
 
 @dataclass(frozen=True, kw_only=True)
 class UnitState:
-    """A unit as systemd tells it."""
+    """A unit as systemd reports it."""
 
     active: str
     why: str
@@ -107,7 +107,7 @@ class Unit:
     def _run(
         self, verb: str, *options: str, limit: timedelta = ANSWER, stopped: Event | None = None
     ) -> CommandResult:
-        """Run systemctl; its code is None where it was ended."""
+        """Run systemctl; its code is None if it was killed."""
         command = (*SYSTEMCTL, verb, *options, "--", self.name)
         try:
             return run(command, folder=Path("/"), timeout=limit, stopped=stopped)
@@ -170,7 +170,7 @@ class UnitRunner(Runner):
             self._next_look = now + SETTLED_S
 
     def _take(self, now: float) -> None:
-        """Take the state that systemd tells, and look at the service where its unit is active."""
+        """Take the state that systemd reports, and look at the service where its unit is active."""
         failed = self.status.state is ServiceState.FAILED
         try:
             seen = self._unit.state()

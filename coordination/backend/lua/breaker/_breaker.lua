@@ -16,15 +16,15 @@ do
 
   local function repo_of(name) return string.match(name, '^repo:(.*)$') or '' end
 
-  -- Return until when the probe may take, in ms; 0 without a probe.
+  -- Return the time in ms at which the probe's time is over; 0 without a probe.
   local function probed_until(record, probe)
     local ends = probe and call('HGET', record, 'probe_until')
     if ends == BY_LEASE then return tonumber(call('ZSCORE', head .. KEY.leases, probe) or 0) end
     return tonumber(ends or 0)
   end
 
-  -- Return the answer for one who asks now: `closed`; `open` or `half-open`, and until when in ms; or
-  -- `probe`: only this one may try.
+  -- Return the answer for a caller that asks now: `closed`; `open` or `half-open`, and its end in ms; or
+  -- `probe`: only this caller may try.
   local function access(name, who)
     local state = state_of(name)
     if not state then return CLOSED end

@@ -1,7 +1,7 @@
 -- Renew all leases of one worker.
 -- KEYS: leases, holders, stops
 -- ARGV: lease in ms, then member and fence of each
--- Returns: {members whose lease is lost, members whose executor is ask_breakers to stop}
+-- Returns: {members whose lease is lost, members whose executor is asked to stop}
 local leases, holders, stops = unpack(KEYS)
 local expiry = now + ARGV[1]
 local lost, stopped = {}, {}

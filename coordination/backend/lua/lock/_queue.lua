@@ -1,6 +1,6 @@
 -- The queues of names: a name that is taken or released is offered to the first request in its queue that
 -- waits for nothing else.
--- A waiting request stands in the queue of each name that it found taken, with the same rank everywhere, and
+-- A waiting request is in the queue of each name that it found taken, with the same rank everywhere, and
 -- not in those of free names: it blocks nobody from a name that it could not use yet.
 
 local OFFER_MS = 15000 -- how long an offer to a todo lasts until a worker claims the todo
@@ -14,7 +14,7 @@ local function in_queue(queue, id)
   call('ZREM', queue, id)
 end
 
--- Return whether a request with a lower rank stands in the queue of the name and cannot share it with the
+-- Return whether a request with a lower rank is in the queue of the name and cannot share it with the
 -- want.
 local function is_behind(want, id, rank)
   local queue = key(KEY.queue, want.name)
@@ -78,7 +78,7 @@ end
 -- `kept_ms`: how long the grant lasts until the waiter asks again.
 local function tell(request, kept_ms)
   if request.kind == 'todo' then
-    call('ZADD', head .. KEY.timers, now, request.id) -- the keeper's, should whoever released it die now
+    call('ZADD', head .. KEY.timers, now, request.id) -- due if the releasing process dies now
     woken[#woken + 1] = request.id
   else
     local told = string.format('held %s %s %.0f', request.fence, epoch(), kept_ms)

@@ -13,7 +13,7 @@ do
   local SCAN_LIMIT = 1000 -- tickets read when an inbox is tidied; the first ones are the oldest
   local TIDY_EVERY_MS = 1000
   local SEEN = 10000 -- numbers given by callers that an inbox remembers one by one
-  -- a recipient's presence is written at most so often: an idle one costs few writes
+  -- minimal time between two writes of a recipient's presence: an idle one costs few writes
   local PRESENCE_MS = 2000
 
   local BOX = {

@@ -104,7 +104,7 @@ do
     end
   end
 
-  -- Give the repositories back at the end of the run; forget a change set that has nothing.
+  -- Release the repositories at the end of the run; delete a change set that has nothing.
   function change_set.release()
     local key = key_of()
     if not key then return end
@@ -190,7 +190,7 @@ do
     end
   end
 
-  -- Take the run, and those that it retries, out of the change set, at whose end they are.
+  -- Remove the run, and the runs that it retries, from the end of the change set.
   function change_set.take_back()
     local key = key_of()
     if not key then return end

@@ -27,7 +27,7 @@ local function keep(request)
   return request.fence
 end
 
--- Return the fence, or nil and the blocking names, in whose queues the request stands from now on.
+-- Return the fence, or nil and the blocking names, in whose queues the request waits from now on.
 local function ask(request, text, priority)
   local names = taken(request)
   request.description = {

@@ -16,7 +16,7 @@ local function delivery(todo)
 end
 
 -- A run executes the todos of one lane, which is their repository, one at a time. `busy` names the todo that
--- the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others stand
+-- the lane is reserved for; until that one is dispatched, a more urgent one can replace it. The others are
 -- in `queued`.
 local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
 local function queue_key(p, todo)

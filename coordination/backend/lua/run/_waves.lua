@@ -1,4 +1,4 @@
--- The waves of a landing, one behind the other. Facts of their noops (models/execution.py): `frees` gives
+-- The waves of a landing, one after the other. Facts of their noops (models/execution.py): `frees` gives
 -- back the locks of the barrier, `keeps` ends what a rollback of the run takes back, `tolerates` is a number
 -- of failures right before it.
 

@@ -1,6 +1,6 @@
 -- Accept by hand a todo that could not be undone: it counts as undone, and its predecessors follow.
 -- ARGV: run, todo, actor, reason
--- Returns: `accepted`, or `idle` if it is no compensation that failed or waits.
+-- Returns: `accepted`, or `idle` if it is not a compensation that failed or waits.
 local todo, who, reason = unpack(ARGV, 2, 4)
 local at, status = state_of(todo), call('HGET', meta, 'status')
 local waits = status == 'rolling_back' and fact(todo, 'undo')

@@ -1,7 +1,7 @@
 -- Turn a draft imported from another Redis into a live run. A second call changes nothing. Replaces what
 -- belonged to the other server: timers, a fence above all fences of the run, and a new message for each
 -- waiting todo.
--- KEYS: behind those of every step, further keys of the run.
+-- KEYS: after those of every step, further keys of the run.
 -- ARGV: run, its status, when it was started in ms, its highest fence, actor, then a todo and when it is due
 --   in ms for each timer
 -- Returns: `adopted`, or `known` if it is no draft.

@@ -1,7 +1,7 @@
 -- Cancel a run: nothing new starts, and running todos are told to stop. Ended todos keep their state. A
 -- second call changes nothing.
 -- A landing says `queueing` in the record of a todo before it puts a request into a merge queue, and looks
--- whether the run is cancelled after that. So either the one is seen here, or the other there.
+-- whether the run is cancelled after that. So this step sees the record, or the landing the cancellation.
 -- ARGV: run, actor
 -- Returns: `cancelled`, `ended`, or `queued` (a merge queue may have a request of its landing).
 local status = call('HGET', meta, 'status')

@@ -1,7 +1,7 @@
 -- Claim a delivered todo for a worker: → running with a lease and a fence, or a refusal.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
--- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result that the tip is of, whether
+-- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result of the tip, whether
 --   any context is shared; for a compensation also: the state it had, its output, whether nothing else is
 --   left to undo in its repository, the run that executed it, whether that run had ended, and its signed
 --   result), or a refusal:

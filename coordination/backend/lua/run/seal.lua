@@ -1,5 +1,5 @@
 -- Start a run that was written in pieces. A second call changes nothing.
--- KEYS: behind those of every step, further keys of the run.
+-- KEYS: after those of every step, further keys of the run.
 -- ARGV: run, then the repositories of its change set that it writes, each with its branch and the tip from
 --   which the run was made (or empty)
 -- Returns: `sealed` (…, the first level's deliveries), `known`, or, while the run stays a draft, the reply of
