@@ -31,8 +31,8 @@ def common_dir_of(name: str, path: Path) -> Path:
     reason, common_dir = look(path)
     if reason or common_dir is None:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
-    # The branches of runs are below refs/heads/coord. If one exists, the repository has a commit, and no
-    # branch named `coord` can be in the way of the next one: one call of git answers both.
+    # One call of git answers two questions in most cases: if a run's branch exists below refs/heads/coord,
+    # the repository has a commit, and there can be no branch named `coord`.
     taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
     if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
         raise GitRefused(
