@@ -37,7 +37,7 @@ class ConflictState(StrEnum):
     OPEN = "open"
     """Files are to be resolved in `path`, and the merge committed there."""
     RESOLVED = "resolved"
-    """The merge is committed; it is taken up now."""
+    """The merge is committed; the change set takes it over now."""
     ELSEWHERE = "elsewhere"
     """The commits are on another host."""
 

@@ -220,7 +220,7 @@ COMMANDS: Families = {
 EVERYDAY = (
     "init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "land", "help",
 )  # fmt: skip
-"""Commands that `coord --help` lists beside the nouns."""
+"""Commands that `coord --help` lists before the nouns."""
 
 NOUNS = {
     "breaker": "circuit breakers",

@@ -22,11 +22,11 @@ LOG_FORMAT = "%(here)s %(levelname)s %(name)s: %(message)s"
 
 
 class CliContext:
-    """One call of `coord`. `close` gives back what it took."""
+    """One call of `coord`. `close` closes its connections and restores stderr."""
 
     def __init__(self, arguments: Sequence[str] = ()) -> None:
         self.arguments = tuple(arguments)
-        """The words behind `coord`, as they were typed."""
+        """The arguments after `coord`, as they were typed."""
         self.ecosystem: str | None = None
         """The value of `--ecosystem`."""
         self.redis: str | None = None

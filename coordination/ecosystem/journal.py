@@ -3,10 +3,9 @@
 The journal is a file of JSON lines in `.coord/`, written under the lock of edits. The first line names the
 checkout. There are two kinds of entries. A *file* entry has the whole text; one begins each journal, and
 others record that somebody else changed the file (an editor, `git pull`, another branch). An *edit* entry has
-the digests of the text before and after,
-the part of the text that was replaced, the records that changed, and who did it. It is on disk before the
-file is replaced, and a line `done` follows. After a crash in between, the digest of the file tells whether
-the edit took place: the next writer adds `done` or `undone`.
+the digests of the text before and after, the part of the text that was replaced, the records that changed,
+and who did it. It is on disk before the file is replaced, and a line `done` follows. After a crash in
+between, the digest of the file tells whether the edit took place: the next writer adds `done` or `undone`.
 
 So the complete entries always lead to the text of the file, exactly. Who changed what is exact, except when a
 crash was followed by a foreign change before the next start of coord: then that edit is part of the foreign

@@ -84,7 +84,8 @@ def _over_stdio(call: CliContext) -> Mapping[str, Any]:
     sibling = Path(sys.executable).with_name("coord")
     program = str(sibling) if sibling.exists() else shutil.which("coord") or "coord"
     entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.coord.path.resolve())]}
-    # Clients start us without the environment of whoever asks now; what the file says is found again.
+    # A client starts the server without the environment of this command, but with the same file: only an
+    # address that the file does not declare is handed over.
     url = call.coord.settings.redis_url
     return {**entry, "env": {"COORD_REDIS_URL": url}} if url and url != _declared_url(call) else entry
 

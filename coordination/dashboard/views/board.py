@@ -23,7 +23,7 @@ FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
 
 async def board(request: PageRequest) -> Page:
-    """List issues, plans or todos by filters, beside what is overdue and blocked."""
+    """List issues, plans or todos by filters, and the overdue and blocked ones."""
     kind = request.get("kind") if request.get("kind") in STATUSES else "todo"
     wanted = {name: request.get(name) for name in FILTERS if request.get(name)}
     found = await request.read(

@@ -1,4 +1,4 @@
-"""The page History: search in what happened, trends, and two runs beside each other."""
+"""The page History: search in events, trends, and a comparison of two runs."""
 
 from __future__ import annotations
 

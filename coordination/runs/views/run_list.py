@@ -2,9 +2,8 @@
 
 The index of runs is ordered by their start, so a time and a limit cost nothing per older run. Of plans and
 statuses there is no index: two fields of each run are read, newest first, until the limit is reached.
-Measured
-on a busy machine with 10,000 runs: the newest 20 in 1 ms, 20 of a plan in 17 ms, a plan without any in
-0.25 s.
+Measured on a busy machine with 10,000 runs: the newest 20 in 1 ms, 20 of a plan in 17 ms, a plan without
+any in 0.25 s.
 """
 
 from __future__ import annotations
