@@ -1,4 +1,4 @@
-"""What a worker process serves: as arguments, ecosystem file and environment say at its start, and now.
+"""The configuration of a worker process at its start, and the repositories that it serves now.
 
 Repositories, their folders and the number of slots follow the file. A repository that leaves or moves takes
 no new todo, and leaves when its last todo here has ended. Only then is it served from its new folder: todos

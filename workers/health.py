@@ -1,5 +1,5 @@
-"""What a worker does for the health of repositories and services: the monitor, looks at the remotes of the
-repositories that it serves, and recoveries as runs.
+"""The health services of a worker: the monitor, looks at the remotes of the repositories that it serves, and
+recoveries as runs.
 
 Every worker that has the file has all of them; one of all monitors acts. A restricted worker has none: it may
 write nothing but the results of its todos.

@@ -64,7 +64,7 @@ class PageRequest:
     signed: bool = False
     """People sign their orders themselves."""
     answers: list[Seen[Any]] = field(default_factory=list)
-    """What was read for this request, so far."""
+    """The answers read for this request so far."""
     rights: list[tuple[str, Collection[str]]] = field(default_factory=list)
     """Operations and the repositories in which the person may do them, as far as this request has asked."""
 

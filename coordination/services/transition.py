@@ -225,7 +225,7 @@ class ServiceResult(BaseModel):
     required: bool
     state: TodoState
     why: str = ""
-    """Why it did not succeed."""
+    """The reason of the failure; empty if it succeeded."""
     host: str = ""
     pid: int | None = None
     duration_s: float | None = None

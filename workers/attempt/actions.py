@@ -1,4 +1,4 @@
-"""What an attempt does with its todo: run it, check the repository, or compensate it.
+"""The actions of an attempt on its todo: run it, check the repository, or compensate it.
 
 `attempt.py` does the same for all: the workspace, the command under its guard, timeout, log, lease and fence.
 Running a todo executes its action, and commits its changes.

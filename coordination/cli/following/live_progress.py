@@ -185,7 +185,7 @@ class Following:
             said = f": {comment}" if (comment := event.fields.get("comment")) else ""
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
-            # Why is told at the first quiet moment: most are not parked for as long as that.
+            # The reason is printed at the first quiet moment: most are not parked for as long as that.
             self._parked = True
         elif self._is_reported(event):
             # As it was then: an ended run is watched from its first event on.

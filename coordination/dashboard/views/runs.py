@@ -68,7 +68,7 @@ def _plans(coord: Coord) -> Sequence[str]:
 class _Run:
     view: RunView
     title: str
-    """Of its plan."""
+    """The title of the run's plan."""
     tasks: Mapping[str, str]
 
 

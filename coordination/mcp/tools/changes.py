@@ -303,7 +303,7 @@ def coord_close_requests(session: Session, plan: PlanName) -> Page[RequestView]:
 
 
 class CutIssueSyncReport(IssueSyncReport, Cut):
-    """What was done for each issue, or with `dry_run` would be; long values of conflicts are shortened."""
+    """The action for each issue, with `dry_run` the planned one; long values of conflicts are shortened."""
 
     unchanged: int = 0
     """Issues that both sides have alike; `results` does not have them."""
