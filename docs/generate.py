@@ -323,7 +323,7 @@ def kinds() -> str:
         ("Always written", LASTING),
         ("Commands", COMMANDS),
         ("Written while somebody asks for them by name", ASKED),
-        ("Told to those who follow a run", OF_A_RUN),
+        ("Sent only to commands and programs that follow a run", OF_A_RUN),
     ):
         lines.append(f"## {heading}\n\n")
         lines.extend(_items((f"`{kind}`", sentence) for kind, sentence in table.items()))
