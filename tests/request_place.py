@@ -114,6 +114,6 @@ def proposal(
 
 
 def ends(outcome: AttemptOutcome, kind: OutcomeKind, *words: str) -> AttemptOutcome:
-    assert outcome.kind is kind, outcome.why
-    assert all(word in outcome.why for word in words), outcome.why
+    assert outcome.kind is kind, outcome.error
+    assert all(word in outcome.error for word in words), outcome.error
     return outcome

@@ -47,12 +47,13 @@ class AwaitedRequest:
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
     kind: OutcomeKind
-    why: str = ""
+    error: str = ""
+    """The cause of any other end than success; what the todo waits for, if BUSY or DEFERRED."""
     exit_code: int | None = None
     output: str = ""
     """JSON. Without success: the output that the todo has written since the last checkpoint in Redis."""
     tip: str = ""
-    start: str = ""
+    began: str = ""
     """The commit at which the attempt began."""
     failure: Failure | None = None
     """The failure of the todo's command, which its retry policy judges."""
@@ -84,10 +85,10 @@ class AttemptOutcome:
         return Result(
             outcome=state,
             exit_code=self.exit_code,
-            error=self.why,
+            error=self.error,
             output=self.output,
             tip=self.tip if state is TodoState.SUCCEEDED else "",
-            began=self.start,
+            began=self.began,
             blame=self.blame,
             cached=self.cached,
             figures=self.figures,

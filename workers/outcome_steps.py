@@ -77,11 +77,11 @@ class OutcomeSteps:
     def take(self, grant: Grant, outcome: AttemptOutcome, log: Log) -> TaskResult:
         """Decide about a retry, close the log, and take the step; return the result for Celery."""
         retry_delay: timedelta | None = None
-        outcome = replace(outcome, why=log.masked(outcome.why))
+        outcome = replace(outcome, error=log.masked(outcome.error))
         if outcome.kind is OutcomeKind.FAILED:
             outcome, retry_delay = _after_failure(grant, outcome, log)
         log.close()  # before the step: a reader that sees the end of the todo finds all of its log
-        why = outcome.why
+        why = outcome.error
         named = (grant.todo_id, grant.run_id)
         logger.info("%s of run %s: %s %s", *named, outcome.kind, why.partition("\n")[0])
         if self._request_waits:
@@ -111,14 +111,16 @@ class OutcomeSteps:
         if passing:
             reply = self._step(grant, lambda: self._store.hold_up(grant, why, DEFERRED_FOR))
             return _settled_or_later(reply, why)
-        result = AttemptOutcome(kind=OutcomeKind.REFUSED, why=why, blame="signature").result(TodoState.FAILED)
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, error=why, blame="signature").result(
+            TodoState.FAILED
+        )
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
     def _defer(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
         """Park the todo for a growing delay: passing trouble neither fails a todo nor rolls a run back."""
         limit = self._lost_leases if outcome.limited else 0
-        why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
+        why, blame = self._unfit(grant.spec.repo.name) or outcome.error, outcome.blame
         waits = self._service_waits if outcome.service else None
         delay = FOLLOWED_FOR if waits else outcome.again or DEFERRED_FOR
         reply = self._step(
@@ -137,7 +139,7 @@ class OutcomeSteps:
     def _retry(self, grant: Grant, outcome: AttemptOutcome, delay: timedelta) -> TaskResult:
         result = outcome.result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.retry(grant, delay, result))
-        return _settled_or_later(reply, outcome.why)
+        return _settled_or_later(reply, outcome.error)
 
     def _settle(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
         state, kind = {
@@ -162,7 +164,7 @@ class OutcomeSteps:
             kept = brief.change_set and reply.status != RunStatus.ROLLED_BACK
             for run in brief.built_on if kept else (grant.run_id,):
                 until_answered(partial(self._transfer.expire, run, repos))
-        return TaskResult(kind, outcome.why)
+        return TaskResult(kind, outcome.error)
 
     def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
         reply = until_answered(step)
@@ -195,7 +197,7 @@ def _after_failure(
             return outcome, delay
         case GiveUp(why) if why:
             log.line(why)
-            return replace(outcome, why=f"{outcome.why} ({why})"), None
+            return replace(outcome, error=f"{outcome.error} ({why})"), None
     return outcome, None
 
 

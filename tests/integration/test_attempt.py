@@ -54,7 +54,7 @@ def test_an_output_that_cannot_be_read_is_refused_with_the_reason(bench: Bench, 
     concluded = bench.attempt(python(code), workspace="in-place")
 
     assert concluded.kind is OutcomeKind.REFUSED
-    assert "COORD_OUTPUT" in concluded.why
+    assert "COORD_OUTPUT" in concluded.error
 
 
 def test_a_context_of_any_text_that_json_can_say_is_handed_on(bench: Bench):
@@ -71,7 +71,7 @@ def test_a_state_folder_that_cannot_be_written_is_the_workers_failure(bench: Ben
     concluded = bench.attempt("true", workspace="in-place")
 
     assert (concluded.kind, concluded.blame) == (OutcomeKind.FAILED, "worker")
-    assert str(bench.state / "tmp") in concluded.why
+    assert str(bench.state / "tmp") in concluded.error
 
 
 def test_a_conflict_in_a_file_whose_name_is_no_utf8_is_reported(bench: Bench):
@@ -79,7 +79,7 @@ def test_a_conflict_in_a_file_whose_name_is_no_utf8_is_reported(bench: Bench):
     concluded = bench.attempt(CONFLICT)
 
     assert (concluded.kind, concluded.blame) == (OutcomeKind.REFUSED, "")
-    assert "a merge with conflicts in f?" in concluded.why
+    assert "a merge with conflicts in f?" in concluded.error
 
 
 def test_the_worker_is_to_blame_for_a_failure_until_the_todos_command_has_begun(bench: Bench):
@@ -87,7 +87,7 @@ def test_the_worker_is_to_blame_for_a_failure_until_the_todos_command_has_begun(
 
     assert bench.attempt("exit 7").blame == ""
     prepared = bench.attempt("true", prepare="exit 3")
-    told = (prepared.kind, prepared.why, prepared.blame)
+    told = (prepared.kind, prepared.error, prepared.blame)
     assert told == (OutcomeKind.FAILED, "prepare: exit code 3", "worker")
 
     (bench.checkout / ".git" / "config").write_text("[no configuration")

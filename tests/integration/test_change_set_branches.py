@@ -366,8 +366,8 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     bench.brief = RunBrief(**told, branch_of_set=branch, carried_tips={"api": done.tip})
     waits = bench.attempt("true", done.tip)
     assert (waits.kind, waits.reason) == (OutcomeKind.DEFERRED, WaitReason.BASE)
-    assert "code" in waits.why
-    assert f"git -C {bench.tree} merge" in waits.why
+    assert "code" in waits.error
+    assert f"git -C {bench.tree} merge" in waits.error
 
 
 def test_no_branch_but_those_of_change_sets_is_moved_as_a_copy(checkout: Path):

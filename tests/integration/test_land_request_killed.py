@@ -138,7 +138,7 @@ def test_a_base_branch_that_a_person_has_set_back_behind_the_merge_is_told_and_n
 def test_a_merge_whose_answer_is_lost_is_found(place: Proposal):
     place.at.fail("lost", only="/merge$")
     first = place.land()
-    assert first.kind in (DEFERRED, SUCCEEDED), first.why
+    assert first.kind in (DEFERRED, SUCCEEDED), first.error
     done = ends(place.land(), SUCCEEDED)
     assert (len(place.commits()), place.proposed.state) == (2, "merged")
     assert json.loads(done.output)["method"] == "merge", "our own merge is reverted by a failure"

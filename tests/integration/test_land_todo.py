@@ -76,7 +76,7 @@ def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place:
             place.land(method)
     done = place.land(method)
 
-    assert done.kind is OutcomeKind.SUCCEEDED, done.why
+    assert done.kind is OutcomeKind.SUCCEEDED, done.error
     assert place.has_work
     assert len(place.commits()) == 2, "one commit beside the first"
     assert place.landed is not None
@@ -130,7 +130,7 @@ def test_an_order_to_land_brings_nothing_back_that_was_taken_out_since(place: Di
 
     done = place.land(Method.SQUASH)
     assert (done.kind, place.has_work) == (OutcomeKind.REFUSED, False)
-    assert "coord land P" in done.why
+    assert "coord land P" in done.error
 
 
 def test_a_compensation_leaves_what_people_have_merged(place: Direct):
@@ -161,7 +161,7 @@ def test_a_conflict_is_refused_for_good_and_names_the_file(place: Direct):
     for step in LandStep:
         refused = place.land(Method.MERGE, step)
         assert refused.kind is OutcomeKind.REFUSED
-        assert "work" in refused.why
+        assert "work" in refused.error
 
 
 @pytest.mark.parametrize("how", ["never pushed", "taken out by people"])
@@ -180,7 +180,7 @@ def test_a_landing_pushes_no_commit_that_coord_did_not_make(place: Direct, how: 
     for step in (LandStep.CHECK, LandStep.LAND):
         refused = place.land(Method.MERGE, step)
         assert refused.kind is OutcomeKind.REFUSED
-        assert "--fresh" in refused.why
+        assert "--fresh" in refused.error
     assert place.commits() == ["first"]
 
 
@@ -209,7 +209,7 @@ def test_a_disk_that_takes_nothing_is_waited_for_until_patience_ends(place: Dire
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
-    assert "land_patience" in refused.why
+    assert "land_patience" in refused.error
 
 
 def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):

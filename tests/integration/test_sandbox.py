@@ -197,7 +197,7 @@ def test_a_todo_that_takes_more_than_its_limits_is_ended(bench: Bench, command: 
     done = bench.attempt(command, sandbox={"memory": "128MiB", "processes": 60})
 
     assert done.kind is OutcomeKind.FAILED
-    assert words in done.why
+    assert words in done.error
     assert gone(*_running(bench))
 
 
@@ -217,14 +217,14 @@ def test_a_stopped_todo_has_its_grace_and_a_stubborn_one_is_killed_with_all_it_s
     polite = bench.attempt(
         "trap 'echo cleaned > done; exit 3' TERM; while :; do sleep 0.05; done", sandbox=BOUNDED, timeout="1s"
     )
-    assert polite.why.startswith("timeout")
+    assert polite.error.startswith("timeout")
     assert (bench.tree / "done").read_text() == "cleaned\n"
 
     bench.brief = bench.brief.model_copy(update={"kill_grace": timedelta(seconds=0.3)})
     stubborn = bench.attempt(
         "trap '' TERM; (setsid sh -c 'trap \"\" TERM; sleep 60' &); sleep 60", sandbox=BOUNDED, timeout="1s"
     )
-    assert stubborn.why.startswith("timeout")
+    assert stubborn.error.startswith("timeout")
     assert _running(bench) == []
 
 

@@ -89,7 +89,7 @@ def test_secrets_are_files_of_the_attempt_and_masked_in_all_that_it_leaves(
     action = {"type": "shell", "run": LEAK + ends}
     outcome = bench.attempt(action, names=("password", "token"), sandbox=sandbox)
 
-    assert (outcome.exit_code, outcome.why) == ((3, "exit code 3") if ends else (0, "")), bench.log
+    assert (outcome.exit_code, outcome.error) == ((3, "exit code 3") if ends else (0, "")), bench.log
     assert read == ["password", "token"]
     assert json.loads(outcome.output) == {"url": "https://***@x", "n": ["***"]}
     assert bench.log.count("***") == 5
@@ -101,7 +101,7 @@ def test_an_error_and_the_signs_of_a_retry_do_not_show_a_secret(bench: Bench):
     outcome = bench.attempt(["sh", "-c", 'exec "$(cat "$COORD_SECRETS/token")"'], names=("token",))
 
     assert outcome.exit_code == 127
-    assert TOKEN not in outcome.why + bench.log
+    assert TOKEN not in outcome.error + bench.log
     assert TOKEN not in repr(outcome)
 
 
@@ -131,8 +131,8 @@ def test_a_todo_waits_for_a_secret_that_this_worker_cannot_give(
     outcome = bench.attempt(["touch", str(bench.out)], names=("password", "token"))
 
     assert outcome.kind is OutcomeKind.DEFERRED
-    assert cause in outcome.why
-    assert "host here" in outcome.why
+    assert cause in outcome.error
+    assert "host here" in outcome.error
     assert not bench.out.exists()
     assert not outcome.limited
 

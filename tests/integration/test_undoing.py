@@ -73,8 +73,8 @@ def test_where_the_output_was_never_made_the_file_says_null_and_the_error_says_w
     concluded = bench.attempt(undo=failed, compensate={"type": "shell", "run": [sys.executable, "-c", code]})
 
     assert (concluded.kind, concluded.exit_code) == (OutcomeKind.FAILED, 1)
-    assert concluded.why == "exit code 1; T ended as failed without output"
-    assert bench.attempt(undo=undo(), compensate="exit 4").why == "exit code 4"
+    assert concluded.error == "exit code 1; T ended as failed without output"
+    assert bench.attempt(undo=undo(), compensate="exit 4").error == "exit code 4"
 
 
 def test_functions_and_agents_undo_as_commands_do(bench: Bench):
@@ -109,7 +109,7 @@ def test_a_todo_in_place_without_compensation_is_refused_with_the_way_to_accept_
     concluded = bench.attempt(undo=last, workspace="in-place")
 
     assert concluded.kind is OutcomeKind.REFUSED
-    assert concluded.why == (
+    assert concluded.error == (
         f"it cannot be undone: it worked in {bench.checkout} itself and has no `compensate`\n"
         f'  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
     )
@@ -126,7 +126,7 @@ def test_a_folder_without_git_is_undone_by_its_compensation_alone(bench: Bench):
 
     lost = bench.attempt(tip="0" * 40, undo=undo(), compensate="touch $OUT")
     assert lost.kind is OutcomeKind.REFUSED
-    assert "is not a git repository, and the run has worked on a branch of it" in lost.why
+    assert "is not a git repository, and the run has worked on a branch of it" in lost.error
     assert not bench.out.exists()
 
 
@@ -137,7 +137,7 @@ def test_a_commit_by_hand_is_found_before_the_compensation_begins(bench: Bench):
     for last in (False, True):
         concluded = bench.attempt(tip=done.tip, undo=undo(last=last), compensate="touch $OUT")
         assert concluded.kind is OutcomeKind.REFUSED
-        assert "stays: it has commits that no run has recorded" in concluded.why
+        assert "stays: it has commits that no run has recorded" in concluded.error
     assert not bench.out.exists()
     assert git(bench.tree, "log", "-1", "--format=%s") == "mine"
 
@@ -148,5 +148,7 @@ def test_a_branch_that_the_remote_keeps_is_no_success_and_stays_here_as_well(ben
 
     concluded = bench.attempt(tip=done.tip, undo=undo(last=True))
 
-    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), "it may go another time"
+    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, error=bench.withdrawn), (
+        "it may go another time"
+    )
     assert bench.branches() == [f"coord/{RUN}", "main"]

@@ -139,7 +139,7 @@ class RunTodo(AttemptAction):
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
         figures = "" if tip == (self.grant.tip or start) else workspace.figures(tip)
         done = AttemptOutcome(
-            kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, start=start, figures=figures
+            kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, began=start, figures=figures
         )
         if self.recall:
             self.recall.note(done, workspace)
@@ -275,7 +275,7 @@ class RunCheck(RunTodo):
             if workspace.discard_changes():
                 self.log.line("check: it has left changes, which are not kept: a check changes nothing")
             done = AttemptOutcome(
-                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, start=start,
+                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
                 check=self._told(result.verdict, start),
             )  # fmt: skip
             if green and self.recall:
@@ -283,7 +283,7 @@ class RunCheck(RunTodo):
             return done
         return AttemptOutcome(
             kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
-            why=f"{result.verdict}: {result.why}",
+            error=f"{result.verdict}: {result.why}",
             exit_code=ended.exit_code,
             failure=outcome.failure if outcome else None,
             output=output,

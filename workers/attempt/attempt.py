@@ -89,11 +89,11 @@ class Attempt:
             with describe_os_error(self._env.state):
                 return self._execute()
         except WorkspaceBusy as busy:
-            return AttemptOutcome(kind=OutcomeKind.BUSY, why=_plain(busy.message))
+            return AttemptOutcome(kind=OutcomeKind.BUSY, error=_plain(busy.message))
         except Superseded as superseded:
-            return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, why=superseded.message)
+            return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, error=superseded.message)
         except LeaseLost as lost:
-            return AttemptOutcome(kind=OutcomeKind.LOST, why=lost.message)
+            return AttemptOutcome(kind=OutcomeKind.LOST, error=lost.message)
         except (GitInterrupted, WorkspaceUnusable) as interrupted:
             if interrupted.trouble is None:
                 return self._error(OutcomeKind.FAILED, interrupted)
@@ -110,7 +110,7 @@ class Attempt:
         if isinstance(error, Unmergeable) and error.waits:
             return self._wait_for(f"a merge: {why}", WaitReason.BASE)
         self._log_end("failed", _plain(error.message), _plain(error.hint))
-        return AttemptOutcome(kind=self._commands.stopped or kind, why=why, blame=self._blame_for(error))
+        return AttemptOutcome(kind=self._commands.stopped or kind, error=why, blame=self._blame_for(error))
 
     def _interrupted(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
         """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
@@ -123,7 +123,7 @@ class Attempt:
         self._log_end("interrupted, not failed", why, error.hint)
         blame: Blame = "" if limited else "worker"
         return AttemptOutcome(
-            kind=self._commands.stopped or OutcomeKind.DEFERRED, why=why, blame=blame, limited=limited
+            kind=self._commands.stopped or OutcomeKind.DEFERRED, error=why, blame=blame, limited=limited
         )
 
     def _log_end(self, how: str, why: str, hint: str) -> None:
@@ -135,7 +135,7 @@ class Attempt:
 
     def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
         self._log.line(f"waits for {what}")
-        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, why=what, reason=reason)
+        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, error=what, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:
         """Return `worker` where the todo cannot have caused the error: git refused before its command was
@@ -369,7 +369,7 @@ class Attempt:
             self._log_end("interrupted, not failed", why, remedy)
             return AttemptOutcome(
                 kind=self._commands.stopped or OutcomeKind.DEFERRED,
-                why=why,
+                error=why,
                 exit_code=ended.exit_code,
                 # a todo that fills the disk by itself finds room when it starts
                 limited=not self._commands.was_full,
@@ -380,7 +380,7 @@ class Attempt:
         self._log_end("failed", why, hint)
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.FAILED,
-            why=why,
+            error=why,
             exit_code=ended.exit_code,
             failure=failure_from_exit(ended, self._commands.output_tail.shows),
         )

@@ -135,7 +135,7 @@ def _transition(
     if status is None and action.step is not ServiceStep.STOP:
         return AttemptOutcome(
             kind=OutcomeKind.DEFERRED,
-            why=f"service {name} to come up",
+            error=f"service {name} to come up",
             reason=WaitReason.SERVICE,
             again=LOOK_AGAIN,
             service=name,
@@ -157,7 +157,7 @@ def _outcome(
     is_up = status is not None and status.state is ServiceState.HEALTHY
     if step is not ServiceStep.STOP and not is_up:
         why = status.why if status else "it was stopped"
-        return AttemptOutcome(kind=OutcomeKind.FAILED, why=why, output=output)
+        return AttemptOutcome(kind=OutcomeKind.FAILED, error=why, output=output)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=output)
 
 
@@ -165,9 +165,9 @@ def _log(host: ServiceHost, name: str, lines: int) -> AttemptOutcome:
     try:
         found = log_lines(host, name, lines, LOG_BYTES)
     except FileNotFoundError:
-        return AttemptOutcome(kind=OutcomeKind.FAILED, why=f"{name} has no log here")
+        return AttemptOutcome(kind=OutcomeKind.FAILED, error=f"{name} has no log here")
     except CoordinationError as error:
-        return AttemptOutcome(kind=OutcomeKind.FAILED, why=error.message)
+        return AttemptOutcome(kind=OutcomeKind.FAILED, error=error.message)
     return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=json.dumps({"lines": found}))
 
 

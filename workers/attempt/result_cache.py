@@ -324,7 +324,7 @@ class Recall:
         )
         source = member(kept.run, kept.todo)
         return AttemptOutcome(
-            kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, start=start, cached=source
+            kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, began=start, cached=source
         )
 
     def _restored(self, workspace: Worktree, kept: CachedResult) -> str | None:
@@ -348,14 +348,14 @@ class Recall:
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
             return AttemptOutcome(
-                kind=OutcomeKind.BUSY, why=f"{who}, which computes the same result", again=LOOK_AGAIN
+                kind=OutcomeKind.BUSY, error=f"{who}, which computes the same result", again=LOOK_AGAIN
             )
         return None
 
     def _result_of(self, outcome: AttemptOutcome, at: Worktree) -> CachedResult:
         run, todo = self._ids
         with scratch(self._state) as folder:
-            changes = patch(outcome.start, outcome.tip, at, folder / "changes")
+            changes = patch(outcome.began, outcome.tip, at, folder / "changes")
         tree = tree_of(outcome.tip, at)
         kept = CachedResult(
             run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes

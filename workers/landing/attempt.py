@@ -36,7 +36,7 @@ class AttemptEnd(Exception):
     """The attempt ends with this outcome."""
 
     def __init__(self, outcome: AttemptOutcome) -> None:
-        super().__init__(outcome.why)
+        super().__init__(outcome.error)
         self.outcome = outcome
 
 
@@ -89,7 +89,7 @@ class LandAttempt:
 
     def _base_tip(self, at: BaseBranch) -> BaseTip:
         if (stopped := self._job.stopped()) is not None:
-            raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped"))
+            raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped"))
         found = self._look(at)
         if isinstance(found, Refused):
             raise self._end_after(found)
@@ -141,7 +141,7 @@ class LandAttempt:
         """Return the outcome with the commit at which checks find the repository, and its tree."""
         self._job.checks.keep(commit)
         output = {**parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
-        return replace(done, output=json.dumps(output), tip=commit, start=since)
+        return replace(done, output=json.dumps(output), tip=commit, began=since)
 
     # Ends
 
@@ -187,7 +187,7 @@ class LandAttempt:
 def refusal(words: str, hint: str = "") -> AttemptEnd:
     """Return a final refusal, which another attempt would not change."""
     why = f"{words}; {hint}" if hint else words
-    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, why=why))
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, error=why))
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def postponed(why: str, reason: WaitReason, again: timedelta | None = None) -> AttemptEnd:
     """Return the end after which another attempt follows: after a time that doubles, or after `again`."""
-    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.DEFERRED, why=why, reason=reason, again=again))
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.DEFERRED, error=why, reason=reason, again=again))
 
 
 def _moment(text: object) -> datetime | None:

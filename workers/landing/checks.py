@@ -112,7 +112,7 @@ class LandChecks:
                 break
         result = read_result(outcome.output)
         if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.REFUSED):
-            return _refused(f"{check.todo} is not green for what would land now: {outcome.why}")
+            return _refused(f"{check.todo} is not green for what would land now: {outcome.error}")
         if outcome.kind is not OutcomeKind.SUCCEEDED:
             return replace(outcome, output="")  # the record of the landing must stay
         if result is None or result.verdict is not CheckVerdict.GREEN:
@@ -122,4 +122,4 @@ class LandChecks:
 
 
 def _refused(why: str) -> AttemptOutcome:
-    return AttemptOutcome(kind=OutcomeKind.REFUSED, why=why)
+    return AttemptOutcome(kind=OutcomeKind.REFUSED, error=why)

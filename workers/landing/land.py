@@ -68,7 +68,7 @@ def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOu
     try:
         return attempt()
     except AttemptEnd as end:
-        job.say(end.outcome.why)
+        job.say(end.outcome.error)
         return end.outcome
 
 
@@ -182,7 +182,7 @@ class DirectAttempt(LandAttempt):
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Push a commit; return whether it is on the base branch. False: the base has moved."""
         if (stopped := self._job.stopped()) is not None:
-            raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped before the push"))
+            raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped before the push"))
         local = self._via is Via.LOCAL
         found = push_local(at, made.commit, made.base) if local else push(at, made.commit, made.base)
         if isinstance(found, Pushed):

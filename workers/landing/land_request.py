@@ -193,7 +193,7 @@ class RequestAttempt(RequestLook):
                 if (obstacle := checks.obstacle(made.commit, made.tree)) is not None:
                     raise AttemptEnd(obstacle)
             if (stopped := self._job.stopped()) is not None:
-                raise AttemptEnd(AttemptOutcome(kind=stopped, why="it was stopped before the merge"))
+                raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped before the merge"))
             self._save_checkpoint({**self._checkpoint, "merging": request.head_sha, "number": request.number})
             self._merge(action, request)
             self._base_commit = self._base_tip(at).commit
@@ -241,14 +241,14 @@ class RequestAttempt(RequestLook):
         if self._job.cancelled():
             self._save_checkpoint({**self._checkpoint, QUEUEING: ""})
             raise AttemptEnd(
-                AttemptOutcome(kind=OutcomeKind.CANCELLED, why="it was cancelled before the merge queue")
+                AttemptOutcome(kind=OutcomeKind.CANCELLED, error="it was cancelled before the merge queue")
             )
         self._enqueue(request)
         self._save_checkpoint({**self._checkpoint, "queued": request.head_sha})
         if (stopped := self._job.stopped()) is not None:
             self._merging_forge.dequeue(request)
             raise AttemptEnd(
-                AttemptOutcome(kind=stopped, why="it was stopped, and is out of the merge queue")
+                AttemptOutcome(kind=stopped, error="it was stopped, and is out of the merge queue")
             )
         raise self._in_queue(request)
 

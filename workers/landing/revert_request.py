@@ -181,7 +181,7 @@ class RequestRevert(ForgeAttempt):
         again = f"coord rollback {run}" if self._undoes else f"coord revert {self._name}"
         answered = f"; or answer for it: coord rollback {run} --accept TODO --reason WHY"
         return refusal(
-            f"{self._name} is not taken out of {self._job.repo.name}: {end.outcome.why}",
+            f"{self._name} is not taken out of {self._job.repo.name}: {end.outcome.error}",
             f"mend the cause, then: {again}{answered if self._undoes else ''}",
         )
 

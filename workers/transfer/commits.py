@@ -83,7 +83,7 @@ class CommitTransfer:
         if self._one_machine or not outcome.tip or outcome.tip == grant.tip:
             return
         ref = f"refs/heads/{branch_of(grant.run_id)}"
-        self._send(grant, outcome.tip, grant.tip or outcome.start, ref, first=grant.tip is None)
+        self._send(grant, outcome.tip, grant.tip or outcome.began, ref, first=grant.tip is None)
 
     def send_reopened(self, grant: Grant, tip: str, base: str) -> None:
         """Send the tip of a change set that a revert has opened again, with its history: the bundles of

@@ -113,7 +113,7 @@ def test_a_todo_that_asks_for_a_sandbox_never_runs_without_one(
     default = bench.attempt()
 
     assert [one.kind for one in (asked, required)] == [OutcomeKind.REFUSED] * 2
-    assert "bubblewrap is gone" in asked.why
+    assert "bubblewrap is gone" in asked.error
     assert not (tmp_path / "ran").exists()
     assert default.kind is OutcomeKind.SUCCEEDED
     assert "without a sandbox" in bench.log
