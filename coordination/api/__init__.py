@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from coordination.checks.report import CheckView, QaReport, checks_in_words
     from coordination.checks.start import CheckOptions
     from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.ecosystem.diagnostics import USED_ELSEWHERE
     from coordination.ecosystem.document import Document
-    from coordination.ecosystem.wording import USED_ELSEWHERE
     from coordination.ecosystem.writeback import Written
     from coordination.events.kinds import GAP, KINDS
     from coordination.events.records import POSITION, Event
@@ -158,7 +158,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "checks.start": ("CheckOptions",),
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),
-    "ecosystem.wording": ("USED_ELSEWHERE",),
+    "ecosystem.diagnostics": ("USED_ELSEWHERE",),
     "ecosystem.writeback": ("Written",),
     "events.kinds": ("GAP", "KINDS"),
     "events.records": ("POSITION", "Event"),

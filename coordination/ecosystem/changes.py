@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_items, remove_item
 from coordination.ecosystem.layout import RECORDS, model_at
 from coordination.ecosystem.parsing import Document, Draft, Snapshot, parse
+from coordination.ecosystem.yaml_text.fields import set_field
 from coordination.ecosystem.yaml_text.lines import TextEdit, apply, item
-from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.tree import Tree, read_tree
-from coordination.ecosystem.yaml_text.values import Plain, plain_value
+from coordination.ecosystem.yaml_text.records import add_items, remove_item
+from coordination.ecosystem.yaml_text.tree import Location, Plain, Tree, plain_value, read_tree
 from coordination.errors import EditConflict, InvalidFile, NotFound, UsageError
 from coordination.models import Record, Repo, Resource
 

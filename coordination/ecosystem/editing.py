@@ -26,9 +26,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from coordination.ecosystem import cache, piecewise
+from coordination.ecosystem import piecewise
 from coordination.ecosystem.changes import Changes, Edit, Place, revise
-from coordination.ecosystem.document import read_bytes, snapshot
+from coordination.ecosystem.document import read_bytes, snapshot, store_cached
 from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.record_events import events_of
@@ -158,7 +158,7 @@ def edit(
                 check(events)
             if read_bytes(path) == before.document.text:
                 _write(path, before.document, after.document, events, cause)
-                cache.store(after)
+                store_cached(after)
                 return after.document
     raise EditConflict(
         f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again"

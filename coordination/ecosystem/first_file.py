@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
-from coordination.ecosystem.yaml_text.values import plain_value
+from coordination.ecosystem.yaml_text.tree import plain_value
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.git import ask_git

@@ -1,12 +1,157 @@
-"""Types of the records in each section of the file, and the fields in which they name other records."""
+"""Locations in the file: type, line and readable name of the record there, and the records that it names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coordination import models
-from coordination.ecosystem.yaml_text.places import Location
+from coordination.ecosystem.yaml_text.tree import Finding, Location
+from coordination.errors import Problem
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, ResourceNeed, Todo
+
+SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """A message about a location, before its line is known. `see` is a related location.
+
+    `node` is given if the location alone is ambiguous: for the second of two equal names.
+    """
+
+    location: Location
+    message: str
+    suggestion: str = ""
+    show_value: bool = True
+    see: Location | None = None
+    node: Node | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceMap:
+    """The values of a file together with the tree that they came from."""
+
+    file: str
+    root: Node
+    data: Any
+
+    def problem(self, diagnostic: Diagnostic) -> Problem:
+        key, value = self._locate(diagnostic.location)
+        message = diagnostic.message
+        if diagnostic.see is not None:
+            message += f" (first on line {_line(self._locate(diagnostic.see)[0])})"
+        return Problem(
+            file=self.file,
+            line=_line(diagnostic.node or key),
+            where=where(diagnostic.location, self.data),
+            message=message,
+            value=_shown(value) if diagnostic.show_value else "",
+            suggestion=diagnostic.suggestion,
+        )
+
+    def problems(self, diagnostics: Iterable[Diagnostic]) -> list[Problem]:
+        """Return the problems in the file's order; of several at one location the first."""
+        first: dict[Location, Diagnostic] = {}
+        for diagnostic in diagnostics:
+            first.setdefault(diagnostic.location, diagnostic)
+        return sorted(map(self.problem, first.values()), key=lambda p: p.line)
+
+    def diagnostics(self, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
+        locations = {id(node): location for location, node in _walk(self.root)}
+        for found in findings:
+            first = f" (first on line {_line(found.see)})" if found.see else ""
+            yield Diagnostic(
+                location=locations[id(found.node)],
+                message=found.message + first,
+                show_value=found.see is None,
+                node=found.node,
+            )
+
+    def source(self, location: Location) -> str | None:
+        """Return a scalar's source text; None for anything but an unquoted scalar."""
+        value = self._locate(location)[1]
+        return (
+            value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
+        )
+
+    def _locate(self, location: Location) -> tuple[Node, Node | None]:
+        """Return the node to point at and the value's node; a missing value is reported at the start of its
+        owner.
+        """
+        key, value = self.root, self.root
+        for step in location:
+            found = _child(value, step)
+            if found is None:
+                return key, None
+            key, value = found
+        return key, value
+
+
+def _child(node: Node, step: str | int) -> tuple[Node, Node] | None:
+    if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step], node.value[step]
+    if not isinstance(node, MappingNode):
+        return None
+    for key, value in node.value:
+        if key.value == step:
+            return key, value
+    return None
+
+
+def _walk(root: Node) -> Iterator[tuple[Location, Node]]:
+    """Yield every node once with its location; the node of a name has the location of its value."""
+    seen: set[int] = set()
+    pending: list[tuple[Location, Node]] = [((), root)]
+    while pending:
+        location, node = pending.pop()
+        yield location, node
+        if isinstance(node, ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            pending += [((*location, i), item) for i, item in enumerate(node.value)]
+            continue
+        for key, value in node.value:
+            step = key.value if isinstance(key, ScalarNode) else "?"
+            pending += [((*location, step), key), ((*location, step), value)]
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _shown(node: Node | None) -> str:
+    if node is None:
+        return ""
+    if isinstance(node, ScalarNode):
+        text = " ".join(node.value.split())
+        return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return "a list" if isinstance(node, SequenceNode) else "a mapping"
+
+
+def where(location: Location, data: Any) -> str:
+    """Return a readable location: `coordination.todos[3].repo (TODO-004)`."""
+    path = ""
+    name = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+        data = inside(data, step)
+        if isinstance(step, int) and isinstance(data, dict):
+            name = data.get("id") or data.get("name") or name
+    return (f"{path} ({name})" if isinstance(name, str) and name else path) or "the file"
+
+
+def inside(data: Any, step: str | int) -> Any:
+    """Return the value at the step, or None if there is none."""
+    if isinstance(data, dict):
+        return data.get(step)
+    if isinstance(data, list) and isinstance(step, int) and step < len(data):
+        return data[step]
+    return None
 
 
 def _executable(path: str) -> dict[str, type[models.Record]]:

@@ -41,14 +41,19 @@ import yaml
 from pydantic import ValidationError
 
 from coordination.ecosystem.changes import Changes, apply_changes, expected_values, key_of, values_equal
-from coordination.ecosystem.checks import WORK, repeated_ids
-from coordination.ecosystem.layout import model_at
-from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
-from coordination.ecosystem.parsing import Document, Snapshot
+from coordination.ecosystem.diagnostics import WORK, repeated_ids
+from coordination.ecosystem.layout import inside, model_at
+from coordination.ecosystem.parsing import (
+    LISTS,
+    Document,
+    Listing,
+    Outline,
+    Snapshot,
+    count_events,
+    outline_of,
+)
 from coordination.ecosystem.yaml_text.lines import BREAKS, TextEdit, apply
-from coordination.ecosystem.yaml_text.places import Location, inside
-from coordination.ecosystem.yaml_text.tree import BOM, Tree, read_tree
-from coordination.ecosystem.yaml_text.values import AliasBomb, read_values
+from coordination.ecosystem.yaml_text.tree import BOM, AliasBomb, Location, Tree, read_tree, read_values
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import Ecosystem, Record
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from coordination.ecosystem.changes import Changes, key_of
 from coordination.ecosystem.layout import TO_REPOS, model_at, names_in
-from coordination.ecosystem.yaml_text.places import Location
+from coordination.ecosystem.yaml_text.tree import Location
 from coordination.models import (
     OPEN_TODO,
     Dependency,

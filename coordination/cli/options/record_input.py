@@ -16,8 +16,7 @@ from rich_click import option
 
 from coordination.cli.options.fields import Field, Many
 from coordination.cli.options.values import read_stdin
-from coordination.ecosystem.yaml_text.tree import read_tree
-from coordination.ecosystem.yaml_text.values import AliasBomb, read_values
+from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
 from coordination.errors import InvalidFile, UsageError
 from coordination.text import is_utf8
 

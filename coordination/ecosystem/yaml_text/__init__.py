@@ -1,9 +1,14 @@
-"""YAML text: nodes with positions, their values, and small edits, independent of coord's records.
+"""YAML text: nodes with positions, their values, and edits that change only the characters that must change.
 
 | module | content |
 |---|---|
-| `tree.py` | nodes with their positions; messages for syntax errors |
-| `values.py` | plain values of the nodes; problems that YAML ignores silently |
-| `places.py` | from a location in the values to a line and a readable name |
+| `tree.py` | nodes with their positions, and their plain values; messages for syntax errors |
 | `lines.py` | ends of nodes and lines; replacements of text |
+| `rendering.py` | values as YAML text in a given style |
+| `lists.py` | edits of lists: items below each other, elements in brackets |
+| `fields.py` | edits of a record: a field set or removed, in the style of its neighbours |
+| `records.py` | records added or removed; missing sections created |
+
+All functions are pure: they take the text and its nodes, and return text edits. The caller verifies that the
+result has the intended values (`ecosystem/changes.py`).
 """

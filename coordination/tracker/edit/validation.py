@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from yaml.nodes import ScalarNode
 
-from coordination.ecosystem.wording import diagnostics_of
-from coordination.ecosystem.yaml_text.places import Diagnostic, Location, SourceMap, inside, where
+from coordination.ecosystem.diagnostics import diagnostics_of
+from coordination.ecosystem.layout import Diagnostic, SourceMap, inside, where
+from coordination.ecosystem.yaml_text.tree import Location
 from coordination.errors import UsageError
 from coordination.models import HIDDEN, Record, ResourceNeed, Todo, secrets_of
 

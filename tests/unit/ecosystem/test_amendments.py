@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from yaml.nodes import MappingNode, SequenceNode
 
-from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_items, remove_item
+from coordination.ecosystem.yaml_text.fields import set_field
 from coordination.ecosystem.yaml_text.lines import apply, entry
+from coordination.ecosystem.yaml_text.records import add_items, remove_item
 from coordination.ecosystem.yaml_text.tree import read_tree
 from coordination.errors import EditConflict
 from coordination.models import Todo

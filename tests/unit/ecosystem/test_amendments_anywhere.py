@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from written_files import ORDER, files, records, values
 from yaml.nodes import MappingNode
 
-from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_items, remove_item
-from coordination.ecosystem.edit.rendering import DATES
+from coordination.ecosystem.yaml_text.fields import set_field
 from coordination.ecosystem.yaml_text.lines import (
     TextEdit,
     apply,
@@ -23,8 +21,9 @@ from coordination.ecosystem.yaml_text.lines import (
     line_start,
     next_line,
 )
-from coordination.ecosystem.yaml_text.tree import Tree, read_tree
-from coordination.ecosystem.yaml_text.values import read_values
+from coordination.ecosystem.yaml_text.records import add_items, remove_item
+from coordination.ecosystem.yaml_text.rendering import DATES
+from coordination.ecosystem.yaml_text.tree import Tree, read_tree, read_values
 from coordination.errors import EditConflict, InvalidFile
 from tests.examples import examples
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_amendments_anywhere import FEW, TODOS, read, same, section
 from written_files import ORDER, records, values
 
-from coordination.ecosystem.edit.amendments import set_field
-from coordination.ecosystem.edit.records import add_items, remove_item
+from coordination.ecosystem.yaml_text.fields import set_field
 from coordination.ecosystem.yaml_text.lines import apply, item
+from coordination.ecosystem.yaml_text.records import add_items, remove_item
 
 fields = values.filter(lambda value: value is not None)
 todos = st.dictionaries(st.sampled_from(ORDER[1:]), fields, max_size=4).flatmap(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_document import WHOLE
 from test_refusals import JARGON
 
+from coordination.ecosystem.diagnostics import RECORDS
 from coordination.ecosystem.document import parse
-from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile
 from tests.examples import examples
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.ecosystem import cache, layout, parsing
+from coordination.ecosystem import document, layout, parsing
 from coordination.ecosystem.document import load, snapshot
 from coordination.errors import InvalidFile
 
@@ -126,16 +126,16 @@ def test_what_belongs_to_somebody_else_is_not_loaded(
 def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch):
     no_parser.undo()
     load(path)
-    no_parser.setattr(cache, "_code", lambda: b"another version")
+    no_parser.setattr(document, "_code", lambda: b"another version")
 
-    assert cache.load(path.read_bytes(), path) is None
+    assert document._load_cached(path.read_bytes(), path) is None
 
 
 @pytest.mark.parametrize(
     "record", list(dict.fromkeys(layout.RECORDS.values())), ids=lambda record: record.__name__
 )
 def test_the_fingerprint_covers_the_code_of_every_record(record: type):
-    assert repr(inspect.getfile(record)) in cache._code().decode()
+    assert repr(inspect.getfile(record)) in document._code().decode()
 
 
 def test_only_the_user_can_look_into_it(path: Path, folder: Path):
@@ -146,7 +146,7 @@ def test_only_the_user_can_look_into_it(path: Path, folder: Path):
 
 
 def test_it_does_not_grow(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cache, "KEPT", 3)
+    monkeypatch.setattr(document, "KEPT", 3)
     (tmp_path / "0.yaml").write_text(TEXT)
     load(tmp_path / "0.yaml")
     (folder / "of a killed process.tmp").touch()

@@ -15,8 +15,7 @@ from coordination.ecosystem import changes, editing, piecewise
 from coordination.ecosystem.changes import Edit
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import edit
-from coordination.ecosystem.outline import outline_of
-from coordination.ecosystem.parsing import parse
+from coordination.ecosystem.parsing import outline_of, parse
 from coordination.errors import CoordinationError, EditConflict, InvalidFile, NotFound, UsageError
 from tests.examples import examples
 

@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from coordination import models
+from coordination.ecosystem.diagnostics import RECORDS
 from coordination.ecosystem.document import parse
 from coordination.ecosystem.schema import json_schema
-from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Record
 from coordination.text import PATTERNS

@@ -11,13 +11,13 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 import yaml
 
-from coordination.ecosystem.yaml_text.tree import COLLECTION, PLAIN, TEXT
-from coordination.ecosystem.yaml_text.values import plain_value
+from coordination.ecosystem.yaml_text.tree import COLLECTION, PLAIN, TEXT, plain_value
 
 DATES = frozenset({"created", "updated", "target", "due"})
 """Fields that hold dates as text, which needs no quotes there."""
@@ -225,3 +225,93 @@ def _styled(value: Any) -> Any:
     if "\n" in value and (found := literal(value, STEP)) and "+" not in found[0]:
         return LiteralScalarString(value)
     return value if scalar(value, flow=True) == value else DoubleQuotedScalarString(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Style of one field's value."""
+
+    column: int
+    """Column of the field's name."""
+    flow: bool = False
+    json: bool = False
+    quote: str = ""
+    date: bool = False
+    block: str = ""
+    """`|` or `>` if text is written as a block even when it fits on one line."""
+    lines: bool = True
+    """Allow a block for text of several lines."""
+    keeps: bool = False
+    """Allow a block that includes the blank lines after it (`|+`)."""
+    inner: int
+    """Column of the lines of a block."""
+    width: int = WIDTH
+    brackets: bool = False
+    """Prefer brackets for a list or mapping."""
+    dashes: bool = False
+    """Prefer one line per item for a list."""
+
+    def for_another(self, value: Any) -> Style:
+        """Return the style for the same field of another record, where text that fits on one line needs no
+        block.
+        """
+        fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
+        return replace(self, block="" if fits else self.block, keeps=False)
+
+    def on_one_line(self) -> Style:
+        """Return a style that writes text of several lines with escapes."""
+        return replace(self, lines=False)
+
+    @property
+    def may_be_lines(self) -> bool:
+        return self.lines and not self.flow and self.quote != '"'
+
+    @property
+    def deeper(self) -> int:
+        """Return the column of lines that must be indented further than the name; those of a list need not
+        be.
+        """
+        return self.inner if self.inner > self.column else self.column + STEP
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedValue:
+    """A rendered value: the text beside the name, and the lines below it."""
+
+    head: str
+    lines: tuple[str, ...] = ()
+
+    def lines_after(self, name: str) -> list[str]:
+        return [f"{name}: {self.head}".rstrip(" "), *self.lines]
+
+    @property
+    def is_literal(self) -> bool:
+        return bool(self.lines) and bool(self.head)
+
+
+def write(value: Any, style: Style) -> RenderedValue:
+    """Render the value in that style."""
+    if style.json:
+        return RenderedValue(head=like_json(value))
+    if isinstance(value, dict | list | tuple):
+        return _write_collection(value, style)
+    if isinstance(value, str) and (style.block or ("\n" in value and style.may_be_lines)):
+        for block_style in dict.fromkeys((_block_style(value, style), "|")):
+            block = literal(value, style.deeper, block_style, style.width)
+            if block and (style.keeps or "+" not in block[0]):
+                return RenderedValue(head=block[0], lines=tuple(block[1]))
+    return RenderedValue(head=scalar(value, flow=style.flow, quote=style.quote, date=style.date))
+
+
+def _block_style(value: str, style: Style) -> str:
+    """Return the block style; a folded block would need two blank lines for each blank line of the text."""
+    return "|" if "\n\n" in value.rstrip("\n") else style.block or "|"
+
+
+def _write_collection(value: Any, style: Style) -> RenderedValue:
+    short = not isinstance(value, dict) and not style.dashes and are_short(list(value))
+    if style.flow or style.brackets or not value or short:
+        return RenderedValue(head=flow(value))
+    lines = block(value)
+    column = style.deeper if isinstance(value, dict) else style.inner
+    return RenderedValue(head="", lines=tuple(" " * column + line if line else line for line in lines))

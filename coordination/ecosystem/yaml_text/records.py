@@ -12,9 +12,8 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
-from coordination.ecosystem.edit import flow, rendering
-from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared, remove_items
-from coordination.ecosystem.edit.writing import RenderedValue, Style, replace_value, style_of, write
+from coordination.ecosystem.yaml_text import rendering
+from coordination.ecosystem.yaml_text.fields import insert_entry, refuse_shared, replace_value, style_of
 from coordination.ecosystem.yaml_text.lines import (
     Entry,
     TextEdit,
@@ -32,8 +31,15 @@ from coordination.ecosystem.yaml_text.lines import (
     line_start,
     quote_of,
 )
-from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.values import value_of
+from coordination.ecosystem.yaml_text.lists import (
+    Brackets,
+    brackets,
+    insert_elements,
+    remove_elements,
+    remove_items,
+)
+from coordination.ecosystem.yaml_text.rendering import RenderedValue, Style, write
+from coordination.ecosystem.yaml_text.tree import Location, value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
 
@@ -187,7 +193,7 @@ def _append(text: str, sequence: SequenceNode, records: Sequence[dict[str, Any]]
     given = [in_order_of(neighbour, record) for record in records]
     if sequence.flow_style:
         items = [flow_item(text, neighbour, fields) for fields in given]
-        return flow.insert(flow.parts(text, sequence), len(sequence.value), items)
+        return insert_elements(brackets(text, sequence), len(sequence.value), items)
     first = dash(text, sequence, 0)
     start = first - line_start(text, first)
     spaced = len(sequence.value) > 1 and blank_above(text, dash(text, sequence, len(sequence.value) - 1))
@@ -213,7 +219,7 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Tex
     sequence = found.value
     _refuse_shared_item(text, sequence, index)
     if sequence.flow_style:
-        return flow.remove(flow.parts(text, sequence), index, index)
+        return remove_elements(brackets(text, sequence), index, index)
     if len(sequence.value) == 1:
         return replace_value(text, found, RenderedValue(head="[]"), flow_style=False)
     return [remove_items(text, sequence, index, index)]
@@ -282,7 +288,7 @@ def flow_item(text: str, neighbour: MappingNode | None, fields: dict[str, Any]) 
     for name, value in fields.items():
         style = style_of(text, neighbour, name, entry(neighbour, name))
         parts.append(f"{quote}{name}{quote}: {write(value, style).head}")
-    here = flow.parts(text, neighbour)
+    here = brackets(text, neighbour)
     if not _is_one_line(text, neighbour) and alone_before(text, here.spans[-1][0]):
         return _rows(text, here, parts)
     padding = " " if text[here.open] == " " and text[here.open : here.spans[0][0]].strip(" ") == "" else ""
@@ -293,7 +299,7 @@ def _is_one_line(text: str, node: Node) -> bool:
     return bool(node.start_mark.line == node.end_mark.line)
 
 
-def _rows(text: str, here: flow.Parts, parts: list[str]) -> str:
+def _rows(text: str, here: Brackets, parts: list[str]) -> str:
     """Put each field on a line of its own, indented as the neighbour's last field."""
     newline = line_end_text(text)
     last = here.spans[-1][0]
