@@ -105,8 +105,9 @@ class Row:
     """The people it waits for, if they are known by name or role."""
     since: datetime | None
     action: str = ""
-    """The next step: an action of pages with its fields; empty where `page` or `waits_for` tell."""
+    """The next step: an action of pages with its fields; empty if there is none."""
     label: str = ""
+    """The text of its button; it names the plan or run, since the action is not limited to the repository."""
     fields: Mapping[str, str] = field(default_factory=dict)
     run: str = ""
     """The run, and perhaps the todo in it, at which a person looks next."""
@@ -143,13 +144,18 @@ def row_of(
             open_ = [todo for todo in mine or declared if todo.status in OPEN_TODO]
             people = sorted({todo.assignee for todo in open_ if todo.assignee})
             failed = runs[0] if runs and runs[0].status in FAILED else None
-            step = ("retry", "Retry", {"run": failed.run_id}) if failed else ("sweep", "Sweep", plan)
+            sweep = ("sweep", f"Sweep {view.plan}", plan)
+            step = ("retry", f"Retry {failed.run_id}", {"run": failed.run_id}) if failed else sweep
             known |= {"who": known["who"] or ", ".join(people)} | _step(*step)
             known |= {"since": _left_open(runs, declared)}
         case "checks":
-            known |= {"since": _red(view, [*runs, *checked])} | _step("check", "Check again", plan)
+            known |= {"since": _red(view, [*runs, *checked])} | _step(
+                "check", f"Check {view.plan} again", plan
+            )
         case "order":
-            known |= {"since": _all_done(view, runs, declared, checked)} | _step("land", "Land", plan)
+            known |= {"since": _all_done(view, runs, declared, checked)} | _step(
+                "land", f"Land {view.plan}", plan
+            )
         case None:
             known |= {"who": ""}
     return Row(**known)

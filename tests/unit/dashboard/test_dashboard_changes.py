@@ -74,3 +74,21 @@ def test_a_wait_began_at_a_recorded_time_or_has_none(
     row = row_of(view, runs, declared, **{"asking": {}, **more})
 
     assert row.since == (None if hour is None else datetime.fromisoformat(at(hour)))
+
+
+@pytest.mark.parametrize(
+    ("view", "runs", "declared", "label"),
+    [
+        (waits("todos"), [FAILED], [TODO], f"Retry {FAILED.run_id}"),
+        (waits("todos"), [], [TODO], "Sweep P"),
+        (waits("checks", ("red", "r2")), [DEED], [DONE], "Check P again"),
+        (waits("order"), [DEED], [DONE], "Land P"),
+    ],
+)
+def test_the_button_of_a_repository_names_the_plan_or_run_on_which_it_acts(
+    view: ChangeView, runs: list[RunView], declared: list[Todo], label: str
+):
+    row = row_of(view, runs, declared, asking={})
+
+    assert row.label == label
+    assert set(row.fields.values()) < set(label.split())
