@@ -11,6 +11,11 @@ from pathlib import Path
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
 
+TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
+NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
+"""Settings and variables with which git follows no history that a repository only pretends to have: by a
+replaced commit, a graft or a forged commit graph.
+"""
 MEASURED_WITHIN_S = 5.0
 """Time limit for measuring a history; one that takes longer is larger than any bundle."""
 

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from tests.worktrees import ANN, save
 from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, Method, Prepared
 from workers.workspace.git import git
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n"
+"""A file of Git LFS, as git has it."""
 LINES = "".join(f"line {number}\n" for number in range(30))
+
+
+def fake_git_lfs(folder: Path, monkeypatch: pytest.MonkeyPatch, *, says: str = "") -> Path:
+    """Put a `git lfs` into PATH which fails if it `says` something; return the file that gets its words and
+    its input.
+    """
+    program, called = folder / "bin" / "git-lfs", folder / "called"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n{{ echo "$@"; cat; }} >> {called}\necho "{says}" >&2\ntest -z "{says}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return called
 
 
 class Ground:

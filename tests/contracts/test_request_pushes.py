@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from coordination.changes.requests.push import PushTarget, push_branch
 from coordination.errors import Conflict, GitRefused
+from tests.landings import POINTER, fake_git_lfs
 from tests.stage import git
 
 BRANCH = "coord/P"
@@ -23,7 +25,7 @@ def target(tmp_path: Path) -> PushTarget:
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    return PushTarget(repo="r", checkout=checkout, url=str(remote), branch=BRANCH)
+    return PushTarget(repo="r", checkout=checkout, url=str(remote), branch=BRANCH, base_branch="main")
 
 
 def commit(folder: Path, words: str) -> str:
@@ -77,5 +79,28 @@ def test_a_remote_that_runs_a_command_or_is_not_there_is_refused(target: PushTar
     tip = git(target.checkout, "rev-parse", "HEAD")
     for url in (f"ext::sh -c touch% {tmp_path}/run", str(tmp_path / "none"), "--upload-pack=x"):
         with pytest.raises(GitRefused):
-            push_branch(PushTarget(repo="r", checkout=target.checkout, url=url, branch=BRANCH), tip)
+            push_branch(replace(target, url=url), tip)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_files_of_git_lfs_are_uploaded_before_a_push_or_nothing_is_pushed(
+    target: PushTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: bool
+):
+    base = git(target.checkout, "rev-parse", "main")
+    git(target.checkout, "push", "-q", "--no-verify", target.url, "main")
+    called = fake_git_lfs(tmp_path, monkeypatch, says="it cannot" if refused else "")
+    push_branch(target, commit(target.checkout, "without large files"))
+    assert not called.exists()
+
+    (target.checkout / "large").write_text(POINTER)
+    git(target.checkout, "add", "large")
+    before, tip = there(target), commit(target.checkout, "a large file")
+    if refused:
+        with pytest.raises(GitRefused, match="it cannot"):
+            push_branch(target, tip)
+    else:
+        assert push_branch(target, tip)
+    assert there(target) == (before if refused else tip)
+    url, ref = f"file://{target.url}", target.ref
+    assert called.read_text().splitlines() == [f"pre-push {url} {url}", f"{ref} {tip} {ref} {base}"]

@@ -13,7 +13,7 @@ import yaml
 from coordination import Coord
 from coordination.api import RequestOptions, credentials
 from coordination.credentials.records import Purpose
-from coordination.errors import Blocked, Conflict, NotTrusted, UsageError
+from coordination.errors import Blocked, Conflict, GitRefused, NotTrusted, UsageError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.git import commit_of
 from coordination.runs.change_sets.store import ChangeSets
@@ -21,6 +21,7 @@ from coordination.trust.identity import worker_identity
 from coordination.trust.results import ResultRecord, seal_result
 from tests.change_sets import record
 from tests.forge.server import TestForge
+from tests.landings import POINTER
 from tests.trusted import Persons
 from tests.worktrees import make_checkout, save
 from workers.workspace.git import git
@@ -165,6 +166,32 @@ def test_where_signatures_are_required_only_signed_tips_are_proposed(
         assert not any(project.requests for project in site.projects.values())
         state("app", site.heads["app tip"])
         assert len(coord.requests.create("P")) == 2
+
+
+@pytest.mark.parametrize("cause", ["never pushed", "taken out by people", "large files"])
+def test_work_that_the_remote_could_not_take_whole_is_proposed_in_no_repository(
+    site: SimpleNamespace, cause: str
+):
+    """It began at a commit that the base branch lacks, or names files of Git LFS; there is no `git lfs`."""
+    app = site.folder / "app"
+    facts = {"base": site.heads["app"], "tip": site.heads["app tip"]}
+    git("switch", "--quiet", BRANCH, cwd=app)
+    if cause == "large files":
+        facts["tip"] = save(app, "a large file", large=POINTER)
+    else:
+        private = save(app, "private", private="1\n")
+        if cause == "never pushed":
+            facts["base"] = private
+        facts["tip"] = save(app, f"work\n\nCoord-Base: {private}", more="1\n")
+    git("switch", "--quiet", "main", cwd=app)
+    with site.coord.reached() as connection:
+        connection.redis.hset(connection.keys.changes("P"), mapping={f"{k} app": v for k, v in facts.items()})
+
+    with pytest.raises(GitRefused if cause == "large files" else Conflict) as refused:
+        site.coord.requests.create("P")
+    assert "git lfs" in str(refused.value) or "coord sweep P --fresh" in refused.value.hint
+    assert [project.requests for project in site.projects.values()] == [[], []]
+    assert all(BRANCH not in project.bare.git("branch") for project in site.projects.values())
 
 
 def test_still_possible_a_request_that_redis_names_is_closed(site: SimpleNamespace):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,7 +11,7 @@ import pytest
 
 from coordination.git import base_tip
 from tests.git_server import GitServer
-from tests.landings import Ground
+from tests.landings import POINTER, Ground, fake_git_lfs
 from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.credentials import askpass_variables
@@ -316,27 +315,20 @@ def test_files_of_git_lfs_are_uploaded_before_a_push_or_nothing_is_pushed(
     at: BaseBranch, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
     wanted: Reason | None,
 ):  # fmt: skip
-    program = tmp_path / "bin" / "git-lfs"
-    program.parent.mkdir()
-    program.write_text(
-        f'#!/bin/sh\n{{ echo "$@"; cat; }} >> {tmp_path}/called\necho "{said}" >&2\ntest -z "{said}"\n'
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    called = fake_git_lfs(tmp_path, monkeypatch, says=said)
     plain = ground.made(ground.since)
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n"
     git("switch", "--quiet", "coord/PLAN", cwd=at.path)
-    tip = save(at.path, "a large file", large=pointer)
+    tip = save(at.path, "a large file", large=POINTER)
     git("switch", "--quiet", "main", cwd=at.path)
     made = ground.made(ground.since, tip=tip)
 
     assert refused_large_files(at, plain.commit, plain.base) is None
-    assert not (tmp_path / "called").exists(), "where there are no large files, nothing is asked"
+    assert not called.exists(), "where there are no large files, nothing is asked"
     for found in (refused_large_files(at, made.commit, made.base), push(at, made.commit, made.base)):
         assert (found.reason if isinstance(found, Refused) else None) is wanted
     assert (look(at) == BaseTip(commit=made.commit)) is (wanted is None)
     url = f"file://{at.url}" if at.url.startswith("/") else at.url
-    lines = (tmp_path / "called").read_text().splitlines()
+    lines = called.read_text().splitlines()
     assert lines == ["version", f"pre-push {url} {url}", f"{at.ref} {made.commit} {at.ref} {made.base}"]
 
 

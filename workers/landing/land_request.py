@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from coordination.changes.requests.create import RequestMaker, inspect, refuse_unproposed
+from coordination.changes.requests.create import RequestMaker
+from coordination.changes.requests.inspection import inspect, refuse_unproposed
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.records import RequestOptions
 from coordination.errors import Conflict
@@ -92,7 +93,7 @@ class RequestAttempt(RequestLook):
     def _made(self, action: LandAction, change: RepoChange) -> PullRequest | None:
         """Open the request, or bring it to the tip of the change set, as `coord pr create` does."""
         try:
-            inspected = inspect(self._repo_request(action, change), self._access)
+            inspected = inspect(self._name, self._repo_request(action, change), self._access)
             made = self._maker(action, change).make_one(inspected)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error

@@ -14,11 +14,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordination.git import is_commit
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.refusals import masked, refused_by
-from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, refused_name, refused_rewind
+from workers.landing.remote import contains, refused_name, refused_rewind
 from workers.process.trouble import GitInterrupted, GitTimeout
 from workers.transfer.fetcher import ADDRESSES
 from workers.transfer.publishing import PUSH

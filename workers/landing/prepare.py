@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordination.errors import GitRefused
-from coordination.git import is_commit
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Reason, Refused
-from workers.landing.remote import NO_GRAFTS, TRUE_HISTORY, contains, trees
+from workers.landing.remote import contains, trees
 from workers.workspace.base_commit import MERGE
 from workers.workspace.commit import DURABLE, identity, signing
 from workers.workspace.git import ask, git

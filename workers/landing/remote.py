@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from coordination.git import is_commit, seen_ref
+from coordination.changes.requests.push import ReadGit, lacks_start, large_files_upload, names_large_files
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit, seen_ref
 from coordination.models import Repo
 from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
@@ -30,12 +32,8 @@ from workers.workspace.git import ask, git
 from workers.workspace.repository import is_shallow, tip
 
 SHOWN = 5
-TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
 """Names that `git check-ref-format --branch` refuses."""
-NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
-LARGE_FILE = "^version https://git-lfs.github.com/spec/v1"
-"""First line of a pointer that stands for a file of Git LFS."""
 
 
 def look(at: BaseBranch) -> BaseTip | Refused:
@@ -149,7 +147,7 @@ def may_push(at: BaseBranch, base: str) -> Refused | None:
 
 def refused_large_files(at: BaseBranch, commit: str, base: str) -> Refused | None:
     """Return the refusal if the new commits name files of Git LFS that this host cannot upload; else None."""
-    if not _names_large_files(at, commit, base):
+    if not names_large_files(_read(at), commit, base):
         return None
     done = _at_remote(at, ("lfs", "version"))
     return done if isinstance(done, Refused) else None
@@ -159,17 +157,15 @@ def _upload_large_files(at: BaseBranch, commit: str, base: str) -> Refused | Non
     """Upload the files of Git LFS that the new commits name, as its `pre-push` hook would; None if the remote
     has them all. Without them, nobody could check the base branch out.
     """
-    if not _names_large_files(at, commit, base):
+    if not names_large_files(_read(at), commit, base):
         return None
-    url = f"file://{at.url}" if at.url.startswith("/") else at.url
-    done = _at_remote(at, ("lfs", "pre-push", url, url), stdin=f"{at.ref} {commit} {at.ref} {base}\n")
+    words, lines = large_files_upload(at.url, at.ref, commit, base)
+    done = _at_remote(at, words, stdin=lines)
     return done if isinstance(done, Refused) else None
 
 
-def _names_large_files(at: BaseBranch, commit: str, base: str) -> bool:
-    options = ("--format=", "--raw", "-r", "-c", "--text", "--no-renames", f"-G{LARGE_FILE}")
-    done = ask("log", *options, commit, f"^{base}", cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS)
-    return bool(done.stdout.strip())
+def _read(at: BaseBranch) -> ReadGit:
+    return partial(git, cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS)
 
 
 def contains(at: BaseBranch, commit: str, other: str) -> bool:
@@ -215,20 +211,9 @@ def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
 
 
 def refused_base(at: BaseBranch, base: str, tip: str, since: str) -> Refused | None:
-    """Return the refusal where the base branch lacks a commit on which coord began the work; else None.
-
-    Such a commit was never pushed, as where a run could not reach the remote and began at the local branch,
-    or people have taken it out by rewriting the branch. A landing would bring it there, with all before it.
-    """
-    fields = ("log", "--format=%H %(trailers:key=Coord-Base,valueonly,separator=%x20)")
-    done = ask(*fields, tip, f"^{base}", cwd=at.path, settings=TRUE_HISTORY, variables=NO_GRAFTS)
-    commits = [line.split() for line in done.stdout.splitlines()]
-    brought = {words[0] for words in commits}
-    begun = dict.fromkeys([since, *(word for words in commits for word in words[1:])])
-    if not (lacking := [commit for commit in begun if commit in brought]):
-        return None
-    words = f"{at.branch} of {at.repo} lacks {lacking[0][:12]}, where the change set began: push it there"
-    return Refused(reason=Reason.REWRITTEN, words=f"{words}, or begin anew where people have taken it out")
+    """Return the refusal if the base branch lacks a commit on which coord began the work; else None."""
+    words = lacks_start(_read(at), f"{at.branch} of {at.repo}", base=base, tip=tip, since=since)
+    return Refused(reason=Reason.REWRITTEN, words=words) if words else None
 
 
 def _at_remote(at: BaseBranch, args: Sequence[str], stdin: str = "") -> CompletedProcess[str] | Refused:

@@ -112,5 +112,6 @@ def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
         checkout=checkout,
         url=repo.url or "",
         branch=branch,
+        base_branch=repo.branch,
         adopted=branch != change.branch,
     )

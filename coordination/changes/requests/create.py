@@ -16,9 +16,10 @@ these is not needed. A landing sets it otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from coordination.changes.requests.access import ForgeAccess
+from coordination.changes.requests.inspection import Inspection
 from coordination.changes.requests.proposal import (
     PlannedRequests,
     RepoRequest,
@@ -31,7 +32,7 @@ from coordination.changes.requests.proposal import (
     with_section,
     with_text,
 )
-from coordination.changes.requests.push import push_branch, refuse_foreign, remote_tip
+from coordination.changes.requests.push import push_branch
 from coordination.changes.requests.records import (
     RequestAction,
     RequestOptions,
@@ -40,109 +41,22 @@ from coordination.changes.requests.records import (
     seen_now,
 )
 from coordination.environment import actor
-from coordination.errors import Conflict, CoordinationError
+from coordination.errors import CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import (
     NewRequest,
     PullRequest,
-    Repository,
     RequestChanges,
     RequestState,
 )
 from coordination.forges.reading import refuse_long
-from coordination.runs.change_sets.records import RepoChange, RequestRef
+from coordination.runs.change_sets.records import RequestRef
 
 NO_STATUS = frozenset({ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND})
 """Refusals of a token that may not set statuses: nothing depends on them."""
 Note = Callable[[str, RequestRef, str], None]
 """(repository, request, kind of event): records a request in the change set; without a kind, its state."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """A repository as it was found before anything was changed."""
-
-    item: RepoRequest
-    forge: Forge
-    request: PullRequest | None
-    """The request of its branch: the open one, else the newest."""
-    remote_tip: str
-    """The commit of the branch at the remote; empty without one."""
-
-    @property
-    def open_request(self) -> PullRequest | None:
-        return self.request if self.request and self.request.is_open else None
-
-    @property
-    def needs_push(self) -> bool:
-        return self.remote_tip != self.item.change.tip
-
-
-def inspect_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Inspection, ...]:
-    """Return all repositories as they are. Raises the first refusal, with the names of further ones."""
-    with access.pool() as pool:
-        waiting = [(item, pool.submit(inspect, item, access)) for item in planned.repos]
-    inspections, refused = [], dict[str, CoordinationError]()
-    for item, future in waiting:
-        try:
-            inspections.append(future.result())
-        except CoordinationError as error:
-            refused[item.repo.name] = error
-    if refused:
-        first, *others = refused
-        refusal = refused[first]
-        also = f"; refused, too: {', '.join(others)}" if others else ""
-        refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
-        raise refusal
-    return tuple(inspections)
-
-
-def inspect(item: RepoRequest, access: ForgeAccess) -> Inspection:
-    """Return a repository as it is. Raises where nothing may be proposed."""
-    if item.change.behind:
-        raise Conflict(
-            f"run {item.change.behind} has set the work in {item.repo.name} back behind its pull request",
-            "the next run adds the inverse of it: coord sweep PLAN; then try again",
-        )
-    forge = access.forge(item.repo.name, item.address)
-    _refuse_repository(forge.repository())
-    with access.target(item.repo, item.change, item.checkout) as target:
-        tip = remote_tip(target)
-        refuse_foreign(target, tip, item.change.tip)
-    request = forge.find(item.change.forge_branch) if tip or item.change.request else None
-    if tip != item.change.tip:
-        refuse_unproposed(item.repo.name, item.change, request)
-    return Inspection(item=item, forge=forge, request=request, remote_tip=tip)
-
-
-def refuse_unproposed(repo: str, change: RepoChange, request: PullRequest | None) -> None:
-    """Raise Conflict where the change set is said to be on somebody else's branch, and the forge has no open
-    request of that: a record of Redis proves nothing, and a push would move any branch.
-    """
-    ref = change.request
-    if ref is None or change.forge_branch == change.branch:
-        return
-    if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
-        raise Conflict(
-            f"the change set is said to be on {ref.branch} of {repo}, of which {ref.name} is no open request",
-            f"reopen that; or adopt another one: coord adopt PLAN {repo} --pr N",
-        )
-
-
-def _refuse_repository(repository: Repository) -> None:
-    if repository.archived:
-        raise ForgeError(
-            ForgeProblem.ARCHIVED,
-            f"{repository.project} is archived: nothing can be changed",
-            "unarchive it at the forge; or leave it out: --repo",
-        )
-    if not repository.can_push:
-        raise ForgeError(
-            ForgeProblem.FORK_NEEDED,
-            f"the token may not push to {repository.project}, and coord does not work through forks",
-            "give its owner write access; see: coord credential list",
-        )
 
 
 def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:

@@ -3,34 +3,51 @@
 The remote branch moves only from a commit that the change set contains, or from the one that this checkout
 pushed last (`refs/coord/pushed/<branch>`), and only while it is there (`--force-with-lease`). No hook of the
 repository runs, and no remote helper that is a command.
+
+Workers that land by a push ask the same of the commits that the base branch would get: it must have the
+commit at which the work began, and the remote must get the files of Git LFS first.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from coordination.credentials.masking import Masker
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import Conflict, GitRefused, Unreachable
-from coordination.git import ask_git, commit_of, contains, has_commit, is_commit
+from coordination.git import (
+    NO_GRAFTS,
+    TRUE_HISTORY,
+    ask_git,
+    commit_of,
+    contains,
+    has_commit,
+    is_commit,
+    seen_ref,
+)
 from coordination.terminal import spelled
-from coordination.text import shortened
+from coordination.text import quoted, shortened
 
 PATIENCE_S = 300.0
 WORDS_SHOWN = 500
 SETTINGS = (
     "protocol.allow=never",
     *(f"protocol.{name}.allow=always" for name in ("file", "git", "http", "https", "ssh")),
-    "core.useReplaceRefs=false",
     "core.hooksPath=/dev/null",
+    *TRUE_HISTORY,
 )
 KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_ALLOW_PROTOCOL")
 """Variables of the user by which git reaches remotes."""
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
+LARGE_FILE = "^version https://git-lfs.github.com/spec/v1"
+"""First line of a pointer that stands for a file of Git LFS."""
+ReadGit = Callable[..., str]
+"""Calls git in a repository with these words; returns its output. Raises GitRefused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +56,7 @@ class PushTarget:
     checkout: Path
     url: str
     branch: str
+    base_branch: str
     variables: Mapping[str, str] = field(default_factory=dict)
     """For git's access to the url."""
     secret: str = ""
@@ -55,29 +73,49 @@ class PushTarget:
         return f"refs/coord/pushed/{self.branch.removeprefix('coord/')}"
 
 
-def push_branch(target: PushTarget, tip: str) -> bool:
-    """Bring the branch at the remote to `tip`; return False where it is there already.
+@dataclass(frozen=True, kw_only=True)
+class RemoteTips:
+    """The commits of two branches at the remote; empty for a branch that is not there."""
 
-    Raises Conflict where the remote branch has a commit of somebody else; GitRefused; Unreachable.
+    branch: str
+    """The branch of the change set."""
+    base: str
+    """The base branch. The checkout has this commit."""
+
+
+def push_branch(target: PushTarget, tip: str) -> bool:
+    """Upload the files of Git LFS that the new commits name, and bring the branch at the remote to `tip`.
+    Return False if the branch is there already.
+
+    Raises Conflict if the remote branch has a commit of somebody else; GitRefused; Unreachable.
     """
-    there = remote_tip(target)
-    if there == tip:
+    tips = remote_tips(target)
+    if tips.branch == tip:
         _note(target, tip)
         return False
-    refuse_foreign(target, there, tip)
-    lease = f"--force-with-lease={target.ref}:{there}"
+    refuse_foreign(target, tips.branch, tip)
+    if names_large_files(partial(_git, target), tip, tips.base):
+        words, lines = large_files_upload(target.url, target.ref, tip, tips.base)
+        _git(target, *words, stdin=lines)
+    lease = f"--force-with-lease={target.ref}:{tips.branch}"
     _git(target, "push", *PUSH, lease, "--", target.url, f"+{tip}:{target.ref}")
     _note(target, tip)
     return True
 
 
-def remote_tip(target: PushTarget) -> str:
-    """Return the commit of the branch at the remote; empty if it is not there."""
-    lines = _git(target, "ls-remote", "--", target.url, target.ref).splitlines()
-    found = next((line.split("\t")[0] for line in lines if line.endswith(f"\t{target.ref}")), "")
-    if found and not is_commit(found):
+def remote_tips(target: PushTarget) -> RemoteTips:
+    """Return the commits of the branch and of its base branch at the remote. Fetch the base branch if the
+    checkout lacks its commit. Raises GitRefused, Unreachable.
+    """
+    base_ref = f"refs/heads/{target.base_branch}"
+    lines = _git(target, "ls-remote", "--", target.url, target.ref, base_ref).splitlines()
+    commits = {ref: commit for commit, _, ref in (line.partition("\t") for line in lines)}
+    tips = RemoteTips(branch=commits.get(target.ref, ""), base=commits.get(base_ref, ""))
+    if not all(map(is_commit, filter(None, (tips.branch, tips.base)))):
         raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "see its address")
-    return found
+    if tips.base and not has_commit(target.checkout, tips.base):
+        fetch_branches(target, {target.base_branch: seen_ref(target.base_branch)})
+    return tips
 
 
 def fetch_branches(target: PushTarget, refs: Mapping[str, str]) -> None:
@@ -100,11 +138,62 @@ def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
     )
 
 
+def refuse_unsent(target: PushTarget, base: str, tip: str, since: str, plan: str) -> None:
+    """Raise Conflict if the base branch lacks the commit at which the work `since..tip` began; GitRefused if
+    the work names files of Git LFS and this machine has no `git lfs`.
+    """
+    read = partial(_git, target)
+    if why := lacks_start(read, f"{target.base_branch} of {target.repo}", base=base, tip=tip, since=since):
+        raise Conflict(why, f"coord sweep {quoted(plan)} --fresh")
+    if names_large_files(read, tip, base):
+        _git(target, "lfs", "version")
+
+
+def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) -> str:
+    """Return why the work `since..tip` must not come to a base branch that lacks a commit at which coord
+    began the work; empty if the base branch has them all. `branch`: its name in the text.
+
+    Such a commit was never pushed, as where a run could not reach the remote and began at the local branch,
+    or people have taken it out by rewriting the branch. It would come to the base branch with the work, and
+    all commits before it too.
+    """
+    log = read("log", "--format=%H %(trailers:key=Coord-Base,valueonly,separator=%x20)", *_new(tip, base))
+    commits = [line.split() for line in log.splitlines()]
+    new = {words[0] for words in commits}
+    begun = dict.fromkeys([since, *(word for words in commits for word in words[1:])])
+    lacking = next((commit for commit in begun if commit in new), "")
+    if not lacking:
+        return ""
+    return (
+        f"{branch} lacks {lacking[:12]}, where the change set began: push it there, or begin anew where "
+        "people have taken it out"
+    )
+
+
+def names_large_files(read: ReadGit, tip: str, base: str) -> bool:
+    """Return whether commits of `tip` that `base` lacks name files of Git LFS."""
+    options = ("--format=", "--raw", "-r", "-c", "--text", "--no-renames", f"-G{LARGE_FILE}")
+    return bool(read("log", *options, *_new(tip, base)).strip())
+
+
+def large_files_upload(url: str, ref: str, tip: str, base: str) -> tuple[tuple[str, ...], str]:
+    """Return the words and the input of the git command that uploads files of Git LFS, as its `pre-push` hook
+    does. Without them nobody could check the commits out.
+    """
+    address = f"file://{url}" if url.startswith("/") else url
+    return ("lfs", "pre-push", address, address), f"{ref} {tip} {ref} {base or '0' * len(tip)}\n"
+
+
+def _new(tip: str, base: str) -> tuple[str, ...]:
+    return (tip, f"^{base}") if base else (tip,)
+
+
 def _note(target: PushTarget, tip: str) -> None:
     ask_git(target.checkout, "update-ref", target.pushed_ref, tip)
 
 
-def _git(target: PushTarget, *words: str) -> str:
+def _git(target: PushTarget, *words: str, stdin: str = "") -> str:
+    """Return git's output. Raises GitRefused, Unreachable."""
     outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_") or k in KEPT}
     settings = [word for setting in SETTINGS for word in ("-c", setting)]
     try:
@@ -113,9 +202,9 @@ def _git(target: PushTarget, *words: str) -> str:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env={**outside, **UNATTENDED, **target.variables, "LC_ALL": "C"},
+            env={**outside, **UNATTENDED, **NO_GRAFTS, **target.variables, "LC_ALL": "C"},
             check=False,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             timeout=PATIENCE_S,
         )
     except FileNotFoundError as error:
