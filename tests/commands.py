@@ -46,7 +46,7 @@ class Started:
     def _wait(self) -> None:
         self.exit = self.child.wait()
 
-    def end(self, timeout_s: float = 20) -> child.Exit:
+    def end(self, timeout_s: float = 50) -> child.Exit:
         self._thread.join(timeout_s)
         assert self.exit is not None, "it did not end"
         return self.exit

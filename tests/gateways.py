@@ -22,7 +22,7 @@ from tests.ports import free_port
 from tests.stage import Begun, Stage
 
 Said = dict[str, Any]
-HEARD_S = 20
+HEARD_S = 60
 
 
 @dataclass

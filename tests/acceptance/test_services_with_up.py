@@ -50,9 +50,9 @@ def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_orde
         died = stage.daemon(name)
         os.kill(died.pid, signal.SIGKILL)
         until(
-            lambda name=name, died=died: (r := Daemon(stage.state, name).running()) and r.pid != died.pid, 20
+            lambda name=name, died=died: (r := Daemon(stage.state, name).running()) and r.pid != died.pid, 60
         )
-    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy", 20)
+    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy", 60)
     assert {name: one.pid for name, one in host.states().items()} == pids
     stage.kill("server")
     stage.kill("worker")

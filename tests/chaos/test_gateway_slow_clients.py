@@ -83,7 +83,7 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
 
 def test_a_client_that_answers_no_ping_is_let_go(stage: Stage):
     stage.write()
-    gateway = Gateway(stage, COORD_GATEWAY_PING="500ms")
+    gateway = Gateway(stage, COORD_GATEWAY_PING="2s")
     with (
         gateway.client(gateway.token("agent:awake")) as awake,
         deaf(gateway, gateway.token("agent:deaf")) as line,

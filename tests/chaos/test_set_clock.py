@@ -124,7 +124,7 @@ def test_a_todo_that_runs_while_the_clock_is_set_to_and_fro_runs_once(stage: Sta
     for name, value in wall.env.items():
         os.environ[name] = value  # the clock of the server, which the stage starts by itself
     try:
-        stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
+        stage.settings = {"lease_ttl": "5s", "heartbeat": "500ms"}
         stage.write(
             [
                 {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},

@@ -188,7 +188,7 @@ def test_a_late_answer_does_not_undo_a_write_of_this_process(cache: Cache, todo:
 
 def test_a_value_ends_with_its_ttl_in_process_and_in_redis(make: Make, client: redis.Redis):
     context = make(time.monotonic).at()
-    context.set("a", 1, FRESH_FOR / 5)
+    context.set("a", 1, timedelta(seconds=2))
     assert context.get("a") == 1
     until(lambda: context.get("a") is None)
 

@@ -28,7 +28,7 @@ def test_it_tells_exit_code_or_signal_and_passes_both_outputs_on_as_they_are(sta
     assert (ended.exit_code, ended.signal, ended.reason) == (3, None, "exited")
     assert not ended.ok
     assert done.output == b"out \xff\0err"
-    assert 0 < ended.duration_s < 10
+    assert 0 < ended.duration_s < 60
     ended = killed.end()
     assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGUSR1, "exited")
 
@@ -118,7 +118,7 @@ def test_kill_does_not_wait_for_the_grace_and_the_first_reason_counts(start: typ
 
     stubborn.child.kill()
 
-    ended = stubborn.end(timeout_s=10)
+    ended = stubborn.end(timeout_s=30)
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "worker stops")
 
 
@@ -355,7 +355,7 @@ def test_100_mb_of_output_pass_through_and_memory_stays_flat():
     ).stdout.split()
 
     assert printed[:2] == ["0", "100000000"]
-    assert int(printed[2]) < 30_000_000
+    assert int(printed[2]) < 60_000_000  # a guard that kept the output would need 100 MB
 
 
 def test_twenty_commands_at_once_end_right(start: type[Started]):

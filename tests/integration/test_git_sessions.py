@@ -28,7 +28,7 @@ def processes() -> Callable[[], list[int]]:
 
 @pytest.fixture
 def sessions(processes: Callable[[], list[int]]) -> Iterator[GitSessions]:
-    sessions = GitSessions(within=timedelta(seconds=2))
+    sessions = GitSessions(within=timedelta(seconds=30))
     yield sessions
     sessions.close()
     assert not processes()
@@ -107,13 +107,19 @@ def test_a_branch_that_somebody_moved_or_locked_stays_and_the_reason_is_told(cop
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_process_that_is_killed_or_hangs_is_replaced(
-    copy: BranchCopy, tmp_path: Path, number: signal.Signals, processes: Callable[[], list[int]]
+    copy: BranchCopy,
+    sessions: GitSessions,
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    processes: Callable[[], list[int]],
 ):
     base = git("rev-parse", "main", cwd=copy.checkout)
     _, tip = move(copy, code="3\n")
     measured(copy, base, tip, tmp_path)
     for pid in processes():
         os.kill(pid, number)
+    monkeypatch.setattr(sessions, "_within_s", 0.5)
     why, tip = move(copy, code="4\n")
 
     assert why == ""

@@ -22,7 +22,6 @@ from tests.forge.core import Core
 from tests.forge.server import TestForge
 from tests.request_place import Proposal, ends, proposal
 from tests.stage import git
-from workers.landing.job import FORGE_PAUSE
 from workers.landing.land import land
 from workers.landing.land_request import land_request
 from workers.outcome import OutcomeKind
@@ -264,9 +263,9 @@ def test_a_long_rate_limit_is_waited_out_without_a_worker(place: Proposal, step:
     place.at.fail("secondary", times=1, retry_after=600)
     began = time.monotonic()
     held = ends(land_request(place.job, place.action(step)), DEFERRED)
-    assert time.monotonic() - began < FORGE_PAUSE.total_seconds()
+    assert time.monotonic() - began < 60
     assert held.again is not None
-    assert timedelta(seconds=590) < held.again < timedelta(seconds=660)
+    assert timedelta(seconds=400) < held.again < timedelta(seconds=800)
     ends(land_request(place.job, place.action(step)), SUCCEEDED)
 
 

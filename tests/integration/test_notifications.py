@@ -23,7 +23,7 @@ from tests.waiting import until
 from workers.background.notifications import Callbacks, Notifications, PubSubNotifications
 
 SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message can be what tells here
-SOON_S = 20
+SOON_S = 60
 
 
 class Colleague:

@@ -44,7 +44,7 @@ DAEMON = """
 def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]):
     leaver = start(*sh("sleep 600 & echo $!; exit 4"))
 
-    ended = leaver.end(timeout_s=10)
+    ended = leaver.end(timeout_s=30)
 
     assert (ended.exit_code, ended.reason) == (4, "exited")
     assert gone(*leaver.pids(1))

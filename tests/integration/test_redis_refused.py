@@ -56,14 +56,14 @@ def own_server(tmp_path: Path) -> Iterator[redis.Redis]:
     server.stop()
 
 
-def ask(url: str) -> bool:
-    with closing(connect(url, Profile.COMMAND, timedelta(seconds=1))) as client, reaching(url):
+def ask(url: str, patience_s: float = 10) -> bool:
+    with closing(connect(url, Profile.COMMAND, timedelta(seconds=patience_s))) as client, reaching(url):
         return bool(client.ping())
 
 
-def refusal(url: str) -> CoordinationError:
+def refusal(url: str, patience_s: float = 10) -> CoordinationError:
     with pytest.raises(Unreachable) as caught:
-        ask(url)
+        ask(url, patience_s)
     assert caught.value.exit_code == 7
     assert "s3cret" not in str(caught.value)
     return caught.value
@@ -148,7 +148,7 @@ def test_the_other_scheme_is_told_to_plain_text_at_a_tls_port_and_to_tls_at_a_pl
 def test_a_server_that_never_answers_is_given_up(scheme: str):
     with listening(silent) as port:
         address = f"{scheme}://127.0.0.1:{port}"
-        assert f"Redis at {address} does not answer" in refusal(address).message
+        assert f"Redis at {address} does not answer" in refusal(address, patience_s=0.5).message
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])

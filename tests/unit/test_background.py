@@ -10,7 +10,7 @@ import pytest
 
 from coordination.background import BackgroundService
 
-SOON_S = 10
+SOON_S = 60
 
 
 class Rounds(BackgroundService):
