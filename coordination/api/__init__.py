@@ -130,7 +130,7 @@ if TYPE_CHECKING:
         RepoStatus,
         TodoInView,
     )
-    from coordination.tracker.references import Chains, Link
+    from coordination.tracker.relations import Chains, Link
 
 _HOMES = {  # module → the names above that come from it when they are first asked for
     "backend.address": ("hide_password",),
@@ -224,7 +224,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
         "RepoStatus",
         "TodoInView",
     ),
-    "tracker.references": ("Chains", "Link"),
+    "tracker.relations": ("Chains", "Link"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

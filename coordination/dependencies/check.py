@@ -21,6 +21,7 @@ from coordination.dependencies.records import (
     Contradiction,
     Cycle,
     Demand,
+    DependencyReport,
     Outcome,
     satisfied,
     unknown,
@@ -36,6 +37,28 @@ Places = Mapping[str, Path | None]
 JOBS = 8
 STOP_S = 2.0
 """Seconds that cancelled commands get to terminate; a silent HTTP server is not waited for."""
+
+
+def check_all(
+    wanted: Sequence[Dependency],
+    every: Sequence[Dependency],
+    places: Places,
+    *,
+    folder: Path,
+    progress: Callable[[Outcome], None] | None = None,
+    jobs: int | None = None,
+) -> DependencyReport:
+    """Check the wanted dependencies as `check` does. Contradictions and cycles are searched in all of them,
+    and reported if a wanted one takes part.
+    """
+    ids = {d.id for d in wanted}
+    return DependencyReport(
+        outcomes=check(wanted, places, folder=folder, progress=progress, jobs=jobs),
+        contradictions=tuple(
+            c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}
+        ),
+        cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
+    )
 
 
 def check(

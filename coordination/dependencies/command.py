@@ -3,22 +3,27 @@
 The command gets its own process group, which is killed as a whole on timeout, on cancellation, and after the
 command has ended, so that a check leaves no processes behind. Its output, stdout and stderr combined, may
 have any length; kept are the last lines for the message, and the part that is searched for a pattern.
+
+The pattern is searched in a process of its own, which can be killed if the pattern backtracks for ever; in a
+thread it could not be stopped, and would block all other threads. The process costs 25 ms.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
-from coordination.dependencies.versions import SearchedOutput, fits_a_line
 from coordination.environment import without_ours
 from coordination.models import Command, argv_of
 from coordination.processes import kill_group
@@ -137,3 +142,71 @@ def _wait(process: subprocess.Popen[bytes], timeout: timedelta, stopped: Event) 
         if time.monotonic() > until or stopped.wait(LOOK_S):
             return False
     return True
+
+
+SEARCH_LOOK_S = 0.05
+HALF = 4 * 1024 * 1024
+"""Bytes of output that are searched, from the start and from the end each."""
+SEARCH = """\
+import json, re, sys
+fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
+*lines, rest = sys.stdin.buffer.read().decode(errors="replace").replace("\\r\\n", "\\n").split("\\n")
+lines += [rest.rstrip("\\r")] if rest else []
+sys.exit(10 if any(map(fits, dict.fromkeys(lines))) else 11)
+"""
+ENDS = {10: True, 11: False}
+
+
+@dataclass(kw_only=True)
+class SearchedOutput:
+    """The output to be searched: all of it, or its start and end if it is very long."""
+
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    cut: bool = False
+
+    def take(self, chunk: bytes) -> None:
+        room = HALF - len(self.head)
+        self.head += chunk[:room]
+        self.tail += chunk[room:]
+        if len(self.tail) > 2 * HALF:
+            del self.tail[:-HALF]
+            self.cut = True
+
+    def text(self) -> bytes:
+        """Return the bytes to be searched, without the partial lines at a cut."""
+        if not self.cut:
+            return bytes(self.head + self.tail)
+        return bytes(self.head[: self.head.rfind(b"\n") + 1] + self.tail[self.tail.find(b"\n") + 1 :])
+
+
+def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> bool | None:
+    """Return whether a line matches; None if that is not known at `until` (monotonic clock) or on
+    cancellation.
+    """
+    given = json.dumps(pattern).encode() + b"\n" + text
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", SEARCH],
+        env=without_ours(os.environ),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
+    try:
+        while time.monotonic() < until and not stopped.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return ENDS.get(process.wait(SEARCH_LOOK_S))
+    finally:
+        process.kill()
+        process.wait()
+    return None
+
+
+def _feed(stdin: IO[bytes], given: bytes) -> None:
+    """Write the input in a thread, because `communicate` cannot resume after a timeout (CPython drops the
+    rest of the input).
+    """
+    with suppress(OSError), stdin:  # the process was killed
+        stdin.write(given)

@@ -1,37 +1,213 @@
-"""Versions of checkouts, from the manifest or the newest tag, and the search for a pattern in a command's
-output.
+"""Versions of checkouts, from the manifest (pyproject.toml, package.json, Cargo.toml, setup.cfg) or a tag.
 
-Manifests are read in the order below; the first one with a version counts. A manifest that leaves its version
-to git (setuptools-scm, hatch-vcs and the like) or has none is followed by the tags. Versions that a manifest
-computes by running code cannot be read.
+The first manifest with a version counts. If it leaves its version to git (setuptools-scm, hatch-vcs and the
+like), or if no manifest has one, the tags decide. Versions that a manifest computes by running code cannot be
+read.
 
-Patterns are searched in a process of their own, which can be killed if a pattern backtracks for ever; in a
-thread it could not be stopped, and would block all other threads. The process costs 25 ms.
+Manifests are untrusted input: they may be no valid TOML, or have numbers in place of tables. Versions in
+Python files are read without executing them. In pyproject.toml, the version is that of PEP 621 or Poetry, or
+is at the place that is configured for the build backend; setup.cfg is read as setuptools does; in Cargo.toml
+it is the package's or its workspace's.
 """
 
 from __future__ import annotations
 
+import ast
+import configparser
 import json
-import os
 import re
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
-from typing import IO
+from typing import Any
 
 from packaging.version import Version
 from semantic_version import Version as Semantic
 
-from coordination.dependencies import manifests, semver
+from coordination.dependencies import semver
 from coordination.dependencies.constraints import Rules, rules_for
-from coordination.environment import without_ours
 from coordination.errors import CoordinationError, NotFound
 from coordination.git import ask_git
+
+
+def read_text(path: Path) -> str | None:
+    """Return the file's text, or None if it does not exist. Raises CoordinationError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise CoordinationError(f"{path} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise CoordinationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the file's data, {} if it does not exist. Raises CoordinationError with the line of a syntax
+    error.
+    """
+    text = read_text(path)
+    try:
+        return tomllib.loads(text or "")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+
+
+def inside(data: Any, *names: str) -> Any:
+    """Return the value at the nested names, or None."""
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def text_inside(data: Any, *names: str) -> str | None:
+    found = inside(data, *names)
+    return found.strip() or None if isinstance(found, str) else None
+
+
+NAMES = ("__version__", "VERSION")
+
+
+def pyproject_version(folder: Path) -> str | None:
+    """Return the version; None if there is none or it is left to git tags. Raises CoordinationError."""
+    data = read_toml(folder / "pyproject.toml")
+    if written := text_inside(data, "project", "version"):
+        return written
+    if isinstance(dynamic := inside(data, "project", "dynamic"), list) and "version" in dynamic:
+        return _dynamic(folder, data)
+    of_tags = inside(data, "tool", "poetry-dynamic-versioning", "enable") is True
+    return None if of_tags else text_inside(data, "tool", "poetry", "version")
+
+
+def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
+    tool = data.get("tool")
+    if attribute := text_inside(tool, "setuptools", "dynamic", "version", "attr"):
+        return of_attribute(folder, attribute)
+    file = inside(tool, "setuptools", "dynamic", "version", "file")
+    if isinstance(file, list) and file:
+        file = file[0]
+    if isinstance(file, str):
+        return of_file(folder, file)
+    for backend in ("hatch", "pdm"):
+        if path := text_inside(tool, backend, "version", "path"):
+            return assigned(folder / path, *NAMES)
+    return (
+        _of_module(folder, data)
+        if text_inside(data, "build-system", "build-backend") == "flit_core.buildapi"
+        else None
+    )
+
+
+def _of_module(folder: Path, data: dict[str, Any]) -> str | None:
+    """Return the version that flit reads from the package."""
+    name = text_inside(data, "tool", "flit", "module", "name") or text_inside(data, "project", "name") or ""
+    return of_attribute(folder, f"{name.replace('-', '_')}.__version__")
+
+
+def setup_cfg_version(folder: Path) -> str | None:
+    path = folder / "setup.cfg"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(read_text(path) or "", str(path))
+    except configparser.Error as error:
+        raise CoordinationError(f"{path} is damaged: {' '.join(error.message.split())}") from error
+    written = parser.get("metadata", "version", fallback="").strip()
+    if written.startswith("attr:"):
+        return of_attribute(folder, written.removeprefix("attr:"))
+    if written.startswith("file:"):
+        return of_file(folder, written.removeprefix("file:").split(",")[0].strip())
+    return written or None
+
+
+FOLDERS = ("", "src", "lib")
+"""Folders that may hold packages in a checkout."""
+
+
+def of_attribute(folder: Path, attribute: str) -> str:
+    """Return the text of `package.module.__version__`, located as by setuptools. Raises CoordinationError if
+    there is none.
+    """
+    module, _, name = attribute.strip().rpartition(".")
+    parts = Path(*module.split("."))
+    places = [
+        place
+        for top in FOLDERS
+        for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
+    ]
+    return next((found for place in places if (found := assigned(place, name))), None) or _raise_no_text(
+        folder, attribute
+    )
+
+
+def of_file(folder: Path, name: str) -> str:
+    """Return the content of a text file. Raises CoordinationError if it is missing or empty."""
+    return (read_text(folder / name) or "").strip() or _raise_no_text(folder, name)
+
+
+def assigned(path: Path, *names: str) -> str | None:
+    """Return the text that is assigned to one of the names; None if the file does not exist
+    or computes it.
+    """
+    text = read_text(path)
+    try:
+        tree = ast.parse(text or "")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+    return next((value for name, value in _assignments(tree) if name in names), None)
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for step in tree.body:
+        targets = (
+            step.targets
+            if isinstance(step, ast.Assign)
+            else [step.target]
+            if isinstance(step, ast.AnnAssign)
+            else []
+        )
+        value = getattr(step, "value", None)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield from ((target.id, value.value) for target in targets if isinstance(target, ast.Name))
+
+
+def _raise_no_text(folder: Path, where: str) -> str:
+    raise CoordinationError(
+        f"the version of {folder} is in {where}, which contains no plain text", "write it there as plain text"
+    )
+
+
+def npm_version(folder: Path) -> str | None:
+    path = folder / "package.json"
+    text = read_text(path)
+    try:
+        return text_inside(json.loads(text), "version") if text is not None else None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+
+
+MANIFEST = "Cargo.toml"
+OF_WORKSPACE = ("workspace", "package", "version")
+
+
+def cargo_version(folder: Path) -> str | None:
+    manifest = read_toml(folder / MANIFEST)
+    if inside(manifest, "package", "version", "workspace") is True:
+        return text_inside(_workspace(folder, manifest), *OF_WORKSPACE)
+    return text_inside(manifest, "package", "version") or text_inside(manifest, *OF_WORKSPACE)
+
+
+def _workspace(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the manifest that declares the workspace: this one, the one it names, or the nearest above, as
+    Cargo does.
+    """
+    if "workspace" in manifest:
+        return manifest
+    if named := text_inside(manifest, "package", "workspace"):
+        return read_toml(folder / named / MANIFEST)
+    above = (read_toml(parent / MANIFEST) for parent in folder.absolute().parents)
+    return next((found for found in above if "workspace" in found), {})
+
 
 _VERSION = re.compile(r"\d+\.\d")
 """Version with at least two numbers: tags like `v3` are moved along, and `2026` may count something else."""
@@ -80,10 +256,10 @@ CoordinationError.
 """
 
 MANIFESTS: dict[str, tuple[Rules, Reader]] = {
-    "pyproject.toml": (Rules.PYTHON, manifests.pyproject_version),
-    "package.json": (Rules.NPM, manifests.npm_version),
-    "Cargo.toml": (Rules.CARGO, manifests.cargo_version),
-    "setup.cfg": (Rules.PYTHON, manifests.setup_cfg_version),
+    "pyproject.toml": (Rules.PYTHON, pyproject_version),
+    "package.json": (Rules.NPM, npm_version),
+    "Cargo.toml": (Rules.CARGO, cargo_version),
+    "setup.cfg": (Rules.PYTHON, setup_cfg_version),
 }
 
 
@@ -128,71 +304,3 @@ def _rules_by_name(folder: Path) -> Rules:
 def why_not(error: CoordinationError) -> str:
     """Return the error's message and hint on one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
-
-
-LOOK_S = 0.05
-HALF = 4 * 1024 * 1024
-"""Bytes of output that are searched, from the start and from the end each."""
-SEARCH = """\
-import json, re, sys
-fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
-*lines, rest = sys.stdin.buffer.read().decode(errors="replace").replace("\\r\\n", "\\n").split("\\n")
-lines += [rest.rstrip("\\r")] if rest else []
-sys.exit(10 if any(map(fits, dict.fromkeys(lines))) else 11)
-"""
-ENDS = {10: True, 11: False}
-
-
-@dataclass(kw_only=True)
-class SearchedOutput:
-    """The output to be searched: all of it, or its start and end if it is very long."""
-
-    head: bytearray = field(default_factory=bytearray)
-    tail: bytearray = field(default_factory=bytearray)
-    cut: bool = False
-
-    def take(self, chunk: bytes) -> None:
-        room = HALF - len(self.head)
-        self.head += chunk[:room]
-        self.tail += chunk[room:]
-        if len(self.tail) > 2 * HALF:
-            del self.tail[:-HALF]
-            self.cut = True
-
-    def text(self) -> bytes:
-        """Return the bytes to be searched, without the partial lines at a cut."""
-        if not self.cut:
-            return bytes(self.head + self.tail)
-        return bytes(self.head[: self.head.rfind(b"\n") + 1] + self.tail[self.tail.find(b"\n") + 1 :])
-
-
-def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> bool | None:
-    """Return whether a line matches; None if that is not known at `until` (monotonic clock) or on
-    cancellation.
-    """
-    given = json.dumps(pattern).encode() + b"\n" + text
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", SEARCH],
-        env=without_ours(os.environ),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    assert process.stdin is not None
-    Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
-    try:
-        while time.monotonic() < until and not stopped.is_set():
-            with suppress(subprocess.TimeoutExpired):
-                return ENDS.get(process.wait(LOOK_S))
-    finally:
-        process.kill()
-        process.wait()
-    return None
-
-
-def _feed(stdin: IO[bytes], given: bytes) -> None:
-    """Write the input in a thread, because `communicate` cannot resume after a timeout (CPython drops the
-    rest of the input).
-    """
-    with suppress(OSError), stdin:  # the process was killed
-        stdin.write(given)

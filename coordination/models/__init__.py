@@ -7,8 +7,7 @@ This package alone defines the fields and values of the file; `ecosystem/parsing
 | `values.py` | durations, sizes, names, gates; base classes |
 | `checks.py` | quality checks of a repository, and their action |
 | `execution.py` | strategies, actions, gates, retries, the reuse of results |
-| `landing.py` | how change sets land; the actions of landings |
-| `waves.py` | the waves in which a change set, or several plans, land |
+| `landing.py` | rules and waves by which change sets land; the actions of landings |
 | `repositories.py` | repositories and resources |
 | `tracking.py` | issues, plans, todos, dependencies; the whole file |
 | `services.py` | services of repositories, and their probes |
@@ -45,6 +44,7 @@ from coordination.models.execution import (
     merges_request,
 )
 from coordination.models.landing import (
+    REST,
     Atomic,
     Commit,
     LandAction,
@@ -52,9 +52,14 @@ from coordination.models.landing import (
     LandRules,
     LandStep,
     Method,
+    PlanWaves,
     RequestFacts,
     RevertAction,
     Via,
+    Wave,
+    WaveBy,
+    WaveRules,
+    Waves,
 )
 from coordination.models.repositories import ForgeRule, Repo, Resource, ResourceNeed, ResourceType
 from coordination.models.services import (
@@ -129,7 +134,6 @@ from coordination.models.values import (
     parse_duration,
     parse_size,
 )
-from coordination.models.waves import REST, PlanWaves, Wave, WaveBy, WaveRules, Waves
 
 __all__ = [
     "DURATION_UNITS_S",

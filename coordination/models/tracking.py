@@ -22,6 +22,7 @@ from coordination.models.execution import (
     Workspace,
     is_made_by_coord,
 )
+from coordination.models.landing import PlanWaves
 from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.services import IntegrationCheck, Services
 from coordination.models.templates import PlanRules, Template
@@ -45,7 +46,6 @@ from coordination.models.values import (
     Text,
     Word,
 )
-from coordination.models.waves import PlanWaves
 
 
 class IssueStatus(Word):

@@ -6,9 +6,10 @@
 | `reading.py` | `Reader`: its read-only half |
 | `kinds.py` `records.py` | kinds of records and their status transitions; results of operations |
 | `queries.py` | filters and order; records joined with the todos that runs execute |
-| `references.py` | checks of the names of other records |
-| `edit/` | creating, changing and deleting records |
+| `relations.py` | references between records: checks, both directions, chains |
+| `status.py` | status of one repository and of the ecosystem; the issues that block work |
+| `transaction.py` | one operation: validated records, new ids, and the edit that it makes |
+| `mutations.py` `milestones.py` | creating, changing and deleting records; milestones of plans |
+| `completion.py` | whether a plan is complete; refusal of edits that complete an incomplete one |
 | `templates.py` | plan templates: plans and todos made for many repositories |
-| `relations.py` | dependencies between records, in both directions |
-| `status.py` `completion.py` | status of repositories and of the ecosystem; completion of plans |
 """

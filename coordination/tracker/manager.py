@@ -27,12 +27,8 @@ from coordination.models import (
     TodoStatus,
 )
 from coordination.planner.selection import ALL, Selectors
-from coordination.tracker import queries
-from coordination.tracker.completion import OnCheck
-from coordination.tracker.edit import deletion, milestones, mutations
-from coordination.tracker.edit.completing import CompletionGuard, Force, Unjudged, read_force
-from coordination.tracker.edit.transaction import Transaction
-from coordination.tracker.edit.validation import fields_of
+from coordination.tracker import milestones, mutations, queries
+from coordination.tracker.completion import CompletionGuard, Force, OnCheck, Unjudged, read_force
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R
 from coordination.tracker.queries import Wanted
 from coordination.tracker.reading import Reader
@@ -41,6 +37,7 @@ from coordination.tracker.records import (
     GeneratedPlan,
     Removed,
 )
+from coordination.tracker.transaction import Transaction, fields_of
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -331,7 +328,7 @@ class CoordinationManager(Reader):
 
     def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
         return self._edit(
-            lambda transaction: deletion.delete(transaction, kind, transaction.get(kind, name), cascade)
+            lambda transaction: mutations.delete(transaction, kind, transaction.get(kind, name), cascade)
         )
 
     def _rehearse(self, operation: Callable[[Transaction], D]) -> D:

@@ -23,7 +23,7 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
-from coordination.tracker import queries, status
+from coordination.tracker import mutations, queries, status
 from coordination.tracker.completion import (
     Checks,
     OnCheck,
@@ -32,7 +32,6 @@ from coordination.tracker.completion import (
     folders_of,
     wants_checks,
 )
-from coordination.tracker.edit import deletion
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
 from coordination.tracker.queries import Executing, Joined, Wanted, join
 from coordination.tracker.records import (
@@ -42,8 +41,7 @@ from coordination.tracker.records import (
     PlanCompletion,
     RepoStatus,
 )
-from coordination.tracker.references import Chains, chains_of
-from coordination.tracker.relations import Relations
+from coordination.tracker.relations import Chains, Relations, chains_of
 
 
 class Reader:
@@ -265,7 +263,7 @@ class Reader:
 
     def what_goes(self, name: str) -> DeletePreview:
         """Return what a deletion with `cascade` would remove."""
-        return deletion.what_goes(self.ecosystem, name)
+        return mutations.what_goes(self.ecosystem, name)
 
     # Values of filters
 

@@ -7,13 +7,29 @@ refuses both, so nothing behind them is ready.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
-from coordination.models import Ecosystem, Plan, Todo
+from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
+from coordination.errors import Conflict, UsageError
+from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.planner.blockers import FINISHED, Item, Register
-from coordination.tracker.kinds import OPEN, kind_of, repos_of, title_of
-from coordination.tracker.records import Relation
+from coordination.planner.schedule import capacity_exceeded
+from coordination.text import require_known
+from coordination.tracker.kinds import (
+    DEPENDENCY,
+    KINDS,
+    OPEN,
+    PLAN,
+    WORK,
+    Kind,
+    R,
+    kind_of,
+    repos_of,
+    title_of,
+)
+from coordination.tracker.records import Answer, Relation
 
 
 class Relations:
@@ -130,3 +146,225 @@ def became_ready(before: Relations, after: Relations, touched: Iterable[str]) ->
         and before.held_by(name)
         and not after.held_by(name)
     )
+
+
+Held = Issue | Plan | Todo | Dependency | Milestone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A field of a record that names another one; `plan` is set for the field of a milestone."""
+
+    owner: str
+    field: str
+    plan: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.plan}.{self.owner}.{self.field}" if self.plan else f"{self.owner}.{self.field}"
+
+
+class Names:
+    """Names that a record may refer to, including those that the operation has added."""
+
+    def __init__(self, ecosystem: Ecosystem) -> None:
+        self._ecosystem = ecosystem
+
+    @cached_property
+    def repos(self) -> set[str]:
+        """Declared repositories; if the file declares none, any name is valid."""
+        return {repo.name for repo in self._ecosystem.repos}
+
+    @cached_property
+    def capacities(self) -> Mapping[str, int]:
+        """Capacities of declared resources; if the file declares none, any name is valid."""
+        return self._ecosystem.capacities()
+
+    @cached_property
+    def plans(self) -> set[str]:
+        return {plan.id for plan in self._ecosystem.coordination.plans}
+
+    @cached_property
+    def work(self) -> set[str]:
+        """Ids of issues, plans and todos, which share one id space."""
+        return {record.id for kind in WORK for record in kind.all(self._ecosystem)}
+
+    @cached_property
+    def dependencies(self) -> set[str]:
+        return {dependency.id for dependency in self._ecosystem.coordination.dependencies}
+
+    @cached_property
+    def milestones(self) -> set[str]:
+        return {m.id for plan in self._ecosystem.coordination.plans for m in plan.milestones}
+
+    def of(self, kind: Kind[R]) -> set[str]:
+        """Return the ids of the id space that the kind belongs to."""
+        return self.dependencies if kind.noun == DEPENDENCY.noun else self.work
+
+    def add(self, kind: Kind[R], name: str) -> None:
+        self.of(kind).add(name)
+        if kind.noun == PLAN.noun:
+            self.plans.add(name)
+
+    def check_free(self, kind: Kind[R], name: str) -> None:
+        """Raise Conflict if the id is in use."""
+        check_free(name, self.of(kind))
+
+
+def check_free(name: str, taken: Collection[str]) -> None:
+    if name in taken:
+        raise Conflict(
+            f"there is a record with the id {name} already", "leave the id out to get the next free one"
+        )
+
+
+def check_references(names: Names, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
+    """Raise NotFound if the record newly names something unknown, UsageError if it names itself.
+
+    Unknown names that it had before are accepted, because files grow gradually.
+    """
+    repos = _new(after, before, TO_REPOS[type(after)])
+    if repos and names.repos:
+        require_known(repos, names.repos, "repo", "list-repos")
+    if work := added_work(after, before):
+        if after.id in work:
+            raise UsageError(f"{after.id} cannot wait for itself", "name another one")
+        own = {m.id for m in plan.milestones} if plan else set()
+        unknown_names = [name for name in work if name not in names.work]
+        if unknown_names:
+            noun = f"milestone of {plan.id}, todo, issue or plan" if plan else "todo, issue or plan"
+            require_known(unknown_names, names.work | names.milestones | own, noun, "list-todos")
+    if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
+        require_known(plans, names.plans, "plan", "list-plans")
+    if isinstance(after, Dependency) and _new(after, before, ("consumer", "provider", "version_constraint")):
+        _check_sense(after)
+    if names.capacities and isinstance(after, Todo):
+        _check_resources(names.capacities, after, before)
+
+
+def _check_sense(after: Dependency) -> None:
+    from coordination.dependencies.probes import invalid_fields  # takes 30 ms
+
+    for why in invalid_fields(after):
+        raise UsageError(why, "name another repository, or another constraint")
+
+
+def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | None) -> None:
+    require_known(_new(after, before, ("resources",)), capacities, "resource", "list-resources")
+    there = before.resources if isinstance(before, Todo) else ()
+    for need in after.resources:
+        if need not in there and need.amount > capacities.get(need.name, need.amount):
+            words = capacity_exceeded(need.name, need.amount, capacities)
+            raise UsageError(
+                f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml"
+            )
+
+
+def added_work(after: Held, before: Held | None) -> dict[str, None]:
+    """Return the todos, issues, plans and milestones that the record newly names."""
+    return _new(after, before, TO_WORK[type(after)])
+
+
+def named(record: Held) -> tuple[object, ...]:
+    """Return all values that determine its blockers and dependents."""
+    return (getattr(record, "plan", None), *(others for _, others in named_work(record)))
+
+
+def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for field in TO_WORK[type(record)]:
+        yield field, getattr(record, field)
+
+
+def naming(ecosystem: Ecosystem, names: Iterable[str]) -> Iterator[tuple[Reference, Held]]:
+    """Yield every field that names one of these, including a todo's `plan`, in the file's order."""
+    wanted = frozenset(names)
+    for record in everything(ecosystem):
+        for owner, plan in _with_milestones(record):
+            for field, others in named_work(owner):
+                if not wanted.isdisjoint(others):
+                    yield Reference(owner=owner.id, field=field, plan=plan), owner
+        if isinstance(record, Todo) and record.plan in wanted:
+            yield Reference(owner=record.id, field="plan"), record
+
+
+def everything(ecosystem: Ecosystem) -> Iterator[Issue | Plan | Todo | Dependency]:
+    for kind in KINDS:
+        yield from kind.all(ecosystem)
+
+
+def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
+    yield record, None
+    if isinstance(record, Plan):
+        for milestone in record.milestones:
+            yield milestone, record.id
+
+
+def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, None]:
+    """Return the names that these fields have now and did not have before, each once."""
+    names: dict[str, None] = {}
+    for field in fields:
+        old = names_in(before, field) if before else ()
+        names |= dict.fromkeys(name for name in names_in(after, field) if name not in old)
+    return names
+
+
+def mentioned(ecosystem: Ecosystem) -> set[str]:
+    """Return every id that is named anywhere, declared or not."""
+    return {
+        name
+        for record in everything(ecosystem)
+        for owner, _ in _with_milestones(record)
+        for _, others in named_work(owner)
+        for name in others
+    }
+
+
+DEPTH = 4
+"""Length of the chains that are shown."""
+
+
+class Link(Relation):
+    behind: tuple[Link, ...] = ()
+    """Further records in the same direction, while they are open; a record that is shown elsewhere is not
+    expanded again.
+    """
+
+
+class Chains(Answer):
+    waits_for: tuple[Link, ...]
+    holds_up: tuple[Link, ...]
+
+
+def chains_of(relations: Relations, name: str) -> Chains:
+    """Return all direct blockers and dependents, and beyond them only open records."""
+    return Chains(
+        waits_for=_links(relations, relations.waits_for(name), relations.held_by, {name}, DEPTH),
+        holds_up=_links(
+            relations,
+            relations.dependents(name),
+            lambda other: _open(relations, relations.dependents(other)),
+            {name},
+            DEPTH,
+        ),
+    )
+
+
+def _open(relations: Relations, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if relations.is_open(name))
+
+
+def _links(
+    relations: Relations,
+    names: Iterable[str],
+    further: Callable[[str], Iterable[str]],
+    seen: set[str],
+    depth: int,
+) -> tuple[Link, ...]:
+    there = list(names)
+    new = [name for name in there if name not in seen and relations.is_open(name)]
+    seen.update(new)
+    behind = (
+        {name: _links(relations, further(name), further, seen, depth - 1) for name in new}
+        if depth > 1
+        else {}
+    )
+    return tuple(Link(**dict(relations.describe(name)), behind=behind.get(name, ())) for name in there)

@@ -8,7 +8,6 @@ from datetime import date
 
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
-from coordination.tracker.edit.readiness import Weights
 from coordination.tracker.kinds import (
     ISSUE,
     OPEN,
@@ -37,6 +36,7 @@ from coordination.tracker.records import (
     Counts,
     EcosystemStatus,
     HeldUp,
+    Holding,
     Overdue,
     RepoLine,
     RepoStatus,
@@ -215,3 +215,67 @@ def _line(repo: Repo, document: Document, numbers: Counter[str]) -> RepoLine:
         done=numbers[TodoStatus.COMPLETED],
         unsatisfied=numbers["unsatisfied"],
     )
+
+
+class Weights:
+    """Sets of open dependents as bit masks: 12 MB and 0.1 s for 10,000 records.
+
+    Records on a cycle, or before one, have no set.
+    """
+
+    def __init__(self, relations: Relations) -> None:
+        self._relations = relations
+        self._behind = {
+            name: _open_behind(relations, name) for name in relations.items if relations.is_open(name)
+        }
+        self._bit = {name: 1 << i for i, name in enumerate(self._behind)}
+        self._sets = _sets(self._behind, self._bit)
+
+    def heaviest(self, count: int) -> tuple[Holding, ...]:
+        """Return the records with the most open dependents; equal ones in the file's order."""
+        plans = ~self._mask(name for name in self._behind if isinstance(self._relations.items[name], Plan))
+        weights = {name: self._weight(name, plans) for name in self._behind}
+        found = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])[:count]
+        return tuple(Holding(work=self._relations.describe(name), holds_up=weights[name]) for name in found)
+
+    def holding(self, names: Collection[str], wanted: Collection[str]) -> list[str]:
+        """Return those of `names` on which one of `wanted` depends, or may depend where that is unknown."""
+        mask = self._mask(wanted)
+        return [name for name in names if name not in self._sets or self._sets[name] & mask]
+
+    def _weight(self, name: str, counted: int) -> int:
+        known = self._sets.get(name)
+        return ((self._mask(self._behind[name]) if known is None else known) & counted).bit_count()
+
+    def _mask(self, names: Iterable[str]) -> int:
+        mask = 0
+        for name in names:
+            mask |= self._bit.get(name, 0)
+        return mask
+
+
+def _open_behind(relations: Relations, name: str) -> tuple[str, ...]:
+    return tuple(other for other in relations.behind.get(name, ()) if relations.is_open(other))
+
+
+def _sets(behind: Mapping[str, tuple[str, ...]], bit: Mapping[str, int]) -> dict[str, int]:
+    """Return the set of open dependents of each record, computed backwards from the ends of all chains (Kahn
+    1962).
+    """
+    waiting = {name: len(set(others)) for name, others in behind.items()}
+    before: dict[str, set[str]] = {name: set() for name in behind}
+    for name, others in behind.items():
+        for other in others:
+            before[other].add(name)
+    sets: dict[str, int] = {}
+    ahead = [name for name, left in waiting.items() if not left]
+    while ahead:
+        name = ahead.pop()
+        sets[name] = 0
+        for other in behind[name]:
+            sets[name] |= sets[other] | bit[other]
+        for other in before[name]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                ahead.append(other)
+    return sets

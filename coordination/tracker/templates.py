@@ -40,7 +40,7 @@ from coordination.models.templates import (
     TemplateStep,
 )
 from coordination.text import did_you_mean, is_utf8, limit, listed
-from coordination.tracker.edit.validation import fields_of
+from coordination.tracker.transaction import fields_of
 
 CHANGE, CHECK = "change", "check"
 """The steps of a campaign."""

@@ -12,9 +12,8 @@ import pytest
 
 from coordination.dependencies import command
 from coordination.dependencies.check import check
-from coordination.dependencies.command import LONGEST_LINE, Output
+from coordination.dependencies.command import HALF, LONGEST_LINE, Output, SearchedOutput
 from coordination.dependencies.records import Outcome
-from coordination.dependencies.versions import HALF, SearchedOutput
 from coordination.models import Dependency, DependencyStatus
 from tests.doors import Certificates
 from tests.waiting import until

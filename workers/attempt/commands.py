@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 
 from coordination.cache.connection import Connection
-from coordination.dependencies.versions import fits_a_line
+from coordination.dependencies.command import fits_a_line
 from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.tracker.edit.transaction import Numbering
+from coordination.tracker.transaction import Numbering
 
 
 @pytest.mark.parametrize(

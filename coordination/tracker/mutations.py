@@ -11,15 +11,23 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, DependencyStatus, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.text import counted, listed
-from coordination.tracker.edit.readiness import release
-from coordination.tracker.edit.transaction import Transaction
 from coordination.tracker.kinds import DEPENDENCY, OPEN, Kind, R, check_finish
 from coordination.tracker.records import Edited
 from coordination.tracker.relations import Relations
+from coordination.tracker.transaction import Transaction
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.document import Document
+
+
+from coordination.models import IssueStatus, Milestone, TodoStatus
+from coordination.text import cycle_through
+from coordination.tracker.kinds import ISSUE, KINDS, PLAN, TODO, unknown
+from coordination.tracker.milestones import get as get_milestone
+from coordination.tracker.milestones import update as update_milestone
+from coordination.tracker.records import DeletePreview, Removed
+from coordination.tracker.relations import Reference, became_ready, naming
 
 Fields = Mapping[str, Any]
 NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
@@ -168,23 +176,14 @@ def run_checks(
     jobs: int | None,
     on_outcome: Callable[[Outcome], None] | None,
 ) -> DependencyReport:
-    """Check dependencies; contradictions and cycles are searched in all, but reported only if a wanted one
-    takes part.
-    """
-    from coordination.dependencies.check import check, contradictions, cycles  # takes 70 ms
-    from coordination.dependencies.records import DependencyReport
+    """Check dependencies on this machine, up to `jobs` at once."""
+    from coordination.dependencies.check import check_all  # takes 70 ms
 
-    every = document.ecosystem.coordination.dependencies
-    ids = {d.id for d in wanted}
-    places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-    outcomes = check(wanted, places, folder=document.path.absolute().parent, progress=on_outcome, jobs=jobs)
-    return DependencyReport(
-        outcomes=outcomes,
-        contradictions=tuple(
-            c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}
-        ),
-        cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
-    )
+    ecosystem = document.ecosystem
+    places = {repo.name: document.repo_path(repo) for repo in ecosystem.repos}
+    folder = document.path.absolute().parent
+    every = ecosystem.coordination.dependencies
+    return check_all(wanted, every, places, folder=folder, progress=on_outcome, jobs=jobs)
 
 
 def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
@@ -206,3 +205,156 @@ def record_outcomes(
             transaction.update(DEPENDENCY, record, {"status": outcome.status})
             written.append(outcome.id)
     return tuple(written)
+
+
+def what_goes(ecosystem: Ecosystem, name: str) -> DeletePreview:
+    """Return what a deletion would remove. Raises NotFound."""
+    known = [record.id for kind in KINDS for record in kind.all(ecosystem)]
+    if name not in known:
+        raise unknown("record", name, known, "ecosystem-status")
+    deleted = _members(ecosystem, name)
+    released = tuple(map(str, _released(ecosystem, _gone(ecosystem, name, deleted))))
+    return DeletePreview(id=name, deleted=deleted, released=released)
+
+
+def delete(transaction: Transaction, kind: Kind[R], record: R, cascade: bool) -> Removed:
+    """Delete a record. Raises Conflict if others name it, unless `cascade` is set."""
+    goes = what_goes(transaction.ecosystem, record.id)
+    if goes and not cascade:
+        raise Conflict(
+            f"{record.id} cannot be deleted: {_reasons(goes)}",
+            "add --cascade to delete or change those records, too",
+        )
+    gone = _gone(transaction.ecosystem, record.id, goes.deleted)
+    for reference in _released(transaction.ecosystem, gone):
+        _release(transaction, reference, gone)
+    for name in goes.deleted:
+        transaction.remove(TODO, name)
+    transaction.remove(kind, record.id)
+    return Removed(record=record, also=goes.deleted, released=goes.released, ready=release(transaction))
+
+
+def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
+    """Return the todos that name the plan."""
+    if any(plan.id == name for plan in ecosystem.coordination.plans):
+        return tuple(todo.id for todo in ecosystem.coordination.todos if todo.plan == name)
+    return ()
+
+
+def _gone(ecosystem: Ecosystem, name: str, members: Iterable[str]) -> set[str]:
+    """Return all ids that will no longer exist, including those of a plan's milestones unless another plan
+    has one of that name.
+    """
+    plans = ecosystem.coordination.plans
+    own = {m.id for plan in plans if plan.id == name for m in plan.milestones}
+    return {name, *members} | (own - {m.id for plan in plans if plan.id != name for m in plan.milestones})
+
+
+def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
+    return [
+        reference
+        for reference, _ in naming(ecosystem, gone)
+        if reference.field != "plan" and reference.owner not in gone and reference.plan not in gone
+    ]
+
+
+def _release(transaction: Transaction, reference: Reference, gone: set[str]) -> None:
+    """Remove the names from that field, and the field if its list is then empty."""
+    if reference.plan is not None:
+        plan = transaction.get(PLAN, reference.plan)
+        milestone = get_milestone(plan, reference.owner)
+        update_milestone(transaction, plan, milestone.id, _without(milestone, reference.field, gone))
+    elif issue := transaction.find(ISSUE, reference.owner):
+        transaction.update(ISSUE, issue, _without(issue, reference.field, gone))
+    elif todo := transaction.find(TODO, reference.owner):
+        transaction.update(TODO, todo, _without(todo, reference.field, gone))
+
+
+def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:
+    return {field: [name for name in getattr(record, field) if name not in gone] or None}
+
+
+def _reasons(goes: DeletePreview) -> str:
+    words = []
+    if goes.deleted:
+        words.append(f"{listed(goes.deleted)} {'belongs' if len(goes.deleted) == 1 else 'belong'} to it")
+    if goes.released:
+        words.append(f"{listed(goes.released)} {'names' if len(goes.released) == 1 else 'name'} it")
+    return ", and ".join(words)
+
+
+def check_cycles(transaction: Transaction, after: Relations) -> None:
+    """Raise UsageError with the first cycle that the operation would close; existing cycles are accepted."""
+    for name in transaction.reordered:
+        if (cycle := _cycle(after, name)) and not _cycle(transaction.relations_before, name):
+            raise UsageError(f"a cycle: {' → '.join(cycle)}", "remove one of these dependencies first")
+
+
+def _cycle(relations: Relations, name: str) -> list[str]:
+    return cycle_through(name, relations.trace(name)) if name in relations.items else []
+
+
+def release(transaction: Transaction) -> tuple[str, ...]:
+    """Return the ids that became ready, milestones as `PLAN-001.M2`. Raises UsageError if the operation would
+    close a cycle.
+    """
+    if not (transaction.touched or transaction.touched_milestones or transaction.reordered):
+        return ()
+    after = Relations(transaction.ecosystem)
+    check_cycles(transaction, after)
+    ready = dict.fromkeys(_ready_work(transaction, after))
+    for plan in list(_concerned(transaction)):
+        ready |= dict.fromkeys(_ready_in(transaction, plan))
+    for name in ready:
+        _unblock(transaction, name)
+    return tuple(ready)
+
+
+def _ready_work(transaction: Transaction, after: Relations) -> Iterator[str]:
+    if transaction.touched:
+        for name in became_ready(transaction.relations_before, after, transaction.touched):
+            if not isinstance(after.items[name], Milestone):
+                yield name
+
+
+def _concerned(transaction: Transaction) -> Iterator[Plan]:
+    """Yield the plans with a changed milestone, or with one that waits for a changed record."""
+    for plan in PLAN.all(transaction.ecosystem):
+        waits = (name for milestone in plan.milestones for name in milestone.dependencies)
+        if plan.id in transaction.touched_milestones or any(name in transaction.touched for name in waits):
+            yield plan
+
+
+def _ready_in(transaction: Transaction, plan: Plan) -> Iterator[str]:
+    """Yield the records of a plan that became ready; milestones must be looked up within their plan."""
+    was = next((old for old in PLAN.all(transaction.before) if old.id == plan.id), None)
+    if was is None:
+        return
+    before, after = Relations(transaction.before, was), Relations(transaction.ecosystem, plan)
+    own = {m.id for m in plan.milestones}
+    for name in became_ready(
+        before, after, {*transaction.touched, *transaction.touched_milestones.get(plan.id, ())}
+    ):
+        if not isinstance(after.items[name], Milestone):
+            yield name
+        elif name in own:
+            yield f"{plan.id}.{name}"
+
+
+def _unblock(transaction: Transaction, name: str) -> None:
+    if name in transaction.given_status:
+        return
+    todo, issue = transaction.find(TODO, name), transaction.find(ISSUE, name)
+    if todo and todo.status is TodoStatus.BLOCKED:
+        transaction.update(TODO, todo, {"status": TodoStatus.PENDING})
+    if issue and issue.status is IssueStatus.BLOCKED:
+        transaction.update(ISSUE, issue, {"status": IssueStatus.PENDING})
+    if not todo and not issue:
+        _unblock_milestone(transaction, name)
+
+
+def _unblock_milestone(transaction: Transaction, name: str) -> None:
+    for plan in PLAN.all(transaction.ecosystem):
+        for milestone in plan.milestones:
+            if f"{plan.id}.{milestone.id}" == name and milestone.status is TodoStatus.BLOCKED:
+                update_milestone(transaction, plan, milestone.id, {"status": TodoStatus.PENDING})

@@ -8,10 +8,9 @@ from typing import Any
 from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
 from coordination.text import listed
-from coordination.tracker.edit import validation
-from coordination.tracker.edit.transaction import Numbering, Transaction, differing
 from coordination.tracker.kinds import PLAN, check_finish, check_move, unknown
-from coordination.tracker.references import check_free, check_references, naming
+from coordination.tracker.relations import check_free, check_references, naming
+from coordination.tracker.transaction import Numbering, Transaction, differing, validated, with_changes
 
 FIRST = "M1"
 
@@ -23,7 +22,7 @@ def add(transaction: Transaction, plan: Plan, fields: Mapping[str, Any]) -> Plan
         "id": Numbering(own, own, FIRST).next(),
         **{name: value for name, value in fields.items() if value is not None},
     }
-    milestone = validation.validated("milestone", Milestone, given)
+    milestone = validated("milestone", Milestone, given)
     check_free(milestone.id, own)
     check_references(transaction.names, milestone, plan=plan)
     transaction.add((PLAN.section, plan.id, "milestones"), milestone, given)
@@ -46,7 +45,7 @@ def update(
 ) -> Plan:
     before = get(plan, name)
     changes = changes(before) if callable(changes) else changes
-    after = validation.changed("milestone", before, changes)
+    after = with_changes("milestone", before, changes)
     fields = differing(before, after, changes)
     if not fields:
         return plan
@@ -93,7 +92,7 @@ def get(plan: Plan, name: str) -> Milestone:
 def _store_plan(transaction: Transaction, plan: Plan, milestones: Iterable[Milestone], touched: str) -> Plan:
     stamp = {"updated": transaction.update_stamp(plan)}
     transaction.set((PLAN.section, plan.id), stamp)
-    after = validation.changed(PLAN.noun, plan, stamp).model_copy(update={"milestones": tuple(milestones)})
+    after = with_changes(PLAN.noun, plan, stamp).model_copy(update={"milestones": tuple(milestones)})
     transaction.store(PLAN, after)
     transaction.touched_milestones.setdefault(plan.id, set()).add(touched)
     return after

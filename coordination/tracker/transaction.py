@@ -13,17 +13,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from enum import Enum
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+from yaml.nodes import ScalarNode
+
+from coordination.ecosystem.diagnostics import diagnostics_of
 from coordination.ecosystem.editing import Edit, Place
+from coordination.ecosystem.layout import Diagnostic, SourceMap, inside, where
 from coordination.ecosystem.parsing import moment
-from coordination.models import Ecosystem, Record, Validation
-from coordination.tracker.edit import validation
+from coordination.ecosystem.yaml_text.tree import Location
+from coordination.errors import UsageError
+from coordination.models import HIDDEN, Ecosystem, Record, ResourceNeed, Todo, Validation, secrets_of
 from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move, unknown
-from coordination.tracker.references import Names, added_work, check_references, mentioned, named
-from coordination.tracker.relations import Relations
+from coordination.tracker.relations import Names, Relations, added_work, check_references, mentioned, named
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -103,8 +109,8 @@ class Transaction:
         given = {name: value for name, value in fields.items() if value is not None}
         given = {"id": given.get("id") or self._next_id(kind), **given}
         given.setdefault("created", moment(self._now, self._last_written(kind)))
-        record = validation.validated(kind.noun, kind.model, given)
-        given = validation.as_read(given, record)
+        record = validated(kind.noun, kind.model, given)
+        given = as_read(given, record)
         self.names.check_free(kind, record.id)
         # The new id was not known to the user, so the record cannot mean itself.
         if not fields.get("id") and record.id in added_work(record, None):
@@ -117,15 +123,15 @@ class Transaction:
 
     def update(self, kind: Kind[R], before: R, changes: Mapping[str, Any]) -> tuple[R, tuple[str, ...]]:
         """Return the record and the requested fields that differ; if none does, nothing is written."""
-        after = validation.changed(kind.noun, before, changes)
-        changes = validation.as_read(changes, after)
+        after = with_changes(kind.noun, before, changes)
+        changes = as_read(changes, after)
         fields = differing(before, after, changes)
         if not fields:
             return before, ()
         check_move(kind.noun, before.id, before.status, after.status)
         check_references(self.names, after, before)
         fields.setdefault("updated", self.update_stamp(before))
-        after = validation.changed(kind.noun, before, fields)
+        after = with_changes(kind.noun, before, fields)
         self._write((kind.section, before.id), before, after, fields)
         self._store(kind, after, before)
         return after, tuple(field for field in fields if field in changes)
@@ -137,14 +143,14 @@ class Transaction:
 
     def set(self, place: Place, fields: Mapping[str, Any]) -> None:
         for field, value in fields.items():
-            self._edit.set(place, field, validation.plain(value))
+            self._edit.set(place, field, plain(value))
 
     def _write(self, place: Place, before: Record, after: Record, fields: Mapping[str, Any]) -> None:
         """Write fields; of a validation only the parts that differ, so that the rest keeps its notation."""
         for field, value in fields.items():
             old, new = getattr(before, field), getattr(after, field)
             if isinstance(old, Validation) and isinstance(new, Validation):
-                asked = validation.plain(value)
+                asked = plain(value)
                 parts = {part: asked.get(part) for part in Validation.model_fields}
                 self.set((*place, field), differing(old, new, parts))
             else:
@@ -155,7 +161,7 @@ class Transaction:
         usual = {name: getattr(record, name) for name in WRITTEN if name in type(record).model_fields}
         fields = {**usual, **given}
         ordered = {name: fields[name] for name in type(record).model_fields if name in fields}
-        self._edit.add(place, validation.plain(ordered))
+        self._edit.add(place, plain(ordered))
 
     def remark(self, subject: str, **data: Any) -> None:
         """Add facts to the event of a record, which the history keeps."""
@@ -208,3 +214,134 @@ class Transaction:
 def differing(before: Record, after: Record, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the requested fields whose values differ."""
     return {name: changes[name] for name in changes if getattr(after, name) != getattr(before, name)}
+
+
+M = TypeVar("M", bound=Record)
+
+PLACES: Mapping[str, Location] = {
+    "issue": ("coordination", "issues", 0),
+    "plan": ("coordination", "plans", 0),
+    "todo": ("coordination", "todos", 0),
+    "dependency": ("coordination", "dependencies", 0),
+    "milestone": ("coordination", "plans", 0, "milestones", 0),
+}
+"""Location of a record of each kind in a file that holds nothing else."""
+
+
+def validated(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "") -> M:
+    """Return the record. Raises UsageError with all problems at once."""
+    try:
+        record = model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise _refusal(noun, error, fields, name) from error
+    _refuse_hidden(record)
+    return record
+
+
+def _refuse_hidden(record: Record) -> None:
+    """Raise UsageError for a todo that was printed and given back, which would replace its secrets by the
+    mask.
+    """
+    if isinstance(record, Todo) and HIDDEN in secrets_of(record):
+        raise UsageError(
+            f"{record.id}: a secret in its env is {HIDDEN!r}, "
+            "the mask that coord prints instead of the value",
+            "give the value itself",
+        )
+
+
+def with_changes(noun: str, record: M, changes: Mapping[str, Any]) -> M:
+    """Return the record with changed fields; None removes a field. Raises UsageError."""
+    if "id" in changes and changes["id"] != getattr(record, "id", None):
+        raise UsageError(
+            f"{record.id}: the id of a record cannot be changed, "  # type: ignore[attr-defined]
+            "because others name it",
+            "create another one and delete this one",
+        )
+    return validated(noun, type(record), {**written(record), **changes}, getattr(record, "id", ""))
+
+
+def written(record: Record) -> dict[str, Any]:
+    """Return the fields that the file gives, in the model's order, with their validated values."""
+    given = record.model_fields_set
+    return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in given}
+
+
+def as_read(given: Any, read: Any) -> Any:
+    """Return the given value with enumeration values in lower case, as the record has them."""
+    if isinstance(given, str) and isinstance(read, str):
+        return read.value if isinstance(read, Enum) else read
+    if isinstance(given, Mapping) and isinstance(read, Record):
+        return {name: as_read(value, getattr(read, name, None)) for name, value in given.items()}
+    return given
+
+
+def fields_of(record: Record | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a record was given as JSON values; a mapping is returned unchanged."""
+    return (
+        {name: plain(value) for name, value in written(record).items()}
+        if isinstance(record, Record)
+        else dict(record)
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a value as a JSON value, the form that edits take."""
+    match value:
+        case ResourceNeed() if "amount" not in value.model_fields_set:
+            return value.name
+        case Record():
+            return {name: plain(item) for name, item in written(value).items()}
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case tuple() | list() | set() | frozenset():
+            return [plain(item) for item in value]
+        case Enum():
+            return value.value
+        case timedelta():
+            return seconds if (seconds := value.total_seconds()) % 1 else int(seconds)
+        case date():
+            return value.isoformat()
+        case _:
+            return value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, Record):
+        return written(value)
+    return tuple(map(_unpacked, value)) if isinstance(value, tuple) else value
+
+
+def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name: str) -> UsageError:
+    place = PLACES[noun]
+    data: Any = dict(fields)
+    for step in reversed(place):
+        data = [data] if step == 0 else {step: data}
+    source_map = SourceMap(file="", root=ScalarNode("", ""), data=data)
+    diagnostics = list(diagnostics_of(error, source_map, prefix=place))
+    lines = [_sentence(diagnostic, len(place), fields) for diagnostic in diagnostics]
+    subject = name or f"the new {noun}"
+    words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
+    meant = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
+    hint = (
+        f"did you mean {', '.join(meant)}?"
+        if meant
+        else "correct that and try again; all fields: coord schema"
+    )
+    return UsageError(words, hint)
+
+
+def _sentence(diagnostic: Diagnostic, depth: int, fields: Mapping[str, Any]) -> str:
+    location = diagnostic.location[depth:]
+    value: Any = fields
+    for step in location:
+        value = inside(list(value) if isinstance(value, tuple) else value, step)
+    shown = diagnostic.show_value and value is not None and not isinstance(value, dict | list | tuple)
+    return _with_field(where(location, {}), diagnostic.message) + (f", got {plain(value)!r}" if shown else "")
+
+
+def _with_field(field: str, message: str) -> str:
+    unknown = "unknown field"
+    if message.startswith(unknown):
+        return f"{unknown} {field!r}{message.removeprefix(unknown)}"
+    return f"{field}: {message}" if message.startswith("a ") else f"{field} {message}"
