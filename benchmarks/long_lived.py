@@ -24,9 +24,9 @@ from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
 from coordination.runs.connection import Connection
+from coordination.runs.control.starting import start_run
 from coordination.runs.submission.submit import decide
-from coordination.runs.transactions import start_run
-from coordination.runs.views.run_events import follow
+from coordination.runs.views.timeline import follow
 from coordination.settings import Settings
 
 KEPT = timedelta(seconds=10)

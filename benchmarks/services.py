@@ -37,7 +37,7 @@ from coordination.health.records import Health
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.locks import LockManager
 from coordination.models import Ecosystem, Repo
-from coordination.runs.presence import Presence, Worker
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.services.host import ServiceHost, ServiceState
 from coordination.settings import Settings
 

@@ -36,8 +36,7 @@ from coordination.models import (
     Todo,
 )
 from coordination.planner.graph import build
-from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.store import RunStore

@@ -22,10 +22,10 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.connection import Connection
-from coordination.runs.presence import Presence
+from coordination.runs.control.starting import start_run
 from coordination.runs.records import RunStatus
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_run
+from coordination.runs.worker_registry import Presence
 from coordination.settings import Settings
 
 SETTINGS = Settings(retry_attempts=1)

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from coordination.events.records import Event
     from coordination.models import Dependency, Issue, OnFailure, Plan, Repo, Strategy, Todo
     from coordination.planner.selection import Selectors
-    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+    from coordination.runs.records import RunStatus, TodoState
+    from coordination.runs.views.records import RunView, TodoView
     from coordination.settings import Settings
     from coordination.tracker.manager import CoordinationManager
 
@@ -104,7 +105,8 @@ _HOMES = {
     "Selectors": "planner.selection",
     "Settings": "settings",
     **dict.fromkeys(("Dependency", "Issue", "OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),
-    **dict.fromkeys(("RunStatus", "RunView", "TodoState", "TodoView"), "runs.records"),
+    **dict.fromkeys(("RunStatus", "TodoState"), "runs.records"),
+    **dict.fromkeys(("RunView", "TodoView"), "runs.views.records"),
 }
 
 

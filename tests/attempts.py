@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.models import Repo, Retry, Todo
-from coordination.runs.brief import RunBrief, TodoSpec
+from coordination.runs.records import RunBrief, TodoSpec
 from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
 from tests.stage import git

@@ -10,9 +10,9 @@ from coordination.backend.client import Profile, connect
 from coordination.background import BackgroundService
 from coordination.models import Repo
 from coordination.runs.cleanup_jobs import CleanupQueue
-from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order

@@ -8,7 +8,6 @@ from coordination.backend.client import Profile, connect
 from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.presence import Presence
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.proxy import ProxyStore
@@ -16,6 +15,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
+from coordination.runs.worker_registry import Presence
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 

@@ -12,9 +12,9 @@ from redis import Redis
 
 from coordination.models import OnFailure
 from coordination.planner.graph import build
-from coordination.runs.records import TodoView
 from coordination.runs.submission.draft import Draft, Signing
 from coordination.runs.submission.submit import submit
+from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.keys import Signer, new_key

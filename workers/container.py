@@ -31,12 +31,12 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant
-from coordination.runs.shared import ContextCalls
+from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets

@@ -19,16 +19,15 @@ from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
 from coordination.errors import Unreadable
 from coordination.models import ServiceAction, secrets_of
-from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.presence import Worker
-from coordination.runs.records import RunStatus
+from coordination.runs.records import RunBrief, RunStatus
 from coordination.runs.replies import Grant
+from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.run_kinds import SERVICE
-from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
+from coordination.runs.worker_registry import Worker
 from coordination.services.host import CHECK, ServiceHost
 from workers.attempt.attempt import Attempt
 from workers.attempt.context import Context, PredecessorPaths

@@ -59,11 +59,11 @@ from coordination.models import (
 )
 from coordination.planner.generated import generated_plan
 from coordination.runs.connection import Connection
-from coordination.runs.presence import Presence, Worker
+from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
 from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_generated
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.services.host import ServiceHost, ServiceState
 from coordination.services.view import on_all_hosts, published
 from workers.config import ServedRepositories, WorkerConfig

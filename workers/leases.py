@@ -20,9 +20,9 @@ from coordination.backend.keys import member
 from coordination.background import BackgroundService
 from coordination.errors import Conflict
 from coordination.git import why_unusable
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.services.view import states_of
 from workers.attempt.output import Checkpoint
 from workers.config import ServedRepositories, WorkerConfig

@@ -18,7 +18,6 @@ from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleanup_jobs import CleanupQueue
-from coordination.runs.presence import Presence
 from coordination.runs.remote_steps.proxy import (
     NobodyAnswers,
     ProxyCleanupQueue,
@@ -26,7 +25,8 @@ from coordination.runs.remote_steps.proxy import (
     ProxyPresence,
     ProxyStore,
 )
-from coordination.runs.shared import ContextCalls
+from coordination.runs.run_contexts import ContextCalls
+from coordination.runs.worker_registry import Presence
 from workers.background.notifications import PubSubNotifications
 from workers.config import WorkerConfig
 from workers.container import Container

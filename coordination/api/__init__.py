@@ -90,25 +90,24 @@ if TYPE_CHECKING:
     from coordination.planner.gates import DONE, when_nobody_comes
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
-    from coordination.runs.approvals import Decision
-    from coordination.runs.change_sets.check_results import CheckVerdict
-    from coordination.runs.change_sets.records import RequestRef
+    from coordination.runs.change_sets.records import CheckVerdict, RequestRef
     from coordination.runs.cleanup_jobs import Artifact, Kind
+    from coordination.runs.control.approvals import Decision
+    from coordination.runs.control.signing import Subject
+    from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.maintenance.cleaning import Survey, in_words
-    from coordination.runs.records import NoEta, Progress, RunStatus, RunView, TodoState, TodoView, WaitReason
+    from coordination.runs.records import RunStatus, TodoState, WaitReason
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.run_kinds import is_landing, start_again
-    from coordination.runs.signed_operations import Subject
-    from coordination.runs.submission.conflicts import LeftOut
     from coordination.runs.submission.dry_run import DryRun, Step
-    from coordination.runs.undoing import RollbackPreview
+    from coordination.runs.submission.refusals import LeftOut
     from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.progress import LevelView, levels_of
-    from coordination.runs.views.run_events import RunEvent
+    from coordination.runs.views.records import NoEta, Progress, RunView, TodoView, WaveState, WaveView
     from coordination.runs.views.run_view import LAST
+    from coordination.runs.views.timeline import RunEvent
     from coordination.runs.views.todo_view import IN_HAND
-    from coordination.runs.wave_records import WaveState, WaveView
     from coordination.services.graph import Phase
     from coordination.services.transition import ServicesOutcome, Transition
     from coordination.services.view import ServiceView
@@ -184,25 +183,24 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "planner.gates": ("DONE", "when_nobody_comes"),
     "planner.graph": ("PlanGraph",),
     "planner.selection": ("Selectors",),
-    "runs.approvals": ("Decision",),
-    "runs.change_sets.records": ("RequestRef",),
-    "runs.change_sets.check_results": ("CheckVerdict",),
-    "runs.maintenance.cleaning": ("Survey", "in_words"),
+    "runs.change_sets.records": ("CheckVerdict", "RequestRef"),
     "runs.cleanup_jobs": ("Artifact", "Kind"),
-    "runs.records": ("NoEta", "Progress", "RunStatus", "RunView", "TodoState", "TodoView", "WaitReason"),
-    "runs.run_kinds": ("is_landing", "start_again"),
+    "runs.control.approvals": ("Decision",),
+    "runs.control.signing": ("Subject",),
+    "runs.control.steering": ("RollbackPreview",),
+    "runs.maintenance.cleaning": ("Survey", "in_words"),
+    "runs.records": ("RunStatus", "TodoState", "WaitReason"),
     "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
-    "runs.undoing": ("RollbackPreview",),
-    "runs.signed_operations": ("Subject",),
-    "runs.submission.conflicts": ("LeftOut",),
+    "runs.run_kinds": ("is_landing", "start_again"),
     "runs.submission.dry_run": ("DryRun", "Step"),
+    "runs.submission.refusals": ("LeftOut",),
     "runs.views.live": ("Asked", "LiveTodo"),
     "runs.views.progress": ("LevelView", "levels_of"),
-    "runs.views.run_events": ("RunEvent",),
-    "runs.wave_records": ("WaveState", "WaveView"),
-    "runs.views.todo_view": ("IN_HAND",),
+    "runs.views.records": ("NoEta", "Progress", "RunView", "TodoView", "WaveState", "WaveView"),
     "runs.views.run_view": ("LAST",),
+    "runs.views.timeline": ("RunEvent",),
+    "runs.views.todo_view": ("IN_HAND",),
     "services.graph": ("Phase",),
     "services.transition": ("ServicesOutcome", "Transition"),
     "services.view": ("ServiceView",),

@@ -22,7 +22,7 @@ from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.runs.records import RunView
+    from coordination.runs.views.records import RunView
 
 NOTES = "[coord] "
 """Prefix of a line that coord itself writes into a log."""

@@ -9,8 +9,8 @@ from coordination.models import Verdict
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
-    from coordination.runs.approvals import Decision
-    from coordination.runs.signed_operations import Subject
+    from coordination.runs.control.approvals import Decision
+    from coordination.runs.control.signing import Subject
 
 
 class Decisions:
@@ -21,7 +21,7 @@ class Decisions:
 
     def complete(self, todo: str, run: str | None = None) -> Run:
         """Complete a manual todo that a person has done; return the run that goes on."""
-        from coordination.runs import approvals
+        from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
@@ -50,7 +50,7 @@ class Decisions:
         that were verified here; None in a process without an identity. Raises as `approve` does; NotTrusted
         where somebody has changed the run.
         """
-        from coordination.runs import approvals
+        from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
             self._access.authority.check("read")
@@ -68,7 +68,7 @@ class Decisions:
         """Approve or reject; return who decided what in which run. Raises as `approve` does, and Conflict
         where the todo is not as it was `reviewed` any more.
         """
-        from coordination.runs import approvals
+        from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None

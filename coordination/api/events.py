@@ -30,7 +30,7 @@ from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, match
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream, Follower, follow
 from coordination.messages.live import BEGINNING
-from coordination.runs.views import run_events
+from coordination.runs.views import timeline
 from coordination.text import require_known
 
 LIMIT = 20
@@ -310,7 +310,7 @@ class Subscribers(BackgroundService):
         ):
             begin = BEGINNING
         found = self._reader.xrange(Keys(self._namespace()).run(event.run).events, begin, event.entry)
-        made = [run_event for entry in found if (run_event := run_events.event_of(*entry)) is not None]
+        made = [run_event for entry in found if (run_event := timeline.event_of(*entry)) is not None]
         return [run_event.as_event(event.run) for run_event in made]
 
     def _end(self) -> str | datetime:

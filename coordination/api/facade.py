@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from coordination.cache.contexts import Context
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import Asked, LiveTodo
-    from coordination.runs.views.waiting_todos import TodoOfRun
+    from coordination.runs.views.todo_view import TodoOfRun
     from coordination.tracker.records import Edited
 
 
@@ -178,8 +178,8 @@ class Facade(EcosystemAccess):
         url = self.running_redis()
         if url is None:
             return Completed(edited=manager.complete_todo(todo, hours))
-        from coordination.runs import approvals
-        from coordination.runs.views.waiting_todos import find_runs_of
+        from coordination.runs.control import approvals
+        from coordination.runs.views.todo_view import find_runs_of
 
         with _connected(self, url, todo) as connection:
             live = connection.store.live_runs()
@@ -201,7 +201,7 @@ class Facade(EcosystemAccess):
         """Return the values of a todo of a run, of a run (or `last`), a plan, or the ecosystem:
         `coord.context(run="last").get("version")`.
         """
-        from coordination.runs.shared import context_of
+        from coordination.runs.run_contexts import context_of
 
         with self.reached() as connection:
             return context_of(connection.cache, plan, run, todo)
@@ -227,7 +227,7 @@ class Facade(EcosystemAccess):
         """Delete the cached results of todos and the shared values, except those that todos of live runs see;
         return the number of deleted entries.
         """
-        from coordination.runs.shared import clear_cache
+        from coordination.runs.run_contexts import clear_cache
 
         self.authority.check("clear_cache")
         with self.reached() as connection:

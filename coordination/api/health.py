@@ -12,8 +12,7 @@ from coordination.backend.daemon import wait_until
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
 from coordination.health.records import Health, HealthState, Kind, Overall, overall
-from coordination.health.store import HealthStore
-from coordination.runs.disconnection import Disconnections
+from coordination.health.store import Disconnections, HealthStore
 from coordination.runs.records import LIVE
 from coordination.text import did_you_mean, require_known
 

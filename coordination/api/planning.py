@@ -191,7 +191,7 @@ class Planner:
         from coordination.backend.client import reaching
         from coordination.runs.change_sets.store import ChangeSets
         from coordination.runs.connection import Connection
-        from coordination.runs.transactions import check_landed, refuse_conflicts
+        from coordination.runs.control.starting import check_landed, refuse_conflicts
 
         connection = Connection(url, self._access.settings)
         with reaching(url):

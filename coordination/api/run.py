@@ -13,20 +13,22 @@ from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
-from coordination.runs import transactions, undoing
-from coordination.runs.filings import file_id, write_results
-from coordination.runs.records import RunStatus, RunView
+from coordination.runs.control import starting, steering
+from coordination.runs.records import RunStatus
 from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
-from coordination.runs.views import run_events
+from coordination.runs.views import timeline
+from coordination.runs.views.records import RunView
+from coordination.runs.views.timeline import RunEvent
+from coordination.runs.write_back import file_id, write_results
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
-    from coordination.runs.undoing import RollbackPreview
 
 
 class Run(RunReading):
@@ -114,13 +116,13 @@ class Run(RunReading):
         """
         self._check("cancel")
         with self._reached() as connection:
-            transactions.cancel(connection, self.id)
+            steering.cancel(connection, self.id)
         self._announce("cancel")
 
     def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
         self._check(command)
         with self._reached() as connection:
-            transactions.steer(connection, self.id, step, expected)
+            steering.steer(connection, self.id, step, expected)
         self._announce(command)
 
     def _check(self, operation: str) -> None:
@@ -148,7 +150,7 @@ class Run(RunReading):
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
         self._check("rollback")
         with self._reached() as connection:
-            word = undoing.roll_back(connection, self.id)
+            word = steering.roll_back(connection, self.id)
         if word == "rolling_back":
             self._announce("rollback")
         return word
@@ -156,7 +158,7 @@ class Run(RunReading):
     def rollback_preview(self) -> RollbackPreview:
         """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
         with self._reached() as connection:
-            return undoing.preview_rollback(connection, self.id)
+            return steering.preview_rollback(connection, self.id)
 
     def accept(self, todos: str | Collection[str], reason: str) -> None:
         """Count failed compensations as undone, for this reason, and continue the rollback.
@@ -170,7 +172,7 @@ class Run(RunReading):
         """Accept as `accept` does, on the workers that are there."""
         self._check("accept")
         with self._reached() as connection:
-            undoing.accept(connection, self.id, todos, reason)
+            steering.accept(connection, self.id, todos, reason)
         self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
@@ -191,7 +193,7 @@ class Run(RunReading):
     def restore_preview(self, name: str) -> RollbackPreview:
         """Return what a restore would undo. Raises NotFound; Conflict where a later run has built on it."""
         with self._reached() as connection:
-            return undoing.preview_restore(connection, self.id, name)
+            return steering.preview_restore(connection, self.id, name)
 
     def begin_restore(self, name: str) -> RunView:
         """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns
@@ -205,7 +207,7 @@ class Run(RunReading):
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
         self._check("restore")
         with self._reached() as connection:
-            undoing.restore(connection, self.id, name)
+            steering.restore(connection, self.id, name)
         self._announce("restore", name=name)
         return self.view()
 
@@ -250,7 +252,7 @@ class Run(RunReading):
         access = self._access
         ecosystem = access.manager.document.ecosystem if access.has_file else None
         with self._reached() as connection:
-            return transactions.plan_retry(
+            return starting.plan_retry(
                 connection, self.id, ecosystem, without=without, start=start, as_it_was=as_it_was
             )
 
@@ -260,13 +262,11 @@ class Run(RunReading):
         """Start a prepared retry on the workers that are there. Raises Conflict; NotAllowed."""
         self._access.authority.check("retry", left.repos)
         with self._reached() as connection:
-            run_id = transactions.start_retry(
-                connection, left, on_failure=on_failure, max_parallel=max_parallel
-            )
+            run_id = starting.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
         arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}
         self._access.announce("retry", self.id, run=run_id, repos=sorted(left.repos), data=arguments)
         return Run(self._access, run_id)
 
 
-def _is_end(event: run_events.RunEvent | None) -> bool:
-    return event is not None and event.what == run_events.ENDED
+def _is_end(event: RunEvent | None) -> bool:
+    return event is not None and event.what == timeline.ENDED

@@ -14,8 +14,10 @@ from coordination.events.records import Event
 from coordination.messages.live import BEGINNING
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
-from coordination.runs.records import Progress, RunStatus, RunView, TodoState, TodoView
-from coordination.runs.views import run_events
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views import timeline
+from coordination.runs.views.records import Progress, RunView, TodoView
+from coordination.runs.views.timeline import RunEvent
 from coordination.runs.views.todo_view import in_hand
 from coordination.text import did_you_mean
 
@@ -47,7 +49,7 @@ class RunReading:
 
     def with_signatures(self, view: RunView) -> RunView:
         """Return the view with the signatures that this machine verified, and what it could not verify."""
-        from coordination.runs.signed_operations import with_signatures
+        from coordination.runs.control.signing import with_signatures
 
         with self._reached() as connection:
             return with_signatures(connection, view)
@@ -167,10 +169,10 @@ class RunReading:
 
     # Followed
 
-    def follow(self, since: str = BEGINNING) -> Iterator[run_events.RunEvent | None]:
+    def follow(self, since: str = BEGINNING) -> Iterator[RunEvent | None]:
         """Yield each event after `since`, and None at each tick without one, until the run ends."""
         with self._reached() as connection:
-            yield from run_events.follow(connection.blocking, connection.keys, self.id, since=since)
+            yield from timeline.follow(connection.blocking, connection.keys, self.id, since=since)
 
     def last_event(self) -> str:
         """Return the id of the newest event."""

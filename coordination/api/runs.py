@@ -21,12 +21,13 @@ from coordination.events.records import Event
 from coordination.models import OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
-from coordination.runs import transactions
+from coordination.runs.control import starting
 from coordination.runs.export.import_document import LARGEST
-from coordination.runs.records import RunView, TodoState
-from coordination.runs.submission.conflicts import LeftOut, left_out
+from coordination.runs.records import TodoState
+from coordination.runs.submission.refusals import LeftOut, left_out
 from coordination.runs.submission.submit import decide
 from coordination.runs.views.progress_reader import read_all
+from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import filters_of, refuse_unknown_plans
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
@@ -170,7 +171,7 @@ class Runs(Decisions):
         ecosystem = sweep.records or self._access.manager.document.ecosystem
         graph, order = sweep.graph, sweep.order
         with self._access.reached() as connection:
-            run_id = transactions.start_run(connection, ecosystem, graph, order, accept)
+            run_id = starting.start_run(connection, ecosystem, graph, order, accept)
         name, subject = order.operation, sweep.todo or graph.plan.id
         arguments = {**vars(sweep.options), "strategy": order.strategy, "accept": accept}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
@@ -314,7 +315,7 @@ class Runs(Decisions):
         self._access.authority.check("import")
         received = load(Path(file), max_bytes)
         with self._access.reached() as connection:
-            run_id = transactions.import_run(connection, received)
+            run_id = starting.import_run(connection, received)
         self._access.announce("import", run_id, run=run_id)
         return Run(self._access, run_id)
 

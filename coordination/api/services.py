@@ -11,10 +11,10 @@ from coordination.api.run import Run
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.models import Service, ServiceStep, Strategy
-from coordination.runs.records import RunView
+from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import NO_HOSTS, Order
-from coordination.runs.transactions import start_generated
+from coordination.runs.views.records import RunView
 from coordination.services.graph import Phase, select
 from coordination.services.host import ServiceHost, log_lines
 from coordination.services.transition import (

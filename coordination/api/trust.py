@@ -186,7 +186,7 @@ class TrustAdministration:
 
         The worker that leads maintenance calls it too, with the same id: this process may be a hostile one.
         """
-        from coordination.runs.maintenance.notices import BREAK_GLASS, NEXT, environment_of, line_of
+        from coordination.runs.maintenance.notifier import BREAK_GLASS, NEXT, environment_of, line_of
         from coordination.terminal import spelled
         from coordination.user_program import call
 

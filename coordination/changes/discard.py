@@ -16,8 +16,8 @@ from coordination.errors import Blocked, Conflict
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
+from coordination.runs.control.starting import start_lock
 from coordination.runs.maintenance.cleaning import Cleaning
-from coordination.runs.transactions import start_lock
 from coordination.text import listed
 
 if TYPE_CHECKING:

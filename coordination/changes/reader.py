@@ -13,11 +13,11 @@ from coordination.landing.todos import todo_id
 from coordination.models import OPEN_TODO, Ecosystem
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets, PlanOfRun, plans_of
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import LAND
+from coordination.runs.views.records import RunView, WaveView
 from coordination.runs.views.run_list import newest_of_each
-from coordination.runs.views.waiting_todos import asking
-from coordination.runs.wave_records import WaveView
+from coordination.runs.views.todo_view import asking
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:

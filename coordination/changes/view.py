@@ -12,8 +12,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from coordination.planner.checks import is_check
-from coordination.runs.change_sets.check_results import CheckVerdict
-from coordination.runs.change_sets.records import Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.records import CheckVerdict, Landed, RepoChange, RequestRef
 from coordination.text import listed
 
 SHOWN = 3

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from coordination.checks.report import CheckView, QaReport, checks_in_words
 from coordination.errors import UsageError
 from coordination.files import replace_file
-from coordination.runs.change_sets.check_results import CheckVerdict
+from coordination.runs.change_sets.records import CheckVerdict
 from coordination.terminal import spelled
 from coordination.text import shortened
 

@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from coordination.errors import NotAllowed, NotFound, Unreadable
 from coordination.models import Ecosystem, Plan, QaAction, generated_id
 from coordination.planner.checks import BEFORE
-from coordination.runs.brief import TodoSpec
-from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, FailedTest, read_result
+from coordination.runs.change_sets.records import CheckResult, CheckVerdict, FailedTest, read_result
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.records import Descriptor, RunView, Source, TodoState, TodoView
+from coordination.runs.records import Descriptor, TodoSpec, TodoState
 from coordination.runs.run_kinds import LAND, QA
 from coordination.runs.signed.results import signed_results
+from coordination.runs.views.records import RunView, Source, TodoView
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.text import counted
 from coordination.tracker.completion import checked_repos

@@ -18,10 +18,10 @@ from coordination.models import (
 from coordination.planner.checks import check_todos, unchecked
 from coordination.planner.generated import generated_plan
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import QA
 from coordination.runs.submission.carry import AT_BASE, StartingPoint, at_change_set, at_run
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_generated
 from coordination.text import did_you_mean, listed, require_known
 
 if TYPE_CHECKING:

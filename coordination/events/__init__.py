@@ -5,7 +5,7 @@
 * `stream.py` writes, reads, follows and trims the stream.
 
 The Lua step that makes a change writes its event, in `backend/lua/events.lua`, so each change has exactly
-one, however often the step is repeated. A run has its own stream besides (`runs/views/run_events.py`), which
+one, however often the step is repeated. A run has its own stream besides (`runs/views/timeline.py`), which
 ends with the run and also tells which todos are ready and dispatched.
 
 An entry is flat. Its fields `kind`, `subject`, `at` (ms), `run`, `actor`, `repos` (names with spaces between

@@ -5,6 +5,6 @@
 | `records.py` | the health of a subject; the state of all together |
 | `timetable.py` | when a subject is looked at, which state follows, when recovery begins; pure |
 | `facts.py` | facts and their sources, the subjects that follow from them, and one look at each |
-| `store.py` | the records in Redis |
+| `store.py` | the records, and the disconnected repositories, in Redis |
 | `monitor.py` | the background service of the worker that leads: looks, records, recoveries |
 """

@@ -17,7 +17,7 @@ from coordination.backend.keys import Keys
 from coordination.health.records import Kind, Look, Subject
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.models import Ecosystem, Repo, Service
-from coordination.runs.presence import Presence, Worker
+from coordination.runs.worker_registry import Presence, Worker
 
 REMOTE_EVERY_S = 300.0
 """Time between two looks at a remote."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.git import ask_git, base_tip, contains
 from coordination.models import LandAction, QaAction, Via
-from coordination.runs.change_sets.check_results import CheckVerdict
+from coordination.runs.change_sets.records import CheckVerdict
 from coordination.runs.run_kinds import REVERT
 
 if TYPE_CHECKING:

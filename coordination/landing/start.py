@@ -15,12 +15,11 @@ from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_wav
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert, has_landed
 from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
-from coordination.runs.change_sets.check_results import CheckResult, read_result
-from coordination.runs.change_sets.records import ChangeSet
+from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
+from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import LAND, QA, REVERT
 from coordination.runs.submission.submit import Order
-from coordination.runs.transactions import start_generated
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

@@ -36,9 +36,9 @@ from coordination.operations.doctor import Facts, File, Heard, Server
 from coordination.operations.machine_check import Machine
 from coordination.operations.tls import look_at_certificate
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunView
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths
+from coordination.runs.views.records import RunView
 from coordination.sandbox import probe
 from coordination.settings import Settings
 from coordination.text import install_extra

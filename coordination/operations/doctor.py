@@ -13,9 +13,10 @@ from coordination.health.records import Health, HealthState, Kind
 from coordination.operations.machine_check import Machine, machine_findings
 from coordination.operations.supervision import Restart
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.presence import SET_NAMESPACE, Worker
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import TodoState
 from coordination.runs.views.metrics import Queue
+from coordination.runs.views.records import RunView
+from coordination.runs.worker_registry import SET_NAMESPACE, Worker
 from coordination.text import counted, listed, quoted
 
 CLOCK_TOLERANCE = timedelta(seconds=5)

@@ -40,8 +40,8 @@ from coordination.operations.folder import state_folder
 from coordination.operations.joining import join_or_start
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.operations.users import Need, Users
-from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence
 from coordination.settings import Settings
 
 

@@ -45,7 +45,7 @@ SLOWEST = 1e6
 """Greatest correction of a duration, and its inverse the smallest."""
 
 
-class Source(StrEnum):
+class Basis(StrEnum):
     """Origin of an expected duration."""
 
     ESTIMATED = "estimated"
@@ -62,8 +62,8 @@ class Source(StrEnum):
         return self[0]
 
 
-SOURCES = frozenset(source.value for source in Source)
-PRIOR: Mapping[Source, int] = {Source.LEARNED: 2}
+SOURCES = frozenset(source.value for source in Basis)
+PRIOR: Mapping[Basis, int] = {Basis.LEARNED: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Expected:
     """Duration that was expected of a todo when its run was submitted."""
 
     seconds: float
-    source: Source
+    source: Basis
 
     def __str__(self) -> str:
         """Return the text that a run stores: `14400000 estimated`."""
@@ -85,22 +85,22 @@ class Expected:
         ms, _, source = (text or "").partition(" ")
         if not ms.isascii() or not ms.isdigit() or source not in SOURCES:
             return None
-        return cls(seconds=min(int(ms[:15]) / 1000, LONGEST_S), source=Source(source))
+        return cls(seconds=min(int(ms[:15]) / 1000, LONGEST_S), source=Basis(source))
 
 
 def expected_of(graph: PlanGraph) -> dict[str, Expected]:
     """Return the expected duration of each todo of the plan. An approval takes none: nobody can know it."""
     given = {name: todo.estimated_hours for name, todo in graph.todos.items() if todo.estimated_hours}
     known = [*given.values(), *(graph.learned[name] for name in graph.learned if name not in given)]
-    assumed = (median(known), Source.ASSUMED) if known else (graph.assumed_hours, Source.UNKNOWN)
+    assumed = (median(known), Basis.ASSUMED) if known else (graph.assumed_hours, Basis.UNKNOWN)
     found: dict[str, Expected] = {}
     for name, todo in graph.todos.items():
         if name in given:
-            hours, source = given[name], Source.ESTIMATED
+            hours, source = given[name], Basis.ESTIMATED
         elif is_milestone(todo):
-            hours, source = 0.0, Source.ESTIMATED
+            hours, source = 0.0, Basis.ESTIMATED
         elif name in graph.learned:
-            hours, source = graph.learned[name], Source.LEARNED
+            hours, source = graph.learned[name], Basis.LEARNED
         else:
             hours, source = assumed
         found[name] = Expected(seconds=min(3600 * hours, LONGEST_S), source=source)
@@ -127,10 +127,10 @@ class Pace:
     actual / expected, for each source.
     """
 
-    todos: Mapping[Source, int] = field(default_factory=dict)
-    logs: Mapping[Source, float] = field(default_factory=dict)
+    todos: Mapping[Basis, int] = field(default_factory=dict)
+    logs: Mapping[Basis, float] = field(default_factory=dict)
 
-    def factors(self, running: Iterable[OpenTodo]) -> Mapping[Source, float]:
+    def factors(self, running: Iterable[OpenTodo]) -> Mapping[Basis, float]:
         """Return source → the factor that corrects its durations. A running todo counts, too, once it has
         taken longer than expected.
         """
@@ -141,13 +141,16 @@ class Pace:
             if 0 < expected_s < elapsed_s:
                 count[todo.expected.source] += 1
                 logs[todo.expected.source] += log(elapsed_s / expected_s)
-        if not count[Source.ASSUMED]:  # such a duration is made of the others, and is as good as they are
-            count[Source.ASSUMED], logs[Source.ASSUMED] = sum(count.values()), sum(logs.values())
-        return {source: _factor(logs[source], count[source] + PRIOR.get(source, 0)) for source in Source}
+        if not count[Basis.ASSUMED]:  # such a duration is made of the others, and is as good as they are
+            count[Basis.ASSUMED], logs[Basis.ASSUMED] = (
+                sum(count.values()),
+                sum(logs.values()),
+            )
+        return {source: _factor(logs[source], count[source] + PRIOR.get(source, 0)) for source in Basis}
 
     def knows(self, todo: OpenTodo) -> bool:
         """Return whether anything is known about the duration of the todo."""
-        return todo.expected.source is not Source.UNKNOWN or self.todos.get(Source.UNKNOWN, 0) > 0
+        return todo.expected.source is not Basis.UNKNOWN or self.todos.get(Basis.UNKNOWN, 0) > 0
 
 
 def _factor(logs: float, count: float) -> float:

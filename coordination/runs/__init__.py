@@ -54,32 +54,27 @@ Failures:
 
 | module | content |
 |---|---|
-| `disconnection.py` | repositories that a person has disconnected |
-| `records.py`, `run_kinds.py` | states, and the records that views return; runs that coord generates |
-| `brief.py` | the records that workers read: the brief of a run, the spec of a todo |
-| `wave_records.py` | the waves of a landing, as views show them |
+| `records.py` | states, results, wait reasons; the brief and specs that workers read |
+| `run_kinds.py` | runs that coord generates: landings, reverts, checks, services |
 | `replies.py` | the records that steps return; the inputs with which a todo begins |
 | `store.py` | the steps of a run on Redis |
 | `logs.py` | the output of todos: written in pieces, read, followed |
 | `dispatch.py` | builds and sends the Celery messages that a step makes necessary |
-| `connection.py` | the stores and managers of one Redis |
-| `transactions.py` | operations that start or steer a run |
-| `undoing.py` | undoes a run: preview, roll back, restore, accept |
-| `signed/` | the verified order of a run; what its signed results allow |
-| `signed_operations.py` | signs what persons ask of a run; whose signatures of it are verified, for views |
-| `submission/` | a plan's graph becomes a run; preview; conflicts; results that are not merged |
-| `retrying/` | retries of an ended run; named checkpoints |
-| `maintenance/` | timers, expired leases, lost messages, stuck and old runs |
-| `remote_steps/` | steps executed for restricted workers |
-| `views/` | runs as people and programs read them; charts, logs, metrics |
-| `export/` | a run as one document |
 | `retry_policy.py` | whether and when a failed todo is tried again. Pure |
-| `approvals.py` | decisions of persons on gates and manual todos |
-| `change_sets/` | change sets, and results of quality checks |
-| `filings.py` | the outcomes of a run that were written to the file |
-| `presence.py` | the workers that are there |
+| `worker_registry.py` | the living workers, and the repositories that they serve |
+| `run_contexts.py` | the shared context of a run or todo |
+| `write_back.py` | writes the outcomes of a run into the file, and records which were written |
 | `cleanup_jobs.py` | asks workers what runs have left on their machines |
-| `shared.py` | the shared context of a todo |
+| `connection.py` | the stores and managers of one Redis |
+| `control/` | orders of persons: start, retry, pause, cancel, roll back, approve |
+| `submission/` | a plan's graph becomes a run; preview; refusals |
+| `retrying/` | retries of an ended run; named checkpoints |
+| `change_sets/` | change sets, and results of quality checks |
+| `signed/` | the verified order of a run; what its signed results allow |
+| `maintenance/` | timers, expired leases, lost messages, stuck and old runs; notifications |
+| `remote_steps/` | steps executed for restricted workers |
+| `views/` | runs as people and programs read them; charts, metrics |
+| `export/` | a run as one document |
 """
 
 import logging

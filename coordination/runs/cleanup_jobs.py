@@ -22,7 +22,7 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.messages import MessageBus
-from coordination.runs.presence import Presence
+from coordination.runs.worker_registry import Presence
 from coordination.trust.orders import digest
 
 WORKERS, ERRANDS = "workers", "errands"

@@ -22,11 +22,11 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.locks import LockManager
     from coordination.messages import MessageBus
     from coordination.runs.dispatch import Dispatcher
-    from coordination.runs.presence import Presence
     from coordination.runs.signed.orders import SignedRun
     from coordination.runs.store import RunStore
     from coordination.runs.submission.draft import Signing
     from coordination.runs.views.run_view import RunReader
+    from coordination.runs.worker_registry import Presence
     from coordination.trust.trust_file import TrustFile
 
 
@@ -60,7 +60,7 @@ class Connection:
         """Return the digest of the file for the runs that start here; empty if nothing is to be written."""
         if self._path is None or self.settings.write_back is WriteBack.NONE:
             return ""
-        from coordination.runs.filings import file_id
+        from coordination.runs.write_back import file_id
 
         return file_id(self._path)
 
@@ -78,7 +78,7 @@ class Connection:
 
     @cached_property
     def presence(self) -> Presence:
-        from coordination.runs.presence import Presence
+        from coordination.runs.worker_registry import Presence
 
         return Presence(self.redis, self.keys)
 

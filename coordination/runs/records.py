@@ -1,15 +1,18 @@
-"""Records of a run: its states, what workers read and report, and what views show."""
+"""Records of a run: its states, results and wait reasons; the brief that all its todos share, and the spec
+with which a worker executes each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from coordination.runs.wave_records import WaveView
+from coordination.models import Command, Duration, Gate, ManualAction, Repo, Retry, Todo, Verdict
 
 Blame = Literal["", "worker", "signature"]
 """Cause of a failure, for circuit breakers: the todo; the worker; or a refused signature or unreadable spec,
@@ -98,13 +101,6 @@ class Result:
     """Name, verdict and commit of a quality check; empty for other todos."""
 
 
-class Source(BaseModel):
-    """Origin of a cached result."""
-
-    run: str
-    todo: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
     """The part of a todo that never changes during a run: one text in the hash `place`, read by the steps,
@@ -170,189 +166,191 @@ class WaitReason(StrEnum):
         return cls.WORKER
 
 
-class TodoView(BaseModel):
-    """One todo of a run, as every front end shows it."""
+class ByPerson(BaseModel):
+    """How a person settles a milestone or manual todo, as the todos behind it must know to verify it."""
 
-    id: str
-    repo: str
-    level: int = 0
-    """Level of the plan's graph: all predecessors are in earlier levels."""
-    state: TodoState
-    attempt: int
-    worker: str | None = None
-    started_at: str | None = None
-    finished_at: str | None = None
-    duration_s: float | None = None
-    """Duration; for a running todo, until now; for the start of a service, from the order until it was up."""
-    exit_code: int | None = None
-    error: str | None = None
-    waits_for: str | None = None
-    wait_reason: WaitReason | None = None
-    """The kind of `waits_for`."""
-    since: str | None = None
-    """Time at which it came into its state."""
-    run: str | None = None
-    """The run that executed it, where a retry carried it over; its times are from there."""
-    cached: Source | None = None
-    """Origin of its cached result, where nothing was executed."""
-    approved_by: str | None = None
-    """Person who approved it at its gate, or did it; `error` names the one who rejected it."""
-    signed_by: str | None = None
-    """Worker whose signature of its result was verified on this machine; None if none was verified."""
-    comment: str | None = None
-    """Comment of the approval or rejection."""
-    was: TodoState | None = None
-    """End state before it was undone; its times are from then."""
-    undo_s: float | None = None
-    """Duration of the compensation."""
-    accepted: str | None = None
-    """Reason for which a failed compensation was accepted, and by whom."""
-    accepted_by: str | None = None
-    output: Any = None
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @property
-    def host(self) -> str:
-        """Return the host that executed it last; empty if none has yet."""
-        return (self.worker or "").partition("@")[2]
+    approved_after: Duration | None = None
+    """Time after which its gate counts as approved without a person; None: never."""
+    two_persons: bool = False
+
+    @classmethod
+    def of(cls, todo: Todo) -> ByPerson:
+        gate = todo.gate or Gate()
+        approved_after = gate.timeout if gate.on_timeout is Verdict.APPROVE else None
+        return cls(approved_after=approved_after, two_persons=gate.two_persons)
 
 
-class NoEta(StrEnum):
-    """Reasons why the end of a run cannot be foretold; `why_no_eta` says the same as text."""
+class TodoSpec(BaseModel):
+    """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
 
-    ENDED = "ended"
-    """The run has ended."""
-    ROLLING_BACK = "rolling_back"
-    """Nothing is known about the durations of compensations."""
-    STUCK = "stuck"
-    """Nothing will move the run on, because of a fault of coord."""
-    PAUSED = "paused"
-    """The run is paused."""
-    PERSON = "person"
-    """A todo waits for an approval, or for a person's work."""
-    WORKER = "worker"
-    """A todo waits for a worker that is not there."""
-    TROUBLE = "trouble"
-    """A machine or a remote has passing trouble, such as a full disk."""
-    UNKNOWN = "unknown"
-    """No todo has an estimate, none is known from earlier runs, and none has ended yet."""
-    LARGE = "large"
-    """A list of runs does not compute it for so many todos."""
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
+    todo: Todo
+    repo: Repo
+    timeout: Duration
+    retry: Retry
+    predecessors: dict[str, str] = {}
+    """Direct predecessor → its repository."""
+    by_person: dict[str, ByPerson] = {}
+    """The direct predecessors that a person settles: milestones and manual todos."""
 
-class RunningTodo(BaseModel):
-    """A todo that a worker executes now."""
-
-    id: str
-    repo: str
-    worker: str | None
-    host: str
-    attempt: int
-    since: str | None
-    running_s: float | None
-    expected_s: float | None = None
-    """Expected duration, from the time of the submission."""
+    def after(self, predecessors: Mapping[str, Todo]) -> TodoSpec:
+        """Return the spec of a todo that waits for these."""
+        by_person = {
+            name: ByPerson.of(todo)
+            for name, todo in predecessors.items()
+            if isinstance(todo.action, ManualAction)
+        }
+        repos = {name: todo.repo for name, todo in predecessors.items()}
+        return self.model_copy(update={"predecessors": repos, "by_person": by_person})
 
 
-class WaitingTodos(BaseModel):
-    """Todos that wait for the same thing."""
+class Origin(BaseModel):
+    """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
 
-    reason: WaitReason
-    waits_for: str
-    count: int
-    todos: tuple[str, ...]
-    """The first of them, longest waiting first."""
-    since: str | None
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-
-class NextTodo(BaseModel):
-    """A todo that may start when something ends, in order of urgency."""
-
-    id: str
-    repo: str
-    after: tuple[str, ...] = ()
-    """Open todos that must succeed before; empty if it waits only for its turn."""
+    url: str
+    branch: str
+    """The repository's branch, from which runs begin."""
 
 
-class Progress(BaseModel):
-    """How far a run is, and how it goes on."""  # by the rules of planner/remaining.py
+class RunBrief(BaseModel):
+    """Facts that all todos of a run share and that each worker reads once."""
 
-    at: str | None
-    """The time of these figures, by the clock of Redis."""
-    percent: float
-    """Share of the work that is over, by the durations that were expected at the submission; in a rollback
-    the share of the todos that are undone. Below 100 until the run has ended.
-    """
-    eta: str | None = None
-    """Expected end, by the clock of Redis."""
-    left_s: float | None = None
-    """Seconds that the rest takes; where there is a reason for no `eta`: once that is removed."""
-    at_least: bool = False
-    """True if `eta` and `left_s` are lower bounds, because the run has too many open todos."""
-    no_eta: NoEta | None = None
-    why_no_eta: str | None = None
-    approvals: int = 0
-    """Number of todos further on that wait for a person; `left_s` counts no time for them."""
-    running: tuple[RunningTodo, ...] = ()
-    """Longest running first."""
-    waiting: tuple[WaitingTodos, ...] = ()
-    """Longest waiting first."""
-    next: tuple[NextTodo, ...] = ()
-
-
-class RunView(BaseModel):
-    """A run, as every front end shows it. `bound_s`: no schedule could have taken less, by the measured
-    durations.
-    """
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     run_id: str
     plan_id: str
-    status: RunStatus
-    strategy: str
-    on_failure: str
-    actor: str
-    signed_by: str | None = None
-    """Person or program whose signature of the order was verified on this machine; None if none was."""
-    unsigned: tuple[str, ...] | None = None
-    """The parts that no verified signature covers, with the reason; `actor` and `approved_by` are then only
-    claims. None: nobody looked, as only the view of one run does.
+    agent_command: Command | None = None
+    kill_grace: Duration = timedelta(seconds=5)
+    commit_message: str = "{todo}: {task}"
+    commit_hooks: Literal["run", "skip"] = "run"
+    predecessors: dict[str, tuple[str, ...]] = {}
+    """Direct predecessors, in the order of the run; each key comes after its own predecessors."""
+    repo_of: dict[str, str] = {}
+    origins: dict[str, Origin] = {}
+    """Origins of the repositories with a `url`. No other address is asked for their commits."""
+    change_set: str = ""
+    """The change set that gets its commits; empty in a run without one."""
+    begins_with: str = ""
+    """The change set at whose tips a run begins that writes none, such as one of its checks."""
+    branch_of_set: dict[str, str] = {}
+    """Repository → the branch of the change set."""
+    lands_locally: bool = False
+    """True if its landing goes into the checkouts, also where a repository has a `url`."""
+    built_on: tuple[str, ...] = ()
+    """The earlier runs of the change set whose results it carries over, newest first."""
+    carried_from: tuple[str, ...] = ()
+    """The run that this one retries, then the run which that one retries, and so on."""
+    carried_tips: dict[str, str] = {}
+    """Repository → the commit at which the retried run, or the change set, left it."""
+    set_back: dict[str, str] = {}
+    """Repository → the run whose work there is partly executed again: its commits beyond `carried_tips` are
+    not used.
     """
-    steered_by: str | None = None
-    """Person who paused it, cancelled it, or had it rolled back."""
-    rollback: str | None = None
-    """Reason of its rollback."""
-    timeout_s: float | None = None
-    """Time after which it is ended."""
-    timed_out: str | None = None
-    """Text if it was ended by its timeout: `timed out after 90 s`."""
-    internal_error: str | None = None
-    """Fault of coord itself because of which nothing will move the run on."""
-    unwritten: str | None = None
-    """Why a worker could not write its results into the file; they wait."""
-    started_at: str | None
-    finished_at: str | None
-    duration_s: float | None
-    bound_s: float | None
-    carried_from: str | None = None
-    """The run that this one retries."""
-    change_set: str | None = None
-    """The change set that it works on; None for a landing, and for a run that makes none."""
-    branches: Mapping[str, str] = {}
-    """Repository → the branch with its work: that of the change set, or of the run; only in a view with the
-    todos.
+    published: dict[str, str] = {}
+    """Repository → the commit of its pull request behind which `carried_tips` was set back: the run begins
+    with the inverse of what lies between.
     """
-    tips: Mapping[str, str] = {}
-    """Repository → the commit at which the run left it; only in a view with the todos."""
-    break_glass: str | None = None
-    """Reason of the emergency access with which it was ordered."""
-    counts: Mapping[str, int]
-    cached: int = 0
-    """Number of succeeded todos with a cached result."""
-    progress: Progress | None = None
-    """None in a view of some of its todos."""
-    waves: tuple[WaveView, ...] = ()
-    """Those of a landing in waves; only in a view with the todos."""
-    todos: tuple[TodoView, ...]
+    redone: dict[str, str] = {}
+    """Todo → the run whose result of it, and those before it, count no more: it is executed again."""
+    by_hand: tuple[str, ...] = ()
+    """The todos that a person does or has done, so that no worker states a result of them."""
+    criteria: dict[str, str] = {}
+    """Quality check → the todo whose acceptance criterion it is: without the check, that is not completed."""
+    recurring: bool = False
+    """True for a recurring plan, of which nothing is written into the file."""
+    file: str = ""
+    """Digest of the file into which a worker may write its results; empty if none may."""
+    no_cache: bool = False
+    """No todo is given a cached result: each is executed, and its result is cached."""
 
-    def only(self, states: Collection[TodoState]) -> RunView:
-        """Return the view with only the todos in these states; the counts stay."""
-        return self.model_copy(update={"todos": tuple(todo for todo in self.todos if todo.state in states)})
+    def runs_of(self, todo: str) -> tuple[str, ...]:
+        """Return the runs whose result of a todo counts here: this one, and those whose results it carries
+        over.
+        """
+        earlier, last = self.earlier, self.redone.get(todo)
+        if last:
+            earlier = earlier[: earlier.index(last)] if last in earlier else self.carried_from
+        return (self.run_id, *earlier)
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Return the runs before this one whose results it may carry over: those that it retries, and those
+        of its change set.
+        """
+        return tuple(dict.fromkeys((*self.carried_from, *self.built_on)))
+
+    def ancestors(self, todo: str) -> set[str]:
+        """Return every transitive predecessor of a todo. Other todos of the run cost nothing."""
+        seen: set[str] = set()
+        ahead = list(self.predecessors.get(todo, ()))
+        while ahead:
+            name = ahead.pop()
+            if name not in seen:
+                seen.add(name)
+                ahead.extend(self.predecessors[name])
+        return seen
+
+
+class BriefPart(BaseModel):
+    """The part of the brief about one repository, which its restricted workers get."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: str
+    origin: Origin | None = None
+    tip: str | None = None
+    branch: str | None = None
+    """The branch of the change set."""
+    set_back: str | None = None
+    published: str | None = None
+
+
+def common_part(brief: RunBrief) -> RunBrief:
+    """Return the brief without its entries for single todos and repositories."""
+    empty: dict[str, str] = {}
+    of_repos = ("origins", "carried_tips", "set_back", "published", "branch_of_set")
+    return brief.model_copy(
+        update=dict.fromkeys(("predecessors", "repo_of", "criteria", *of_repos), empty),
+    )
+
+
+def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
+    """Yield the part of the brief for each repository."""
+    for repo in sorted({*brief.repo_of.values(), *brief.carried_tips, *brief.set_back}):
+        yield BriefPart(
+            repo=repo,
+            origin=brief.origins.get(repo),
+            tip=brief.carried_tips.get(repo),
+            branch=brief.branch_of_set.get(repo),
+            set_back=brief.set_back.get(repo),
+            published=brief.published.get(repo),
+        )
+
+
+class _OrderedRepo(Repo):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderedSpec(TodoSpec):
+    """A spec that was signed: a field that this version does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repo: _OrderedRepo
+
+
+class _OrderedOrigin(Origin):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderedBrief(RunBrief):
+    """A brief that was signed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origins: dict[str, _OrderedOrigin] = {}  # type: ignore[assignment]

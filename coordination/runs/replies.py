@@ -11,8 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from coordination.backend.keys import split_member
-from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import TodoState
+from coordination.runs.records import RunBrief, TodoSpec, TodoState
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
 
 

@@ -20,9 +20,8 @@ from coordination.backend.steps import STEPS, Word
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_args
-from coordination.runs.brief import RunBrief
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
-from coordination.runs.records import Blame, Descriptor, Result, WaitReason
+from coordination.runs.records import Blame, Descriptor, Result, RunBrief, WaitReason
 from coordination.runs.replies import FACTS, Delivery, Grant, Reply, TodoInputs
 
 LONGEST_TITLE = 500

@@ -25,8 +25,9 @@ from coordination.models import (
     generated_id,
 )
 from coordination.planner.generated import generated_plan
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import TodoState
 from coordination.runs.run_kinds import SERVICE
+from coordination.runs.views.records import RunView
 from coordination.services.graph import Phase, in_order, phase_of, select, with_dependents, with_needed
 from coordination.services.host import CHECK
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from coordination.errors import Conflict, CoordinationError, NotFound
 from coordination.models import Service
-from coordination.runs.presence import Presence
+from coordination.runs.worker_registry import Presence
 from coordination.services.graph import Phase, phase_of
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from coordination import Coord
-from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict
+from coordination.runs.change_sets.records import CheckResult, CheckVerdict
 from tests.stage import PLAN, Done, Stage
 
 TESTED = (

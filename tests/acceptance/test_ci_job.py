@@ -12,7 +12,7 @@ import pytest
 
 from coordination.checks.ci import LONGEST_SUMMARY, annotations_of, summary_of
 from coordination.checks.report import CheckView, QaReport, Totals
-from coordination.runs.change_sets.check_results import CheckVerdict, FailedTest
+from coordination.runs.change_sets.records import CheckVerdict, FailedTest
 from tests.forge.tools import ACT
 from tests.stage import COORD, Stage, git
 

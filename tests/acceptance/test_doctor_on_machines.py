@@ -10,8 +10,8 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from tests.doors import listening, silent
 from tests.stage import Stage
 

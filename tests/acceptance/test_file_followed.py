@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from coordination.backend.keys import Keys
-from coordination.runs.presence import Presence, Worker
+from coordination.runs.worker_registry import Presence, Worker
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until

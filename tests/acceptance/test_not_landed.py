@@ -10,7 +10,7 @@ import re
 import pytest
 
 from coordination import Coord
-from coordination.runs.submission.landed import ACCEPTED, NotLanded
+from coordination.runs.submission.refusals import ACCEPTED, NotLanded
 from tests.stage import PLAN, Stage, git
 
 LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version"}

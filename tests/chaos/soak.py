@@ -17,8 +17,8 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.models import Verdict
-from coordination.runs.approvals import decide
 from coordination.runs.connection import Connection
+from coordination.runs.control.approvals import decide
 from coordination.settings import Settings
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds

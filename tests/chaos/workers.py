@@ -18,9 +18,9 @@ from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
 from coordination.runs.connection import Connection
+from coordination.runs.control.starting import start_run
 from coordination.runs.records import LIVE
 from coordination.runs.submission.submit import decide
-from coordination.runs.transactions import start_run
 from coordination.settings import read_settings
 from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any, Self
 
 from coordination.planner.graph import PlanGraph, build
-from coordination.runs.records import Result, RunView, TodoState, TodoView
+from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Delivery, Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
+from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order

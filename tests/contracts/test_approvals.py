@@ -9,13 +9,13 @@ from coordination.models import Milestone, OnFailure, Verdict
 from coordination.operations.doctor import Facts
 from coordination.operations.machine_check import Machine as Asker
 from coordination.planner.graph import build
-from coordination.runs.approvals import run_with_gate
-from coordination.runs.presence import Presence
+from coordination.runs.control.approvals import run_with_gate
 from coordination.runs.store import RunStore
-from coordination.runs.submission.conflicts import refuse_conflicts_of
+from coordination.runs.submission.refusals import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.views.waiting_todos import find_runs_of
+from coordination.runs.views.todo_view import find_runs_of
+from coordination.runs.worker_registry import Presence
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, order
 

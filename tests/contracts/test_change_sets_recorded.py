@@ -10,10 +10,10 @@ import pytest
 from coordination.errors import Conflict, Unreadable
 from coordination.runs.change_sets.records import ChangeSet, Landed, RecordedCheck, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Draft, new_run_id
-from coordination.runs.undoing import refuse_within_change_set
 from tests.contracts.carrier import OK, Harness
 from tests.plans import PLAN
 

@@ -16,9 +16,9 @@ import fakeredis
 import pytest
 
 from coordination.durations import ms
-from coordination.runs.maintenance.clock_watch import ClockWatch
-from coordination.runs.presence import Presence, Worker
+from coordination.runs.maintenance.faults import ClockWatch
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, Harness
 

@@ -12,8 +12,8 @@ from coordination.landing.generate import landing_graph, todo_id
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
 from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.control.steering import cancel
 from coordination.runs.store import RunStore
-from coordination.runs.transactions import cancel
 from tests.contracts.carrier import BAD, OK, OneOfSeveral
 from tests.plans import order
 

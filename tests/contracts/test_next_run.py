@@ -13,6 +13,7 @@ from coordination.models import Ecosystem, Plan
 from coordination.planner.graph import alone, build
 from coordination.runs.change_sets.records import ChangeSet, Landed
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.maintenance.expiry import Expiry
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
@@ -20,7 +21,7 @@ from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
-from coordination.runs.submission.landed import bases
+from coordination.runs.submission.refusals import bases
 from coordination.runs.submission.submit import submit
 from coordination.runs.submission.writes import (
     Writes,
@@ -29,7 +30,6 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
-from coordination.runs.undoing import refuse_within_change_set
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, UNBROKEN, Harness
 from tests.plans import PLAN, Todos, ecosystem, order

@@ -10,13 +10,14 @@ import pytest
 from coordination.cli.following.live_progress import brief, progress_lines
 from coordination.errors import Unreadable
 from coordination.models import Strategy
-from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import NoEta, Progress, RunStatus, WaitReason
+from coordination.runs.records import RunStatus, WaitReason
 from coordination.runs.retrying.ended import read
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.views.progress_reader import ProgressReader, read_all
+from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
 

@@ -9,14 +9,14 @@ from redis import Redis
 
 from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict, NotFound
+from coordination.runs.control.steering import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, refuse_again
-from coordination.runs.submission.conflicts import refuse_conflicts_of
-from coordination.runs.undoing import preview_of, refuse_built_on, refuse_to_accept
+from coordination.runs.submission.refusals import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import LiveCountReader
-from coordination.runs.views.run_events import ENDED, RunEvent, follow
 from coordination.runs.views.run_view import RunReader
+from coordination.runs.views.timeline import ENDED, RunEvent, follow
 from tests.contracts.carrier import BAD, Harness
 from tests.contracts.test_carry_over import retry
 

@@ -11,9 +11,10 @@ import redis
 
 from coordination.cache.contexts import Cache
 from coordination.cli.following.summary import line, state_text
-from coordination.runs.records import Result, Source, TodoState
+from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
+from coordination.runs.views.records import Source
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.contracts.test_carry_over import retry
 

@@ -12,8 +12,7 @@ from coordination.errors import NotFound
 from coordination.models import OnFailure
 from coordination.runs.records import Result, TodoState, WaitReason
 from coordination.runs.views.pictures import gantt, graph
-from coordination.runs.views.run_events import all_events
-from coordination.runs.views.timeline import timeline
+from coordination.runs.views.timeline import all_events, timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
 

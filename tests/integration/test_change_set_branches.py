@@ -14,8 +14,7 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.files import loose
 from coordination.models import Repo
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import WaitReason
+from coordination.runs.records import RunBrief, WaitReason
 from tests.attempts import RUN, Bench
 from tests.worktrees import ANN, SOON, save
 from workers.cleanup.artifacts import RunArtifacts

@@ -18,10 +18,10 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.cleaning import Cleaning
-from coordination.runs.presence import Worker
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.change_sets import record
 from tests.cleanup_host import FORGOTTEN_RUN, Machine

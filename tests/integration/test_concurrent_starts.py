@@ -8,7 +8,7 @@ import pytest
 
 from coordination.errors import Conflict
 from coordination.runs.connection import Connection
-from coordination.runs.transactions import plan_retry, start_retry, start_run
+from coordination.runs.control.starting import plan_retry, start_retry, start_run
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order

@@ -21,7 +21,7 @@ from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
-from coordination.runs.shared import ContextCalls
+from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from coordination.models import Repo
-from coordination.runs.records import TodoView
 from coordination.runs.submission.submit import submit
+from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate

@@ -11,7 +11,7 @@ from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.events.records import Event
 from coordination.operations.tls import CertificateUnusable, context_for, look_at_certificate
-from coordination.runs.maintenance.notices import notice_of
+from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.keys import new_key
 from coordination.trust.review import warnings_of
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile

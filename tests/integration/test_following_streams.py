@@ -14,7 +14,7 @@ from coordination.messages.bus import MessageBus
 from coordination.messages.live import BEGINNING, Following
 from coordination.runs.store import RunStore
 from coordination.runs.views.pictures import gantt
-from coordination.runs.views.run_events import follow
+from coordination.runs.views.timeline import follow
 from coordination.settings import Settings
 from tests.integration.conftest import submitted
 

@@ -22,8 +22,8 @@ from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.models import Coordination, Ecosystem, Repo, Service
 from coordination.runs.maintenance.notifier import Notifier
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.services.host import ServiceState, ServiceStatus
 from tests.waiting import until
 from workers.health import RecoveryRuns, RemoteLooks, ls_remote, service_reports

@@ -25,8 +25,7 @@ from coordination.planner.hours import LearnedFrom
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import stream_source
-from coordination.runs.views.run_events import all_events
-from coordination.runs.views.timeline import timeline
+from coordination.runs.views.timeline import all_events, timeline
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
 from tests.integration.conftest import submitted

@@ -16,8 +16,7 @@ from coordination.checks.report import recorded_checks
 from coordination.landing.generate import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Via
-from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict
-from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.change_sets.records import CheckResult, CheckVerdict, RepoChange
 from coordination.runs.connection import Connection
 from coordination.runs.records import Result, TodoState
 from coordination.runs.submission.submit import submit

@@ -20,11 +20,11 @@ from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.models import OnFailure, Strategy
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.maintenance import leader, stuck
+from coordination.runs.maintenance import faults, leader
 from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
@@ -186,7 +186,7 @@ def test_a_run_that_is_stuck_is_reported_once_and_its_state_is_kept(
     capsys: pytest.CaptureFixture[str],
 ):
     for wait in ("QUIET_S", "CONFIRM_S", "LOOK_S"):
-        monkeypatch.setattr(stuck, wait, 0)
+        monkeypatch.setattr(faults, wait, 0)
     store.redis.zrem(f"{store.keys.run(run.run_id).prefix}:sent", "A")
 
     assert [keeper.run_once().stuck for _ in range(4)] == [[], [run.run_id], [], []]

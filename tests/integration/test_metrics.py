@@ -16,9 +16,9 @@ from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.health.store import HealthStore, Monitor
 from coordination.locks import LockManager
 from coordination.operations.metrics import serve
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import LiveCountReader
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD
 from tests.doors import listening, silent

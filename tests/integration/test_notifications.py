@@ -14,8 +14,8 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.messages import MessageBus
 from coordination.runs.cleanup_jobs import CleanupJob, CleanupQueue
-from coordination.runs.presence import Worker
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
 from tests.integration.conftest import submitted

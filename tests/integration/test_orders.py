@@ -15,15 +15,15 @@ import yaml
 from coordination.environment import actor
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Verdict
-from coordination.runs import approvals, transactions, undoing
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
+from coordination.runs.control import approvals, starting, steering
+from coordination.runs.control.signing import with_signatures
 from coordination.runs.logs import LogReader
 from coordination.runs.maintenance.cleaning import Cleaning
-from coordination.runs.records import RunView
 from coordination.runs.signed.orders import SignedRun
-from coordination.runs.signed_operations import with_signatures
 from coordination.runs.submission import draft
+from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
@@ -371,7 +371,7 @@ def test_a_compensation_runs_only_if_the_order_or_a_signed_rollback_covers_it(
     undo = {"compensate": f"echo undone >> {site.ledger}"}
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, A=undo, B=undo, on_failure=on_failure)
     site.deliver("A")
-    undoing.roll_back(connected(site, by), site.run_id)
+    steering.roll_back(connected(site, by), site.run_id)
 
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
@@ -388,10 +388,10 @@ def test_after_an_acceptance_the_rollback_goes_on_only_if_somebody_who_may_has_s
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, A={"compensate": undo}, B={"compensate": "false"})
     site.deliver("A")
     site.deliver("B", "r2")
-    undoing.roll_back(connected(site, "ann"), site.run_id)
+    steering.roll_back(connected(site, "ann"), site.run_id)
     site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
 
-    undoing.accept(connected(site, by), site.run_id, ["B"], "undone by hand")
+    steering.accept(connected(site, by), site.run_id, ["B"], "undone by hand")
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
     assert ("undone" in site.executed) == (by == "root")
@@ -414,14 +414,14 @@ def test_a_rejection_rolls_back_only_if_somebody_who_may_has_signed_it_or_the_ga
     assert ("undone" in site.executed) == counts
     assert site.todo("A").state == ("compensated" if counts else "compensation_failed")
     if not counts:  # a person who may decide so orders it
-        undoing.roll_back(connected(site, "ann"), site.run_id)
+        steering.roll_back(connected(site, "ann"), site.run_id)
         site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
         assert site.executed == ["A", "undone"]
 
 
 def retried(site: Trusting) -> None:
     connection = connected(site, "ann")
-    site.run_id = transactions.start_retry(connection, transactions.plan_retry(connection, site.run_id))
+    site.run_id = starting.start_retry(connection, starting.plan_retry(connection, site.run_id))
 
 
 def test_a_retry_of_a_signed_run_is_signed_and_one_of_changed_records_is_refused(site: Trusting):
@@ -492,9 +492,9 @@ def test_views_name_rejections_and_acceptances_that_nobody_signed(site: Trusting
     for by, admin in (("bob", "root"), (None, None)):
         gated(site, more=undo)
         approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
-        undoing.roll_back(connected(site, "ann"), site.run_id)
+        steering.roll_back(connected(site, "ann"), site.run_id)
         site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
-        undoing.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
+        steering.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
         connection = connected(site, "ann")
         seen.append(with_signatures(connection, connection.reader.read(site.run_id)).unsigned)
 
@@ -555,7 +555,7 @@ def test_a_todo_is_undone_behind_those_that_workers_have_signed_as_undone(site: 
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, A={"compensate": undo}, B={"compensate": "false"})
     site.deliver("A")
     site.deliver("B", "r2")
-    undoing.roll_back(connected(site, "ann"), site.run_id)
+    steering.roll_back(connected(site, "ann"), site.run_id)
     site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
     keys = site.store.keys.run(site.run_id)
     site.store.accept(site.run_id, "B", "nobody", "it is hidden who")
@@ -576,7 +576,7 @@ def test_still_possible_a_compensation_gets_another_output_if_the_todo_is_said_t
     site.sweep({"A": "r1"}, A={"action": 'echo {} > "$COORD_OUTPUT"', "compensate": undo})
     site.deliver("A")
     keys = site.store.keys.run(site.run_id)
-    undoing.roll_back(connected(site, "ann"), site.run_id)
+    steering.roll_back(connected(site, "ann"), site.run_id)
     site.redis.hset(keys.facts, "A was", was)
     site.redis.hset(keys.output, "A", '{"forged":1}')
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
@@ -591,7 +591,7 @@ def test_a_manual_todo_that_a_person_completed_is_undone(site: Trusting, forged:
         site.store.approve(site.run_id, "A", "bob", "")
     else:
         approvals.decide(connected(site, "bob"), Verdict.APPROVE, "A", site.run_id)
-    undoing.roll_back(connected(site, "ann"), site.run_id)
+    steering.roll_back(connected(site, "ann"), site.run_id)
     site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
 
     assert (site.executed, len(site.refusals)) == (([], 1) if forged else (["undone"], 0))
@@ -606,7 +606,7 @@ def test_a_rollback_that_was_forged_is_shown_as_unsigned(site: Trusting):
     site.deliver("B", "r2")
     connection = connected(site, "ann")
     assert viewed(site, connection).unsigned == ()
-    undoing.roll_back(connection, site.run_id)
+    steering.roll_back(connection, site.run_id)
     for todo, repo in (("A", "r1"), ("B", "r2")):
         site.deliver(todo, repo, attempt=site.store.attempt(site.run_id, todo))
     assert viewed(site, connection).unsigned == ()

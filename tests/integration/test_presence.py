@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from coordination.errors import Conflict
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 
 BEAT = timedelta(minutes=1)
 

@@ -22,7 +22,7 @@ from coordination.events.stream import EventStream
 from coordination.models import Verdict, Via
 from coordination.operations.doctor import findings
 from coordination.runs.change_sets.records import Landed, RequestRef
-from coordination.runs.maintenance.notices import notice_of
+from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.keys import new_key
 from coordination.trust.rights import Role
 from coordination.trust.trust_edit import TrustEditor

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from coordination.errors import Conflict, NotAllowed, UsageError
-from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.proxy import ProxyPresence
 from coordination.runs.remote_steps.serving import Waiting
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.restricted import DONE, LEASE, Site, claim, granted
 

@@ -18,8 +18,9 @@ from coordination.backend.keys import member
 from coordination.cache import Store
 from coordination.locks import LockManager
 from coordination.models import Repo, Workspace
-from coordination.runs.records import Source, TodoState, TodoView
+from coordination.runs.records import TodoState
 from coordination.runs.submission.submit import submit
+from coordination.runs.views.records import Source, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order

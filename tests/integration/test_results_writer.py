@@ -15,12 +15,12 @@ import yaml
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
-from coordination.runs.filings import FILE, file_id, write_results
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.retrying.ended import read
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
+from coordination.runs.write_back import FILE, file_id, write_results
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.disks import fill

@@ -8,8 +8,8 @@ import pytest
 
 from coordination.errors import NotTrusted
 from coordination.models import Signatures
-from coordination.runs import transactions
 from coordination.runs.connection import Connection
+from coordination.runs.control import starting, steering
 from coordination.runs.export.document import document_of, save
 from coordination.runs.export.import_document import load
 from coordination.settings import Settings
@@ -31,7 +31,7 @@ def moved(site: Trusting, file: Path, by: str) -> None:
     site.redis.delete(*site.redis.keys(f"{site.store.keys.run(site.run_id).prefix}:*"))
     for key in (site.store.keys.runs, site.store.keys.live):
         site.redis.zrem(key, site.run_id)
-    transactions.import_run(requiring(site, by), load(file))
+    starting.import_run(requiring(site, by), load(file))
 
 
 def test_a_paused_run_goes_on_where_its_order_is_valid(site: Trusting, tmp_path: Path):
@@ -39,7 +39,7 @@ def test_a_paused_run_goes_on_where_its_order_is_valid(site: Trusting, tmp_path:
     site.store.pause(site.run_id, "ann")
 
     moved(site, tmp_path / "run.json.gz", "bob")
-    transactions.steer(connected(site, "ann"), site.run_id, site.store.resume, "resumed")
+    steering.steer(connected(site, "ann"), site.run_id, site.store.resume, "resumed")
     site.deliver("A")
 
     assert site.executed == ["A"]
@@ -68,4 +68,4 @@ def test_an_ended_run_without_an_order_can_be_looked_at_and_not_retried(site: Tr
     assert site.todo("A").state == "failed"
     connection = requiring(site, "ann")
     with pytest.raises(NotTrusted, match="not signed"):
-        transactions.start_retry(connection, transactions.plan_retry(connection, site.run_id))
+        starting.start_retry(connection, starting.plan_retry(connection, site.run_id))

@@ -13,9 +13,9 @@ from coordination.api.access import EcosystemAccess
 from coordination.api.run import Run
 from coordination.ecosystem.document import load
 from coordination.models import Verdict
-from coordination.runs import approvals
-from coordination.runs.filings import FAILURE, file_id
+from coordination.runs.control import approvals
 from coordination.runs.views.run_view import RunReader
+from coordination.runs.write_back import FAILURE, file_id
 from tests.integration.test_orders import connected, site
 from tests.plans import PLAN
 from tests.trusted import Trusting

@@ -23,16 +23,15 @@ from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
 from coordination.errors import NotTrusted, Unsafe
 from coordination.models import Signatures
-from coordination.runs.brief import RunBrief
 from coordination.runs.connection import Connection
-from coordination.runs.records import Result, TodoState
+from coordination.runs.control.signing import sign_operation, subject_of, with_signatures
+from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply, TodoInputs
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
-from coordination.runs.signed_operations import sign_operation, subject_of, with_signatures
 from coordination.runs.submission.draft import Signing
 from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind

@@ -14,8 +14,7 @@ import pytest
 
 from coordination.events.stream import EventStream
 from coordination.models import Command, OnFailure
-from coordination.runs.maintenance.notices import KINDS, SINGLE
-from coordination.runs.maintenance.notifier import TRIES, Notifier
+from coordination.runs.maintenance.notifier import KINDS, SINGLE, TRIES, Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.store import RunStore
 from coordination.user_program import call

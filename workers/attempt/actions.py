@@ -34,8 +34,8 @@ from coordination import models
 from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction, QaAction, RevertAction
-from coordination.runs.brief import RunBrief
-from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, read_result
+from coordination.runs.change_sets.records import CheckResult, CheckVerdict, read_result
+from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant, Undo
 from coordination.sandbox import Bounds
 from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps

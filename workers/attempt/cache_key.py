@@ -25,7 +25,7 @@ from typing import Any
 from coordination.errors import CoordinationError, GitRefused
 from coordination.git import is_commit
 from coordination.models import AgentAction, Command, QaAction, text_of
-from coordination.runs.brief import TodoSpec
+from coordination.runs.records import TodoSpec
 from coordination.sandbox import Bounds
 from workers.workspace.git import ask
 from workers.workspace.worktree import Worktree

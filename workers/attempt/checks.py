@@ -20,7 +20,7 @@ from xml.parsers import expat
 
 from coordination.errors import CoordinationError
 from coordination.models import QaAction
-from coordination.runs.change_sets.check_results import MOST_FAILURES, CheckResult, CheckVerdict, FailedTest
+from coordination.runs.change_sets.records import MOST_FAILURES, CheckResult, CheckVerdict, FailedTest
 from coordination.text import counted
 from workers.process.child import Exit
 

@@ -37,7 +37,7 @@ from coordination.backend.embedded import remove_stale, socket_folder
 from coordination.cache.connection import Connection, line
 from coordination.cache.names import REQUEST_SLACK_BYTES, check_request
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
-from coordination.runs.shared import ContextCalls
+from coordination.runs.run_contexts import ContextCalls
 
 CALLS = ("get", "set", "delete")
 CLIENTS = 256

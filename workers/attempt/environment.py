@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.models import LandCheck
-from coordination.runs.brief import RunBrief
+from coordination.runs.records import RunBrief
 from coordination.runs.run_kinds import is_landing
 from workers.attempt.result_cache import Results
 from workers.credentials import TodoSecrets

@@ -25,7 +25,7 @@ from coordination.forges.webhooks import REQUEST_NEWS
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
 from coordination.runs.cleanup_jobs import ERRANDS, WORKERS
-from coordination.runs.presence import Worker
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 
 OPEN_AGAIN_S = 5.0

@@ -5,7 +5,7 @@ closed terminal, a killed process), a worker on the machine of the file does the
 the same edit as `coord sync`: under the lock of the file, and in one piece or not at all. Only runs that were
 submitted from exactly this file are listed for it.
 
-States: Redis lists a run from its end until its results are written (runs/filings.py).
+States: Redis lists a run from its end until its results are written (runs/write_back.py).
 
 * The file is invalid, read-only, locked by another edit, or gone: the results wait. The reason is in the
   log and in `coord show-run`. The file is tried again when it has changed, and otherwise after 2 s up to a
@@ -31,8 +31,8 @@ import redis
 from coordination.background import BackgroundService
 from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, Unreadable
-from coordination.runs.filings import file_id, keep_failure, write_results
 from coordination.runs.store import RunStore
+from coordination.runs.write_back import file_id, keep_failure, write_results
 
 GRACE_MS = 3000
 """Time for the process that follows a run to write its results, and to tell its user about them."""

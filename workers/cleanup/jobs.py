@@ -26,9 +26,9 @@ from coordination.files import locked, make_private
 from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
-from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Worker
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
 from workers.cleanup.landed import findings

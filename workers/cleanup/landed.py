@@ -17,7 +17,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.git import is_commit
 from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, Finding
-from coordination.runs.filings import UNDONE
+from coordination.runs.write_back import UNDONE
 from workers.cleanup.reverted import unchanged, was_reverted, was_whole
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, look

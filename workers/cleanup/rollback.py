@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
-from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.records import RepoChange, discarded_ref
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.text import counted, quoted
 from workers.cleanup.artifacts import RunArtifacts

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from coordination.models import LandAction, LandCheck
-from coordination.runs.change_sets.check_results import CheckVerdict, read_result
+from coordination.runs.change_sets.records import CheckVerdict, read_result
 from coordination.runs.replies import PredecessorOutput
 from workers.landing.landed_commits import commit_in
 from workers.outcome import AttemptOutcome, OutcomeKind

@@ -22,7 +22,7 @@ from coordination.errors import CoordinationError
 from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.retry import retried
-from coordination.runs.brief import Origin
+from coordination.runs.records import Origin
 from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials

@@ -25,7 +25,7 @@ from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import lock, make_private, open_lock
 from coordination.git import is_commit
-from coordination.runs.brief import Origin
+from coordination.runs.records import Origin
 from workers.credentials import Access, without_credentials
 from workers.process.trouble import GitInterrupted, describe_os_error
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence

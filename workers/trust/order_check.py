@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
-from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import CleanupJob
+from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.signed.results import check_undo, confirm

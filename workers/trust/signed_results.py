@@ -20,8 +20,7 @@ from typing import TypeVar
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs, Undo, check_output
 from coordination.trust.results import (
     COMPENSATED,

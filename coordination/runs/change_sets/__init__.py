@@ -2,7 +2,6 @@
 
 | module | content |
 |---|---|
-| `records.py` | the records of a change set, and the names of its branches |
+| `records.py` | the records of a change set, the names of its branches, the result of a quality check |
 | `store.py` | change sets, read and changed |
-| `check_results.py` | the result of a quality check, as its todo hands it over |
 """

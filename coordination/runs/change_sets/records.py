@@ -1,20 +1,24 @@
-"""Records of change sets, the names of their branches, and their form in Redis.
+"""Records of change sets, names of their branches, and their form in Redis; the result of a quality check.
 
 The hash of a change set has a field `<fact> <repo>` for each fact of a repository, and `todo <todo>` for each
-result: `<run> <repo>`.
+result: `<run> <repo>`. The result of a check is the output of its todo if that succeeded, else its
+checkpoint.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import Unreadable
+from coordination.models import Word
 
 PREFIX = "coord/"
 LONGEST_NAME = 150
@@ -287,3 +291,72 @@ def _checks(lines: str) -> Iterator[RecordedCheck]:
         if len(words) == len(RecordedCheck.model_fields):
             name, verdict, tip, run = words
             yield RecordedCheck(name=name, verdict=verdict, tip=tip, run=run)
+
+
+MOST_FAILURES = 50
+"""Failed tests that a result names."""
+
+Number = Annotated[int, Field(ge=0)]
+
+
+class CheckVerdict(Word):
+    """The verdict on a repository. Only `green` is good."""
+
+    GREEN = "green"
+    RED = "red"
+    """A test failed, the command failed, or no test ran."""
+    TIMED_OUT = "timed_out"
+    COULD_NOT_RUN = "could_not_run"
+    """The command could not be started, was killed, or left no report that can be read."""
+    SKIPPED = "skipped"
+    """A check that it waits for is not green."""
+    WAITING = "waiting"
+    """It has not ended."""
+
+
+class FailedTest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    message: str = ""
+
+
+class CheckResult(BaseModel):
+    """Result of one check at one commit of its repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: CheckVerdict
+    why: str = ""
+    """The reason of a verdict that is not green."""
+    check: str | None = None
+    kind: str | None = None
+    total: Number | None = None
+    """Number of tests; None without a report, like the following numbers."""
+    passed: Number | None = None
+    failed: Number | None = None
+    skipped: Number | None = None
+    errors: Number | None = None
+    duration_s: float | None = None
+    exit_code: int | None = None
+    commit: str = ""
+    needs: Mapping[str, str] = {}
+    """Needed repository → the commit that it was checked against."""
+    failures: tuple[FailedTest, ...] = ()
+    """The first failed tests."""
+    unnamed: Number = 0
+    """Number of further failed tests."""
+    known: bool = False
+    """True if nothing failed that had not failed before the plan."""
+
+    def written(self) -> str:
+        return self.model_dump_json(exclude_defaults=True)
+
+
+def read_result(output: Any) -> CheckResult | None:
+    """Return the result in a todo's output, as text or parsed; None if there is none that can be read."""
+    try:
+        value = json.loads(output) if isinstance(output, str) else output
+        return CheckResult.model_validate(value)
+    except (ValueError, ValidationError, RecursionError):
+        return None

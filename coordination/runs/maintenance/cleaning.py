@@ -30,11 +30,11 @@ from coordination.runs.cleanup_jobs import (
     merged,
 )
 from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
-from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing
 from coordination.runs.views.run_view import RunReader
+from coordination.runs.worker_registry import Presence
 from coordination.text import quoted
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 

@@ -27,9 +27,9 @@ from coordination.durations import ms
 from coordination.errors import Unreadable
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.export.document import RunArchiver
-from coordination.runs.filings import FILE
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
+from coordination.runs.write_back import FILE
 
 logger = logging.getLogger(__name__)
 

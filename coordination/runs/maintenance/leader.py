@@ -34,13 +34,12 @@ from coordination.locks import Lock, LockManager
 from coordination.locks.request import LEADER
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.document import RunArchiver
-from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.maintenance.expiry import Expiry
-from coordination.runs.maintenance.stuck import StuckWatch
-from coordination.runs.presence import Presence
+from coordination.runs.maintenance.faults import ClockWatch, StuckWatch
 from coordination.runs.records import LIVE
 from coordination.runs.replies import Delivery
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence
 from coordination.settings import Settings
 
 TICK_S = 0.5

@@ -23,8 +23,8 @@ from typing import Any
 from coordination.errors import NotFound, Unreadable
 from coordination.events.kinds import GAP
 from coordination.runs.maintenance.program_service import ProgramService
-from coordination.runs.records import RunView
 from coordination.runs.views.progress_reader import ProgressReader
+from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import RunReader
 from coordination.user_program import NotStarted, UserProgram
 

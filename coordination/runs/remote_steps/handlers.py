@@ -22,15 +22,14 @@ from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.git import is_commit
 from coordination.models import SecretName
-from coordination.runs.brief import RunBrief
 from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
-from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Blame, Result, TodoState, WaitReason
+from coordination.runs.records import Blame, Result, RunBrief, TodoState, WaitReason
 from coordination.runs.replies import Grant, Reply, TodoInputs
-from coordination.runs.shared import ContextCalls, chain_of_todo
+from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from coordination.trust.results import LIMIT_BYTES
 

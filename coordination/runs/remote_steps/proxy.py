@@ -19,9 +19,9 @@ from coordination.backend.keys import Keys
 from coordination.cache.entries import NoRoom
 from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.runs.cleanup_jobs import CleanupQueue
-from coordination.runs.presence import Presence
-from coordination.runs.shared import ContextCalls
+from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence
 
 P = ParamSpec("P")
 S = TypeVar("S")

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import Descriptor, RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
 from coordination.runs.submission.structure import refuse_damaged

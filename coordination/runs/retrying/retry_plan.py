@@ -18,12 +18,11 @@ from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.generated import EXEC
 from coordination.planner.schedule import shortfalls
-from coordination.runs.brief import TodoSpec
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
-from coordination.runs.records import TodoState
+from coordination.runs.records import TodoSpec, TodoState
 from coordination.runs.retrying.ended import Carried, EndedRun, RerunSelection, select_reruns
-from coordination.runs.submission.landed import NO_SETS, Base, Sets, bases
+from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.structure import generated_todos, refuse_changed
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of

@@ -8,8 +8,7 @@ from coordination.backend.keys import tip_field
 from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.models import OnFailure, Todo
-from coordination.runs.brief import RunBrief, TodoSpec
-from coordination.runs.records import Descriptor, TodoState
+from coordination.runs.records import Descriptor, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD

@@ -16,7 +16,7 @@ from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures, is_of_landing, merges_request
 from coordination.planner.gates import MILESTONE_REPO, asks
-from coordination.runs.brief import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
+from coordination.runs.records import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
 from coordination.runs.replies import PredecessorOutput, check_output
 from coordination.runs.store import RunStore
 from coordination.settings import Settings

@@ -21,7 +21,7 @@ from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import NotAllowed, NotTrusted, TrustCause, Unsafe
 from coordination.models import Verdict
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.brief import TodoSpec
+from coordination.runs.records import TodoSpec
 from coordination.runs.signed.orders import SignedRun, operation_field
 from coordination.trust.orders import OperationKind, foreign
 from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, undone_field, worker_of

@@ -6,8 +6,7 @@
 | `draft.py` | a run while it is being written, with its signed order |
 | `structure.py` | the graph of a run: its hash, and its differences to the file of today |
 | `dry_run.py` | the preview of a sweep. Pure |
-| `conflicts.py` | todos that another run executes; uncommitted work that a run would not contain |
 | `writes.py` | the change set of a run, and what the run writes of it |
 | `carry.py` | the commits at which a run begins, and the results that it takes over from its change set |
-| `landed.py` | completed todos whose results are neither there nor in their base branches |
+| `refusals.py` | refuses todos whose predecessors' results are not merged, or that another run executes |
 """

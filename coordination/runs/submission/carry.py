@@ -19,9 +19,8 @@ from coordination.backend.keys import before_field, tip_field
 from coordination.models import Ecosystem, Plan, Todo, TodoStatus
 from coordination.planner.blockers import NO_GATES, Register
 from coordination.planner.gates import gates_of
-from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.records import ChangeSet
-from coordination.runs.records import TodoState
+from coordination.runs.records import RunBrief, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST, Draft
 from coordination.trust.results import is_adoption

@@ -19,8 +19,15 @@ from coordination.durations import ms
 from coordination.models import Level, NoopAction, OnFailure, ServiceAction, Todo, Workspace
 from coordination.planner.hours import kind_of
 from coordination.planner.remaining import Expected
-from coordination.runs.brief import RunBrief, TodoSpec, common_part, parts_of
-from coordination.runs.records import Descriptor, RunStatus, TodoState
+from coordination.runs.records import (
+    Descriptor,
+    RunBrief,
+    RunStatus,
+    TodoSpec,
+    TodoState,
+    common_part,
+    parts_of,
+)
 from coordination.runs.replies import Reply
 from coordination.runs.signed.orders import HEADER, PART, block_field, part_field
 from coordination.runs.store import RunStore

@@ -33,8 +33,8 @@ from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
 from coordination.rewrites import Matches
-from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submission.submit import Order
+from coordination.runs.worker_registry import Worker, waiting_for_worker
 from coordination.sandbox import decide
 from coordination.settings import Settings
 

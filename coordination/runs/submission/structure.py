@@ -34,8 +34,7 @@ from coordination.models import (
 from coordination.planner.blockers import Register
 from coordination.planner.checks import checks_of_plan
 from coordination.planner.gates import MILESTONE_REPO, gates_of
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import Descriptor
+from coordination.runs.records import Descriptor, RunBrief
 
 SHOWN = 3
 """Greatest number of differences that a message names."""

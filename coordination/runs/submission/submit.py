@@ -30,8 +30,7 @@ from coordination.planner.gates import repos_of
 from coordination.planner.paths import successors
 from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
-from coordination.runs.brief import Origin, RunBrief, TodoSpec
-from coordination.runs.records import TodoState
+from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry

@@ -13,9 +13,9 @@ from coordination.errors import Conflict
 from coordination.models import InWorker, ManualAction, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.selection import AD_HOC
-from coordination.runs.brief import RunBrief
 from coordination.runs.change_sets.records import ChangeSet, branch_name
 from coordination.runs.change_sets.store import BEFORE, ChangeSets
+from coordination.runs.records import RunBrief
 from coordination.runs.replies import Reply
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore

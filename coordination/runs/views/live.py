@@ -21,11 +21,11 @@ from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
-from coordination.runs.presence import Presence
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
-from coordination.runs.views.todo_view import Facts, iso
-from coordination.runs.views.waiting_todos import asking
+from coordination.runs.views.todo_view import Facts, asking, iso
+from coordination.runs.worker_registry import Presence
 
 LOOKED_AT = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""

@@ -17,11 +17,10 @@ from coordination.errors import NotFound, Unreadable
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.history.collect import StreamSource
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import LIVE, RunStatus, TodoState
-from coordination.runs.views.run_events import all_events
 from coordination.runs.views.run_view import DAMAGE, RunReader
-from coordination.runs.views.timeline import timeline
+from coordination.runs.views.timeline import all_events, timeline
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 
 COUNTS = [f"n.{state}" for state in TodoState]

@@ -19,11 +19,18 @@ from coordination.charts.graph_picture import draw as draw_graph
 from coordination.errors import NotFound
 from coordination.planner import paths
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import RunView, TodoState, TodoView, WaitReason
+from coordination.runs.records import TodoState, WaitReason
 from coordination.runs.store import RunStore
-from coordination.runs.views.run_events import all_events
+from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.views.timeline import Timeline, Wait, Work, timeline, timeline_critical_path
+from coordination.runs.views.timeline import (
+    Timeline,
+    Wait,
+    Work,
+    all_events,
+    timeline,
+    timeline_critical_path,
+)
 from coordination.text import counted, format_hours
 
 MOST_TICKS = 12

@@ -15,20 +15,25 @@ from heapq import nsmallest
 from pydantic import BaseModel
 
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.planner.remaining import SIMULATED, Expected, OpenTodo, Pace, Source, percent, rest_s
+from coordination.planner.remaining import (
+    SIMULATED,
+    Basis,
+    Expected,
+    OpenTodo,
+    Pace,
+    percent,
+    rest_s,
+)
 from coordination.planner.schedule import Supply
-from coordination.runs.records import (
-    Descriptor,
+from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
+from coordination.runs.views.records import (
     NextTodo,
     NoEta,
     Progress,
     RunningTodo,
-    RunStatus,
     RunView,
-    TodoState,
     TodoView,
     WaitingTodos,
-    WaitReason,
 )
 
 SHOWN = 20
@@ -57,7 +62,7 @@ COUNTERS = (
     "expected_ms",
     "ended_ms",
     "intents",
-    *(f"{name}.{source.letter}" for source in Source for name in ("paced", "pace")),
+    *(f"{name}.{source.letter}" for source in Basis for name in ("paced", "pace")),
 )
 """Fields of `meta` that the steps count."""
 
@@ -169,8 +174,8 @@ def _percent(run: RunView, counters: Mapping[str, str], running: Iterable[OpenTo
 
 def _pace(counters: Mapping[str, str]) -> Pace:
     return Pace(
-        todos={source: int(_number(counters.get(f"paced.{source.letter}"))) for source in Source},
-        logs={source: _number(counters.get(f"pace.{source.letter}")) for source in Source},
+        todos={source: int(_number(counters.get(f"paced.{source.letter}"))) for source in Basis},
+        logs={source: _number(counters.get(f"pace.{source.letter}")) for source in Basis},
     )
 
 
@@ -184,7 +189,7 @@ def _number(text: str | None) -> float:
 
 def _open(outline: Outline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
     elapsed = {todo.id: todo.duration_s for todo in moment.in_hand if todo.state is TodoState.RUNNING}
-    unknown = Expected(seconds=0.0, source=Source.UNKNOWN)
+    unknown = Expected(seconds=0.0, source=Basis.UNKNOWN)
     for name, descriptor in outline.descriptors.items():
         if name in outline.predecessors and not moment.states.get(name, TodoState.SKIPPED).ended:
             repo = MILESTONE_REPO if descriptor.kind == "manual" else descriptor.repo

@@ -11,12 +11,12 @@ from redis import Redis
 from coordination.backend.keys import Keys, resource
 from coordination.planner.remaining import SIMULATED, Expected
 from coordination.planner.schedule import Supply
-from coordination.runs.brief import RunBrief
-from coordination.runs.presence import Presence
-from coordination.runs.records import LIVE, Descriptor, NoEta, Progress, RunView, TodoState, TodoView
+from coordination.runs.records import LIVE, Descriptor, RunBrief, TodoState
 from coordination.runs.views.progress import COUNTERS, Moment, Outline, ended, only_percent, progress_of
+from coordination.runs.views.records import NoEta, Progress, RunView, TodoView
 from coordination.runs.views.run_view import RunReader, readable
 from coordination.runs.views.todo_view import LOOKED_AT
+from coordination.runs.worker_registry import Presence
 
 OPEN = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
 """States of the todos that have begun, or that wait for something."""

@@ -14,11 +14,10 @@ from coordination.backend.keys import Keys, repo_slot, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
-from coordination.runs.brief import RunBrief
 from coordination.runs.logs import shown
-from coordination.runs.presence import Presence
-from coordination.runs.records import Descriptor, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
+from coordination.runs.views.records import RunView, TodoView, WaveView
 from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import (
     FACTS,
@@ -29,9 +28,9 @@ from coordination.runs.views.todo_view import (
     raw_records_of,
     seconds,
     view_of_todo,
+    waves_of,
 )
-from coordination.runs.views.waves import waves_of
-from coordination.runs.wave_records import WaveView
+from coordination.runs.worker_registry import Presence
 from coordination.text import did_you_mean
 
 LAST = "last"

@@ -1,20 +1,24 @@
-"""Make the view of one todo from its facts: its state as views show it, its times, and the reason of its
-wait. Read the fields of todos from Redis: of all, or of some at a cost that does not depend on the others.
+"""Views of the todos of a run: of one, from its facts; of those that wait for a person, for their work or for
+an approval; of the waves of a landing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 from redis import Redis
 
-from coordination.backend.keys import RunKeys, split_member
-from coordination.runs.records import Descriptor, Source, TodoState, TodoView, WaitReason
-from coordination.runs.run_kinds import SERVICE, TOOK_S
+from coordination.backend.keys import Keys, RunKeys, split_member
+from coordination.planner.remaining import Basis, Expected
+from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
+from coordination.runs.run_kinds import SERVICE, TOOK_S, is_landing
+from coordination.runs.views.records import Source, TodoView, WaveFailure, WaveState, WaveView
 
 LONGEST_S = 86_400.0
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
@@ -177,3 +181,179 @@ def _there(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str, 
 def in_hand(redis: Redis, keys: RunKeys) -> set[str]:
     """Return the todos that a worker has or that wait for something; reads all states, in pieces."""
     return {todo for todo, state in redis.hscan_iter(keys.state, count=LOOKED_AT) if state in IN_HAND}
+
+
+MANUAL = "manual"
+WAITING_FACTS = (
+    "gate",
+    "undo",
+    "waits_for",
+    "since",
+    "approved_by",
+    "rejected_by",
+    "comment",
+    "decided_at",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TodoOfRun:
+    """A todo of that name in a run."""
+
+    run: str
+    state: TodoState
+    manual: bool
+    status: RunStatus = RunStatus.RUNNING
+    """Status of the run."""
+    gate: str | None = None
+    undo: str | None = None
+    waits_for: str | None = None
+    since: str | None = None
+    """Time at which it came into its state, in ms since 1970."""
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    comment: str | None = None
+    decided_at: str | None = None
+    """In ms since 1970."""
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it waits for a person to do it."""
+        return self.manual and self.state is TodoState.PARKED and not self.undo
+
+    @property
+    def asks(self) -> bool:
+        """Return whether it waits for a person's decision or work."""
+        return self.waits or (
+            self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided
+        )
+
+    @property
+    def has_gate(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def decided(self) -> bool:
+        return (self.approved_by or self.rejected_by) is not None
+
+
+def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[TodoOfRun]:
+    """Return the todo in each run that has it, in the order of `runs`; one round trip."""
+    return [found for _, found in _look(redis, keys, [(run_id, todo) for run_id in runs])]
+
+
+def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
+    """Return every todo of a live run that waits for a person, with the run; three round trips."""
+    runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id in runs:
+            pipeline.hget(keys.run(run_id).meta, parked_of)
+        waiting = [run_id for run_id, n in zip(runs, pipeline.execute(), strict=True) if int(n or 0) > 0]
+        for run_id in waiting:
+            pipeline.hgetall(keys.run(run_id).state)
+        states = pipeline.execute()
+    parked = [
+        (run_id, todo)
+        for run_id, all_of in zip(waiting, states, strict=True)
+        for todo, state in all_of.items()
+        if state == TodoState.PARKED
+    ]
+    return [(todo, found) for todo, found in _look(redis, keys, parked) if found.asks]
+
+
+def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, TodoOfRun]]:
+    """Yield the todos that exist in their runs."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id, todo in asked:
+            own = keys.run(run_id)
+            pipeline.hget(own.state, todo)
+            pipeline.hget(own.place, todo)
+            pipeline.hget(own.meta, "status")
+            pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in WAITING_FACTS])
+        answers = iter(pipeline.execute())
+    for (run_id, todo), state, descriptor, status, values in zip(
+        asked, answers, answers, answers, answers, strict=True
+    ):
+        if state is not None:
+            facts = dict(zip(WAITING_FACTS, values, strict=True))
+            by_hand = Descriptor.parse(descriptor).kind == MANUAL
+            yield (
+                todo,
+                TodoOfRun(
+                    run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts
+                ),
+            )
+
+
+_OF_WAVE = re.compile(r"\.wave-(\d+)\.(.+)$")
+KNOWN = (Basis.ESTIMATED, Basis.LEARNED)
+_BAD = (TodoState.FAILED, TodoState.CANCELLED, TodoState.COMPENSATION_FAILED)
+
+
+def waves_of(
+    plan_id: str, todos: Iterable[TodoView], expected: Mapping[str, str | None], *, ended: bool
+) -> tuple[WaveView, ...]:
+    """Return the waves of a landing run from its todos; empty for any other run. `expected`: todo → its
+    expected duration as it is stored; `ended`: whether the run has ended.
+    """
+    if not is_landing(plan_id):
+        return ()
+    of: dict[int, list[tuple[str, TodoView]]] = {}
+    for todo in todos:
+        if found := _OF_WAVE.search(todo.id):
+            of.setdefault(int(found[1]), []).append((found[2], todo))
+    return tuple(_wave(number, of[number], expected, ended=ended) for number in sorted(of))
+
+
+def _wave(
+    number: int,
+    named: Iterable[tuple[str, TodoView]],
+    expected: Mapping[str, str | None],
+    *,
+    ended: bool,
+) -> WaveView:
+    """`named`: its todos, each with its work: `land.api`, `done`."""
+    named = tuple(named)
+    todos = tuple(todo for _, todo in named)
+    lands = {todo.repo: todo.state for what, todo in named if what.startswith("land.")}
+    checks = [todo.state for what, todo in named if what.startswith(("qa.", "after."))]
+    is_done = ("done", TodoState.SUCCEEDED) in ((what, todo.state) for what, todo in named)
+    state = WaveState.LANDED if is_done else _state(todos, lands)
+    guesses = (Expected.parse(expected.get(todo.id)) for todo in todos)
+    known = [guess.seconds for guess in guesses if guess and guess.source in KNOWN]
+    over = [todo.finished_at for todo in todos if todo.finished_at]
+    return WaveView(
+        number=number,
+        state=state,
+        repos=lands,
+        waits_for=next((todo.waits_for for todo in todos if todo.waits_for), None),
+        started_at=min(filter(None, (todo.started_at for todo in todos)), default=None),
+        finished_at=max(over, default=None) if state not in (WaveState.WAITING, WaveState.RUNNING) else None,
+        checks={one: checks.count(one) for one in dict.fromkeys(checks)},
+        work_s=round(sum(todo.duration_s or 0.0 for todo in todos if todo.state.ended), 3),
+        expected_s=round(sum(known), 3) if known else None,
+        failures=tuple(WaveFailure(todo=todo.id, error=todo.error) for todo in todos if _failed(todo)),
+        carried_over=tuple(repo for repo, at in lands.items() if at is not TodoState.SUCCEEDED)
+        if ended
+        else (),
+        todos=tuple(todo.id for todo in todos),
+    )
+
+
+def _failed(todo: TodoView) -> bool:
+    return TodoState.FAILED in (todo.state, todo.was) or todo.state is TodoState.COMPENSATION_FAILED
+
+
+def _state(todos: Iterable[TodoView], lands: Mapping[str, TodoState]) -> WaveState:
+    states = [todo.state for todo in todos]
+    if not all(one.ended for one in states):
+        return WaveState.WAITING if set(states) == {TodoState.WAITING} else WaveState.RUNNING
+    if _only(lands.values(), TodoState.COMPENSATED, TodoState.SKIPPED) and TodoState.COMPENSATED in states:
+        return WaveState.REVERTED
+    if any(one in _BAD for one in states) or TodoState.SUCCEEDED in lands.values():
+        return WaveState.FAILED
+    return WaveState.SKIPPED
+
+
+def _only(states: Iterable[TodoState], *known: TodoState) -> bool:
+    return all(one in known for one in states)

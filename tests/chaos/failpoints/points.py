@@ -133,8 +133,9 @@ ELSEWHERE = {
     "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
-    "runs.approvals.": "a command that decides nothing, and says why: it only reads",
-    "runs.views.waiting_todos.": "the same",
+    "runs.control.approvals.": "a command that decides nothing, and says why: it only reads",
+    "runs.views.todo_view._look:": "the same",
+    "runs.views.todo_view.asking:": "the same",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
@@ -143,7 +144,7 @@ ELSEWHERE = {
     "runs.logs.": "a command that reads logs",
     "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
-    "runs.views.run_events.": "a command that follows a run",
+    "runs.views.timeline.": "a command that follows a run",
     "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
     "inbox/": "the same",
     "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
@@ -156,11 +157,11 @@ ELSEWHERE = {
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
     "cache/",
     "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",
-    "runs.submission.landed._takes_up:": "the words of a refusal, for which it only reads",
+    "runs.submission.refusals._takes_up:": "the words of a refusal, for which it only reads",
     "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
-    "runs.filings.keep_filings:hmget": "an undone todo that a person completed: "
+    "runs.write_back.keep_filings:hmget": "an undone todo that a person completed: "
     "tests/acceptance/test_taken_back.py",
-    "runs.filings.keep_filings:hsetnx": "the same",
+    "runs.write_back.keep_filings:hsetnx": "the same",
     "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }

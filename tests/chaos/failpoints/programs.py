@@ -24,8 +24,8 @@ import workers
 import workers.command as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
-from coordination.runs import transactions
-from coordination.runs.maintenance import clock_watch, expiry, leader, stuck
+from coordination.runs.control import starting
+from coordination.runs.maintenance import expiry, faults, leader
 from coordination.runs.submission import draft
 from workers import outcome_steps
 from workers.attempt import attempt
@@ -46,12 +46,12 @@ HURRIED = (
     (leader, "RESEND_AFTER", timedelta(seconds=1)),
     (leader, "LEVEL_GRACE_MS", 1000),
     (expiry, "LOOK_EVERY_S", 0.3),
-    (stuck, "QUIET_S", 0.5),
-    (stuck, "CONFIRM_S", 0.5),
-    (stuck, "LOOK_S", 0.2),
-    (clock_watch, "time", SettableClock),
+    (faults, "QUIET_S", 0.5),
+    (faults, "CONFIRM_S", 0.5),
+    (faults, "LOOK_S", 0.2),
+    (faults, "time", SettableClock),
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
-    (transactions, "START_TTL", timedelta(seconds=2)),
+    (starting, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
     (outcome_steps, "PARKED_FOR", timedelta(seconds=0.3)),
     (outcome_steps, "REDIS_RETRY_S", 0.1),

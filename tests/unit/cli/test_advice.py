@@ -8,7 +8,8 @@ from socket import gethostname
 import pytest
 
 from coordination.cli.following.follow import advice, failures
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views.records import RunView, TodoView
 
 
 def failed_on(host: str) -> RunView:

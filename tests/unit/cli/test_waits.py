@@ -15,7 +15,8 @@ from coordination.cli.following.summary import (
     waits,
 )
 from coordination.cli.times import how_long
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
+from coordination.runs.records import RunStatus, TodoState, WaitReason
+from coordination.runs.views.records import RunView, TodoView
 
 SLOT = WaitReason.SLOT
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -13,9 +13,9 @@ from coordination.cli.following.follow import advice, failures
 from coordination.cli.following.summary import exit_code, line, print_run, waits
 from coordination.cli.runs import recovery
 from coordination.errors import UsageError
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView, WaitReason
-from coordination.runs.transactions import refused
-from coordination.runs.undoing import RollbackPreview
+from coordination.runs.control.steering import RollbackPreview, refused
+from coordination.runs.records import RunStatus, TodoState, WaitReason
+from coordination.runs.views.records import RunView, TodoView
 
 AT = "2026-01-01T12:00:00.000+00:00"
 

@@ -9,7 +9,7 @@ from coordination.dashboard.views.now import newest_by_plan, service_findings
 from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.operations.doctor import Facts, findings
 from coordination.operations.machine_check import Machine
-from coordination.runs.records import RunView
+from coordination.runs.views.records import RunView
 from coordination.services.view import ServiceView
 
 

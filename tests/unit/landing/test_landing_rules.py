@@ -11,8 +11,8 @@ from coordination.errors import Conflict, CoordinationError, NotFound, PlanRefus
 from coordination.landing.generate import landing_graph, revert_graph, todo_id
 from coordination.landing.rules import LandOptions, decide_landing, decide_revert
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
-from coordination.runs.brief import TodoSpec
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
+from coordination.runs.records import TodoSpec
 
 TIP, OTHER = "a" * 40, "b" * 40
 

@@ -12,8 +12,8 @@ from coordination.errors import Unreachable
 from coordination.operations.doctor import Facts, File, Heard, Server, findings
 from coordination.operations.machine_check import Machine
 from coordination.operations.supervision import Restart
-from coordination.runs.presence import Worker
-from coordination.runs.records import RunView
+from coordination.runs.views.records import RunView
+from coordination.runs.worker_registry import Worker
 
 WRONG, WARNING = Severity.WRONG, Severity.WARNING
 

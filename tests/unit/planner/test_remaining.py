@@ -17,10 +17,10 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.planner.remaining import (
     LATE,
     SIMULATED,
+    Basis,
     Expected,
     OpenTodo,
     Pace,
-    Source,
     expected_of,
     percent,
     rest_s,
@@ -133,7 +133,7 @@ def test_percent_falls_only_with_a_lost_attempt_and_the_end_is_never_in_the_past
 def test_the_rest_of_a_run_that_has_not_begun_is_between_its_bounds(drawn: Drawn, slots: int) -> None:
     graph = build(drawn.ecosystem, PLAN)
     todos = unbegun(graph)
-    if any(todo.expected.source is Source.UNKNOWN for todo in todos.values()):
+    if any(todo.expected.source is Basis.UNKNOWN for todo in todos.values()):
         assert rest_s(todos, graph.predecessors, slots=slots, by_level=False, pace=Pace()) is None
         return
 
@@ -158,7 +158,7 @@ def unbegun(graph: PlanGraph) -> dict[str, OpenTodo]:
     }
 
 
-def one(source: Source = Source.ESTIMATED, seconds: float = 60.0, elapsed_s: float | None = None) -> OpenTodo:
+def one(source: Basis = Basis.ESTIMATED, seconds: float = 60.0, elapsed_s: float | None = None) -> OpenTodo:
     return OpenTodo(
         expected=Expected(seconds=seconds, source=source), repo="api", level=0, order=0, elapsed_s=elapsed_s
     )
@@ -170,19 +170,19 @@ def left(todo: OpenTodo, pace: Pace) -> float | None:
 
 def test_each_source_is_corrected_by_its_own_todos():
     """Estimates by the first one that ends; two learned durations more count against one that is off."""
-    slow = dict.fromkeys(Source, 2.302585)
-    once = Pace(todos=dict.fromkeys(Source, 1), logs=slow)
+    slow = dict.fromkeys(Basis, 2.302585)
+    once = Pace(todos=dict.fromkeys(Basis, 1), logs=slow)
 
-    assert left(one(Source.ESTIMATED), once) == pytest.approx(600)
-    assert left(one(Source.LEARNED), once) == pytest.approx(60 * 10 ** (1 / 3), rel=1e-3)
-    assert left(one(Source.UNKNOWN), once) == pytest.approx(600)
-    assert left(one(Source.UNKNOWN), Pace()) is None
+    assert left(one(Basis.ESTIMATED), once) == pytest.approx(600)
+    assert left(one(Basis.LEARNED), once) == pytest.approx(60 * 10 ** (1 / 3), rel=1e-3)
+    assert left(one(Basis.UNKNOWN), once) == pytest.approx(600)
+    assert left(one(Basis.UNKNOWN), Pace()) is None
 
 
 def test_an_assumed_duration_is_corrected_like_those_that_it_was_made_of():
-    pace = Pace(todos={Source.ESTIMATED: 2}, logs={Source.ESTIMATED: 2 * 2.302585})
+    pace = Pace(todos={Basis.ESTIMATED: 2}, logs={Basis.ESTIMATED: 2 * 2.302585})
 
-    assert left(one(Source.ASSUMED), pace) == pytest.approx(600, rel=1e-3)
+    assert left(one(Basis.ASSUMED), pace) == pytest.approx(600, rel=1e-3)
 
 
 def test_an_overdue_todo_takes_a_tenth_longer_and_slows_the_others_down():
@@ -210,7 +210,7 @@ def test_extreme_durations_and_a_clock_that_was_set_back_give_figures(
     seconds: float, elapsed_s: float, logs: float
 ):
     todo = one(seconds=seconds, elapsed_s=elapsed_s)
-    found = left(todo, Pace(todos={Source.ESTIMATED: 1}, logs={Source.ESTIMATED: logs}))
+    found = left(todo, Pace(todos={Basis.ESTIMATED: 1}, logs={Basis.ESTIMATED: logs}))
 
     assert found is not None
     assert 0 <= found < 1e12
@@ -226,12 +226,12 @@ def test_milestones_count_nothing_and_unestimated_todos_the_median():
     found = expected_of(graph)
 
     assert {name: (it.seconds / 3600, it.source) for name, it in found.items()} == {
-        "A": (1, Source.ESTIMATED),
-        "B": (3, Source.ESTIMATED),
-        "C": (2, Source.ASSUMED),
+        "A": (1, Basis.ESTIMATED),
+        "B": (3, Basis.ESTIMATED),
+        "C": (2, Basis.ASSUMED),
     }
     assert all(Expected.parse(str(it)) == it for it in found.values())
-    assert {it.source for it in expected_of(plans.graph({"A": "api"})).values()} == {Source.UNKNOWN}
+    assert {it.source for it in expected_of(plans.graph({"A": "api"})).values()} == {Basis.UNKNOWN}
 
 
 def test_learned_durations_are_named_as_such_and_tell_the_others():
@@ -240,8 +240,8 @@ def test_learned_durations_are_named_as_such_and_tell_the_others():
     found = expected_of(graph)
 
     assert [(it.seconds, it.source) for it in found.values()] == [
-        (1800, Source.LEARNED),
-        (1800, Source.ASSUMED),
+        (1800, Basis.LEARNED),
+        (1800, Basis.ASSUMED),
     ]
 
 

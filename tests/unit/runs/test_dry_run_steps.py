@@ -10,8 +10,8 @@ from coordination.cli.runs.sweep import print_dry_run
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
-from coordination.runs.presence import Worker
 from coordination.runs.submission.dry_run import DryRun, Place, command_text, dry_run, places_of
+from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
 

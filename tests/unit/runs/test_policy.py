@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from coordination.models import Backoff, Jitter, Plan, Repo, Retry, Todo
-from coordination.runs.brief import TodoSpec
+from coordination.runs.records import TodoSpec
 from coordination.runs.submission.submit import spec_of
 from coordination.settings import Settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.maintenance.clock_watch import ClockReading, ServerClock, Step
+from coordination.runs.maintenance.faults import ClockReading, ServerClock, Step
 
 HOUR_MS = 3_600_000
 NOON = 12 * HOUR_MS

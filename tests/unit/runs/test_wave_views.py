@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from coordination.cli.runs.inspection import as_markdown
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
-from coordination.runs.views.waves import waves_of
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views.records import RunView, TodoView
+from coordination.runs.views.todo_view import waves_of
 
 MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
 

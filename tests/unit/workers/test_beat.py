@@ -8,8 +8,8 @@ from pathlib import Path
 import fakeredis
 import pytest
 
-from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import Presence, Worker
 from coordination.settings import Settings
 from workers.config import ServedRepositories, WorkerConfig
 from workers.leases import Leases

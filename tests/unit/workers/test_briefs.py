@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from coordination.runs.brief import RunBrief
+from coordination.runs.records import RunBrief
 from workers.attempt.context import KEPT, Briefs, Known
 
 BEFORE = {"a": (), "b": ("a",), "c": (), "d": ("c", "b"), "e": ("d",)}

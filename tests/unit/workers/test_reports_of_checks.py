@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coordination.models import QaAction
-from coordination.runs.change_sets.check_results import CheckResult, CheckVerdict, FailedTest, read_result
+from coordination.runs.change_sets.records import CheckResult, CheckVerdict, FailedTest, read_result
 from workers.attempt.checks import LARGEST, ReportUnreadable, is_known, judge, read_report, stamps
 from workers.process.child import Exit
 

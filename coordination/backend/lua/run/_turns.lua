@@ -16,7 +16,7 @@ local function settle(todo, outcome, why)
   end_todo(todo, outcome, why, p)
   release_repo(p, todo)
   if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then
-    -- A sweep checks whether the commit of a completed todo is in the base (runs/submission/landed.py). A
+    -- A sweep checks whether the commit of a completed todo is in the base (runs/submission/refusals.py). A
     -- todo has no commit if a person did it, it worked in place, or it changed nothing.
     local commit = fact(todo, 'commit')
     if commit and commit ~= fact(todo, 'began') then

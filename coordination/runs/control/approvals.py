@@ -12,13 +12,11 @@ from coordination.environment import actor, same_person
 from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
-from coordination.runs.brief import TodoSpec
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.signed_operations import Subject, sign_operation, subject_of
+from coordination.runs.control.signing import Subject, sign_operation, subject_of
+from coordination.runs.records import RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.todo_view import iso
-from coordination.runs.views.waiting_todos import TodoOfRun, find_runs_of
+from coordination.runs.views.todo_view import TodoOfRun, find_runs_of, iso
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
 

@@ -26,9 +26,9 @@ from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.models import TodoStatus
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.brief import RunBrief
-from coordination.runs.records import Descriptor, RunView, TodoState, TodoView
+from coordination.runs.records import Descriptor, RunBrief, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.views.records import RunView, TodoView
 from coordination.runs.views.run_view import RunReader
 
 FILE = "file"

@@ -4,9 +4,8 @@ begin the same work.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
@@ -14,18 +13,16 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound, NotTrusted, PlanRefused, TrustCause
+from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
 from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_later_work
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.run_kinds import (
-    QUEUEING,
     is_landing,
     is_of_checks,
     is_of_services,
@@ -34,8 +31,13 @@ from coordination.runs.run_kinds import (
 )
 from coordination.runs.signed.orders import HEADER
 from coordination.runs.submission.carry import AT_BASE, StartingPoint
-from coordination.runs.submission.conflicts import refuse_conflicts_of, refuse_runs_of
-from coordination.runs.submission.landed import Sets, bases, refuse_not_landed
+from coordination.runs.submission.refusals import (
+    Sets,
+    bases,
+    refuse_conflicts_of,
+    refuse_not_landed,
+    refuse_runs_of,
+)
 from coordination.runs.submission.submit import NO_HOSTS, Order, submit
 from coordination.runs.submission.writes import (
     MOVED,
@@ -45,13 +47,11 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
-from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import Received
-    from coordination.runs.store import RunStore
     from coordination.runs.submission.draft import Signing
 
 START_TTL = timedelta(minutes=1)
@@ -299,64 +299,3 @@ def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Col
                 f"host {worker.host} is running: {worker.id} serves {serves[0]}",
                 f"leave --without {worker.host} out; or stop that worker first",
             )
-
-
-def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply], expected: str) -> None:
-    """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as
-    expected.
-    """
-    _expect(connection, run_id, step(run_id, actor()), expected)
-
-
-def _expect(connection: Connection, run_id: str, reply: Reply, expected: str) -> None:
-    if reply.word == "unknown":
-        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
-    if reply.word != expected:
-        raise refused(expected, connection.reader.read(run_id, todos=False))
-    follow_up(connection, run_id, reply)
-
-
-def cancel(connection: Connection, run_id: str) -> None:
-    """Cancel a run. Raises as `steer` does, and Conflict while a pull request of its landing may stand in a
-    merge queue, which would merge it although the run has ended.
-    """
-    reply = connection.store.cancel(run_id, actor())
-    if reply.word == "queued":
-        pages = listed(_queued(connection.store, run_id)) or "a request of it"
-        raise Conflict(
-            f"run {run_id} cannot be cancelled: the merge queue has {pages}, and would merge it",
-            f"take it out, with all that has landed: coord rollback {run_id}; or take it out at its page, "
-            "which ends the landing",
-        )
-    _expect(connection, run_id, reply, "cancelled")
-
-
-def _queued(store: RunStore, run_id: str) -> list[str]:
-    """Return the pages of the requests that a landing has put into a merge queue and that have not landed."""
-    if not is_landing(store.redis.hget(store.keys.run(run_id).meta, "plan_id") or ""):
-        return []
-    found = {}
-    for todo, record in store.redis.hgetall(store.keys.run(run_id).checkpoint).items():
-        with suppress(ValueError, AttributeError):
-            found[todo] = str(json.loads(record).get(QUEUEING) or "")
-    states = store.redis.hmget(store.keys.run(run_id).state, list(found)) if found else ()
-    return [
-        page
-        for page, state in zip(found.values(), states, strict=True)
-        if page and state and not TodoState(state).ended
-    ]
-
-
-def refused(wish: str, run: RunView) -> Conflict:
-    """Return why the run cannot be paused, resumed or cancelled."""
-    if run.status is RunStatus.ROLLING_BACK:
-        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
-        return Conflict(text, f"follow it: coord watch {run.run_id}")
-    if run.status.ended:
-        text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
-        return Conflict(text, f"look at it: coord show-run {run.run_id}")
-    if run.status is RunStatus.PAUSED:
-        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
-    return Conflict(
-        f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
-    )

@@ -16,7 +16,7 @@ from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.local import Local
 from coordination.cache.names import Chain, Limits, Scope, chain_of, check_names, check_value
 from coordination.errors import NotFound, UsageError
-from coordination.runs.brief import RunBrief
+from coordination.runs.records import RunBrief
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings

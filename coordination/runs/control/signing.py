@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from coordination.errors import CoordinationError, NotTrusted
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import TodoState
 from coordination.runs.signed.orders import HEADER, TAMPERED, SignedRun, commits_of, operation_field
 from coordination.runs.signed.results import not_undone, signed_results
+from coordination.runs.views.records import RunView
 from coordination.text import counted
 from coordination.trust.break_glass import current_emergency
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times

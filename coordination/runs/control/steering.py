@@ -1,28 +1,93 @@
-"""Undo runs: preview a rollback, roll back, restore, accept. The operations hold the start lock, as those do
-that start a run.
+"""Steer runs: pause, resume, cancel; undo them: preview a rollback, roll back, restore, accept.
+
+Operations that undo hold the start lock, like those that start a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import HIDDEN, secrets_of
-from coordination.runs.brief import RunBrief, TodoSpec
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.control.signing import sign_operation
+from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
+from coordination.runs.records import RunBrief, RunStatus, TodoSpec, TodoState
+from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
-from coordination.runs.run_kinds import REVERT, is_landing, is_of_checks
-from coordination.runs.signed_operations import sign_operation
+from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
 from coordination.runs.submission.structure import without_way_back
-from coordination.runs.transactions import check_redis, follow_up, refuse_conflicts, start_lock
+from coordination.runs.views.records import RunView
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
+
+
+def steer(connection: Connection, run_id: str, step: Callable[[str, str], Reply], expected: str) -> None:
+    """Pause, resume or cancel a run by this step. Raises NotFound; Conflict where its reply is not as
+    expected.
+    """
+    _expect(connection, run_id, step(run_id, actor()), expected)
+
+
+def _expect(connection: Connection, run_id: str, reply: Reply, expected: str) -> None:
+    if reply.word == "unknown":
+        raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
+    if reply.word != expected:
+        raise refused(expected, connection.reader.read(run_id, todos=False))
+    follow_up(connection, run_id, reply)
+
+
+def cancel(connection: Connection, run_id: str) -> None:
+    """Cancel a run. Raises as `steer` does, and Conflict while a pull request of its landing may stand in a
+    merge queue, which would merge it although the run has ended.
+    """
+    reply = connection.store.cancel(run_id, actor())
+    if reply.word == "queued":
+        pages = listed(_queued(connection.store, run_id)) or "a request of it"
+        raise Conflict(
+            f"run {run_id} cannot be cancelled: the merge queue has {pages}, and would merge it",
+            f"take it out, with all that has landed: coord rollback {run_id}; or take it out at its page, "
+            "which ends the landing",
+        )
+    _expect(connection, run_id, reply, "cancelled")
+
+
+def _queued(store: RunStore, run_id: str) -> list[str]:
+    """Return the pages of the requests that a landing has put into a merge queue and that have not landed."""
+    if not is_landing(store.redis.hget(store.keys.run(run_id).meta, "plan_id") or ""):
+        return []
+    found = {}
+    for todo, record in store.redis.hgetall(store.keys.run(run_id).checkpoint).items():
+        with suppress(ValueError, AttributeError):
+            found[todo] = str(json.loads(record).get(QUEUEING) or "")
+    states = store.redis.hmget(store.keys.run(run_id).state, list(found)) if found else ()
+    return [
+        page
+        for page, state in zip(found.values(), states, strict=True)
+        if page and state and not TodoState(state).ended
+    ]
+
+
+def refused(wish: str, run: RunView) -> Conflict:
+    """Return why the run cannot be paused, resumed or cancelled."""
+    if run.status is RunStatus.ROLLING_BACK:
+        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
+        return Conflict(text, f"follow it: coord watch {run.run_id}")
+    if run.status.ended:
+        text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
+        return Conflict(text, f"look at it: coord show-run {run.run_id}")
+    if run.status is RunStatus.PAUSED:
+        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
+    return Conflict(
+        f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
