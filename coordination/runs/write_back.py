@@ -7,7 +7,7 @@ on that host (workers/background/results_writer.py).
 
 With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its
 hours since, and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the
-results of completed todos (`submission/landed.py`), keeps the entry of an undone todo until the file says
+results of completed todos (`submission/refusals.py`), keeps the entry of an undone todo until the file says
 pending: while the file still says completed, because nobody wrote to it or a person did, a sweep is refused.
 """
 

@@ -340,7 +340,7 @@ def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object
 
 
 def _keep_commits(store: RunStore, run: Received) -> None:
-    """Record the commits of completed todos for `submission/landed.py`, where no newer one is known."""
+    """Record the commits of completed todos for `submission/refusals.py`, where no newer one is known."""
     facts, descriptors = run.hash("facts"), run.hash("place")
     with store.redis.pipeline(transaction=False) as pipeline:
         for todo, state in run.hash("state").items():
