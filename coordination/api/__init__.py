@@ -78,13 +78,18 @@ if TYPE_CHECKING:
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.resources import ResourceStats
     from coordination.messages.live import BEGINNING
-    from coordination.operations.dashboard import DASHBOARD_PORT, dashboard_is_installed
     from coordination.operations.doctor import Facts, findings, too_large_words
-    from coordination.operations.flower import FLOWER_COMMAND, FLOWER_PORT, Access
-    from coordination.operations.listening import Address, http_limits, listen
+    from coordination.operations.http_limits import http_limits
+    from coordination.operations.listening import Address, context_for, listen
     from coordination.operations.local import Local, Running, Stopped
     from coordination.operations.metrics import METRICS_PORT
-    from coordination.operations.tls import context_for
+    from coordination.operations.pages import (
+        DASHBOARD_PORT,
+        FLOWER_COMMAND,
+        FLOWER_PORT,
+        Access,
+        dashboard_is_installed,
+    )
     from coordination.planner.blockers import FINISHED
     from coordination.planner.forecast import Forecast, Saving
     from coordination.planner.gates import DONE, when_nobody_comes
@@ -171,13 +176,18 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "locks.listing": ("LOCK", "Held", "Holder"),
     "locks.resources": ("ResourceStats",),
     "messages.live": ("BEGINNING",),
-    "operations.dashboard": ("DASHBOARD_PORT", "dashboard_is_installed"),
     "operations.doctor": ("Facts", "findings", "too_large_words"),
-    "operations.flower": ("Access", "FLOWER_COMMAND", "FLOWER_PORT"),
-    "operations.listening": ("Address", "http_limits", "listen"),
-    "operations.tls": ("context_for",),
+    "operations.http_limits": ("http_limits",),
+    "operations.listening": ("Address", "context_for", "listen"),
     "operations.local": ("Local", "Running", "Stopped"),
     "operations.metrics": ("METRICS_PORT",),
+    "operations.pages": (
+        "Access",
+        "DASHBOARD_PORT",
+        "FLOWER_COMMAND",
+        "FLOWER_PORT",
+        "dashboard_is_installed",
+    ),
     "planner.blockers": ("FINISHED",),
     "planner.forecast": ("Forecast", "Saving"),
     "planner.gates": ("DONE", "when_nobody_comes"),

@@ -153,7 +153,7 @@ class EcosystemAccess:
 
     def changed_folders(self) -> list[Path]:
         """Return the folders that todos change: checkouts and worktrees. Without a file there are none."""
-        from coordination.operations.folder import STATE_FOLDER
+        from coordination.operations.state import STATE_FOLDER
 
         if not self.has_file:
             return []
@@ -199,7 +199,7 @@ class EcosystemAccess:
     @property
     def state(self) -> Path:
         """Return the folder where a worker of this machine keeps worktrees and logs."""
-        from coordination.operations.folder import STATE_FOLDER
+        from coordination.operations.state import STATE_FOLDER
 
         return self.local.state if self.has_file else Path(STATE_FOLDER)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from coordination.api.facade import Facade
     from coordination.operations.doctor import Facts
-    from coordination.operations.flower import Page
+    from coordination.operations.pages import FlowerConfig
     from coordination.settings import Settings
 
 
@@ -107,15 +107,15 @@ def examine(facade: Facade) -> Facts:
     return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
 
 
-def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> Page:
-    """Return the page that Flower would serve. Raises Unreachable."""
-    from coordination.operations.flower import Page, auth
+def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> FlowerConfig:
+    """Return the configuration of Flower for this Redis. Raises Unreachable."""
+    from coordination.operations.pages import FlowerConfig, flower_auth
 
     with facade.answering() as connection:
-        return Page(
+        return FlowerConfig(
             redis_url=connection.url,
             namespace=facade.settings.namespace,
-            auth=auth(facade.settings),
+            auth=flower_auth(facade.settings),
             address=address,
             port=port,
             read_only=read_only,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.events.records import append_args
-from coordination.operations.folder import state_folder
+from coordination.operations.state import state_folder
 from coordination.trust.identity import (
     WORKER_KEY,
     choose_ssh_key,

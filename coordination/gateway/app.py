@@ -54,7 +54,7 @@ from coordination.gateway.webhooks import Webhooks
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
 from coordination.messages.topics import is_of_coord, read_event
-from coordination.operations.listening import http_limits
+from coordination.operations.http_limits import http_limits
 from coordination.settings import Settings
 
 LOOK_EVERY_S = 1.0

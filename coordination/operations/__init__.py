@@ -2,15 +2,15 @@
 
 | module | content |
 |---|---|
-| `local.py` `users.py` `folder.py` | embedded server, worker and Flower, started and stopped by need |
-| `joining.py` | starting a process of this machine, or joining one that runs |
+| `local.py` | embedded server, worker, Flower and dashboard, started and stopped by need |
+| `state.py` | the state folder, and the users of these processes |
+| `pages.py` `flower_app.py` | starting or joining Flower and the dashboard; Flower's process |
 | `supervision.py` `supervisor.py` | restarting local processes that have died |
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
 | `machine_check.py` | the part of doctor on the machine where it runs |
 | `executable.py` | checks of whether plans of a valid file can be executed |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
 | `acl.py` | permissions of Redis users |
-| `flower.py` `flower_app.py` `dashboard.py` | starting Flower; its process; starting the dashboard |
-| `metrics.py` `listening.py` | metrics for Prometheus; listening sockets and limits of HTTP servers |
-| `tls.py` | certificates of these servers, also when they are renewed |
+| `metrics.py` | metrics for Prometheus |
+| `listening.py` `http_limits.py` | listening sockets of servers and their TLS; limits of HTTP connections |
 """

@@ -33,8 +33,8 @@ from coordination.git import history_exceeds
 from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, Heard, Server
+from coordination.operations.listening import look_at_certificate
 from coordination.operations.machine_check import Machine
-from coordination.operations.tls import look_at_certificate
 from coordination.runs.connection import Connection
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.runs.views.metrics import Queue, queue_lengths

@@ -1,19 +1,28 @@
-"""Listening sockets of coord's servers, and limits of time and number for their HTTP connections.
+"""Listening sockets of coord's servers (gateway, dashboard, MCP over HTTP, metrics) and their TLS.
 
-uvicorn itself waits for ever for a client that connects and sends no request.
+A certificate that was renewed on disk is used from the next connection on: each handshake compares the files'
+stamps. A renewal that cannot be used (half written, a key that does not fit) is logged, and the former
+certificate stays in use.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
+import logging
 import socket
+import ssl
+import stat
+import threading
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from coordination.durations import EXPIRY_WARNING
+from coordination.errors import CoordinationError, NotAllowed, UsageError
+from coordination.settings import Settings
+from coordination.text import quoted
 
-from coordination.errors import CoordinationError
+logger = logging.getLogger(__name__)
 
 VANISHED_S = 60
 """Time without acknowledgement after which a peer counts as gone: switched off, or behind a firewall that
@@ -65,54 +74,174 @@ def _set_keepalive(listening: socket.socket) -> None:
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-INCOMPLETE = ("IDLE", "SEND_BODY")
-"""States of a client, as named by h11, in which its request is incomplete."""
+class CertificateUnusable(CoordinationError):
+    """The certificate or the key of this server cannot be used."""
 
 
-class LimitedHttp(H11Protocol):
-    """Closes connections whose request is incomplete after the time limit, and those beyond the maximal
-    number.
+@dataclass(frozen=True, kw_only=True)
+class CertificateFiles:
+    certificate: Path
+    """The certificate, then those that lead to its authority."""
+    key: Path
 
-    WebSockets are exempt; between two requests uvicorn's own limit (5 s) applies.
-    """
+    @classmethod
+    def of(cls, settings: Settings) -> CertificateFiles | None:
+        """Return the files that the settings name; None if they name none. Raises UsageError."""
+        if settings.tls_certificate is None:
+            if settings.tls_key is not None:
+                raise UsageError(
+                    "tls_key is set, and tls_certificate is not",
+                    "name the certificate too, or remove tls_key",
+                )
+            return None
+        certificate = Path(settings.tls_certificate)
+        return cls(certificate=certificate, key=Path(settings.tls_key or certificate))
 
-    request_s: float
-    most: int
-    _too_late: asyncio.TimerHandle | None = None
+    def load(self, now: datetime) -> ssl.SSLContext:
+        """Return a context with this certificate. Raises CertificateUnusable."""
+        self._check_files()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=_no_password)
+        except (ssl.SSLError, ValueError) as error:
+            raise CertificateUnusable(*self._refusal(error)) from error
+        begins, ends = self.validity()
+        if now >= ends:
+            raise CertificateUnusable(
+                f"the certificate {self.certificate} expired at {_day(ends)}", "renew it, then start again"
+            )
+        if now < begins:
+            raise CertificateUnusable(
+                f"the certificate {self.certificate} begins at {_day(begins)}; here it is {_day(now)}",
+                "set the clock of this machine by NTP, or use another certificate",
+            )
+        return context
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > self.most:
-            transport.abort()
+    def validity(self) -> tuple[datetime, datetime]:
+        """Return when the certificate begins and ends. Raises CertificateUnusable."""
+        from cryptography.x509 import load_pem_x509_certificate  # 20 ms, which only servers pay
+
+        try:
+            found = load_pem_x509_certificate(self.certificate.read_bytes())
+        except (OSError, ValueError) as error:
+            raise CertificateUnusable(
+                f"{self.certificate} holds no certificate: {error}", "name a PEM file as tls_certificate"
+            ) from error
+        return found.not_valid_before_utc, found.not_valid_after_utc
+
+    @property
+    def stamps(self) -> tuple[tuple[int, int, int], ...]:
+        """Return a value that differs when a file was replaced or changed. Raises OSError."""
+        found = (path.stat() for path in (self.certificate, self.key))
+        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
+
+    def _check_files(self) -> None:
+        for path, name in ((self.certificate, "tls_certificate"), (self.key, "tls_key")):
+            try:
+                with path.open("rb"):
+                    mode = path.stat().st_mode
+            except OSError as error:
+                raise CertificateUnusable(
+                    f"{path} cannot be read: {error.strerror}",
+                    f"correct the setting {name}, or the file's mode",
+                ) from error
+            if path == self.key and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise CertificateUnusable(
+                    f"other users of this machine may use the key {path}", f"chmod 600 {quoted(path)}"
+                )
+
+    def _refusal(self, error: Exception) -> tuple[str, str]:
+        reason = getattr(error, "reason", "") or ""
+        if reason == "KEY_VALUES_MISMATCH":
+            fact = f"the key {self.key} does not belong to the certificate {self.certificate}"
+            return fact, "name the key that the certificate was requested with as tls_key"
+        if isinstance(error, ValueError):
+            return f"the key {self.key} is encrypted", f"decrypt it: openssl pkey -in {self.key} -out KEY"
+        fact = f"{self.certificate} and {self.key} hold no certificate with its key: {reason or error}"
+        return fact, "name PEM files as tls_certificate and tls_key"
+
+
+def _no_password() -> bytes:
+    """Refuse an encrypted key, instead of OpenSSL's question at the terminal."""
+    raise ValueError("the key is encrypted")
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+class RenewedContext:
+    """The context of a server, with the certificate that is on the disk now."""
+
+    def __init__(self, files: CertificateFiles) -> None:
+        """Load the files. Raises CertificateUnusable."""
+        self._files = files
+        self._guard = threading.Lock()
+        self._stamps = files.stamps if files.certificate.exists() and files.key.exists() else ()
+        self._current = files.load(datetime.now(UTC))
+        self.context = files.load(datetime.now(UTC))
+        self.context.sni_callback = self._use_current
+
+    def _use_current(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        with self._guard:
+            self._renew()
+            connection.context = self._current
+
+    def _renew(self) -> None:
+        try:
+            stamps = self._files.stamps
+            if stamps == self._stamps:
+                return
+            self._stamps = stamps
+            self._current = self._files.load(datetime.now(UTC))
+        except (OSError, CoordinationError) as error:
+            logger.warning("the renewed certificate is not used, the former one is: %s", error)
         else:
-            self._wait()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._wait()
-        super().data_received(data)
-        if self.conn.their_state.__name__ not in INCOMPLETE:
-            self._stop_waiting()
-
-    def handle_websocket_upgrade(self, event: Any) -> None:
-        self._stop_waiting()
-        super().handle_websocket_upgrade(event)
-
-    def _wait(self) -> None:
-        if self._too_late is None:
-            self._too_late = self.loop.call_later(self.request_s, self.transport.abort)
-
-    def _stop_waiting(self) -> None:
-        if self._too_late is not None:
-            self._too_late.cancel()
-            self._too_late = None
+            logger.info("the certificate %s was renewed", self._files.certificate)
 
 
-def http_limits(request_s: float, connections: int) -> type[H11Protocol]:
-    """Return a protocol for uvicorn with these limits: seconds for a request with its body, and number of
-    connections.
+def context_for(at: Address, settings: Settings) -> ssl.SSLContext | None:
+    """Return the context of a server at this address; None if it speaks plain HTTP.
+
+    Raises NotAllowed for plain HTTP that leaves the machine, unless the settings say that a proxy encrypts
+    it; UsageError, CertificateUnusable.
     """
-    return type("OurHttp", (LimitedHttp,), {"request_s": request_s, "most": connections})
+    files = CertificateFiles.of(settings)
+    if files is not None:
+        return RenewedContext(files).context
+    if at.open_to_others and not settings.tls_proxy:
+        raise NotAllowed(
+            f"{at} is open to other machines, and without TLS everybody on the way reads tokens and data",
+            "name a certificate (COORD_TLS_CERTIFICATE, COORD_TLS_KEY); listen at 127.0.0.1; or say that a "
+            "proxy in front of it encrypts: COORD_TLS_PROXY=true",
+        )
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateState:
+    """The state of the configured certificate, for doctor."""
+
+    path: str
+    expires: str = ""
+    """UTC, ISO 8601."""
+    soon: bool = False
+    problem: str = ""
+    hint: str = ""
+
+
+def look_at_certificate(settings: Settings, now: datetime) -> CertificateState | None:
+    """Return the state of the certificate; None if none is configured."""
+    path = settings.tls_certificate or ""
+    try:
+        files = CertificateFiles.of(settings)
+        if files is None:
+            return None
+        files.load(now)
+        _, ends = files.validity()
+    except CoordinationError as error:
+        return CertificateState(path=path, problem=error.message, hint=error.hint)
+    return CertificateState(path=path, expires=ends.isoformat(), soon=ends - now < EXPIRY_WARNING)

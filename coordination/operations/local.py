@@ -35,11 +35,17 @@ from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.files import locked
-from coordination.operations import dashboard, flower
-from coordination.operations.folder import state_folder
-from coordination.operations.joining import join_or_start
+from coordination.operations.pages import (
+    Access,
+    dashboard_url,
+    join_or_start,
+    launch_dashboard,
+    restart_flower,
+    start_dashboard,
+    start_flower,
+)
+from coordination.operations.state import Need, Users, state_folder
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
-from coordination.operations.users import Need, Users
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Presence
 from coordination.settings import Settings
@@ -81,7 +87,7 @@ class Running:
 
     url: str
     worker: int
-    flower: flower.Access | None
+    flower: Access | None
     dashboard: str | None = None
     """Its address."""
 
@@ -177,8 +183,8 @@ class Local:
                 self.restarts.forget({self._flower.name})
             if with_dashboard:
                 self.restarts.forget({self._dashboard.name})
-            access = flower.start(self._flower, url, self._settings) if with_flower else None
-            page = dashboard.start(self._dashboard, self.ecosystem, url) if with_dashboard else None
+            access = start_flower(self._flower, url, self._settings) if with_flower else None
+            page = start_dashboard(self._dashboard, self.ecosystem, url) if with_dashboard else None
             self._ensure_supervisor()
             self._revival.start()
             return Running(url=url, worker=worker.pid, flower=access, dashboard=page)
@@ -186,7 +192,7 @@ class Local:
     def dashboard_url(self) -> str | None:
         """Return the address of the dashboard that `up` started, if it runs."""
         record = self._dashboard.running()
-        return dashboard.url_of(record) if record else None
+        return dashboard_url(record) if record else None
 
     def detach(self) -> None:
         """Keep the processes that this one needs running after it has ended, until `down`."""
@@ -295,10 +301,10 @@ class Local:
         """Return the new pid; 0 if the process did not start, which is in its log."""
         try:
             if daemon is self._flower:
-                return flower.start_again(daemon, died, self._settings).pid
+                return restart_flower(daemon, died, self._settings).pid
             if daemon is self._dashboard:
                 url, port = died.facts["redis"], int(died.facts["port"])
-                return dashboard.launch(daemon, self.ecosystem, url, port).pid
+                return launch_dashboard(daemon, self.ecosystem, url, port).pid
             if daemon is self._worker:
                 jobs = died.facts.get("jobs")
                 return self._launch_worker(self.server.start(), int(jobs) if jobs else None).pid

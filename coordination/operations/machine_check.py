@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from coordination.backend.server_check import Finding
-from coordination.operations.tls import CertificateState
+from coordination.operations.listening import CertificateState
 from coordination.sandbox import Probed
 from coordination.text import counted
 from coordination.trust.review import Review

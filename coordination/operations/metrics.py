@@ -28,8 +28,7 @@ from coordination.health.records import Health
 from coordination.health.store import HealthStore
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
-from coordination.operations.listening import Address
-from coordination.operations.tls import context_for
+from coordination.operations.listening import Address, context_for
 from coordination.runs.records import LIVE, RunStatus, TodoState, WaitReason
 from coordination.runs.views.metrics import LiveCountReader, LiveCounts
 from coordination.settings import Settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from coordination.backend.daemon import Daemon
 from coordination.errors import CoordinationError
-from coordination.operations.folder import state_folder
+from coordination.operations.state import state_folder
 from coordination.settings import Settings
 
 if TYPE_CHECKING:

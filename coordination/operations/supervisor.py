@@ -15,8 +15,8 @@ from coordination.ecosystem import document
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError, InvalidFile
 from coordination.operations.local import Local
+from coordination.operations.state import Need
 from coordination.operations.supervision import LOOK_S
-from coordination.operations.users import Need
 from coordination.settings import Settings, read_settings
 
 logger = logging.getLogger(__name__)

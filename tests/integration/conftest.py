@@ -16,8 +16,8 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.broker.celery_app import make_app
-from coordination.operations.folder import state_folder
 from coordination.operations.local import Local
+from coordination.operations.state import state_folder
 from coordination.operations.supervision import FILE
 from coordination.processes import start_time
 from coordination.runs.dispatch import Dispatcher

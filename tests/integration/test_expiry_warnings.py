@@ -10,7 +10,7 @@ import pytest
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.events.records import Event
-from coordination.operations.tls import CertificateUnusable, context_for, look_at_certificate
+from coordination.operations.listening import CertificateUnusable, context_for, look_at_certificate
 from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.keys import new_key
 from coordination.trust.review import warnings_of

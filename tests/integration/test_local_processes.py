@@ -19,8 +19,8 @@ import redis
 from coordination.backend import daemon
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
-from coordination.operations.folder import state_folder
 from coordination.operations.local import Local
+from coordination.operations.state import state_folder
 from coordination.processes import start_time
 from coordination.settings import Settings
 from tests.fleet import Make, begin_user, names

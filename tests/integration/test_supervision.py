@@ -16,9 +16,8 @@ import redis
 from coordination.backend.daemon import alive
 from coordination.errors import Unreachable
 from coordination.operations import supervision
-from coordination.operations.folder import state_folder
+from coordination.operations.state import Need, state_folder
 from coordination.operations.supervision import FILE, LIMIT, Restart
-from coordination.operations.users import Need
 from coordination.processes import start_time
 from tests.fleet import Make
 from tests.waiting import until

@@ -18,9 +18,8 @@ import pytest
 
 from coordination.client import Client
 from coordination.errors import CoordinationError, NotAllowed, Unusable, UsageError
-from coordination.operations.listening import Address
+from coordination.operations.listening import Address, CertificateUnusable, context_for
 from coordination.operations.metrics import serve
-from coordination.operations.tls import CertificateUnusable, context_for
 from coordination.settings import Settings
 from tests.doors import Certificates
 from tests.gateways import Gateway

@@ -79,7 +79,7 @@ class ExpiryWatch:
     def _certificate(self, now: datetime) -> Iterator[tuple[str, str]]:
         if self._settings.tls_certificate is None:
             return
-        from coordination.operations.tls import look_at_certificate  # imports parts of a web server
+        from coordination.operations.listening import look_at_certificate
 
         found = look_at_certificate(self._settings, now)
         if found is not None and (found.problem or found.soon):

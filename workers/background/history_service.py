@@ -23,7 +23,7 @@ from coordination.errors import CoordinationError
 from coordination.history.collect import collect, collect_stream, forward
 from coordination.history.memory import DATABASE
 from coordination.history.store import HistoryStore
-from coordination.operations.folder import state_folder
+from coordination.operations.state import state_folder
 from coordination.runs.views.metrics import stream_source
 from coordination.settings import Settings
 

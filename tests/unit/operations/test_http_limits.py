@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
 from coordination.gateway.line import Line
-from coordination.operations.listening import http_limits
+from coordination.operations.http_limits import http_limits
 
 WITHIN_S = 0.1
 MOST = 3

@@ -1,8 +1,8 @@
-"""Users of this machine's processes: one file per user, locked while the user lives; an unlocked file is a
-dead user's.
+"""The state folder of an ecosystem on this machine, and the users of its processes.
 
-A need includes all lower ones. The file `lasting` is the permanent user: detached processes stay until `coord
-down`. All calls require the lock `fleet.lock`.
+Each user has a file, locked while the user lives; an unlocked file belongs to a dead user. A need includes
+all lower ones. The file `lasting` is the permanent user: detached processes stay until `coord down`.
+All calls require the lock `fleet.lock`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,17 @@ from enum import IntEnum
 from pathlib import Path
 
 from coordination.files import lock, open_lock, open_private, try_lock
+from coordination.models import FILE_NAME
+
+STATE_FOLDER = ".coord"
+
+
+def state_folder(ecosystem: Path) -> Path:
+    """Return the folder `.coord` beside the file, or its subfolder NAME for a file that is not named
+    ecosystem.yaml: files in one folder do not share state.
+    """
+    folder = ecosystem.resolve().parent / STATE_FOLDER
+    return folder if ecosystem.name == FILE_NAME else folder / ecosystem.name
 
 
 class Need(IntEnum):

@@ -1,0 +1,234 @@
+"""Starts Flower and the dashboard on loopback, or joins those that run.
+
+Flower shows workers and tasks: read-only, and with a password that is on no command line. It shows Celery's
+events, which are lost while it is down; so its view may be incomplete.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.backend.daemon import STOP_STEPS, Daemon, Record, Step, alive, wait_until
+from coordination.errors import Unreachable
+from coordination.settings import Settings
+
+LOOPBACK = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+
+
+def join_or_start(
+    daemon: Daemon,
+    redis_url: str,
+    *,
+    launch: Callable[[], Record],
+    answers: Callable[[Record], bool],
+    title: str,
+    instead: str = "",
+    stop_steps: Sequence[Step] = STOP_STEPS,
+    meanwhile: Callable[[], object] | None = None,
+) -> Record:
+    """Return the record of the process once it answers: of the running one if it serves this Redis, else of
+    the one that `launch` starts. A running one that ends before it answers is replaced.
+
+    `title` and `instead` (a command that does without it) are for messages. `meanwhile` is called while the
+    process starts. Raises Unreachable if it ends or does not answer within START_TIMEOUT_S.
+    """
+    joined = daemon.running()
+    if joined and joined.facts["redis"] != redis_url:
+        daemon.stop(stop_steps)
+        joined = None
+    record = joined or launch()
+    if meanwhile is not None:
+        meanwhile()
+    _wait(record, answers)
+    if record is joined and not alive(record):
+        record = launch()
+        _wait(record, answers)
+    if alive(record) and answers(record):
+        return record
+    without = f"; without it: {instead}" if instead else ""
+    how = f"(pid {record.pid}) does not answer" if alive(record) else "ended while it started"
+    raise Unreachable(
+        f"{title} {how}:\n{daemon.log_tail()}",
+        f"fix the error (more in {daemon.log}) and try again{without}",
+    )
+
+
+def _wait(record: Record, answers: Callable[[Record], bool]) -> None:
+    wait_until(lambda: not alive(record) or answers(record), START_TIMEOUT_S)
+
+
+def free_port(*preferred: int) -> int:
+    """Return the first of these ports that is free on loopback, or any free port."""
+    for port in (*preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise Unreachable("no port is free on loopback", "end processes that hold ports, then try again")
+
+
+FLOWER_USER = "coord"
+FLOWER_PORT = 5555
+FORGET_OFFLINE_S = 3600
+"""Time after which offline workers are removed; each restart has a new pid and so a new name."""
+FLOWER_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Address and login of Flower."""
+
+    url: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowerConfig:
+    """Configuration of Flower for one Redis."""
+
+    redis_url: str
+    namespace: str
+    auth: str
+    """`user:password`."""
+    address: str = LOOPBACK
+    port: int = FLOWER_PORT
+    read_only: bool = True
+
+    @property
+    def access(self) -> Access:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        user, _, password = self.auth.partition(":")
+        return Access(url=f"http://{host}:{self.port}", user=user, password=password)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Environment variables for FLOWER_COMMAND."""
+        return {
+            "COORD_REDIS_URL": self.redis_url,
+            "COORD_NAMESPACE": self.namespace,
+            "FLOWER_ADDRESS": self.address,
+            "FLOWER_PORT": str(self.port),
+            "FLOWER_BASIC_AUTH": self.auth,
+            "FLOWER_READ_ONLY": str(self.read_only),
+            "FLOWER_ENABLE_EVENTS": "False",  # coord's workers send them anyway
+            "FLOWER_PURGE_OFFLINE_WORKERS": str(FORGET_OFFLINE_S),
+            # Otherwise it would execute a flowerconfig.py of the working directory.
+            "FLOWER_CONF": os.devnull,
+        }
+
+
+def flower_auth(settings: Settings) -> str:
+    """Return `user:password` from the settings, or a new password."""
+    return settings.flower_auth or f"{FLOWER_USER}:{secrets.token_urlsafe(12)}"
+
+
+def start_flower(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
+    """Start Flower, or reuse one that watches the same Redis; return when it answers."""
+    record = join_or_start(
+        daemon,
+        redis_url,
+        launch=lambda: _launch_flower(daemon, redis_url, settings),
+        answers=_flower_answers,
+        title="Flower",
+        instead="coord up --no-flower",
+    )
+    return flower_access(record)
+
+
+def restart_flower(daemon: Daemon, died: Record, settings: Settings) -> Record:
+    """Start Flower at the port and with the password of the one that died; return at once."""
+    known = flower_access(died)
+    page = FlowerConfig(
+        redis_url=died.facts["redis"],
+        namespace=settings.namespace,
+        auth=f"{known.user}:{known.password}",
+        port=int(died.facts["port"]),
+    )
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=died.facts)
+
+
+def flower_access(record: Record) -> Access:
+    facts = record.facts
+    return Access(url=f"http://{LOOPBACK}:{facts['port']}", user=facts["user"], password=facts["password"])
+
+
+def _launch_flower(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
+    page = FlowerConfig(
+        redis_url=redis_url, namespace=settings.namespace, auth=flower_auth(settings), port=free_port()
+    )
+    known = {"user": page.access.user, "password": page.access.password}
+    facts = {"redis": redis_url, "port": str(page.port), **known}
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=facts, private=True)
+
+
+def _flower_answers(record: Record) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, int(record.facts["port"]), timeout=2)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+DASHBOARD_PORT = 8780
+DASHBOARD_MODULES = ("jinja2", "starlette", "uvicorn")
+"""Modules of the extra `[web]`."""
+_START_DASHBOARD = "from coordination.cli import main; main()"
+
+
+def dashboard_is_installed() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in DASHBOARD_MODULES)
+
+
+def dashboard_url(record: Record) -> str:
+    return f"http://{LOOPBACK}:{record.facts['port']}/"
+
+
+def start_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str) -> str:
+    """Start the dashboard, or join one that serves the same Redis; return its address when it answers."""
+    record = join_or_start(
+        daemon,
+        redis_url,
+        launch=lambda: launch_dashboard(daemon, ecosystem, redis_url, free_port(DASHBOARD_PORT)),
+        answers=_dashboard_answers,
+        title="the dashboard",
+        instead="coord up --no-dashboard",
+    )
+    return dashboard_url(record)
+
+
+def launch_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, port: int) -> Record:
+    """Start the dashboard at this port; return at once."""
+    command = [sys.executable, "-P", "-c", _START_DASHBOARD, "--ecosystem", str(ecosystem)]
+    command += ["dashboard", "--listen", f"{LOOPBACK}:{port}"]
+    # In the environment: the address may hold a password, and all users can read command lines.
+    return daemon.start(
+        command,
+        env={"COORD_REDIS_URL": redis_url},
+        facts={"redis": redis_url, "port": str(port)},
+        cwd=ecosystem.parent,
+        private=True,
+    )
+
+
+def _dashboard_answers(record: Record) -> bool:
+    try:
+        with socket.create_connection((LOOPBACK, int(record.facts["port"])), timeout=1):
+            return True
+    except OSError:
+        return False
