@@ -29,7 +29,12 @@ class Changes:
         self._access = access
 
     def list(self, plan: str | None = None) -> list[ChangeView]:
-        """Return the change set of a plan (or of a todo without plan), or all, a record per repository.
+        """List the change sets: branch, size, and what they wait for before they land.
+
+        A change set has a record for each repository. All figures are recorded ones: neither git nor a forge
+        is asked. A todo without plan has a change set of its own name.
+
+        `plan`: only that of this plan, or of this todo without plan.
 
         Raises NotFound where the plan has none; Unreadable where its records are damaged.
         """
@@ -37,8 +42,10 @@ class Changes:
             return ChangeReader(connection, self._ecosystem()).read(plan)
 
     def diff(self, plan: str, repos: Collection[str] = (), *, stat: bool = False) -> tuple[RepoDiff, ...]:
-        """Return the difference of a plan's change set to its base, by git on this machine. `repos`: only
-        these; `stat`: the files with their number of lines, without the text.
+        """Show the difference of a plan's change set to its base, in each repository. git on this machine
+        computes it, and must have the commits.
+
+        `repos`: only these. `stat`: the files with their number of lines, without the text.
 
         Raises NotFound; GitRefused where this machine does not have the commits.
         """
@@ -91,10 +98,14 @@ class Changes:
     def adopt(
         self, plan: str, repo: str | None = None, branch: str | None = None, *, request: int | None = None
     ) -> tuple[Adoption, ...]:
-        """Take a branch of this machine's checkout of `repo` as the tip of the plan's change set: a person's
-        work, which need not contain what the change set had. `request`: take that of the open pull request
-        with this number, and the request itself. Without `repo`: build what Redis has lost from the commits
-        of all checkouts of this machine.
+        """Take a branch as the tip of a plan's change set: a person's work, which need not contain what the
+        change set had.
+
+        Without a repository: build a change set that Redis has lost from the commits in the checkouts of this
+        machine. The branch counts as having the work of the plan's todos.
+
+        `branch`: a branch of this machine's checkout of `repo`. `request`: the branch of the open pull
+        request with this number, and the request itself.
 
         Raises NotFound, GitRefused where there is no such work; Conflict while a run writes or lands it;
         NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot push to.
@@ -144,9 +155,12 @@ class Changes:
         self._access.announce("adopt", plan, repos=repos, data={"tips": tips})
 
     def resolve(self, plan: str, repo: str) -> Resolution:
-        """Return where the conflict of a plan's change set with its base branch is resolved: a worktree on
-        this machine, with the files. If the merge is committed there, continue: the run that waits for it
-        does so by itself, an ended one is retried, and without a run the branch is adopted.
+        """Show where the conflict between a change set and its base branch is resolved: the worktree, its
+        host, the files.
+
+        When the merge is committed there, the same call continues with it: the run that waits for the merge
+        goes on by itself, an ended one is retried. After a landing that was refused, a worktree of the change
+        set's branch is made; the merge in it is adopted, and lands next time.
 
         Raises NotFound; GitRefused; Conflict; NotAllowed.
         """

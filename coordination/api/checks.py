@@ -37,9 +37,15 @@ class QualityChecks:
         kinds: Collection[CheckKind] = (),
         no_cache: bool = False,
     ) -> Run:
-        """Start a run of the checks of these repositories, or of all that declare some: on the change set of
-        a `plan`, on the commits of a `run`, else on the base branches. `base`: on the base branches of the
-        repositories of the plan or run. With the embedded server its worker is started as well.
+        """Run the quality checks that repositories declare, in dependency order.
+
+        Without a plan or a run they check the base branches. Each check sees the same versions of the
+        repositories that it needs, and is skipped where one of them is not green. A green result is used
+        again while the files of the repository, and of those that it needs, are the same.
+
+        `repos`: only these. `plan`: check its change set. `run`: check its commits. `base`: check the base
+        branches of the repositories of the plan or run. With the embedded server its worker is started as
+        well.
 
         Raises NotFound; UsageError; PlanRefused where a repository declares no check.
         """
@@ -72,7 +78,8 @@ class QualityChecks:
         return CheckOptions(repos=tuple(repos), plan=plan, heads=heads, host=host)
 
     def report(self, run: str = LAST) -> QaReport:
-        """Return the checks of a run with their verdicts, also of a run that goes on, and of one of a plan.
+        """Show the quality checks of a run: verdicts, numbers of tests, and failures. The run may be one of a
+        plan, and may go on.
 
         Raises NotFound.
         """

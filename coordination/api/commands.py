@@ -63,11 +63,16 @@ class Commands:
         jobs: int | None = None,
         timeout: timedelta | None = None,
     ) -> Run:
-        """Start a run of the command in each of these repositories, in a worktree at the base branch. A text
-        runs in a shell, a list without one. It fails where it leaves a changed file; it is tried once;
-        nothing is written into the file. `jobs`: at most so many at once. `timeout`: of each.
+        """Run one command in many repositories.
 
-        Raises UsageError; NotFound where no repository matches; Unreachable where one has no worker.
+        It runs on the machines where the repositories are, in a worktree at the base branch, and is tried
+        once. It fails where it leaves a changed file: a campaign makes changes. Nothing is written into the
+        file.
+
+        `command`: a text runs in a shell, a list without one. `jobs`: how many repositories at once.
+        `timeout`: the limit in each repository.
+
+        Raises UsageError; NotFound where no repository matches; Unreachable where a repository has no worker.
         """
         prepared = self.prepare(
             command, Selectors(repos=repos, tags=tags, roles=roles), all_repos=all_repos, jobs=jobs,

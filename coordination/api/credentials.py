@@ -31,7 +31,10 @@ class Written:
 
 
 def listing() -> Sequence[Credential]:
-    """Return all credentials of this machine. Raises NotAllowed for a file that other users can reach."""
+    """List the credentials of this machine. No secret is read.
+
+    Raises NotAllowed for a file that other users can reach.
+    """
     return _store().all()
 
 
@@ -51,8 +54,12 @@ def add(
     expires: date | None = None,
     replace: bool = False,
 ) -> Written:
-    """Add a credential; without `repos` for all repositories. Raises UsageError, Conflict, NotAllowed, and
-    NotFound for a repository that the file does not declare.
+    """Add a credential: the name of a secret of this machine, which is read when it is needed.
+
+    `repos`: for these repositories; without any, for all. `hosts`: given to these hosts only. `expires`: the
+    last day.
+
+    Raises UsageError, Conflict, NotAllowed, and NotFound for a repository that the file does not declare.
     """
     named = tuple(repos)
     _refuse_unknown(facade, named)
@@ -67,14 +74,22 @@ def add(
 
 
 def rotate(facade: Facade, name: str, reference: str, expires: date | None = None) -> Written:
-    """Replace a reference; the old one is used until the new one was read. Raises as `add` does."""
+    """Read a credential from another reference. The old one is used until the new one was read for the first
+    time.
+
+    Raises as `add` does.
+    """
     parsed, store = parse(reference), _outside(facade)
     facade.authority.check(OPERATION, store.get(name).repos)
     return Written(credential=store.rotate(name, parsed, expires), unreadable=_trouble(reference))
 
 
 def revoke(facade: Facade, name: str) -> Credential:
-    """Remove a credential from this machine. Raises NotFound, NotAllowed."""
+    """Remove a credential from this machine. Todos that name it wait; running ones keep the secret that they
+    got.
+
+    Raises NotFound, NotAllowed.
+    """
     store = _store()
     facade.authority.check(OPERATION, store.get(name).repos)
     return store.revoke(name)

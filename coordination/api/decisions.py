@@ -31,17 +31,18 @@ class Decisions:
         return Run(self._access, run_id)
 
     def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return
-        the run.
+        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done.
 
-        Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is
+        Raises NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is
         named.
         """
         return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
     def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve`
-        does.
+        """Reject a todo or milestone that waits at a gate. It fails without another attempt, and the run
+        follows its `on_failure`.
+
+        Raises as `approve` does.
         """
         return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
 

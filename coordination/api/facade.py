@@ -169,9 +169,9 @@ class Facade(EcosystemAccess):
         return TrustAdministration(self)
 
     def complete_todo(self, todo: str, hours: float | None = None) -> Completed:
-        """Complete a todo: in the run that waits for it, else in the file. Starts no server to ask.
+        """Complete a todo: in the run that waits for it, else in the file.
 
-        Raises Conflict while a run executes it, or where it is completed already.
+        Raises Conflict while a run executes it, or where it is completed already. Starts no server to ask.
         """
         manager = self.manager
         manager.get_todo(todo)

@@ -39,11 +39,16 @@ class Generators:
         sweep: bool = False,
         dry_run: bool = False,
     ) -> GeneratedPlan:
-        """Write a plan with a change, and a check, for each of these repositories into the file; with
-        `dry_run` only return it. `run` or `prompt`: the change; a command as a text runs in a shell, as a
-        list without one. `check` must change no file; None: the checks that each repository declares, and
-        `unchecked` names those without. With the order `deps` the change of a repository waits for the checks
-        of those that it depends on. `sweep`: start a run of the plan as well.
+        """Create a plan that changes and checks many repositories.
+
+        Its todos are PLAN-change-REPO and PLAN-check-REPO. The change of a repository waits for the checks of
+        the repositories that it depends on. A check must change no file. Commands get the variables repo,
+        plan and title where they name them. Selectors of one kind are a union, different kinds intersect.
+
+        `run` or `prompt`: the change; a command as a text runs in a shell, as a list without one. `check`:
+        the check; None: the checks that each repository declares, and `unchecked` names those without.
+        `order`: with `deps`, a change waits as described. `sweep`: start a run of the plan as well.
+        `dry_run`: only return the plan.
 
         Raises UsageError; NotFound where no repository matches; PlanRefused for dependencies in a circle;
         Conflict where an open plan has the title.
@@ -60,11 +65,14 @@ class Generators:
         return self._swept(made) if sweep and made.written else made
 
     def templates(self) -> tuple[Template, ...]:
-        """Return the templates of the file, and those that come with coord."""
+        """List the templates of plans: those of the file, and those that come with coord."""
         return templates_of(self._access.manager.document.ecosystem)
 
     def template(self, name: str) -> Template:
-        """Return a template. Raises NotFound."""
+        """Show a template of plans.
+
+        Raises NotFound.
+        """
         return find_template(self._access.manager.document.ecosystem, name)
 
     def create_plan_from_template(
@@ -80,9 +88,10 @@ class Generators:
         sweep: bool = False,
         dry_run: bool = False,
     ) -> GeneratedPlan:
-        """Write the plan and the todos of a template for these repositories into the file; with `dry_run`
-        only return them. `values`: parameter → value. `fields`: replace fields of the plan. `sweep`: start a
-        run of the plan as well.
+        """Create a plan and its todos from a template, for the selected repositories.
+
+        `values`: parameter → value. `fields`: replace fields of the plan. `sweep`: start a run of the plan as
+        well. `dry_run`: only return the plan and the todos.
 
         Raises NotFound for an unknown template and where no repository matches; UsageError for wrong or
         missing values; PlanRefused for dependencies in a circle; Conflict where an open plan has the title.

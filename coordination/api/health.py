@@ -97,7 +97,10 @@ class HealthOperations:
         self._access = access
 
     def __call__(self, name: str | None = None) -> HealthReport:
-        """Return the health of all, or of a repository or service: `NAME` or `KIND:NAME`. Starts nothing.
+        """Show the health of repositories, remotes, services and disks. A worker looks at all of them every
+        30 seconds.
+
+        `name`: only a repository or service, as `NAME` or `KIND:NAME`. Starts nothing.
 
         Raises NotFound for an unknown name; Unreachable where no Redis runs.
         """
@@ -118,8 +121,10 @@ class HealthOperations:
         )
 
     def disconnect(self, repo: str, why: str = "") -> Disconnected:
-        """Let no todo start in a repository, hand back those that run there, and do not recover it, until it
-        is connected again. Raises NotFound, NotAllowed.
+        """Disconnect a repository: no todo starts in it, running ones are handed back, and it is not
+        recovered. Todos that need it wait until it is connected again.
+
+        Raises NotFound, NotAllowed.
         """
         self._check(repo, "disconnect")
         with self._access.reached() as connection:
@@ -129,7 +134,10 @@ class HealthOperations:
         return Disconnected(repo=repo, handed_back=tuple(f"{run} {todo}" for run, todo in back))
 
     def connect(self, repo: str) -> None:
-        """Let todos start again in a repository. Raises NotFound, NotAllowed."""
+        """Connect a repository again: todos start in it within five seconds.
+
+        Raises NotFound, NotAllowed.
+        """
         self._access.authority.check("connect", [repo])
         with self._access.reached() as connection:
             Disconnections(connection.store).connect(repo)

@@ -34,8 +34,13 @@ class Issues:
         self._access = access
 
     def sync(self, options: IssueSyncOptions | None = None) -> IssueSyncReport:
-        """Synchronise the issues of the file with those at the forges of their repositories. A failure of an
-        issue or a repository stands in the results; the others are done.
+        """Bring the issues of the file in line with those at the forges of their repositories: title, text,
+        open or closed, labels, assignee.
+
+        A field that one side has changed goes to the other. Where both have changed it, the file wins unless
+        the forge is preferred, and the conflict is reported with both values. Open issues of the file that
+        name a repository with a forge are created there. A failure of an issue or a repository is in the
+        results; the others are done.
 
         Raises NotFound, PlanRefused, NotAllowed, and Conflict while another synchronisation works, before
         anything was changed.

@@ -33,9 +33,15 @@ class Landings:
         when_ready: bool = False,
         wave: int | None = None,
     ) -> Run:
-        """Start the run that lands the plan's change set; `no_qa`: without quality checks; `when_ready`: it
-        waits until the pull requests are ready; `wave`: no wave after this one. With the embedded server its
-        worker is started as well.
+        """Land a plan: bring its change set into the base branches of its repositories, in dependency order.
+
+        All repositories are checked first: the base branch, a merge without conflicts, the right to push, and
+        the quality checks that they declare, with the changes merged. If one refuses for good after that,
+        those that have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is
+        waited for. Nothing is ever forced.
+
+        `no_qa`: without quality checks. `when_ready`: the run waits until the pull requests are ready.
+        `wave`: no wave after this one. With the embedded server its worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.
         """
@@ -48,9 +54,13 @@ class Landings:
         return self.start(self.make_ready(prepared))
 
     def revert(self, plan: str) -> Run:
-        """Start the run that takes what has landed of a plan, of an item of `coordination.waves`, or by the
-        run that is named instead, out of the base branches again. Then the change set is open as before it
-        landed.
+        """Revert a landing: take the landed change set out of the base branches again, by one commit in each
+        repository.
+
+        The order is that of the landing, backwards; history is never rewritten. Then the change set is open
+        as before: a sweep builds on it, and it can land again.
+
+        `plan`: a plan, an item of `coordination.waves`, or the run that landed it.
 
         Raises NotFound where nothing of it has landed; Conflict.
         """
@@ -69,8 +79,12 @@ class Landings:
             return prepare_revert(connection, ecosystem, plan)
 
     def preview(self, prepared: PreparedLanding) -> LandingPreview:
-        """Return what a prepared landing would do, with what the checkouts of this machine tell. Starts
-        nothing. Raises GitRefused.
+        """Show what a landing would do in each repository: base, tip, method, outcome, quality checks, and
+        what would refuse it.
+
+        `prepared`: the landing or revert. The checkouts of this machine are read; nothing is started.
+
+        Raises GitRefused.
         """
         document = self._access.document
         places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}

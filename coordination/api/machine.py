@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def write_first_file(folder: Path) -> tuple[Path, int]:
-    """Write ecosystem.yaml from the git repositories of a folder; return its path and their number.
+    """Write ecosystem.yaml from the git repositories of a folder, with an example plan.
+
+    Return its path and the number of repositories.
 
     Raises UsageError where there is no repository, Conflict where there is a file.
     """
@@ -44,7 +46,7 @@ def new_ecosystem_id() -> str:
 
 
 def file_schema() -> dict[str, Any]:
-    """Return the JSON Schema of ecosystem.yaml."""
+    """Show the JSON Schema of the file, for completion and checks in editors."""
     from coordination.ecosystem.schema import json_schema
 
     return json_schema()
@@ -82,8 +84,9 @@ def create_demo(folder: Path) -> Path:
 
 
 def examine(facade: Facade) -> Facts:
-    """Collect the facts about file, machine, Redis, workers and runs. Raises NotFound where neither a file
-    nor a Redis is named.
+    """Check the file, Redis, hosts, workers, queues and runs.
+
+    Raises NotFound where neither a file nor a Redis is named.
     """
     from coordination.operations import checkup
     from coordination.operations.doctor import Facts
@@ -140,8 +143,13 @@ def acl_line(settings: Settings, role: str, repos: Sequence[str], user: str, pas
 
 
 def load_steps(facade: Facade) -> tuple[str, list[str]]:
-    """Load the library of Redis Functions; return its digest, and the names of old libraries that were
-    deleted.
+    """Load the steps of this version into a Redis server, and delete those that other versions loaded more
+    than 30 days ago.
+
+    Workers, `coord up` and the maintenance leader do this by themselves. A user with fewer rights needs it
+    done once for each version of coord: by a user with the role keeper, or by an administrator of the server.
+
+    Return the digest of the library, and the names of the deleted libraries.
 
     Raises Unusable for a user of Redis who may not load functions.
     """

@@ -89,8 +89,11 @@ def send(
     priority: int = 0,
     reply_to: str | None = None,
 ) -> str:
-    """Send a message; return its id. A repository's inbox is created; any other recipient must have one.
-    Raises NotFound, UsageError.
+    """Send a message to a repository, an agent or a person. It is kept until the recipient acknowledges it.
+
+    `to` is a recipient as `recipient` returns it. Return the id of the message.
+
+    Raises NotFound for a recipient other than a repository without an inbox; UsageError.
     """
     if not text.strip():
         raise UsageError("there is nothing to send", "pass a text, or - to read standard input")
@@ -102,9 +105,12 @@ def send(
 def waiting(
     bus: MessageBus, to: str | None, limit: int, *, register: bool = False
 ) -> tuple[MessageView, ...]:
-    """Return the messages that wait or are in flight; take none. Without `to`, those of everybody.
+    """List the messages that wait for a repository, an agent or a person, or for all. Listing takes no
+    message; one in flight is listed with its reader.
 
-    Raises NotFound, unless with `register`: then messages to `to` are kept from now on.
+    `register`: keep messages to `to` from now on.
+
+    Raises NotFound for a recipient without an inbox.
     """
     if to is not None:
         _keep_for(bus, to, register=register)
@@ -130,8 +136,11 @@ def resend(bus: MessageBus, to: str | None, name: str) -> Sent:
 
 
 def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
-    """Acknowledge messages: `all`, ids or their ends. Raises NotFound; Conflict where another reader has
-    one in flight.
+    """Acknowledge messages: they are deleted from the inbox and not delivered again.
+
+    `names`: `all`, ids, or the ends of ids.
+
+    Raises NotFound; Conflict where another reader has one in flight.
     """
     _keep_for(bus, to)
     with _known(to):

@@ -52,9 +52,11 @@ class Planner:
         return ecosystem.model_copy(update={"coordination": coordination})
 
     def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
-        """Return levels, critical path, and blocked todos with their blockers.
+        """Show the dependency graph of a plan: levels, critical path, blocked todos and their blockers.
 
-        Durations of earlier runs count where a Redis answers at once. Raises NotFound and PlanRefused.
+        `wanted`: only a part of the plan. Durations of earlier runs count where a Redis answers at once.
+
+        Raises NotFound and PlanRefused.
         """
         return self.with_durations(build(self._access.document.ecosystem, plan, wanted))
 
@@ -98,8 +100,10 @@ class Planner:
             return graph
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
-        """Return the hours that each strategy would take, the strategy that a sweep would take, and the
-        bottlenecks.
+        """Forecast a sweep of a plan: its hours under each strategy, the strategy that it would take and why,
+        and the bottlenecks. Todos without an estimate count with the past durations of similar todos.
+
+        `wanted`: only a part of the plan. `max_parallel`: how many todos at once.
         """
         return self.forecast_graph(self.graph(plan, wanted), max_parallel=max_parallel)
 

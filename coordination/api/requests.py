@@ -38,11 +38,17 @@ class Requests:
     def create(
         self, plan: str, options: RequestOptions | None = None, *, dry_run: bool = False
     ) -> tuple[RequestResult, ...]:
-        """Push the branches of a plan's change set and open their pull requests, or bring them up to date;
-        return a result for each repository in landing order. `dry_run`: look only.
+        """Open the pull requests of a plan's change set, or bring them up to date.
+
+        The branches are pushed before. All repositories are checked first: nothing is changed if one refuses.
+        A remote branch with a commit of somebody else is never overwritten. Reviewers, teams, labels and
+        assignees are added to those of the request. Each request has a section that names the plan, its
+        todos, the requests that it depends on, and the state of all.
+
+        `dry_run`: only look. Return a result for each repository, in landing order.
 
         Raises NotFound, Conflict, PlanRefused, Blocked, NotAllowed and ForgeError, always before anything was
-        changed; later failures stand in the results.
+        changed; later failures are in the results.
         """
         options = options or RequestOptions()
         document, host = self._access.document, self._access.settings.this_host
@@ -67,8 +73,11 @@ class Requests:
     def list(
         self, plan: str | None = None, *, failing: bool = False, mine: bool = False
     ) -> list[RequestView]:
-        """Return the pull requests of a plan, or of all, as their forges have them now. `failing`: only those
-        with a red check, wanted changes, a conflict or an error; `mine`: only those that this user opened.
+        """List the pull requests of plans, with their state, checks and reviews at the forge. Where a forge
+        could not be asked, nothing is known of the request.
+
+        `plan`: only those of this plan. `failing`: only those with a red check, requested changes, a conflict
+        or an error. `mine`: only those that this user opened.
 
         Raises NotFound where the plan has no change set.
         """
@@ -87,7 +96,7 @@ class Requests:
         return tuple((name, change) for name, change in found if repo in (None, change.repo))
 
     def close(self, plan: str) -> tuple[RequestView, ...]:
-        """Close the open pull requests of a plan, without a merge; return all of them. The branches stay.
+        """Close the open pull requests of a plan without a merge. Branches and change set stay.
 
         Raises NotFound without one; NotAllowed.
         """

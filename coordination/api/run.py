@@ -70,8 +70,9 @@ class Run(RunReading):
         return self.view()
 
     def sync(self) -> tuple[str, ...]:
-        """Write results back, whatever the settings say; return the todos and milestones that were
-        changed.
+        """Write the results of a run into the file: status, hours and dates of its todos.
+
+        Return the todos and milestones that were changed. It does so whatever the settings say.
         """
         return self.write_back().all
 
@@ -97,11 +98,15 @@ class Run(RunReading):
     # Steered
 
     def pause(self) -> None:
+        """Pause a run: start no more todos; running todos continue to their end."""
         self._steer("pause", self._connection.store.pause, "paused")
 
     def resume(self, *, as_it_was: bool = False) -> None:
-        """Continue a paused run. Raises PlanRefused where the file has another graph for its todos by now,
-        unless it continues `as_it_was`.
+        """Resume a paused run.
+
+        `as_it_was`: also where the file has another graph for its todos by now.
+
+        Raises PlanRefused without it.
         """
         access, store = self._access, self._connection.store
         if not as_it_was and access.has_file and self.status() is RunStatus.PAUSED:
@@ -111,8 +116,11 @@ class Run(RunReading):
         self._steer("resume", store.resume, "resumed")
 
     def cancel(self) -> None:
-        """Start nothing new, and stop what runs; `wait` returns when it has stopped. Raises Conflict while a
-        merge queue has a pull request of its landing.
+        """Cancel a run: start no more todos, and stop the running ones. A retry continues it as a new run.
+
+        `wait` returns when it has stopped.
+
+        Raises Conflict while a merge queue has a pull request of its landing.
         """
         self._check("cancel")
         with self._reached() as connection:
@@ -137,11 +145,15 @@ class Run(RunReading):
     # Undone
 
     def rollback(self) -> None:
-        """Undo what the run has done, in reverse order; `wait` returns when that has ended. A second call
-        changes nothing.
+        """Undo a run: stop its running todos, then undo all todos in reverse order.
 
-        Compensations that failed are tried again. Raises Conflict where another run has built on it, and
-        stands.
+        Todos with a `compensate` action are compensated; the branches and worktrees of the run are removed,
+        for a retry also those of the runs before it. A todo that could not be undone is compensation_failed,
+        and the run rollback_failed; called again, it tries those again.
+
+        `wait` returns when the rollback has ended.
+
+        Raises Conflict where another run has built on it, and stands.
         """
         self._access.start_worker(self.rollback_preview().repos)
         self.begin_rollback()
@@ -156,7 +168,11 @@ class Run(RunReading):
         return word
 
     def rollback_preview(self) -> RollbackPreview:
-        """Return what a rollback would undo, and which branches would go. Raises as `rollback` does."""
+        """List what a rollback would undo: the todos, those that nothing undoes, and the branches that it
+        would delete; for a retry also those of the runs before it.
+
+        Raises as `rollback` does.
+        """
         with self._reached() as connection:
             return steering.preview_rollback(connection, self.id)
 
@@ -176,8 +192,9 @@ class Run(RunReading):
         self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
-        """Record which todos have succeeded. Raises UsageError; Conflict where the name is taken, or the
-        run is undone.
+        """Record under a name which todos of a run have succeeded. The run may go on or have ended.
+
+        Raises UsageError; Conflict where the name is taken, or the run is undone.
         """
         self._check("checkpoint")
         with self._reached() as connection:
@@ -186,7 +203,7 @@ class Run(RunReading):
         return made
 
     def checkpoints(self) -> list[NamedCheckpoint]:
-        """Return the checkpoints, the oldest first; a retry of the run has them, too."""
+        """List the checkpoints of a run, the oldest first. A retry has those of the run before it, too."""
         with self._reached() as connection:
             return named_checkpoints.named(connection.store, self.id)
 
@@ -212,11 +229,11 @@ class Run(RunReading):
         return self.view()
 
     def restore(self, name: str, timeout_s: float | None = None) -> Run:
-        """Undo what the run has begun since the checkpoint, in reverse order, then retry it; return the new
-        run.
+        """Undo what a run has begun since a checkpoint, in reverse order, then run the rest again.
 
-        Called again after an interruption it continues. Raises Conflict where something could not be undone;
-        Blocked where nothing is left; TimeoutError.
+        Running todos are stopped first. Called again after an interruption, it continues.
+
+        Raises Conflict where something could not be undone; Blocked where nothing is left; TimeoutError.
         """
         if not self.begin_restore(name).status.ended:
             self.wait(timeout_s)

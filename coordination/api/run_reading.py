@@ -42,7 +42,10 @@ class RunReading:
             yield self._connection
 
     def view(self, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
-        """Return the run as it stands now, with its progress; `only`: of its todos these, without it."""
+        """Show a run: its status and progress; state, attempts, times, error and wait reason of each todo.
+
+        `todos`: with its todos. `only`: with these todos, and without the progress.
+        """
         with self._reached() as connection:
             found = connection.reader.read(self.id, todos=todos, only=only)
             return found if only is not None else self._progress_reader.added(found, complete=todos)
@@ -96,10 +99,12 @@ class RunReading:
             return connection.reader.log_tail(self.id, todo)
 
     def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
-        """Yield the output of a todo over its attempts, in pieces; without one, that of all, each line with
-        its todo.
+        """Read the output of the todos of a run, over all attempts.
 
-        With `follow` until the todo, or the run, has ended. Raises NotFound.
+        `todo`: of this todo; without it, of all, each line with its todo. `follow`: until the todo, or the
+        run, has ended. Yield it in pieces.
+
+        Raises NotFound.
         """
         with self._reached() as connection:
             todos = self._log_of(connection, todo)
@@ -159,8 +164,11 @@ class RunReading:
             yield from document_of(connection.store, self.id, to_import=to_import)
 
     def export(self, file: str | Path, *, look: bool = False) -> Path:
-        """Write the document to a file, compressed if its name ends in .gz. Raises as `document` does,
-        unless it is to `look` at.
+        """Export a run as a JSON document, compressed if the name of the file ends in .gz.
+
+        `look`: also of a live run, which cannot be imported then.
+
+        Raises as `document` does.
         """
         from coordination.runs.export.document import save
 

@@ -70,8 +70,14 @@ class Runs(Decisions):
         accept: Collection[str] = (),
         fresh: bool = False,
     ) -> Run:
-        """Start a run of the plan's open todos. `fresh`: discard its change set before, as
-        `coord.changes.discard` does: all is done again from the base branches. `no_cache`: todos with a
+        """Run a plan: its open todos, in dependency order.
+
+        The run begins with what the plan has made and not landed, else at the base branches; its commits go
+        to the branch coord/PLAN of each repository. Todos that are blocked from outside the plan are skipped.
+        Nothing starts while another run writes the same repositories of the plan, or where a todo depends on
+        a completed todo of another plan whose result has not landed.
+
+        `fresh`: discard its change set before, as `coord.changes.discard` does. `no_cache`: todos with a
         `cache` run all the same. `timeout`: the run is ended after it. With the embedded server its worker is
         started as well, and stops with the last of its users.
 
@@ -91,8 +97,11 @@ class Runs(Decisions):
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
     def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:
-        """Start a run of one todo, whichever plan it belongs to. `timeout`: when it is stopped, instead of
-        its own. Raises as `sweep` does.
+        """Run one todo, in a run of its own. It is refused under the same conditions as a sweep.
+
+        `timeout`: the limit of the todo, instead of its own.
+
+        Raises as `sweep` does.
         """
         return self._start(self.prepare_execute(todo, timeout), accept)
 
@@ -233,11 +242,15 @@ class Runs(Decisions):
         from_: str | Collection[str] = (),
         as_it_was: bool = False,
     ) -> Run:
-        """Start a run of the todos that failed in an ended one, and of those that they blocked. `without`:
-        hosts that are gone.
+        """Run the failed and blocked todos of a run again, in a new run. Results of succeeded todos are
+        carried over.
 
-        `from_`: these are done again too, though they had succeeded, with all that depends on them.
-        `as_it_was`: in the run's own order, where the file has another by now; without it that is refused.
+        Correct the cause first: in the file (a todo's action, timeout or env), on the repository's branch, or
+        by a commit on coord/RUN in the worktree that the run has left.
+
+        `without`: hosts that are gone. `from_`: succeeded todos that are executed again, with all that
+        depends on them. `as_it_was`: keep the order of the run where the file has another by now; else that
+        is refused.
 
         Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was
         retried already.
@@ -260,8 +273,11 @@ class Runs(Decisions):
     def list(
         self, limit: int = 20, *, plan: Wanted = None, status: Wanted = None, since: datetime | None = None
     ) -> list[RunView]:
-        """Return the newest, without their todos, with their progress. `plan`, `status`: one value or several
-        alternatives; `since`: started then or later. Raises UsageError; NotFound for an unknown plan.
+        """List the runs, latest first, without their todos. All filters must match.
+
+        `plan` and `status` are one value or several alternatives; `since`: started then or later.
+
+        Raises UsageError; NotFound for an unknown plan.
         """
         filters = filters_of(plan, status, since)
         with self._access.reached() as connection:
@@ -305,10 +321,10 @@ class Runs(Decisions):
         return self.get(run).export(file, look=look)
 
     def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
-        """Write an exported run into this Redis; a paused one goes on with `resume`.
+        """Import an exported run, whole or not at all. A paused run continues when it is resumed.
 
-        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict
-        where the run is here.
+        Raises UsageError where the file is no export, not whole, or unpacked larger than `max_bytes`;
+        Conflict where the run is here.
         """
         from coordination.runs.export.import_document import load
 
@@ -361,8 +377,11 @@ class Runs(Decisions):
             )
 
     def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
-        """Remove what a survey found, as far as it can go; return what went and what stayed. Raises
-        NotAllowed.
+        """Remove worktrees, branches and logs of ended runs.
+
+        `survey` names them. Return which of them are gone and which stay.
+
+        Raises NotAllowed.
         """
         from coordination.runs.maintenance.cleaning import Cleaning
 

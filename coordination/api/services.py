@@ -47,8 +47,12 @@ class Services:
         self._access = access
 
     def list(self, names: Collection[str] = ()) -> tuple[ServiceView, ...]:
-        """Return the declared services in order with their states, one for each host where a service is up,
-        then those that are up and that the file does not declare. Raises NotFound.
+        """List the services with their states on all hosts, in the order of a start.
+
+        A state of a host whose worker is away is `unreachable`; the last look says what it was, and when.
+        Services that are up and that the file does not declare come last.
+
+        Raises NotFound.
         """
         every, states = self._declared, self._states()
         others = [one for one in undeclared_views(every, states) if not names or one.name in names]
@@ -57,22 +61,35 @@ class Services:
         return (*views_of(found, every, states), *others)
 
     def start(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
-        """Start these services, or all, with what they depend on, and wait until they are up. Raises
-        NotFound.
+        """Start services with the services that they depend on, and wait until their probes pass.
+
+        First the core: required services and those that they depend on. If one of them fails, the started
+        ones are stopped. Then the others, then the checks of the file. A service that is up stays as it is.
+
+        Raises NotFound.
         """
         return self._through(ServiceStep.START, names, phase)
 
     def stop(self, names: Collection[str] = ()) -> ServicesOutcome:
-        """Stop these services, or all, and before them what depends on them. Raises as `start` does."""
+        """Stop services, and before them the services that depend on them. Services that are up and that the
+        file no longer declares are among them.
+
+        Raises as `start` does.
+        """
         return self._through(ServiceStep.STOP, names, None)
 
     def restart(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
-        """Restart these services, or all, and what depends on them. Raises as `start` does."""
+        """Restart services, and the services that depend on them.
+
+        Raises as `start` does.
+        """
         return self._through(ServiceStep.RESTART, names, phase)
 
     def log(self, name: str, lines: int = LOG_LINES) -> tuple[str, ...]:
-        """Return the last lines that a service wrote, on this machine or the one where it is up; a run of one
-        todo brings them from there. Raises NotFound.
+        """Read the last lines that a service wrote, to standard output and standard error. From another host,
+        a run of one todo brings the lines: at most 32 KB.
+
+        Raises NotFound.
         """
         (view, *_) = self.list([name])
         if view.host in ("", self._here):
@@ -92,8 +109,10 @@ class Services:
         return tuple(map(str, todo.output["lines"]))
 
     def forget(self, host: str, names: Collection[str] = ()) -> tuple[str, ...]:
-        """Delete the published states of these services, or all, on a host that is gone; return their names.
-        They can then be started on another host, and are recovered nowhere.
+        """Delete the states of services of a host that is gone.
+
+        They are not listed as unreachable any more, can start on another host, and are recovered nowhere. It
+        is refused while a worker of the host lives. A service that still runs there is not stopped.
 
         Raises Conflict while a worker of the host lives; NotFound, NotAllowed.
         """

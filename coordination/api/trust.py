@@ -97,8 +97,12 @@ class TrustAdministration:
     # The identity
 
     def create_identity(self, name: str = "", *, replace: bool = False) -> tuple[IdentityView, bool]:
-        """Make a key of coord's own, or use the one that exists; return it, and whether it is new. Raises
-        UsageError.
+        """Make a key with which this user signs: an Ed25519 key in ~/.config/coord. An existing key is kept
+        and used.
+
+        `replace`: make a new key in place of an existing one. Return the key, and whether it is new.
+
+        Raises UsageError.
         """
         new = create_identity(name or actor(), replace=replace)
         return self.identity(), new
@@ -111,7 +115,10 @@ class TrustAdministration:
         return self.identity()
 
     def identity(self) -> IdentityView:
-        """Return the key of this user. Raises UsageError if there is none."""
+        """Show the public key of this user, as a line for trust files.
+
+        Raises UsageError if there is none.
+        """
         found = require_identity()
         signer = found.signer()
         line = signer.public_key if signer.key.comment else f"{signer.public_key} {actor()}"
@@ -150,9 +157,12 @@ class TrustAdministration:
     # Emergency access
 
     def break_glass(self, reason: str) -> EmergencyView:
-        """Declare an emergency: most rights for one hour. A second person is told before it begins.
+        """Declare an emergency: all rights except approve and override, for one hour.
 
-        Raises UsageError without a reason or where nobody would be told, MissingRight without the role
+        It needs the role break-glass. notify_command notifies a second person at once, and everything that
+        the user does in this hour is marked.
+
+        Raises UsageError without a reason or where nobody would be notified, MissingRight without the role
         break-glass, Unreachable where the event cannot be written.
         """
         from coordination.trust.break_glass import declare_emergency, keep_emergency
@@ -238,12 +248,18 @@ class TrustAdministration:
         return read_trust(self.path, self._access.changed_folders())
 
     def list_keys(self) -> list[KeyView]:
-        """Return the principals with their keys, a row for each key, or one for a principal without keys."""
+        """List the principals of the trust file with their keys and roles.
+
+        Return a row for each key, or one for a principal without keys.
+        """
         now = datetime.now(UTC)
         return [row for principal in self.read().principals for row in _rows(principal, now)]
 
     def verify(self) -> Verification:
-        """Check the trust file; return warnings about what is in it. Raises Unsafe, UsageError."""
+        """Check that the trust file can be used, and that nobody else can change it.
+
+        Raises Unsafe, UsageError.
+        """
         found = review(self.path, self._access.changed_folders(), datetime.now(UTC))
         trust = self.read()
         advice = (*found.errors, *found.warnings)

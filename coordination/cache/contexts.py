@@ -128,13 +128,17 @@ class Context:
         self.chain = check_contexts(chain)
 
     def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
-        """Return the nearest value, or `default`. With `scope`, the search starts at that context."""
+        """Read the nearest value of a key.
+
+        `default` is returned where there is none. With `scope`, the search starts at that context.
+        """
         raw = self._read_raw(check_key(key), outward(self.chain, scope))
         return default if raw is None else json.loads(raw)
 
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
-        """Store a JSON value in the run's context, or in that of `scope`; a todo's own context is visible to
-        it only.
+        """Set a value that todos share. The contexts within this one see it, outer ones do not.
+
+        `value` is stored as JSON. `scope`: set it in that context instead of the run's.
         """
         context = self._write_chain(scope)[0]
         self.cache.entries.put(context, check_key(key), packed(value), ttl)

@@ -308,7 +308,8 @@ _KEEP_OPTION = """\
 @command()
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print the script that completes commands, options, ids, repositories, plans and labels in SHELL.
+    """Print the completion script of a shell. It completes commands, options, ids, repositories, plans and
+    labels.
 
     bash, in ~/.bashrc: eval "$(coord completion bash)"
 

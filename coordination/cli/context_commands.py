@@ -19,6 +19,7 @@ from rich_click import RichGroup
 from coordination.api import Context, Kept, Scope, TodoContext, todo_context
 from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -61,7 +62,7 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_context
 
 
-@context.command("get")
+@command("context.get", group=context, name="get")
 @click.argument("key")
 @click.option("--default", metavar="JSON", help="Print this where there is no value (default: exit code 1).")
 @as_json_option
@@ -69,7 +70,7 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 def get(
     store: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None
 ) -> None:
-    """Print the nearest value of KEY: text as it is, other values as JSON; with --json everything as JSON."""
+    """Text is printed as it is, other values as JSON; with --json everything is printed as JSON."""
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
     value = store.get(key, otherwise, scope=scope)
@@ -80,7 +81,7 @@ def get(
         sys.stdout.write(f"{words}\n")  # click.echo would take colours out of the value
 
 
-@context.command("set")
+@command("context.set", group=context, name="set")
 @click.argument("key")
 @click.argument("value")
 @click.option("--text", is_flag=True, help="Take VALUE as text, not as JSON.")
@@ -91,13 +92,13 @@ def get(
 def set_(
     store: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
-    """Set KEY to VALUE: JSON, `-` for standard input, or `@FILE` for the content of a file."""
+    """VALUE is JSON, `-` for standard input, or `@FILE` for the content of a file."""
     _check(store)
     words = _words(value)
     store.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
 
 
-@context.command("list")
+@command(group=context, name="list")
 @click.argument("pattern", default="*")
 @as_regex
 @of_a_context
@@ -108,7 +109,7 @@ def list_(store: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
     form.records(kept, lambda: _print(kept))
 
 
-@context.command("delete")
+@command(group=context, name="delete")
 @click.argument("names", metavar="KEY|PATTERN...", nargs=-1, required=True)
 @click.option(
     "--ttl",
@@ -137,7 +138,7 @@ def delete(
     click.echo(f"{counted(gone, 'value')} deleted", err=True)
 
 
-@context.command("export")
+@command(group=context, name="export")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), callback=output_file)
 @click.pass_obj
 def export_(call: CliContext, file: Path) -> None:
@@ -147,7 +148,7 @@ def export_(call: CliContext, file: Path) -> None:
     click.echo(f"{file}: {counted(written, 'value')}", err=True)
 
 
-@context.command("import")
+@command(group=context, name="import")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--keep", is_flag=True, help="Leave existing values as they are.")
 @click.pass_obj
@@ -160,7 +161,7 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
     click.echo(f"{counted(put, 'value')} imported", err=True)
 
 
-@context.command("stats")
+@command(group=context, name="stats")
 @as_json_option
 @click.pass_obj
 def stats(call: CliContext, as_json: bool) -> None:

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.api import Facts, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
 from coordination.cli.completion import repo_names, service_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import waits
+from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Column, print_table
@@ -34,13 +34,12 @@ SIGNATURES = {
 }
 
 
-@command()
+@command("machine.examine")
 @as_json_option
 @click.pass_obj
 def doctor(call: CliContext, as_json: bool) -> int:
-    """Check the file, Redis, hosts, workers, queues and runs; print findings with the next step.
-
-    Exit code 0: no errors, perhaps warnings. 1: errors. 7: Redis does not answer.
+    """The next step is printed with each finding. Exit code 0: no errors, perhaps warnings. 1: errors. 7:
+    Redis does not answer.
     """
     facts = examine(call.coord)
     found = findings(facts)
@@ -175,16 +174,14 @@ EVERY_S = 2.0
 """Time between two looks of `--watch`."""
 
 
-@command()
+@command("health.__call__")
 @click.argument("name", required=False, metavar="[REPO|SERVICE]", shell_complete=service_names)
 @click.option("--watch", is_flag=True, help="Print it again whenever a state has changed, until Ctrl-C.")
 @as_json_option
 @click.pass_obj
 def health(call: CliContext, name: str | None, watch: bool, as_json: bool) -> int:
-    """Show the health of all repositories, remotes, services and disks, or of REPO or SERVICE.
-
-    A worker looks at all of them every 30 seconds. Exit code 0: healthy. 3: degraded: something is down
-    that is not required. 1: critical: something required is down, or no worker looks.
+    """With REPO or SERVICE: only its health. Exit code 0: healthy. 3: degraded: something is down that is not
+    required. 1: critical: something required is down, or no worker looks.
     """
     report = call.coord.health(name)
     _show(report, as_json=as_json)
@@ -199,16 +196,13 @@ def health(call: CliContext, name: str | None, watch: bool, as_json: bool) -> in
     return report.exit_code
 
 
-@command()
+@command("health.disconnect")
 @click.argument("repo", shell_complete=repo_names)
 @click.option("--reason", default="", help="Say why; it is recorded.")
 @as_json_option
 @click.pass_obj
 def disconnect_repo(call: CliContext, repo: str, reason: str, as_json: bool) -> None:
-    """Let no todo start in REPO, hand back those that run there, and do not recover it.
-
-    What needs REPO waits until it is connected again: coord connect-repo REPO.
-    """
+    """Connect it again: coord connect-repo REPO."""
     disconnected = call.coord.health.disconnect(repo, reason)
     if as_json:
         print_json(disconnected)
@@ -220,11 +214,10 @@ def disconnect_repo(call: CliContext, repo: str, reason: str, as_json: bool) -> 
         click.echo(spelled(f"  {todo}"))
 
 
-@command()
+@command("health.connect")
 @click.argument("repo", shell_complete=repo_names)
 @click.pass_obj
 def connect_repo(call: CliContext, repo: str) -> None:
-    """Let todos start in REPO again, within five seconds."""
     call.coord.health.connect(repo)
     click.echo(f"{spelled(repo)} is connected")
 

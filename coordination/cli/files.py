@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich_click import command
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.groups import command
 from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
 from coordination.cli.runs.sweep import run_prepared
@@ -25,12 +25,12 @@ from coordination.errors import CoordinationError, InvalidFile
 from coordination.text import counted, quoted
 
 
-@command()
+@command("machine.write_first_file")
 @click.argument(
     "folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path)
 )
 def init(folder: Path) -> None:
-    """Write DIR/ecosystem.yaml from the git repositories in DIR (default: here), with an example plan."""
+    """DIR is the present folder by default."""
     path, repos = write_first_file(folder)
     click.echo(
         f"wrote {path} with {counted(repos, 'repository')}\n  next: edit it, then: coord validate", err=True
@@ -42,7 +42,9 @@ def init(folder: Path) -> None:
 @as_json_option
 @click.pass_obj
 def validate(call: CliContext, strict: bool, as_json: bool) -> int:
-    """Check the file. Exit code 2: it cannot be used; with --strict also: it has warnings."""
+    """Check the file; print every problem with its line. Exit code 2: it cannot be used; with --strict also:
+    it has warnings.
+    """
     if as_json:
         return _validate_as_json(call, strict)
     document = call.coord.document
@@ -90,10 +92,9 @@ def _validate_as_json(call: CliContext, strict: bool) -> int:
     return InvalidFile.exit_code if wrong else 0
 
 
-@command()
+@command("machine.file_schema")
 @output_option
 def schema(output: Path | None) -> None:
-    """Print the JSON Schema of ecosystem.yaml, for completion and checks in editors."""
     if output is None:
         print_json(file_schema())
         return
@@ -118,11 +119,11 @@ PLAN = "PLAN-001"
 @click.option("--land", "lands", is_flag=True, help="Land the result in the base branches, too.")
 @click.pass_obj
 def demo(call: CliContext, folder: Path | None, lands: bool) -> int:
-    """Create six small git repositories in DIR (default: a temporary folder) and raise their Python version.
+    """Create a small ecosystem and run its plan: six git repositories in DIR (default: a temporary folder).
 
-    Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed
-    versions of its dependencies, and commits to a branch of its own. The result is a change set, which
-    `coord land` brings into the base branches.
+    They are Python packages that depend on each other. The plan raises their Python version: it edits each
+    one, runs its tests against the changed versions of its dependencies, and commits to a branch of its own.
+    The result is a change set, which `coord land` brings into the base branches.
     """
     path = create_demo(folder or Path(tempfile.mkdtemp(prefix="coord-demo-")))
     click.echo(f"6 repositories and {path}", err=True)

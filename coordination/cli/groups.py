@@ -1,9 +1,13 @@
-"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`."""
+"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`; their
+help is the text of their operation.
+"""
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -11,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 from click.exceptions import NoSuchCommand
 from rich_click import RichCommand, RichGroup
+from rich_click import command as rich_command
 from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
 
 Families = Mapping[str, Mapping[str, tuple[str, ...]]]
@@ -22,6 +27,55 @@ hyphen has no noun.
 HELP_OPTIONS = ("-h", "--help")
 NEAR = 3
 """Largest number of commands that the error about an unknown one names."""
+
+
+class OperationCommand(RichCommand):
+    """A command that shows the text of its operation as help, then the docstring of its own function.
+
+    The text is read when the help is shown: executing a command does not import it.
+    """
+
+    def __init__(self, *args: Any, operation: str = "", **kwargs: Any) -> None:
+        self.operation, self.own_help = operation, ""
+        super().__init__(*args, **kwargs)
+
+    @property
+    def help(self) -> str | None:
+        return "\n\n".join(filter(None, (self._shared_help(), self.own_help))) or None
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self.own_help = inspect.cleandoc(text or "")
+
+    def _shared_help(self) -> str:
+        """Return the text of the operation, with the parameters as this command spells them."""
+        if not self.operation:
+            return ""
+        from coordination.api.texts import operation_text
+
+        spelled = {one.name: _spelled(one) for one in self.params}
+        return re.sub(
+            r"`(\w+)`", lambda found: spelled.get(found[1], found[0]), operation_text(self.operation)
+        )
+
+
+def _spelled(parameter: click.Parameter) -> str:
+    if isinstance(parameter, click.Argument):
+        return parameter.human_readable_name.strip("[].")
+    return f"`{max(parameter.opts, key=len)}`"
+
+
+def command(
+    operation: str = "", *, name: str | None = None, group: click.Group | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of `coord`, or of a group. `operation`: its operation, such as `runs.sweep`; without one
+    the docstring is the whole help.
+    """
+    make = rich_command if group is None else group.command
+    made: Callable[[Callable[..., Any]], click.Command] = make(
+        name, cls=OperationCommand, operation=operation, **attributes
+    )
+    return made
 
 
 class Entry(NamedTuple):

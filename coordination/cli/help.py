@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 import coordination
 from coordination.cli.completion import Items, matching
+from coordination.cli.groups import command
 from coordination.cli.screen.blocks import READABLE, print_page, rows, section, terminal_width
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import colourful
@@ -40,8 +40,10 @@ def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
 @click.option("--all", "every", is_flag=True, help="List all commands.")
 @click.pass_context
 def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
-    """Explain TOPIC: a command (`list-issues` or `issue list`), a noun (`issue`), or a chapter of the
-    documentation (`running`, or `running.md` if a command has this name). Without TOPIC, list the topics.
+    """Explain a command, a noun, or a chapter of the documentation.
+
+    TOPIC is a command (`list-issues` or `issue list`), a noun (`issue`), or a chapter (`running`, or
+    `running.md` if a command has this name). Without TOPIC, list the topics.
     """
     root = ctx.find_root()
     if every:

@@ -9,11 +9,11 @@ from typing import IO
 
 import click
 from pydantic_core import to_json
-from rich_click import command
 
 from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters, RunTrend, Trend
 from coordination.cli.completion import event_kinds, event_types, repo_names, stream_kinds, subject_ids
 from coordination.cli.context import CliContext, warn
+from coordination.cli.groups import command
 from coordination.cli.options.filters import of_repo
 from coordination.cli.options.values import moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -36,7 +36,7 @@ LONGEST_VALUE = 80
 LONGEST_TITLE = 300
 
 
-@command()
+@command("memory.search")
 @click.argument("subject", metavar="[ID]", required=False, shell_complete=subject_ids)
 @click.option("--query", metavar="TEXT", default="", help="Words to find; the best matches come first.")
 @click.option(
@@ -78,9 +78,7 @@ def history(
     limit: int,
     form: Form,
 ) -> None:
-    """Show what happened to the records, or to the one with this ID (a milestone is PLAN/M1): when, what
-    changed, and who did it.
-    """
+    """ID is that of a record; a milestone is PLAN/M1."""
     filters = HistoryFilters(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
@@ -144,11 +142,10 @@ def _value(value: object) -> str:
     return shortened(text, LONGEST_VALUE)
 
 
-@command()
+@command("memory.rebuild")
 @as_json_option
 @click.pass_obj
 def rebuild_history(call: CliContext, as_json: bool) -> None:
-    """Begin a new database and read the journal of the file again; keep the events of the old one."""
     count = call.coord.memory.rebuild()
     if as_json:
         print_json({"events": count})
@@ -156,11 +153,11 @@ def rebuild_history(call: CliContext, as_json: bool) -> None:
         click.echo(f"the history has {counted(count, 'event')}", err=True)
 
 
-@command()
+@command("memory.export")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.pass_obj
 def export_history(call: CliContext, file: Path | None) -> None:
-    """Write every event as a line of JSON to FILE, or to standard output."""
+    """It goes to FILE, or to standard output."""
     lines = call.coord.memory.export()
     if file is None:
         for line in lines:
@@ -178,12 +175,12 @@ def export_history(call: CliContext, file: Path | None) -> None:
         ) from error
 
 
-@command()
+@command("memory.import_lines")
 @click.argument("file", type=click.File("r", encoding="utf-8", errors="replace"))
 @as_json_option
 @click.pass_obj
 def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
-    """Keep the events of an export that are new. FILE may be `-`."""
+    """FILE may be `-`."""
     count = call.coord.memory.import_lines(file)
     if as_json:
         print_json({"imported": count})
@@ -191,13 +188,13 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
         click.echo(f"imported {counted(count, 'event')}", err=True)
 
 
-@command()
+@command("memory.trends")
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.option("--days", default=30, show_default=True, type=int, help="Days until today.")
 @as_json_option
 @click.pass_obj
 def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
-    """Show the trends of issues, todos and runs, of all repositories or of REPO, against the days before."""
+    """Without REPO: of all repositories."""
     found = call.coord.memory.trends(repo, days)
     if as_json:
         print_json({trend.entity: trend for trend in found})
@@ -315,7 +312,7 @@ def events(
     limit: int | None,
     form: Form,
 ) -> None:
-    """Print the events of runs, todos, locks, circuit breakers and commands, oldest first.
+    """List or follow the events of runs, todos, locks, circuit breakers and commands, oldest first.
 
     With -f and --json a line of JSON for each event. Kinds that are counted only, such as lock.granted, are
     written while -f asks for them by name. Changes of the file: coord history.

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 import click
 from pydantic import BaseModel, ConfigDict
-from rich_click import command
 
 from coordination.api import LOCK, Held, Holder, Released, ResourceStats
 from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
@@ -49,7 +49,7 @@ class ResourceView(BaseModel):
 @output_options(Held, released=Released)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, internal: bool, released: bool, form: Form) -> None:
-    """List the locks that are held: holder, age, time to live, waiters."""
+    """List the locks with their holders and waiters, ages and times to live."""
     if released and (resources or internal):
         raise UsageError(
             "--released lists former holders; --resources and --all list present ones",
@@ -88,8 +88,8 @@ def list_resources(call: CliContext, form: Form) -> None:
 def release_lock(
     call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool
 ) -> int:
-    """Release the lock NAME (or `resource:NAME`), or all locks of an owner. The holder is told, and the next
-    waiter gets it.
+    """Release a lock that somebody else holds: the lock NAME (or `resource:NAME`), or all locks of an owner.
+    The holder is notified, and the next waiter gets it.
 
     The release is recorded: coord list-locks --released.
     """
@@ -214,8 +214,8 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
 @as_json_option
 @click.pass_obj
 def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
-    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or an unambiguous part): its failures are
-    forgotten, and the todos behind it continue.
+    """Close a circuit breaker: its failures are forgotten, and the todos behind it continue. NAME is
+    `repo:api`, `resource:db`, or an unambiguous part of such a name.
 
     The reset is recorded: coord status.
     """

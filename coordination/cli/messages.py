@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 from pydantic_core import to_json
-from rich_click import command
 
 from coordination.api import messages as operations
 from coordination.api.messages import ALL, NOTE, Gap, MessageView
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
+from coordination.cli.groups import command
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, filled, print_none, print_table
@@ -34,7 +34,7 @@ def _recipient(call: CliContext, name: str) -> str:
     return operations.recipient(call.coord.manager if call.coord.has_file else None, name)
 
 
-@command()
+@command("inbox.send")
 @click.argument("to", shell_complete=repo_names)
 @click.argument("text")
 @click.option("--type", "kind", default=NOTE, show_default=True, help="Set the type of the message.")
@@ -62,10 +62,7 @@ def send_message(
     reply_to: str | None,
     as_json: bool,
 ) -> None:
-    """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
-
-    The message waits until TO acknowledges it: by `coord list-messages TO`, as an agent, or in a program.
-    """
+    """TEXT `-` is standard input. TO is a repository, or KIND:NAME, as in agent:claude or person:ann."""
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
     call.coord.authority.check("send_message")
@@ -79,7 +76,7 @@ def send_message(
     click.echo(f"sent to {whom}", err=True)
 
 
-@command()
+@command("inbox.waiting")
 @click.argument("to", required=False, shell_complete=repo_names)
 @click.option(
     "--ack",
@@ -110,10 +107,7 @@ def list_messages(
     limit: int,
     form: Form,
 ) -> None:
-    """List the messages that wait for TO (a repository, or KIND:NAME), or for everybody.
-
-    Listing takes no message: `--ack` acknowledges it. A message in flight is listed with its reader.
-    """
+    """TO is a repository, or KIND:NAME. `--ack` acknowledges messages."""
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend exclude each other", "use one of them")
     if (done or register) and to is None:
@@ -197,17 +191,14 @@ def _words(payload: object) -> str:
 FOR_EVER_S = float("inf")
 
 
-@command()
+@command("messages.publish")
 @click.argument("topic")
 @click.argument("payload")
 @click.option("--type", "kind", default="event", show_default=True, help="Set the type of the event.")
 @as_json_option
 @click.pass_obj
 def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:
-    """Publish PAYLOAD (JSON, or else text; `-`: standard input) on TOPIC to the current subscribers.
-
-    Events are not kept for later; messages are: coord send-message.
-    """
+    """PAYLOAD is JSON, or else text; `-` is standard input."""
     body = _json_or_text(text_or_stdin(payload))
     call.coord.authority.check("publish")
     with call.coord.answering() as connection:
@@ -218,7 +209,7 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
     click.echo(f"published on {topic}: reached {reached}", err=True)
 
 
-@command()
+@command("messages.listen")
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC…")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
 @click.option(
@@ -229,11 +220,8 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
 def subscribe(
     call: CliContext, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool
 ) -> None:
-    """Print the events on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more; a.**:
-    any).
-
-    With --json a line of JSON for each event. Events that were published while Redis was away are missed,
-    with a warning.
+    """TOPIC is a name (vbia_events), or a pattern (a.*: one word more; a.**: any). With --json a line of JSON
+    is printed for each event.
     """
     end, left = time.monotonic() + (lasting.total_seconds() if lasting else FOR_EVER_S), count
     with call.coord.answering() as connection, connection.messages.listen(*topics) as listening:

@@ -12,6 +12,7 @@ from rich_click import RichGroup
 from coordination.api.trust import IdentityView, KeyView, Kind, Role, Verification
 from coordination.cli.completion import enum_values, repo_names
 from coordination.cli.context import CliContext, warn
+from coordination.cli.groups import command
 from coordination.cli.options.values import duration, moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, print_none, print_table
@@ -48,7 +49,7 @@ def identity() -> None:
     """Make and show the key with which you sign runs, approvals and other orders."""
 
 
-@identity.command()
+@command("trust.create_identity", group=identity)
 @click.option("--name", metavar="NAME", default="", help="Your name in trust files (default: user@host).")
 @click.option("--new-key", is_flag=True, help="Make a new key in place of the present one, which is kept.")
 @click.option(
@@ -59,9 +60,8 @@ def identity() -> None:
 @as_json_option
 @click.pass_obj
 def init(call: CliContext, name: str, new_key: bool, ssh_key: str | None, as_json: bool) -> None:
-    """Make an Ed25519 key in ~/.config/coord, or choose an SSH key; print its line.
-
-    An existing key is kept and used. COORD_IDENTITY names the key of an agent or a service instead.
+    """With --ssh-key an SSH key is used instead. COORD_IDENTITY names the key of an agent or a service. The
+    line for trust files is printed.
     """
     trust = call.coord.trust
     if ssh_key is not None:
@@ -75,7 +75,7 @@ def init(call: CliContext, name: str, new_key: bool, ssh_key: str | None, as_jso
     _print_identity(found, as_json)
 
 
-@identity.command()
+@command("trust.identity", group=identity)
 @click.option("--worker", is_flag=True, help="The key with which workers here sign results.")
 @click.option(
     "--state",
@@ -86,9 +86,8 @@ def init(call: CliContext, name: str, new_key: bool, ssh_key: str | None, as_jso
 @as_json_option
 @click.pass_obj
 def show(call: CliContext, worker: bool, state: Path | None, as_json: bool) -> None:
-    """Print the line of your public key, for `coord trust add` on the machines with workers.
-
-    With --worker: that of the workers here, for `coord trust add LINE --kind worker` on the others.
+    """Give it to `coord trust add` on the machines with workers. With --worker: the key of the workers here,
+    for `coord trust add LINE --kind worker` on the others.
     """
     if state is not None and not worker:
         raise click.UsageError("--state names the folder of workers; add --worker")
@@ -112,7 +111,7 @@ def trust() -> None:
     """
 
 
-@trust.command()
+@command(group=trust)
 @click.argument("line")
 @click.option("--as", "name", metavar="NAME", default="", help="Name of its owner (default: the comment).")
 @click.option("--kind", type=KINDS, help="Kind of the owner (default: person).")
@@ -161,16 +160,15 @@ def add(
         click.echo(f"{added.name} has no role yet: coord trust grant {added.name} ROLE", err=True)
 
 
-@trust.command("list")
+@command("trust.list_keys", group=trust, name="list")
 @output_options(KeyView)
 @click.pass_obj
 def list_(call: CliContext, form: Form) -> None:
-    """List the principals with their keys and roles."""
     keys = call.coord.trust.list_keys()
     form.records(keys, lambda: _print_keys(keys))
 
 
-@trust.command()
+@command(group=trust)
 @click.argument("name", metavar="NAME|FINGERPRINT")
 @as_json_option
 @click.pass_obj
@@ -180,7 +178,7 @@ def revoke(call: CliContext, name: str, as_json: bool) -> None:
     _print_changed(call, changed.name, as_json)
 
 
-@trust.command()
+@command(group=trust)
 @click.argument("name")
 @role_argument
 @repo_option
@@ -202,7 +200,7 @@ def grant(
     _print_changed(call, changed.name, as_json)
 
 
-@trust.command()
+@command(group=trust)
 @click.argument("name")
 @role_argument
 @repo_option
@@ -214,11 +212,10 @@ def ungrant(call: CliContext, name: str, role: str, repos: tuple[str, ...], as_j
     _print_changed(call, changed.name, as_json)
 
 
-@trust.command()
+@command("trust.verify", group=trust)
 @as_json_option
 @click.pass_obj
 def verify(call: CliContext, as_json: bool) -> None:
-    """Check that the trust file can be used, and that nobody else can change it."""
     found: Verification = call.coord.trust.verify()
     if as_json:
         print_json(found)
@@ -229,17 +226,12 @@ def verify(call: CliContext, as_json: bool) -> None:
     click.echo(f"{found.path} is valid: {counts}")
 
 
-@trust.command("break-glass")
+@command("trust.break_glass", group=trust, name="break-glass")
 @click.option("--reason", metavar="TEXT", help="Say why; everybody sees it.")
 @click.option("--end", is_flag=True, help="Give up emergency access before its hour is over.")
 @as_json_option
 @click.pass_obj
 def break_glass(call: CliContext, reason: str | None, end: bool, as_json: bool) -> None:
-    """Declare an emergency: all rights except approve and override, for one hour.
-
-    It needs the role break-glass. notify_command tells a second person at once, and everything that you do in
-    this hour is marked.
-    """
     if end == (reason is not None):
         raise click.UsageError("give either --reason TEXT or --end")
     if reason is None:

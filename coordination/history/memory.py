@@ -86,7 +86,11 @@ class Memory:
         *,
         limit: int = LIMIT,
     ) -> list[HistoryEvent]:
-        """Return the best matches, or without a query the latest events. Raises UsageError, NotFound."""
+        """Search the history of records: when, what changed, and who did it. Without words, the latest events
+        are listed.
+
+        `query`: words to find; the best matches come first. Raises UsageError, NotFound.
+        """
         by_words = partial(search, self._store(), query, filters, limit=limit, synonyms=self._synonyms)
         if self._embedder is not None:
             try:
@@ -96,7 +100,10 @@ class Memory:
         return by_words()
 
     def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend | RunTrend, ...]:
-        """Return the trends of issues, of todos, and of runs. Raises UsageError, NotFound."""
+        """Show the trends of issues, todos and runs, against the days before.
+
+        Raises UsageError, NotFound.
+        """
         store, now = self._store(), datetime.now(UTC)
         check_known(store, HistoryFilters(repo=repo))
         return (
@@ -170,12 +177,17 @@ class Memory:
         return store.add([event]) == 1
 
     def export(self) -> Iterator[str]:
-        """Yield every event as one line of JSON, oldest first."""
+        """Export the history: every event as a line of JSON, oldest first."""
         for event in self._store().every():
             yield event.model_dump_json(exclude={"matched"}) + "\n"
 
     def import_lines(self, lines: Iterable[str]) -> int:
-        """Keep the events of an export that are new; return their number. Raises UsageError."""
+        """Import the events of an export that are new.
+
+        Return their number.
+
+        Raises UsageError.
+        """
         store, new, number = self._store(), 0, 0
         rest = iter(lines)
         while batch := list(islice(rest, IMPORTED_AT_ONCE)):
@@ -194,9 +206,10 @@ class Memory:
         return new
 
     def rebuild(self) -> int:
-        """Begin a new database and read the whole journal; return the number of events.
+        """Begin a new database of the history from the journal of the file. Events that the journal no longer
+        has are taken from the old database, if that is readable.
 
-        Events that the journal no longer has are taken from the old database, if that is readable.
+        Return the number of events.
         """
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:

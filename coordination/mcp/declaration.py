@@ -1,8 +1,8 @@
-"""Builds MCP tools from functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) ->
-Issue`.
+"""Builds MCP tools from functions: `@reads("Preview a rollback", "run.rollback_preview")`.
 
-The function's name, docstring and annotations become the tool's name, description and schemas. The server
-passes `session`. Arguments that several tools have are declared here once.
+The function's name and annotations become the tool's name and schemas; its description is the text of the
+operation, followed by the function's docstring, which is for agents only. The server passes `session`.
+Arguments that several tools have are declared here once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
 from coordination.api import LAST
+from coordination.api.texts import operation_text
 from coordination.mcp.middleware import refusals
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
@@ -70,19 +71,36 @@ Wait = Annotated[
 ]
 
 
-Operation = TypeVar("Operation", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
+OPERATION_OF: dict[str, str] = {}
+"""Tool → its operation; empty for a tool that has none."""
 
 
 def _kind(
     *, writes: bool, destructive: bool, idempotent: bool, outside: bool
-) -> Callable[[str], Callable[[Operation], Operation]]:
+) -> Callable[..., Callable[[Function], Function]]:
     hints = {
         "readOnlyHint": not writes,
         "destructiveHint": destructive,
         "idempotentHint": idempotent,
         "openWorldHint": outside,
     }
-    return lambda title: tool(title=title, annotations={"title": title, **hints})
+
+    def declare(title: str, operation: str = "") -> Callable[[Function], Function]:
+        def declared_tool(function: Function) -> Function:
+            texts = (operation and operation_text(operation), inspect.getdoc(function))
+            OPERATION_OF[function.__name__] = operation
+            make = tool(
+                title=title,
+                description="\n\n".join(filter(None, texts)),
+                annotations={"title": title, **hints},
+            )
+            made: Function = make(function)
+            return made
+
+        return declared_tool
+
+    return declare
 
 
 reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)

@@ -108,10 +108,11 @@ class MessageBus(ReaderOperations, InboxAdministration):
     def publish(
         self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None
     ) -> int:
-        """Publish an event to current listeners, and a copy to each inbox that subscribed.
+        """Publish an event on a topic, to its current subscribers. It is not kept for later ones; messages
+        are.
 
-        Returns the number of programs and inboxes reached; a gateway counts as one. Later listeners do not
-        get it.
+        Return the number of programs and inboxes that it reached: inboxes that subscribed get a copy, a
+        gateway counts as one.
         """
         if topics.is_of_coord(topics.topic(topic)):
             raise UsageError(
@@ -134,8 +135,10 @@ class MessageBus(ReaderOperations, InboxAdministration):
         return self._sender.send(sequence, self.steps, deliver)[1]
 
     def listen(self, *patterns: str) -> Subscription:
-        """Subscribe to events of these topics (`vbia_events`, `a.*`) from now on, live and
-        without an inbox.
+        """Receive the events of topics, from now on. Events that were published before, or while Redis was
+        away, are missed.
+
+        `patterns`: topics such as `vbia_events`, or patterns such as `a.*`. No inbox is needed.
         """
         return Subscription(self.steps, patterns)
 

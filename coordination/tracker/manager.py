@@ -70,12 +70,14 @@ class CoordinationManager(Reader):
     # Issues
 
     def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
-        """Create an issue from a record, fields, or both; needs `title`. Without an `id` it gets the next
-        free one.
+        """Create an issue. Without an id it gets the next free one.
+
+        `record` and `fields` are its fields; `title` is required.
         """
         return self._create(ISSUE, {**fields_of(record), **fields})
 
     def update_issue(self, issue_id: str, changes: Changes[Issue]) -> Edited:
+        """Change fields of an issue. A list replaces the present list."""
         return self._update(ISSUE, issue_id, changes)
 
     def write_issues(
@@ -91,22 +93,33 @@ class CoordinationManager(Reader):
         return self._edit(operation)
 
     def close_issue(self, issue_id: str) -> Edited:
-        """Close an issue. Raises Conflict if it is closed already."""
+        """Close an issue. The answer names the records that became ready.
+
+        Raises Conflict if it is closed already.
+        """
         return self._finish(ISSUE, issue_id, {"status": IssueStatus.CLOSED})
 
     def delete_issue(self, issue_id: str, cascade: bool = False) -> Removed:
-        """Delete an issue. Raises Conflict if others name it; `cascade` removes those references."""
+        """Delete an issue. Refused while other records name it.
+
+        `cascade` removes those references.
+
+        Raises Conflict if others name it.
+        """
         return self._delete(ISSUE, issue_id, cascade)
 
     # Todos
 
     def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
-        """Create a todo from a record, fields, or both; needs `task` and `repo`. Without an `id` it gets the
-        next free one.
+        """Create a todo. Without an id it gets the next free one. Without an action, an agent executes it
+        with its text as prompt.
+
+        `record` and `fields` are its fields; `task` and `repo` are required.
         """
         return self._create(TODO, {**fields_of(record), **fields})
 
     def update_todo(self, todo_id: str, changes: Changes[Todo]) -> Edited:
+        """Change fields of a todo. A list replaces the present list."""
         return self._update(TODO, todo_id, changes)
 
     def complete_todo(self, todo_id: str, actual_hours: float | None = None) -> Edited:
@@ -128,14 +141,20 @@ class CoordinationManager(Reader):
         return self._edit(operation)
 
     def delete_todo(self, todo_id: str, cascade: bool = False) -> Removed:
-        """Delete a todo. Raises Conflict if others name it; `cascade` removes those references."""
+        """Delete a todo. Refused while other records name it.
+
+        `cascade` removes those references.
+
+        Raises Conflict if others name it.
+        """
         return self._delete(TODO, todo_id, cascade)
 
     # Plans and their milestones
 
     def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
-        """Create a plan from a record, fields, or both; needs `title`. Without an `id` it gets the next free
-        one.
+        """Create a plan. Without an id it gets the next free one.
+
+        `record` and `fields` are its fields; `title` is required.
         """
         return self._create(PLAN, {**fields_of(record), **fields})
 
@@ -152,12 +171,14 @@ class CoordinationManager(Reader):
         reason: str = "",
         on_check: OnCheck | None = None,
     ) -> Edited:
-        """Change a plan and its milestones in one edit: the milestones in the order of the parameters, then
-        the plan.
+        """Change fields and milestones of a plan. A plan or milestone that is not complete yet is not marked
+        as completed, unless that is forced with a reason, which the history keeps.
 
-        A plan or milestone that lacks what `validate_plan_completion` names is not completed: Incomplete. Its
-        checks are run for that, after `on_check` was called with each. `force` completes it all the same,
-        without them; the history keeps the `reason`. A milestone that others name cannot be deleted.
+        `update_milestones`, `complete_milestones`, `delete_milestones` and `add_milestones` are applied in
+        this order, then `changes`, all in one edit. Checks of criteria run to complete something, after
+        `on_check` was called with each; `force` completes it without them.
+
+        Raises Incomplete; Conflict for a milestone that others name and that would be deleted.
         """
         guard = self._guard(read_force(force, reason), on_check)
 
@@ -192,23 +213,29 @@ class CoordinationManager(Reader):
         return self.update_plan(plan_id, complete_milestones=[milestone_id], force=force, reason=reason)
 
     def delete_plan(self, plan_id: str, cascade: bool = False) -> Removed:
-        """Delete a plan. Raises Conflict if others name it; `cascade` deletes its todos and removes other
-        references.
+        """Delete a plan. Refused while it has todos, or other records name it.
+
+        `cascade` deletes its todos and removes other references.
+
+        Raises Conflict if others name it.
         """
         return self._delete(PLAN, plan_id, cascade)
 
     # Dependencies
 
     def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006
-        """Create a dependency from a record, fields, or both; needs `consumer` and `provider`. Without an
-        `id` it gets the next free one.
+        """Create a dependency of one repository on another. Without an id it gets the next free one.
+
+        `record` and `fields` are its fields; `consumer` and `provider` are required.
         """
         return self._create(DEPENDENCY, {**fields_of(record), **fields})
 
     def update_dependency(self, dependency_id: str, changes: Changes[Dependency]) -> Edited:
+        """Change fields of a dependency."""
         return self._update(DEPENDENCY, dependency_id, changes)
 
     def delete_dependency(self, dependency_id: str, cascade: bool = False) -> Removed:
+        """Delete a dependency."""
         return self._delete(DEPENDENCY, dependency_id, cascade)
 
     def check_dependencies(
@@ -221,9 +248,12 @@ class CoordinationManager(Reader):
         on_outcome: Callable[[Outcome], None] | None = None,
         write: bool = True,
     ) -> DependencyReport:
-        """Check dependencies, up to `jobs` (8) at once, and write changed statuses unless `write` is off.
+        """Check the dependencies between repositories. Commands are executed, addresses requested, versions
+        compared. Changed statuses are written into the file; a dependency that could not be checked keeps its
+        status.
 
-        If the call ends early, for example by Ctrl-C, it terminates its processes and writes nothing.
+        `jobs` limits the checks at once (default: 8); without `write` the file stays as it is. If the call
+        ends early, for example by Ctrl-C, it terminates its processes and writes nothing.
         """
         wanted = self.list_dependencies(consumer=consumer, type=type)
         if named := queries.values(ids):

@@ -98,7 +98,7 @@ class Reader:
     # Repositories
 
     def list_repos(self, tag: Wanted = None, role: Wanted = None) -> tuple[Repo, ...]:
-        """Return the repositories in the file's order."""
+        """List the repositories of the file. All filters must match."""
         repos = self.ecosystem.repos
         wanted = {
             "tags": queries.names(
@@ -142,7 +142,7 @@ class Reader:
         assignee: Wanted = None,
         label: Wanted = None,
     ) -> tuple[Issue, ...]:
-        """Return the issues by priority, target date and id."""
+        """List the issues, most urgent first, then by date. All filters must match."""
         wanted = {
             "status": queries.words(status, IssueStatus, "status"),
             "priority": queries.words(priority, Level, "priority"),
@@ -166,7 +166,9 @@ class Reader:
         priority: Wanted = None,
         label: Wanted = None,
     ) -> tuple[Todo, ...]:
-        """Return the todos by priority and id."""
+        """List the todos, most urgent first. All filters must match. A todo that a run executes is
+        in_progress, with its run, its state there and its worker.
+        """
         wanted = {
             "repo": self._repos(repo),
             "status": queries.words(status, TodoStatus, "status"),
@@ -188,8 +190,9 @@ class Reader:
     # Plans and their milestones
 
     def list_plans(self, status: Wanted = None, repo: Wanted = None) -> tuple[Plan, ...]:
-        """Return the plans by target date and id. `repo` matches plans that name it and plans with a todo in
-        it.
+        """List the plans, by date. All filters must match.
+
+        `repo` matches plans that name it and plans with a todo in it.
         """
         wanted = {"status": queries.words(status, PlanStatus, "status")}
         plans = queries.matching(PLAN.all(self.ecosystem), wanted)
@@ -209,8 +212,12 @@ class Reader:
     def validate_plan_completion(
         self, plan_id: str, *, run_checks: bool = False, on_check: OnCheck | None = None
     ) -> PlanCompletion:
-        """Check whether the plan is complete. `run_checks` runs the commands of its criteria, at most 60 s
-        each. Raises Unreachable where the plan's `qa` counts and Redis does not answer.
+        """Check whether a plan is complete. The answer lists what is missing: todos, milestones, criteria,
+        deliverables and quality checks.
+
+        `run_checks` runs the commands of its criteria, at most 60 s each.
+
+        Raises Unreachable where the plan's `qa` counts and Redis does not answer.
         """
         plan = self.get_plan(plan_id)
         checks = Checks(
@@ -226,7 +233,7 @@ class Reader:
     def list_dependencies(
         self, consumer: Wanted = None, provider: Wanted = None, type: Wanted = None, status: Wanted = None
     ) -> tuple[Dependency, ...]:
-        """Return the dependencies by id."""
+        """List the dependencies between repositories. All filters must match."""
         wanted = {
             "consumer": self._repos(consumer),
             "provider": self._repos(provider),
@@ -236,6 +243,7 @@ class Reader:
         return queries.sorted_dependencies(queries.matching(DEPENDENCY.all(self.ecosystem), wanted))
 
     def get_dependency(self, dependency_id: str) -> Dependency:
+        """Show a dependency between repositories, and its check."""
         return DEPENDENCY.get(self.ecosystem, dependency_id)
 
     # Overviews
@@ -248,17 +256,23 @@ class Reader:
         return chains_of(relations, name)
 
     def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
-        """Return the open issues that block open work of the repository, directly or through others."""
+        """List the open issues that block work in a repository, directly or through others. Each is listed
+        with the work that it blocks.
+        """
         self._repos(repo)
         return status.blocking_issues(self.ecosystem, repo)
 
     def get_repo_status(self, repo: str) -> RepoStatus:
-        """Return the status of a repository, which need not be declared."""
+        """Summarise a repository: its issues, todos, plans, dependencies and blockers.
+
+        `repo` need not be declared.
+        """
         self._repos(repo)
         declared = next((known for known in self.ecosystem.repos if known.name == repo), Repo(name=repo))
         return status.repo_status(self.document, self._joined, declared)
 
     def get_ecosystem_status(self) -> EcosystemStatus:
+        """Summarise all repositories: work that is overdue, ready or blocked, and the worst blockers."""
         return status.ecosystem_status(self.document, self._joined, self._now().date())
 
     def what_goes(self, name: str) -> DeletePreview:

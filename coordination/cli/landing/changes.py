@@ -8,12 +8,12 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
@@ -31,17 +31,12 @@ some_repos = click.option(
 )  # fmt: skip
 
 
-@command()
+@command("changes.list")
 @click.argument("plan", required=False, shell_complete=change_sets)
 @output_options(ChangeView)
 @click.pass_obj
 def changes(call: CliContext, plan: str | None, form: Form) -> None:
-    """List the change set of PLAN, or all of them: for each repository the branch with the work, its size,
-    and what it waits for before it lands.
-
-    All figures are recorded ones; neither git nor a forge is asked. Pull requests are as `coord pr list` has
-    seen them last. A todo without plan has a change set of its own name.
-    """
+    """Without PLAN: all change sets. Pull requests are as `coord pr list` has seen them last."""
     found = call.coord.changes.list(plan)
     form.records(found, lambda: _print(found, one=plan is not None))
 
@@ -117,17 +112,15 @@ def _state(change: ChangeView) -> Cell:
     return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", "green")
 
 
-@command()
+@command("changes.diff")
 @click.argument("plan", shell_complete=change_sets)
 @some_repos
 @click.option("--stat", is_flag=True, help="List the changed files with their number of lines only.")
 @as_json_option
 @click.pass_obj
 def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
-    r"""Show the difference between the change set of PLAN and its base, in each repository.
-
-    git is asked on this machine, which must have the commits. Each path stands below the name of its
-    repository. Control characters in files are written out (`\u001b`), so that they cannot move the cursor.
+    r"""Each path stands below the name of its repository. Control characters in files are written out
+    (`\u001b`), so that they cannot move the cursor.
     """
     diffs = call.coord.changes.diff(plan, repos, stat=stat)
     if as_json:
@@ -181,7 +174,7 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
     click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)
 
 
-@command()
+@command("changes.adopt")
 @click.argument("plan", shell_complete=plan_ids)
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.argument("branch", required=False, shell_complete=branch_names)
@@ -206,17 +199,11 @@ def adopt(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Take BRANCH of REPO as the tip of the change set of PLAN: a person's work, which need not contain what
-    the change set had.
+    """With `--pr` the branch is fetched from the forge; later work is pushed onto it, never over a commit
+    that is there. A request of a fork, or to another base branch, is refused.
 
-    With `--pr` the branch is fetched from the forge; later work is pushed onto it, never over a commit that
-    is there. A request of a fork, or to another base branch, is refused.
-
-    Without REPO and BRANCH: build a change set that Redis has lost from the commits in the checkouts of this
-    machine. Their trailers (Coord-Plan, Coord-Todo, Coord-Run) name plan, todo and run.
-
-    By adopting a branch you state that it has the work of the plan's todos. With an identity the statement is
-    signed; it needs the right to land.
+    Commits are recognised by their trailers: Coord-Plan, Coord-Todo and Coord-Run. With an identity the
+    adoption is signed; it needs the right to land.
     """
     adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
     if not (as_json and (yes or dry_run)):
@@ -244,19 +231,13 @@ def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
             click.echo(plain(f"  {one.request_before} stays open; close it at the forge"), err=True)
 
 
-@command()
+@command("changes.resolve")
 @click.argument("plan", shell_complete=change_sets)
 @click.argument("repo", shell_complete=repo_names)
 @as_json_option
 @click.pass_obj
 def resolve(call: CliContext, plan: str, repo: str, as_json: bool) -> int:
-    """Show where the conflict between the change set of PLAN and the base branch of REPO is resolved: the
-    worktree, its host, the files. When the merge is committed there, the same command goes on with it.
-
-    A run that waits for the merge goes on by itself, an ended one is retried. After a landing that was
-    refused, a worktree of the change set's branch is made; the merge in it is adopted, and lands next time.
-
-    Exit code 0: there is no conflict, or the merge is taken up. 3: files are to be resolved. 5: the
+    """Exit code 0: there is no conflict, or the merge is taken up. 3: files are to be resolved. 5: the
     commits are on another host.
     """
     resolution = call.coord.changes.resolve(plan, repo)

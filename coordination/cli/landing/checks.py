@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.api import (
     LAST,
@@ -27,6 +26,7 @@ from coordination.cli.completion import plan_ids, repo_names, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
+from coordination.cli.groups import command
 from coordination.cli.landing.land import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -52,7 +52,7 @@ junit_option = click.option(
 )
 
 
-@command()
+@command("checks.run")
 @click.argument("repos", nargs=-1, metavar="[REPO]...", shell_complete=repo_names)
 @click.option(
     "--plan", metavar="PLAN", shell_complete=plan_ids, help="Check the change set of PLAN: what it has made."
@@ -83,15 +83,8 @@ def qa(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run the checks that REPOs declare under `qa`, in dependency order: by default those of all
-    repositories, on their base branches.
-
-    Each check sees the same versions of the repositories that it needs. Where one of them is red, it is
-    skipped. A green result is not run again while the files of the repository, and of those that it needs,
-    are the same.
-
-    Exit code 0: all are green. 2: a repository declares no check. 3: one is red, could not run, or was
-    skipped.
+    """Without REPO: of all repositories that declare checks. Exit code 0: all are green. 2: a repository
+    declares no check. 3: one is red, could not run, or was skipped.
     """
     checks = call.coord.checks
     prepared = checks.prepare(
@@ -122,16 +115,13 @@ def qa(
     return start_and_follow(call, start, detach=detach, as_json=as_json, ending=end, code=lambda _: code[0])
 
 
-@command()
+@command("checks.report")
 @click.argument("run", default=LAST, shell_complete=run_ids)
 @junit_option
 @as_json_option
 @click.pass_obj
 def show_qa(call: CliContext, run: str, junit: Path | None, as_json: bool) -> int:
-    """Show the checks of RUN: verdicts, numbers of tests, and what failed. RUN may be a run of a plan, too.
-
-    Exit code 0: all are green. 3: one is not.
-    """
+    """Exit code 0: all are green. 3: one is not."""
     report = call.coord.checks.report(run)
     if not report.checks and not as_json:
         print_none(f"run {report.run_id} has no checks", "run some: coord qa")

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.api import LandOptions
 from coordination.cli.completion import landable, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.screen.output import as_json_option, print_json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
 
 
-@command()
+@command("landings.land")
 @click.argument("plan", shell_complete=landable)
 @choice("--via", Via, "Default: as in the plan, else pr with a token of the forge, else push with a url.")
 @click.option(
@@ -64,16 +64,9 @@ def land(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Bring the change set of PLAN into the base branches of its repositories, in dependency order.
-
-    All repositories are checked first: the base branch, a merge without conflicts, the right to push, and the
-    quality checks that they declare, with the changes merged. If one refuses for good after that, those that
-    have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is waited for. Nothing
-    is ever forced.
-
-    By pull requests (`--via pr`) the forge merges them, together, in this order: all must be open, approved
-    as often as the plan asks, and green before the first one merges. A failure reverts those that have merged
-    by further requests.
+    """By pull requests (`--via pr`) the forge merges them, together, in this order: all must be open,
+    approved as often as the plan asks, and green before the first one merges. A failure reverts those that
+    have merged by further requests.
 
     A plan with waves lands one wave after the other: a failure reverts its wave only, and no later one
     begins. The id of an item of `coordination.waves` in place of PLAN lands several plans, wave by wave. Show
@@ -101,7 +94,7 @@ def land(
     return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)
 
 
-@command()
+@command("landings.revert")
 @click.argument("plan", metavar="PLAN|RUN", shell_complete=landable)
 @click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
 @yes_option
@@ -109,11 +102,8 @@ def land(
 @as_json_option
 @click.pass_obj
 def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, as_json: bool) -> int:
-    """Take what has landed of PLAN, or by RUN, out of the base branches again, by one commit in each.
-
-    The order is that of the landing, backwards; history is never rewritten. Then the change set is open as
-    before: a sweep builds on it, and it can land again. The id of an item of `coordination.waves` in place of
-    PLAN takes out all its plans, the last wave first.
+    """The id of an item of `coordination.waves` in place of PLAN takes out all its plans, the last wave
+    first.
 
     Exit code 0: all is reverted. 3: something could not be reverted.
     """

@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-from rich_click import command
 
 from coordination.api import (
     CheckState,
@@ -22,6 +21,7 @@ from coordination.api import (
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.groups import command
 from coordination.cli.landing.changes import some_repos
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -34,7 +34,7 @@ STYLES = {RequestState.MERGED: "green", RequestState.CLOSED: "red"}
 MOST_OPENED = 20
 
 
-@command()
+@command("requests.create")
 @click.argument("plan", shell_complete=plan_ids)
 @some_repos
 @click.option(
@@ -83,16 +83,7 @@ def create_pr(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Push the branches of the change set of PLAN and open a pull request for each repository, or bring those
-    that are open up to date.
-
-    All repositories are checked first: nothing is changed if one refuses. A remote branch with a commit of
-    somebody else is never overwritten. Reviewers, teams, labels and assignees are added to those of the
-    request. Each request has a section that names the plan, its todos, the requests that it depends on, and
-    the state of all.
-
-    Exit code 0: all requests are up to date. Else that of the first failure; the others have been done.
-    """
+    """Exit code 0: all requests are up to date. Else that of the first failure; the others have been done."""
     options = RequestOptions(
         repos=repos,
         draft=draft is True,
@@ -148,7 +139,7 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
             click.echo(plain(f"error: {repo}: {error.replace(chr(10), chr(10) + '  ')}"), err=True)
 
 
-@command()
+@command("requests.list")
 @click.argument("plan", required=False, shell_complete=change_sets)
 @click.option(
     "--failing", is_flag=True, help="List requests with a red check, requested changes, or a conflict."
@@ -157,11 +148,7 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
 @output_options(RequestView)
 @click.pass_obj
 def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:
-    """List the pull requests of PLAN, or of all plans, with their state, checks and reviews at the forge.
-
-    Exit code 0; that of the first failure if a forge could not be asked: the state of that request is
-    unknown.
-    """
+    """Without PLAN: of all plans. Exit code 0; that of the first failure if a forge could not be asked."""
     found = call.coord.requests.list(plan, failing=failing, mine=mine)
     form.records(found, lambda: _print(found, filtered=failing or mine))
     return next((one.code for one in found if one.code), 0)
@@ -223,16 +210,13 @@ def _merge(one: RequestView) -> str:
     return one.blocked or ("possible" if one.mergeable else "-")
 
 
-@command()
+@command("requests.close")
 @click.argument("plan", shell_complete=change_sets)
 @yes_option
 @as_json_option
 @click.pass_obj
 def close_pr(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
-    """Close the open pull requests of PLAN without a merge. Branches and change set stay.
-
-    Exit code 0: none is open any more. Else that of the first failure.
-    """
+    """Exit code 0: none is open any more. Else that of the first failure."""
     there = call.coord.requests.refs(plan)
     if there:
         confirm(f"Close {counted(len(there), 'pull request')} of {plan}?", yes=yes)
@@ -252,9 +236,8 @@ def close_pr(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.pass_obj
 def open_pr(call: CliContext, plan: str | None, repo: str | None) -> None:
-    """Open the pull requests of PLAN, or of all plans, in the browser; REPO: only that one.
-
-    The addresses are printed; where the output is no terminal, nothing else is done.
+    """Open the pull requests of a plan, or of all plans, in the browser. The addresses are printed; where the
+    output is no terminal, nothing else is done.
     """
     found = [change.request for _, change in call.coord.requests.refs(plan, repo) if change.request]
     urls = [ref.url for ref in found if urlsplit(ref.url).scheme in ("https", "http")]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import click
-from rich_click import command, group
+from rich_click import group
 
 from coordination.api.machine import acl_line, load_steps
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import NotFound, UsageError
 
@@ -119,19 +120,13 @@ def _show(name: str, password: str, url: str, *, restricted: bool) -> None:
 
 @group()
 def steps() -> None:
-    """Load the steps of coord, a library of Redis Functions, into a Redis server."""
+    """Load the steps of coord into a Redis server. They are a library of Redis Functions."""
 
 
-@steps.command()
+@command("machine.load_steps", group=steps)
 @as_json_option
 @click.pass_obj
 def load(call: CliContext, as_json: bool) -> None:
-    """Load the steps of this version, and delete those that were loaded more than 30 days ago by other
-    versions.
-
-    `coord up`, workers and the maintenance leader do this by themselves. A user with fewer rights needs it
-    done once for each version of coord: by a user with the role keeper, or by an administrator of the server.
-    """
     digest, deleted = load_steps(call.coord)
     if as_json:
         print_json({"library": digest, "deleted": deleted})

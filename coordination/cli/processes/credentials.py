@@ -12,6 +12,7 @@ from coordination.api import credentials
 from coordination.api.credentials import Written
 from coordination.cli.completion import credential_names, repo_names
 from coordination.cli.context import CliContext, warn
+from coordination.cli.groups import command
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, print_none, print_table
 from coordination.cli.times import format_time
@@ -63,7 +64,7 @@ expires_option = click.option(
 )
 
 
-@credential.command()
+@command("credentials.add", group=credential)
 @click.argument("name")
 @click.argument("reference")
 @click.option(
@@ -107,9 +108,7 @@ def add(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Add the credential NAME, which is read from REFERENCE when it is needed.
-
-    Git gets those for read and write, todos get them and those for todo; those for pr, merge and webhook
+    """Git gets those for read and write, todos get them and those for todo; those for pr, merge and webhook
     stay in coord's own processes.
     """
     if bool(repos) == every:
@@ -130,31 +129,28 @@ def add(
     _print_written(added, "added", as_json)
 
 
-@credential.command("list")
+@command("credentials.listing", group=credential, name="list")
 @output_options(Credential)
 def list_(form: Form) -> None:
-    """List the credentials of this machine. No secret is read."""
     found = credentials.listing()
     form.records(found, lambda: _print(found))
 
 
-@credential.command()
+@command("credentials.rotate", group=credential)
 @click.argument("name", shell_complete=credential_names)
 @click.argument("reference")
 @expires_option
 @as_json_option
 @click.pass_obj
 def rotate(call: CliContext, name: str, reference: str, expires: date | None, as_json: bool) -> None:
-    """Read NAME from another REFERENCE. The old one is used until the new one was read for the first time."""
     _print_written(credentials.rotate(call.coord, name, reference, expires), "rotated", as_json)
 
 
-@credential.command()
+@command("credentials.revoke", group=credential)
 @click.argument("name", shell_complete=credential_names)
 @as_json_option
 @click.pass_obj
 def revoke(call: CliContext, name: str, as_json: bool) -> None:
-    """Remove NAME from this machine. Todos that name it wait; running ones keep what they got."""
     removed = credentials.revoke(call.coord, name)
     if as_json:
         print_json(removed)

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import RichGroup, command
+from rich_click import RichGroup
 
 from coordination.api import DASHBOARD_PORT, dashboard_is_installed
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.groups import command
 from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -90,7 +91,7 @@ def token() -> None:
     """Give people tokens with which they sign in at the dashboard; only hashes are stored."""
 
 
-@token.command()
+@command(group=token)
 @click.argument("person")
 @click.option("--read-only", is_flag=True, help="The person may look and not act, whatever the roles say.")
 @as_json_option
@@ -106,7 +107,7 @@ def add(call: CliContext, person: str, read_only: bool, as_json: bool) -> None:
     click.echo(f"token of {person}, shown once: it is asked for by the page for signing in", err=True)
 
 
-@token.command(name="list")
+@command(group=token, name="list")
 @output_options(TokenView)
 @click.pass_obj
 def list_(call: CliContext, form: Form) -> None:
@@ -130,7 +131,7 @@ def list_(call: CliContext, form: Form) -> None:
     form.records(found, show)
 
 
-@token.command()
+@command(group=token)
 @click.argument("person")
 @as_json_option
 @click.pass_obj

@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich_click import command
 
 from coordination.api import (
     FLOWER_COMMAND,
@@ -23,6 +22,7 @@ from coordination.api import (
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud, warn
 from coordination.cli.following.summary import INTERRUPTED
+from coordination.cli.groups import command
 from coordination.cli.options.filters import LOOPBACK, listen_option, parse
 from coordination.cli.screen.output import print_flower
 from coordination.errors import Conflict, CoordinationError, UsageError
@@ -51,8 +51,8 @@ at_most = click.option(
 @at_most
 @click.pass_obj
 def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs: int | None) -> int:
-    """Start the embedded server, a worker for every repository of the file, Flower and the dashboard; or join
-    them.
+    """Start server, worker, Flower and dashboard on this machine, or join those that run. The worker serves
+    every repository of the file.
 
     Then start the services of the file, as coord service start does; the worker takes other todos after that.
     The dashboard needs the extra `web`.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.groups import command
 from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.api import Phase, ServiceView
 from coordination.api.services import LOG_LINES
@@ -14,6 +13,7 @@ from coordination.cli.completion import service_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
+from coordination.cli.groups import command
 from coordination.cli.options.values import choice
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, print_none, print_table
@@ -35,7 +35,7 @@ of_phase = choice("--phase", Phase, "Change services of this phase only.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
 
 
-@command()
+@command("services.start")
 @some_services
 @of_phase
 @dry_run_option
@@ -44,30 +44,24 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; c
 def start_service(
     call: CliContext, names: tuple[str, ...], phase: str | None, dry_run: bool, as_json: bool
 ) -> int:
-    """Start the services NAMEs, or all, with what they depend on, and wait until their probes pass.
-
-    First the core: required services and what they depend on. If one of them fails, what was started is
-    stopped. Then the others, then the checks of the file. A service that is up stays as it is.
+    """Without NAME: all services.
 
     Exit code 0: all are up. 1: a required one is not. 3: another one is not, or a check has failed.
     """
     return change(call, ServiceStep.START, names, phase, dry_run=dry_run, as_json=as_json)
 
 
-@command()
+@command("services.stop")
 @some_services
 @dry_run_option
 @as_json_option
 @click.pass_obj
 def stop_service(call: CliContext, names: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
-    """Stop the services NAMEs, or all, and before them what depends on them.
-
-    Services that are up and that the file no longer declares are among them.
-    """
+    """Without NAME: all services."""
     return change(call, ServiceStep.STOP, names, None, dry_run=dry_run, as_json=as_json)
 
 
-@command()
+@command("services.restart")
 @some_services
 @of_phase
 @dry_run_option
@@ -76,19 +70,16 @@ def stop_service(call: CliContext, names: tuple[str, ...], dry_run: bool, as_jso
 def restart_service(
     call: CliContext, names: tuple[str, ...], phase: str | None, dry_run: bool, as_json: bool
 ) -> int:
-    """Restart the services NAMEs, or all, and what depends on them."""
+    """Without NAME: all services."""
     return change(call, ServiceStep.RESTART, names, phase, dry_run=dry_run, as_json=as_json)
 
 
-@command()
+@command("services.list")
 @some_services
 @output_options(ServiceView)
 @click.pass_obj
 def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
-    """List the services with their states on all hosts, in the order of a start.
-
-    A state of a host whose worker is away is `unreachable`; the last look says what it was, and when.
-    """
+    """Without NAME: all services."""
     services = call.coord.services.list(names)
     form.records(services, lambda: _print(services))
 
@@ -98,7 +89,7 @@ def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
 @as_json_option
 @click.pass_obj
 def show_service(call: CliContext, name: str, as_json: bool) -> None:
-    """Show the service NAME: its state, its process, and the last look at it."""
+    """Show a service: its state, its process, and the last look at it."""
     services = call.coord.services.list([name])
     if as_json:
         print_json(
@@ -113,7 +104,7 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
                 click.echo(spelled(f"{field.replace('_', ' '):<12} {with_local_times(_words(value))}"))
 
 
-@command()
+@command("services.log")
 @click.argument("name", shell_complete=service_names)
 @click.option(
     "--lines", type=click.IntRange(min=1), default=LOG_LINES, show_default=True, metavar="N",
@@ -121,25 +112,17 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
 )  # fmt: skip
 @click.pass_obj
 def service_logs(call: CliContext, name: str, lines: int) -> None:
-    """Print what the service NAME wrote, to standard output and standard error.
-
-    From another host, a run of one todo brings the lines: at most 32 KB.
-    """
     for line in call.coord.services.log(name, lines):
         click.echo(spelled(line))
 
 
-@command()
+@command("services.forget")
 @some_services
 @click.option("--host", required=True, metavar="HOST", help="Name the host that is gone.")
 @as_json_option
 @click.pass_obj
 def forget_service(call: CliContext, names: tuple[str, ...], host: str, as_json: bool) -> None:
-    """Delete the states of the services NAMEs, or all, that a host has published that is gone.
-
-    They are not listed as unreachable any more, and can start on another host. It is refused while a worker
-    of the host lives. A service that still runs there is not stopped.
-    """
+    """Without NAME: all services."""
     forgotten = call.coord.services.forget(host, names)
     if as_json:
         print_json(list(forgotten))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
-from rich_click import command
 
 from coordination.api import RunView, TodoState
 from coordination.cli.completion import roles as role_names
@@ -17,6 +16,7 @@ from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
+from coordination.cli.groups import command
 from coordination.cli.options.fields import PLAN
 from coordination.cli.options.filters import selects_repos
 from coordination.cli.options.record_input import for_create, record_of
@@ -31,7 +31,7 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:
-    from coordination.api import CoordinationManager, Edited, GeneratedPlan, Selectors
+    from coordination.api import GeneratedPlan, Selectors
     from coordination.api.commands import RepoOutput
     from coordination.api.run import Run
     from coordination.models import Parameter, Todo
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 LONGEST_COMMAND = 60
 
 
-@command()
+@command("generators.campaign")
 @click.argument("title")
 @selects_repos
 @click.option("--run", metavar="COMMAND", help="Change each repository by this command for sh.")
@@ -69,12 +69,6 @@ def campaign(
     sweep: bool,
     as_json: bool,
 ) -> int:
-    """Create the plan TITLE with a change and a check for each selected repository.
-
-    The todos are PLAN-change-REPO and PLAN-check-REPO. A repository's change waits for the checks of the
-    repositories that it depends on (coord list-deps). Commands get the variables `repo`, `plan` and `title`
-    where they name them. Selectors of one kind are a union, different kinds intersect.
-    """
     made = call.coord.generators.campaign(
         title,
         repos=selectors.repos,
@@ -147,7 +141,7 @@ def _action(todo: Todo) -> str:
 OF_TEMPLATES = ("--set", "--tag", "--role", "--all", "--dry-run", "--sweep")
 
 
-@command()
+@command("manager.create_plan")
 @for_create(PLAN)
 @from_file
 @click.option("--from-template", "template", metavar="NAME", help="Create plan and todos from a template.")
@@ -189,18 +183,18 @@ def create_plan(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Create a plan; print its id. Todos join it with: coord create-todo --plan.
+    """Its id is printed. Todos join it with: coord create-todo --plan.
 
     With --from-template it gets the todos of the template for each repository of --repos, --tag, --role or
     --all; other options replace fields of the template's plan.
-    """  # fmt: skip
+    """
     if template is None:
         used = (given, tags, roles, all_repos, dry_run, sweep)
         if wrong := [name for name, value in zip(OF_TEMPLATES, used, strict=True) if value]:
             raise UsageError(
                 f"{wrong[0]} belongs to --from-template", "name a template: coord list-templates"
             )
-        create_records(call, _create, PLAN, options, from_file, as_json=as_json)
+        create_records(call, "plan", PLAN, options, from_file, as_json=as_json)
         return 0
     if from_file is not None:
         raise UsageError("--from-template and --from-file exclude each other", "use one of them")
@@ -218,10 +212,6 @@ def create_plan(
     return conclude_generated(call, made, sweep=sweep, as_json=as_json)
 
 
-def _create(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    return manager.create_all("plan", records)
-
-
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
@@ -229,11 +219,10 @@ def _assignment(text: str) -> tuple[str, str]:
     return name.strip(), value
 
 
-@command()
+@command("generators.templates")
 @as_json_option
 @click.pass_obj
 def list_templates(call: CliContext, as_json: bool) -> None:
-    """List the templates of plans: those of the file, and those that come with coord."""
     found = call.coord.generators.templates()
     if as_json:
         print_json([one.model_dump() for one in found])
@@ -246,12 +235,12 @@ def _parameter(parameter: Parameter) -> str:
     return parameter.name if parameter.is_required else f"[{parameter.name}]"
 
 
-@command()
+@command("generators.template")
 @click.argument("template")
 @as_json_option
 @click.pass_obj
 def show_template(call: CliContext, template: str, as_json: bool) -> None:
-    """Print TEMPLATE as YAML: copy it to coordination.templates of the file to change it."""
+    """It is printed as YAML: copy it to coordination.templates of the file to change it."""
     found = call.coord.generators.template(template)
     data = found.model_dump(mode="json", exclude_unset=True)
     if as_json:
@@ -260,7 +249,7 @@ def show_template(call: CliContext, template: str, as_json: bool) -> None:
     click.echo(spelled(yaml.safe_dump([data], sort_keys=False, allow_unicode=True, width=100)), nl=False)
 
 
-@command("exec", context_settings={"ignore_unknown_options": False})
+@command("commands.exec", name="exec", context_settings={"ignore_unknown_options": False})
 @selects_repos
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N",
@@ -284,11 +273,8 @@ def exec_(
     as_json: bool,
     words: tuple[str, ...],
 ) -> int:
-    """Run COMMAND in each selected repository, and print its output by repository.
-
-    It runs on the machines where the repositories live, in a worktree at the base branch. Several words run
-    without a shell, one alone runs in sh: -- 'git log | head'. It fails where it leaves a changed file; for
-    changes see `campaign`. Nothing is written into the file.
+    """The output is printed by repository. Several words of COMMAND run without a shell, one alone runs in
+    sh: -- 'git log | head'.
 
     Exit code 0: it succeeded everywhere. 3: it failed somewhere. 7: a repository has no worker.
     """

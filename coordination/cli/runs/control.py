@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.api import DONE, RunStatus, RunView, TodoState
 from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import print_advice
 from coordination.cli.following.summary import SERVE, Reminders, Wait, format_wait, print_run
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import as_json_option, print_json
@@ -26,12 +26,11 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
 
 
-@command()
+@command("run.pause")
 @the_run
 @as_json_option
 @click.pass_obj
 def pause(call: CliContext, run: str, as_json: bool) -> None:
-    """Pause RUN: start no more todos; running todos continue to their end."""
     target = call.coord.runs.get(run)
     target.pause()
     view = target.view()
@@ -41,13 +40,12 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
     click.echo(f"run {view.run_id} is paused{still}; continue it: coord resume {view.run_id}", err=True)
 
 
-@command()
+@command("run.resume")
 @the_run
 @click.option("--as-it-was", is_flag=True, help="Keep the run's own order where the file has changed.")
 @as_json_option
 @click.pass_obj
 def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
-    """Resume the paused RUN."""
     target = call.coord.runs.get(run)
     target.resume(as_it_was=as_it_was)
     view = target.view()
@@ -58,15 +56,13 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
         click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
 
-@command()
+@command("run.cancel")
 @the_run
 @click.option("--no-wait", is_flag=True, help="Return at once, while todos are being stopped.")
 @as_json_option
 @click.pass_obj
 def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
-    """Cancel RUN: start no more todos, stop the running ones, keep worktrees. Return when nothing of it
-    runs any more.
-    """
+    """Worktrees stay. The command returns when nothing of the run is executed any more."""
     target = call.coord.runs.get(run)
     target.cancel()
     if no_wait:
@@ -116,7 +112,7 @@ in_run = click.option(
 comment = click.option("--comment", metavar="TEXT", default="", help="Record a comment with the todo.")
 
 
-@command()
+@command("runs.approve")
 @the_todo
 @in_run
 @comment
@@ -127,7 +123,6 @@ comment = click.option("--comment", metavar="TEXT", default="", help="Record a c
 def approve(
     call: CliContext, todo: str, run: str | None, comment: str, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    """Approve TODO, a todo or milestone that waits at a gate, or a manual todo."""
     run_id, subject = call.coord.runs.review(todo, run)
     for line in subject.lines if subject else ():
         click.echo(line, err=True)
@@ -142,14 +137,13 @@ def approve(
     _decide(call, Verdict.APPROVE, todo, run_id, comment, subject, as_json=as_json)
 
 
-@command()
+@command("runs.reject")
 @the_todo
 @in_run
 @comment
 @as_json_option
 @click.pass_obj
 def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
-    """Reject TODO: it fails without another try, and its run follows on_failure."""
     _decide(call, Verdict.REJECT, todo, run, comment, as_json=as_json)
 
 

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.filters import narrowed
 from coordination.cli.screen.blocks import STYLES
 from coordination.cli.screen.output import as_json_option, print_json
@@ -30,7 +30,7 @@ NOTHING_H = 0.5 / 3600
 FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 
 
-@command()
+@command("planner.graph")
 @click.argument("plan", shell_complete=plan_ids)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
 @click.option(
@@ -42,9 +42,7 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 @narrowed
 @click.pass_obj
 def graph(call: CliContext, plan: str, form: str, run: str | None, selectors: Selectors) -> None:
-    """Show the dependency graph of PLAN: levels, critical path, blocked todos and their blockers, and the
-    status of each todo.
-    """
+    """The status of each todo is shown, too."""
     from coordination.api.planning import as_data, draw
 
     if run is not None:
@@ -86,7 +84,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
     return found.picture(tasks)
 
 
-@command()
+@command("planner.forecast")
 @click.argument("plan", shell_complete=plan_ids)
 @narrowed
 @click.option(
@@ -98,10 +96,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:
-    """Estimate the duration of PLAN under each strategy, and show which one a sweep takes and why.
-
-    Of a plan that is finished, or partly, show what it took and what remains.
-    """
+    """Of a plan that is finished, wholly or in part, it shows what that took and what remains."""
     plan_graph = call.coord.planner.graph(plan, selectors)
     foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
     progress = call.coord.planner.progress(plan)

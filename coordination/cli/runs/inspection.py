@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.api import LAST, RunStatus, RunView, WaveState, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
+from coordination.cli.groups import command
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.values import moment
 from coordination.cli.screen.blocks import status_cell
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
-@command()
+@command("runs.list")
 @by_name("--plan", "Select runs of this plan.")
 @by_word("--status", [status for status in RunStatus if status is not RunStatus.DRAFT])
 @click.option(
@@ -49,7 +49,6 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 @output_options(RunView)
 @click.pass_obj
 def list_runs(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the runs, latest first. Filters add up."""
     runs = call.coord.runs.list(**filters)
     form.records(runs, lambda: _print_runs(runs))
 
@@ -76,7 +75,7 @@ def _print_runs(runs: Sequence[RunView]) -> None:
     print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
-@command()
+@command("run.view")
 @the_run
 @click.option(
     "--gantt",
@@ -98,9 +97,7 @@ def show_run(
     markdown: bool,
     form: Form,
 ) -> None:
-    """Show RUN (an id, its beginning or end, or `last`): progress; state, tries, duration and reason of every
-    todo.
-    """
+    """RUN is an id, its beginning or end, or `last`."""
     from coordination.cli.following.follow import print_advice
 
     target = call.coord.runs.get(run)
@@ -152,7 +149,7 @@ def _draw(run: Run, path: Path) -> None:
 @as_json_option
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
-    """Follow RUN until it ends, from any terminal or machine; exit as `sweep` does."""
+    """Follow a run until it ends, from any terminal or machine. Exit as `sweep` does."""
     from coordination.cli.following.follow import conclude
     from coordination.cli.following.live_progress import Following
     from coordination.cli.following.summary import exit_code
@@ -165,7 +162,7 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
     return exit_code(view)
 
 
-@command()
+@command("run.log")
 @the_run
 @click.argument("todo", required=False, shell_complete=todo_ids)
 @click.option("--follow", "-f", is_flag=True, help="Follow the output until the todo, or the run, has ended.")
@@ -176,9 +173,8 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
 )
 @click.pass_obj
 def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
-    r"""Print the output of TODO in RUN (`last` for the latest) over all attempts; without TODO, of all todos.
-
-    Colours are printed, and other control characters in writing (`\u001b`), also in a pipe or file.
+    r"""Without TODO: of all todos. Colours are printed, and other control characters in writing (`\u001b`),
+    also in a pipe or file.
     """
     plain = click.get_current_context().color is False
     lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
@@ -188,12 +184,12 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
             sys.stdout.flush()
 
 
-@command()
+@command("run.sync")
 @the_run
 @as_json_option
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
-    """Write the results of RUN into the file: status, actual hours, date; for undone todos, too."""
+    """Todos that were undone are pending again."""
     from coordination.cli.following.follow import write_back
 
     target = call.coord.runs.get(run)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import RichGroup, command
+from rich_click import RichGroup
 
 from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView
 from coordination.cli.completion import run_ids, todo_ids
@@ -15,6 +15,7 @@ from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from coordination.api.runs import Workplaces
 
 
-@command()
+@command("runs.retry")
 @the_run
 @choice("--on-failure", OnFailure, "Default: as in RUN.")
 @click.option(
@@ -65,12 +66,7 @@ def retry(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run the failed and blocked todos of RUN again, in a new run; carry over succeeded ones. Exit as `sweep`
-    does.
-
-    Correct the cause first: in the file (a todo's action, timeout, env), on the repository's branch, or by a
-    commit on coord/RUN in the worktree that the run has left.
-    """
+    """Exit as `sweep` does."""
     ended = call.coord.runs.get(run)
     plan = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
     policy = OnFailure(on_failure) if on_failure else None
@@ -130,13 +126,12 @@ def checkpoint() -> None:
     """Create, list and restore checkpoints of a run."""
 
 
-@checkpoint.command("create")
+@command("run.create_checkpoint", group=checkpoint, name="create")
 @a_named_run
 @click.argument("name")
 @as_json_option
 @click.pass_obj
 def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
-    """Record under NAME which todos of RUN have succeeded. RUN may go on or have ended."""
     made = call.coord.runs.get(run).create_checkpoint(name)
     if as_json:
         print_json(asdict(made))
@@ -147,12 +142,11 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
         )
 
 
-@checkpoint.command("list")
+@command("run.checkpoints", group=checkpoint, name="list")
 @a_named_run
 @output_options(NamedCheckpoint)
 @click.pass_obj
 def list_(call: CliContext, run: str, form: Form) -> None:
-    """List the checkpoints of RUN, the oldest first."""
     checkpoints = call.coord.runs.get(run).checkpoints()
     form.records(checkpoints, lambda: _print_checkpoints(checkpoints, run))
 
@@ -165,7 +159,7 @@ def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None
     print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in checkpoints])
 
 
-@checkpoint.command("restore")
+@command("run.restore", group=checkpoint, name="restore")
 @a_named_run
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Print what would be undone; change nothing.")
@@ -173,11 +167,7 @@ def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None
 @as_json_option
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run the rest again.
-
-    Running todos are stopped first. After an interruption, the same command continues. Exit as `sweep` does;
-    3 also where something could not be undone.
-    """
+    """Exit as `sweep` does; 3 also where something could not be undone."""
     target = call.coord.runs.get(run)
     preview = target.restore_preview(name)
     if dry_run and as_json:
@@ -220,7 +210,7 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     return _execute(call, target, target.prepare_retry(), as_json=as_json)
 
 
-@command()
+@command("run.rollback")
 @the_run
 @click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
@@ -242,13 +232,7 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo RUN, live or ended: stop running todos, then undo all todos in reverse order.
-
-    Worktrees and branches of the run are removed, for a retry also those of the runs before it; todos with a
-    `compensate` are compensated. Called again, it tries failed compensations again.
-
-    Exit code 0: all is undone. 3: something could not be undone.
-    """
+    """Exit code 0: all is undone. 3: something could not be undone."""
     _check(accepted, reason)
     target = call.coord.runs.get(run)
     preview = target.rollback_preview()

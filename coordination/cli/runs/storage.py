@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import click
-from rich_click import command
 
 from coordination.api import Artifact, Kind, RunStatus, Survey, in_words
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.summary import print_run
+from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
 from coordination.cli.options.values import duration, output_file, size
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -36,7 +36,7 @@ class ArtifactLine(Artifact):
     status: str
 
 
-@command()
+@command("runs.clean")
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
 @click.option("--merged", is_flag=True, help="Select runs whose work is all in other branches.")
 @click.option(
@@ -65,11 +65,9 @@ def clean(
     yes: bool,
     form: Form,
 ) -> None:
-    """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
-
-    A branch with commits that its run did not record stays, and so does everything in use. With --yes, and
-    without a terminal, nothing is removed while a branch is unmerged, or a worktree has uncommitted changes
-    (exit code 6), unless --unmerged is given.
+    """Without RUN: of all ended runs. A branch with commits that its run did not record stays, and so does
+    everything in use. With --yes, and without a terminal, nothing is removed while a branch is unmerged, or a
+    worktree has uncommitted changes (exit code 6), unless --unmerged is given.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -195,15 +193,14 @@ def _size(size: float) -> str:
     return f"{size:.0f} {unit}"
 
 
-@command()
+@command("run.export")
 @click.argument("run", shell_complete=run_ids)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False), callback=output_file)
 @click.option("--look", is_flag=True, help="Export a live run; the document cannot be imported.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
-    """Export all records of RUN as a JSON document to FILE (compressed if its name ends in .gz), or print it.
-
-    For another Redis (`import-run`) it must have ended, or be paused with no running todo.
+    """Without FILE it is printed. For another Redis (`import-run`) the run must have ended, or be paused with
+    no running todo.
     """
     found = call.coord.runs.get(run)
     if file is None:
@@ -219,7 +216,7 @@ def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
         click.echo("the run stays paused here: once it continues elsewhere, do not resume it here", err=True)
 
 
-@command()
+@command("runs.import_")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--max-size",
@@ -231,10 +228,7 @@ def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
 @as_json_option
 @click.pass_obj
 def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
-    """Import the run in FILE, a document of `export-run`: whole or not at all.
-
-    A paused run continues with `resume`: on its hosts, or from the commits in the document.
-    """
+    """It continues on its hosts, or from the commits in the document."""
     run = call.coord.runs.import_(file, max_bytes=max_size)
     run_id, view = run.id, run.view()
     if as_json:

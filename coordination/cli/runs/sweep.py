@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.api import DryRun, Selectors, Step, too_large_words
 from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext, warn
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
+from coordination.cli.groups import command
 from coordination.cli.landing.changes import discard_before
 from coordination.cli.options.filters import narrowed
 from coordination.cli.options.prompts import yes_option
@@ -42,7 +42,7 @@ run_timeout = click.option(
 not_cached = click.option("--no-cache", is_flag=True, help="Run todos with a cache, too; keep their results.")
 
 
-@command()
+@command("runs.sweep")
 @click.argument("plan", shell_complete=plan_ids)
 @choice("--strategy", Strategy, "Default: as in the plan.")
 @choice("--on-failure", OnFailure, "Default: as in the plan.")
@@ -85,15 +85,11 @@ def sweep(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run PLAN: every open todo of it, in dependency order.
-
-    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. A todo that depends on
-    an open todo outside of the selection is blocked. The run begins with what the plan has made and not
-    landed. Where a todo depends on a completed one of another plan whose result has not landed, or another
-    run writes the same repositories of the plan, nothing starts (exit code 6).
+    """Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. A todo that depends
+    on an open todo outside of the selection is blocked.
 
     Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
-    nothing failed.
+    nothing failed. 6: another run, or a result that has not landed, is in the way.
     """
     options = _options(strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
     if fresh:
@@ -107,7 +103,7 @@ def sweep(
     return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
-@command()
+@command("runs.execute")
 @click.argument("todo", shell_complete=todo_ids)
 @click.option(
     "--timeout",
@@ -129,7 +125,6 @@ def execute(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run one TODO, in a run of its own."""
     prepared = call.coord.runs.prepare_execute(todo, timeout, _options(no_cache=no_cache))
     return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.api import Outcome
 from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.fields import DEPENDENCY
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.options.record_input import Changes
 from coordination.cli.screen.blocks import status_cell
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import print_none, print_table
@@ -28,10 +27,10 @@ from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.api import CoordinationManager, DependencyReport, Edited, Removed
+    from coordination.api import DependencyReport
 
 
-@command()
+@command("manager.list_dependencies")
 @by_name("--consumer", "Select dependencies of this consumer.")
 @by_name("--provider", "Select dependencies on this provider.")
 @by_word("--type", DependencyType)
@@ -39,27 +38,13 @@ if TYPE_CHECKING:
 @output_options(Dependency)
 @click.pass_obj
 def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the dependencies. Filters add up."""
     dependencies = call.coord.manager.list_dependencies(**filters)
     form.records(dependencies, lambda: print_dependencies(dependencies))
 
 
-@creates(DEPENDENCY)
-def create_dep(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a dependency of one repository on another; print its id."""
-    return manager.create_all("dependency", records)
-
-
-@updates("DEP", DEPENDENCY, dependency_ids)
-def update_dep(manager: CoordinationManager, dependency: str, changes: Changes) -> Edited:
-    """Change fields of DEP; an empty value clears one (--constraint '')."""
-    return manager.update_dependency(dependency, changes)
-
-
-@deletes("DEP", dependency_ids, lambda manager, name: manager.get_dependency(name))
-def delete_dep(manager: CoordinationManager, dependency: str, cascade: bool) -> Removed:
-    """Delete DEP."""
-    return manager.delete_dependency(dependency, cascade=cascade)
+create_dep = creates("dependency", DEPENDENCY)
+update_dep = updates("dependency", "DEP", DEPENDENCY, dependency_ids)
+delete_dep = deletes("dependency", "DEP", dependency_ids, lambda manager, name: manager.get_dependency(name))
 
 
 UNSATISFIED = 3
@@ -73,7 +58,7 @@ class CheckedLine(Outcome):
     type: DependencyType
 
 
-@command()
+@command("manager.check_dependencies")
 @click.argument("named", metavar="[CONSUMER]", required=False, shell_complete=repo_names)
 @by_name("--consumer", "Select dependencies of these consumers.")
 @by_name("--dep", "Select these dependencies.")
@@ -94,11 +79,8 @@ def check_deps(
     no_write: bool,
     form: Form,
 ) -> int:
-    """Check the dependencies, or those of CONSUMER: run commands, request addresses, compare versions.
-
-    Changed statuses are written into the file; a dependency that could not be checked keeps its status.
-    Ctrl-C ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each
-    other.
+    """With CONSUMER: only its dependencies. Ctrl-C ends all checks and writes nothing. Exit code 3: a
+    dependency is unsatisfied, or constraints contradict each other.
     """
     consumers = (*((named,) if named else ()), *(consumer or ())) or None
     every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}

@@ -1,6 +1,5 @@
 """The common shape of `create-*`, `update-*` and `delete-*`: options, questions, one operation, its result.
 
-An operation is a function of the manager and the parsed options; its name and docstring are the command's.
 The result: the new id or the record on standard output, one line for people on standard error.
 """
 
@@ -8,14 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.cli.completion import Complete
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.groups import command
 from coordination.cli.options.fields import Field
 from coordination.cli.options.prompts import ask_for_missing, confirm, yes_option
 from coordination.cli.options.record_input import (
@@ -35,9 +33,6 @@ if TYPE_CHECKING:
     from coordination.api import CoordinationManager, Edited, Removed
     from coordination.models import Dependency, Issue, Plan, Todo
 
-Create = Callable[["CoordinationManager", Sequence[dict[str, Any]]], "Sequence[Edited]"]
-Update = Callable[["CoordinationManager", str, Changes], "Edited"]
-Delete = Callable[["CoordinationManager", str, bool], "Removed"]
 Lookup = Callable[["CoordinationManager", str], "Issue | Todo | Plan | Dependency"]
 
 from_file = click.option(
@@ -48,25 +43,24 @@ from_file = click.option(
 )
 
 
-def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
-    def decorated(operation: Create) -> click.Command:
-        @command()
-        @for_create(fields)
-        @from_file
-        @as_json_option
-        @click.pass_obj
-        @wraps(operation)
-        def create(call: CliContext, /, from_file: str | None, as_json: bool, **options: Any) -> None:
-            create_records(call, operation, fields, options, from_file, as_json=as_json)
+def creates(noun: str, fields: Sequence[Field]) -> click.Command:
+    """Return the command that creates records of a kind: issue, todo, plan or dependency."""
 
-        return create
+    @command(f"manager.create_{noun}")
+    @for_create(fields)
+    @from_file
+    @as_json_option
+    @click.pass_obj
+    def create(call: CliContext, /, from_file: str | None, as_json: bool, **options: Any) -> None:
+        """Its id is printed."""
+        create_records(call, noun, fields, options, from_file, as_json=as_json)
 
-    return decorated
+    return create
 
 
 def create_records(
     call: CliContext,
-    operation: Create,
+    noun: str,
     fields: Sequence[Field],
     options: Mapping[str, Any],
     from_file: str | None,
@@ -81,46 +75,43 @@ def create_records(
     else:
         _refuse_both(record, fields)
         records, several = read_records(from_file)
-    print_created(operation(call.coord.manager, records), several=several, as_json=as_json)
+    print_created(call.coord.manager.create_all(noun, records), several=several, as_json=as_json)
 
 
-def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Callable[[Update], click.Command]:
-    def decorated(operation: Update) -> click.Command:
-        @command()
-        @click.argument("name", metavar=argument, shell_complete=complete)
-        @for_update(fields)
-        @as_json_option
-        @click.pass_obj
-        @wraps(operation)
-        def update(call: CliContext, /, name: str, as_json: bool, **options: Any) -> None:
-            changes = changes_of(fields, options)
-            refuse_nothing(changes, fields)
-            print_updated(operation(call.coord.manager, name, changes), as_json=as_json)
+def updates(noun: str, argument: str, fields: Sequence[Field], complete: Complete) -> click.Command:
+    """Return the command that changes fields of a record."""
 
-        return update
+    @command(f"manager.update_{noun}")
+    @click.argument("name", metavar=argument, shell_complete=complete)
+    @for_update(fields)
+    @as_json_option
+    @click.pass_obj
+    def update(call: CliContext, /, name: str, as_json: bool, **options: Any) -> None:
+        """An empty value clears a field, as in --assignee ''."""
+        changes = changes_of(fields, options)
+        refuse_nothing(changes, fields)
+        operation: Callable[[str, Changes], Edited] = getattr(call.coord.manager, f"update_{noun}")
+        print_updated(operation(name, changes), as_json=as_json)
 
-    return decorated
+    return update
 
 
-def deletes(argument: str, complete: Complete, lookup: Lookup) -> Callable[[Delete], click.Command]:
-    """Make a command that deletes a record. `lookup` returns the record of an id, or raises NotFound."""
+def deletes(noun: str, argument: str, complete: Complete, lookup: Lookup) -> click.Command:
+    """Return the command that deletes a record. `lookup` returns the record of an id, or raises NotFound."""
 
-    def decorated(operation: Delete) -> click.Command:
-        @command()
-        @click.argument("name", metavar=argument, shell_complete=complete)
-        @click.option("--cascade", is_flag=True, help="Delete also its parts, and every reference to it.")
-        @yes_option
-        @as_json_option
-        @click.pass_obj
-        @wraps(operation)
-        def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
-            if not yes:
-                _confirm(call.coord.manager, lookup(call.coord.manager, name).id, cascade=cascade)
-            print_removed(operation(call.coord.manager, name, cascade), as_json=as_json)
+    @command(f"manager.delete_{noun}")
+    @click.argument("name", metavar=argument, shell_complete=complete)
+    @click.option("--cascade", is_flag=True, help="Delete also its parts, and every reference to it.")
+    @yes_option
+    @as_json_option
+    @click.pass_obj
+    def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
+        if not yes:
+            _confirm(call.coord.manager, lookup(call.coord.manager, name).id, cascade=cascade)
+        operation: Callable[..., Removed] = getattr(call.coord.manager, f"delete_{noun}")
+        print_removed(operation(name, cascade=cascade), as_json=as_json)
 
-        return delete
-
-    return decorated
+    return delete
 
 
 def refuse_nothing(changes: object, fields: Sequence[Field]) -> None:

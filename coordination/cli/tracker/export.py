@@ -13,10 +13,10 @@ from typing import Any
 import click
 from pydantic import BaseModel
 from pydantic_core import to_json
-from rich_click import command
 
 from coordination.api import TodoInView, as_view
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.values import output_option
 from coordination.cli.screen.output import has_parts, text_of
 from coordination.cli.screen.tables import plain
@@ -196,7 +196,9 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 @output_option
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
-    """Export the records of the file as CSV (lists joined by ;), JSON, or Markdown tables by status."""
+    """Export the records of the file as CSV, JSON or Markdown. In CSV, lists are joined by semicolons;
+    Markdown has a table for each status.
+    """
     manager = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
         "issues": manager.list_issues,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-from rich_click import command
 
 from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
+from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.text import counted, shortened
@@ -18,7 +18,7 @@ LONGEST = 60
 """Characters of a value that are shown; `--json` has all of them."""
 
 
-@command()
+@command("issues.sync")
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
     help="Synchronise the issues at the forge of REPO; repeat it for more (default: all).",
@@ -36,15 +36,7 @@ LONGEST = 60
 def sync_issues(
     call: CliContext, repos: tuple[str, ...], pull: bool, prefer: str, dry_run: bool, as_json: bool
 ) -> int:
-    """Bring the issues of the file in line with those at the forges of their repositories: title, text,
-    open or closed, labels, assignee.
-
-    A field that one side has changed goes to the other. Where both have, the file wins unless `--prefer
-    forge`, and the conflict is printed with both values. Open issues of the file that name a repository with
-    a forge are created there.
-
-    Exit code 0: both sides are equal. Else that of the first failure; the others have been done.
-    """
+    """Exit code 0: both sides are equal. Else that of the first failure."""
     options = IssueSyncOptions(repos=repos, pull=pull, prefer=Side(prefer), dry_run=dry_run)
     report = call.coord.issues.sync(options)
     if as_json:

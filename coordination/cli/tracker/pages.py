@@ -7,11 +7,11 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command
 
 from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.screen.blocks import (
     STYLES,
     Lines,
@@ -322,12 +322,11 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
     form.record(record, more, read)
 
 
-@command()
+@command("manager.get_dependency")
 @click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
 @output_options(Dependency)
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
-    """Show a dependency of a repository on another, and its check."""
     record = call.coord.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import command, option
+from rich_click import option
 
 from coordination.api import TodoInView, as_view
 from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, STATE, TODO
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.record_input import (
-    Changes,
     Command,
     changes_of,
     for_create,
@@ -30,11 +30,11 @@ from coordination.errors import UsageError
 from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
 
 if TYPE_CHECKING:
-    from coordination.api import CoordinationManager, Edited, MilestoneStanding, PlanCompletion, Removed
+    from coordination.api import MilestoneStanding, PlanCompletion
     from coordination.models import Criterion
 
 
-@command()
+@command("manager.list_issues")
 @by_word("--status", IssueStatus)
 @by_word("--priority", Level)
 @by_name("--repo", "Select records of this repository.")
@@ -43,39 +43,24 @@ if TYPE_CHECKING:
 @output_options(Issue)
 @click.pass_obj
 def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the issues: most urgent first, then by date. Filters add up."""
     issues = call.coord.manager.list_issues(**filters)
     form.records(issues, lambda: print_issues(issues))
 
 
-@creates(ISSUE)
-def create_issue(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create an issue; print its id."""
-    return manager.create_all("issue", records)
+create_issue = creates("issue", ISSUE)
+update_issue = updates("issue", "ISSUE", ISSUE, issue_ids)
+delete_issue = deletes("issue", "ISSUE", issue_ids, lambda manager, name: manager.get_issue(name))
 
 
-@updates("ISSUE", ISSUE, issue_ids)
-def update_issue(manager: CoordinationManager, issue: str, changes: Changes) -> Edited:
-    """Update fields of ISSUE; an empty value clears one (--assignee '')."""
-    return manager.update_issue(issue, changes)
-
-
-@command()
+@command("manager.close_issue")
 @click.argument("issue", shell_complete=issue_ids)
 @as_json_option
 @click.pass_obj
 def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
-    """Close ISSUE, and print the work that is ready now."""
     print_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
-@deletes("ISSUE", issue_ids, lambda manager, name: manager.get_issue(name))
-def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Removed:
-    """Delete ISSUE; refused while others name it."""
-    return manager.delete_issue(issue, cascade=cascade)
-
-
-@command()
+@command("manager.list_todos")
 @by_word("--status", TodoStatus)
 @by_word("--priority", Level)
 @by_name("--repo", "Select todos of this repository.")
@@ -85,7 +70,6 @@ def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Rem
 @output_options(TodoInView)
 @click.pass_obj
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the todos: most urgent first. Filters add up."""
     todos = [as_view(todo) for todo in call.coord.manager.list_todos(**filters)]
     if not filters["status"] or not {TodoStatus.PENDING, TodoStatus.IN_PROGRESS}.isdisjoint(
         filters["status"]
@@ -94,34 +78,19 @@ def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     form.records(todos, lambda: print_todos(todos))
 
 
-@creates(TODO)
-def create_todo(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
-    """Create a todo; print its id. Without --run, --prompt or --manual an agent gets its text."""
-    return manager.create_all("todo", records)
-
-
-@updates("TODO", TODO, todo_ids)
-def update_todo(manager: CoordinationManager, todo: str, changes: Changes) -> Edited:
-    """Update fields of TODO; an empty value clears one (--assignee '')."""
-    return manager.update_todo(todo, changes)
-
-
-@deletes("TODO", todo_ids, lambda manager, name: manager.get_todo(name))
-def delete_todo(manager: CoordinationManager, todo: str, cascade: bool) -> Removed:
-    """Delete TODO; refused while others name it."""
-    return manager.delete_todo(todo, cascade=cascade)
-
+create_todo = creates("todo", TODO)
+update_todo = updates("todo", "TODO", TODO, todo_ids)
+delete_todo = deletes("todo", "TODO", todo_ids, lambda manager, name: manager.get_todo(name))
 
 MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 
 
-@command()
+@command("manager.list_plans")
 @by_word("--status", PlanStatus)
 @by_name("--repo", "Select records of this repository.")
 @output_options(Plan)
 @click.pass_obj
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the plans by date. Filters add up."""
     plans = call.coord.manager.list_plans(**filters)
     form.records(
         plans, lambda: print_plans(plans, {plan.id: call.coord.manager.plan_todos(plan.id) for plan in plans})
@@ -140,7 +109,7 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
     )
 
 
-@command()
+@command("manager.update_plan")
 @click.argument("plan", shell_complete=plan_ids)
 @for_update(PLAN)
 @option(
@@ -170,10 +139,8 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
 def update_plan(
     call: CliContext, /, plan: str, as_json: bool, force: bool, reason: str, **options: Any
 ) -> None:
-    """Update fields and milestones of PLAN; an empty value clears a field (--target '').
-
-    A plan or milestone that lacks what `coord validate-plan` names is not completed (exit code 3), unless it
-    is forced with a reason.
+    """An empty value clears a field (--target ''). `coord validate-plan` names what a plan or milestone
+    lacks; exit code 3: it is not complete.
     """
     changes = changes_of(PLAN, options)
     steps: dict[str, Any] = {
@@ -227,19 +194,16 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [] if name is None else [{"name": name, **fields}]
 
 
-@deletes("PLAN", plan_ids, lambda manager, name: manager.get_plan(name))
-def delete_plan(manager: CoordinationManager, plan: str, cascade: bool) -> Removed:
-    """Delete PLAN; refused while it has todos, or others name it."""
-    return manager.delete_plan(plan, cascade=cascade)
+delete_plan = deletes("plan", "PLAN", plan_ids, lambda manager, name: manager.get_plan(name))
 
 
-@command()
+@command("manager.list_repos")
 @by_name("--tag", "Select repositories with this tag.")
 @by_name("--role", "Select repositories with this role.")
 @output_options(Repo)
 @click.pass_obj
 def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
-    """List the repositories of the file, with their numbers of open issues and todos."""
+    """The numbers of open issues and todos are shown, too."""
     repos = call.coord.manager.list_repos(**filters)
     form.records(repos, lambda: print_repos(repos, call.coord.document))
 
@@ -248,14 +212,13 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     return None if text is None else parse_hours(text)
 
 
-@command()
+@command("complete_todo")
 @click.argument("todo", shell_complete=todo_ids)
 @click.option("--hours", metavar="HOURS", callback=_hours, help="Record the hours taken: 2h, 90m or 1.5.")
 @click.option("--run", metavar="RUN", help="Name the run; needed if several runs wait for it.")
 @as_json_option
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
-    """Complete TODO: in the run that waits for it, else in the file."""
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
     if run is not None or not call.coord.has_file:
@@ -281,15 +244,13 @@ def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
 LACKING = 3
 
 
-@command()
+@command("manager.validate_plan_completion")
 @click.argument("plan", shell_complete=plan_ids)
 @click.option("--run-checks", is_flag=True, help="Run the commands of its criteria, 60 s each at most.")
 @as_json_option
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
-    """Check whether PLAN is complete: todos, milestones, criteria, deliverables. Exit code 3: something is
-    missing.
-    """
+    """Exit code 3: something is missing."""
     standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=print_check)
     if as_json:
         print_json(standing)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich_click import command
 
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
+from coordination.cli.groups import command
 from coordination.cli.screen.blocks import (
     Lines,
     facts,
@@ -223,9 +223,10 @@ RESETS_SHOWN = 5
 @as_json_option
 @click.pass_obj
 def status(call: CliContext, repo: str | None, as_json: bool) -> None:
-    """Show the state of REPO: work in progress, ready and blocked, issues, plans and dependencies.
+    """Show the state of a repository, or of everything.
 
-    Without REPO, the state of everything, with the circuit breakers that are open or have counted failures.
+    Of REPO: work in progress, ready and blocked, issues, plans and dependencies. Without REPO also the
+    circuit breakers that are open or have counted failures.
     """
     if repo is not None:
         _one(call, repo, as_json=as_json)
@@ -256,12 +257,11 @@ def _everything(
         print_page(first, *ecosystem_overview(found, call.coord.live.asking()), last)
 
 
-@command()
+@command("manager.get_blocking_issues")
 @the_repo
 @output_options(BlockingLine)
 @click.pass_obj
 def blocking(call: CliContext, repo: str, form: Form) -> None:
-    """List the open issues that block work in REPO, directly or through a chain."""
     found = call.coord.manager.get_blocking_issues(repo)
     if not found and not form.wanted:
         print_none(f"no open issue blocks work in {repo}", f"see its state: coord status {repo}")
@@ -273,11 +273,10 @@ def blocking(call: CliContext, repo: str, form: Form) -> None:
     form.records(lines, lambda: print_page(*blocking_overview(found)), data=found)
 
 
-@command()
+@command("manager.get_ecosystem_status")
 @as_json_option
 @click.pass_obj
 def ecosystem_status(call: CliContext, as_json: bool) -> None:
-    """Show the state of everything: each repository, overdue and blocking work, ready todos."""
     there = call.coord.live.breakers()
     _everything(call, there, breakers_summary([one for one in there if one.tripped]), as_json=as_json)
 

@@ -59,11 +59,10 @@ class Forgotten(BaseModel):
     services: tuple[str, ...]
 
 
-@reads("List services")
+@reads("List services", "services.list")
 def coord_list_services(
     session: Session, services: Some = None, limit: Limit = 100, offset: Offset = 0
 ) -> Page[ServiceView]:
-    """Return the services of repositories with their states on all hosts, in the order of a start."""
     return page(session.coord.services.list(services or ()), limit, offset)
 
 
@@ -91,27 +90,21 @@ def coord_change_services(
     return ChangedServices(run=run.id, outcome=ended)
 
 
-@changes("Forget services of a host that is gone")
+@changes("Forget services of a host that is gone", "services.forget")
 def coord_forget_services(
     session: Session,
     host: Annotated[str, Field(description="The host that is gone.")],
     services: Some = None,
 ) -> Forgotten:
-    """Delete the published states of services of a host that is gone: they can then start on another one. It
-    is refused while a worker of the host lives.
-    """
     return Forgotten(services=session.coord.services.forget(host, services or ()))
 
 
-@reads("Read the log of a service")
+@reads("Read the log of a service", "services.log")
 def coord_get_service_log(
     session: Session,
     service: Annotated[str, Field(description="The name of a service.")],
     lines: Annotated[int, Field(ge=1, le=2000, description="Number of last lines.")] = LINES,
 ) -> ServiceLog:
-    """Return the last lines that a service wrote. From another host, a run of one todo brings them: at most
-    32 KB.
-    """
     return ServiceLog(lines=session.coord.services.log(service, lines))
 
 
@@ -134,7 +127,7 @@ YEAR_S = 365 * 24 * 3600
 To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in agent:claude or person:ann.")]
 
 
-@adds("Send a message")
+@adds("Send a message", "inbox.send")
 def coord_send_message(
     session: Session,
     to: To,
@@ -148,7 +141,6 @@ def coord_send_message(
     ] = 0,
     reply_to: Annotated[str | None, Field(description="Recipient of a reply, written like `to`.")] = None,
 ) -> Sent:
-    """Send a message to a repository's inbox, an agent or a person; it is kept until it is acknowledged."""
     whom = _recipient(session, to)
     back = _recipient(session, reply_to) if reply_to else None
     ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
@@ -156,7 +148,7 @@ def coord_send_message(
     return Sent(id=messages.send(bus, whom, text, type, ttl=ttl, priority=priority, reply_to=back), to=whom)
 
 
-@reads("List messages")
+@reads("List messages", "inbox.waiting")
 def coord_list_messages(
     session: Session,
     to: Annotated[
@@ -167,9 +159,7 @@ def coord_list_messages(
     ] = False,
     limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of messages.")] = 100,
 ) -> Sequence[MessageView]:
-    """List the messages of a repository, an agent or a person. Messages stay until coord_ack_messages
-    acknowledges them.
-    """
+    """coord_ack_messages acknowledges them."""
     whom = _recipient(session, to) if to else None
     bus = session.coord.messages
     return (
@@ -179,7 +169,7 @@ def coord_list_messages(
     )
 
 
-@changes("Acknowledge messages")
+@changes("Acknowledge messages", "inbox.acknowledge")
 def coord_ack_messages(
     session: Session,
     to: To,
@@ -189,7 +179,6 @@ def coord_ack_messages(
         Field(description=f"Ids from coord_list_messages, or `{messages.ALL}`."),
     ],
 ) -> Acknowledged:
-    """Acknowledge messages: they are deleted from the inbox and not delivered again."""
     return messages.acknowledge(session.coord.messages, _recipient(session, to), ids)
 
 
@@ -212,35 +201,31 @@ class Heard(BaseModel):
     """True if the connection to Redis was lost meanwhile, so that events may be missing."""
 
 
-@reads("Show the health")
+@reads("Show the health", "health.__call__")
 def coord_get_health(
     session: Session,
     name: Annotated[
         str | None, Field(description="A repository or service, or KIND:NAME (default: all).")
     ] = None,
 ) -> HealthReport:
-    """Show the health of repositories, remotes, services and disks: state, reason, last look, recoveries.
-
-    `state` of all is healthy, degraded (something optional is down) or critical (something required is
+    """`state` of all is healthy, degraded (something optional is down) or critical (something required is
     down, or no worker looks).
     """
     return session.coord.health(name)
 
 
-@adds("Publish an event")
+@adds("Publish an event", "messages.publish")
 def coord_publish(
     session: Session,
     topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
     type: Annotated[str, Field(description="The kind of event, in one word.")] = "event",
 ) -> Mapping[str, int]:
-    """Publish an event to the current subscribers of a topic; `reached` is their number. The event is not
-    stored for absent subscribers; use coord_send_message for that.
-    """
+    """`reached` is the number of subscribers. coord_send_message sends a message."""
     return {"reached": session.coord.messages.publish(topic, payload, type=type)}
 
 
-@reads("Wait for events")
+@reads("Wait for events", "messages.listen")
 def coord_subscribe(
     session: Session,
     topics: Annotated[
@@ -253,9 +238,7 @@ def coord_subscribe(
     ] = 30,
     most: Annotated[int, Field(ge=1, le=100, description="Return when this many events were received.")] = 1,
 ) -> Heard:
-    """Wait for events on topics, from now on. Events published before the call or between two calls are not
-    returned.
-    """
+    """Events between two calls are missed, too."""
     found: list[EventView] = []
     gap = False
     with session.coord.messages.listen(*topics) as listening:
@@ -294,17 +277,15 @@ class Shared(BaseModel):
     value: Any = None
 
 
-@reads("Read a shared value")
+@reads("Read a shared value", "context.get")
 def coord_context_get(session: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
-    """Read a shared value. A run also sees the values of its plan, and both see global values. A missing
-    value may have expired.
-    """
+    """A run sees the values of its plan, too, and both see global ones. A missing value may have expired."""
     absent = object()
     value = session.coord.context(plan=plan, run=run).get(key, absent)
     return Shared(key=key, found=False) if value is absent else Shared(key=key, found=True, value=value)
 
 
-@changes("Share a value")
+@changes("Share a value", "context.set")
 def coord_context_set(
     session: Session,
     key: Key,
@@ -313,16 +294,13 @@ def coord_context_set(
     plan: Plan = "",
     ttl_s: Ttl = None,
 ) -> Shared:
-    """Share a value with the todos of a run, of a plan, or with all todos. Contexts within this one see it,
-    outer ones do not.
-    """
     session.coord.context(plan=plan, run=run).set(
         key, value, None if ttl_s is None else timedelta(seconds=ttl_s)
     )
     return Shared(key=key, found=True, value=value)
 
 
-@reads("Search the history")
+@reads("Search the history", "memory.search")
 def coord_search_history(
     session: Session,
     query: str = "",
@@ -339,20 +317,16 @@ def coord_search_history(
     until: Time = None,
     limit: Annotated[int, Field(ge=1, le=1000)] = 20,
 ) -> Sequence[HistoryEvent]:
-    """Find what happened to issues, todos, plans, milestones, dependencies and repositories: by words, best
-    match first, or without `query` the latest events. Each has `changes` as {field: [before, after]}.
-    """
+    """`changes` is {field: [before, after]}."""
     filters = HistoryFilters(
         subject=id, entity=type, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
     return session.coord.memory.search(query, filters, limit=limit)
 
 
-@reads("Show trends")
+@reads("Show trends", "memory.trends")
 def coord_get_trends(
     session: Session, repo: str | None = None, days: Annotated[int, Field(ge=1, le=365)] = 30
 ) -> dict[str, Any]:
-    """Count what was created and done per day, and how runs went: failure rate, retries, reuse, hours waited
-    by cause. Compare with the days before.
-    """
+    """Runs: failure rate, retries, reuse, hours waited by cause."""
     return {trend.entity: to_jsonable_python(trend) for trend in session.coord.memory.trends(repo, days)}

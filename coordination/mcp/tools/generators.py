@@ -28,7 +28,7 @@ DryRun = Annotated[bool, Field(description="Return what would be created, and wr
 SweepIt = Annotated[bool, Field(description="Start a run of the plan as well; the answer has its run_id.")]
 
 
-@adds("Plan a change of many repositories")
+@adds("Plan a change of many repositories", "generators.campaign")
 def coord_campaign(
     session: Session,
     title: str,
@@ -50,11 +50,7 @@ def coord_campaign(
     sweep: SweepIt = False,
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
-    """Write a plan with a change, and a check, for each selected repository into the file. Todos are
-    PLAN-change-REPO and PLAN-check-REPO. Selectors of one kind are a union, different kinds intersect.
-
-    Call it with dry_run first. Run the plan with coord_sweep_plan.
-    """
+    """Call it with dry_run first. Run the plan with coord_sweep_plan."""
     made = session.coord.generators.campaign(
         title,
         repos=repos or (),
@@ -72,15 +68,13 @@ def coord_campaign(
     return answer(made)
 
 
-@reads("List the templates of plans")
+@reads("List the templates of plans", "generators.templates")
 def coord_list_templates(session: Session) -> Sequence[Template]:
-    """Return the templates of plans with their parameters: those of the file, and those that come with coord.
-    Make a plan of one with coord_create_plan_from_template.
-    """
+    """Make a plan of one with coord_create_plan_from_template."""
     return session.coord.generators.templates()
 
 
-@adds("Create a plan from a template")
+@adds("Create a plan from a template", "generators.create_plan_from_template")
 def coord_create_plan_from_template(
     session: Session,
     template: Annotated[str, Field(description="A template's name, as coord_list_templates gives it.")],
@@ -95,9 +89,7 @@ def coord_create_plan_from_template(
     sweep: SweepIt = False,
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
-    """Write the plan and the todos of a template for the selected repositories into the file. Call it with
-    dry_run first. Run the plan with coord_sweep_plan.
-    """
+    """Call it with dry_run first. Run the plan with coord_sweep_plan."""
     made = session.coord.generators.create_plan_from_template(
         template,
         values or {},
@@ -112,7 +104,7 @@ def coord_create_plan_from_template(
     return answer(made)
 
 
-@executes("Run one command in many repositories")
+@executes("Run one command in many repositories", "commands.exec")
 def coord_exec(
     session: Session,
     command: Annotated[
@@ -128,10 +120,8 @@ def coord_exec(
     ] = None,
     wait_s: Wait = 60,
 ) -> CutExec:
-    """Run a command in each selected repository, in a worktree at the base branch, and return what it wrote.
-    It fails where it leaves a changed file: for changes see coord_campaign. Nothing is written into the file.
-
-    If the run goes on after wait_s, follow it with coord_get_run, and read its output with coord_get_logs.
+    """It returns what the command wrote in each repository. If the run goes on after wait_s, follow it with
+    coord_get_run, and read its output with coord_get_logs.
     """
     commands = session.coord.commands
     run = commands.exec(

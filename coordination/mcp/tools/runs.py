@@ -97,7 +97,7 @@ class RollbackPreview(BaseModel):
 PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "compensations")
 
 
-@executes("Run a plan")
+@executes("Run a plan", "runs.sweep")
 def coord_sweep_plan(
     session: Session,
     plan: PlanName,
@@ -114,14 +114,9 @@ def coord_sweep_plan(
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Start a run of the plan's open todos in dependency order, and return the run at once.
-
-    The run continues independently of this session: follow it with coord_get_run(run=…, wait_s=60) until its
-    status is no longer running. It begins with what the plan has made and not landed, else at the tip of each
-    repository's `branch`; branch coord/<plan> gets its work, which coord_land_plan lands. A sweep is refused
-    (code 6) while another run writes the same repositories of the plan, or if one of its todos depends on a
-    completed todo of another plan whose result is not in the base branch. Todos blocked from outside the plan
-    are skipped. Call coord_forecast_plan first for a preview.
+    """The run is returned at once and continues independently of this session: follow it with
+    coord_get_run(run=…, wait_s=60) until its status is no longer running. coord_land_plan lands its work.
+    Call coord_forecast_plan first for a preview.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = session.coord.runs.sweep(
@@ -138,13 +133,11 @@ def coord_sweep_plan(
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
-@executes("Run one todo")
+@executes("Run one todo", "runs.execute")
 def coord_execute_todo(
     session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
-    """Start a run of one todo that is not blocked, and return the run at once; follow it with coord_get_run.
-    It is refused under the same conditions as coord_sweep_plan.
-    """
+    """The run is returned at once; follow it with coord_get_run."""
     run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
@@ -153,7 +146,7 @@ def _duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-@executes("Retry a run")
+@executes("Retry a run", "runs.retry")
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
@@ -170,29 +163,21 @@ def coord_retry_run(
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Start a new run of an ended run's failed todos and those blocked by them. Results of succeeded todos
-    are reused.
-
-    Correct the cause first: change the todo in the ecosystem file, or the code on the repository's branch, or
-    commit to coord/<run_id> in the kept worktree .coord/worktrees/<run_id>/<repo> on the worker's machine.
-    """
+    """The worktree is .coord/worktrees/<run_id>/<repo> on the worker's machine."""
     again = session.coord.runs.retry(
         run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
     )
     return cut(CutRun, session.detached(again, wait_s), SHOWN)
 
 
-@changes("Cancel a run")
+@changes("Cancel a run", "run.cancel")
 def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
-    """Cancel a run: no new todo starts, and running todos are stopped. coord_retry_run continues it as a new
-    run.
-    """
     found = session.coord.runs.get(run)
     found.cancel()
     return cut(CutRun, session.view(found, wait_s), SHOWN)
 
 
-@undoes("Undo a run")
+@undoes("Undo a run", "run.rollback")
 def coord_rollback_run(
     session: Session,
     run: RunName,
@@ -202,30 +187,22 @@ def coord_rollback_run(
     reason: Annotated[str, Field(description="The person's reason; it is recorded.")] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
-    """Undo a running or ended run. Running todos are stopped; then every todo that began is undone in reverse
-    order, by its `compensate` action or by removing the run's branches and worktrees. The run's status
-    becomes rolled_back, or rollback_failed if a todo could not be undone; such a todo is compensation_failed.
-
-    Call it again to retry the failed compensations. With `accept`, the named todos count as undone, for the
-    `reason` that a person gave you, and their predecessors are undone next. Follow the run with
-    coord_get_run(run=…, wait_s=60).
+    """With `accept`, the named todos count as undone, for the `reason` that a person gave you, and their
+    predecessors are undone next. Follow the run with coord_get_run(run=…, wait_s=60).
     """
     operations = session.coord.runs
     found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
     return cut(CutRun, session.detached(found, wait_s), SHOWN)
 
 
-@reads("Preview a rollback")
+@reads("Preview a rollback", "run.rollback_preview")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
-    """List the todos that coord_rollback_run would undo, those without a way to undo them, and the branches
-    that it would delete; for a retry also those of the runs that it continued. Show them to the person who
-    decides before you call coord_rollback_run.
-    """
+    """Show them to the person who decides before you call coord_rollback_run."""
     found = session.coord.runs.get(run).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
 
 
-@reads("Show a run")
+@reads("Show a run", "run.view")
 def coord_get_run(
     session: Session,
     run: RunName = LAST,
@@ -233,16 +210,14 @@ def coord_get_run(
     states: AnyOf[TodoState] = (),
     limit: Most = SHOWN,
 ) -> CutRun:
-    """Return a run: its status, and each todo (or those in `states`) with its state, times, error and wait
-    reason.
-
-    With `wait_s`, wait for the end of the run; its succeeded todos are then marked as completed in the file.
+    """With `states`, only todos in these states are returned. With `wait_s`, wait for the end of the run; its
+    succeeded todos are then marked as completed in the file.
     """
     view = session.view(session.coord.runs.get(run), wait_s)
     return cut(CutRun, view.only(states) if states else view, limit)
 
 
-@reads("List runs")
+@reads("List runs", "runs.list")
 def coord_list_runs(
     session: Session,
     plan: AnyOf[str] = (),
@@ -250,11 +225,10 @@ def coord_list_runs(
     since: Time = None,
     limit: Annotated[int, Field(ge=1, le=1000)] = 20,
 ) -> Sequence[RunView]:
-    """List the newest runs that match all filters, without their todos. `since`: started then or later."""
     return session.coord.runs.list(limit, plan=plan or None, status=status or None, since=since)
 
 
-@reads("Read a log")
+@reads("Read a log", "run.log")
 def coord_get_logs(
     session: Session,
     run: RunName = LAST,
@@ -267,7 +241,7 @@ def coord_get_logs(
         Field(ge=0, description="Begin at this character of the log (default: return its end)."),
     ] = None,
 ) -> Excerpt:
-    """Return the output of a run's todos, over all attempts: its end, or a part from `offset` on."""
+    """Its end is returned, or a part from `offset` on."""
     found = session.coord.runs.get(run)
     return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
 
@@ -283,29 +257,23 @@ class Checkpoint(BaseModel):
     succeeded: tuple[str, ...]
 
 
-@adds("Create a checkpoint")
+@adds("Create a checkpoint", "run.create_checkpoint")
 def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
-    """Record under a name which todos of the run have succeeded so far. coord_restore_checkpoint returns to
-    it.
-    """
+    """coord_restore_checkpoint returns to it."""
     return _checkpoint(session.coord.runs.get(run).create_checkpoint(name))
 
 
-@reads("List checkpoints")
+@reads("List checkpoints", "run.checkpoints")
 def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
-    """List the checkpoints of a run, oldest first. A retry inherits the checkpoints of the run before it."""
     return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
 
 
-@executes("Restore a checkpoint")
+@executes("Restore a checkpoint", "run.restore")
 def coord_restore_checkpoint(
     session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0
 ) -> CutRun:
-    """Undo the todos that the run has begun since the checkpoint, in reverse order, then execute them and the
-    remaining todos as a new run.
-
-    While the returned run has the status rolling_back, call it again; at the end it returns the new run. If a
-    todo could not be undone, the run is rollback_failed: correct the cause and call it again.
+    """While the returned run has the status rolling_back, call it again; at the end it returns the new run.
+    If a todo could not be undone, the run is rollback_failed: correct the cause and call it again.
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
@@ -341,7 +309,7 @@ class ApprovedRun(CutRun):
     """
 
 
-@adds("Approve a todo")
+@adds("Approve a todo", "runs.approve")
 def coord_approve_todo(
     session: Session,
     todo: Waiting,
@@ -349,10 +317,8 @@ def coord_approve_todo(
     comment: Comment = "",
     dry_run: Annotated[bool, Field(description="Return what would be approved; approve nothing.")] = False,
 ) -> ApprovedRun:
-    """Approve a todo that waits at its `gate`, on behalf of a person who told you to. Approving a milestone
-    reaches it, approving a manual todo completes it.
-
-    coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval.
+    """Do it on behalf of a person who told you to. Approving a milestone reaches it, approving a manual todo
+    completes it. coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval.
     """
     runs = session.coord.runs
     if dry_run:
@@ -363,9 +329,7 @@ def coord_approve_todo(
     return cut(ApprovedRun, session.view(runs.get(name)), SHOWN).model_copy(update={"subject": subject})
 
 
-@changes("Reject a todo")
+@changes("Reject a todo", "runs.reject")
 def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Reject a todo at its gate, on behalf of a person who told you to. The todo fails without a retry, and
-    the run applies its on_failure policy. coord_retry_run asks for the approval again.
-    """
+    """Do it on behalf of a person who told you to. coord_retry_run asks for the approval again."""
     return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)

@@ -65,7 +65,7 @@ from coordination.models import (
 )
 
 
-@reads("List issues")
+@reads("List issues", "manager.list_issues")
 def coord_list_issues(
     session: Session,
     status: AnyOf[IssueStatus] = (),
@@ -76,7 +76,6 @@ def coord_list_issues(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Issue]:
-    """List the issues that match all filters, most urgent first."""
     found = session.coord.manager.list_issues(
         status or None, priority or None, repo or None, assignee or None, label or None
     )
@@ -90,7 +89,7 @@ def coord_get_issue(session: Session, issue: IssueName) -> IssueDetails:
     return with_details(IssueDetails, manager.get_issue(issue), manager.chains_of(issue))
 
 
-@adds("Create an issue")
+@adds("Create an issue", "manager.create_issue")
 def coord_create_issue(
     session: Session,
     title: str,
@@ -105,11 +104,10 @@ def coord_create_issue(
     dependencies: BlockedBy = None,
     blocking: Blocking = None,
 ) -> EditedIssue:
-    """Write a new issue into the ecosystem file; it gets the next free id."""
     return edited(EditedIssue, session.coord.manager.create_issue(**given_fields(locals())))
 
 
-@changes("Change an issue")
+@changes("Change an issue", "manager.update_issue")
 def coord_update_issue(
     session: Session,
     issue: IssueName,
@@ -126,26 +124,22 @@ def coord_update_issue(
     blocking: Blocking = None,
     clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
 ) -> EditedIssue:
-    """Change the given fields of an issue; a list replaces the previous list."""
     fields = {**dict.fromkeys(clear or ()), **given_fields(locals(), "issue", "clear")}
     return edited(EditedIssue, session.coord.manager.update_issue(issue, fields))
 
 
-@adds("Close an issue")
+@adds("Close an issue", "manager.close_issue")
 def coord_close_issue(session: Session, issue: IssueName) -> EditedIssue:
-    """Close a resolved issue; `ready` lists the ids of records that became ready by it."""
+    """`ready` lists the ids of these records."""
     return edited(EditedIssue, session.coord.manager.close_issue(issue))
 
 
-@reads("List blocking issues")
+@reads("List blocking issues", "manager.get_blocking_issues")
 def coord_get_blocking_issues(session: Session, repo: RepoName) -> Sequence[BlockingIssue]:
-    """List open issues that block open work of the repository, directly or through a chain, and the blocked
-    records.
-    """
     return session.coord.manager.get_blocking_issues(repo)
 
 
-@reads("List todos")
+@reads("List todos", "manager.list_todos")
 def coord_list_todos(
     session: Session,
     repo: AnyOf[str] = (),
@@ -157,9 +151,7 @@ def coord_list_todos(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[TodoInView]:
-    """List the todos that match all filters, most urgent first. A todo that a run executes is in_progress,
-    with `run_id`, `run_state` and `worker`.
-    """
+    """Fields: `run_id`, `run_state` and `worker`."""
     found = session.coord.manager.list_todos(
         status or None, repo or None, assignee or None, plan or None, priority or None, label or None
     )
@@ -175,7 +167,7 @@ def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
     return with_details(TodoDetails, record, manager.chains_of(todo), live=coord.live.todo(todo))
 
 
-@adds("Create a todo")
+@adds("Create a todo", "manager.create_todo")
 def coord_create_todo(
     session: Session,
     task: Annotated[str, Field(description="What to do, in one line.")],
@@ -207,25 +199,20 @@ def coord_create_todo(
     timeout: Annotated[str | None, Field(description="Time limit such as 90s, 10m or 1h.")] = None,
     resources: Resources = None,
 ) -> EditedTodo:
-    """Write a new todo into the ecosystem file; it gets the next free id.
-
-    Set at most one of `run`, `prompt` and `manual`; without any, the configured agent gets the todo's task.
-    """
+    """Set at most one of `run`, `prompt` and `manual`."""
     fields = given_fields(
         {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
     )
     return edited(EditedTodo, session.coord.manager.create_todo(**fields))
 
 
-@adds("Complete a todo")
+@adds("Complete a todo", "complete_todo")
 def coord_complete_todo(
     session: Session,
     todo: TodoName,
     actual_hours: Annotated[float | None, Field(ge=0, description="Hours the todo took.")] = None,
 ) -> EditedTodo:
-    """Mark a todo as completed; `ready` lists the records that became ready. A run that waits for it
-    continues.
-    """
+    """`ready` lists the records that became ready."""
     coord = session.coord
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
@@ -246,7 +233,7 @@ def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any]
     return actions[0] if actions else None
 
 
-@reads("List plans")
+@reads("List plans", "manager.list_plans")
 def coord_list_plans(
     session: Session,
     status: AnyOf[PlanStatus] = (),
@@ -254,9 +241,7 @@ def coord_list_plans(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Plan]:
-    """List the plans that match all filters, with milestones, by date. coord_list_todos(plan=…) lists their
-    todos.
-    """
+    """coord_list_todos(plan=…) lists their todos."""
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
 
 
@@ -283,7 +268,7 @@ def coord_complete_plan(
     return edited(EditedPlan, done)
 
 
-@reads("Forecast a plan")
+@reads("Forecast a plan", "planner.forecast")
 def coord_forecast_plan(
     session: Session,
     plan: PlanName,
@@ -292,17 +277,14 @@ def coord_forecast_plan(
     max_parallel: AtOnce = None,
     limit: Most = 30,
 ) -> CutForecast:
-    """Forecast a sweep of the plan without starting it: the hours under each strategy, the chosen strategy
-    and the reason, the critical path, the bottleneck, and the hours that one more slot would save. Todos
-    without an estimate count with the past durations of similar todos.
-    """
+    """Nothing is started."""
     wanted = Selectors(repos=repos or (), todos=todos or ())
     planner = session.coord.planner
     foreseen = planner.forecast(plan, wanted, max_parallel=max_parallel)
     return cut_forecast(foreseen, planner.progress(plan), limit)
 
 
-@checks("Check a plan")
+@checks("Check a plan", "manager.validate_plan_completion")
 def coord_validate_plan(
     session: Session,
     plan: PlanName,
@@ -311,29 +293,25 @@ def coord_validate_plan(
     ] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
-    """Check whether a plan is complete: milestones, criteria, deliverables and open todos, and list what is
-    missing.
-    """
     standing = session.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
     return cut(CutPlanCompletion, standing, limit)
 
 
-@reads("Status of the ecosystem")
+@reads("Status of the ecosystem", "manager.get_ecosystem_status")
 def coord_get_ecosystem_status(session: Session, limit: Most = 30) -> CutEcosystemStatus:
-    """Summarise all repositories: ready, blocked and overdue work, and the worst blockers. Start here."""
+    """Start here."""
     status = cut(CutEcosystemStatus, session.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
     return status.model_copy(update={"breakers": session.coord.live.breakers()})
 
 
-@reads("Status of a repository")
+@reads("Status of a repository", "manager.get_repo_status")
 def coord_get_repo_status(session: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
-    """Return a repository's open issues, todos, plans and dependencies, and its blockers."""
     status = cut(CutRepoStatus, session.coord.manager.get_repo_status(repo), limit)
     own = next((breaker for breaker in session.coord.live.breakers() if breaker.name == f"repo:{repo}"), None)
     return status.model_copy(update={"breaker": own})
 
 
-@reads("List dependencies")
+@reads("List dependencies", "manager.list_dependencies")
 def coord_list_dependencies(
     session: Session,
     consumer: AnyOf[str] = (),
@@ -343,16 +321,12 @@ def coord_list_dependencies(
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[Dependency]:
-    """List the dependencies between repositories that match all filters."""
     found = session.coord.manager.list_dependencies(
         consumer or None, provider or None, type or None, status or None
     )
     return page(found, limit, offset)
 
 
-@checks("Check dependencies")
+@checks("Check dependencies", "manager.check_dependencies")
 def coord_check_dependencies(session: Session, consumer: AnyOf[str] = ()) -> DependencyReport:
-    """Check dependencies between repositories: run their commands, query their addresses, compare versions.
-    Changed statuses are written into the file.
-    """
     return session.coord.manager.check_dependencies(consumer or None)

@@ -111,7 +111,7 @@ def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
 
 def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed) -> None:
     listed = [line for line in typed("--help").out.splitlines() if line.startswith("│ history ")]
-    assert [["rebuild, export, import" in line, "events" in line] for line in listed] == [[True, True]]
+    assert [["rebuild, export, import" in line, "records" in line] for line in listed] == [[True, True]]
 
     verbs = typed("history", "--help").out
     assert [f"coord history {verb}:" in verbs for verb in ("rebuild", "export", "import")] == [True] * 3

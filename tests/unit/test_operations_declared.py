@@ -1,0 +1,107 @@
+"""The text of an operation stands once: the library, commands and tools show the same one."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from fastmcp.tools import Tool
+
+from coordination.api.coord import Coord
+from coordination.api.texts import PARTS, operation_text
+from coordination.cli.app import coord
+from coordination.cli.command_table import COMMANDS
+from coordination.cli.groups import OperationCommand
+from coordination.mcp.declaration import OPERATION_OF
+from coordination.mcp.server import build
+from coordination.mcp.session import Session
+
+OWN_COMMANDS = {
+    # processes and the terminal: no other front end has them
+    "acl", "completion", "dashboard", "demo", "down", "flower", "gateway", "help", "identity", "keeper",
+    "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "ci", "open-pr", "token",
+    "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
+    # they show several operations as one page
+    "context", "checkpoint", "credential", "status", "show-issue", "show-todo", "show-plan", "show-service",
+    "events", "list-locks", "release-lock", "list-resources", "reset-breaker",
+}  # fmt: skip
+"""Commands without an operation: their docstring is their text."""
+OWN_TOOLS = {
+    "coord_get_issue", "coord_get_todo",  # a record with its blockers
+    "coord_complete_plan",  # a part of `manager.update_plan`
+    "coord_change_services",  # one tool for start, stop and restart
+    "coord_list_locks",
+}  # fmt: skip
+"""Tools without an operation."""
+
+
+def commands(group: click.Group = coord) -> Iterator[tuple[str, click.Command]]:
+    for name in COMMANDS_BY_NAME if group is coord else group.commands:
+        command = group.resolve_command(click.Context(group), [name])[1]
+        assert command is not None
+        yield name, command
+        if isinstance(command, click.Group):
+            yield from commands(command)
+
+
+COMMANDS_BY_NAME = {name: row[1] for family in COMMANDS.values() for name, row in family.items()}
+
+
+@pytest.fixture(scope="module")
+def tools() -> dict[str, Tool]:
+    found = asyncio.run(build(Session(Path("ecosystem.yaml"))).list_tools())
+    return {tool.name: tool for tool in found}
+
+
+def sentences(text: str) -> set[str]:
+    return {one for one in re.split(r"(?<=\.)\s+", " ".join(text.split())) if one}
+
+
+def test_a_command_shows_the_text_of_its_operation_or_is_listed_as_one_without():
+    for name, command in commands():
+        if not isinstance(command, OperationCommand) or not command.operation:
+            assert name in OWN_COMMANDS, f"{name}: name its operation, or list it here"
+            continue
+        assert not sentences(command.own_help) & sentences(operation_text(command.operation)), name
+
+
+def test_a_tool_shows_the_text_of_its_operation_or_is_listed_as_one_without(tools: dict[str, Tool]):
+    assert {name for name in tools if not OPERATION_OF[name]} == OWN_TOOLS
+    for name in tools.keys() - OWN_TOOLS:
+        text = operation_text(OPERATION_OF[name])
+        description = tools[name].description or ""
+        assert description.startswith(text), name
+        assert not sentences(description.removeprefix(text)) & sentences(text), name
+
+
+def test_the_line_of_a_command_in_the_table_begins_its_help():
+    """So `coord --help` imports no operation, and still shows their texts."""
+    for name, line in COMMANDS_BY_NAME.items():
+        command = coord.resolve_command(click.Context(coord), [name])[1]
+        assert command is not None
+        help_ = " ".join((command.help or "").split())
+        begun = line.removesuffix(".")
+        assert help_.startswith(begun), name
+        assert help_[len(begun)] in ".,:;", name
+
+
+def test_the_text_of_an_operation_is_for_people_and_says_nothing_of_errors():
+    named = {command.operation for _, command in commands() if isinstance(command, OperationCommand)}
+    for operation in sorted(filter(None, named | set(OPERATION_OF.values()))):
+        text = operation_text(operation)
+        assert text, operation
+        assert not re.search(r"\bRaises\b|`self`|\breturns? None\b", text), operation
+
+
+def test_the_parts_of_operations_are_those_of_a_coord(tmp_path: Path):
+    file = tmp_path / "ecosystem.yaml"
+    file.write_text("repos: []\n")
+    modules = {"", "context", "credentials", "inbox", "machine", "run"}
+    reached = {"locks", "messages", "events"}  # they need a Redis
+    with Coord(file) as opened:
+        for part in PARTS.keys() - modules - reached:
+            assert type(getattr(opened, part)).__name__ == PARTS[part].rpartition(":")[2], part
