@@ -60,17 +60,23 @@ Note = Callable[[str, RequestRef, str], None]
 
 
 def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:
-    """Return what would be done."""
+    """Return the results that `make` would have, without changing anything."""
     return tuple(
         _result(
             planned,
             inspected.item,
-            RequestAction.WOULD_UPDATE if inspected.open_request else RequestAction.WOULD_CREATE,
+            _action_of(inspected),
             inspected.open_request,
-            pushed=inspected.needs_push,
+            pushed=inspected.needs_push and not inspected.is_merged,
         )
         for inspected in inspections
     )
+
+
+def _action_of(inspected: Inspection) -> RequestAction:
+    if inspected.is_merged:
+        return RequestAction.NOTHING
+    return RequestAction.WOULD_UPDATE if inspected.open_request else RequestAction.WOULD_CREATE
 
 
 class RequestMaker:
@@ -145,6 +151,9 @@ class RequestMaker:
 
     def _open(self, inspected: Inspection) -> tuple[PullRequest | None, RequestResult]:
         item = inspected.item
+        if inspected.is_merged:  # GitLab would open a request without changes
+            self._note_end(inspected)
+            return None, _result(self._planned, item, RequestAction.NOTHING, None, pushed=False)
         with self._access.target(item.repo, item.change, item.checkout) as target:
             pushed = push_branch(target, item.change.tip)
         if inspected.open_request:

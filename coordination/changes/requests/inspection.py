@@ -10,7 +10,7 @@ from coordination.changes.requests.push import refuse_foreign, refuse_unsent, re
 from coordination.errors import Conflict, CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
-from coordination.forges.models import PullRequest, Repository
+from coordination.forges.models import PullRequest, Repository, RequestState
 from coordination.runs.change_sets.records import RepoChange
 from coordination.text import quoted
 
@@ -29,6 +29,12 @@ class Inspection:
     @property
     def open_request(self) -> PullRequest | None:
         return self.request if self.request and self.request.is_open else None
+
+    @property
+    def is_merged(self) -> bool:
+        """Return whether people have merged this tip by its request."""
+        request, tip = self.request, self.item.change.tip
+        return bool(request and request.state is RequestState.MERGED and request.head_sha == tip)
 
     @property
     def needs_push(self) -> bool:
