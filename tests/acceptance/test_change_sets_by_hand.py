@@ -31,6 +31,7 @@ def test_a_red_criterion_stays_red_until_its_tree_is_mended_and_a_retry_complete
     stage.write(todos)
     stage.up()
     assert stage.sweep().states == {"A": "succeeded", "A.accept.2": "failed", "B": "skipped"}
+    assert statuses(stage) == [None, None]
     assert stage.coord("retry", "last", "--json").states["A.accept.2"] == "failed", "nothing has changed"
 
     run = stage.run()["run_id"]

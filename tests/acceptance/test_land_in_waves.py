@@ -73,25 +73,6 @@ def test_a_red_check_reverts_its_wave_and_the_rest_lands_when_it_is_mended(swept
     assert waves(done.json) == {2: "landed", 3: "landed"}
 
 
-def test_a_worker_that_dies_while_a_wave_waits_for_its_approval_changes_nothing(swept: Stage):
-    waves_ = {"order": [1, {"take": "rest", "gate": True}], "soak": "1s"}
-    lands_in(swept, waves_, via="local")
-    run = land(swept, "--detach").json["run_id"]
-    gate = f"{PLAN}.wave-2.locks"
-    until(lambda: swept.todo(gate, run)["state"] == "parked")
-    first, second = swept.run(run)["waves"]
-    assert (first["state"], second["state"]) == ("landed", "running")
-    assert gate in second["waits_for"]
-    assert (swept.folder / "a/work").exists()
-    assert not (swept.folder / "b/work").exists()
-
-    swept.kill("worker")
-    swept.up()
-    swept.ok("approve", gate)
-    until(lambda: swept.run(run)["status"] == "succeeded")
-    assert (swept.folder / "c/work").exists()
-
-
 def test_plans_land_wave_by_wave_and_a_red_wave_takes_back_its_plan_only(stage: Stage):
     """P changes a and b; Q builds on b, and changes b and c: the second wave."""
     for name in REPOS:

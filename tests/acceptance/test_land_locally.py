@@ -66,13 +66,19 @@ def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept:
 
 
 def test_what_was_reverted_lands_again_with_all_the_work(swept: Stage):
+    """And no other command takes it back."""
     assert land(swept)["code"] == 0
     landed = swept.run()["run_id"]
+    assert swept.coord("retry", landed).code != 0
+    assert swept.coord("rollback", landed, "--yes").code == 6
+    assert read(swept.folder / "lib/version") == "2"
 
     reverted = swept.coord("revert", landed, "--yes", "--json")
     assert reverted.code == 0, reverted.err
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("", "")
     assert swept.coord("revert", PLAN, "--yes").code == 2, "nothing of it stands"
+    refused = swept.coord("rollback", "last", "--yes")
+    assert (refused.code, f"coord land {PLAN}" in refused.err) == (6, True)
 
     swept.write(TODOS + MORE)
     again = swept.sweep()
@@ -80,14 +86,3 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Stage):
     assert land(swept)["code"] == 0
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("3", "lib 2")
     assert "Coord-Reverts" in git(swept.folder / "lib", "log", "--format=%B"), "history was not rewritten"
-
-
-def test_a_landing_is_neither_retried_nor_rolled_back_when_it_has_ended(swept: Stage):
-    assert land(swept)["code"] == 0
-    run = swept.run()["run_id"]
-    assert swept.coord("retry", run).code != 0
-    assert swept.coord("rollback", run, "--yes").code == 6
-    assert read(swept.folder / "lib/version") == "2"
-    assert swept.coord("revert", PLAN, "--yes").code == 0
-    refused = swept.coord("rollback", "last", "--yes")
-    assert (refused.code, f"coord land {PLAN}" in refused.err) == (6, True)

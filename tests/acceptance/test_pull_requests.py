@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,13 +17,10 @@ REPOS = ("a", "b", "c")
 BRANCH = f"coord/{PLAN}"
 
 
-@pytest.fixture(scope="module", params=["github", "gitlab"])
-def site(
-    request: pytest.FixtureRequest, new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SimpleNamespace]:
+@pytest.fixture
+def site(stage: Stage, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A swept plan over three repositories in a chain, at a forge."""
-    stage = new_stage()
-    with TestForge(tmp_path_factory.mktemp("forge"), request.param) as forge:
+    with TestForge(tmp_path / "forge", "github") as forge:
         token = forge.token("coord")
         projects, repos = {}, {}
         for name in REPOS:
@@ -31,7 +28,7 @@ def site(
             projects[name].labels.append("coord")
             repos[name] = {
                 "url": forge.url(f"acme/{name}", f"coord:{token}"),
-                "forge": {"type": request.param, "api": forge.api},
+                "forge": {"type": "github", "api": forge.api},
             }
         before = {"b": ["T-a"], "c": ["T-b"]}
         stage.write(
@@ -84,10 +81,9 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNames
         assert git(forge.path(f"acme/{name}"), "rev-parse", BRANCH) == made[REPOS.index(name)]["head"]
     checks = [(name, one.name, one.state) for name in REPOS for one in site.projects[name].checks]
     assert checks == [(name, "coord/depends", "pending") for name in "bc"]
-    mark = "#" if forge.dialect.name == "github" else "!"
     (second,) = requests_of(site, "b")
-    assert f"Depends on acme/a{mark}{made[0]['number']}" in second.body
-    assert f"acme/c{mark}{made[2]['number']}" in second.body, "the state of all"
+    assert f"Depends on acme/a#{made[0]['number']}" in second.body
+    assert f"acme/c#{made[2]['number']}" in second.body, "the state of all"
     assert "@ann" not in second.body, "nobody is mentioned by a title of the file"
 
     again = stage.ok("pr", "create", PLAN, *words, "--json").json

@@ -68,15 +68,3 @@ def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_s
     assert refused.code == 6
     assert git(checked.folder / "low", "rev-parse", f"coord/{PLAN}") == tip
     assert checked.coord("qa", "nobody").code != 0
-
-
-def test_a_todo_is_completed_only_if_its_criteria_hold(stage: Stage):
-    criteria = ["it is nice", {"text": "it is new", "check": "grep -q newer format"}]
-    stage.write([{**TODOS[0], "acceptance_criteria": criteria}, {**TODOS[1], "repo": "low"}])
-
-    swept = stage.sweep()
-
-    assert swept.code == 3
-    assert swept.states == {"A": "succeeded", "A.accept.2": "failed", "B": "skipped"}
-    todos = yaml.safe_load(stage.file.read_text())["coordination"]["todos"]
-    assert [todo.get("status") for todo in todos] == [None, None]

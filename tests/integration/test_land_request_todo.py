@@ -243,6 +243,15 @@ def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal)
     ends(place.land(), REFUSED, "coord sweep")
 
 
+def test_a_merge_that_the_forge_refuses_is_tried_again_until_patience_ends(place: Proposal):
+    place.check()
+    place.at.fail(405, times=9, only="PUT .*/merge$")
+    ends(place.land(), DEFERRED)
+    place.now += timedelta(hours=2)
+    ends(place.land(), REFUSED, "land_patience")
+    assert not place.has_work
+
+
 def test_a_revert_that_needs_a_review_is_left_open_until_people_have_merged_it(place: Proposal):
     place.check()
     ends(place.land(), SUCCEEDED)
