@@ -67,8 +67,13 @@ def _dying(place: Direct, push: Any) -> Any:
     return pushed
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("point", ["", "record", "push", "note_landed"])
+@pytest.mark.parametrize(
+    ("method", "point"),
+    [
+        *((method, "") for method in METHODS),
+        *((Method.SQUASH, at) for at in ("record", "push", "note_landed")),
+    ],
+)
 def test_a_killed_landing_is_finished_by_the_next_attempt_with_one_commit(place: Direct, method, point):
     place.die_at = point
     if point:

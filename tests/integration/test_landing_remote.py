@@ -32,9 +32,17 @@ def server(tmp_path: Path, ground: Ground) -> Iterator[GitServer]:
         yield server
 
 
-@pytest.fixture(params=["http", "path"])
-def at(request: pytest.FixtureRequest, server: GitServer, ground: Ground) -> BaseBranch:
-    return ground.at_url(server.url("api") if request.param == "http" else str(server.path("api")))
+BY_EACH = pytest.mark.parametrize("transport", ["http", "path"])
+
+
+@pytest.fixture
+def transport() -> str:
+    return "path"
+
+
+@pytest.fixture
+def at(transport: str, server: GitServer, ground: Ground) -> BaseBranch:
+    return ground.at_url(server.url("api") if transport == "http" else str(server.path("api")))
 
 
 def somebody_pushes(server: GitServer, tmp_path: Path, subject: str = "theirs") -> str:
@@ -60,6 +68,7 @@ def reason(found: object) -> Reason:
     return found.reason
 
 
+@BY_EACH
 def test_look_fetches_the_remotes_tip_and_moves_no_branch(at: BaseBranch, server: GitServer, tmp_path: Path):
     commit = somebody_pushes(server, tmp_path)
     local = git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path)
@@ -82,6 +91,7 @@ def test_readers_find_the_tip_of_a_base_branch_with_a_slash(server: GitServer, g
     assert base_tip(at.path, at.branch, remote=False) == ground.tip
 
 
+@BY_EACH
 def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: GitServer, ground: Ground):
     made = ground.made(ground.since)
 
@@ -90,6 +100,7 @@ def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: Gi
     assert server.tip("api") == made.commit
 
 
+@BY_EACH
 def test_a_base_that_moved_is_named_and_stays(
     at: BaseBranch, server: GitServer, ground: Ground, tmp_path: Path
 ):
@@ -134,7 +145,7 @@ def test_a_commit_that_does_not_contain_the_base_never_lands(
     assert server.tip("api") == ground.since
 
 
-@pytest.mark.parametrize("hook", ["pre-receive", "update"])
+@pytest.mark.parametrize(("transport", "hook"), [("http", "pre-receive"), ("path", "update")])
 def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
     at: BaseBranch, server: GitServer, ground: Ground, hook: str
 ):
@@ -154,9 +165,9 @@ def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
     assert push(at, made.commit, made.base) == Pushed(base=made.commit)
 
 
-def test_a_remote_that_prints_10_mb_is_cut(at: BaseBranch, server: GitServer, ground: Ground):
+def test_a_remote_that_prints_a_megabyte_is_cut(at: BaseBranch, server: GitServer, ground: Ground):
     made = ground.made(ground.since)
-    server.hook("api", "pre-receive", "head -c 10000000 /dev/zero | tr '\\0' 'x'; exit 1")
+    server.hook("api", "pre-receive", "head -c 1000000 /dev/zero | tr '\\0' 'x'; exit 1")
 
     assert reason(push(at, made.commit, made.base)) is Reason.DECLINED
 
@@ -231,6 +242,7 @@ def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, ground:
     assert push(ground.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
 
 
+@BY_EACH
 def test_a_locked_branch_of_the_remote_is_tried_again(at: BaseBranch, server: GitServer, ground: Ground):
     made = ground.made(ground.since)
     lock = server.path("api") / "refs/heads/main.lock"
