@@ -1,7 +1,7 @@
 """Messages over WebSocket for recipients without Redis access: browsers and remote agents. Needs the extra
 `[web]`.
 
-A client is one recipient and connects to `ws://HOST:8770/` with its token (`coord gateway --grant`), as
+A client acts for one recipient and connects to `ws://HOST:8770/` with its token (`coord gateway --grant`), as
 `Authorization: Bearer TOKEN` or, as browsers must, in the subprotocols: `["coord.v1", "bearer.TOKEN"]`.
 Frames are JSON text. `>` marks the client's frames:
 
@@ -27,10 +27,10 @@ since then. False: `missed` messages are missing, or, with 0, Redis lost its dat
 welcome is sent first, after each outage of Redis, and before the messages that follow a gap.
 
 **Window.** A client has at most 32 messages in flight; each is acknowledged, refused (it is delivered again
-after a second, then two, …; after five times it becomes a dead letter) or lost with the connection (it is
-delivered again at once). Until then its inbox is not read further. The oldest message in flight is the
-client's responsibility: without ack, nack or extend within 30 s it is delivered again. The gateway extends
-the messages behind it.
+after 1 s, 2 s, …; after five times it becomes a dead letter) or lost with the connection (it is
+delivered again at once). The client itself must answer the oldest message in
+flight: without ack, nack or extend within 30 s it is delivered again. The gateway extends the messages behind
+it.
 
 **At-least-once delivery**, in order per sender. A redelivered message has the same id, by which clients that
 must not act twice can recognise it. In the other direction `seq` does that: it grows with each message of a
@@ -42,10 +42,10 @@ a client that does not read, beyond 256 or 2 MiB, or an outage of Redis (null). 
 recipient, whatever the frame says; a token is valid for all topics, or for those of `--grant … --topics`. The
 limits are 100 patterns, 256 KiB per payload, and 100 events a second (200 at once).
 
-**Events of coord** are the topics `events.KIND`. They are kept and can be repeated: `since` is
-the id of the last one that it knows, `position` of `subscribed` the last one so far. They are repeated for
-all its subscriptions, at its own pace, and then come live. A `gap` with `after` and `first` says between
-which ids some were deleted.
+**Events of coord** are the topics `events.KIND`. They are kept and can be repeated: `since` is the id of the
+last event that the client knows, `position` of `subscribed` is that of the last event so far. Later events of
+all its subscriptions are repeated at the client's pace; then live events follow. A `gap` with `after` and
+`first` names the ids between which events were deleted.
 
 **States** of a connection: accepted → token known → first frame → entered (an earlier session of this
 recipient has ended and returned its messages) → served → left (its messages are returned) → closed. A
@@ -84,7 +84,7 @@ when a connection broke unnoticed.
 | `line.py` | the connection; clients that do not read |
 | `received.py` | items that a client (`coordination/client.py`) has received; pure |
 | `webhooks.py` | webhooks of forges, over HTTP |
-| `app.py` | the application and its process; the subscription that wakes clients and passes on events |
-| `clients.py` | the connected clients |
+| `app.py` | the application and its process |
+| `clients.py` | the connected clients; the threads that wake them and pass events on |
 | `limits.py` | limits and close codes |
 """

@@ -1,15 +1,12 @@
 """The gateway application: it admits clients, runs one session each, and ends within two seconds on TERM or
 Ctrl-C.
 
-A recipient has at most one session over all gateways; the latest one wins. A subscription in Redis wakes all
-clients (new messages, events, tokens that ended); changes that it misses during an outage of Redis are looked
-up afterwards. topics.py repeats earlier events.
+A recipient has at most one session over all gateways; the latest one wins.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import ssl
@@ -17,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from types import FrameType
 
-import redis
 import uvicorn
 from redis import Redis
 from starlette.applications import Starlette
@@ -28,142 +24,30 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from coordination.backend.client import Profile, address_of, connect
 from coordination.backend.keys import Keys
-from coordination.background import BackgroundService
 from coordination.credentials.store import CredentialStore, credentials_file
-from coordination.errors import Unreachable, Unusable
-from coordination.events.kinds import GAP
-from coordination.events.stream import EventStream, Follower
+from coordination.errors import Unreachable
+from coordination.events.stream import EventStream
 from coordination.gateway.access import (
     SUBPROTOCOL,
     Grant,
     Guess,
-    News,
     TokenGuesses,
     Tokens,
     guess_of,
     is_allowed_origin,
     token_of,
 )
-from coordination.gateway.clients import Clients
+from coordination.gateway.clients import Clients, EventListener, Listener
 from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
 from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
-from coordination.gateway.topics import GatewayTopics, topic_event
+from coordination.gateway.topics import GatewayTopics
 from coordination.gateway.webhooks import Webhooks
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
-from coordination.messages.topics import is_of_coord, read_event
 from coordination.operations.http_limits import http_limits
 from coordination.settings import Settings
-
-LOOK_EVERY_S = 1.0
-AGAIN_AFTER_S = 1.0
-REFUSED_AGAIN_AFTER_S = 60.0
-
-logger = logging.getLogger(__name__)
-
-
-class Listener(BackgroundService):
-    """Reads the subscription; each round blocks until a message arrives, at most `LOOK_EVERY_S`.
-
-    `pubsub_redis` must block without a timeout of its own, and decode responses.
-    """
-
-    name = "gateway listener"
-    interval_s = 0.0
-    first_at_once = True
-
-    def __init__(self, pubsub_redis: redis.Redis, keys: Keys, clients: Clients) -> None:
-        super().__init__()
-        self._clients = clients
-        self._news = keys.gateway.news
-        self._mail, self._live = keys.messages.mail(""), keys.messages.live("")
-        self._subscription = pubsub_redis.pubsub(ignore_subscribe_messages=True)
-
-    def run_once(self) -> bool:
-        """Wait for a message and pass it on; return whether one came."""
-        subscription = self._subscription
-        if not subscription.subscribed:
-            subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
-            subscription.subscribe(self._news)
-            self._clients.resubscribed()
-        message = subscription.get_message(timeout=LOOK_EVERY_S)
-        if message is None:
-            return False
-        if message["channel"] == self._news:
-            self._process_news(message["data"])
-        elif message["channel"].startswith(self._live):
-            self._process_event(message["channel"].removeprefix(self._live), message["data"])
-        else:
-            self._clients.mail(message["channel"].removeprefix(self._mail))
-        return True
-
-    def failed(self, error: Exception) -> float:
-        # Other programs can write to these channels, too.
-        if not isinstance(error, redis.RedisError | UnicodeDecodeError):
-            return super().failed(error) or LOOK_EVERY_S
-        logger.debug("not listening: %s", error)
-        self._subscription.reset()
-        return LOOK_EVERY_S
-
-    def finish(self) -> None:
-        self._subscription.close()
-
-    def _process_event(self, topic: str, text: str) -> None:
-        if is_of_coord(topic):  # no program of coord publishes there
-            return
-        event = read_event(topic, text) if self._clients.wants_events else None
-        if event is not None:
-            self._clients.event(event)
-
-    def _process_news(self, text: str) -> None:
-        try:
-            news = News.read(text)
-        except (ValueError, TypeError) as error:
-            logger.warning("ignored a foreign message on the gateways' channel: %s", error)
-        else:
-            self._clients.news(news)
-
-
-class EventListener(BackgroundService):
-    """Follows the stream of events from now on; each round blocks until an event arrives, at most a second.
-
-    `reader` must block without a timeout of its own, and decode replies.
-    """
-
-    name = "gateway events"
-    interval_s = 0.0
-    first_at_once = True
-
-    def __init__(self, reader: redis.Redis, namespace: str, clients: Clients) -> None:
-        super().__init__()
-        self._reader, self._namespace, self._clients = reader, namespace, clients
-        self._follower: Follower | None = None
-
-    def run_once(self) -> int:
-        """Pass on what is new; return how many events."""
-        if self._follower is None:
-            end = EventStream(self._reader, self._namespace).end()
-            self._follower = Follower(self._reader, self._namespace, end)
-        events = self._follower.read()
-        for event in events:
-            if event.kind == GAP:
-                self._clients.missed_events()
-            else:
-                self._clients.event_of_coord(topic_event(event))
-        self._clients.events_passed(self._follower.position)
-        return len(events)
-
-    def failed(self, error: Exception) -> float:
-        if isinstance(error, Unusable | redis.NoPermissionError):
-            logger.warning("the gateway may not read events; give its user the present rights: coord acl")
-            return REFUSED_AGAIN_AFTER_S
-        if isinstance(error, Unreachable | redis.RedisError):
-            logger.debug("no events: %s", error)
-            return AGAIN_AFTER_S
-        return super().failed(error) or AGAIN_AFTER_S
-
 
 SENDER = "gateway:webhooks"
 """Name of the sender of messages about webhooks."""
@@ -257,7 +141,7 @@ class Gateway:
         """Return the grant of the token. Raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:
-            grant = await self._owner(token, guess)
+            grant = await self._look_up(token, guess)
         except Unreachable as error:
             raise Left(LATER) from error
         if grant is None:
@@ -265,9 +149,9 @@ class Gateway:
             raise Left(POLICY)
         return grant
 
-    async def _owner(self, token: str, guess: Guess) -> Grant | None:
-        """Look the token up; when there are many guesses, one at a time, so that they occupy
-        one thread only.
+    async def _look_up(self, token: str, guess: Guess) -> Grant | None:
+        """Look the token up. After many wrong tokens, look tokens up one at a time, so that they occupy only
+        one thread.
         """
         if not self._guesses.exhausted(guess):
             return await self._executor.once(lambda: self._tokens.grant_of(token))

@@ -75,7 +75,7 @@ Topics = Annotated[list[str], Field(min_length=1, max_length=100)] | str
 class Subscribe(_ClientFrame):
     subscribe: Topics
     since: Id | None = None
-    """The id of an event of coord: all events of coord after it come first, of every subscribed topic."""
+    """Id of an event of coord; all later ones of every subscribed topic are sent first."""
 
 
 class Unsubscribe(_ClientFrame):
@@ -152,8 +152,8 @@ def sent(seq: int, message_id: str) -> str:
 
 
 def subscribed(patterns: Sequence[str], position: str | None) -> str:
-    """Return the client's present subscriptions; `position`: behind the last event of coord so far, if the
-    client gets those.
+    """Return the client's present subscriptions. `position`: id of the last event of coord so far; None if
+    the client gets none of these events.
     """
     return _text({"subscribed": {"topics": patterns} | ({"position": position} if position else {})})
 
@@ -175,7 +175,7 @@ def event(given: messages.Event) -> str:
 
 
 def gap(missed: int | None, *, after: str = "", first: str = "") -> str:
-    """Return a gap; `after` and `first`: the events of coord between these ids were deleted."""
+    """Return a gap. `after` and `first`: the ids between which events of coord were deleted."""
     trimmed = {"after": after, "first": first} if after else {}
     return _text({"gap": {"missed": missed, **trimmed}})
 

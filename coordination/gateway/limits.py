@@ -34,13 +34,13 @@ class Limits:
     subscriptions: int = 100
     """Patterns of topics per client."""
     events: int = 256
-    """Events, and characters of events, that wait for a client that does not read; beyond it the oldest are
-    dropped.
-    """
+    """Events that wait for a client that does not read; beyond it the oldest ones are dropped."""
     event_characters: int = 2 * MIB
+    """Characters of these events; beyond it the oldest ones are dropped."""
     publish_per_s: int = 100
+    """Events that one client may publish per second."""
     publish_burst: int = 200
-    """Events that one client may publish per second, and at once."""
+    """Events that one client may publish at once."""
 
 
 @dataclass(frozen=True)

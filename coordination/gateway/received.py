@@ -51,12 +51,12 @@ class ReceivedItems:
         """Id of the last event of coord that was received."""
         self.waiting: deque[Item] = deque()
         self.open: Message | None = None
-        """Message that the caller has got and is neither acknowledged nor refused."""
+        """Message that the caller has got and has neither acknowledged nor refused."""
         self._dropped = 0
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def next(self) -> Item:
-        """Return the item that waits longest; a message is then open."""
+        """Return the item that has waited longest; a message becomes the open one."""
         found = self.waiting.popleft()
         if isinstance(found, Message):
             self.open = found
@@ -65,12 +65,12 @@ class ReceivedItems:
         return found
 
     def finish(self, message: str) -> None:
-        """Note that the message of this id is acknowledged: it is not returned again."""
+        """Record that the message is acknowledged, so that it is not returned again."""
         self._remember(message)
         self.give_up(message)
 
     def give_up(self, message: str) -> None:
-        """Note that the message of this id is no longer open."""
+        """Record that the message is no longer open."""
         if self.open is not None and self.open.id == message:
             self.open = None
 

@@ -18,58 +18,59 @@ THREADS = 8
 FIRST_S, LONGEST_S = 0.1, 5.0
 
 T = TypeVar("T")
-Told = Callable[[Unreachable], Awaitable[None]]
+OnOutage = Callable[[Unreachable], Awaitable[None]]
 
 
 class RedisExecutor:
-    """Executor of one event loop. `ping` raises Unreachable as the operations do."""
+    """Executor of one event loop. `ping` raises Unreachable while Redis does not answer."""
 
     def __init__(self, ping: Callable[[], object]) -> None:
         self._ping = ping
         self._threads = ThreadPoolExecutor(THREADS, "redis")
-        self._there = asyncio.Event()
-        self._trouble: Unreachable | None = None
+        self._answers = asyncio.Event()
+        self._outage: Unreachable | None = None
         """Error during an outage, else None."""
         self._failures = 0
         self._probing: asyncio.Task[None] | None = None
 
-    async def do(self, operation: Callable[[], T], on_outage: Told, *, takes_room: bool = False) -> T:
-        """Return the result of an operation, repeated until Redis answers; `on_outage` is told of an outage.
+    async def do(self, operation: Callable[[], T], on_outage: OnOutage, *, takes_room: bool = False) -> T:
+        """Return the result of an operation, repeated until Redis answers; `on_outage` is called with the
+        error of an outage.
 
         An operation may be executed twice. Raises Unreachable if an operation with `takes_room` finds Redis
         full, because waiting would keep the client from frames that make room.
         """
         while True:
-            if self._trouble:
-                await on_outage(self._trouble)
-                await self._there.wait()
+            if self._outage:
+                await on_outage(self._outage)
+                await self._answers.wait()
             try:
                 done = await self.once(operation)
             except Unreachable as error:
                 if takes_room and isinstance(error.__cause__, redis.OutOfMemoryError):
                     raise
-                self._lost(error)
+                self._note_outage(error)
             else:
                 self._failures = 0
                 return done
 
     async def once(self, operation: Callable[[], T]) -> T:
-        """Execute an operation once. Raises Unreachable. On cancellation it first waits for the end, so that
-        follow-ups can undo it.
+        """Execute an operation once. Raises Unreachable. A cancelled caller continues only when the operation
+        has ended, so that it can undo the operation.
         """
-        doing = asyncio.get_running_loop().run_in_executor(self._threads, operation)
+        future = asyncio.get_running_loop().run_in_executor(self._threads, operation)
         try:
-            return await asyncio.shield(doing)
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
-            await asyncio.wait([doing])
+            await asyncio.wait([future])
             raise
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _lost(self, error: Unreachable) -> None:
-        self._trouble = error
-        self._there.clear()
+    def _note_outage(self, error: Unreachable) -> None:
+        self._outage = error
+        self._answers.clear()
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probe())
 
@@ -82,6 +83,6 @@ class RedisExecutor:
                 await self.once(self._ping)
             except Unreachable:
                 continue
-            self._trouble = None
-            self._there.set()
+            self._outage = None
+            self._answers.set()
             return

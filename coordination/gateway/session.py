@@ -33,8 +33,8 @@ READER = "gateway"
 another gateway.
 """
 EXTENDS_PER_IDLE = 4
-COORD_ALONE = "worker:"
-"""Prefix of recipients that only coord may write to, because workers obey their messages."""
+INTERNAL_RECIPIENTS = "worker:"
+"""Prefix of recipients that clients may not write to, because workers execute their messages."""
 
 T = TypeVar("T")
 
@@ -50,27 +50,31 @@ class Session:
         bus: MessageBus,
         executor: RedisExecutor,
         limits: Limits,
-        here: GatewayTopics,
+        gateway_topics: GatewayTopics,
     ) -> None:
         self.id = secrets.token_hex(8)
         self.recipient, self.token = grant.recipient, token
         self.topics = ClientTopics(
-            here, grant.topics, limits, self._say, lambda since: self._do(partial(here.read, since))
+            gateway_topics,
+            grant.topics,
+            limits,
+            self._send_frame,
+            lambda since: self._do(partial(gateway_topics.read, since)),
         )
         self.ended = asyncio.Event()
         """Set when the messages in flight have been returned."""
         self._socket, self._bus, self._executor, self._limits = socket, bus, executor, limits
         self._line: Line = socket.state.line
-        self._saying = asyncio.Lock()
-        self._look = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._wake = asyncio.Event()
         self._left: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._away = False
         self._unsent: tuple[Message, ...] = ()
         """Messages taken for the client that were not sent yet."""
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """Wake the delivery, because there may be messages."""
-        self._look.set()
+        self._wake.set()
 
     def leave(self, reason: CloseReason) -> None:
         if not self._left.done():
@@ -81,8 +85,8 @@ class Session:
         self._window = Window(self._limits.window, _position(resume.resume))
         coroutines = (
             self._deliver(),
-            self._listen(),
-            self.topics.tell(),
+            self._receive_frames(),
+            self.topics.send_waiting(),
             self._extend_waiting(),
             self._line.gone.wait(),
             self._wait_for_leave(),
@@ -104,11 +108,11 @@ class Session:
     async def _deliver(self) -> None:
         await self._do(lambda: self._bus.hand_back_all(self.recipient, READER))
         while True:
-            self._look.clear()
+            self._wake.clear()
             wait_s = await self._deliver_batch(self._window.room) if self._window.room else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
-                    await self._look.wait()
+                    await self._wake.wait()
 
     async def _deliver_batch(self, room: int) -> float:
         """Deliver up to `room` messages; return the seconds until more can be expected."""
@@ -117,14 +121,14 @@ class Session:
         self._window.hold(taken.messages, time.monotonic())
         self._unsent = ()
         if welcome:
-            await self._say(frames.welcome(self.recipient, **vars(welcome)))
+            await self._send_frame(frames.welcome(self.recipient, **vars(welcome)))
         outgoing = deque(frames.message(message) for message in taken.messages)
         if not outgoing:
             return self._pause_s(taken.due)
         del taken  # messages for a slow client are kept in memory only once
         self._window.adapt_batch_size(sum(map(len, outgoing)))
         while outgoing:
-            await self._say(outgoing.popleft())
+            await self._send_frame(outgoing.popleft())
         return 0
 
     def _take(self, room: int) -> Taken:
@@ -137,10 +141,10 @@ class Session:
         interval_s = self._limits.interval_s
         return interval_s if due is None else min(due.total_seconds(), interval_s)
 
-    async def _say(self, text: str) -> None:
+    async def _send_frame(self, text: str) -> None:
         """Send one frame, and wait until the kernel has it. Raises Left if that takes too long."""
         try:
-            async with self._saying, asyncio.timeout(self._limits.send_s):
+            async with self._sending, asyncio.timeout(self._limits.send_s):
                 await self._socket.send_text(text)
                 await self._line.flushed()
         except TimeoutError:
@@ -148,7 +152,7 @@ class Session:
 
     # Incoming
 
-    async def _listen(self) -> None:
+    async def _receive_frames(self) -> None:
         while True:
             frame = frames.read(await receive(self._socket))
             match frame:
@@ -161,54 +165,55 @@ class Session:
                 case frames.Send():
                     await self._reply_errors({"seq": frame.send.seq}, self._send(frame.send))
                 case frames.Subscribe():
-                    wanted = _as_list(frame.subscribe)
-                    subscribing = self.topics.subscribe(wanted, frame.since)
-                    await self._reply_errors({"subscribe": wanted}, subscribing)
+                    patterns = _as_list(frame.subscribe)
+                    subscribing = self.topics.subscribe(patterns, frame.since)
+                    await self._reply_errors({"subscribe": patterns}, subscribing)
                 case frames.Unsubscribe():
                     await self.topics.unsubscribe(_as_list(frame.unsubscribe))
                 case frames.Publish():
-                    what = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
-                    await self._reply_errors(what, self._publish(frame.publish))
+                    publication = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
+                    await self._reply_errors(publication, self._publish(frame.publish))
                 case frames.Resume():
                     raise frames.BadFrame(
                         "resume is only allowed as the first frame", "continue with ack or send"
                     )
 
-    async def _reply_errors(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
+    async def _reply_errors(self, frame_id: dict[str, Any], operation: Awaitable[None]) -> None:
+        """Execute a frame; `frame_id` identifies it in a refusal."""
         try:
             await operation
         except CoordinationError as error:
-            await self._say(frames.refused(what, error))
+            await self._send_frame(frames.refused(frame_id, error))
 
     async def _ack(self, message_id: str) -> None:
         message = self._window.of(message_id)
-        ours = await self._do(lambda: self._bus.ack(message))
+        acknowledged = await self._do(lambda: self._bus.ack(message))
         self._window.done(message_id)
-        self._look.set()
-        if not ours:
+        self._wake.set()
+        if not acknowledged:
             raise _lost(message_id)
 
     async def _nack(self, message_id: str, why: str) -> None:
         message = self._window.of(message_id)
-        back = await self._do(lambda: self._bus.nack(message, why))
-        self._window.dropped(back or {message.offset})
-        self._look.set()
-        if not back:
+        returned_offsets = await self._do(lambda: self._bus.nack(message, why))
+        self._window.dropped(returned_offsets or {message.offset})
+        self._wake.set()
+        if not returned_offsets:
             raise _lost(message_id)
 
     async def _extend(self, message_id: str) -> None:
         message = self._window.of(message_id)
         if await self._do(lambda: self._bus.extend(message)):
             self._window.dropped({message.offset})
-            self._look.set()
+            self._wake.set()
             raise _lost(message_id)
         self._window.extended(message_id, time.monotonic())
 
     async def _send(self, request: frames.SendRequest) -> None:
-        for whom in (request.to, request.reply_to or ""):
-            if whom.startswith(COORD_ALONE):
+        for recipient in (request.to, request.reply_to or ""):
+            if recipient.startswith(INTERNAL_RECIPIENTS):
                 raise NotAllowed(
-                    f"clients cannot send to {whom[:100]!r}", "only coord sends messages to workers"
+                    f"clients cannot send to {recipient[:100]!r}", "only coord sends messages to workers"
                 )
         ttl = None if request.ttl_s is None else timedelta(seconds=request.ttl_s)
 
@@ -224,7 +229,7 @@ class Session:
             )
 
         message_id = await self._executor.do(operation, self.redis_is_away, takes_room=True)
-        await self._say(frames.sent(request.seq, message_id))
+        await self._send_frame(frames.sent(request.seq, message_id))
 
     async def _publish(self, given: frames.Publication) -> None:
         self.topics.may_publish(given.topic)
@@ -233,19 +238,19 @@ class Session:
             return self._bus.publish(given.topic, given.payload, type=given.type, sequence=given.seq)
 
         reached = await self._executor.do(operation, self.redis_is_away, takes_room=True)
-        await self._say(frames.published(given.topic, given.seq, reached))
+        await self._send_frame(frames.published(given.topic, given.seq, reached))
 
     # Background
 
     async def _extend_waiting(self) -> None:
-        """Extend the messages behind the oldest one, on which the client works."""
+        """Extend the messages that wait behind the oldest one, which the client processes."""
         idle_s = self._bus.limits.idle.total_seconds()
         while True:
             await asyncio.sleep(idle_s / EXTENDS_PER_IDLE)
             if behind_oldest := self._window.behind_oldest(time.monotonic(), idle_s):
                 lost = await self._do(partial(self._bus.extend, *behind_oldest))
                 self._window.dropped({message.offset for message in lost})
-            self._look.set()
+            self._wake.set()
 
     async def _wait_for_leave(self) -> None:
         raise Left(await self._left)
@@ -256,18 +261,18 @@ class Session:
     async def redis_is_away(self, error: Unreachable) -> None:
         if not self._away:
             self._away = True
-            await self._say(frames.away(error))
+            await self._send_frame(frames.away(error))
 
     async def _hand_back(self) -> None:
-        """Return the messages in flight; if Redis is unreachable, the next session or the
-        idle time does it.
+        """Return the messages in flight to the inbox; while Redis is unreachable, the next session or the
+        idle time does that.
         """
         rest = (*self._window.held, *self._unsent)
         with suppress(Unreachable):
             await self._executor.once(lambda: self._bus.hand_back(*rest))
 
     async def _close_reason(self, results: Sequence[object]) -> CloseReason:
-        """Return the reason for the end: that of the first task that failed."""
+        """Return the reason why the session ends: that of the first task that failed."""
         error = next((one for one in results if isinstance(one, Exception)), None)
         match error:
             case None | WebSocketDisconnect() | WebSocketDisconnected():
@@ -276,7 +281,7 @@ class Session:
                 return error.reason
             case frames.BadFrame():
                 with suppress(Left, WebSocketDisconnect, WebSocketDisconnected):
-                    await self._say(frames.refused({}, error))
+                    await self._send_frame(frames.refused({}, error))
                 return BAD_FRAME
         raise error
 

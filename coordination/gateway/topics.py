@@ -3,10 +3,10 @@
 Topics of clients are live. The events of coord (`events.KIND`) can also be repeated from a position. Their
 states, for each client:
 
-* live: events that the gateway passes on are queued, if they are behind `_live_after`.
-* repeating: events are read from the stream, at the pace of the client, and those that are passed on
-  meanwhile are not queued. It ends when the stream has nothing more, and nothing was passed on that was not
-  read; so each event comes once, in order.
+* live: events that the gateway passes on are queued, if they come after `_live_after`.
+* repeating: events are read from the stream, at the pace of the client; events that are passed on meanwhile
+  are not queued. Repeating ends when the client has read everything that was passed on. So each event is sent
+  once, in order.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from coordination.messages.topics import OF_COORD, Event, Patterns
 READ_AT_ONCE = 50
 """Events that are read for a client at once: one may have 256 KiB."""
 BEHIND_S = 0.05
-"""Pause where the gateway has passed an event on that the stream does not have: Redis lost its data."""
+"""Pause while the stream lacks an event that was passed on, because Redis lost its data."""
 
-Say = Callable[[str], Awaitable[None]]
+SendFrame = Callable[[str], Awaitable[None]]
 Read = Callable[[str], Awaitable[Batch]]
 
 
@@ -62,10 +62,10 @@ class GatewayTopics:
     """The topics of all clients of a gateway, and the events of coord."""
 
     def __init__(self, stream: EventStream, url: str) -> None:
-        """`url` is for messages."""
+        """`url`: the address of Redis, for error messages."""
         self.patterns = Patterns[ClientTopics]()
         self.position = ""
-        """Behind the last event of coord that was passed on; empty until the first round."""
+        """Id of the last event of coord that was passed on; empty until the first round."""
         self._stream, self._url = stream, url
 
     def read(self, since: str) -> Batch:
@@ -84,20 +84,22 @@ class GatewayTopics:
             client.hear(frame)
 
     def hear_of_coord(self, id_: str, topic: str, frame: str) -> None:
+        """Queue an event of coord for the clients with a matching pattern."""
         self.position = id_
         for client in set(self.patterns.of(topic)):
             client.hear_of_coord(id_, topic, frame)
 
 
 class ClientTopics:
-    """`granted`: patterns that the token allows; `here`: all clients of this gateway; `read` is `here.read`
-    that outlives outages of Redis.
+    """The topics of one client. `granted`: patterns that the token allows; `read` calls `gateway.read`, again
+    after an outage of Redis.
     """
 
     def __init__(
-        self, here: GatewayTopics, granted: Sequence[str], limits: Limits, say: Say, read: Read
+        self, gateway: GatewayTopics, granted: Sequence[str], limits: Limits, send: SendFrame, read: Read
     ) -> None:
-        self._here, self._granted, self._limits, self._say, self._read = here, granted, limits, say, read
+        self._gateway, self._granted, self._limits = gateway, granted, limits
+        self._send, self._read = send, read
         self._patterns: set[str] = set()
         self._waiting: deque[str] = deque()
         self._characters = 0
@@ -106,7 +108,7 @@ class ClientTopics:
         self._repeat_from: str | None = None
         """Position from which events of coord are to be read; None: live."""
         self._live_after = BEGINNING
-        self._something = asyncio.Event()
+        self._work = asyncio.Event()
         self._allowance = float(limits.publish_burst)
         self._counted_at = time.monotonic()
 
@@ -116,10 +118,10 @@ class ClientTopics:
         """
         new = {topics.pattern(one) for one in wanted} - self._patterns
         for one in sorted(new):
-            # everything (`**`) is everything that clients publish
+            # `**` covers all topics of clients and no event of coord.
             of_coord = topics.is_of_coord(one)
-            fitting = [granted for granted in self._granted if topics.is_of_coord(granted) or not of_coord]
-            if not any(topics.covers(granted, one) for granted in fitting):
+            candidates = [granted for granted in self._granted if topics.is_of_coord(granted) or not of_coord]
+            if not any(topics.covers(granted, one) for granted in candidates):
                 raise NotAllowed(f"your token does not allow the topics {one!r}", self._hint)
         if len(self._patterns) + len(new) > self._limits.subscriptions:
             raise Conflict(
@@ -134,19 +136,19 @@ class ClientTopics:
                 )
         self._patterns |= new
         for one in new:
-            self._here.patterns.add(one, self)
+            self._gateway.patterns.add(one, self)
         if since is not None:
             self._repeat_from = since
-            self._something.set()
-        await self._say_subscriptions()
+            self._work.set()
+        await self._send_subscriptions()
 
     async def unsubscribe(self, wanted: Sequence[str]) -> None:
         self._leave(self._patterns & set(wanted))
-        await self._say_subscriptions()
+        await self._send_subscriptions()
 
-    async def _say_subscriptions(self) -> None:
-        position = self._here.position if self._gets_events_of_coord else ""
-        await self._say(frames.subscribed(sorted(self._patterns), self._repeat_from or position))
+    async def _send_subscriptions(self) -> None:
+        position = self._gateway.position if self._gets_events_of_coord else ""
+        await self._send(frames.subscribed(sorted(self._patterns), self._repeat_from or position))
 
     def may_publish(self, topic: str) -> None:
         """Check a publication. Raises UsageError, NotAllowed, and Conflict if the rate is exceeded."""
@@ -169,7 +171,7 @@ class ClientTopics:
         while len(self._waiting) > self._limits.events or self._characters > self._limits.event_characters:
             self._characters -= len(self._waiting.popleft())
             self._missed = None if self._missed is None else self._missed + 1
-        self._something.set()
+        self._work.set()
 
     def hear_of_coord(self, id_: str, topic: str, event: str) -> None:
         """Queue an event of coord, unless it is or will be repeated."""
@@ -191,43 +193,43 @@ class ClientTopics:
             self._live_after = BEGINNING
         if any(topics.is_of_coord(one) is of_coord for one in self._patterns):
             self._missed = None
-            self._something.set()
+            self._work.set()
 
-    async def tell(self) -> None:
+    async def send_waiting(self) -> None:
         """Send waiting events, for ever."""
         while True:
-            await self._something.wait()
-            self._something.clear()
+            await self._work.wait()
+            self._work.clear()
             while self._waiting or self._missed != 0 or self._repeat_from is not None:
                 if self._missed != 0:
                     missed, self._missed = self._missed, 0
-                    await self._say(frames.gap(missed))
+                    await self._send(frames.gap(missed))
                 elif self._waiting:
                     event = self._waiting.popleft()
                     self._characters -= len(event)
-                    await self._say(event)
+                    await self._send(event)
                 elif self._repeat_from is not None:
                     await self._repeat(self._repeat_from)
 
     async def _repeat(self, since: str) -> None:
-        """Send the next events of coord after the position; go over to live ones if there are none."""
+        """Send the next events of coord after the position; switch to live events if there are none."""
         try:
             batch = await self._read(since)
         except CoordinationError as error:
             self._repeat_from = None
-            await self._say(frames.refused({"subscribe": sorted(self._patterns), "since": since}, error))
+            await self._send(frames.refused({"subscribe": sorted(self._patterns), "since": since}, error))
             return
         for event in batch.events:
             topic = f"{OF_COORD}.{event.kind}"
             if event.kind == GAP:
-                await self._say(frames.gap(None, after=event.id, first=event.data.get("first", "")))
+                await self._send(frames.gap(None, after=event.id, first=event.data.get("first", "")))
             elif self._wants_of_coord(topic):
-                await self._say(frames.event(topic_event(event)))
-        if self._repeat_from != since:  # the client has asked for another position meanwhile
+                await self._send(frames.event(topic_event(event)))
+        if self._repeat_from != since:  # the client has requested another position meanwhile
             return
         if batch.position != since:
             self._repeat_from = batch.position
-        elif place(self._here.position or BEGINNING) <= place(since):
+        elif place(self._gateway.position or BEGINNING) <= place(since):
             self._repeat_from, self._live_after = None, since
         else:
             await asyncio.sleep(BEHIND_S)
@@ -235,10 +237,10 @@ class ClientTopics:
     def close(self) -> None:
         self._leave(set(self._patterns))
 
-    def _leave(self, gone: set[str]) -> None:
-        self._patterns -= gone
-        for one in gone:
-            self._here.patterns.remove(one, self)
+    def _leave(self, removed: set[str]) -> None:
+        self._patterns -= removed
+        for one in removed:
+            self._gateway.patterns.remove(one, self)
         if not self._gets_events_of_coord:
             self._repeat_from = None
 

@@ -1,19 +1,19 @@
 """Webhooks of forges over HTTP: `POST /webhooks/NAME`, where NAME is a credential for `webhook`.
 
-A delivery with the secret of the credential wakes the workers; each looks at the forge by itself, so a
-delivery can at most cause a look too many. Nothing of its body goes further but the name of the repository.
+A delivery with the secret of the credential wakes the workers. Each worker then asks the forge, so a delivery
+causes at most an unnecessary call. Only the name of the repository is passed on.
 
 | answer | cause |
 |---|---|
-| 202 | the workers are told; or the forge has tried the connection |
-| 200 | repeated: this delivery was told before |
-| 400 | it is old, or names no repository |
+| 202 | the workers are notified; or the forge tests the connection |
+| 200 | the workers were notified of this delivery before |
+| 400 | the delivery is old, or names no repository |
 | 403 | the signature or token is wrong |
 | 404 | there is no credential of this name for `webhook`, or it has expired |
-| 413 | larger than WEBHOOK_BYTES |
+| 413 | the body is larger than WEBHOOK_BYTES |
 | 503 | Redis is away, the secret cannot be read here, or too many deliveries arrive at once |
 
-Deliveries that get another answer than 2xx lose nothing: landings poll the forge anyway.
+A delivery with another answer than 2xx delays a landing at most, because landings poll the forge anyway.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from coordination.messages import MessageBus
 from coordination.runs.cleanup_jobs import WORKERS
 
 WEBHOOK_BYTES = 1024 * 1024
-"""Largest body; GitHub sends 25 MB at most, and 30 KB as a rule."""
+"""Largest body; GitHub sends up to 25 MB, and usually 30 KB."""
 AT_ONCE = 16
-"""Bodies that are in memory at the same time."""
+"""Number of bodies that are in memory at the same time."""
 SECRET_FOR_S = 60.0
-"""Time for which a secret is not read again: a reference may be a program."""
+"""Time for which a secret is kept: reading it may start a program."""
 MOST_MARKS = 20_000
 NEWS_TTL = timedelta(minutes=1)
 
@@ -57,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 
 class Answer(StrEnum):
-    """The results of a delivery; a refusal has those of `Refusal`, too."""
+    """The results of a delivery, in addition to those of `Refusal`."""
 
-    TOLD = "told"
-    TRIED = "tried"
-    """The forge has tried the connection."""
+    NOTIFIED = "told"
+    TESTED = "tried"
+    """The forge tests the connection."""
     REPEATED = "repeated"
     UNKNOWN = "unknown"
     TOO_LARGE = "too_large"
@@ -70,8 +70,8 @@ class Answer(StrEnum):
 
 
 _STATUS: dict[Answer | Refusal, int] = {
-    Answer.TOLD: 202,
-    Answer.TRIED: 202,
+    Answer.NOTIFIED: 202,
+    Answer.TESTED: 202,
     Answer.REPEATED: 200,
     Refusal.OLD: 400,
     Refusal.UNREADABLE: 400,
@@ -92,8 +92,8 @@ class Webhooks:
         self._credentials, self._bus = credentials, bus
         self._executor, self._guesses = executor, guesses
         self._secrets: dict[str, tuple[float, Credential, Secret]] = {}
-        self._told: dict[str, float] = {}
-        """Mark of a delivery → the time at which it arrived, the oldest first."""
+        self._delivered: dict[str, float] = {}
+        """Mark of a delivery → time of its arrival; the oldest first."""
         self._reading = 0
         self._reading_secret = asyncio.Lock()
 
@@ -136,11 +136,11 @@ class Webhooks:
         delivery = read_delivery(headers, body, secret.value, datetime.now(UTC))
         if isinstance(delivery, Refusal):
             return self._refused(delivery, name, address)
-        return await self._tell(delivery, credential)
+        return await self._notify_workers(delivery, credential)
 
-    async def _tell(self, delivery: WebhookDelivery, credential: Credential) -> Answer:
+    async def _notify_workers(self, delivery: WebhookDelivery, credential: Credential) -> Answer:
         if not delivery.project:
-            return Answer.TRIED
+            return Answer.TESTED
         if self._is_repeated(delivery):
             return Answer.REPEATED
         news = RequestNews(
@@ -156,21 +156,21 @@ class Webhooks:
             )
         except Unreachable as error:
             for mark in delivery.marks:  # the forge, or a person, may send it again
-                self._told.pop(mark, None)
+                self._delivered.pop(mark, None)
             logger.warning("a webhook of %s is lost: %s", credential.name, error.message)
             return Answer.AWAY
-        return Answer.TOLD
+        return Answer.NOTIFIED
 
     def _is_repeated(self, delivery: WebhookDelivery) -> bool:
-        """Return whether the delivery was told before, and remember it for as long as it counts as fresh."""
+        """Return whether the delivery arrived before, and remember it for as long as it counts as fresh."""
         now = time.monotonic()
-        repeated = any(mark in self._told for mark in delivery.marks)
+        repeated = any(mark in self._delivered for mark in delivery.marks)
         for mark in delivery.marks:
-            self._told.setdefault(mark, now)
-        oldest = next(iter(self._told))
-        while now - self._told[oldest] > FRESH_FOR.total_seconds() or len(self._told) > MOST_MARKS:
-            del self._told[oldest]
-            oldest = next(iter(self._told))
+            self._delivered.setdefault(mark, now)
+        oldest = next(iter(self._delivered))
+        while now - self._delivered[oldest] > FRESH_FOR.total_seconds() or len(self._delivered) > MOST_MARKS:
+            del self._delivered[oldest]
+            oldest = next(iter(self._delivered))
         return repeated
 
     def _refused(self, refusal: Refusal, name: str, address: str) -> Refusal:
@@ -181,8 +181,8 @@ class Webhooks:
         return refusal
 
     def _secret(self, name: str) -> tuple[Credential, Secret] | None:
-        """Return the credential and its secret; None where it is not for webhooks. Raises CoordinationError
-        where the secret cannot be read.
+        """Return the credential and its secret; None if it is not for webhooks. Raises CoordinationError if
+        the secret cannot be read.
         """
         now = time.monotonic()
         known = self._credentials.valid_for(Purpose.WEBHOOK, datetime.now(UTC))
@@ -191,19 +191,19 @@ class Webhooks:
             self._secrets.pop(name, None)
             return None
         read_at, before, secret = self._secrets.get(name, (now - SECRET_FOR_S, credential, None))
-        if secret is None or now - read_at >= SECRET_FOR_S or _is_other(before, credential):
+        if secret is None or now - read_at >= SECRET_FOR_S or _has_changed(before, credential):
             secret = self._credentials.read(name)
             self._secrets[name] = (now, credential, secret)
         return credential, secret
 
 
-def _is_other(before: Credential, now: Credential) -> bool:
+def _has_changed(before: Credential, now: Credential) -> bool:
     """Return whether a credential was replaced or rotated."""
     return (before.reference, before.replaced) != (now.reference, now.replaced)
 
 
 async def _body(request: Request) -> bytes | None:
-    """Return the body; None if it is too large, of which no more is kept then."""
+    """Return the body; None if it is too large."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():

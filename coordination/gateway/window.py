@@ -14,7 +14,7 @@ LARGE = 128 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Welcome:
-    """News about the inbox that a client must get before further messages."""
+    """State of the inbox that a client must get before further messages."""
 
     position: Position
     recovered: bool
@@ -42,20 +42,20 @@ class Window:
         self._size = size
         self._at_once = 1
         self._known: Position | None = None
-        self._held: dict[str, InFlightMessage] = {}
+        self._in_flight: dict[str, InFlightMessage] = {}
 
     @property
     def room(self) -> int:
         """Number of messages to take now; few if messages are large, so that few wait here for the client."""
-        return min(self._size - len(self._held), self._at_once)
+        return min(self._size - len(self._in_flight), self._at_once)
 
     @property
     def held(self) -> tuple[Message, ...]:
-        return tuple(held.message for held in self._held.values())
+        return tuple(held.message for held in self._in_flight.values())
 
     def observe(self, taken: Taken, *, anew: bool = False) -> Welcome | None:
-        """Return changes of the inbox that the client was not told of; None if there are
-        none, unless `anew`.
+        """Return the welcome that the client needs before the messages; None if the inbox has not changed,
+        unless `anew`.
         """
         before, self._known = self._known, taken.position
         if before is None:
@@ -68,11 +68,12 @@ class Window:
         return None
 
     def hold(self, messages: Iterable[Message], now_s: float) -> None:
+        """Add messages that are sent to the client now."""
         assert self._known is not None
         for message in messages:
-            self._held.pop(message.id, None)  # an earlier delivery, which this one replaces
+            self._in_flight.pop(message.id, None)  # an earlier delivery, which this one replaces
             if message.wants_ack:
-                self._held[message.id] = InFlightMessage(
+                self._in_flight[message.id] = InFlightMessage(
                     message=replace(message, payload=None), known=self._known, since_s=now_s
                 )
 
@@ -82,36 +83,40 @@ class Window:
 
     def of(self, message_id: str) -> Message:
         """Return a message in flight. Raises Conflict if the client does not have it."""
-        if message_id not in self._held:
+        if message_id not in self._in_flight:
             raise Conflict(
                 f"message {message_id[:100]} is not in flight",
                 "it is delivered again unless it was acknowledged",
             )
-        return self._held[message_id].message
+        return self._in_flight[message_id].message
 
     def done(self, message_id: str) -> None:
-        known = self._held.pop(message_id).known
+        """Remove an acknowledged message, and take over the position that its acknowledgement confirms."""
+        known = self._in_flight.pop(message_id).known
         if self.since is None or self.since.epoch != known.epoch or _is_further(known, self.since):
             self.since = known
 
     def extended(self, message_id: str, now_s: float) -> None:
-        self._held[message_id].since_s = now_s
+        """Start the idle time of a message anew."""
+        self._in_flight[message_id].since_s = now_s
 
     def dropped(self, offsets: Collection[int]) -> None:
         """Remove messages that the client no longer has."""
-        self._held = {name: held for name, held in self._held.items() if held.message.offset not in offsets}
+        self._in_flight = {
+            name: held for name, held in self._in_flight.items() if held.message.offset not in offsets
+        }
 
     def behind_oldest(self, now_s: float, idle_s: float) -> tuple[Message, ...]:
-        """Return the messages behind the oldest one, which are to be extended now.
+        """Return the messages behind the oldest one, which the gateway extends now.
 
-        The oldest is the client's responsibility: without a frame about it for the idle time, it is removed.
+        The client itself extends the oldest one: without a frame about it for the idle time, it is removed.
         """
-        oldest = next(iter(self._held.values()), None)
+        oldest = next(iter(self._in_flight.values()), None)
         if oldest is None:
             return ()
         if now_s - oldest.since_s > idle_s:
-            del self._held[oldest.message.id]
-        others = [held for held in self._held.values() if held is not oldest]
+            del self._in_flight[oldest.message.id]
+        others = [held for held in self._in_flight.values() if held is not oldest]
         for held in others:
             held.since_s = now_s
         return tuple(held.message for held in others)
