@@ -130,17 +130,9 @@ def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
     assert not any(line.startswith(INTERNAL) for line in people.out.splitlines())
     assert "hidden" not in laptop.ok("list-locks", "--all").err
     with agent(build(office)) as ai:
-        assert len(ai.call("coord_list_locks")) == 2
+        _, deploy = ai.call("coord_list_locks")
+        assert deploy["holders"][0]["who"] == "process 12 on anvil (nightly)"
         assert len(ai.call("coord_list_locks", all=True)) == 2 + len(INTERNAL)
-    office.close()
-
-
-def test_an_agent_sees_the_same(laptop: Stage, far: LockManager, redis_url: str):
-    office = Session(laptop.file, redis_url)
-    with far.acquire("deploy", ttl=TTL), agent(build(office)) as ai:
-        (deploy,) = ai.call("coord_list_locks")
-
-    assert deploy["holders"][0]["who"] == "process 12 on anvil (nightly)"
     office.close()
 
 
@@ -182,42 +174,18 @@ def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Stage, d
 def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Stage, far: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
 
+    unasked = laptop.coord("release-lock", "deploy", "--force")
     refused = laptop.coord("release-lock", "deploy", "--yes")
+    assert lock.renew()
     forced = laptop.coord("release-lock", "deploy", "--yes", "--force")
 
+    assert unasked.code == 2
+    assert "coord release-lock deploy --force --yes" in unasked.err
     assert refused.code == 6
     assert "deploy is held by process 12 on anvil (nightly)" in refused.err
     assert "--force" in refused.err
     assert forced.code == 0
     assert not lock.renew()
-
-
-def test_what_a_todo_holds_is_given_back_by_its_run(laptop: Stage, locks: LockManager, redis_url: str):
-    locks.resources.declare({"gpu": 4})
-    parked(redis_url, "2/0 resource:gpu")
-
-    refused = laptop.coord("release-lock", "resource:gpu", "--yes", "--force")
-
-    assert refused.code == 6
-    assert "coord cancel 20261121-1" in refused.err
-    assert locks.resources.stats("gpu").used == 2
-
-
-def test_nobody_is_asked_where_nobody_is_there(laptop: Stage, far: LockManager):
-    lock = far.acquire("deploy", ttl=TTL)
-
-    refused = laptop.coord("release-lock", "deploy", "--force")
-
-    assert refused.code == 2
-    assert "coord release-lock deploy --force --yes" in refused.err
-    assert lock.renew()
-
-
-def test_a_name_that_nobody_holds_is_a_usage_error(laptop: Stage):
-    refused = laptop.coord("release-lock", "deploy", "--yes")
-
-    assert refused.code == 2
-    assert "deploy is not held" in refused.err
 
 
 def test_where_there_is_nothing_to_list_that_is_said(laptop: Stage, redis_url: str):
@@ -237,7 +205,7 @@ def test_where_there_is_nothing_to_list_that_is_said(laptop: Stage, redis_url: s
     )
 
 
-@pytest.mark.parametrize("name", ["--x", "a b", "ü*[a]", "resource:gpu:2", "%s'\""])
+@pytest.mark.parametrize("name", ["--x", "ü*[a] %s'\""])
 def test_a_lock_of_any_name_is_released_by_it(laptop: Stage, far: LockManager, name: str):
     lock = far.acquire(name, ttl=TTL)
     neighbour = far.acquire("x", ttl=TTL)
@@ -249,7 +217,7 @@ def test_a_lock_of_any_name_is_released_by_it(laptop: Stage, far: LockManager, n
     assert neighbour.renew()
 
 
-@pytest.mark.parametrize("name", ["", "x" * 10_240, "a\nb", "\x1b[2J", "resource:"])
+@pytest.mark.parametrize("name", ["", "\x1b[2J" + "x" * 10_240])
 def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Stage, name: str):
     refused = laptop.coord("release-lock", "--yes", "--", name)
 
@@ -265,14 +233,6 @@ def test_who_names_a_resource_like_a_lock_is_told_how(laptop: Stage, far: LockMa
 
     assert refused.code == 2
     assert "coord release-lock resource:gpu" in refused.err
-
-
-def test_a_redis_that_is_away_is_told_by_its_exit_code(laptop: Stage, free_port: int):
-    away = f"redis://127.0.0.1:{free_port}/0"
-    for command in (["list-locks"], ["list-resources"], ["release-lock", "deploy", "--yes"]):
-        refused = laptop.coord(*command, "--redis", away)
-        assert refused.code == 7, command
-        assert "does not answer" in refused.err
 
 
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])

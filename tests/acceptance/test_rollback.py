@@ -5,11 +5,12 @@ hidden.
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 from coordination import Coord
 from tests.acceptance.gate import Gate
-from tests.stage import Stage, git
+from tests.stage import PLAN, Stage, git
 from tests.waiting import until
 
 SAYS = (
@@ -53,10 +54,17 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     )
     before = refs(stage, "api", "web", "docs")
 
+    rehearsed = stage.ok("sweep", PLAN, "--dry-run").out
     ended = stage.sweep()
+
+    assert SAYS in rehearsed
+    assert "the run's branch and worktree go" in rehearsed
 
     run = ended.json["run_id"]
     assert (ended.code, ended.json["status"]) == (3, "rolled_back"), ended.err
+    for line in ("✗ E  docs", "↶ rolling back: E failed: exit code 5", "↶ A  api  undone"):
+        assert line in ended.err
+    assert "all started todos were undone" in ended.err
     assert ended.states == {**dict.fromkeys("ABCDEF", "compensated"), "G": "skipped"}
     assert [ended.todo(name)["was"] for name in "ADEF"] == ["succeeded", "succeeded", "failed", "cancelled"]
     first, second, third, last = stage.ledger
@@ -102,17 +110,16 @@ def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(stage
     assert git(stage.folder / "api", "branch", "--list", "coord/*") == ""
 
 
-def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(
-    stage: Stage, tmp_path: Path
-):
+def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a_persons_word(stage: Stage):
     stage.settings = {"lease_ttl": "5s", "heartbeat": "1s"}
-    hold = Gate(tmp_path)
+    hold = Gate(stage.folder)
     key = 'echo "$COORD_TODO_ID $COORD_IDEMPOTENCY_KEY" >> "$LEDGER"; '
     b = f'{key} [ -e "$LEDGER.B" ] || {{ {hold.action}; exit 4; }}'
     stage.write(
         [
             {"id": "A", "repo": "api", "action": WORKS, "compensate": f"{key} exit 5"},
             {"id": "B", "repo": "web", "action": WORKS, "compensate": b, "blocked_by": ["A"]},
+            {"id": "C", "repo": "api", "blocked_by": ["B"], "status": "completed", "actual_hours": 3},
         ]
     )
     before = refs(stage, "api", "web")
@@ -120,9 +127,19 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
     swept = stage.sweep()
     run = swept.json["run_id"]
     assert (swept.code, swept.json["status"]) == (0, "succeeded"), swept.err
+    assert stage.file.read_text().count("status: completed") == 3
+
+    interrupted = stage.begin("rollback", run, "--yes")
+    shell = hold.wait()
+    assert stage.shown(run).states["B"] == "compensating"
+    refused = stage.coord("cancel", run)
+    interrupted.send_signal(signal.SIGINT)
+    left = interrupted.done()
+    assert (refused.code, "it is being rolled back, and cannot turn back" in refused.err) == (6, True)
+    assert (left.code, f"the rollback continues; follow it: coord watch {run}" in left.err) == (130, True)
 
     rollback = stage.begin("rollback", run, "--yes", "--json")
-    shell = hold.wait()
+    rollback.says("is being rolled back already")
     stage.kill("worker")
     until(lambda: not Path(f"/proc/{shell}").exists())
     hold.open()
@@ -134,16 +151,29 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
     assert undone.todo("B")["error"] == "exit code 4; B ended as succeeded without output"
     assert stage.ledger == [f"B {run}/B/compensate"] * 2
     assert "coord/" in str(refs(stage, "web")), "nothing goes before its compensation succeeded"
+    assert stage.file.read_text().count("status: completed") == 3
+    assert f"run {run} of {PLAN} is half undone: B could not be undone" in stage.coord("doctor").out
+    for code, *words in (
+        (6, "retry", run),
+        (6, "clean", run, "--yes"),
+        (2, "rollback", run, "--accept", "B"),
+        (6, "rollback", run, "--accept", "A", "--reason", "x"),
+    ):
+        assert stage.coord(*words).code == code, words
 
     (stage.folder / "ledger.B").touch()
     again = stage.coord("rollback", run, "--yes", "--json")
     assert (again.code, again.states) == (3, {"A": "compensation_failed", "B": "compensated"}), again.err
     assert stage.ledger == [f"B {run}/B/compensate"] * 3 + [f"A {run}/A/compensate"]
     # the branch of the change set stays until the run is rolled back
-    left = [ref for ref in refs(stage, "web")["web"] if "coord/" not in ref or run in ref]
-    assert left == before["web"]
+    remaining = [ref for ref in refs(stage, "web")["web"] if "coord/" not in ref or run in ref]
+    assert remaining == before["web"]
 
     accepted = stage.ok("rollback", run, "--accept", "A", "--reason", "the bucket is gone anyway", "--json")
     assert accepted.json["status"] == "rolled_back"
     assert accepted.todo("A")["accepted"] == "the bucket is gone anyway"
+    assert f"run {run} was rolled back already" in stage.ok("rollback", run).err
     assert len(stage.ledger) == 4
+    assert refs(stage, "web") == {"web": before["web"]}
+    assert [stage.file.read_text().count(f"status: {word}") for word in ("completed", "pending")] == [1, 2]
+    assert stage.file.read_text().count("actual_hours") == 1
