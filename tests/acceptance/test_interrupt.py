@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import COORD, FORKS, PLAN, Stage, git, plain
+from tests.stage import COORD, FORKS, PLAN, Stage, plain
 from tests.waiting import until
 
 CTRL_C = b"\x03"
@@ -166,18 +166,6 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
     assert ended.code == 130
     assert "coord down" in ended.err
     os.kill(pid, signal.SIGKILL)
-
-
-def test_a_sweep_that_is_killed_takes_nothing_with_it(stage: Stage, gate: Gate) -> None:
-    sweep = stage.begin("sweep", PLAN)
-    gate.wait()
-
-    sweep.kill()
-    gate.open()
-    watched = stage.coord("watch", "last", "--json")
-
-    assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
-    assert git(stage.folder / "api", "status", "--porcelain") == ""
 
 
 def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(

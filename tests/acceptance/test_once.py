@@ -58,14 +58,9 @@ def check_ledger(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_promises_1_and_3_every_todo_starts_exactly_once_and_in_order(levels: Stage, strategy: str):
-    levels.ok("sweep", "PLAN-001", "--strategy", strategy)
-
-    check_ledger(levels)
-
-
-@pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_promise_3_the_same_with_every_message_delivered_twice(levels: Stage, strategy: str):
+def test_promises_1_and_3_every_todo_starts_once_and_in_order_though_every_message_comes_twice(
+    levels: Stage, strategy: str
+):
     levels.redis()  # starts the server
     url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"
     script = f"import sys; sys.path[0] = {ROOT!r}; import tests.doubled; tests.doubled.main()"

@@ -1,4 +1,6 @@
-"""A run that goes on is paused, resumed and cancelled from another terminal."""
+"""A run that goes on is paused, resumed and cancelled from another terminal. Heartbeats are an hour apart, so
+that only the command itself can reach a worker in time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import Stage
+from tests.stage import PLAN, Stage
 from tests.waiting import until
 
 
@@ -19,7 +21,7 @@ def gate(stage: Stage) -> Iterator[Gate]:
     repositories.
     """
     gate = Gate(stage.folder)
-    stage.settings = {"kill_grace": "500ms"}
+    stage.settings = {"kill_grace": "500ms", "heartbeat": "1h", "lease_ttl": "4h"}
     stage.write(
         [
             {"id": "A", "repo": "api", "action": gate.action},
@@ -33,98 +35,66 @@ def gate(stage: Stage) -> Iterator[Gate]:
     gate.open()
 
 
-def test_a_paused_run_lets_finish_what_runs_and_starts_nothing(stage: Stage, gate: Gate) -> None:
-    assert stage.coord("pause").code == 0
-
+def test_a_paused_run_lets_its_running_todo_finish_and_starts_nothing_until_it_is_resumed(
+    stage: Stage, gate: Gate
+) -> None:
+    run = stage.run()["run_id"]
+    watch = stage.begin("watch")
+    second = stage.sweep()
+    running = stage.coord("resume")
+    stage.ok("pause")
+    stage.ok("resume")
+    log = until(lambda: lines if len(lines := stage.ok("logs", "last", "A").out.splitlines()) == 2 else None)
+    stage.ok("pause")
+    paused = stage.coord("pause")
+    told = watch.says("paused")
     gate.open()
     until(lambda: stage.shown().states["A"] == "succeeded")
-    paused = stage.shown()
-    resumed = stage.coord("resume")
-    watched = stage.coord("watch", "last", "--json")
+    waiting = stage.shown()
+    resumed = stage.coord("resume", run)
 
-    assert paused.json["status"] == "paused"
-    assert {paused.states[name] for name in ("B", "C")} <= {"ready", "waiting", "parked"}
-    assert resumed.code == 0
-    assert watched.code == 0
-    assert set(watched.states.values()) == {"succeeded"}
-
-
-def test_what_a_run_has_in_hand_is_not_started_a_second_time(stage: Stage, gate: Gate) -> None:
-    run_id = stage.run()["run_id"]
-
-    second = stage.sweep()
-
-    assert second.code == 6
-    assert f"run {run_id} of PLAN-001 is running and executes" in second.err
-    assert f"coord cancel {run_id}" in second.err
+    for refused, reason in (
+        (second, f"run {run} of {PLAN} is running and executes"),
+        (second, f"coord cancel {run}"),
+        (running, f"run {run} cannot be resumed: it is running"),
+        (paused, f"run {run} is paused already\n  continue it: coord resume"),
+    ):
+        assert (refused.code, reason in refused.err) == (6, True), refused.err
+    assert re.fullmatch(r"\[coord\] paused by \S+@\S+: this todo may finish, nothing new starts", log[0])
+    assert re.fullmatch(r"\[coord\] resumed by \S+@\S+", log[1])
+    assert told.strip() == f"· the run is paused: coord resume {run}"
+    assert waiting.json["status"] == "paused"
+    assert {waiting.states[name] for name in ("B", "C")} <= {"ready", "waiting", "parked"}
+    assert (resumed.code, watch.wait(60)) == (0, 0)
+    assert set(stage.shown().states.values()) == {"succeeded"}
 
 
-def test_a_file_that_is_being_edited_takes_no_run_out_of_hand(stage: Stage, gate: Gate) -> None:
-    good = stage.file.read_text()
-    stage.file.write_text(f"{good}\n  oops")
-
-    cancelled = stage.coord("cancel")
-    stage.file.write_text(good)
-
-    assert cancelled.code == 0
-    assert "its settings are not read" in cancelled.err
-    assert stage.coord("watch", "--json").json["status"] == "cancelled"
-
-
-def test_who_watches_a_paused_run_is_told_so_and_how_it_goes_on(stage: Stage, gate: Gate) -> None:
-    assert stage.coord("pause").code == 0
-    gate.open()
-    watching = stage.begin("watch")
-
-    told = watching.says("paused")
-    run_id = stage.run()["run_id"]
-    assert told.strip() == f"· the run is paused: coord resume {run_id}"
-    assert stage.coord("resume", run_id).code == 0
-    assert watching.wait(60) == 0
-
-
-def test_a_cancelled_run_ends_with_what_runs_and_keeps_its_worktrees(stage: Stage, gate: Gate) -> None:
-    pid = gate.wait()
-
-    cancelled = stage.coord("cancel")
-    watched = stage.coord("watch", "last", "--json")
-
-    assert cancelled.code == 0
-    assert watched.code == 1
-    assert watched.json["status"] == "cancelled"
-    assert watched.states == {"A": "cancelled", "B": "cancelled", "C": "cancelled"}
-    assert re.fullmatch(r"cancelled by \S+@\S+", watched.todo("B")["error"])
-    assert not Path(f"/proc/{pid}").exists()
-    assert (stage.state / "worktrees" / watched.json["run_id"] / "api").is_dir()
-
-
-def test_a_follower_sees_a_run_that_is_cancelled_elsewhere(stage: Stage, gate: Gate) -> None:
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_cancelled_run_ends_with_its_running_todo_keeps_its_worktrees_and_is_seen_to_end(
+    stage: Stage, gate: Gate, waits: bool
+) -> None:
     watch = stage.begin("watch")
-    gate.wait()
-
-    stage.coord("cancel")
-    ended = watch.done(30)
-
-    assert ended.code == 1
-    assert "cancelled" in ended.out
-    assert "A  api" in ended.err
-
-
-def test_a_cancel_returns_when_nothing_runs_any_more_and_needs_no_heartbeat_for_it(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.settings = {"heartbeat": "60s", "lease_ttl": "3m"}
-    stage.write(
-        [{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api", "blocked_by": ["A"]}]
-    )
-    assert stage.sweep("--detach").code == 0
-    pid = gate.wait()
-
-    cancelled = stage.coord("cancel", "--json", timeout=30)
+    pid, good = gate.wait(), stage.file.read_text()
+    stage.file.write_text(f"{good}\n  oops")
+    cancelled = stage.coord("cancel", *(() if waits else ("--no-wait",)))
+    stage.file.write_text(good)
+    if waits:
+        assert not Path(f"/proc/{pid}").exists()
+    else:
+        assert "is being cancelled" in cancelled.err
+    followed = watch.done()
+    again = stage.coord("cancel")
 
     assert cancelled.code == 0
+    assert "its settings are not read" in cancelled.err, "a file that is being edited hinders nobody"
+    assert (followed.code, "cancelled" in followed.out, "A  api" in followed.err) == (1, True, True)
+    ended = stage.shown()
+    assert ended.json["status"] == "cancelled"
+    assert ended.states == {"A": "cancelled", "B": "cancelled", "C": "cancelled"}
+    assert re.fullmatch(r"cancelled by \S+@\S+", ended.todo("B")["error"])
     assert not Path(f"/proc/{pid}").exists()
-    assert cancelled.json["status"] == "cancelled"
-    assert cancelled.states == {"A": "cancelled", "B": "cancelled"}
+    assert (stage.state / "worktrees" / ended.json["run_id"] / "api").is_dir()
+    assert (again.code, "cannot be cancelled: it ended as cancelled at 20" in again.err) == (6, True)
 
 
 def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage) -> None:
@@ -135,34 +105,13 @@ def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage
     gate.wait()
     stage.kill("worker")
 
-    cancelled = stage.coord("cancel", "--json", timeout=30)
+    cancelled = stage.coord("cancel", "--json")
     watched = stage.coord("watch")
 
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
     assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err
     assert "lost its worker" not in cancelled.err
     assert re.search(r"! A lost its worker \S+: it is given up\n", watched.err)
-
-
-def test_what_cannot_be_done_to_a_run_is_refused_with_the_reason(stage: Stage, gate: Gate) -> None:
-    run_id = stage.run()["run_id"]
-    running = stage.coord("resume")
-    stage.ok("pause")
-    paused = stage.coord("pause")
-    cancelling = stage.coord("cancel", "--no-wait")
-    stage.coord("watch")
-    ended = stage.coord("cancel")
-
-    assert (running.code, f"run {run_id} cannot be resumed: it is running" in running.err) == (6, True)
-    assert (paused.code, f"run {run_id} is paused already\n  continue it: coord resume" in paused.err) == (
-        6,
-        True,
-    )
-    assert (cancelling.code, f"run {run_id} is being cancelled" in cancelling.err) == (0, True)
-    assert (ended.code, f"run {run_id} cannot be cancelled: it ended as cancelled at 20" in ended.err) == (
-        6,
-        True,
-    )
 
 
 def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_started_a_worker(

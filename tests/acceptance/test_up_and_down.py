@@ -84,8 +84,12 @@ def test_a_worker_of_ones_own_serves_through_the_embedded_server(stage: Stage) -
     url = stage.server.start()
     worker = stage.begin("worker", "--all", command=[COORD])
 
-    until(lambda: worker_answers("coord", url, worker.pid), 30)
+    until(lambda: worker_answers("coord", url, worker.pid))
+    client = stage.redis()
+    (known,) = client.zrange("coord:workers", 0, -1)
+    assert client.zrange("coord:recipients", 0, -1) == [f"worker:{known}"]
     worker.terminate()
 
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
+    assert client.zrange("coord:recipients", 0, -1) == [], "its inbox is gone"
     stage.ok("down")

@@ -7,7 +7,7 @@ import signal
 
 from coordination.ecosystem.document import load
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage
+from tests.stage import PLAN, Stage, git
 from tests.waiting import until
 
 
@@ -27,6 +27,7 @@ def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(stage: St
 
     gate.open()
 
+    assert git(stage.folder / "api", "status", "--porcelain") == ""
     until(lambda: status(stage, "a") == "completed", 60)
     assert status(stage, "b") == "pending"
     run_id = stage.run()["run_id"]
@@ -34,15 +35,3 @@ def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(stage: St
     assert event["data"] == {"run": run_id}
     assert run_id in stage.ok("history", "a").out
     assert stage.ok("sync", "last", "--json").json == {"run_id": run_id, "completed": [], "reopened": []}
-
-
-def test_with_write_back_switched_off_a_detached_run_changes_nothing(stage: Stage) -> None:
-    stage.settings = {"write_back": "none"}
-    stage.write([{"id": "a", "repo": "api", "action": "true"}])
-    stage.ok("sweep", PLAN, "--detach")
-    stage.ok("watch", "last")
-    before = stage.file.read_bytes()
-
-    stage.ok("down")  # a worker writes what is left before it stops
-
-    assert stage.file.read_bytes() == before
