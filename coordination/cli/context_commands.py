@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich_click import RichGroup
 
-from coordination.api import Context, Kept, Scope, TodoContext, todo_context
+from coordination.api import Context, Kept, Scope, TodoContext, texts, todo_context
 from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
@@ -51,8 +51,8 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only."
     )
-    @click.option("--plan", metavar="PLAN", default="", help="Use the context of this plan.")
-    @click.option("--run", metavar="RUN", default="", help="Use the context of this run: an id, or `last`.")
+    @click.option("--plan", metavar="PLAN", default="", help=texts.CONTEXT_PLAN)
+    @click.option("--run", metavar="RUN", default="", help=texts.CONTEXT_RUN)
     @click.option("--todo", metavar="TODO", default="", help="Use the context of this todo of the run.")
     @wraps(command)
     def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:

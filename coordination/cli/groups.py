@@ -38,6 +38,9 @@ class OperationCommand(RichCommand):
     def __init__(self, *args: Any, operation: str = "", **kwargs: Any) -> None:
         self.operation, self.own_help = operation, ""
         super().__init__(*args, **kwargs)
+        for one in self.params:
+            if isinstance(one, click.Option) and one.multiple and one.help and "…" not in (one.metavar or ""):
+                one.help = f"{one.help} May be repeated."
 
     @property
     def help(self) -> str | None:

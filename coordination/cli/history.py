@@ -10,7 +10,7 @@ from typing import IO
 import click
 from pydantic_core import to_json
 
-from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters, RunTrend, Trend
+from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters, RunTrend, Trend, texts
 from coordination.cli.completion import event_kinds, event_types, repo_names, stream_kinds, subject_ids
 from coordination.cli.context import CliContext, warn
 from coordination.cli.groups import command
@@ -44,14 +44,14 @@ LONGEST_TITLE = 300
     "entity",
     metavar="TYPE",
     shell_complete=event_types,
-    help="issue, todo, plan, milestone, dependency, repo or file.",
+    help=texts.RECORD_TYPE,
 )
 @of_repo
 @click.option(
     "--kind",
     metavar="KIND",
     shell_complete=event_kinds,
-    help="A kind such as todo.completed, or a pattern such as 'issue.*'.",
+    help=texts.RECORD_EVENT,
 )
 @click.option(
     "--actor", metavar="USER@HOST", help="Events by this person or program; `file`: by an editor or git."
@@ -286,7 +286,7 @@ def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     multiple=True,
     metavar="KIND",
     shell_complete=stream_kinds,
-    help="A kind such as todo.settled, or a pattern such as 'run.*'; may be repeated.",
+    help="A kind such as todo.settled, or a pattern such as 'run.*'.",
 )
 @of_repo
 @click.option(

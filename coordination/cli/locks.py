@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 from pydantic import BaseModel, ConfigDict
 
-from coordination.api import LOCK, Held, Holder, Released, ResourceStats
+from coordination.api import LOCK, Held, Holder, Released, ResourceStats, texts
 from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
@@ -41,10 +41,8 @@ class ResourceView(BaseModel):
 
 
 @command()
-@click.option(
-    "--resources", is_flag=True, help="Include resources and repository slots that nobody waits for."
-)
-@click.option("--all", "internal", is_flag=True, help="Include the locks that coord takes for itself.")
+@click.option("--resources", is_flag=True, help=texts.LOCKED_RESOURCES)
+@click.option("--all", "internal", is_flag=True, help=texts.INTERNAL_LOCKS)
 @click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
 @output_options(Held, released=Released)
 @click.pass_obj

@@ -12,6 +12,7 @@ import click
 from pydantic_core import to_json
 
 from coordination.api import messages as operations
+from coordination.api import texts
 from coordination.api.messages import ALL, NOTE, Gap, MessageView
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
@@ -37,19 +38,15 @@ def _recipient(call: CliContext, name: str) -> str:
 @command("inbox.send")
 @click.argument("to", shell_complete=repo_names)
 @click.argument("text")
-@click.option("--type", "kind", default=NOTE, show_default=True, help="Set the type of the message.")
+@click.option("--type", "kind", default=NOTE, show_default=True, help=texts.MESSAGE_TYPE)
 @click.option(
     "--ttl",
     metavar="DURATION",
     callback=duration,
     help="Do not deliver it after so long (default: `inbox_keep`, 24h).",
 )
-@click.option(
-    "--priority", type=PRIORITY, default=0, show_default=True, help="Deliver higher priorities first."
-)
-@click.option(
-    "--reply-to", metavar="TO", shell_complete=repo_names, help="Send answers to a repository or KIND:NAME."
-)
+@click.option("--priority", type=PRIORITY, default=0, show_default=True, help=texts.PRIORITY)
+@click.option("--reply-to", metavar="TO", shell_complete=repo_names, help=texts.REPLY_TO)
 @as_json_option
 @click.pass_obj
 def send_message(
@@ -85,7 +82,7 @@ def send_message(
     multiple=True,
     help=f"Acknowledge a message: its id, the end of it, or `{ALL}`.",
 )
-@click.option("--dead", is_flag=True, help="List dead letters: messages given up after too many deliveries.")
+@click.option("--dead", is_flag=True, help=texts.DEAD)
 @click.option("--resend", metavar="ID", help="Send a dead letter again.")
 @click.option(
     "--register",
@@ -93,7 +90,7 @@ def send_message(
     help="Keep messages to TO from now on (repositories of the file have an inbox anyway).",
 )
 @click.option(
-    "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="List at most so many."
+    "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help=texts.MOST_MESSAGES
 )
 @output_options(MessageView)
 @click.pass_obj
@@ -194,7 +191,7 @@ FOR_EVER_S = float("inf")
 @command("messages.publish")
 @click.argument("topic")
 @click.argument("payload")
-@click.option("--type", "kind", default="event", show_default=True, help="Set the type of the event.")
+@click.option("--type", "kind", default="event", show_default=True, help=texts.EVENT_TYPE)
 @as_json_option
 @click.pass_obj
 def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:

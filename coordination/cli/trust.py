@@ -37,7 +37,7 @@ repo_option = click.option(
     "repos",
     multiple=True,
     metavar="NAME",
-    help="For this repository only; may be repeated (default: for all).",
+    help="For this repository only (default: for all).",
     shell_complete=repo_names,
 )
 ROLES, KINDS = click.Choice(list(map(str, Role))), click.Choice(list(map(str, Kind)))
@@ -115,7 +115,7 @@ def trust() -> None:
 @click.argument("line")
 @click.option("--as", "name", metavar="NAME", default="", help="Name of its owner (default: the comment).")
 @click.option("--kind", type=KINDS, help="Kind of the owner (default: person).")
-@click.option("--role", "roles", multiple=True, type=ROLES, help="Give this role; may be repeated.")
+@click.option("--role", "roles", multiple=True, type=ROLES, help="Give this role.")
 @repo_option
 @click.option(
     "--from", "valid_from", metavar="TIME", callback=later, help="Accept the key from this time on."

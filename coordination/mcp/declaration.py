@@ -19,7 +19,7 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
-from coordination.api import LAST
+from coordination.api import LAST, texts
 from coordination.api.texts import operation_text
 from coordination.mcp.middleware import refusals
 from coordination.mcp.session import Session
@@ -43,19 +43,17 @@ PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gi
 TodoName = Annotated[str, Field(description="A todo's id, as coord_list_todos gives it.")]
 IssueName = Annotated[str, Field(description="An issue's id, as coord_list_issues gives it.")]
 RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
-Repos = Annotated[Items, Field(description="Names of the affected repositories.")]
-Labels = Annotated[Items, Field(description="Labels by which lists can be filtered.")]
-BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished first.")]
-Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
+Repos = Annotated[Items, Field(description=texts.REPOS)]
+Labels = Annotated[Items, Field(description=texts.LABELS)]
+BlockedBy = Annotated[Items, Field(description=texts.BLOCKED_BY)]
+Blocking = Annotated[Items, Field(description=texts.BLOCKING)]
 Resources = Annotated[
     Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
-    Field(description="Resources of the file that the todo holds while it runs: names, or {name, amount}."),
+    Field(description=f"{texts.RESOURCES} Names, or {{name, amount}}."),
 ]
-Severity = Annotated[
-    str | None, Field(description="A word, such as critical, high, medium, low or migration.")
-]
+Severity = Annotated[str | None, Field(description=texts.SEVERITY)]
 Time = Annotated[datetime | None, Field(description="A date or time such as 2026-01-31T12:00:00Z.")]
-Date = Annotated[str | None, Field(description="A date such as 2026-01-31.")]
+Date = Annotated[str | None, Field(description=texts.TARGET)]
 Limit = Annotated[
     int, Field(ge=1, le=1000, description="Maximum number of results; `total` is the number of all.")
 ]
@@ -64,7 +62,7 @@ Most = Annotated[
 ]
 Offset = Annotated[int, Field(ge=0, description="Number of results to skip.")]
 
-AtOnce = Annotated[int | None, Field(ge=1, description="Maximum number of todos at once.")]
+AtOnce = Annotated[int | None, Field(ge=1, description=texts.JOBS)]
 Wait = Annotated[
     float,
     Field(ge=0, le=60, description="Return when the run has ended, at the latest after this many seconds."),

@@ -105,3 +105,28 @@ def test_the_parts_of_operations_are_those_of_a_coord(tmp_path: Path):
     with Coord(file) as opened:
         for part in PARTS.keys() - modules - reached:
             assert type(getattr(opened, part)).__name__ == PARTS[part].rpartition(":")[2], part
+
+
+OF_A_TYPE = (
+    "Any of these values",
+    "A date or time",
+    "A repository's name",
+    "Start only after coord_approve_todo",
+)
+"""Beginnings of the texts that the fields of one type have in all tools; options have other forms there."""
+
+
+def test_an_argument_of_a_tool_has_the_text_of_the_option(tools: dict[str, Tool]):
+    options: dict[str, dict[str | None, str]] = {}
+    for _, command in commands():
+        if isinstance(command, OperationCommand) and command.operation:
+            found = options.setdefault(command.operation, {})
+            found |= {one.name: one.help or "" for one in command.params if isinstance(one, click.Option)}
+    compared = 0
+    for name in tools.keys() - OWN_TOOLS:
+        for field, schema in tools[name].parameters.get("properties", {}).items():
+            text, option = schema.get("description"), options.get(OPERATION_OF[name], {}).get(field)
+            if text and option and not text.startswith(OF_A_TYPE):
+                compared += 1
+                assert sentences(text) & sentences(option), f"{name} {field}: {text!r}, {option!r}"
+    assert compared > 60

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import ChangeView, CheckVerdict, ConflictState
+from coordination.api import ChangeView, CheckVerdict, ConflictState, texts
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 some_repos = click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Select the changes of REPO; repeat it for more.",
+    help=texts.CHANGED_REPOS,
 )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _state(change: ChangeView) -> Cell:
 @command("changes.diff")
 @click.argument("plan", shell_complete=change_sets)
 @some_repos
-@click.option("--stat", is_flag=True, help="List the changed files with their number of lines only.")
+@click.option("--stat", is_flag=True, help=texts.STAT)
 @as_json_option
 @click.pass_obj
 def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
@@ -183,7 +183,7 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
     "request",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Take the branch of the open pull request N of REPO, and the request.",
+    help=texts.ADOPT_REQUEST,
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be adopted; change nothing.")
 @yes_option

@@ -20,6 +20,7 @@ from coordination.api import (
     annotations_of,
     checks_in_words,
     summary_of,
+    texts,
     write_junit,
 )
 from coordination.cli.completion import plan_ids, repo_names, run_ids
@@ -54,19 +55,17 @@ junit_option = click.option(
 
 @command("checks.run")
 @click.argument("repos", nargs=-1, metavar="[REPO]...", shell_complete=repo_names)
-@click.option(
-    "--plan", metavar="PLAN", shell_complete=plan_ids, help="Check the change set of PLAN: what it has made."
-)
-@click.option("--run", metavar="RUN", shell_complete=run_ids, help="Check the commits of RUN.")
-@click.option("--base", is_flag=True, help="Check the base branches of the repositories of PLAN or RUN.")
+@click.option("--plan", metavar="PLAN", shell_complete=plan_ids, help=texts.QA_PLAN)
+@click.option("--run", metavar="RUN", shell_complete=run_ids, help=texts.QA_RUN)
+@click.option("--base", is_flag=True, help=texts.QA_BASE)
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice([kind.value for kind in CheckKind]),
-    help="Run only checks of this kind; may be repeated.",
+    help="Run only checks of this kind.",
 )
-@click.option("--no-cache", is_flag=True, help="Run all checks, also those that are known to be green.")
+@click.option("--no-cache", is_flag=True, help=texts.QA_NO_CACHE)
 @junit_option
 @detach_option
 @as_json_option
@@ -181,7 +180,7 @@ GITLAB_REPORT = Path("coord-junit.xml")
 @click.argument("plan", required=False, shell_complete=plan_ids)
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Check REPO; repeat it for more (default: those of PLAN, else all that have a checkout and checks).",
+    help="Check REPO (default: those of PLAN, else all that have a checkout and checks).",
 )  # fmt: skip
 @junit_option
 @as_json_option

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import LandOptions
+from coordination.api import LandOptions, texts
 from coordination.cli.completion import landable, repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.follow import start_and_follow
@@ -33,18 +33,18 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
 
 @command("landings.land")
 @click.argument("plan", shell_complete=landable)
-@choice("--via", Via, "Default: as in the plan, else pr with a token of the forge, else push with a url.")
+@choice("--via", Via, texts.VIA)
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Land only REPO and other named ones; what their changes build on must be among them.",
+    help=texts.LAND_REPOS,
 )  # fmt: skip
-@choice("--method", Method, "Default: as in the plan, else merge.")
+@choice("--method", Method, texts.METHOD)
 @click.option(
     "--wave", type=click.IntRange(min=1), metavar="N",
-    help="Land no wave after wave N (default: all, one after the other).",
+    help=texts.WAVE,
 )  # fmt: skip
-@click.option("--no-qa", is_flag=True, help="Land without quality checks.")
-@click.option("--when-ready", is_flag=True, help="Wait until all pull requests are approved and green.")
+@click.option("--no-qa", is_flag=True, help=texts.NO_QA)
+@click.option("--when-ready", is_flag=True, help=texts.WHEN_READY)
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
 @yes_option
 @detach_option

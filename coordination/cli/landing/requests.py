@@ -18,6 +18,7 @@ from coordination.api import (
     RequestState,
     RequestView,
     ReviewState,
+    texts,
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, aloud, warn
@@ -41,33 +42,29 @@ MOST_OPENED = 20
     "--draft/--ready",
     "draft",
     default=None,
-    help="Open requests as drafts, and make open ones drafts; or mark drafts as ready for review.",
+    help=texts.DRAFT,
 )
 @click.option(
     "--reviewer",
     "reviewers",
     multiple=True,
     metavar="NAME",
-    help="Ask NAME for a review; repeat it for more.",
+    help=texts.REVIEWERS,
 )
 @click.option(
     "--team",
     "teams",
     multiple=True,
     metavar="NAME",
-    help="Ask the team NAME for a review; repeat it for more.",
+    help=texts.TEAMS,
 )
-@click.option(
-    "--label", "labels", multiple=True, metavar="NAME", help="Add the label NAME; repeat it for more."
-)
-@click.option(
-    "--assignee", "assignees", multiple=True, metavar="NAME", help="Assign NAME; repeat it for more."
-)
+@click.option("--label", "labels", multiple=True, metavar="NAME", help=texts.REQUEST_LABELS)
+@click.option("--assignee", "assignees", multiple=True, metavar="NAME", help=texts.ASSIGNEES)
 @click.option(
     "--body", "body_file", metavar="FILE", type=click.Path(allow_dash=True),
     help="Put the text of FILE (- for standard input) above coord's section (default: keep what is there).",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would be opened and pushed; change nothing.")
+@click.option("--dry-run", is_flag=True, help=texts.DRY_RUN)
 @as_json_option
 @click.pass_obj
 def create_pr(
@@ -141,10 +138,8 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
 
 @command("requests.list")
 @click.argument("plan", required=False, shell_complete=change_sets)
-@click.option(
-    "--failing", is_flag=True, help="List requests with a red check, requested changes, or a conflict."
-)
-@click.option("--mine", is_flag=True, help="List requests that you had coord open.")
+@click.option("--failing", is_flag=True, help=texts.FAILING)
+@click.option("--mine", is_flag=True, help=texts.MINE)
 @output_options(RequestView)
 @click.pass_obj
 def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:

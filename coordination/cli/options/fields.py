@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from coordination.api import texts
 from coordination.cli import completion
 from coordination.cli.completion import Complete
 from coordination.cli.options.values import (
@@ -161,25 +162,23 @@ ASSIGNEE = Field(
     panel=STATE,
     complete=completion.assignees,
 )
-TARGET = Field(
-    option="--target", field="target", metavar="DATE", help="Set the due date: 2026-01-31.", panel=STATE
-)
-LABEL = _list("--label", "labels", "LABEL", "Set labels.", STATE, completion.labels)
-REPOS = _list("--repos", "repos", "REPO", "Set the repositories.", RELATIONS, completion.repo_names)
-BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "Set the blockers.", RELATIONS, completion.work_ids)
-BLOCKING = _list("--blocking", "blocking", "ID", "Set what it blocks.", RELATIONS, completion.work_ids)
+TARGET = Field(option="--target", field="target", metavar="DATE", help=texts.TARGET, panel=STATE)
+LABEL = _list("--label", "labels", "LABEL", texts.LABELS, STATE, completion.labels)
+REPOS = _list("--repos", "repos", "REPO", texts.REPOS, RELATIONS, completion.repo_names)
+BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", texts.BLOCKED_BY, RELATIONS, completion.work_ids)
+BLOCKING = _list("--blocking", "blocking", "ID", texts.BLOCKING, RELATIONS, completion.work_ids)
 CRITERION = Field(
     option="--criterion",
     field="acceptance_criteria",
     many=Many.SENTENCES,
-    help="Add a criterion of completion; may be repeated.",
+    help=texts.CRITERIA,
 )
 RESOURCE = replace(
     _list(
         "--resource",
         "resources",
         "NAME[:N]",
-        "Hold N units of a resource while it runs.",
+        f"{texts.RESOURCES} N: units (default: 1).",
         EXECUTION,
         completion.resource_names,
     ),
@@ -201,7 +200,7 @@ GATE = _work(
     "Wait for coord approve; after TIME reject it, or approve it.",
     gate,
 )
-TIMEOUT = _work("--timeout", "timeout", "TIME", "Stop it after TIME: 90s, 10m, 1h.")
+TIMEOUT = _work("--timeout", "timeout", "TIME", texts.TIMEOUT)
 
 ISSUE = (
     TITLE,
@@ -211,7 +210,7 @@ ISSUE = (
     PRIORITY,
     replace(
         _word("--severity", Level),
-        help="Set the severity: critical, high, medium, low, or a word of your own.",
+        help=texts.SEVERITY,
     ),
     ASSIGNEE,
     TARGET,
@@ -222,7 +221,7 @@ ISSUE = (
 )
 
 TODO = (
-    Field(option="--task", field="task", help="Set the task: one line.", required=True),
+    Field(option="--task", field="task", help=texts.TASK, required=True),
     DESCRIPTION,
     CRITERION,
     _id("TODO-001"),
@@ -241,13 +240,11 @@ TODO = (
     ),
     BLOCKED_BY,
     BLOCKING,
-    _work("--run", "action", "COMMAND", "Run this command in sh."),
-    _work("--prompt", "action", "TEXT", "Give an agent this prompt.", agent),
-    replace(
-        _work("--manual", "action", "", "Leave it to a person: coord complete-todo."), flag={"type": "manual"}
-    ),
+    _work("--run", "action", "COMMAND", texts.SHELL),
+    _work("--prompt", "action", "TEXT", texts.PROMPT, agent),
+    replace(_work("--manual", "action", "", texts.MANUAL), flag={"type": "manual"}),
     _work("--estimate", "estimated_hours", "HOURS", "Set the estimate: 2h, 90m or 1.5.", parse_hours),
-    _work("--hours", "actual_hours", "HOURS", "Set the hours taken.", parse_hours),
+    _work("--hours", "actual_hours", "HOURS", texts.HOURS, parse_hours),
     GATE,
     TIMEOUT,
     RESOURCE,
@@ -263,7 +260,7 @@ PLAN = (
     REPOS,
     _word("--strategy", Strategy, EXECUTION),
     _word("--on-failure", OnFailure, EXECUTION, "on_failure"),
-    _work("--jobs", "max_parallel", "N", "Run at most N todos at once (default: the workers' slots).", whole),
+    _work("--jobs", "max_parallel", "N", texts.JOBS, whole),
     _work("--timeout", "timeout", "TIME", "End a run of it after TIME: 90s, 10m, 2h."),
     _work("--recurring", "recurring", "yes|no", "Run all its todos in each sweep.", yes_or_no),
     _work(
@@ -279,7 +276,7 @@ MILESTONE = (
         CRITERION,
         option="--deliverable",
         field="deliverables",
-        help="Add a deliverable; may be repeated.",
+        help="Add a deliverable.",
         panel=MILESTONES,
     ),
     _list("--blocked-by", "dependencies", "ID", "Set the blockers.", MILESTONES, completion.milestone_ids),

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from coordination.api import Selectors
+from coordination.api import Selectors, texts
 from coordination.cli import completion
 from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.options.values import one_of
@@ -81,7 +81,7 @@ OPTIONS = (
         "repos",
         multiple=True,
         metavar="NAME",
-        help="Select todos of this repository.",
+        help=texts.TODOS_OF_REPOS,
         shell_complete=repo_names,
     ),
     click.option(
@@ -100,9 +100,7 @@ OPTIONS = (
         help="Select todos of repositories with this role.",
         shell_complete=roles,
     ),
-    click.option(
-        "--todo", "todos", multiple=True, metavar="TODO", help="Select this todo.", shell_complete=todo_ids
-    ),
+    click.option("--todo", "todos", multiple=True, metavar="TODO", help=texts.TODOS, shell_complete=todo_ids),
 )
 
 
@@ -130,18 +128,18 @@ def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
 
 REPO_OPTIONS = (
     click.option(
-        "--repo", "repos", multiple=True, metavar="REPO", help="Select this repository.",
+        "--repo", "repos", multiple=True, metavar="REPO", help=texts.SOME_REPOS,
         shell_complete=repo_names,
     ),
     click.option(
-        "--tag", "tags", multiple=True, metavar="TAG", help="Select the repositories with this tag.",
+        "--tag", "tags", multiple=True, metavar="TAG", help=texts.TAGS,
         shell_complete=tags,
     ),
     click.option(
-        "--role", "roles", multiple=True, metavar="ROLE", help="Select the repositories with this role.",
+        "--role", "roles", multiple=True, metavar="ROLE", help=texts.ROLES,
         shell_complete=roles,
     ),
-    click.option("--all", "all_repos", is_flag=True, help="Select all repositories of the file."),
+    click.option("--all", "all_repos", is_flag=True, help=texts.ALL_REPOS),
 )  # fmt: skip
 
 

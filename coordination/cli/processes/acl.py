@@ -35,7 +35,7 @@ SOMEWHERE = "redis://HOST:6379/0"
     "repos",
     multiple=True,
     metavar="NAME",
-    help="Let a worker serve this repository; may be repeated.",
+    help="Let a worker serve this repository.",
     shell_complete=repo_names,
 )
 @click.option(

@@ -72,7 +72,7 @@ expires_option = click.option(
     "repos",
     multiple=True,
     metavar="NAME",
-    help="Use it for this repository; may be repeated.",
+    help="Use it for this repository.",
     shell_complete=repo_names,
 )
 @click.option("--all", "every", is_flag=True, help="Use it for all repositories.")
@@ -82,14 +82,14 @@ expires_option = click.option(
     multiple=True,
     metavar="WORD",
     type=click.Choice([purpose.value for purpose in Purpose]),
-    help="Use it for todo, read, write, pr, merge or webhook; may be repeated (default: todo).",
+    help="Use it for todo, read, write, pr, merge or webhook (default: todo).",
 )
 @click.option(
     "--host",
     "hosts",
     multiple=True,
     metavar="HOST",
-    help="Let coord give it only to this host, as in github.com; may be repeated (default: the hosts of the "
+    help="Let coord give it only to this host, as in github.com (default: the hosts of the "
     "named repositories).",
 )
 @expires_option

@@ -152,7 +152,7 @@ def _print_stopped(stopped: tuple[Stopped, ...], services: list[str], runs: tupl
     "repos",
     multiple=True,
     metavar="NAME[=PATH]",
-    help="Serve this repository; may be repeated.",
+    help="Serve this repository.",
     shell_complete=repo_names,
 )
 @click.option("--all", "every", is_flag=True, help="Serve every repository of the file.")

@@ -129,14 +129,14 @@ class GrantView:
     "pages",
     multiple=True,
     metavar="URL",
-    help="Allow browsers with this origin; may be repeated.",
+    help="Allow browsers with this origin.",
 )
 @click.option("--grant", metavar="RECIPIENT", help="Print a new token once; an older one is revoked.")
 @click.option(
     "--topics",
     multiple=True,
     metavar="PATTERN",
-    help="Limit --grant to these topics, like a.* or a.** (default: all); may be repeated.",
+    help="Limit --grant to these topics, like a.* or a.** (default: all).",
 )
 @click.option("--revoke", metavar="RECIPIENT", help="Revoke a token and close its connection.")
 @click.option("--list", "listing", is_flag=True, help="List the tokens.")

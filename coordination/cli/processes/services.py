@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import Phase, ServiceView
+from coordination.api import Phase, ServiceView, texts
 from coordination.api.services import LOG_LINES
 from coordination.cli.completion import service_names
 from coordination.cli.context import CliContext, warn
@@ -31,7 +31,7 @@ FAILED = 1
 MARKS = {"succeeded": "✓", "failed": "✗"}
 
 some_services = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=service_names)
-of_phase = choice("--phase", Phase, "Change services of this phase only.")
+of_phase = choice("--phase", Phase, texts.PHASE)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
 
 
@@ -108,7 +108,7 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
 @click.argument("name", shell_complete=service_names)
 @click.option(
     "--lines", type=click.IntRange(min=1), default=LOG_LINES, show_default=True, metavar="N",
-    help="Print the last N lines.",
+    help=texts.LINES,
 )  # fmt: skip
 @click.pass_obj
 def service_logs(call: CliContext, name: str, lines: int) -> None:
@@ -118,7 +118,7 @@ def service_logs(call: CliContext, name: str, lines: int) -> None:
 
 @command("services.forget")
 @some_services
-@click.option("--host", required=True, metavar="HOST", help="Name the host that is gone.")
+@click.option("--host", required=True, metavar="HOST", help=texts.HOST_GONE)
 @as_json_option
 @click.pass_obj
 def forget_service(call: CliContext, names: tuple[str, ...], host: str, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 
-from coordination.api import RunView, TodoState
+from coordination.api import RunView, TodoState, texts
 from coordination.cli.completion import roles as role_names
 from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
@@ -42,17 +42,17 @@ LONGEST_COMMAND = 60
 @command("generators.campaign")
 @click.argument("title")
 @selects_repos
-@click.option("--run", metavar="COMMAND", help="Change each repository by this command for sh.")
-@click.option("--prompt", metavar="TEXT", help="Change each repository by an agent with this prompt.")
+@click.option("--run", metavar="COMMAND", help=texts.CHANGE_COMMAND)
+@click.option("--prompt", metavar="TEXT", help=texts.CHANGE_PROMPT)
 @click.option(
     "--check",
     metavar="COMMAND",
-    help="Check each change by this command for sh, which must change no file (default: their `qa`).",
+    help=texts.CHECK_COMMAND,
 )
-@choice("--order", RepoOrder, "Order of the repositories (default: deps, as they depend on each other):")
+@choice("--order", RepoOrder, texts.ORDER)
 @choice("--on-failure", OnFailure, "Default: continue.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and its todos; write nothing.")
-@click.option("--sweep", is_flag=True, help="Run the plan at once.")
+@click.option("--dry-run", is_flag=True, help=texts.PREVIEW_PLAN)
+@click.option("--sweep", is_flag=True, help=texts.SWEEP)
 @as_json_option
 @click.pass_obj
 def campaign(
@@ -253,7 +253,7 @@ def show_template(call: CliContext, template: str, as_json: bool) -> None:
 @selects_repos
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N",
-    help="Run in at most N repositories at once (default: the workers' slots).",
+    help=texts.JOBS,
 )  # fmt: skip
 @click.option(
     "--timeout",

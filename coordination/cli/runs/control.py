@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.api import DONE, RunStatus, RunView, TodoState
+from coordination.api import DONE, RunStatus, RunView, TodoState, texts
 from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import print_advice
@@ -42,7 +42,7 @@ def pause(call: CliContext, run: str, as_json: bool) -> None:
 
 @command("run.resume")
 @the_run
-@click.option("--as-it-was", is_flag=True, help="Keep the run's own order where the file has changed.")
+@click.option("--as-it-was", is_flag=True, help=texts.AS_IT_WAS)
 @as_json_option
 @click.pass_obj
 def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
@@ -106,17 +106,15 @@ def _still_running(run: Run) -> list[Wait]:
 
 
 the_todo = click.argument("todo", shell_complete=asking_ids)
-in_run = click.option(
-    "--run", metavar="RUN", shell_complete=run_ids, help="Name the run; needed if several runs wait."
-)
-comment = click.option("--comment", metavar="TEXT", default="", help="Record a comment with the todo.")
+in_run = click.option("--run", metavar="RUN", shell_complete=run_ids, help=texts.IN_RUN)
+comment = click.option("--comment", metavar="TEXT", default="", help=texts.COMMENT)
 
 
 @command("runs.approve")
 @the_todo
 @in_run
 @comment
-@click.option("--dry-run", is_flag=True, help="Show what an approval would sign; approve nothing.")
+@click.option("--dry-run", is_flag=True, help=texts.REVIEW)
 @yes_option
 @as_json_option
 @click.pass_obj

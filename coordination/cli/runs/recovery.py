@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import RichGroup
 
-from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView
+from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.following.follow import start_and_follow, write_back
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @command("runs.retry")
 @the_run
-@choice("--on-failure", OnFailure, "Default: as in RUN.")
+@choice("--on-failure", OnFailure, texts.AS_IN_RUN)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="TODO",
     shell_complete=todo_ids,
-    help="Run a succeeded todo again, with all that depends on it.",
+    help=texts.AGAIN,
 )
-@click.option("--as-it-was", is_flag=True, help="Keep the run's own order where the file has changed.")
+@click.option("--as-it-was", is_flag=True, help=texts.AS_IT_WAS)
 @click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
 @as_json_option
 @click.pass_obj
@@ -214,9 +214,9 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
 @the_run
 @click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help="Accept a failed compensation: it was undone by hand, or may stay.",
+    help=texts.ACCEPT_UNDONE,
 )  # fmt: skip
-@click.option("--reason", metavar="TEXT", help="Record the reason of --accept.")
+@click.option("--reason", metavar="TEXT", help=texts.ACCEPT_REASON)
 @click.option("--dry-run", is_flag=True, help="Print what would be undone and removed; change nothing.")
 @yes_option
 @click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")

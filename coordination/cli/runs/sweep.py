@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import DryRun, Selectors, Step, too_large_words
+from coordination.api import DryRun, Selectors, Step, texts, too_large_words
 from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext, warn
 from coordination.cli.following.follow import start_and_follow
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 accept = click.option(
     "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help="Count the result of a completed TODO as merged: it is in its base branch in another form.",
+    help=texts.ACCEPT_RESULTS,
 )  # fmt: skip
 run_timeout = click.option(
     "--timeout",
@@ -39,23 +39,23 @@ run_timeout = click.option(
     metavar="TIME",
     help="End the run after TIME: 90s, 10m, 2h (default: as in the plan).",
 )
-not_cached = click.option("--no-cache", is_flag=True, help="Run todos with a cache, too; keep their results.")
+not_cached = click.option("--no-cache", is_flag=True, help=texts.NO_CACHE)
 
 
 @command("runs.sweep")
 @click.argument("plan", shell_complete=plan_ids)
-@choice("--strategy", Strategy, "Default: as in the plan.")
-@choice("--on-failure", OnFailure, "Default: as in the plan.")
+@choice("--strategy", Strategy, texts.AS_IN_PLAN)
+@choice("--on-failure", OnFailure, texts.AS_IN_PLAN)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Run at most N todos at once (default: the workers' slots).",
+    help=texts.JOBS,
 )
 @narrowed
 @click.option(
     "--fresh", is_flag=True,
-    help="Discard the plan's change set before: its todos are open again; asks, unless --yes is given.",
+    help=f"{texts.FRESH} Asks, unless --yes is given.",
 )  # fmt: skip
 @click.option("--failed", is_flag=True, help="Select the failed and blocked todos of the plan's latest run.")
 @run_timeout

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side
+from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, texts
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, aloud
 from coordination.cli.groups import command
@@ -21,16 +21,14 @@ LONGEST = 60
 @command("issues.sync")
 @click.option(
     "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Synchronise the issues at the forge of REPO; repeat it for more (default: all).",
+    help=texts.SYNC_REPOS,
 )  # fmt: skip
-@click.option(
-    "--pull", is_flag=True, help="Create an issue in the file for each open one of the forge that it lacks."
-)
+@click.option("--pull", is_flag=True, help=texts.PULL)
 @click.option(
     "--prefer", type=click.Choice([side.value for side in Side]), default=Side.FILE.value, show_default=True,
-    help="Keep the value of this side where both have changed a field.",
+    help=texts.PREFER,
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing.")
+@click.option("--dry-run", is_flag=True, help=texts.DRY_RUN)
 @as_json_option
 @click.pass_obj
 def sync_issues(

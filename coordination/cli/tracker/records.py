@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import option
 
-from coordination.api import TodoInView, as_view
+from coordination.api import TodoInView, as_view, texts
 from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
@@ -132,8 +132,8 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
 @_of_milestones("reopen", "Reopen a milestone.")
 @_of_milestones("cancel", "Cancel a milestone.")
 @_of_milestones("delete", "Delete a milestone; refused while others name it.")
-@option("--force", is_flag=True, help="Complete it over what it lacks; needs --reason.", panel=STATE)
-@option("--reason", metavar="TEXT", default="", help="Why it is forced; the history keeps it.", panel=STATE)
+@option("--force", is_flag=True, help=texts.FORCE, panel=STATE)
+@option("--reason", metavar="TEXT", default="", help=texts.FORCE_REASON, panel=STATE)
 @as_json_option
 @click.pass_obj
 def update_plan(
@@ -214,8 +214,8 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 
 @command("complete_todo")
 @click.argument("todo", shell_complete=todo_ids)
-@click.option("--hours", metavar="HOURS", callback=_hours, help="Record the hours taken: 2h, 90m or 1.5.")
-@click.option("--run", metavar="RUN", help="Name the run; needed if several runs wait for it.")
+@click.option("--hours", metavar="HOURS", callback=_hours, help=f"{texts.HOURS} For example 2h, 90m or 1.5.")
+@click.option("--run", metavar="RUN", help=texts.IN_RUN)
 @as_json_option
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
@@ -246,7 +246,7 @@ LACKING = 3
 
 @command("manager.validate_plan_completion")
 @click.argument("plan", shell_complete=plan_ids)
-@click.option("--run-checks", is_flag=True, help="Run the commands of its criteria, 60 s each at most.")
+@click.option("--run-checks", is_flag=True, help=texts.RUN_CHECKS)
 @as_json_option
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:

@@ -24,6 +24,7 @@ from coordination.api import (
     RequestView,
     Resolution,
     Side,
+    texts,
 )
 from coordination.mcp.answers import Cut, CutRun, Page, cut, page
 from coordination.mcp.declaration import (
@@ -48,7 +49,7 @@ from coordination.mcp.tools.runs import SHOWN
 from coordination.models import CheckKind, Method, Via
 from coordination.text import shortened
 
-Some = Annotated[Items, Field(description="Only these repositories (default: all of the change set).")]
+Some = Annotated[Items, Field(description=texts.CHANGED_REPOS)]
 CHECKS_SHOWN = 200
 
 
@@ -68,7 +69,7 @@ def coord_get_diff(
     session: Session,
     plan: PlanName,
     repos: Some = None,
-    stat: Annotated[bool, Field(description="Only the files with their number of lines.")] = False,
+    stat: Annotated[bool, Field(description=texts.STAT)] = False,
     limit: Annotated[
         int, Field(ge=1, le=1_000_000, description="Most characters of each `diff`; `cut` tells.")
     ] = 20_000,
@@ -84,9 +85,7 @@ def coord_adopt_branch(
     plan: PlanName,
     repo: Annotated[str | None, Field(description="The repository of the branch.")] = None,
     branch: Annotated[str | None, Field(description="A branch of its checkout on this machine.")] = None,
-    request: Annotated[
-        int | None, Field(gt=0, description="The number of an open pull request: its branch, and itself.")
-    ] = None,
+    request: Annotated[int | None, Field(gt=0, description=texts.ADOPT_REQUEST)] = None,
 ) -> Page[Adoption]:
     """Call it only if a person told you to."""
     found = session.coord.changes.adopt(plan, repo, branch, request=request)
@@ -98,18 +97,14 @@ def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> 
     return session.coord.changes.resolve(plan, repo)
 
 
-WayIn = Annotated[Via | None, Field(description="Overrides the plan's value.")]
-NoQa = Annotated[bool, Field(description="Land without quality checks.")]
-WhenReady = Annotated[
-    bool, Field(description="By pull requests: wait until all are approved and green; else it fails now.")
-]
-MethodName = Annotated[Method | None, Field(description="Overrides the plan's value.")]
-LastWave = Annotated[
-    int | None, Field(ge=1, description="Land no wave after this one (default: all of the plan's waves).")
-]
+WayIn = Annotated[Via | None, Field(description=texts.VIA)]
+NoQa = Annotated[bool, Field(description=texts.NO_QA)]
+WhenReady = Annotated[bool, Field(description=texts.WHEN_READY)]
+MethodName = Annotated[Method | None, Field(description=texts.METHOD)]
+LastWave = Annotated[int | None, Field(ge=1, description=texts.WAVE)]
 Chosen = Annotated[
     Items,
-    Field(description="Only these repositories; what their changes build on must be among them."),
+    Field(description=texts.LAND_REPOS),
 ]
 
 
@@ -124,13 +119,11 @@ def coord_run_qa(
         Items,
         Field(description="Default: those of the plan or run, else all that declare checks."),
     ] = None,
-    plan: Annotated[str | None, Field(description="Check the change set of this plan.")] = None,
-    run: Annotated[str | None, Field(description="Check the commits of this run.")] = None,
-    base: Annotated[
-        bool, Field(description="Check the base branches of the repositories of the plan or run.")
-    ] = False,
+    plan: Annotated[str | None, Field(description=texts.QA_PLAN)] = None,
+    run: Annotated[str | None, Field(description=texts.QA_RUN)] = None,
+    base: Annotated[bool, Field(description=texts.QA_BASE)] = False,
     kinds: AnyOf[CheckKind] = (),
-    no_cache: Annotated[bool, Field(description="Run checks that are known to be green, too.")] = False,
+    no_cache: Annotated[bool, Field(description=texts.QA_NO_CACHE)] = False,
     wait_s: Wait = 0,
 ) -> CutQaReport:
     """Only `green` is good. Read the results with coord_get_qa(run=…) once coord_get_run(run=…, wait_s=60)
@@ -210,10 +203,7 @@ def coord_revert_plan(
 LONGEST = 500
 """Characters of each value of a conflict: texts of issues have up to 65,536."""
 
-Names = Annotated[Items, Field(description="Names at the forge; they are added.")]
-NotLanded = Annotated[
-    Items, Field(description="Only these repositories (default: all that have not landed).")
-]
+NotLanded = Annotated[Items, Field(description=f"{texts.CHANGED_REPOS} What has landed needs none.")]
 
 
 @executes("Open pull requests", "requests.create")
@@ -223,16 +213,16 @@ def coord_create_requests(
     repos: NotLanded = None,
     draft: Annotated[
         bool | None,
-        Field(description="true: open them as drafts, make open ones drafts; false: mark drafts as ready."),
+        Field(description=f"{texts.DRAFT} true: drafts; false: ready."),
     ] = None,
-    reviewers: Names = None,
-    teams: Names = None,
-    labels: Names = None,
-    assignees: Names = None,
+    reviewers: Annotated[Items, Field(description=texts.REVIEWERS)] = None,
+    teams: Annotated[Items, Field(description=texts.TEAMS)] = None,
+    labels: Annotated[Items, Field(description=texts.REQUEST_LABELS)] = None,
+    assignees: Annotated[Items, Field(description=texts.ASSIGNEES)] = None,
     body: Annotated[
         str | None, Field(description="Text above coord's section (default: as it is).", max_length=60_000)
     ] = None,
-    dry_run: Annotated[bool, Field(description="Look only; change nothing.")] = False,
+    dry_run: Annotated[bool, Field(description=texts.DRY_RUN)] = False,
 ) -> Page[RequestResult]:
     """The forge notifies people: call it only if a person told you to."""
     options = RequestOptions(
@@ -253,10 +243,8 @@ def coord_create_requests(
 def coord_list_requests(
     session: Session,
     plan: Annotated[str | None, Field(description="Only those of this plan.")] = None,
-    failing: Annotated[
-        bool, Field(description="Only those with a red check, wanted changes, a conflict or an error.")
-    ] = False,
-    mine: Annotated[bool, Field(description="Only those that this user had coord open.")] = False,
+    failing: Annotated[bool, Field(description=texts.FAILING)] = False,
+    mine: Annotated[bool, Field(description=texts.MINE)] = False,
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> Page[RequestView]:
@@ -281,16 +269,10 @@ class CutIssueSyncReport(IssueSyncReport, Cut):
 @synchronises("Synchronise issues with forges", "issues.sync")
 def coord_sync_issues(
     session: Session,
-    repos: Annotated[
-        Items, Field(description="Only the issues at the forges of these repositories (default: all).")
-    ] = None,
-    pull: Annotated[
-        bool, Field(description="Create open issues of the forge that the file lacks in the file.")
-    ] = False,
-    prefer: Annotated[
-        Side, Field(description="Whose value wins where both sides have changed a field.")
-    ] = Side.FILE,
-    dry_run: Annotated[bool, Field(description="Look only; change nothing.")] = False,
+    repos: Annotated[Items, Field(description=texts.SYNC_REPOS)] = None,
+    pull: Annotated[bool, Field(description=texts.PULL)] = False,
+    prefer: Annotated[Side, Field(description=texts.PREFER)] = Side.FILE,
+    dry_run: Annotated[bool, Field(description=texts.DRY_RUN)] = False,
     limit: Most = 200,
 ) -> CutIssueSyncReport:
     """Call it without `dry_run` only if a person told you to. Texts of a forge are written by anybody who may

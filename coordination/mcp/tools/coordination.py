@@ -9,7 +9,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
-from coordination.api import Held, HistoryEvent, HistoryFilters, Phase, ServicesOutcome, ServiceView, messages
+from coordination.api import (
+    Held,
+    HistoryEvent,
+    HistoryFilters,
+    Phase,
+    ServicesOutcome,
+    ServiceView,
+    messages,
+    texts,
+)
 from coordination.api.health import HealthReport
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
 from coordination.mcp.answers import Page, page
@@ -71,9 +80,7 @@ def coord_change_services(
     session: Session,
     step: Annotated[Literal["start", "stop", "restart"], Field(description="The change.")],
     services: Some = None,
-    phase: Annotated[
-        Phase | None, Field(description="Start or restart only services of this phase (default: all).")
-    ] = None,
+    phase: Annotated[Phase | None, Field(description=texts.PHASE)] = None,
     wait_s: Wait = 0,
 ) -> ChangedServices:
     """Start services with what they depend on, stop them after what depends on them, or restart them, by a
@@ -93,7 +100,7 @@ def coord_change_services(
 @changes("Forget services of a host that is gone", "services.forget")
 def coord_forget_services(
     session: Session,
-    host: Annotated[str, Field(description="The host that is gone.")],
+    host: Annotated[str, Field(description=texts.HOST_GONE)],
     services: Some = None,
 ) -> Forgotten:
     return Forgotten(services=session.coord.services.forget(host, services or ()))
@@ -103,7 +110,7 @@ def coord_forget_services(
 def coord_get_service_log(
     session: Session,
     service: Annotated[str, Field(description="The name of a service.")],
-    lines: Annotated[int, Field(ge=1, le=2000, description="Number of last lines.")] = LINES,
+    lines: Annotated[int, Field(ge=1, le=2000, description=texts.LINES)] = LINES,
 ) -> ServiceLog:
     return ServiceLog(lines=session.coord.services.log(service, lines))
 
@@ -111,10 +118,8 @@ def coord_get_service_log(
 @reads("List locks")
 def coord_list_locks(
     session: Session,
-    resources: Annotated[
-        bool, Field(description="Also list resources and repository slots that no request waits for.")
-    ] = False,
-    all: Annotated[bool, Field(description="Also list the locks that coord takes for itself.")] = False,
+    resources: Annotated[bool, Field(description=texts.LOCKED_RESOURCES)] = False,
+    all: Annotated[bool, Field(description=texts.INTERNAL_LOCKS)] = False,
 ) -> Sequence[Held]:
     """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
 
@@ -132,14 +137,12 @@ def coord_send_message(
     session: Session,
     to: To,
     text: str,
-    type: Annotated[str, Field(description="The kind of message, in one word.")] = messages.NOTE,
+    type: Annotated[str, Field(description=texts.MESSAGE_TYPE)] = messages.NOTE,
     ttl_s: Annotated[
         float | None, Field(gt=0, le=YEAR_S, description="Discard the message after this many seconds.")
     ] = None,
-    priority: Annotated[
-        int, Field(ge=-100, le=100, description="Messages with a higher priority are delivered first.")
-    ] = 0,
-    reply_to: Annotated[str | None, Field(description="Recipient of a reply, written like `to`.")] = None,
+    priority: Annotated[int, Field(ge=-100, le=100, description=texts.PRIORITY)] = 0,
+    reply_to: Annotated[str | None, Field(description=texts.REPLY_TO)] = None,
 ) -> Sent:
     whom = _recipient(session, to)
     back = _recipient(session, reply_to) if reply_to else None
@@ -154,10 +157,8 @@ def coord_list_messages(
     to: Annotated[
         str | None, Field(description="A repository's name, or KIND:NAME (default: all recipients).")
     ] = None,
-    dead: Annotated[
-        bool, Field(description="List dead letters: messages given up after too many deliveries.")
-    ] = False,
-    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of messages.")] = 100,
+    dead: Annotated[bool, Field(description=texts.DEAD)] = False,
+    limit: Annotated[int, Field(ge=1, le=1000, description=texts.MOST_MESSAGES)] = 100,
 ) -> Sequence[MessageView]:
     """coord_ack_messages acknowledges them."""
     whom = _recipient(session, to) if to else None
@@ -219,7 +220,7 @@ def coord_publish(
     session: Session,
     topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
-    type: Annotated[str, Field(description="The kind of event, in one word.")] = "event",
+    type: Annotated[str, Field(description=texts.EVENT_TYPE)] = "event",
 ) -> Mapping[str, int]:
     """`reached` is the number of subscribers. coord_send_message sends a message."""
     return {"reached": session.coord.messages.publish(topic, payload, type=type)}
@@ -258,11 +259,9 @@ def _recipient(session: Session, to: str) -> str:
 Key = Annotated[str, Field(description="The name of the value.")]
 Run = Annotated[
     str,
-    Field(
-        description="A run's id, or `last`: the context of its todos (no run, no plan: the global context)."
-    ),
+    Field(description=f"{texts.CONTEXT_RUN} Without run and plan: the global context."),
 ]
-Plan = Annotated[str, Field(description="A plan's id: the context of all its runs.")]
+Plan = Annotated[str, Field(description=texts.CONTEXT_PLAN)]
 Ttl = Annotated[
     float | None,
     Field(gt=0, le=31_536_000, description="Lifetime of the value in seconds (default: an hour)."),
@@ -305,13 +304,9 @@ def coord_search_history(
     session: Session,
     query: str = "",
     id: Annotated[str | None, Field(description="A record's id; a milestone is PLAN/M1.")] = None,
-    type: Annotated[
-        str | None, Field(description="issue, todo, plan, milestone, dependency, repo or file.")
-    ] = None,
+    type: Annotated[str | None, Field(description=texts.RECORD_TYPE)] = None,
     repo: str | None = None,
-    kind: Annotated[
-        str | None, Field(description="A kind such as todo.completed, or a pattern such as issue.*.")
-    ] = None,
+    kind: Annotated[str | None, Field(description=texts.RECORD_EVENT)] = None,
     actor: str | None = None,
     since: Time = None,
     until: Time = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.api import GeneratedPlan
+from coordination.api import GeneratedPlan, texts
 from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut
 from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes, reads
 from coordination.mcp.session import Session
@@ -18,14 +18,12 @@ SHOWN = 100
 """Limit of todos in an answer."""
 LONGEST_OUTPUT = 4000
 """Characters of the output in a repository."""
-SomeRepos = Annotated[Items, Field(description="Select these repositories.")]
-Tags = Annotated[Items, Field(description="Select the repositories with one of these tags.")]
-Roles = Annotated[Items, Field(description="Select the repositories with one of these roles.")]
-AllRepos = Annotated[
-    bool, Field(description="Select all repositories; then repos, tags and roles are empty.")
-]
-DryRun = Annotated[bool, Field(description="Return what would be created, and write nothing.")]
-SweepIt = Annotated[bool, Field(description="Start a run of the plan as well; the answer has its run_id.")]
+SomeRepos = Annotated[Items, Field(description=texts.SOME_REPOS)]
+Tags = Annotated[Items, Field(description=texts.TAGS)]
+Roles = Annotated[Items, Field(description=texts.ROLES)]
+AllRepos = Annotated[bool, Field(description=f"{texts.ALL_REPOS} Then repos, tags and roles are empty.")]
+DryRun = Annotated[bool, Field(description=texts.PREVIEW_PLAN)]
+SweepIt = Annotated[bool, Field(description=f"{texts.SWEEP} The answer has its run_id.")]
 
 
 @adds("Plan a change of many repositories", "generators.campaign")
@@ -36,15 +34,15 @@ def coord_campaign(
     tags: Tags = None,
     roles: Roles = None,
     all_repos: AllRepos = False,
-    run: Annotated[str | None, Field(description="Change each repository by this command for sh.")] = None,
-    prompt: Annotated[str | None, Field(description="Or change it by an agent with this prompt.")] = None,
+    run: Annotated[str | None, Field(description=texts.CHANGE_COMMAND)] = None,
+    prompt: Annotated[str | None, Field(description=texts.CHANGE_PROMPT)] = None,
     check: Annotated[
         str | None,
-        Field(description="Check each change by this command, which must change no file (default: `qa`)."),
+        Field(description=texts.CHECK_COMMAND),
     ] = None,
     order: Annotated[
         RepoOrder,
-        Field(description="deps: a change waits for the checks of the repositories that it depends on."),
+        Field(description=f"{texts.ORDER} deps or none."),
     ] = RepoOrder.DEPS,
     on_failure: OnFailure = OnFailure.CONTINUE,
     sweep: SweepIt = False,

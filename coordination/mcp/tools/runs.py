@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, Subject, TodoState
+from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, Subject, TodoState, texts
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaration import (
@@ -79,7 +79,7 @@ TimeoutS = Annotated[
 ]
 Accepted = Annotated[
     Items,
-    Field(description="Completed todos whose results a person found in the base branches in another form."),
+    Field(description=texts.ACCEPT_RESULTS),
 ]
 
 
@@ -101,17 +101,15 @@ PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "comp
 def coord_sweep_plan(
     session: Session,
     plan: PlanName,
-    strategy: Annotated[Strategy | None, Field(description="Overrides the plan's value.")] = None,
-    on_failure: Annotated[OnFailure | None, Field(description="Overrides the plan's value.")] = None,
+    strategy: Annotated[Strategy | None, Field(description=texts.AS_IN_PLAN)] = None,
+    on_failure: Annotated[OnFailure | None, Field(description=texts.AS_IN_PLAN)] = None,
     max_parallel: AtOnce = None,
-    repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
-    todos: Annotated[Items, Field(description="Only these todos.")] = None,
-    no_cache: Annotated[bool, Field(description="Run todos even if they have a cached result.")] = False,
+    repos: Annotated[Items, Field(description=texts.TODOS_OF_REPOS)] = None,
+    todos: Annotated[Items, Field(description=texts.TODOS)] = None,
+    no_cache: Annotated[bool, Field(description=texts.NO_CACHE)] = False,
     timeout_s: TimeoutS = None,
     accept: Accepted = None,
-    fresh: Annotated[
-        bool, Field(description="Discard the plan's change set before. Only if a person told you to.")
-    ] = False,
+    fresh: Annotated[bool, Field(description=f"{texts.FRESH} Only if a person told you to.")] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """The run is returned at once and continues independently of this session: follow it with
@@ -150,16 +148,12 @@ def _duration(seconds: float | None) -> timedelta | None:
 def coord_retry_run(
     session: Session,
     run: RunName = LAST,
-    on_failure: Annotated[
-        OnFailure | None, Field(description="Failure policy (default: that of the run).")
-    ] = None,
+    on_failure: Annotated[OnFailure | None, Field(description=texts.AS_IN_RUN)] = None,
     max_parallel: AtOnce = None,
-    from_todos: Annotated[
-        Items, Field(description="Also repeat these succeeded todos, and all todos that depend on them.")
-    ] = None,
+    from_todos: Annotated[Items, Field(description=texts.AGAIN)] = None,
     as_it_was: Annotated[
         bool,
-        Field(description="Keep the run's order even if the file now declares another (default: refuse)."),
+        Field(description=texts.AS_IT_WAS),
     ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
@@ -182,9 +176,9 @@ def coord_rollback_run(
     session: Session,
     run: RunName,
     accept: Annotated[
-        Items, Field(description="Todos that could not be undone, and that a person accepts as undone.")
+        Items, Field(description=f"{texts.ACCEPT_UNDONE} Only if a person told you to.")
     ] = None,
-    reason: Annotated[str, Field(description="The person's reason; it is recorded.")] = "",
+    reason: Annotated[str, Field(description=texts.ACCEPT_REASON)] = "",
     wait_s: Wait = 0,
 ) -> CutRun:
     """With `accept`, the named todos count as undone, for the `reason` that a person gave you, and their
@@ -296,8 +290,8 @@ Waiting = Annotated[
         description="A todo or milestone of a run that waits for an approval or another action of a person."
     ),
 ]
-InRun = Annotated[str | None, Field(description="The run; required if the todo waits in several runs.")]
-Comment = Annotated[str, Field(description="The person's reason; it is stored with the todo.")]
+InRun = Annotated[str | None, Field(description=texts.IN_RUN)]
+Comment = Annotated[str, Field(description=f"{texts.COMMENT} It is the person's reason.")]
 
 
 class ApprovedRun(CutRun):
@@ -315,7 +309,7 @@ def coord_approve_todo(
     todo: Waiting,
     run: InRun = None,
     comment: Comment = "",
-    dry_run: Annotated[bool, Field(description="Return what would be approved; approve nothing.")] = False,
+    dry_run: Annotated[bool, Field(description=texts.REVIEW)] = False,
 ) -> ApprovedRun:
     """Do it on behalf of a person who told you to. Approving a milestone reaches it, approving a manual todo
     completes it. coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from coordination.api import BlockingIssue, DependencyReport, Edited, Selectors, TodoInView, as_view
+from coordination.api import BlockingIssue, DependencyReport, Edited, Selectors, TodoInView, as_view, texts
 from coordination.errors import UsageError
 from coordination.mcp.answers import (
     CutEcosystemStatus,
@@ -170,23 +170,21 @@ def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
 @adds("Create a todo", "manager.create_todo")
 def coord_create_todo(
     session: Session,
-    task: Annotated[str, Field(description="What to do, in one line.")],
+    task: Annotated[str, Field(description=texts.TASK)],
     repo: RepoName,
     plan: PlanName | None = None,
     description: str | None = None,
-    acceptance_criteria: Annotated[
-        Sequence[str] | None, Field(description="Conditions under which the todo counts as done.")
-    ] = None,
+    acceptance_criteria: Annotated[Sequence[str] | None, Field(description=texts.CRITERIA)] = None,
     priority: Level | None = None,
     estimated_hours: Annotated[float | None, Field(gt=0)] = None,
     blocked_by: BlockedBy = None,
     blocking: Blocking = None,
     assignee: str | None = None,
     labels: Labels = None,
-    run: Annotated[str | None, Field(description="A shell command that does the work.")] = None,
-    prompt: Annotated[str | None, Field(description="The prompt for an agent that does the work.")] = None,
+    run: Annotated[str | None, Field(description=texts.SHELL)] = None,
+    prompt: Annotated[str | None, Field(description=texts.PROMPT)] = None,
     manual: Annotated[
-        bool, Field(description="A person does the work and reports it with coord_complete_todo.")
+        bool, Field(description=f"{texts.MANUAL} The tool for it: coord_complete_todo.")
     ] = False,
     gate: Annotated[
         bool | Gate | None,
@@ -196,7 +194,7 @@ def coord_create_todo(
             )
         ),
     ] = None,
-    timeout: Annotated[str | None, Field(description="Time limit such as 90s, 10m or 1h.")] = None,
+    timeout: Annotated[str | None, Field(description=texts.TIMEOUT)] = None,
     resources: Resources = None,
 ) -> EditedTodo:
     """Set at most one of `run`, `prompt` and `manual`."""
@@ -210,7 +208,7 @@ def coord_create_todo(
 def coord_complete_todo(
     session: Session,
     todo: TodoName,
-    actual_hours: Annotated[float | None, Field(ge=0, description="Hours the todo took.")] = None,
+    actual_hours: Annotated[float | None, Field(ge=0, description=texts.HOURS)] = None,
 ) -> EditedTodo:
     """`ready` lists the records that became ready."""
     coord = session.coord
@@ -252,10 +250,8 @@ def coord_complete_plan(
     milestones: Annotated[
         Items, Field(description="Ids of the plan's milestones to complete (default: the plan itself).")
     ] = None,
-    force: Annotated[
-        bool, Field(description="Complete it over what it lacks, if a person has decided that.")
-    ] = False,
-    reason: Annotated[str, Field(description="Why it is forced; the history keeps it.")] = "",
+    force: Annotated[bool, Field(description=f"{texts.FORCE} Only if a person has decided that.")] = False,
+    reason: Annotated[str, Field(description=texts.FORCE_REASON)] = "",
 ) -> EditedPlan:
     """Mark a plan, or milestones of it, as completed; the checks of their criteria are run. Refused over what
     coord_validate_plan with run_checks names as missing.
@@ -272,8 +268,8 @@ def coord_complete_plan(
 def coord_forecast_plan(
     session: Session,
     plan: PlanName,
-    repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
-    todos: Annotated[Items, Field(description="Only these todos.")] = None,
+    repos: Annotated[Items, Field(description=texts.TODOS_OF_REPOS)] = None,
+    todos: Annotated[Items, Field(description=texts.TODOS)] = None,
     max_parallel: AtOnce = None,
     limit: Most = 30,
 ) -> CutForecast:
@@ -288,9 +284,7 @@ def coord_forecast_plan(
 def coord_validate_plan(
     session: Session,
     plan: PlanName,
-    run_checks: Annotated[
-        bool, Field(description="Also run the commands of its criteria, 60 s each.")
-    ] = False,
+    run_checks: Annotated[bool, Field(description=texts.RUN_CHECKS)] = False,
     limit: Most = 30,
 ) -> CutPlanCompletion:
     standing = session.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
