@@ -1,8 +1,7 @@
-"""Git's access to a remote: the credential for it, and the program that answers git's question for it.
+"""The credential with which git uses a remote, and the askpass program that gives its secret to git.
 
-The program answers for one https host, and for no other.
-
-Credential helpers are switched off meanwhile: one that stores passwords would keep the secret.
+The program answers for one https host only. Credential helpers are switched off, because one that stores
+passwords would keep the secret.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 ASKPASS = "git-askpass"
 USER = "x-access-token"
-"""The user for a `url` without one: GitHub wants it for its apps, others take any."""
+"""The user for a `url` without one: GitHub requires it for its apps, other forges accept any."""
 NO_HELPERS = {
     "GIT_CONFIG_COUNT": "1",
     "GIT_CONFIG_KEY_0": "credential.helper",
@@ -30,8 +29,8 @@ NO_HELPERS = {
 
 
 def credential_for_git(store: CredentialStore, repo: str, url: str, purpose: Purpose, now: datetime) -> str:
-    """Return the name of the credential with which git may use the address of a repository; empty without
-    one, and for an address that is not https. A credential for writing serves for reading, too. Raises as
+    """Return the name of the credential with which git may use the address of a repository; empty if there is
+    none, or if the address is not https. A credential for writing is used for reading, too. Raises as
     `CredentialStore.all` does.
     """
     if not askpass(url, Path()):

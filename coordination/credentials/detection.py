@@ -1,7 +1,7 @@
-"""Recognise values that look like secrets: known formats of tokens, and random text under telling names.
+"""Recognises values that look like secrets: known formats of tokens, and random text under names of secrets.
 
-A warning that is wrong teaches people to ignore all of them, so text counts as random only under a name that
-ends like `NPM_TOKEN`, and only if it is long, mixed, and no path, address, placeholder or reference.
+False warnings make people ignore all warnings. So text counts as random only under a name that ends like
+`NPM_TOKEN`, and only if it is long, mixed, and no path, address, placeholder or reference.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ FORMATS = (
 )
 _FORMATS = re.compile("|".join(f"(?:{pattern})" for _, pattern in FORMATS))
 _EACH = tuple((words, re.compile(pattern)) for words, pattern in FORMATS)
-_TELLING = re.compile(r"(?:^|_)(TOKEN|PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|APIKEY|KEY|CREDENTIAL|PAT)S?$")
-_NO_SECRET = re.compile(
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(TOKEN|PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|APIKEY|KEY|CREDENTIAL|PAT)S?$"
+)
+_HARMLESS_NAME = re.compile(
     r"(?:^|_)(PUBLIC|PUB|CACHE|SORT|PRIMARY|FOREIGN|PARTITION|ROUTING|IDEMPOTENCY|OBJECT|S3|LOOKUP|GROUP"
     r"|MAX|MIN|NUM|COUNT|STOP|PAD|EOS|BOS|SITE|FINGERPRINT|DEDUP|ISSUE|PROJECT)_"
 )
@@ -44,12 +46,12 @@ _PLACEHOLDER = re.compile(
 _ADDRESS_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@([^/\s:?#]+)")
 _ONE_WORD = re.compile(r"[\x21-\x7e]+")
 _MIXED = re.compile(r"(?=[A-Za-z0-9]{8})[A-Za-z0-9]*?(?:[A-Za-z]\d+[A-Za-z]|\d[A-Za-z]+\d)")
-"""A part that is no word with a number behind it, like `flow-v2`."""
+"""Letters and digits that alternate more often than in a word with a number, such as `flow-v2`."""
 _HEX = re.compile(r"[0-9a-fA-F-]+")
 SHORTEST_RANDOM = 16
 SHORTEST_PASSWORD = 8
 BITS_A_CHARACTER, BITS_OF_HEX = 3.3, 2.8
-"""Least entropy of random text, of 16 characters."""
+"""Minimum entropy per character of random text with 16 characters."""
 
 
 def without_known_formats(text: str) -> str:
@@ -65,18 +67,20 @@ def known_format(text: str) -> str:
 
 
 def looks_secret(name: str, value: str) -> str:
-    """Return what a variable's value looks like, as `a GitHub token`; empty for one that looks harmless."""
+    """Return the kind of secret that a variable's value looks like, as `a GitHub token`; empty for a harmless
+    value.
+    """
     if found := known_format(value):
         return found
     if _holds_password(value):
         return "an address with a password"
     upper = name.upper()
-    telling = _TELLING.search(upper)
-    if not telling or _NO_SECRET.search(upper) or not _ONE_WORD.fullmatch(value):
+    secret_name = _SECRET_NAME.search(upper)
+    if not secret_name or _HARMLESS_NAME.search(upper) or not _ONE_WORD.fullmatch(value):
         return ""
     if _PLACEHOLDER.search(value) or _is_path(value):
         return ""
-    if telling[1] in ("PASSWORD", "PASSWD", "PASSPHRASE", "PWD") and _is_password(value):
+    if secret_name[1] in ("PASSWORD", "PASSWD", "PASSPHRASE", "PWD") and _is_password(value):
         return "a password"
     return "a random secret" if _is_random(value) else ""
 

@@ -1,13 +1,13 @@
-"""Replace secrets in what programs print, as they are and in the forms into which programs turn them.
+"""Replaces secrets in the output of programs, as they are and in encoded forms.
 
 Forms: the secret itself, each of its lines, URL-encoded, escaped as in JSON (also twice), in hexadecimal, and
 in base64 at each of the three places at which it can begin in a group of four. Line ends are skipped while
 comparing, so a secret that is wrapped over lines is found, too.
 
 A stream is masked piece by piece: a `StreamMask` holds back the end of a piece that may be the beginning of
-a secret, often one character, at most as many as the longest form has; it comes with the next piece.
+a secret, often one character, at most the length of the longest form, until the next piece.
 
-Each form is sought by `bytes.find`. Measured on 2 shared cores with 5 secrets (63 forms): 115 MB/s;
+Each form is searched by `bytes.find`. Measured on 2 shared cores with 5 secrets (63 forms): 115 MB/s;
 one regular expression over all forms takes four times as long (`benchmarks/masking.py`).
 """
 
@@ -28,18 +28,18 @@ MASK = HIDDEN.encode()
 SHORTEST = 6
 """Bytes of the shortest form; shorter ones occur in any text."""
 MOST_LINES = 100
-"""Lines of a secret that are sought on their own: the longest ones."""
+"""Number of lines of a secret that are searched separately: the longest ones."""
 HELD_LINE_ENDS = 1024
-"""Line ends that may stand within a secret; with more of them a stream could grow without bound."""
+"""Maximum number of line ends within a secret; without it a stream could hold back any amount."""
 _LINE_ENDS = re.compile(rb"[\r\n]+")
 _SAFE = ("", "/", "!'()*~", "-_.!~*'()/:@&=+$,;")
-"""Characters that libraries leave alone in URL encoding, besides letters and digits."""
+"""Characters that libraries do not encode in URLs, in addition to letters and digits."""
 
 Span = tuple[int, int]
 
 
 def forms(secret: str) -> set[bytes]:
-    """Return all forms of a secret that are sought, without line ends."""
+    """Return all forms of a secret to search for, without line ends."""
     raw = secret.encode("utf-8", "surrogateescape")
     found = {raw, raw.hex().encode(), raw.hex().upper().encode()}
     for safe in _SAFE:
@@ -59,8 +59,8 @@ def forms(secret: str) -> set[bytes]:
 
 
 def _base64_forms(raw: bytes) -> Iterator[bytes]:
-    """Yield the characters of base64 that hold nothing but bits of the secret, at its three alignments; and
-    all of them to the end, where nothing or a line end follows it.
+    """Yield the base64 characters that encode only bits of the secret, at the three alignments; also up to
+    the end, for a secret that is followed by nothing or by a line end.
     """
     for before in range(3):
         bits = 8 * before, 8 * (before + len(raw))
@@ -72,8 +72,8 @@ def _base64_forms(raw: bytes) -> Iterator[bytes]:
 
 
 def _grouped(needles: Iterable[bytes]) -> list[tuple[bytes, tuple[bytes, ...]]]:
-    """Return each form that begins with no other one, with those that begin with it, longest first: where it
-    is not found, they are not either.
+    """Return groups of forms: one that begins with no other form, and the forms that begin with it, longest
+    first. If the first is not found, none of the group is.
     """
     groups: dict[bytes, tuple[bytes, ...]] = {}
     for needle in sorted(needles, key=len):
@@ -128,7 +128,7 @@ class Masker:
         return value
 
     def spans(self, compact: bytes) -> list[Span]:
-        """Return where forms stand in data without line ends, in order, overlapping ones joined."""
+        """Return the places of forms in data without line ends, in order; overlapping places are joined."""
         found: list[Span] = []
         for shortest, longer in self._sought:
             at = compact.find(shortest)
@@ -146,7 +146,7 @@ class Masker:
         return joined
 
     def begun(self, compact: bytes) -> int:
-        """Return the length of the longest end of the data with which a form begins."""
+        """Return the length of the longest tail of the data that is the beginning of a form."""
         longest = 0
         for needle in self.needles:
             if len(needle) <= longest + 1:
@@ -162,13 +162,14 @@ class Masker:
 
 
 class StreamMask:
-    """Masks a stream: `feed` returns what is certain, `end` the rest."""
+    """Masks a stream: `feed` returns the data that is certainly complete, `end` the rest."""
 
     def __init__(self, masker: Masker) -> None:
         self._masker = masker
         self._held = b""
         self._covered = 0
-        """Bytes at the beginning of what is held, without line ends, that stand under a mask already."""
+        """Number of bytes at the beginning of the held data, without line ends, that a written mask covers.
+        """
 
     def feed(self, data: bytes) -> bytes:
         if not self._masker.needles:
@@ -176,7 +177,7 @@ class StreamMask:
         return self._pass_on(self._held + data, final=False)
 
     def end(self) -> bytes:
-        """Return what was held back; the next piece begins another stream."""
+        """Return the masked rest; the next piece begins another stream."""
         return self._pass_on(self._held, final=True)
 
     def _pass_on(self, data: bytes, *, final: bool) -> bytes:
@@ -201,7 +202,7 @@ class StreamMask:
         for start, end in spans:
             if start >= limit:
                 break
-            if not (start < covered):  # else it goes on from a mask that stands already
+            if not (start < covered):  # else a mask that was written before covers it
                 pieces += (data[done : where.of(start)], MASK)
             done = max(done, where.after(min(end, limit)))
             self._covered = max(self._covered, end - limit)
@@ -210,7 +211,7 @@ class StreamMask:
 
 
 def _cut(data: bytes, held: int) -> int:
-    """Return where the last `held` bytes that are no line ends begin."""
+    """Return the position at which the last `held` bytes, not counting line ends, begin."""
     at = len(data)
     while held:
         at -= 1

@@ -1,4 +1,4 @@
-"""The record of a credential, and its rules: the repositories, purposes and time that it is for."""
+"""The record of a credential, and its rules: repositories, purposes and expiry."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Purpose(StrEnum):
     MERGE = "merge"
     """Merge pull requests; no todo gets it."""
     WEBHOOK = "webhook"
-    """Forges prove with it to `coord gateway` that a webhook is theirs; no todo gets it."""
+    """Forges sign webhooks to `coord gateway` with it; no todo gets it."""
 
 
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.:-]*[a-z0-9])?$", max_length=253)]
@@ -37,7 +37,7 @@ FOR_TODOS = frozenset({Purpose.TODO, Purpose.READ, Purpose.WRITE})
 
 
 class Expiry(StrEnum):
-    """The state of a credential's time."""
+    """Whether a credential has expired."""
 
     VALID = "valid"
     SOON = "expires soon"
@@ -45,7 +45,7 @@ class Expiry(StrEnum):
 
 
 class Credential(Record):
-    """A reference to a secret, and what it may be used for. It never holds the secret."""
+    """A reference to a secret, with the limits of its use. It never contains the secret."""
 
     name: SecretName
     reference: Annotated[str, Field(min_length=1, max_length=4096)]
@@ -55,7 +55,7 @@ class Credential(Record):
     """Empty: all repositories."""
     purposes: tuple[Purpose, ...] = (Purpose.TODO,)
     hosts: tuple[HostName, ...] = ()
-    """The hosts that coord itself gives it to; empty: those of the named repositories."""
+    """Hosts to which coord itself sends the secret; empty: the hosts of the named repositories."""
     expires: date | None = None
     """The last day on which it is used, in UTC."""
     last_used: datetime | None = None
@@ -64,8 +64,8 @@ class Credential(Record):
         return not self.repos or repo in self.repos
 
     def is_for(self, repo: str, host: str) -> bool:
-        """Return whether coord itself may give it to a host for a repository: it must name one of the two,
-        because everybody who edits the file can write another `url` into it.
+        """Return whether coord itself may send the secret to a host for a repository. The credential must
+        name the host or the repository, because everybody who edits the file can change `url`.
         """
         return self.serves(repo) and (host in self.hosts if self.hosts else bool(self.repos))
 
@@ -78,7 +78,7 @@ class Credential(Record):
         return Expiry.SOON if self.expires - today <= EXPIRY_WARNING else Expiry.VALID
 
     def expiry_words(self, now: datetime) -> str:
-        """Return a sentence about an expiry that people must know; empty if there is none."""
+        """Return a sentence about a past or near expiry; empty otherwise."""
         match self.expiry(now):
             case Expiry.EXPIRED:
                 return f"the credential {self.name} has expired: {self.expires} was its last day"
@@ -90,7 +90,9 @@ class Credential(Record):
 def refusal_for_todo(
     known: Mapping[str, Credential], name: str, repo: str, now: datetime
 ) -> tuple[str, str] | None:
-    """Return why a todo of a repository does not get a credential, and the remedy; None if it does."""
+    """Return the cause for which a todo of a repository does not get a credential, and the remedy; None if
+    the todo gets it.
+    """
     credential = known.get(name)
     if credential is None:
         return f"no credential {name}", f"coord credential add {name} REFERENCE --repo {repo}"

@@ -1,14 +1,14 @@
-"""Read the secret that a reference names: `env:NAME`, `file:PATH`, `keyring:SERVICE/NAME`, `command:CMD`.
+"""Reads the secret that a reference names: `env:NAME`, `file:PATH`, `keyring:SERVICE/NAME`, `command:CMD`.
 
-A reference is no secret; the secret is read when it is needed, and no error, log or argument list shows it.
+The secret is read when it is needed, and no error, log or argument list shows it.
 
     env:NAME              a variable of the process that needs it; todos' commands do not inherit it
     file:PATH             a file of this user that nobody else may read; checked at each read
     keyring:SERVICE/NAME  an entry of the system's keyring, through the optional package `keyring`
     command:CMD           the line that a program prints; it runs without a shell and without input
 
-Failures: each raises `SecretUnreadable` with the cause and the remedy. A program that hangs is killed
-with its group after TIMEOUT_S, one that prints much after MOST_BYTES.
+A failure raises `SecretUnreadable` with the cause and the remedy. A program is killed with its process group
+after TIMEOUT_S, or when it prints more than MOST_BYTES.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from coordination.text import install_extra, quoted
 from coordination.user_program import Failed, ask
 
 SHORTEST = 6
-"""Characters of the shortest secret: a shorter one occurs in any text, so it could not be masked."""
+"""Minimum length of a secret in characters: a shorter one occurs in any text and could not be masked."""
 MOST_BYTES = 16 * 1024
-"""The most bytes of a secret; an RSA key of 8192 bits has 6,400."""
+"""Maximum size of a secret in bytes; an RSA key of 8192 bits has 6,400."""
 TIMEOUT_S = 20.0
 WORDS_SHOWN = 200
 FORMS = "env:NAME, file:PATH, keyring:SERVICE/NAME or command:CMD"
@@ -73,7 +73,7 @@ class Reference:
 def parse(text: str, folder: Path | None = None) -> Reference:
     """Return the reference; a relative path starts at `folder` (default: the current one).
 
-    Raises UsageError, which does not show the text: people give a secret by mistake.
+    Raises UsageError, which does not show the text, because people type the secret itself by mistake.
     """
     kind, _, place = text.partition(":")
     if kind not in [*Source] or not place.strip() or known_format(place):
@@ -181,7 +181,7 @@ def _from_keyring(place: str, timeout_s: float) -> str:
             install_extra("keyring"),
         )
     service, _, name = place.partition("/")
-    # A program of its own: a backend may wait for a person who unlocks it.
+    # In a process of its own, because a backend may wait until a person unlocks it.
     argv = (sys.executable, "-P", "-m", "keyring", "get", service, name)
     return _from_command(argv, f"keyring:{place}", timeout_s)
 
@@ -217,7 +217,7 @@ def _from_command(argv: Sequence[str], shown: str, timeout_s: float) -> str:
 
 
 def _without_tokens(words: str) -> str:
-    """Return a program's complaint without words that look like a secret."""
+    """Return the message of a program without words that look like a secret."""
     return " ".join("***" if known_format(word) else word for word in words.split())[:WORDS_SHOWN]
 
 

@@ -1,11 +1,11 @@
 """The credentials of this machine: a file of references in the user's config folder.
 
-`~/.config/coord/credentials.json`, mode 0600, replaced as a whole under a lock beside it. It holds no secret,
-but its commands are executed, so a file that another user owns or can change is refused. Nothing of it goes
-to Redis or into ecosystem.yaml.
+`~/.config/coord/credentials.json` has mode 0600 and is replaced as a whole, under a lock. It contains no
+secret, but its commands are executed, so a file that another user owns or can change is refused. Nothing of
+it is sent to Redis or written into ecosystem.yaml.
 
-Rotation: the new reference stands beside the old one. The first read of the new one that succeeds removes
-the old one; until then a reader that fails with the new one uses the old one.
+Rotation: the old reference is kept until the new one was read for the first time; until then it is used if
+the new one cannot be read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from coordination.text import did_you_mean, quoted, wrong_value
 FILE = "credentials.json"
 MOST_BYTES = 1024 * 1024
 NOTED_EVERY = timedelta(minutes=1)
-"""How often a use is written down at most."""
+"""Minimum time between two records of a use."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,12 @@ class Secret:
 
 
 def credentials_file(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the path of the file; without a home it is below `/`, as containers set HOME."""
+    """Return the path of the file; without HOME it is below `/`, the HOME of many containers."""
     return (config_folder_from_environment(environ) or Path("/.config/coord")) / FILE
 
 
 class CredentialStore:
-    """`all` reads the file anew each time; `read` reads a secret. Writing methods hold the file's lock."""
+    """The file of credentials, read anew by each call. Writing methods hold its lock."""
 
     def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
         self.path = path
@@ -99,8 +99,8 @@ class CredentialStore:
         expires: date | None = None,
         replace: bool = False,
     ) -> Credential:
-        """Write a new credential; no `repos`: for all. Raises Conflict if there is one and not `replace`, and
-        UsageError.
+        """Write a new credential; without `repos` it is for all repositories. Raises Conflict if the name
+        exists and `replace` is false; UsageError.
         """
         if Purpose.WEBHOOK in (wanted := set(purposes)) and len(wanted) > 1:
             raise UsageError(
@@ -133,7 +133,7 @@ class CredentialStore:
         return new
 
     def rotate(self, name: str, reference: Reference, expires: date | None = None) -> Credential:
-        """Set a new reference and expiry; the one that was read last is kept until the new one was read.
+        """Set a new reference and expiry; keep the reference that was read last until the new one was read.
 
         Raises NotFound.
         """
@@ -168,7 +168,7 @@ class CredentialStore:
             secret = self._read_replaced(credential, error)
         try:
             self._note_use(credential, now, rotated=not secret.warning)
-        except CoordinationError as error:  # a folder that is mounted read-only: the secret was read
+        except CoordinationError as error:  # the folder may be mounted read-only; the secret was read
             logger.warning("the use of credential %s is not written down: %s", name, error.message)
         return secret
 

@@ -1,8 +1,8 @@
 """Emergency access: a person with the role break-glass has most rights for one hour, for a stated reason.
 
-It is a signed statement of that person. It stays in the person's folder of coord, and each order of the hour
-carries it, so that a worker checks it like the order itself, and shows it to everybody. It needs no store and
-cannot be revoked, only replaced by the revocation of the key.
+Emergency access is a statement that this person has signed. It is kept in the person's folder of coord, and
+each order of the hour contains it, so a worker verifies it like the order itself. Nothing of it is stored
+elsewhere, and only a revocation of the person's key ends it for other machines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Emergency(BaseModel):
     opened_at: datetime
     expires_at: datetime
     nonce: str
-    """Names this emergency in events and orders."""
+    """Identifies this emergency in events and orders."""
 
 
 def declare_emergency(
@@ -73,17 +73,17 @@ def check_holder(principal: Principal) -> None:
 
 
 def open_emergency(raw: bytes, trust: TrustFile, principal: Principal, now: datetime) -> Emergency:
-    """Return the emergency of this principal, which an order or a file carries.
+    """Return the emergency that an envelope from an order or a file states for this principal.
 
-    Raises NotTrusted if it is over, forged, too long or somebody else's; MissingRight without the role.
+    Raises NotTrusted if it is over, forged, too long or of another principal; MissingRight without the role.
     """
     verified = open_envelope(raw, PAYLOAD_TYPE, trust, now=now, limit=LIMIT_BYTES)
     try:
         found = Emergency.model_validate_json(verified.payload)
-        lasts = found.expires_at - found.opened_at
+        duration = found.expires_at - found.opened_at
     except (ValidationError, TypeError) as error:  # TypeError: one of two times without a zone
         raise NotTrusted(TrustCause.BROKEN, "the statement of the emergency cannot be read") from error
-    if found.opened_at.tzinfo is None or lasts > LASTS:
+    if found.opened_at.tzinfo is None or duration > LASTS:
         raise NotTrusted(TrustCause.BROKEN, f"an emergency lasts {LASTS} at most")
     if verified.principal.name != principal.name:
         raise NotTrusted(
@@ -121,8 +121,8 @@ def kept_emergency(environ: Mapping[str, str] | None = None) -> bytes:
 def current_emergency(
     signer: Signer, environ: Mapping[str, str] | None = None
 ) -> tuple[str, Emergency | None]:
-    """Return the envelope that this user keeps, for an order that is signed now, and its statement; empty
-    text and None if it is over.
+    """Return the envelope that this user keeps, for an order that is signed now, and its statement; "" and
+    None if the user has no emergency access now.
     """
     if not (raw := kept_emergency(environ)):
         return "", None

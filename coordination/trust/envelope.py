@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 4 * 1024 * 1024
 """Bytes of an envelope; the header of an order with 50,000 todos has 196 digests, in 20 KB."""
 MAX_SKEW = timedelta(seconds=60)
-"""Difference of two machines' clocks that is not reported."""
+"""Difference of two machines' clocks that is tolerated."""
 FIELDS = {"payloadType", "payload", "signatures"}
 
 
@@ -58,8 +58,8 @@ def open_envelope(
 
 
 def check_times(what: str, issued_at: datetime, expires_at: datetime, now: datetime) -> None:
-    """Check that a signed document is valid now; a clock that is behind is named with its difference. Raises
-    NotTrusted.
+    """Check that a signed document, named by `what`, is valid now. Raises NotTrusted, which states the
+    difference of the clocks or the time since the expiry.
     """
     if issued_at - now > MAX_SKEW:
         raise NotTrusted(

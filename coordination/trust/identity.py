@@ -1,10 +1,10 @@
 """The identity of this process: the private key with which it signs.
 
 COORD_IDENTITY names it for agents, services and tests: a key file, `agent`, or `agent:SHA256:…`. Without it,
-it is the SSH key that the person chose (`identity.yaml`), else the key of coord's own (`identity`), both in
-the user's configuration folder of coord.
+the identity is the SSH key that the person chose (`identity.yaml`), else the key that coord made
+(`identity`), both in the user's configuration folder of coord.
 
-Workers sign what they have done with a key of their own, in their state folder: nobody can use it to order
+Workers sign results with a key of their own, in their state folder; that key gives no right to order
 anything.
 """
 
@@ -39,7 +39,7 @@ class Identity:
     source: str
     """Path of a key file, `agent`, or `agent:SHA256:…`."""
     named_by: str
-    """The variable or file that names it; the key file itself for a key of coord's own."""
+    """The variable or file that names the key; the key file itself for a key that coord made."""
 
     def signer(self) -> Signer:
         """Load the key. Raises UsageError and CoordinationError, as `load_signer` does."""
@@ -74,10 +74,10 @@ def require_identity(environ: Mapping[str, str] | None = None) -> Identity:
 
 
 def known_keys(signer: Signer | None, changed_folders: Collection[Path]) -> TrustFile:
-    """Return the trust file of this machine, and the key of this process where it is not in it: a person
-    believes what they signed themselves. `changed_folders`: where todos work, and no trust file may lie.
+    """Return the trust file of this machine with the key of this process added, because a person trusts their
+    own signatures. `changed_folders`: the folders that todos change, which may not hold the trust file.
 
-    Raises Unsafe or UsageError where there is a file that is not trusted.
+    Raises Unsafe or UsageError for a trust file that cannot be used.
     """
     from coordination.trust.trust_file import Principal, TrustedKey, TrustFile, read_trust, trust_path
 
@@ -92,10 +92,10 @@ def known_keys(signer: Signer | None, changed_folders: Collection[Path]) -> Trus
 
 
 def create_identity(name: str, environ: Mapping[str, str] | None = None, *, replace: bool = False) -> bool:
-    """Make a key of coord's own unless there is one, and use it; return whether it is new.
+    """Make a key for this user unless coord has made one before; return whether it is new.
 
-    With `replace`, an existing key is renamed and a new one made. An SSH key that was chosen before is not
-    used any more. Raises UsageError, CoordinationError.
+    With `replace`, an existing key is renamed and a new one made. An SSH key that the user chose before is
+    not used any more. Raises UsageError, CoordinationError.
     """
     folder = _folder(environ)
     own = folder / OWN_KEY
@@ -105,7 +105,7 @@ def create_identity(name: str, environ: Mapping[str, str] | None = None, *, repl
     if new:
         new_key(own, name)
     else:
-        load_signer(own)  # a damaged key is an error now, and not at the first order
+        load_signer(own)  # report a damaged key now, and not at the first order
     (folder / CHOICE).unlink(missing_ok=True)
     return new
 
@@ -133,7 +133,7 @@ def existing_worker(state: Path) -> Signer | None:
 
 
 def _put_aside(own: Path) -> None:
-    """Rename a key to the first free of `identity.old`, `identity.old2` and so on."""
+    """Rename a key to the first free name of `identity.old`, `identity.old2` and so on."""
     numbers = (f"{own.name}.old{number if number > 1 else ''}" for number in count(1))
     free = next(name for name in numbers if not own.with_name(name).exists())
     try:

@@ -1,4 +1,4 @@
-"""Private keys that sign for this process: those that a person has in SSH, or Ed25519 keys of coord's own.
+"""Private keys that sign for this process: SSH keys of a person, or Ed25519 keys that coord makes.
 
 An unencrypted Ed25519 key file signs in this process in 50 µs. Other keys (agent, hardware, RSA, ECDSA,
 passphrase) use `ssh-keygen -Y sign`, which takes 6 ms and gets no terminal, so that it never asks for a
@@ -114,7 +114,7 @@ def _last_line(output: bytes) -> str:
 def load_signer(source: str | Path) -> Signer:
     """Load a signer: the path of a private key, `agent` (its only key) or `agent:SHA256:…`.
 
-    Raises UsageError for what is no usable key, CoordinationError where a key cannot be used now.
+    Raises UsageError if the source is no usable key, CoordinationError if the key cannot be used now.
     """
     text = str(source)
     if text == AGENT or text.startswith(f"{AGENT}:"):
@@ -173,7 +173,7 @@ def _from_file(file: Path) -> Signer:
 
 
 def _held(public: PublicKey, file: Path) -> PublicKey:
-    """Check that the agent holds a key that this process cannot open itself."""
+    """Return a key that only the agent can use. Raises CoordinationError if the agent does not hold it."""
     if public.blob not in [key.blob for key in agent_keys()]:
         private = file.with_suffix("") if file.suffix == ".pub" else file
         raise CoordinationError(
@@ -191,7 +191,7 @@ def _public_half(file: Path) -> PublicKey | None:
 
 
 def _text(file: Path, *, private: bool) -> str:
-    """Read a key file of this user; a private one must be closed to other users. Raises UsageError."""
+    """Read a key file of this user; other users must not be able to read a private key. Raises UsageError."""
     try:
         handle = open_own(file.resolve(), os.O_RDONLY)  # ~/.ssh and its keys may be links
         with os.fdopen(handle, "rb") as opened:
@@ -234,8 +234,8 @@ def new_key(file: Path, comment: str = "") -> KeySigner:
 
 
 def _write_pair(file: Path, private: bytes, public: bytes) -> None:
-    """Write both halves of a key. The private half gets its name when the disk has all of it; without room
-    for the public half it is removed again. Raises OSError.
+    """Write both halves of a key. The private half gets its name when it is completely on the disk; it is
+    removed again if the public half cannot be written. Raises OSError.
     """
     part = file.with_name(f".{file.name}.{os.urandom(4).hex()}{UNFINISHED}")
     try:

@@ -3,8 +3,8 @@
 An order of a run is a header and blocks. The header names the run, the namespace, the digest of the brief and
 the digest of each block; a block lists up to `BLOCK` leaves, each a todo's name and the digest of its stored
 spec. So one signature covers a run of any size, a worker reads one block per todo, and a restricted worker
-sees digests where it may not see specs. An operation is the order of one thing that a person asks of a run
-that exists: an approval, a rollback, a cleaning.
+sees digests where it may not see specs. An operation is an order about existing runs: an approval, a
+rollback, a clean-up.
 
 Digests are SHA-256 of bytes as they are stored. Nothing is serialised again to be compared.
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 ORDER = "application/vnd.coord.order+json"
 OPERATION = "application/vnd.coord.operation+json"
-"""Payload types of the two envelopes: an operation's signature is none of an order."""
+"""Payload types of the two envelopes, so that a signed operation cannot be presented as an order."""
 BLOCK = 256
-"""Leaves in a block: 20 kB, which a worker reads once for all of them."""
+"""Leaves of a block: 20 kB, which a worker reads once for all of them."""
 LARGEST_BLOCK = 256 * 1024
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -43,7 +43,9 @@ StartKind = Literal["sweep", "execute", "retry", "land", "revert", "qa", "servic
 
 
 class Signed(BaseModel):
-    """A record that exists only as verified bytes: a field that this version does not know is refused."""
+    """A signed record. It is parsed from verified bytes only; fields that this version does not know are
+    refused.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,20 +64,20 @@ class RunOrder(Signed):
     operation: StartKind
     plan: Name
     on_failure: Literal["halt", "continue", "rollback"]
-    """`rollback`: a failure covers compensations without a further signature."""
+    """`rollback`: after a failure todos are compensated without a further signature."""
     two_persons: bool = False
     """True if the person who ordered the run may not approve its gates."""
     brief: Digest
     """Digest of the brief."""
     parts: tuple[Digest, ...] = ()
-    """Digests of the parts of the brief, of which a restricted worker gets those of its repositories."""
+    """Digests of the parts of the brief; a restricted worker gets the parts of its repositories only."""
     done: tuple[Name, ...] = ()
     """Todos of a retry that were completed in the file, so that nobody has to complete them again."""
     blocks: tuple[tuple[Name, Digest], ...]
     """The first name and the digest of each block, in the order of the names."""
 
     def block_of(self, todo: str) -> int:
-        """Return the index of the block that has the todo, if any has it. Raises NotTrusted."""
+        """Return the index of the only block that may have the todo. Raises NotTrusted if none may."""
         index = bisect_right(self.blocks, todo, key=lambda block: block[0]) - 1
         if index < 0:
             raise foreign(f"the order of run {self.run} has no todo {todo}")
@@ -113,7 +115,7 @@ class Operation(Signed):
     """Repository → the commit that an approval approves."""
     checkpoint: Name = ""
     job: str = ""
-    """The words of a cleanup job: runs/cleanup_jobs.py."""
+    """Text of a cleanup job: runs/cleanup_jobs.py."""
 
 
 def broken(what: str) -> NotTrusted:
@@ -127,11 +129,12 @@ def foreign(what: str) -> NotTrusted:
 
 
 def digest(stored: str | bytes) -> str:
+    """Return the SHA-256 of a stored text or of bytes, in hexadecimal."""
     return hashlib.sha256(stored.encode() if isinstance(stored, str) else stored).hexdigest()
 
 
 def times(ttl: timedelta) -> dict[str, Any]:
-    """Return a new nonce, and the times of a record that is signed now."""
+    """Return nonce, `issued_at` and `expires_at` of a record that is signed now."""
     now = datetime.now(UTC)
     return {"nonce": secrets.token_hex(16), "issued_at": now, "expires_at": now + ttl}
 
@@ -145,8 +148,8 @@ def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the first name and the text of each block. `leaves`: todo → digest of its spec."""
     rows = sorted(leaves.items())
     for start in range(0, len(rows), BLOCK):
-        some = rows[start : start + BLOCK]
-        yield some[0][0], json.dumps(some, separators=(",", ":"))
+        part = rows[start : start + BLOCK]
+        yield part[0][0], json.dumps(part, separators=(",", ":"))
 
 
 def read_order(payload: bytes, *, run: str, namespace: str, now: datetime) -> RunOrder:
@@ -176,7 +179,7 @@ R = TypeVar("R", bound=BaseModel)
 
 
 def parsed(kind: type[R], content: str | bytes, what: str) -> R:
-    """Return the record in verified bytes. Raises NotTrusted, which begins with `what`."""
+    """Return the record in verified bytes. Raises NotTrusted, whose message begins with `what`."""
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:

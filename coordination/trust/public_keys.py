@@ -33,12 +33,12 @@ KEY_TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
     "ssh-rsa",
 )
-"""Types of keys that sign. DSA is broken; the authorities of certificates are unknown here."""
+"""Types of keys that may sign; DSA is broken, and certificates would need an authority."""
 RSA_MIN_BITS = 2048
 MAGIC = b"SSHSIG"
 HASHES = ("sha256", "sha512")
 MAX_LINE = 8192
-"""Characters of a public key's line; RSA with 16384 bits has 2,800."""
+"""Limit for the line of a public key, in characters; RSA with 16384 bits has 2,800."""
 MAX_SIGNATURE = 16 * 1024
 SSH_KEYGEN_S = 10.0
 
@@ -218,9 +218,9 @@ def _armoured(signature: bytes) -> str:
 def run_ssh(
     program: str, *options: str, given: bytes = b"", timeout_s: float = SSH_KEYGEN_S
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of OpenSSH, which cannot ask anything: it has no terminal and no askpass.
+    """Run a program of OpenSSH without terminal and askpass, so that it cannot ask for anything.
 
-    Raises CoordinationError if it is missing or does not end in time.
+    Raises CoordinationError if the program is missing or does not end in time.
     """
     environ = {k: v for k, v in without_ours(os.environ).items() if k not in ("SSH_ASKPASS", "DISPLAY")}
     try:

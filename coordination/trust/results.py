@@ -1,9 +1,8 @@
-"""Signed results: what a worker states of an attempt, and the rules by which another worker uses it.
+"""Signed results of attempts, and the rules by which other workers use them.
 
-A worker signs a record of each attempt that it settles. Before a worker starts a todo, it compares with these
-records what Redis tells it: the commit at which the todo begins, and the outputs and commits of its
-predecessors. A record of another run, todo or repository is refused, so that none can be used elsewhere; so
-is one of a run whose result of the todo was to be made again.
+A worker signs a record of each attempt that it settles. Before a worker starts a todo, it compares the fields
+in Redis with these records: the commit at which the todo begins, and the outputs and commits of its
+predecessors. A record of another run, todo or repository is refused, and so is one that a retry makes again.
 
     tip of a repository   the tip of a record of this run; or the tip that the order carries over, if a record
                           of an earlier run ends or begins there. It contains what was settled there before.
@@ -11,7 +10,7 @@ is one of a run whose result of the todo was to be made again.
     cached result         the key, the tree, and the digests of output and patch are those that were signed.
 
 A signed adoption counts in place of a worker's result: a person with the right `adopt` states that a commit
-is the tip of a change set. It names change set, repository and commit, so that it is of no use for any other.
+is the tip of a change set. It names change set, repository and commit, and counts for no other.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 RESULT_TYPE = "application/vnd.coord.result+json"
 CACHED_TYPE = "application/vnd.coord.cached-result+json"
 LIMIT_BYTES = 16 * 1024
-"""Bytes of a signed record; names may have many bytes, and all else is digests."""
+"""Limit for a signed record in bytes: long names, and digests."""
 SUCCEEDED, COMPENSATED = "succeeded", "compensated"
 ADOPTION_TYPE = "application/vnd.coord.adoption+json"
 ADOPT = "adopt"
 ADOPTION_LIMIT_BYTES = 512 * 1024
-"""Bytes of a signed adoption: it names todos."""
+"""Limit for a signed adoption in bytes, which names todos."""
 
 
 class Statement(BaseModel):
@@ -63,7 +62,7 @@ class ResultRecord(Statement):
     base: str
     """The commit with which the attempt began; empty without one."""
     tip: str
-    """The commit at which it left the repository; empty where it committed nothing."""
+    """The commit with which the attempt ended; empty if it committed nothing."""
     outcome: str
     """`succeeded`, `failed` or `cancelled`; of a compensation `compensated` or `compensation_failed`."""
     change_set: str = ""
@@ -77,7 +76,7 @@ class CachedRecord(Statement):
     at: float
     """Seconds since 1970, by the clock of the host that made it."""
     tree: str
-    """The tree to which its changes lead."""
+    """The tree after its changes."""
     changes: str
     """Digest of its patch."""
 
@@ -94,14 +93,14 @@ class AdoptionRecord(BaseModel):
     at: str
     """UTC, ISO 8601."""
     todos: tuple[str, ...] = ()
-    """The todos whose work the commits have, as these name them."""
+    """Todos that the commits name as theirs."""
 
 
 S = TypeVar("S", bound=Statement)
 
 
 def undone_field(todo: str) -> str:
-    """Return the name under which a run has the signed result of a compensation."""
+    """Return the field under which a run stores the signed result of a compensation."""
     return f"undone {todo}"
 
 
@@ -148,8 +147,8 @@ def _opened(raw: str, kind: str, record: type[S], trust: TrustFile, now: datetim
 
 
 def _check_worker(principal: Principal, repo: str) -> None:
-    """Raise NotTrusted unless the principal is a worker whose results of this repository count: of all, or of
-    those that its roles are limited to.
+    """Raise NotTrusted unless the principal is a worker whose results of this repository count: a role may
+    limit it to repositories.
     """
     everywhere = not principal.grants or any(grant.repos is None for grant in principal.grants)
     serves = everywhere or any(repo in (grant.repos or ()) for grant in principal.grants)
@@ -163,7 +162,7 @@ def _check_worker(principal: Principal, repo: str) -> None:
 
 
 def trusting_own(trust: TrustFile, signer: Signer) -> TrustFile:
-    """Return the trust file with a worker's own key, unless it decides about that key itself."""
+    """Return the trust file with a worker's own key added, unless the file has that key."""
     if trust.holder(signer.fingerprint) is not None:
         return trust
     name = f"this worker, {signer.fingerprint}"
@@ -174,10 +173,10 @@ def trusting_own(trust: TrustFile, signer: Signer) -> TrustFile:
 def check_tip(
     record: ResultRecord, *, run: str, earlier: Collection[str], repo: str, tip: str, carried: str | None
 ) -> int:
-    """Check that a result led to the tip at which a todo begins; return the last fence that it contains.
+    """Check that a result states the tip at which a todo begins; return the last fence whose work the tip
+    contains.
 
-    `earlier`: the runs that this one takes up; `carried`: the tip that its order carries over.
-
+    `earlier`: the runs that this one retries or builds on; `carried`: the tip that its order carries over.
     Raises NotTrusted.
     """
     if record.repo != repo or record.outcome != SUCCEEDED:
@@ -196,8 +195,8 @@ def check_tip(
 
 
 def check_change_set(record: ResultRecord, *, built_on: Collection[str], change_set: str) -> None:
-    """Check that the result of an earlier run was made for the change set. `built_on`: the runs that a run
-    names as those of its change set, which Redis has told to its submitter. Raises NotTrusted.
+    """Check that the result of an earlier run was made for the change set. `built_on`: the runs of the change
+    set by the order, whose submitter read them from Redis. Raises NotTrusted.
     """
     if record.run in built_on and record.change_set != change_set:
         raise foreign(
@@ -206,7 +205,7 @@ def check_change_set(record: ResultRecord, *, built_on: Collection[str], change_
 
 
 def check_set_result(record: ResultRecord, *, change_set: str, repo: str, tip: str) -> None:
-    """Check that a result led to the tip of a change set. Raises NotTrusted."""
+    """Check that a result states the tip of a change set. Raises NotTrusted."""
     if (record.repo, record.tip) != (repo, tip):
         raise foreign(f"no signed result of {repo} has the tip {tip[:12]}")
     if record.change_set != change_set:
@@ -224,7 +223,9 @@ def check_predecessor(
     commit: str,
     output: str,
 ) -> None:
-    """Check what Redis tells of a predecessor. `runs`: those whose result of it counts. Raises NotTrusted."""
+    """Check the fields of a predecessor in Redis. `runs`: the runs whose result of it counts. Raises
+    NotTrusted.
+    """
     if record.run not in runs:
         raise foreign(f"the signed result of {todo} is of run {record.run}, which does not count here")
     expected = {
@@ -245,7 +246,7 @@ def check_predecessor(
 def check_undone(record: ResultRecord, *, run: str, todo: str, output: str) -> None:
     """Check the run and output of a todo that is to be undone. Raises NotTrusted.
 
-    Where it had no output, `output` is what an attempt wrote before it ended, which nobody signs.
+    Without a signed output, `output` may be the unsigned checkpoint of an attempt.
     """
     same_output = not record.output or record.output == digest(output)
     if (record.run, record.todo, record.outcome) != (run, todo, SUCCEEDED) or not same_output:
@@ -276,7 +277,7 @@ def is_adoption(raw: str) -> bool:
 
 
 def check_set_tip(raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str) -> None:
-    """Check that the result of a trusted worker led to the tip of a change set, or that an authorised person
+    """Check that the result of a trusted worker states the tip of a change set, or that an authorised person
     has adopted it. Raises NotTrusted, MissingRight.
     """
     if is_adoption(raw):
@@ -288,7 +289,8 @@ def check_set_tip(raw: str, trust: TrustFile, now: datetime, *, change_set: str,
 def check_adoption(
     raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str, todo: str = ""
 ) -> None:
-    """Check that an authorised person has adopted this tip; `todo`: as one that has the work of this todo.
+    """Check that an authorised person has adopted this tip, and that the adoption names the todo, if one is
+    given.
 
     Raises NotTrusted, MissingRight.
     """
@@ -310,7 +312,7 @@ def check_adoption(
 
 
 def foreign(message: str) -> NotTrusted:
-    """Return the error for a record that does not fit what Redis tells."""
+    """Return the error for a record that contradicts the fields in Redis."""
     return NotTrusted(
         TrustCause.FOREIGN,
         message,

@@ -21,16 +21,16 @@ class Review:
     """The identity and the trust file of one machine and user."""
 
     identity: str = ""
-    """Fingerprint of this user's key; empty without an identity, or with one that cannot be used."""
+    """Fingerprint of this user's key; empty if the user has no usable identity."""
     source: str = ""
-    """The place of the key."""
+    """Where the key is: a path, or the agent."""
     name: str = ""
     """Name of this user in the trust file."""
     trust_file: str = ""
     """Path of the trust file; empty if there is none."""
     principals: int = 0
     errors: tuple[Advice, ...] = ()
-    """The reasons why the trust file or the identity cannot be used."""
+    """Causes for which the trust file or the identity cannot be used."""
     warnings: tuple[Advice, ...] = ()
 
 
@@ -73,7 +73,7 @@ def key_state(key: TrustedKey, now: datetime) -> str:
 
 
 def warnings_of(trust: TrustFile, now: datetime) -> Iterator[Advice]:
-    """Yield what is probably not meant in a valid trust file."""
+    """Yield probable mistakes in a valid trust file."""
     yield from expiring_keys(trust, now)
     for principal in trust.principals:
         if not any(key_state(key, now) == "valid" for key in principal.keys):
@@ -93,7 +93,9 @@ def expiring_keys(trust: TrustFile, now: datetime) -> Iterator[Advice]:
 
 
 def own_warnings(fingerprint: str, trust: TrustFile) -> Iterator[Advice]:
-    """Yield why this user may do nothing where a trust file is; empty `fingerprint`: without an identity."""
+    """Yield the cause for which the trust file gives this user no rights. `fingerprint` is empty without an
+    identity.
+    """
     if not fingerprint:
         yield "this user has no identity, so everything is refused", "coord identity init"
     elif trust.holder(fingerprint) is None:

@@ -39,7 +39,7 @@ class Right(Word):
 
 
 class Role(Word):
-    """A set of rights. Each of LADDER has those of the one before it and more."""
+    """A set of rights. Each role of LADDER has the rights of the role before it and more."""
 
     VIEWER = "viewer"
     SUBMITTER = "submitter"
@@ -65,7 +65,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.BREAK_GLASS: frozenset(),
 }
 EMERGENCY = frozenset(Right) - VERDICTS
-"""Rights of the role break-glass while emergency access lasts: an emergency is no reason to skip a review."""
+"""Rights of the role break-glass while emergency access lasts; reviews cannot be skipped."""
 
 OPERATIONS: Mapping[str, Right] = {
     "read": Right.READ,
@@ -113,7 +113,7 @@ OPERATIONS: Mapping[str, Right] = {
 
 
 def right_of(operation: str) -> Right:
-    """Return the right that an operation needs; for one that is not listed the highest."""
+    """Return the right that an operation needs; for an operation that is not listed, the highest right."""
     return OPERATIONS.get(operation, Right.ADMINISTER)
 
 

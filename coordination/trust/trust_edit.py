@@ -1,6 +1,6 @@
-"""Edits of the trust file: one at a time, completely or not at all, with comments kept.
+"""Edits of the trust file: one at a time, atomic, with comments kept.
 
-An edit that would make the file invalid is refused, and the file stays.
+An edit that would make the file invalid is refused, and the file stays as it is.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class TrustEditor:
-    """Edits one trust file. `repos` are folders that coord changes, in which it must not lie."""
+    """Edits one trust file. `repos` are folders that coord changes; the file must not lie in one of them."""
 
     def __init__(self, path: Path, repos: Collection[Path] = ()) -> None:
         self.path, self._repos = path, repos
@@ -50,11 +50,10 @@ class TrustEditor:
         valid_until: datetime | None = None,
         another_key: bool = False,
     ) -> Principal:
-        """Add a key, with its principal if that is new; a known key gets the validity, and its principal the
-        roles.
+        """Add a key, and its principal if that is new. For a known key, set the validity and add the roles.
 
-        Raises UsageError; Conflict where the key belongs to somebody else or was revoked, or where the
-        principal has other keys and `another_key` is not given.
+        Raises UsageError; Conflict if the key belongs to another principal or was revoked, or if the
+        principal has other keys and `another_key` is false.
         """
         key = parse_public_key(line)
         name = name or key.comment
@@ -92,9 +91,9 @@ class TrustEditor:
     def grant(
         self, name: str, role: Role, repos: Sequence[str] = (), *, sandbox: bool | None = None
     ) -> Principal:
-        """Give a role, for these repositories or for all. `sandbox`: whether what is ordered by it runs in a
-        sandbox only; None: as before. Raises NotFound, and Conflict where the role for all repositories would
-        have to be changed for some.
+        """Give a role, for these repositories or for all. `sandbox`: whether todos that are ordered by this
+        role must run in a sandbox; None: as before. Raises NotFound; Conflict if a role for all repositories
+        would have to change for some of them.
         """
 
         def change(trust: TrustFile, principals: Any) -> str:
@@ -108,8 +107,8 @@ class TrustEditor:
         return self._edit(change)
 
     def ungrant(self, name: str, role: Role, repos: Sequence[str] = ()) -> Principal:
-        """Take a role away, for these repositories or for all. Raises NotFound, and Conflict where a role for
-        all repositories would have to be taken for some.
+        """Take a role away, for these repositories or for all. Raises NotFound; Conflict if a role for all
+        repositories would have to be taken away for some of them.
         """
 
         def change(trust: TrustFile, principals: Any) -> str:
@@ -119,8 +118,8 @@ class TrustEditor:
         return self._edit(change)
 
     def revoke(self, name: str, now: datetime) -> Principal:
-        """Revoke a key by its fingerprint, or all keys of a principal by its name. Raises NotFound, and
-        Conflict where nothing is left to revoke.
+        """Revoke a key by its fingerprint, or all keys of a principal by its name. Raises NotFound; Conflict
+        if there is no key to revoke.
         """
 
         def change(trust: TrustFile, principals: Any) -> str:
@@ -141,7 +140,7 @@ class TrustEditor:
         return self._edit(change)
 
     def _edit(self, change: Callable[[TrustFile, Any], str]) -> Principal:
-        """Apply a change, which returns the name of the principal that it concerns."""
+        """Apply `change` under the lock of the file; return the principal whose name it returns."""
         check_place(self.path, self._repos)
         try:
             make_private(self.path.parent)
@@ -249,7 +248,7 @@ def _widen(grant: Any, repos: Sequence[str]) -> None:
 
 
 def _confine(entry: Any, name: str, role: Role, repos: Sequence[str], *, sandbox: bool) -> None:
-    """Give the role for these repositories, or for all, by a grant that demands a sandbox or does not."""
+    """Give the role for these repositories, or for all, by a grant with or without a required sandbox."""
     grants = entry.setdefault("grants", [])
     for other in [grant for grant in grants if Role(grant["role"]) is role]:
         if bool(other.get("sandbox")) != sandbox:
@@ -273,14 +272,14 @@ def _ungrant(entry: Any, name: str, role: Role, repos: Sequence[str]) -> None:
 
 
 def _take(grants: Any, grant: Any, name: str, role: Role, repos: Sequence[str]) -> None:
-    """Take these repositories, or all, out of a grant of the role."""
+    """Remove these repositories, or all, from a grant of the role."""
     if repos and grant.get("repos") is None:
         raise Conflict(
             f"{name} has the role {role} for all repositories",
             f"take it away: coord trust ungrant {name} {role}; then grant it for the others, with --repo",
         )
-    left = [repo for repo in grant.get("repos") or () if repo not in repos] if repos else []
-    if left:
-        grant["repos"] = left
+    remaining = [repo for repo in grant.get("repos") or () if repo not in repos] if repos else []
+    if remaining:
+        grant["repos"] = remaining
     else:
         grants.remove(grant)

@@ -1,7 +1,7 @@
 """The trust file: principals with their keys and grants, on the disk of each machine that verifies.
 
-It is found by the environment or its default place, never through ecosystem.yaml, and refused if other users
-may change it or if it lies in a repository that coord itself changes.
+The environment names it, else it is in its default place; ecosystem.yaml cannot name it. A file that other
+users may change, or that lies in a repository that coord changes, is refused.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_print
 
 
 class Kind(Word):
+    """What a principal is."""
+
     PERSON = "person"
     AGENT = "agent"
     WORKER = "worker"
@@ -122,7 +124,7 @@ class Grant(Record):
     def gives(self, right: Right, repo: str | None, *, emergency: bool = False) -> bool:
         """Return whether the grant gives a right for a repository, or for the ecosystem as a whole (None).
 
-        Reading is one right for all repositories, because the file and a run's records hold them together.
+        Reading is not limited by repository, because the file and the records of a run contain all of them.
         """
         everywhere = self.repos is None or right is Right.READ
         return right in self.rights(emergency=emergency) and (everywhere or repo in (self.repos or ()))
@@ -141,17 +143,17 @@ class Principal(Record):
 
         `repos` are those that the operation touches; None: it touches the ecosystem as a whole.
         """
-        asked: Iterable[str | None] = sorted(repos) if repos else (None,)
+        subjects: Iterable[str | None] = sorted(repos) if repos else (None,)
         return [
             repo
-            for repo in asked
+            for repo in subjects
             if not any(grant.gives(right, repo, emergency=emergency) for grant in self.grants)
         ]
 
     def confined(self, right: Right, repo: str) -> bool:
         """Return whether all grants that give a right for a repository demand a sandbox."""
-        given = [grant for grant in self.grants if grant.gives(right, repo)]
-        return bool(given) and all(grant.sandbox is not None for grant in given)
+        giving = [grant for grant in self.grants if grant.gives(right, repo)]
+        return bool(giving) and all(grant.sandbox is not None for grant in giving)
 
     @model_validator(mode="after")
     def _check_break_glass(self) -> Self:
@@ -187,7 +189,7 @@ class TrustFile(Record):
         return next((principal for principal in self.principals if principal.name == name), None)
 
     def holder(self, fingerprint: str) -> Principal | None:
-        """Return the principal that has a key, valid or not; for messages, not for decisions."""
+        """Return the principal that has a key, even an invalid one; for messages, not for decisions."""
         found = self._by_fingerprint.get(fingerprint)
         return found[0] if found else None
 
@@ -278,7 +280,7 @@ def read_bytes(path: Path, repos: Collection[Path] = ()) -> bytes:
 
 
 def check_place(path: Path, repos: Collection[Path] = ()) -> None:
-    """Check that nobody else can replace the file, and that coord does not change its folder. Raises
+    """Check that no other user can replace the file, and that it is in no folder that coord changes. Raises
     Unsafe.
     """
     folder = path.parent.resolve()
@@ -313,7 +315,7 @@ def _refuse(path: Path, why: str, hint: str) -> NoReturn:
 
 
 def parse_trust(content: bytes, path: Path) -> TrustFile:
-    """Parse the content of a trust file. Raises UsageError, which names the place of the problem."""
+    """Parse the content of a trust file. Raises UsageError, which names the field with the problem."""
     import yaml
 
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
