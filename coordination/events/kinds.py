@@ -53,7 +53,7 @@ LASTING: Mapping[str, str] = {
     "trust.refused": "A worker refused a todo, or a cached result, because a signature is missing or wrong.",
     "credential.read": "A worker read a credential; the subject is its name, `todo` the todo that "
     "gets it, or `git` for its own git commands.",
-    "redis.restarted": "Redis was restarted.",
+    "redis.restarted": "Redis was restarted while runs were live.",
     "health.changed": "The health of a repository, remote, service or disk changed: `was`, `state`, "
     "`required`.",
     "health.given_up": "Something that failed is not recovered any more: five recoveries were in vain.",

@@ -1,4 +1,4 @@
-"""A restarted server is noted and told to the live runs, whatever fails in between."""
+"""A restart of Redis is reported once to the runs that were live before it, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import redis
 from redis.client import Pipeline
 
 from coordination.backend.client import Profile, connect
+from coordination.events.stream import EventStream
+from coordination.messages.live import BEGINNING
 from coordination.runs.maintenance.leader import new_epoch
 from coordination.runs.store import RunStore
 
@@ -19,25 +21,34 @@ def store(redis_url: str) -> RunStore:
 
 
 def restarts(store: RunStore) -> list[dict[str, str]]:
+    """Return the events of the run."""
     return [fields for _, fields in store.redis.xrange(store.keys.run("run").events)]
 
 
-def test_the_first_server_that_is_seen_is_no_news_and_each_other_one_is_told_once(store: RunStore):
+def announced(store: RunStore) -> list[str]:
+    """Return the kinds of the namespace's events."""
+    batch = EventStream(store.redis, "test").read(BEGINNING)
+    return [event.kind for event in batch.events]
+
+
+def test_each_server_after_the_first_is_reported_once(store: RunStore):
     assert [new_epoch(store, server, 10) for server in ("a", "a", "b", "b")] == [False, False, True, False]
 
     assert restarts(store) == [{"what": "redis.restarted", "todo": "", "epoch": "2"}]
+    assert announced(store) == ["redis.restarted"]
     assert store.redis.hgetall(store.keys.epoch) == {"server": "b", "n": "2"}
 
 
-def test_a_run_that_began_on_the_new_server_is_not_told(store: RunStore):
+def test_a_server_that_started_before_every_live_run_is_not_reported(store: RunStore):
     new_epoch(store, "a", 10)
 
-    assert new_epoch(store, "b", 4)
+    assert not new_epoch(store, "b", 4)
 
-    assert restarts(store) == []
+    assert (restarts(store), announced(store)) == ([], [])
+    assert store.redis.hget(store.keys.epoch, "server") == "b"
 
 
-def test_what_failed_on_the_way_is_told_the_next_time(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_report_that_failed_is_repeated(store: RunStore, monkeypatch: pytest.MonkeyPatch):
     new_epoch(store, "a", 10)
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "execute", unanswered)

@@ -190,10 +190,10 @@ class RunRecovery:
 
 
 def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
-    """Return True once for each server process other than the last one seen; the first one seen does not
-    count.
+    """Record the server process; return True once for each one that replaced another while runs were live.
 
-    Runs that were live before it began (`since_ms`) get an event.
+    The restart is an event of the namespace, and of each run that was live before the process began
+    (`since_ms`). Without such a run there is none: an embedded server starts anew for each sweep.
     """
     known, n = store.redis.hmget(store.keys.epoch, ["server", "n"])
     if known == server_id:
@@ -204,7 +204,7 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
     # Atomic, or repeated: the caller that gets True once is the only one.
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(store.keys.epoch, mapping={"server": server_id, "n": epoch})
-        if known is not None:
+        if live_before:
             args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
             pipeline.fcall(library.function("event/append"), 1, store.keys.events.head, *args)
         for run_id in live_before:
@@ -212,7 +212,7 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
                 store.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}
             )
         pipeline.execute()
-    return known is not None
+    return bool(live_before)
 
 
 class MaintenanceLeader(BackgroundService):

@@ -101,8 +101,11 @@ def view_of_todo(
 def _wait(
     state: TodoState, facts: Facts, repo: str, obstacles: Mapping[str, str]
 ) -> tuple[str | None, WaitReason | None]:
-    """Return the text and the reason of a todo's wait, both None if it does not wait."""
-    if text := facts["waits_for"]:
+    """Return the text and the reason of a todo's wait, both None if it does not wait.
+
+    A todo that is shown in an earlier state may have been parked since: the facts are those of that wait.
+    """
+    if state is not TodoState.RUNNING and (text := facts["waits_for"]):
         return text, WaitReason(facts["wait_reason"] or "")
     if state is TodoState.DISPATCHED:
         return (

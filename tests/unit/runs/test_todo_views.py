@@ -1,11 +1,11 @@
-"""The waves of a landing, from the states of its todos, and their report."""
+"""Views of todos: the reason of a wait; the waves of a landing and their report."""
 
 from __future__ import annotations
 
 from coordination.cli.runs.inspection import as_markdown
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
-from coordination.runs.views.todo_view import waves_of
+from coordination.runs.views.todo_view import Facts, view_of_todo, waves_of
 
 MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
 
@@ -50,3 +50,17 @@ def test_the_report_has_a_section_for_each_wave():
     assert "| a | succeeded |" in sections[0]
     assert "exit code 1 | sad".replace("|", "\\|") in sections[1]
     assert "Carried over: c" in sections[2]
+
+
+def test_a_todo_shown_as_running_does_not_wait_for_what_parked_it_since():
+    facts = Facts(
+        "A", {"A attempt": "1", "A waits_for": "service api to come up", "A wait_reason": "service"}
+    )
+    place = Descriptor(order="0", level=0, repo="api", kind="service", priority="0", locks="")
+
+    parked, running = (
+        view_of_todo("A", state, place, facts, None) for state in (TodoState.PARKED, TodoState.RUNNING)
+    )
+
+    assert (parked.waits_for, parked.wait_reason) == ("service api to come up", WaitReason.SERVICE)
+    assert (running.waits_for, running.wait_reason) == (None, None)
