@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from coordination.errors import CoordinationError, Unreachable
 from coordination.git import base_tip
 from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
-from coordination.planner.finished import with_finished
-from coordination.planner.graph import PlanGraph, build
+from coordination.planner.graph import PlanGraph, build, with_finished
 from coordination.planner.selection import ALL, Selectors, find_plan
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from itertools import pairwise
 
 from coordination.charts.graph_picture import Box, Picture, draw
 from coordination.models import Todo, TodoStatus
-from coordination.planner.finished import count_by_status, state_of
 from coordination.planner.gates import asks, is_milestone
-from coordination.planner.graph import PlanGraph
+from coordination.planner.graph import PlanGraph, count_by_status, state_of
 from coordination.terminal import CONTROLS
 from coordination.text import counted, format_hours, listed
 

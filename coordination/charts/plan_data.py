@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from coordination.models import Gate, Todo
-from coordination.planner.finished import state_of
 from coordination.planner.gates import is_milestone
-from coordination.planner.graph import PlanGraph
+from coordination.planner.graph import PlanGraph, state_of
 
 
 def plan_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """Forecasts of a plan: its duration under each strategy by simulation, the choice of strategy, and the
 bottleneck. Pure.
 
-The schedules and the lower bound are computed in schedule.py. The bottleneck is the dominant term of the
-bound; if a schedule takes longer than the bound, it is what the todos on its wait chain waited for longest
-(wait_chain.py).
+schedule.py computes the schedules and the lower bound, bottleneck.py the bottleneck.
 
 Under dataflow, the ready todo with the highest rank starts first; of three rankings, the one with the
 shortest simulated schedule is taken. A list schedule is only as good as its list, and no list is best for
@@ -18,9 +16,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from coordination.models import Strategy
+from coordination.planner.bottleneck import Bottleneck, BoundTerms, Cause, Simulation, find_bottleneck
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import LearnedFrom
 from coordination.planner.schedule import (
@@ -34,7 +33,6 @@ from coordination.planner.schedule import (
     slots_for,
     work_of,
 )
-from coordination.planner.wait_chain import Cause, Run, chain, waits_by_cause
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
@@ -95,76 +93,6 @@ def _left_in_repo(graph: PlanGraph) -> Remaining:
         so_far[repo] += graph.hours[name]
         left[name] = so_far[repo]
     return left
-
-
-NEAR = 0.01
-"""Relative distance to the bound within which the term of the bound is the bottleneck."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The terms of the lower bound, in hours."""
-
-    path_h: float
-    slots: int
-    work_h: float
-    repo: str
-    repo_h: float
-    resource: str
-    resource_h: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bottleneck:
-    kind: Cause
-    name: str
-    """Name of the repository or resource, else empty."""
-    hours: float
-    """Minimal hours that it needs, or hours that todos waited for it."""
-    seen_in: Literal["bound", "simulation"]
-    reason: str
-    """Explanation for people."""
-
-
-def find(limits: Limits, run: Run) -> Bottleneck:
-    dominant = _dominant(limits)
-    waits = waits_by_cause(chain(run))
-    if run.schedule.makespan <= dominant.hours * (1 + NEAR) or not waits:
-        return dominant
-    (kind, name), hours = max(waits.items(), key=lambda item: item[1])
-    words = (
-        f"{_label(kind, name, limits)} waited for during {format_hours(hours)} of the "
-        f"{format_hours(run.schedule.makespan)} (no schedule could take less than "
-        f"{format_hours(dominant.hours)})"
-    )
-    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
-
-
-def _dominant(limits: Limits) -> Bottleneck:
-    """Return the dominant term; among equal ones the one that more machines would help least."""
-    by_slots = limits.work_h / limits.slots
-    terms = [
-        (limits.path_h, Cause.PATH, "", "each todo of it waits for the one before"),
-        (limits.repo_h, Cause.REPO, limits.repo,
-            f"{format_hours(limits.repo_h)} of work, one todo at a time"),
-        (limits.resource_h, Cause.RESOURCE, limits.resource,
-            f"in use for {format_hours(limits.resource_h)} at full utilisation"),
-        (by_slots, Cause.SLOTS, "", f"{format_hours(limits.work_h)} of work, {limits.slots} at once"),
-    ]  # fmt: skip
-    hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
-    return Bottleneck(
-        kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, limits)} {why}"
-    )
-
-
-def _label(kind: Cause, name: str, limits: Limits) -> str:
-    return {
-        Cause.PATH: "the critical path:",
-        Cause.REPO: f"repository {name}:",
-        Cause.RESOURCE: f"resource {name}:",
-        Cause.SLOTS: f"the {limits.slots} slots:" if limits.slots > 1 else "the one slot:",
-        Cause.LEVEL: "the barriers between levels:",
-    }[kind]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,23 +220,26 @@ def forecast(
         hours = _simulate_both(graph, slots, supply, asked, margin).taken.makespan
         return Saving(of=of, hours=hours, saves_h=choice.taken.makespan - hours)
 
-    limits = _limits(graph, choice.slots)
-    bottleneck = find(limits, _simulated(graph, choice.taken)) if graph.todos else None
+    terms = _terms_of_bound(graph, choice.slots)
+    simulation = Simulation(
+        schedule=choice.taken, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply
+    )
+    bottleneck = find_bottleneck(terms, simulation) if graph.todos else None
     return Forecast(
         plan_id=graph.plan.id,
         levels_h=choice.levels.makespan,
         dataflow_h=choice.dataflow.makespan,
-        bound_h=max(bound(graph.hours, graph.predecessors, graph.repo_of, choice.slots), limits.resource_h),
+        bound_h=max(bound(graph.hours, graph.predecessors, graph.repo_of, choice.slots), terms.resource_h),
         work_h=graph.work_hours,
         critical_h=graph.critical_hours,
         critical_path=tuple(
             CriticalTodo(id=n, repo=graph.todos[n].repo, hours=graph.hours[n]) for n in graph.critical_path
         ),
         slots=choice.slots,
-        busiest_repo=limits.repo,
-        busiest_repo_h=limits.repo_h,
-        busiest_resource=limits.resource,
-        busiest_resource_h=limits.resource_h,
+        busiest_repo=terms.repo,
+        busiest_repo_h=terms.repo_h,
+        busiest_resource=terms.resource,
+        busiest_resource_h=terms.resource_h,
         strategy=choice.strategy,
         reason=choice.reason,
         bottleneck=bottleneck,
@@ -327,18 +258,14 @@ def forecast(
     )
 
 
-def _limits(graph: PlanGraph, slots: int) -> Limits:
+def _terms_of_bound(graph: PlanGraph, slots: int) -> BoundTerms:
     repo, repo_h = busiest_repo(graph.hours, graph.repo_of)
     resource, resource_h = busiest_resource(graph.hours, graph.supply)
     work_h = work_of(graph.hours, graph.repo_of)
-    return Limits(
+    return BoundTerms(
         path_h=graph.critical_hours, slots=slots, work_h=work_h,
         repo=repo, repo_h=repo_h, resource=resource, resource_h=resource_h,
     )  # fmt: skip
-
-
-def _simulated(graph: PlanGraph, schedule: Schedule) -> Run:
-    return Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply)
 
 
 def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:

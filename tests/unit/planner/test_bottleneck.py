@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Ecosystem, Resource, Strategy
+from coordination.planner.bottleneck import Cause, Simulation, chain
 from coordination.planner.forecast import choose_strategy, forecast
 from coordination.planner.graph import build
-from coordination.planner.wait_chain import Cause, Run, chain
 from tests.examples import examples
 
 FEW = settings(max_examples=examples(60))
@@ -122,7 +122,9 @@ def test_the_hours_of_the_chain_add_up_to_the_makespan(
     schedule = choose_strategy(graph, max_parallel=slots, strategy=strategy).taken
 
     links = chain(
-        Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply)
+        Simulation(
+            schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply
+        )
     )
 
     assert sum(link.hours for link in links) == pytest.approx(schedule.makespan)

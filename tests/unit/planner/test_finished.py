@@ -9,8 +9,7 @@ from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 from coordination.charts import plan
 from coordination.charts.plan_data import plan_data
 from coordination.models import TodoStatus
-from coordination.planner.finished import count_by_status, with_finished
-from coordination.planner.graph import PlanGraph, build
+from coordination.planner.graph import PlanGraph, build, count_by_status, with_finished
 from coordination.planner.selection import Selectors
 
 DONE, CANCELLED, OPEN = TodoStatus.COMPLETED, TodoStatus.CANCELLED, TodoStatus.PENDING
