@@ -37,7 +37,7 @@ from coordination.health.records import Health
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.locks import LockManager
 from coordination.models import Ecosystem, Repo
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost, ServiceState
 from coordination.settings import Settings
 
@@ -195,7 +195,7 @@ def _monitor(redis: Any, keys: Keys) -> HealthMonitor:
     declared = Ecosystem(repos=tuple(Repo(name=one, url=f"https://example.org/{one}") for one in names))
     store, now = HealthStore(redis, keys), time.time()
     worker = Worker(id="w@h", host="h", pid=1, version="1", repos=tuple(names), jobs=2)
-    Presence(redis, keys).say(worker, int(now * 1000), timedelta(hours=1))
+    WorkerRegistry(redis, keys).say(worker, int(now * 1000), timedelta(hours=1))
     for one in names:
         store.report_remote(RemoteReport(repo=one, host="h", at=now, healthy=True, latency_s=0.1))
     return HealthMonitor(

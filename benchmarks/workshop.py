@@ -25,7 +25,7 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_run
 from coordination.runs.records import RunStatus
 from coordination.runs.submission.submit import Order
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 
 SETTINGS = Settings(retry_attempts=1)
@@ -83,9 +83,9 @@ class Workshop:
                 process.wait()
 
     def _await_worker(self, process: subprocess.Popen[bytes]) -> None:
-        presence = Presence(self.connection.redis, self.connection.keys)
+        registry = WorkerRegistry(self.connection.redis, self.connection.keys)
         deadline = time.monotonic() + PATIENCE_S
-        while not any(worker.pid == process.pid for worker in presence.workers()):
+        while not any(worker.pid == process.pid for worker in registry.workers()):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(
                     f"the worker did not start:\n{(self.folder / 'worker.log').read_text()[-2000:]}"

@@ -15,7 +15,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 
@@ -34,7 +34,7 @@ class Site:
             connect(url, Profile.READER, decode=False),
         )
         self.store = RunStore(self.client, "test")
-        self.presence = Presence(self.client, self.store.keys)
+        self.registry = WorkerRegistry(self.client, self.store.keys)
         self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
         handlers = StepHandlers(self.store, self.dispatcher, settings, "1")

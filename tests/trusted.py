@@ -12,7 +12,7 @@ from redis import Redis
 
 from coordination.models import OnFailure
 from coordination.planner.graph import build
-from coordination.runs.submission.draft import Draft, Signing
+from coordination.runs.submission.draft import RunDraft, Signing
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
@@ -85,7 +85,7 @@ class Trusting:
         *,
         ttl: timedelta = TTL,
         on_failure: OnFailure = OnFailure.HALT,
-        draft: type[Draft] | None = None,
+        draft: type[RunDraft] | None = None,
         capacities: Mapping[str, int] | None = None,
         file: str = "",
         **fields: Mapping[str, Any],

@@ -36,7 +36,7 @@ from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
@@ -92,12 +92,12 @@ class Container:
         return RunStore(self.redis, self.config.settings.namespace, PlainLine(self.redis))
 
     @cached_property
-    def presence(self) -> Presence:
-        return Presence(self.redis, self.keys)
+    def registry(self) -> WorkerRegistry:
+        return WorkerRegistry(self.redis, self.keys)
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.presence, self.worker, self.config, self.served)
+        return Leases(self.store, self.registry, self.worker, self.config, self.served)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

@@ -63,7 +63,7 @@ from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
 from coordination.runs.run_kinds import SERVICE
 from coordination.runs.submission.submit import Order
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost, ServiceState
 from coordination.services.view import on_all_hosts, published
 from workers.config import ServedRepositories, WorkerConfig
@@ -369,22 +369,22 @@ class HealthParts:
         )
 
     def _reports(self) -> Sequence[ServiceReport]:
-        presence = Presence(self._redis, self._keys)
-        return service_reports(self._config.state, self._worker.host, presence)
+        registry = WorkerRegistry(self._redis, self._keys)
+        return service_reports(self._config.state, self._worker.host, registry)
 
 
-def service_reports(state: Path, here: str, presence: Presence) -> Sequence[ServiceReport]:
+def service_reports(state: Path, here: str, registry: WorkerRegistry) -> Sequence[ServiceReport]:
     """Return the services of all hosts that are to be up, one report each: of a host where it does not work,
     if there is one. `state`: the state folder of the host `here`.
     """
-    found = sorted(_reports(state, here, presence), key=lambda one: one.state in WORKS, reverse=True)
+    found = sorted(_reports(state, here, registry), key=lambda one: one.state in WORKS, reverse=True)
     return tuple({one.name: one for one in found}.values())
 
 
-def _reports(state: Path, here: str, presence: Presence) -> Iterator[ServiceReport]:
+def _reports(state: Path, here: str, registry: WorkerRegistry) -> Iterator[ServiceReport]:
     host = ServiceHost(state)
     desired = host.desired()
-    for name, found in on_all_hosts(here, host.states(), published(presence)).items():
+    for name, found in on_all_hosts(here, host.states(), published(registry)).items():
         for one in found:
             status = one.status
             if status.state in DOWN_ON_PURPOSE or (one.host == here and name not in desired):

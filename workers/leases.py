@@ -22,7 +22,7 @@ from coordination.errors import Conflict
 from coordination.git import why_unusable
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.view import states_of
 from workers.attempt.output import Checkpoint
 from workers.config import ServedRepositories, WorkerConfig
@@ -53,7 +53,7 @@ class Leases(BackgroundService):
     def __init__(
         self,
         store: RunStore,
-        presence: Presence,
+        registry: WorkerRegistry,
         worker: Worker,
         config: WorkerConfig,
         served: ServedRepositories,
@@ -61,7 +61,7 @@ class Leases(BackgroundService):
         super().__init__()
         self._store = store
         self._worker = worker
-        self._presence = presence
+        self._registry = registry
         self._served = served
         self._ecosystem_id = config.ecosystem_id
         self._state = config.state
@@ -75,17 +75,17 @@ class Leases(BackgroundService):
 
     def sign_on(self) -> None:
         """Make this worker known before its first delivery. Raises Conflict where it must not be."""
-        self._presence.meet(self._worker.version, self._beat, self._ecosystem_id)
+        self._registry.meet(self._worker.version, self._beat, self._ecosystem_id)
         self.announce()
         try:
-            self._presence.refuse_clash(self._worker)
+            self._registry.refuse_clash(self._worker)
         except Conflict:
             self.leave()
             raise
 
     def leave(self) -> None:
         try:
-            self._presence.leave(self._worker)
+            self._registry.leave(self._worker)
         except redis.RedisError as error:
             logger.warning("could not sign off, the record expires by itself: %s", error)
 
@@ -142,7 +142,7 @@ class Leases(BackgroundService):
             **facts, "unfit": unfit, "broken": broken, "short": shortage, "clock_offset_ms": offset_ms
         }  # fmt: skip
         current["services"] = {repo: text for repo, text in states_of(self._state).items() if repo in places}
-        self._presence.say(self._worker.model_copy(update=current), now_ms, self._beat)
+        self._registry.say(self._worker.model_copy(update=current), now_ms, self._beat)
 
     def _send_checkpoint(self, held: HeldLease) -> None:
         """Send what the todo has written since the last heartbeat."""

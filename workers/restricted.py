@@ -26,7 +26,7 @@ from coordination.runs.remote_steps.proxy import (
     ProxyStore,
 )
 from coordination.runs.run_contexts import ContextCalls
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from workers.background.notifications import PubSubNotifications
 from workers.config import WorkerConfig
 from workers.container import Container
@@ -42,7 +42,7 @@ class RestrictedContainer(Container):
         return ProxyStore(self.redis, self.config.settings.namespace, self.config.places)
 
     @cached_property
-    def presence(self) -> Presence:
+    def registry(self) -> WorkerRegistry:
         return ProxyPresence(self.store)
 
     @cached_property

@@ -236,7 +236,7 @@ class FileWatch(BackgroundService):
             update={"repos": (repo,), "places": {repo: os.fspath(path)}}
         )
         try:
-            self._container.presence.refuse_clash(moved)
+            self._container.registry.refuse_clash(moved)
         except Conflict as conflict:
             if self._conflict != conflict.message:
                 logger.warning("%s is not served at %s yet: %s", repo, path, conflict.message)

@@ -109,7 +109,7 @@ class Commands:
         if not self._access.settings.redis_url:
             return ready
         with self._access.reached() as connection:
-            unserved = connection.presence.unserved(ready.graph.repos)
+            unserved = connection.registry.unserved(ready.graph.repos)
         if unserved:
             first = next(iter(unserved))
             raise Unreachable(

@@ -171,7 +171,7 @@ def unhealthy(connection: Connection, repos: Collection[str], *, remote: bool) -
     off = Disconnections(connection.store).all()
     for repo in sorted(off.keys() & set(repos)):
         yield f"{repo} is disconnected, its todos wait: coord connect-repo {repo}"
-    unserved = connection.presence.unserved(repos) if remote else {}
+    unserved = connection.registry.unserved(repos) if remote else {}
     for repo, waits_for in unserved.items():
         yield f"no worker can work on {repo}, its todos wait for {waits_for}"
     for one in HealthStore(connection.redis, connection.keys).records():

@@ -199,7 +199,7 @@ class Planner:
         connection = Connection(url, self._access.settings)
         with reaching(url):
             refuse_conflicts(connection, graph.todos)
-            workers = connection.presence.workers()
+            workers = connection.registry.workers()
             if workers:
                 sets = ChangeSets(connection.store).read_all()
                 if self._discarded and (found := sets.get(self._discarded.plan)):

@@ -197,12 +197,12 @@ class RunReading:
     def unserved(self, view: RunView) -> Mapping[str, str]:
         """Return repository → what it lacks, for those of open todos that no worker serves."""
         with self._reached() as connection:
-            return connection.presence.unserved({todo.repo for todo in view.todos if not todo.state.ended})
+            return connection.registry.unserved({todo.repo for todo in view.todos if not todo.state.ended})
 
     def workers(self) -> set[str]:
         """Return the ids of the workers that are there."""
         with self._reached() as connection:
-            return {worker.id for worker in connection.presence.workers()}
+            return {worker.id for worker in connection.registry.workers()}
 
     def events(self) -> Iterator[Event]:
         """Yield the events of the run, from its first one to its end."""

@@ -121,10 +121,10 @@ class Services:
         declared = {one.repo for one in self._declared if not names or one.name in names}
         self._access.authority.check("forget_service", declared)
         with self._access.answering() as connection:
-            known = [one.status for one in published(connection.presence) if one.host == host]
+            known = [one.status for one in published(connection.registry) if one.host == host]
             repos = sorted({one.repo for one in known if not names or one.name in names})
             self._access.authority.check("forget_service", repos)
-            gone = forget(connection.presence, host, names)
+            gone = forget(connection.registry, host, names)
         found = tuple(sorted(one.status.name for one in gone))
         self._access.announce("forget_service", ", ".join(found), repos=repos, data={"host": host})
         return found
@@ -202,7 +202,7 @@ class Services:
         others: tuple[PublishedService, ...] = ()
         if self._access.may_have_runs():
             with self._access.answering() as connection:
-                others = tuple(published(connection.presence))
+                others = tuple(published(connection.registry))
         return on_all_hosts(self._here, self._host.states(), others)
 
     def _hosts(self) -> Mapping[str, str]:

@@ -103,7 +103,7 @@ def _refuse_to_lose(connection: Connection, planned: Discarded, seen: Survey) ->
             f"the change set of {planned.plan} is in use: {listed(kept)}", "check out another branch there"
         )
     there = {one.repo for one in seen.found}
-    workers = () if seen.silent else connection.presence.workers()
+    workers = () if seen.silent else connection.registry.workers()
     served = {(worker.host, repo) for worker in workers for repo in worker.fit}
     missing = [
         change

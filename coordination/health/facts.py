@@ -17,7 +17,7 @@ from coordination.backend.keys import Keys
 from coordination.health.records import Kind, Look, Subject
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.models import Ecosystem, Repo, Service
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 
 REMOTE_EVERY_S = 300.0
 """Time between two looks at a remote."""
@@ -212,12 +212,12 @@ class FactSource:
         self._redis, self._keys = redis, keys
         self._declared, self._services = declared, services
         self._store = HealthStore(redis, keys)
-        self._presence = Presence(redis, keys)
+        self._registry = WorkerRegistry(redis, keys)
         self._queues = QueueWatch()
 
     def gather(self, now: float) -> Gathered:
         declared = self._declared()
-        workers = self._presence.workers()
+        workers = self._registry.workers()
         lengths = self._lengths(declared, sorted({worker.host for worker in workers}))
         facts = Facts(
             now=now,

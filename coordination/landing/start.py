@@ -178,7 +178,7 @@ def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple
 
 def _hosts(connection: Connection) -> Mapping[str, tuple[str, ...]]:
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for worker in connection.presence.workers():
+    for worker in connection.registry.workers():
         for repo in worker.fit:
             found[repo].add(worker.host)
     return {repo: tuple(sorted(hosts)) for repo, hosts in found.items()}

@@ -203,7 +203,7 @@ def _ask(connection: Connection, facts: Facts) -> Facts:
         queues=_queues(connection, known.repos, {*gone, *(one.worker.host for one in heard)}),
         damaged=tuple(_damaged(connection)),
         apart=_apart(connection),
-        ecosystem_held=connection.presence.ecosystem(),
+        ecosystem_held=connection.registry.ecosystem(),
         poison=connection.redis.llen(connection.keys.poison),
         poison_key=connection.keys.poison,
     )
@@ -256,7 +256,7 @@ def _heard(connection: Connection, now_ms: int) -> tuple[tuple[Heard, ...], Mapp
     last = dict(connection.redis.zrange(connection.keys.workers, 0, -1, withscores=True))
     ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
     heard = tuple(
-        Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.presence.workers()
+        Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.registry.workers()
     )
     living = {one.worker.host for one in heard}
     gone: dict[str, float] = {}

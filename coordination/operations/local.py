@@ -47,14 +47,14 @@ from coordination.operations.pages import (
 from coordination.operations.state import Need, Users, state_folder
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 
 
 def worker_answers(namespace: str, url: str, pid: int) -> bool:
     """Return whether the worker with this pid has sent a heartbeat recently."""
     with closing(connect(url, Profile.COMMAND)) as client, reaching(url):
-        return Presence(client, Keys(namespace)).answers(pid)
+        return WorkerRegistry(client, Keys(namespace)).answers(pid)
 
 
 def live_runs(namespace: str, url: str) -> tuple[str, ...]:

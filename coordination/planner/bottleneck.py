@@ -34,7 +34,7 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class ChainLink:
     todo: str
     hours: float
     cause: Cause
@@ -53,12 +53,12 @@ class Simulation:
     supply: Supply
 
 
-def chain(simulation: Simulation) -> tuple[Link, ...]:
+def chain(simulation: Simulation) -> tuple[ChainLink, ...]:
     """Return the chain from its first todo; its hours add up to the makespan."""
     return tuple(_walk_back(simulation))[::-1]
 
 
-def waits_by_cause(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
+def waits_by_cause(links: Sequence[ChainLink]) -> dict[tuple[Cause, str], float]:
     """Return the hours of the chain by what the next todo waited for, without dependencies."""
     hours: defaultdict[tuple[Cause, str], float] = defaultdict(float)
     for link in links:
@@ -67,7 +67,7 @@ def waits_by_cause(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
     return dict(hours)
 
 
-def _walk_back(simulation: Simulation) -> Iterator[Link]:
+def _walk_back(simulation: Simulation) -> Iterator[ChainLink]:
     schedule = simulation.schedule
     ended: defaultdict[float, list[str]] = defaultdict(list)
     for name, end in schedule.end.items():
@@ -75,7 +75,7 @@ def _walk_back(simulation: Simulation) -> Iterator[Link]:
     last = max(schedule.end, key=lambda name: schedule.end[name], default=None)
     cause, of = Cause.PATH, ""
     while last is not None:
-        yield Link(todo=last, hours=schedule.end[last] - schedule.start[last], cause=cause, name=of)
+        yield ChainLink(todo=last, hours=schedule.end[last] - schedule.start[last], cause=cause, name=of)
         found = _waited_for(simulation, last, ended[schedule.start[last]]) if schedule.start[last] else None
         last, cause, of = found or (None, cause, of)
 

@@ -22,7 +22,7 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.messages import MessageBus
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.trust.orders import digest
 
 WORKERS, ERRANDS = "workers", "errands"
@@ -105,7 +105,7 @@ class ExpectedResult(BaseModel):
     """Commits at which runs that contain it have left the repository."""
 
 
-class Finding(BaseModel):
+class ResultFinding(BaseModel):
     """A worker's answer about one result."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -177,13 +177,13 @@ def _canonical(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
-class Answer(BaseModel):
+class CleanupAnswer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     host: str
     done: bool = False
     found: tuple[Artifact, ...] = ()
-    landed: tuple[Finding, ...] = ()
+    landed: tuple[ResultFinding, ...] = ()
     error: str = ""
 
 
@@ -199,7 +199,7 @@ class CleanupQueue:
         jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
         return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
-    def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
+    def answer(self, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
         key = self._keys.errand(errand_id)
         with self._redis.pipeline() as pipeline:
             pipeline.hset(key, worker_id, answer.model_dump_json())
@@ -219,9 +219,9 @@ class CleanupQueue:
     def _now_ms(self) -> int:
         return int(self._redis.time()[0]) * 1000
 
-    def answers(self, job_id: str) -> dict[str, Answer]:
+    def answers(self, job_id: str) -> dict[str, CleanupAnswer]:
         """Return worker → its answer, begun or done."""
-        return readable(Answer, self._redis.hgetall(self._keys.errand(job_id)), "answer of worker")
+        return readable(CleanupAnswer, self._redis.hgetall(self._keys.errand(job_id)), "answer of worker")
 
     def remove(self, job_id: str) -> None:
         self._redis.hdel(self._keys.errands, job_id)
@@ -229,12 +229,12 @@ class CleanupQueue:
 
 
 def ask_workers(
-    queue: CleanupQueue, presence: Presence, job: CleanupJob, repos: Container[str] | None = None
-) -> tuple[list[Answer], tuple[str, ...]]:
+    queue: CleanupQueue, registry: WorkerRegistry, job: CleanupJob, repos: Container[str] | None = None
+) -> tuple[list[CleanupAnswer], tuple[str, ...]]:
     """Return the complete answers of the workers that serve one of `repos` (None: of all workers), and the
     workers without one. Raise Unreachable if no such worker runs.
     """
-    asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
+    asked = {w.id for w in registry.workers() if repos is None or any(repo in repos for repo in w.repos)}
     if not asked:
         raise Unreachable(
             "no worker is running, and only workers can clean their machines",
@@ -242,7 +242,7 @@ def ask_workers(
         )
     try:
         queue.post(job)
-        answers = _gathered(queue, job, lambda: {w.id for w in presence.workers()} & asked)
+        answers = _gathered(queue, job, lambda: {w.id for w in registry.workers()} & asked)
     finally:
         queue.remove(job.id)
     answers = {worker: answer for worker, answer in answers.items() if worker in asked}
@@ -252,7 +252,9 @@ def ask_workers(
     return complete, (*silent, *(f"{worker}: {why}" for worker, why in errors.items()))
 
 
-def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:
+def _gathered(
+    queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]]
+) -> dict[str, CleanupAnswer]:
     began = time.monotonic()
     waited_for = there()
     while True:
@@ -278,7 +280,7 @@ def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str
     return found
 
 
-def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
+def merged(answers: Iterable[CleanupAnswer]) -> tuple[Artifact, ...]:
     """Return each artifact once, by run.
 
     Two workers of a host may have reported the same one; it is gone if either has removed it.

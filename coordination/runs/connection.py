@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.runs.store import RunStore
     from coordination.runs.submission.draft import Signing
     from coordination.runs.views.run_view import RunReader
-    from coordination.runs.worker_registry import Presence
+    from coordination.runs.worker_registry import WorkerRegistry
     from coordination.trust.trust_file import TrustFile
 
 
@@ -77,10 +77,10 @@ class Connection:
         return RunReader(self.redis, self.keys)
 
     @cached_property
-    def presence(self) -> Presence:
-        from coordination.runs.worker_registry import Presence
+    def registry(self) -> WorkerRegistry:
+        from coordination.runs.worker_registry import WorkerRegistry
 
-        return Presence(self.redis, self.keys)
+        return WorkerRegistry(self.redis, self.keys)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

@@ -1,7 +1,7 @@
-"""Record which workers are there and which repositories they serve; workers renew their record with each
+"""The registry of living workers and the repositories that they serve; a worker renews its record with each
 heartbeat.
 
-`MessageBus.presence` tells who reads an inbox, worker or not.
+`MessageBus.presence` lists the readers of an inbox, workers or not.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 class Worker(BaseModel):
+    """Record of a living worker."""
+
     model_config = ConfigDict(frozen=True)
 
     id: str
@@ -50,24 +52,24 @@ class Worker(BaseModel):
     broken: Mapping[str, str] = {}
     """Repository → the reason why git cannot use its folder there."""
     short: str = ""
-    """Reason why it begins no todo at present: too little free disk space. Compensations go on, because they
+    """Reason why it starts no todo at present: too little free disk space. Compensations go on, because they
     free space.
     """
     clock_offset_ms: int = 0
     """Difference of the host's clock to that of Redis; positive if the host is ahead."""
     services: Mapping[str, str] = {}
-    """Repository → the states of its services there as JSON. They stay when the worker has left, so they are
-    no part of its record.
+    """Repository → the states of its services there as JSON. They outlive the worker, so they are no part of
+    its record.
     """
 
     @property
     def fit(self) -> tuple[str, ...]:
-        """Return the repositories that it can work on at present."""
+        """Return the repositories in which it can work at present."""
         return tuple(repo for repo in self.repos if repo not in self.unfit)
 
     def clash(self, other: Worker) -> str:
-        """Return why the two cannot work side by side; empty if they can. One host has one place for a
-        repository's worktrees.
+        """Return why the two workers cannot run at the same time; empty if they can: a host has one folder
+        for the worktrees of a repository.
         """
         if self.id == other.id or self.host != other.host:
             return ""
@@ -84,7 +86,9 @@ class Worker(BaseModel):
         return ""
 
 
-class Presence:
+class WorkerRegistry:
+    """The living workers of a namespace, and the coord version and ecosystem that own it."""
+
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
@@ -93,41 +97,41 @@ class Presence:
     def meet(self, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
         """Claim the namespace for this version and ecosystem.
 
-        Raise Conflict, naming both, while workers or runs of another version or ecosystem are left.
-        `ecosystem`: the id in the file; without one, only the version is compared.
+        Raise Conflict while workers or runs of another version or ecosystem exist. `ecosystem`: the id in the
+        file; without one, only the version is compared.
         """
         keys = [self._keys.version, self._keys.live, self._keys.workers, self._keys.ecosystem]
-        given: list[str | int] = [version, MISSED_HEARTBEATS * ms(heartbeat), ecosystem, LONGEST_ID]
-        holds, held = self._scripts("fleet/meet", keys, given)
-        if holds != version:
+        arguments: list[str | int] = [version, MISSED_HEARTBEATS * ms(heartbeat), ecosystem, LONGEST_ID]
+        other, owner = self._scripts("fleet/meet", keys, arguments)
+        if other != version:
             raise Conflict(
-                f"this is coord {version}, but the workers and runs on this Redis use coord {holds}",
-                f"install {holds} here; or stop its workers and let its runs end, then {version} takes over",
+                f"this is coord {version}, but the workers and runs on this Redis use coord {other}",
+                f"install {other} here; or stop its workers and let its runs end, then {version} takes over",
             )
-        self._refuse_other(ecosystem, held)
+        self._refuse_other(ecosystem, owner)
 
     def refuse_other(self, ecosystem: str) -> None:
         """Raise Conflict where the namespace belongs to another ecosystem; change nothing."""
         self._refuse_other(ecosystem, self.ecosystem())
 
-    def _refuse_other(self, ecosystem: str, held: str) -> None:
-        if ecosystem and held and held != ecosystem:
+    def _refuse_other(self, ecosystem: str, owner: str) -> None:
+        if ecosystem and owner and owner != ecosystem:
             namespace = self._keys.namespace
             raise Conflict(
                 f"this is ecosystem {ecosystem}, but the workers and runs in namespace {namespace!r} of "
-                f"this Redis belong to ecosystem {held}",
+                f"this Redis belong to ecosystem {owner}",
                 f"give this one a namespace of its own: {SET_NAMESPACE}; or, "
                 "where it is the same ecosystem, write the same `coordination.id` into both files; "
-                f"or stop the workers of {held} and let its runs end, then {ecosystem} takes over",
+                f"or stop the workers of {owner} and let its runs end, then {ecosystem} takes over",
             )
 
     def ecosystem(self) -> str:
         """Return the id of the ecosystem that owns the namespace; empty if no valid one is recorded."""
-        held = self._redis.getrange(self._keys.ecosystem, 0, LONGEST_ID)
-        return held if re.fullmatch(ECOSYSTEM_ID, held) else ""
+        owner = self._redis.getrange(self._keys.ecosystem, 0, LONGEST_ID)
+        return owner if re.fullmatch(ECOSYSTEM_ID, owner) else ""
 
     def refuse_clash(self, worker: Worker) -> None:
-        """Raise Conflict where a worker of this host serves one of the repositories from another place."""
+        """Raise Conflict where a worker of this host serves one of the repositories from another folder."""
         for clash in filter(None, (worker.clash(other) for other in self.workers())):
             raise Conflict(
                 f"host {worker.host}: {clash}",
@@ -136,6 +140,7 @@ class Presence:
             )
 
     def say(self, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
+        """Write the record of a worker; it expires after MISSED_HEARTBEATS heartbeats."""
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.set(
                 self._keys.worker(worker.id),
@@ -151,8 +156,8 @@ class Presence:
             pipeline.execute()
 
     def shorten(self, heartbeat: timedelta) -> None:
-        """Shorten the records after the server's clock was set back: a dead worker must not look alive for
-        the size of the step.
+        """Shorten the lifetime of the records after the server's clock was set back: by the size of the step,
+        a dead worker would look alive for too long.
         """
         longest_ms = MISSED_HEARTBEATS * ms(heartbeat)
         for worker_id in self._redis.zrange(self._keys.workers, 0, -1):
@@ -164,6 +169,7 @@ class Presence:
         self._redis.zrem(self._keys.workers, worker.id)
 
     def worker(self, worker_id: str) -> Worker | None:
+        """Return a living worker; None if there is none of this id, or its record cannot be read."""
         row = self._redis.get(self._keys.worker(worker_id))
         return None if row is None else self._read(worker_id, row)
 
@@ -210,11 +216,11 @@ class Presence:
             return None
 
     def answers(self, pid: int) -> bool:
-        """Return whether the worker of this process is there."""
+        """Return whether a worker of this process id is alive, on any host."""
         return any(worker.pid == pid for worker in self.workers())
 
     def unserved(self, repos: Iterable[str]) -> Mapping[str, str]:
-        """Return the repositories that no worker can work on, each with the wait reason as text."""
+        """Return the repositories in which no worker can work, each with the wait reason as text."""
         workers = self.workers()
         served = {repo for worker in workers for repo in worker.fit}
         return {
@@ -223,15 +229,15 @@ class Presence:
 
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Return the workers without a recent heartbeat, each with the wait reason of their todos as text."""
-        there = {worker.id for worker in self.workers()}
-        heir = "it runs again" if there else "the next started worker runs it"
+        alive = {worker.id for worker in self.workers()}
+        then = "it runs again" if alive else "the next started worker runs it"
         return {
-            gone: f"{gone}, which does not answer: when its lease expires, {heir}"
-            for gone in set(worker_ids) - there
+            silent: f"{silent}, which does not answer: when its lease expires, {then}"
+            for silent in set(worker_ids) - alive
         }
 
 
 def waiting_for_worker(repo: str, workers: Iterable[Worker]) -> str:
     """Return `a worker for units: on host b there is no folder /srv/units`."""
-    whys = [f"on host {w.host} {w.unfit[repo]}" for w in workers if repo in w.unfit]
-    return f"a worker for {repo}: {'; '.join(whys) or 'none serves it'}"
+    reasons = [f"on host {w.host} {w.unfit[repo]}" for w in workers if repo in w.unfit]
+    return f"a worker for {repo}: {'; '.join(reasons) or 'none serves it'}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from coordination.errors import Conflict, CoordinationError, NotFound
 from coordination.models import Service
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.services.graph import Phase, phase_of
 from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
 
@@ -51,10 +51,10 @@ def states_of(state: Path) -> Mapping[str, str]:
     return {repo: _STATES.dump_json(tuple(states)).decode() for repo, states in found.items()}
 
 
-def published(presence: Presence) -> Iterator[PublishedService]:
+def published(registry: WorkerRegistry) -> Iterator[PublishedService]:
     """Yield the states of all hosts. What cannot be read is skipped: its worker writes it again."""
-    served = {(worker.host, repo) for worker in presence.workers() for repo in worker.repos}
-    for host, repo, age_s, text in presence.services():
+    served = {(worker.host, repo) for worker in registry.workers() for repo in worker.repos}
+    for host, repo, age_s, text in registry.services():
         try:
             states = _STATES.validate_json(text)
         except ValidationError:
@@ -64,16 +64,16 @@ def published(presence: Presence) -> Iterator[PublishedService]:
                 yield PublishedService(host=host, status=one, age_s=age_s, away=(host, repo) not in served)
 
 
-def forget(presence: Presence, host: str, names: Collection[str] = ()) -> tuple[PublishedService, ...]:
+def forget(registry: WorkerRegistry, host: str, names: Collection[str] = ()) -> tuple[PublishedService, ...]:
     """Delete the published states of these services, or all, on a host that is gone; return them. Raises
     Conflict while a worker of the host lives, which would publish them again; NotFound.
     """
-    if there := next((worker for worker in presence.workers() if worker.host == host), None):
+    if there := next((worker for worker in registry.workers() if worker.host == host), None):
         raise Conflict(
             f"host {host} is not gone: its worker {there.id} lives",
             "stop the services instead: coord service stop",
         )
-    known = [one for one in published(presence) if one.host == host]
+    known = [one for one in published(registry) if one.host == host]
     gone = tuple(one for one in known if not names or one.status.name in names)
     missing = sorted(set(names) - {one.status.name for one in gone})
     if missing or not gone:
@@ -81,7 +81,7 @@ def forget(presence: Presence, host: str, names: Collection[str] = ()) -> tuple[
         raise NotFound(f"no state of {what} on host {host!r} is published", "list them: coord service list")
     for repo in {one.status.repo for one in gone}:
         left = tuple(one.status for one in known if one.status.repo == repo and one not in gone)
-        presence.replace_services(host, repo, _STATES.dump_json(left).decode() if left else "")
+        registry.replace_services(host, repo, _STATES.dump_json(left).decode() if left else "")
     return gone
 
 

@@ -11,7 +11,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from tests.doors import listening, silent
 from tests.stage import Stage
 
@@ -26,7 +26,7 @@ def store(redis_url: str) -> RunStore:
 
 def heard(store: RunStore, worker: Worker, ago: timedelta = timedelta(0)) -> None:
     at_ms = store.now_ms() - int(ago / timedelta(milliseconds=1))
-    Presence(store.redis, KEYS).say(worker, at_ms, timedelta(minutes=1))
+    WorkerRegistry(store.redis, KEYS).say(worker, at_ms, timedelta(minutes=1))
 
 
 def of_host(host: str, repo: str, **fields: Any) -> Worker:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 
 from coordination.backend.keys import Keys
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until
 
 
 def serving(stage: Stage) -> Worker:
-    (worker,) = Presence(stage.redis(), Keys("coord")).workers()
+    (worker,) = WorkerRegistry(stage.redis(), Keys("coord")).workers()
     return worker
 
 

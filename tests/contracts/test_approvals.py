@@ -15,7 +15,7 @@ from coordination.runs.submission.refusals import refuse_conflicts_of
 from coordination.runs.views.live import Live
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.todo_view import find_runs_of
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, order
 
@@ -161,4 +161,4 @@ def test_no_worker_is_missed_for_it(store: RunStore) -> None:
     facts = Facts(machine=Asker(host="h", version="1", git="2"), runs=(run.view(),))
 
     assert facts.repos == ("r1",)
-    assert set(Presence(store.redis, store.keys).unserved({t.repo for t in run.view().todos})) == {"r1"}
+    assert set(WorkerRegistry(store.redis, store.keys).unserved({t.repo for t in run.view().todos})) == {"r1"}

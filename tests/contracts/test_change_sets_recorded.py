@@ -13,7 +13,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import Draft, new_run_id
+from coordination.runs.submission.draft import RunDraft, new_run_id
 from tests.contracts.carrier import OK, Harness
 from tests.plans import PLAN
 
@@ -28,7 +28,7 @@ class Writer(Harness):
         """Seal the run; return the reply. `tips`: repository → the tip from which it is made. `carried`: the
         tip that it takes up instead in r1.
         """
-        draft = Draft(self.store, new_run_id())
+        draft = RunDraft(self.store, new_run_id())
         self.run_id = draft.run_id
         facts = {f"before.{repo}": tip for repo, tip in tips.items()} | {"redoes": redoes}
         draft.meta(

@@ -18,7 +18,7 @@ import pytest
 from coordination.durations import ms
 from coordination.runs.maintenance.faults import ClockWatch
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, Harness
 
@@ -164,12 +164,12 @@ def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Harness, w
 
 
 def test_after_a_step_back_a_dead_worker_does_not_look_alive(store: RunStore, wall: Wall, watch: ClockWatch):
-    presence = Presence(store.redis, store.keys)
+    registry = WorkerRegistry(store.redis, store.keys)
     worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("r1",), jobs=1)
-    presence.say(worker, store.now_ms(), SETTINGS.heartbeat)
+    registry.say(worker, store.now_ms(), SETTINGS.heartbeat)
     wall.set(-HOUR)
     watch.look()
     watch.answer()
 
     wall.set(4 * SETTINGS.heartbeat)
-    assert presence.workers() == ()
+    assert registry.workers() == ()

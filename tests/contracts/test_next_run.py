@@ -14,7 +14,7 @@ from coordination.planner.graph import alone, build
 from coordination.runs.change_sets.records import ChangeSet, Landed
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
-from coordination.runs.maintenance.expiry import Expiry
+from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import read, restorable
@@ -231,7 +231,7 @@ def test_a_repository_that_has_landed_is_begun_anew_and_an_output_without_a_comm
 
 def test_runs_that_a_change_set_needs_are_kept_until_it_has_landed(runs: Runs):
     first = runs.sweep({"A": "r1"})
-    expiry = Expiry(runs.store, timedelta(seconds=-1))
+    expiry = RunExpiry(runs.store, timedelta(seconds=-1))
     assert expiry.run_once() == []
     runs.store.redis.hset(runs.store.keys.changes("BAD"), mapping={"tip r9": "x", "commits r9": "many"})
     runs.store.redis.sadd(runs.store.keys.change_sets, "BAD")

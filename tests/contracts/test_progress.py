@@ -17,7 +17,7 @@ from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.views.progress_reader import ProgressReader, read_all
 from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness
 
@@ -29,7 +29,7 @@ def serve(harness: Harness, jobs: int) -> None:
     """One worker, which serves all repositories."""
     repos = ("api", "web", "r1", "r2", "r3", "r4")
     worker = Worker(id="w", host="h1", pid=1, version="1", repos=repos, jobs=jobs)
-    Presence(harness.store.redis, harness.store.keys).say(
+    WorkerRegistry(harness.store.redis, harness.store.keys).say(
         worker, harness.store.now_ms(), timedelta(minutes=5)
     )
 

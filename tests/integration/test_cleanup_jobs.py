@@ -15,7 +15,7 @@ from redis.client import Pipeline
 from coordination.errors import NotAllowed, Unreachable
 from coordination.runs import cleanup_jobs
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
+from coordination.runs.cleanup_jobs import Artifact, CleanupAnswer, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.runs.records import TodoState
@@ -187,7 +187,7 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
     answer = {
         "errand_id": "1",
         "worker_id": "w1@h1",
-        "answer": Answer(host="h1", found=(found,)).model_dump(),
+        "answer": CleanupAnswer(host="h1", found=(found,)).model_dump(),
     }
 
     (told,) = handlers.do(frozenset({"r1"}), "errands", {})
@@ -217,7 +217,7 @@ def test_an_answer_adds_no_run_to_those_that_were_asked(
     forged = Artifact(run=other, kind=Kind.LOGS, path="/x")
 
     class Forging(CleanupQueue):
-        def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
+        def answer(self, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
             super().answer(errand_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
 
     machine.board = Forging(store.redis, store.keys)

@@ -17,7 +17,7 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.document import RunArchiver
 from coordination.runs.export.import_document import adopt, load
 from coordination.runs.maintenance import expiry
-from coordination.runs.maintenance.expiry import Expiry
+from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
@@ -62,7 +62,7 @@ def test_of_a_run_that_ended_long_enough_ago_no_key_is_left(store: RunStore, mon
     run = ended(store, {"A": "r1", "B": ("r2", ["A"]), "C": "r1"})
     assert keys_of(run)
 
-    assert Expiry(store, NOTHING).run_once() == [run.run_id]
+    assert RunExpiry(store, NOTHING).run_once() == [run.run_id]
 
     assert keys_of(run) == []
     assert RunReader(store.redis, store.keys).list() == []
@@ -75,7 +75,7 @@ def test_of_a_run_that_ended_long_enough_ago_no_key_is_left(store: RunStore, mon
 def test_a_run_is_kept_as_long_as_the_setting_says(store: RunStore):
     run = ended(store, {"A": "r1"})
 
-    assert Expiry(store, timedelta(hours=1)).run_once() == []
+    assert RunExpiry(store, timedelta(hours=1)).run_once() == []
 
     assert RunReader(store.redis, store.keys).read(run.run_id).counts == {"succeeded": 1}
 
@@ -86,7 +86,7 @@ def test_a_live_run_is_never_forgotten_however_old(store: RunStore):
     store.redis.zadd(store.keys.runs, {run.run_id: 1})
     before = keys_of(run)
 
-    assert Expiry(store, NOTHING).run_once() == []
+    assert RunExpiry(store, NOTHING).run_once() == []
 
     assert keys_of(run) == before
 
@@ -96,11 +96,11 @@ def test_a_run_of_which_something_could_not_be_undone_is_kept_until_somebody_see
     run.follow(store.rollback(run.run_id, "lena", "why"))
     run.drain(lambda _: BAD)
     store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
-    assert Expiry(store, NOTHING).run_once() == []
+    assert RunExpiry(store, NOTHING).run_once() == []
 
     run.follow(store.accept(run.run_id, "A", "lena", "it may stay"))
     store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
-    assert Expiry(store, NOTHING).run_once() == [run.run_id]
+    assert RunExpiry(store, NOTHING).run_once() == [run.run_id]
 
 
 def test_a_run_that_was_forgotten_in_part_is_forgotten_whole_by_the_next_round(store: RunStore):
@@ -108,7 +108,7 @@ def test_a_run_that_was_forgotten_in_part_is_forgotten_whole_by_the_next_round(s
     keys = store.keys.run(run.run_id)
     store.redis.delete(keys.log("A"), keys.state, keys.events)
 
-    Expiry(store, NOTHING).run_once()
+    RunExpiry(store, NOTHING).run_once()
 
     assert keys_of(run) == []
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_forgotten_in_part_is_forgotten_whole_by_the_next_round(s
 def test_a_run_without_records_leaves_the_list(store: RunStore):
     store.redis.zadd(store.keys.runs, {"20200101-000000-abcd": 1})
 
-    assert Expiry(store, NOTHING).run_once() == ["20200101-000000-abcd"]
+    assert RunExpiry(store, NOTHING).run_once() == ["20200101-000000-abcd"]
 
     assert store.redis.zcard(store.keys.runs) == 0
 
@@ -125,7 +125,7 @@ def test_a_damaged_run_is_left_for_people_and_holds_up_nobody(store: RunStore):
     damaged, other = ended(store, {"A": "r1"}), ended(store, {"A": "r1"})
     store.redis.hset(store.keys.run(damaged.run_id).meta, "status", "of another version")
 
-    assert Expiry(store, NOTHING).run_once() == [other.run_id]
+    assert RunExpiry(store, NOTHING).run_once() == [other.run_id]
 
 
 def test_the_leader_forgets_runs(store: RunStore, dispatcher: Dispatcher):
@@ -147,14 +147,14 @@ def test_a_forgotten_run_was_exported_and_can_be_imported(
 
     assert keeper.run_once().forgotten == []
     until(lambda: list(tmp_path.glob("*.json.gz")))
-    expiry = Expiry(store, NOTHING, RunArchiver(store, tmp_path))
+    expiry = RunExpiry(store, NOTHING, RunArchiver(store, tmp_path))
     until(lambda: expiry.run_once() == [run.run_id])
 
     assert keys_of(run) == []
     assert [path.name for path in tmp_path.iterdir()] == [f"{run.run_id}.json.gz"]
     adopt(store, load(tmp_path / f"{run.run_id}.json.gz"), "me")
     assert RunReader(store.redis, store.keys).read(run.run_id) == before
-    assert Expiry(store, timedelta(minutes=1)).run_once() == [], "kept for as long again"
+    assert RunExpiry(store, timedelta(minutes=1)).run_once() == [], "kept for as long again"
 
 
 @pytest.mark.parametrize("trouble", ["folder missing", "folder full", "records damaged"])
@@ -174,7 +174,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
         monkeypatch.setattr(files.os, "fsync", full)
     if trouble == "records damaged":
         store.redis.set(keys.output, "no hash")
-    expiry = Expiry(store, NOTHING, RunArchiver(store, folder, again_after_s=0))
+    expiry = RunExpiry(store, NOTHING, RunArchiver(store, folder, again_after_s=0))
 
     assert expiry.run_once() == []
     until(lambda: caplog.messages)
@@ -197,7 +197,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
 
 def test_runs_without_records_need_no_export(store: RunStore, tmp_path: Path):
     store.redis.zadd(store.keys.runs, {"20200101-000000-abcd": 1})
-    expiry = Expiry(store, NOTHING, RunArchiver(store, tmp_path))
+    expiry = RunExpiry(store, NOTHING, RunArchiver(store, tmp_path))
 
     until(lambda: expiry.run_once() == ["20200101-000000-abcd"])
     assert list(tmp_path.iterdir()) == []

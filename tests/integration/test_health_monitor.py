@@ -23,7 +23,7 @@ from coordination.messages import MessageBus
 from coordination.models import Coordination, Ecosystem, Repo, Service
 from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceState, ServiceStatus
 from tests.waiting import until
 from workers.health import RecoveryRuns, RemoteLooks, ls_remote, service_reports
@@ -92,12 +92,12 @@ class Scene:
         return self.fake.reports
 
     @property
-    def presence(self) -> Presence:
-        return Presence(self.store.redis, self.store.keys)
+    def registry(self) -> WorkerRegistry:
+        return WorkerRegistry(self.store.redis, self.store.keys)
 
     def serve(self, **facts: object) -> None:
         worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("api",), jobs=1)
-        self.presence.say(worker.model_copy(update=facts), self.store.now_ms(), timedelta(hours=1))
+        self.registry.say(worker.model_copy(update=facts), self.store.now_ms(), timedelta(hours=1))
 
     def pass_s(self, seconds: float, monitor: HealthMonitor | None = None) -> list[Round]:
         """Let the time pass in rounds of half a second."""
@@ -237,13 +237,13 @@ def test_services_of_other_hosts_are_reported_as_their_workers_publish_them(scen
     )
 
     there = {
-        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.presence)
+        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.registry)
     }
     assert there == {"web": ("h2", "healthy", False), "db": ("h2", "healthy", False)}
 
     scene.store.redis.delete(scene.store.keys.worker("coord-2@h2"))
     gone = {
-        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.presence)
+        one.name: (one.host, one.state, one.away) for one in service_reports(tmp_path, "h3", scene.registry)
     }
     assert gone == {"web": ("h2", "unreachable", True), "db": ("h2", "unreachable", True)}
 
@@ -254,7 +254,7 @@ def test_still_possible_a_report_that_was_forged_in_redis_begins_a_recovery(scen
         name="web", repo="api", order="1", state=ServiceState.FAILED, since=time.time()
     ).model_dump(mode="json")
     scene.serve(id="coord-2@h2", host="h2", services={"api": json.dumps([forged])})
-    scene.fake.reports = list(service_reports(tmp_path, "h3", scene.presence))
+    scene.fake.reports = list(service_reports(tmp_path, "h3", scene.registry))
     scene.pass_s(50)
     assert scene.fake.begun == ["service:web"]
 

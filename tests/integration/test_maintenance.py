@@ -24,7 +24,7 @@ from coordination.runs.maintenance import faults, leader
 from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
 from coordination.runs.replies import Grant, Reply
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
@@ -59,7 +59,7 @@ def one_lease_passes(store: RunStore) -> None:
 def say(store: RunStore, host: str, *repos: str) -> None:
     """A worker of this host is there."""
     worker = Worker(id=f"coord-1@{host}", host=host, pid=1, version="1", repos=repos, jobs=1)
-    Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(minutes=1))
+    WorkerRegistry(store.redis, store.keys).say(worker, store.now_ms(), timedelta(minutes=1))
 
 
 def damage(run: Harness, part: str) -> None:

@@ -18,7 +18,7 @@ from coordination.locks import LockManager
 from coordination.operations.metrics import serve
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import LiveCountReader
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD
 from tests.doors import listening, silent
@@ -58,7 +58,7 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     worker = Worker(
         id="w", host="h1", pid=1, version="1", repos=("r1", "r2"), jobs=1, unfit={"r2": "no folder"}
     )
-    Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
+    WorkerRegistry(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
 
     web = Subject(kind=Kind.SERVICE, name="web", repo="r1")
     healthy = Health(subject=web, verdict=HealthState.HEALTHY, since=1.0, recovered=2, recovery_s=3.5)

@@ -291,7 +291,7 @@ def connected(site: Trusting, by: str | None) -> Connection:
     """The connection of a person."""
     connection = Connection(site.worker.config.redis_url, Settings())
     connection.identity = site.persons.signing(by) if by else None
-    connection.presence.meet = lambda *_: None  # no worker has signed on
+    connection.registry.meet = lambda *_: None  # no worker has signed on
     return connection
 
 

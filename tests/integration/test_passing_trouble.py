@@ -370,7 +370,7 @@ def test_a_worker_below_disk_min_begins_nothing_says_so_and_still_undoes(world: 
     scene.is_held_up("less than disk_min (1048576 TiB) is free in")
     assert not scene.worktree.exists()
     scene.host.parts.leases.sign_on()
-    (said,) = scene.host.parts.presence.workers()
+    (said,) = scene.host.parts.registry.workers()
     assert (said.short != "", said.fit) == (True, ("up",))
 
     short, scene.host = scene.host, enough

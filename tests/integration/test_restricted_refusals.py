@@ -159,10 +159,10 @@ def test_a_worker_speaks_for_itself_alone(site: Site):
     ours, theirs = (
         Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta")
     )
-    presence = ProxyPresence(site.asking("alpha"))
+    registry = ProxyPresence(site.asking("alpha"))
     ProxyPresence(site.asking("beta")).say(theirs, 0, LEASE)
 
-    presence.say(ours, 0, LEASE)
+    registry.say(ours, 0, LEASE)
     for forged in (
         theirs,
         ours.model_copy(update={"id": theirs.id}),
@@ -170,15 +170,15 @@ def test_a_worker_speaks_for_itself_alone(site: Site):
         ours.model_copy(update={"unfit": {"beta": "it is gone"}}),
     ):
         with pytest.raises(NotAllowed, match="serves more than alpha"):
-            presence.say(forged, 0, LEASE)
+            registry.say(forged, 0, LEASE)
         with pytest.raises(NotAllowed, match="serves more than alpha"):
-            presence.leave(forged)
+            registry.leave(forged)
     with pytest.raises(Conflict, match=r"this is coord 2, .* is coord 1"):
-        presence.meet("2", LEASE)
+        registry.meet("2", LEASE)
 
-    assert sorted(one.id for one in site.presence.workers()) == ["alpha", "beta"]
-    presence.leave(ours)
-    assert site.presence.workers() == (theirs,)
+    assert sorted(one.id for one in site.registry.workers()) == ["alpha", "beta"]
+    registry.leave(ours)
+    assert site.registry.workers() == (theirs,)
 
 
 def test_a_restricted_worker_cannot_write_more_of_a_log_than_the_keeper_keeps(site: Site):

@@ -25,7 +25,7 @@ from coordination.errors import CoordinationError
 from coordination.files import locked, make_private
 from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
+from coordination.runs.cleanup_jobs import Artifact, CleanupAnswer, CleanupJob, CleanupQueue, Kind
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
@@ -70,7 +70,7 @@ class CleanupJobs(BackgroundService):
         self._refuse = refuse
         self._next_chores = time.monotonic() + CHORES_EVERY_S
         self._answered: set[str] = set()
-        self._results: dict[str, Answer] = {}
+        self._results: dict[str, CleanupAnswer] = {}
 
     def run_once(self) -> list[CleanupJob]:
         """Carry out the new jobs and the chores that are due; return those jobs.
@@ -83,7 +83,7 @@ class CleanupJobs(BackgroundService):
         new = [job for job in there.values() if job.id not in self._answered]
         for job in new:
             if job.id not in self._results:
-                self._queue.answer(job.id, self._worker.id, Answer(host=self._worker.host))
+                self._queue.answer(job.id, self._worker.id, CleanupAnswer(host=self._worker.host))
                 self._results[job.id] = self._execute(job)
             self._queue.answer(job.id, self._worker.id, self._results[job.id])
             self._answered.add(job.id)
@@ -97,19 +97,19 @@ class CleanupJobs(BackgroundService):
         logger.debug("no cleanup jobs: %s", error)
         return self.interval_s
 
-    def _execute(self, job: CleanupJob) -> Answer:
+    def _execute(self, job: CleanupJob) -> CleanupAnswer:
         try:
             if job.sought:  # it reads only: a cleanup at the same time does not matter
                 landed = tuple(findings(self._places, job.sought))
-                return Answer(host=self._worker.host, done=True, landed=landed)
+                return CleanupAnswer(host=self._worker.host, done=True, landed=landed)
             if job.remove:
                 self._refuse(job)
             with self._turn():
                 found = tuple(self._artifacts(job))
         except (CoordinationError, OSError) as error:
             logger.exception("a cleanup job failed")
-            return Answer(host=self._worker.host, done=True, error=str(error))
-        return Answer(host=self._worker.host, done=True, found=found)
+            return CleanupAnswer(host=self._worker.host, done=True, error=str(error))
+        return CleanupAnswer(host=self._worker.host, done=True, found=found)
 
     def _artifacts(self, job: CleanupJob) -> Iterator[Artifact]:
         artifacts = RunArtifacts(self._state, self._places, job.tips.values())

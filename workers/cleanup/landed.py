@@ -16,7 +16,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.git import is_commit
-from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, Finding
+from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, ResultFinding
 from coordination.runs.write_back import UNDONE
 from workers.cleanup.reverted import unchanged, was_reverted, was_whole
 from workers.workspace.git import ask, git
@@ -31,7 +31,7 @@ FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 
 
-def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[Finding]:
+def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
     """Return a finding for each result in a repository that is served here.
 
     `why` is empty if it is in the base.
@@ -46,8 +46,8 @@ def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> It
         yield from (_found(checkout, one) for one in here)
 
 
-def _found(checkout: Checkout, one: ExpectedResult) -> Finding:
-    known = Finding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
+def _found(checkout: Checkout, one: ExpectedResult) -> ResultFinding:
+    known = ResultFinding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
     try:
         if one.commit:
             return known.model_copy(update={"why": checkout.why_not(one)})
@@ -87,7 +87,7 @@ class Checkout:
             return f"on branch {found} of {one.repo}"
         return f"of run {one.run} in {one.repo}" if RUN_ID.fullmatch(one.run) else f"in {one.repo}"
 
-    def by_trailers(self, known: Finding) -> Iterator[Finding]:
+    def by_trailers(self, known: ResultFinding) -> Iterator[ResultFinding]:
         """Yield the todo's commits on branches of runs that are not in the base. Raises GitRefused."""
         for commit, run in self._named.get(known.todo, ()):
             one = ExpectedResult(

@@ -124,7 +124,7 @@ async def fleet(request: PageRequest) -> Page:
 
 def _fleet(coord: Coord) -> Mapping[str, Any]:
     with coord.answering() as connection:
-        workers = connection.presence.workers()
+        workers = connection.registry.workers()
         locks = [lock for lock in connection.locks.list(resources=True) if not lock.internal]
         breakers = connection.breakers.list()
     statistics, figures = coord.runs.stats(), coord.locks.stats()

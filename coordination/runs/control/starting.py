@@ -151,7 +151,7 @@ def check_landed(
     """
     own = change_set_of(graph.plan.id, graph.todos)
     wanted = bases(ecosystem, graph.plan, graph.todos, sets, own)
-    refuse_not_landed(connection.store, connection.presence, wanted, accepted, sets=sets, record=record)
+    refuse_not_landed(connection.store, connection.registry, wanted, accepted, sets=sets, record=record)
 
 
 def plan_retry(
@@ -203,7 +203,7 @@ def start_retry(
     check_redis(connection)
     store, own = connection.store, retry.writes.found.id
     sets = ChangeSets(store).read_all()
-    refuse_not_landed(store, connection.presence, retry.bases, sets=sets)
+    refuse_not_landed(store, connection.registry, retry.bases, sets=sets)
 
     def begin() -> tuple[str, Reply]:
         with start_lock(connection):
@@ -288,11 +288,11 @@ def start_lock(connection: Connection) -> Lock:
 def check_redis(connection: Connection) -> None:
     """Raise where Redis would not persist a run, or serves another version of coord or another ecosystem."""
     refuse_unfit(connection.redis, connection.url)
-    connection.presence.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
+    connection.registry.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
 
 
 def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Collection[str]) -> None:
-    for worker in connection.presence.workers():
+    for worker in connection.registry.workers():
         serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
         if worker.host in without and serves:
             raise Conflict(

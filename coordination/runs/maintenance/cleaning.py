@@ -34,7 +34,7 @@ from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import quoted
 from coordination.trust.orders import Operation, OperationKind, seal_operation, times
 
@@ -47,7 +47,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndedRun:
+class EndedRunFacts:
     """Records of an ended run in Redis."""
 
     status: str
@@ -129,7 +129,7 @@ class Cleaning:
         self._store = store
         self._signing = signing
         self._queue = CleanupQueue(store.redis, store.keys)
-        self._presence = Presence(store.redis, store.keys)
+        self._registry = WorkerRegistry(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
 
     @property
@@ -244,7 +244,7 @@ class Cleaning:
         )
         if remove and self._signing:
             job = job.model_copy(update={"signed": self._signed(self._signing, job, kind)})
-        answers, silent = ask_workers(self._queue, self._presence, job)
+        answers, silent = ask_workers(self._queue, self._registry, job)
         found = self._of_ended(_asked_for(merged(answers), job), ended)
         there = {answer.host for answer in answers}
         concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
@@ -254,7 +254,7 @@ class Cleaning:
             ended_ms={r.run: _ended_ms(r.run, ended.get(r.run)) for r in found},
             statuses={r.run: ended[r.run].status if r.run in ended else FORGOTTEN for r in found},
             silent=silent,
-            absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
+            absent=tuple(sorted(hosts - there - {worker.host for worker in self._registry.workers()})),
         )
 
     def _signed(self, signing: Signing, job: CleanupJob, kind: OperationKind) -> str:
@@ -267,13 +267,15 @@ class Cleaning:
         )
         return seal_operation(operation, signing.signer)
 
-    def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRun]) -> tuple[Artifact, ...]:
+    def _of_ended(
+        self, found: tuple[Artifact, ...], ended: Mapping[str, EndedRunFacts]
+    ) -> tuple[Artifact, ...]:
         """Return the artifacts without those of runs that began or ended while the workers looked."""
         others = {r.run for r in found} - set(ended)
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
         return tuple(r for r in found if r.run not in known)
 
-    def _ended(self) -> dict[str, EndedRun]:
+    def _ended(self) -> dict[str, EndedRunFacts]:
         ids = self._store.redis.zrange(self._store.keys.runs, 0, -1)
         known = {}
         for start in range(0, len(ids), ASKED_AT_ONCE):
@@ -287,7 +289,7 @@ class Cleaning:
                 if meta.get("status") in ENDED:  # any other status is not one of coord
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
                     finished_ms = int(meta.get("finished_at") or 0)
-                    known[run_id] = EndedRun(
+                    known[run_id] = EndedRunFacts(
                         status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms
                     )
         return known
@@ -301,7 +303,7 @@ def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ..
     return (*(r for r in of_runs if job.runs is None or r.run in job.runs), *of_sets)
 
 
-def _ended_ms(run_id: str, known: EndedRun | None) -> int:
+def _ended_ms(run_id: str, known: EndedRunFacts | None) -> int:
     """Return the end of a run; if Redis has deleted its records, its start by its id, which is earlier."""
     if known is not None:
         return known.finished_ms

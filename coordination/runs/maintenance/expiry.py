@@ -38,7 +38,7 @@ FORGOTTEN_AT_ONCE = 100
 UNLINKED_AT_ONCE = 500
 
 
-class Expiry:
+class RunExpiry:
     def __init__(self, store: RunStore, keep: timedelta, archiver: RunArchiver | None = None) -> None:
         self._store = store
         self._keep = keep

@@ -42,7 +42,7 @@ from coordination.errors import CoordinationError
 from coordination.files import make_private, open_private
 from coordination.runs.export.document import document_of
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 
 TOLERANCE_MS = 1000
@@ -51,7 +51,7 @@ DRIFT = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ClockStep:
     """A step of the server's clock by `by_ms`; less than 0 for a step backwards."""
 
     by_ms: int
@@ -91,7 +91,7 @@ class ServerClock:
     def __init__(self) -> None:
         self._last: ClockReading | None = None
 
-    def look(self, new: ClockReading) -> Step | None:
+    def look(self, new: ClockReading) -> ClockStep | None:
         """Return the step since the last look, None if there was none."""
         last, self._last = self._last, new
         if last is None:
@@ -103,7 +103,7 @@ class ServerClock:
         beyond_ms = max(went_ms - most_ms, 0) or min(went_ms - least_ms, 0)
         if abs(beyond_ms) <= allowed_ms:
             return None
-        return Step(
+        return ClockStep(
             by_ms=beyond_ms, seen_ms=new.server_ms, earliest_ms=new.server_ms - most_ms - TOLERANCE_MS
         )
 
@@ -118,14 +118,14 @@ class ClockWatch:
     def __init__(self, store: RunStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._presence = Presence(store.redis, store.keys)
+        self._registry = WorkerRegistry(store.redis, store.keys)
         self._step = StepCaller(store.redis)
         self._clock = ServerClock()
-        self._seen: list[tuple[float, Step]] = []
+        self._seen: list[tuple[float, ClockStep]] = []
         self.now_ms = 0
         """The server's time at the last look."""
 
-    def look(self) -> Step | None:
+    def look(self) -> ClockStep | None:
         """Return the step since the last look, None if there was none."""
         asked_s = time.monotonic()
         self.now_ms = self._store.now_ms()
@@ -153,7 +153,7 @@ class ClockWatch:
             self._correct_timers(step)
             del self._seen[0]  # only after success: Redis may be unreachable
 
-    def _correct_timers(self, step: Step) -> None:
+    def _correct_timers(self, step: ClockStep) -> None:
         keys = self._store.keys
         words = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
         moved = [part for timer in self._to_be_moved(step) for part in timer]
@@ -161,9 +161,9 @@ class ClockWatch:
             "lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*words, *moved]
         )
         if step.is_back:
-            self._presence.shorten(self._settings.heartbeat)
+            self._registry.shorten(self._settings.heartbeat)
 
-    def _to_be_moved(self, step: Step) -> Iterator[tuple[str, int, int]]:
+    def _to_be_moved(self, step: ClockStep) -> Iterator[tuple[str, int, int]]:
         """Yield the timers to move, each with its due time and its corrected due time."""
         redis, keys = self._store.redis, self._store.keys
         timers = redis.zrange(keys.timers, 0, -1, withscores=True) if step.is_back else []

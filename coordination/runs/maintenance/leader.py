@@ -34,12 +34,12 @@ from coordination.locks import Lock, LockManager
 from coordination.locks.request import LEADER
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.export.document import RunArchiver
-from coordination.runs.maintenance.expiry import Expiry
+from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.maintenance.faults import ClockWatch, StuckWatch
 from coordination.runs.records import LIVE
 from coordination.runs.replies import Delivery
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 
 TICK_S = 0.5
@@ -77,7 +77,7 @@ class RunRecovery:
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
-        self._presence = Presence(store.redis, store.keys)
+        self._registry = WorkerRegistry(store.redis, store.keys)
         self.clock = ClockWatch(store, settings)
         self._stuck = StuckWatch(store, state)
         self._server = ""
@@ -141,7 +141,7 @@ class RunRecovery:
         """Park the todos whose host has no living worker, with the wait reason; continue those whose host is
         back.
         """
-        served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
+        served = [(repo, worker.host) for worker in self._registry.workers() for repo in worker.repos]
         for run_id in runs:
             with self.skip_unreadable(run_id):
                 reply = self._store.park_unserved(run_id, served)
@@ -236,7 +236,7 @@ class MaintenanceLeader(BackgroundService):
         self._settings = settings
         self._recovery = RunRecovery(store, dispatcher, settings, state)
         archiver = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
-        self._expiry = Expiry(store, settings.keep_runs, archiver)
+        self._expiry = RunExpiry(store, settings.keep_runs, archiver)
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label

@@ -19,7 +19,7 @@ that other readers of its values are not harmed.
 
 | module | content |
 |---|---|
-| `proxy.py` | the worker's side: the methods of store, cleanup queue and presence, with the same arguments |
+| `proxy.py` | the worker's side: the methods of store, cleanup queue and worker registry |
 | `serving.py` | the leader's side: receives requests and replies |
 | `handlers.py` | checks requests and executes them |
 """

@@ -22,14 +22,14 @@ from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.git import is_commit
 from coordination.models import SecretName
-from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
+from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
 from coordination.runs.records import Blame, Result, RunBrief, TodoState, WaitReason
 from coordination.runs.replies import Grant, Reply, TodoInputs
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from coordination.trust.results import LIMIT_BYTES
 
@@ -53,7 +53,7 @@ class StepHandlers:
     def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, version: str) -> None:
         self._store = store
         self._dispatcher = dispatcher
-        self._presence = Presence(store.redis, store.keys)
+        self._registry = WorkerRegistry(store.redis, store.keys)
         self._board = CleanupQueue(store.redis, store.keys)
         self._settings = settings
         self._version = version
@@ -273,19 +273,19 @@ class StepHandlers:
                 f"{self._version}",
                 "install the same version on both",
             )
-        self._presence.refuse_other(ecosystem)
+        self._registry.refuse_other(ecosystem)
 
     def refuse_clash(self, repos: Repos, worker: Worker) -> None:
         self._own_worker(repos, worker)
-        self._presence.refuse_clash(worker)
+        self._registry.refuse_clash(worker)
 
     def say(self, repos: Repos, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
         self._own_worker(repos, worker)
-        self._presence.say(worker, self._store.now_ms(), min(heartbeat, self._settings.lease_ttl))
+        self._registry.say(worker, self._store.now_ms(), min(heartbeat, self._settings.lease_ttl))
 
     def leave(self, repos: Repos, worker: Worker) -> None:
         self._own_worker(repos, worker)
-        self._presence.leave(worker)
+        self._registry.leave(worker)
 
     def errands(self, repos: Repos) -> list[CleanupJob]:
         """Return the cleanup jobs without the commits of other repositories: the name of a commit suffices to
@@ -293,8 +293,8 @@ class StepHandlers:
         """
         return [errand.about(repos) for errand in self._board.errands()]
 
-    def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
-        known = self._presence.worker(worker_id)
+    def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
+        known = self._registry.worker(worker_id)
         if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
             raise NotAllowed(f"the answer of {worker_id} concerns more than {_named(repos)}")
         self._board.answer(errand_id, worker_id, answer)
@@ -322,7 +322,7 @@ class StepHandlers:
             raise NotAllowed(f"{todo} of run {run_id} sees other contexts than {', '.join(contexts)}")
 
     def _own_worker(self, repos: Repos, worker: Worker) -> None:
-        known = self._presence.worker(worker.id)
+        known = self._registry.worker(worker.id)
         spoken_of = {
             *worker.repos, *worker.places, *worker.unfit, *worker.services, *(known.repos if known else ())
         }  # fmt: skip
@@ -365,7 +365,7 @@ class StepHandlers:
             raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
 
 
-def _repos_in(answer: Answer) -> set[str]:
+def _repos_in(answer: CleanupAnswer) -> set[str]:
     return {r.repo for r in answer.found if r.repo} | {finding.repo for finding in answer.landed}
 
 

@@ -1,4 +1,4 @@
-"""The store, cleanup queue and presence of a restricted worker: each method asks the maintenance leader to
+"""Store, cleanup queue and worker registry of a restricted worker: each method asks the maintenance leader to
 execute the step.
 """
 
@@ -21,7 +21,7 @@ from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -118,15 +118,15 @@ class ProxyCleanupQueue(CleanupQueue):
     answer = _remote(CleanupQueue.answer)
 
 
-class ProxyPresence(Presence):
+class ProxyPresence(WorkerRegistry):
     def __init__(self, store: ProxyStore) -> None:
         super().__init__(store.redis, store.keys)
         self.wire = store.wire
 
-    meet = _remote(Presence.meet)
-    refuse_clash = _remote(Presence.refuse_clash)
-    say = _remote(Presence.say)
-    leave = _remote(Presence.leave)
+    meet = _remote(WorkerRegistry.meet)
+    refuse_clash = _remote(WorkerRegistry.refuse_clash)
+    say = _remote(WorkerRegistry.say)
+    leave = _remote(WorkerRegistry.leave)
 
 
 class ProxyContexts(ContextCalls):

@@ -16,7 +16,7 @@ from coordination.runs.retrying.retry_plan import RetryPlan
 from coordination.runs.signed.orders import operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
-from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor_of, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash
 from coordination.runs.submission.submit import by_hand, refuse_without_way_back, timeout_of
 from coordination.settings import Settings
@@ -44,7 +44,7 @@ def submit_retry(
     policy = on_failure or OnFailure(retry.ended.meta["on_failure"])
     refuse_without_way_back((spec.todo for spec in retry.again.values()), policy)
     store.declare(retry.capacities)
-    draft = Draft(store, new_run_id(), signed=signing is not None)
+    draft = RunDraft(store, new_run_id(), signed=signing is not None)
     since = retry.later.keys() & set(retry.ended.brief.repo_of.values())
     carry = read_carry(store, retry.writes.found, retry.done_since, since)
     brief = _brief(draft.run_id, retry, carry, settings, file)
@@ -119,7 +119,7 @@ def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | in
     }
 
 
-def _write(draft: Draft, retry: RetryPlan, carry: Carry, todo: str) -> None:
+def _write(draft: RunDraft, retry: RetryPlan, carry: Carry, todo: str) -> None:
     old = retry.ended
     state, descriptor = TodoState(old.state[todo]), old.place[todo]
     facts: Mapping[str, str | int] = old.facts[todo]
@@ -181,7 +181,7 @@ def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
     return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
 
 
-def _copy_results(draft: Draft, store: RunStore, retry: RetryPlan) -> None:
+def _copy_results(draft: RunDraft, store: RunStore, retry: RetryPlan) -> None:
     """Copy the signed results of the ended run, and name the one that each tip comes from."""
     old, moved = store.keys.run(retry.ended.run_id), retry.set_back.sources
     draft.copy(old.results, draft.keys.results)

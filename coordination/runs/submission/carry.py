@@ -22,7 +22,7 @@ from coordination.planner.gates import gates_of
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.records import RunBrief, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST, Draft
+from coordination.runs.submission.draft import HOST, RunDraft
 from coordination.trust.results import is_adoption
 
 OF_ITS_RUN = frozenset({"intent", "begun_in", "undo", "request"})
@@ -46,7 +46,7 @@ class Carry:
     pins: Mapping[str, str] = field(default_factory=dict)
     """Repository → the host that has its commits."""
 
-    def write(self, draft: Draft, before: Mapping[str, str]) -> None:
+    def write(self, draft: RunDraft, before: Mapping[str, str]) -> None:
         """Write all but the facts. `before`: repository → the signed result that states its tip before."""
         draft.set(draft.keys.tips, self.tips)
         draft.set(draft.keys.output, self.output)
@@ -277,7 +277,7 @@ class StartingPoint:
         }
         return brief.model_copy(update=carried) if self.runs or self.tips else brief
 
-    def write(self, draft: Draft) -> None:
+    def write(self, draft: RunDraft) -> None:
         """Write the tips into a draft, with the results that state them, and the commits for other hosts."""
         draft.set(draft.keys.tips, self.tips)
         draft.set(draft.keys.results, {tip_field(repo): text for repo, text in self.signed.items() if text})

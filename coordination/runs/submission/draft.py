@@ -99,7 +99,7 @@ def _locks_of(spec: TodoSpec) -> str:
     return "\n".join((f"1/{slots} {repo_slot(spec.todo.repo, in_place=in_place)}", *needs))
 
 
-class Draft:
+class RunDraft:
     def __init__(self, store: RunStore, run_id: str, *, signed: bool = False) -> None:
         """`signed`: whether the digests of the specs are kept for the signature."""
         self.run_id = run_id
@@ -207,7 +207,7 @@ class Signing:
 
     def write(
         self,
-        draft: Draft,
+        draft: RunDraft,
         brief: RunBrief,
         brief_json: str,
         operation: StartKind,

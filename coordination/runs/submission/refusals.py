@@ -38,13 +38,13 @@ from coordination.runs.cleanup_jobs import (
     CleanupJob,
     CleanupQueue,
     ExpectedResult,
-    Finding,
+    ResultFinding,
     ask_workers,
 )
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import counted, listed
 
 ACCEPTED = "accepted"
@@ -57,7 +57,7 @@ NO_SETS: Sets = MappingProxyType({})
 class NotLanded(Conflict):
     """The result of a completed predecessor is not in its base branch."""
 
-    def __init__(self, message: str, hint: str, findings: Collection[Finding] = ()) -> None:
+    def __init__(self, message: str, hint: str, findings: Collection[ResultFinding] = ()) -> None:
         self.findings = tuple(findings)
         super().__init__(message, hint)
 
@@ -118,7 +118,7 @@ def _settled(sets: Sets, own: str) -> set[str]:
 
 def refuse_not_landed(
     store: RunStore,
-    presence: Presence,
+    registry: WorkerRegistry,
     required: Collection[Base],
     accepted: Collection[str] = (),
     *,
@@ -137,7 +137,7 @@ def refuse_not_landed(
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
     if expected := _expected_results(store, [base for base in required if base.todo not in accepted]):
-        findings, unasked = _findings_of_workers(store, presence, expected)
+        findings, unasked = _findings_of_workers(store, registry, expected)
         by_todo = {base.todo: base for base in required}
         if missing := [finding for finding in findings if finding.why]:
             raise _refusal(store, missing, by_todo, sets)
@@ -187,15 +187,15 @@ def _later(store: RunStore, run: str) -> list[str]:
 
 
 def _findings_of_workers(
-    store: RunStore, presence: Presence, expected: list[ExpectedResult]
-) -> tuple[list[Finding], set[str]]:
+    store: RunStore, registry: WorkerRegistry, expected: list[ExpectedResult]
+) -> tuple[list[ResultFinding], set[str]]:
     """Return the findings of the workers, and the repositories for which none has answered."""
     repos = {one.repo for one in expected}
-    if not any(repos & set(worker.repos) for worker in presence.workers()):
+    if not any(repos & set(worker.repos) for worker in registry.workers()):
         return [], repos
     until = store.now_ms() + ms(2 * BEGIN_WITHIN)
     job = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(expected))
-    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, job, repos)
+    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), registry, job, repos)
     if silent:
         raise NotLanded(
             f"no answer from {', '.join(silent)}: unknown whether completed work is in the base branches",
@@ -209,7 +209,9 @@ def _findings_of_workers(
     return findings, repos - {finding.repo for finding in findings}
 
 
-def _refusal(store: RunStore, missing: list[Finding], by_todo: Mapping[str, Base], sets: Sets) -> NotLanded:
+def _refusal(
+    store: RunStore, missing: list[ResultFinding], by_todo: Mapping[str, Base], sets: Sets
+) -> NotLanded:
     first = missing[0]
     base = by_todo[first.todo]
     words = [

@@ -34,7 +34,7 @@ from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
-from coordination.runs.submission.draft import HOST, Draft, Signing, descriptor_of, first_facts, new_run_id
+from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash, without_way_back
 from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings
@@ -165,7 +165,7 @@ def submit(
     carried over. `start_at`: the commits that a run builds on that writes no change set.
     """
     store.declare(ecosystem.capacities())
-    draft = Draft(store, new_run_id(), signed=signing is not None)
+    draft = RunDraft(store, new_run_id(), signed=signing is not None)
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     work = _Work.of(graph, ecosystem, settings, done)
     carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
@@ -222,7 +222,7 @@ class _Work:
         )
 
     def write(
-        self, draft: Draft, name: str, state: TodoState, ahead: str | int, level: int, facts: Facts
+        self, draft: RunDraft, name: str, state: TodoState, ahead: str | int, level: int, facts: Facts
     ) -> None:
         todo = self.todos[name]
         spec = spec_of(todo, self.repos[todo.repo], self.settings, self.graph.plan)
@@ -334,6 +334,6 @@ def _ahead(graph: PlanGraph, name: str, order: Order) -> str:
     return f"{graph.order[name] / (len(graph.todos) + 1) - ahead_ms:.5f}"
 
 
-def _write_blocked(draft: Draft, todo: Todo, reason: str) -> None:
+def _write_blocked(draft: RunDraft, todo: Todo, reason: str) -> None:
     place = f"0 0 {todo.repo} {todo.workspace} 0"  # never used: the todo is skipped
     draft.todo(todo.id, TodoState.SKIPPED, place, {"attempt": 0, "error": reason})

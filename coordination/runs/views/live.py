@@ -24,8 +24,8 @@ from coordination.planner.hours import Group
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
-from coordination.runs.views.todo_view import Facts, asking, iso
-from coordination.runs.worker_registry import Presence
+from coordination.runs.views.todo_view import TodoFacts, asking, iso
+from coordination.runs.worker_registry import WorkerRegistry
 
 LOOKED_AT = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""
@@ -37,7 +37,7 @@ IN_PROGRESS = BEGUN | {TodoState.READY, TodoState.SUCCEEDED}
 it next. The file says completed only when the run ends.
 """
 FACTS = ("worker", "since", "waits_for", "undo")
-"""Facts that are read of each todo in hand."""
+"""TodoFacts that are read of each todo in hand."""
 AT_ONCE = 1000
 
 
@@ -91,7 +91,7 @@ class LiveTodos:
         self._redis = redis
         self._keys = keys
         self._reader = reader
-        self._presence = Presence(redis, keys)
+        self._registry = WorkerRegistry(redis, keys)
 
     def newest(self, todo_id: str) -> LiveTodo | None:
         """Return the todo in the newest live run that has it, else in the newest run; None if none of the
@@ -158,7 +158,7 @@ class LiveTodos:
         running = {
             t: facts[t]["worker"] or "" for t, one in in_hand.items() if one.state is TodoState.RUNNING
         }
-        silent = self._presence.silent(filter(None, running.values())) if running else {}
+        silent = self._registry.silent(filter(None, running.values())) if running else {}
         return {
             todo: replace(
                 one,
@@ -169,7 +169,7 @@ class LiveTodos:
             for todo, one in in_hand.items()
         }
 
-    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, Facts]]:
+    def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, TodoFacts]]:
         every = list(in_hand.items())
         for start in range(0, len(every), AT_ONCE):
             some = every[start : start + AT_ONCE]
@@ -180,7 +180,7 @@ class LiveTodos:
                 answers = pipeline.execute()
             for (todo, _), asked, values in zip(some, names, answers, strict=True):
                 facts = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
-                yield todo, Facts(todo, facts)
+                yield todo, TodoFacts(todo, facts)
 
     def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
         newest = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
@@ -238,7 +238,7 @@ class Live:
         return {} if self._is_other(ecosystem) else self._todos.all()
 
     def _is_other(self, ecosystem: str) -> bool:
-        owner = Presence(self._redis, self._keys).ecosystem() if ecosystem else ""
+        owner = WorkerRegistry(self._redis, self._keys).ecosystem() if ecosystem else ""
         return bool(owner) and owner != ecosystem
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:

@@ -20,7 +20,7 @@ from coordination.history.collect import StreamSource
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.runs.views.run_view import DAMAGE, RunReader
 from coordination.runs.views.timeline import all_events, timeline
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 
 COUNTS = [f"n.{state}" for state in TodoState]
@@ -62,7 +62,7 @@ class LiveCountReader:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._presence = Presence(redis, keys)
+        self._registry = WorkerRegistry(redis, keys)
         self._reader = RunReader(redis, keys)
 
     def read(self) -> LiveCounts:
@@ -77,7 +77,7 @@ class LiveCountReader:
             pipeline.hgetall(keys.cache.facts)
             pipeline.zcard(keys.cache.expiry)
             live, leases, names, poison, counters, breakers, cache, entries = pipeline.execute()
-        workers = self._presence.workers()
+        workers = self._registry.workers()
         slots = _slots(workers)
         runs, todos, queues = self._of_runs(live)
         return LiveCounts(

@@ -1,6 +1,6 @@
 """Compute the progress of a live run, and what runs next, from its todos and counters. Pure.
 
-`Outline` is the part of a run that never changes, so that a follower reads it once: for 50,000 todos it is
+`RunOutline` is the part of a run that never changes, so that a follower reads it once: for 50,000 todos it is
 megabytes. The rules for percent and the expected end are in planner/remaining.py.
 """
 
@@ -68,7 +68,7 @@ COUNTERS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outline:
+class RunOutline:
     """The part of a run that never changes."""
 
     predecessors: Mapping[str, Collection[str]]
@@ -121,7 +121,7 @@ def only_percent(run: RunView, counters: Mapping[str, str], now_ms: int) -> Prog
     )
 
 
-def progress_of(outline: Outline, moment: Moment) -> Progress:
+def progress_of(outline: RunOutline, moment: Moment) -> Progress:
     """Return the progress of a live run."""
     run = moment.run
     todos = dict(_open(outline, moment))
@@ -187,7 +187,7 @@ def _number(text: str | None) -> float:
         return 0.0
 
 
-def _open(outline: Outline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
+def _open(outline: RunOutline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
     elapsed = {todo.id: todo.duration_s for todo in moment.in_hand if todo.state is TodoState.RUNNING}
     unknown = Expected(seconds=0.0, source=Basis.UNKNOWN)
     for name, descriptor in outline.descriptors.items():
@@ -205,7 +205,7 @@ def _open(outline: Outline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
             )
 
 
-def _running(outline: Outline, moment: Moment) -> Iterator[RunningTodo]:
+def _running(outline: RunOutline, moment: Moment) -> Iterator[RunningTodo]:
     found = [t for t in moment.in_hand if t.state in (TodoState.RUNNING, TodoState.COMPENSATING) and t.worker]
     for todo in sorted(found, key=_since)[:SHOWN]:
         expected = outline.expected.get(todo.id)
@@ -239,7 +239,7 @@ def _waiting(moment: Moment) -> Iterator[WaitingTodos]:
         )
 
 
-def _next(outline: Outline, moment: Moment, *, by_level: bool) -> Iterator[NextTodo]:
+def _next(outline: RunOutline, moment: Moment, *, by_level: bool) -> Iterator[NextTodo]:
     """Yield the todos that start when something ends: first those that wait for their turn only, then those
     whose open predecessors run.
     """
@@ -258,11 +258,11 @@ def _next(outline: Outline, moment: Moment, *, by_level: bool) -> Iterator[NextT
         )
 
 
-def _urgency(outline: Outline) -> Callable[[str], tuple[float, str]]:
+def _urgency(outline: RunOutline) -> Callable[[str], tuple[float, str]]:
     return lambda name: (_number(outline.descriptors[name].order), name)
 
 
-def _behind_running(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
+def _behind_running(outline: RunOutline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
     """Return the waiting todos whose open predecessors all run, with those."""
     found: dict[str, Sequence[str]] = {}
     for name, before in outline.predecessors.items():
@@ -273,7 +273,7 @@ def _behind_running(outline: Outline, states: Mapping[str, TodoState]) -> Mappin
     return found
 
 
-def _next_level(outline: Outline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
+def _next_level(outline: RunOutline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
     """Return the waiting todos of the next level, with the todos of earlier levels that have not ended."""
     waiting = [name for name in outline.predecessors if states.get(name) is TodoState.WAITING]
     level = min((outline.descriptors[name].level for name in waiting), default=0)

@@ -12,11 +12,11 @@ from coordination.backend.keys import Keys, resource
 from coordination.planner.remaining import SIMULATED, Expected
 from coordination.planner.schedule import Supply
 from coordination.runs.records import LIVE, Descriptor, RunBrief, TodoState
-from coordination.runs.views.progress import COUNTERS, Moment, Outline, ended, only_percent, progress_of
+from coordination.runs.views.progress import COUNTERS, Moment, RunOutline, ended, only_percent, progress_of
 from coordination.runs.views.records import NoEta, Progress, RunView, TodoView
 from coordination.runs.views.run_view import RunReader, readable
 from coordination.runs.views.todo_view import LOOKED_AT
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 
 OPEN = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
 """States of the todos that have begun, or that wait for something."""
@@ -28,7 +28,7 @@ class ProgressReader:
         self._redis = redis
         self._keys = keys
         self._run_id = run_id
-        self._outline: Outline | None = None
+        self._outline: RunOutline | None = None
         self._highest = (False, 0.0)
         """At the last reading: True if the run was being rolled back, and the highest percentage since."""
 
@@ -89,12 +89,12 @@ class ProgressReader:
         states = self._redis.hgetall(self._keys.run(self._run_id).state)
         return {todo: TodoState(state) for todo, state in states.items()}
 
-    def _slots(self, outline: Outline) -> int | None:
+    def _slots(self, outline: RunOutline) -> int | None:
         """Return how many todos the workers that are there execute at once; None without workers."""
-        workers = Presence(self._redis, self._keys).workers()
+        workers = WorkerRegistry(self._redis, self._keys).workers()
         return sum(worker.jobs for worker in workers if not outline.repos.isdisjoint(worker.repos)) or None
 
-    def _read_outline(self) -> Outline:
+    def _read_outline(self) -> RunOutline:
         keys = self._keys.run(self._run_id)
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(keys.meta, "brief", "max_parallel")
@@ -106,7 +106,7 @@ class ProgressReader:
         expected = {todo: Expected.parse(text) for todo, text in self._fact("expected", parsed)}
         gated = {todo for todo, gate in self._fact("gate", parsed) if gate}
         repos = frozenset(descriptor.repo for descriptor in parsed.values())
-        return Outline(
+        return RunOutline(
             predecessors=brief.predecessors,
             descriptors=parsed,
             expected={todo: known for todo, known in expected.items() if known is not None},

@@ -22,7 +22,7 @@ from coordination.runs.views.run_list import RunFilters, newest
 from coordination.runs.views.todo_view import (
     FACTS,
     FACTS_OF_UNDOING,
-    Facts,
+    TodoFacts,
     iso,
     raw_records,
     raw_records_of,
@@ -30,7 +30,7 @@ from coordination.runs.views.todo_view import (
     view_of_todo,
     waves_of,
 )
-from coordination.runs.worker_registry import Presence
+from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import did_you_mean
 
 LAST = "last"
@@ -229,7 +229,11 @@ class RunReader:
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         with readable(run_id):
             return view_of_todo(
-                todo_id, TodoState(then or state), Descriptor.parse(descriptor), Facts(todo_id, facts), None
+                todo_id,
+                TodoState(then or state),
+                Descriptor.parse(descriptor),
+                TodoFacts(todo_id, facts),
+                None,
             )
 
     def branches(self, run: RunView) -> dict[str, str]:
@@ -279,7 +283,7 @@ class RunReader:
         states, descriptors, facts, outputs = (
             raw_records(self._redis, keys) if only is None else raw_records_of(self._redis, keys, only)
         )
-        presence = Presence(self._redis, self._keys)
+        registry = WorkerRegistry(self._redis, self._keys)
         due = {
             Descriptor.parse(descriptors[name]).repo
             for name, state in states.items()
@@ -291,15 +295,15 @@ class RunReader:
         now_ms = self._now_ms() if busy else None
         obstacles = (
             self._obstacles(run_id, due)
-            | dict(presence.unserved(due) if due else {})
-            | dict(presence.silent(busy) if busy else {})
+            | dict(registry.unserved(due) if due else {})
+            | dict(registry.silent(busy) if busy else {})
         )
         return tuple(
             view_of_todo(
                 name,
                 TodoState(state),
                 Descriptor.parse(descriptors[name]),
-                Facts(name, facts),
+                TodoFacts(name, facts),
                 outputs.get(name),
                 obstacles,
                 now_ms,

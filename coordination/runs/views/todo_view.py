@@ -37,7 +37,7 @@ def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
     return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
 
 
-class Facts:
+class TodoFacts:
     """The facts of one todo."""
 
     def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
@@ -56,7 +56,7 @@ def view_of_todo(
     name: str,
     state: TodoState,
     descriptor: Descriptor,
-    facts: Facts,
+    facts: TodoFacts,
     output: str | None,
     obstacles: Mapping[str, str] = MappingProxyType({}),
     now_ms: int | None = None,
@@ -99,7 +99,7 @@ def view_of_todo(
 
 
 def _wait(
-    state: TodoState, facts: Facts, repo: str, obstacles: Mapping[str, str]
+    state: TodoState, facts: TodoFacts, repo: str, obstacles: Mapping[str, str]
 ) -> tuple[str | None, WaitReason | None]:
     """Return the text and the reason of a todo's wait, both None if it does not wait.
 

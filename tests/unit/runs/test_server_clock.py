@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.maintenance.faults import ClockReading, ServerClock, Step
+from coordination.runs.maintenance.faults import ClockReading, ClockStep, ServerClock
 
 HOUR_MS = 3_600_000
 NOON = 12 * HOUR_MS
@@ -53,8 +53,8 @@ def test_each_step_is_seen_once_and_the_next_from_there():
     assert [step and step.is_back for step in found] == [None, True, None, False]
 
 
-BACK = Step(by_ms=-HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
-AHEAD = Step(by_ms=HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
+BACK = ClockStep(by_ms=-HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
+AHEAD = ClockStep(by_ms=HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ AHEAD = Step(by_ms=HOUR_MS, seen_ms=NOON, earliest_ms=NOON - 1500)
     ],
 )
 def test_a_timer_waits_as_long_as_it_was_meant_to(
-    step: Step, due_ms: int, since_ms: int | None, moved_ms: int | None
+    step: ClockStep, due_ms: int, since_ms: int | None, moved_ms: int | None
 ):
     assert step.moved(due_ms, since_ms, NOON) == moved_ms

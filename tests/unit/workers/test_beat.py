@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from workers.config import ServedRepositories, WorkerConfig
 from workers.leases import Leases
@@ -23,6 +23,8 @@ def test_a_lease_is_renewed_three_times_before_it_runs_out_however_the_settings_
     config = WorkerConfig(redis_url="", settings=settings, places={}, jobs=1, state=tmp_path)
     store = RunStore(fakeredis.FakeRedis(decode_responses=True), "test")
     worker = Worker(id="w@h", host="h", pid=1, version="1", repos=(), jobs=1)
-    leases = Leases(store, Presence(store.redis, store.keys), worker, config, ServedRepositories(config))
+    leases = Leases(
+        store, WorkerRegistry(store.redis, store.keys), worker, config, ServedRepositories(config)
+    )
 
     assert leases.interval_s == waited_s

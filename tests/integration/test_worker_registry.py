@@ -10,14 +10,14 @@ import pytest
 
 from coordination.errors import Conflict
 from coordination.runs.store import RunStore
-from coordination.runs.worker_registry import Presence, Worker
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 
 BEAT = timedelta(minutes=1)
 
 
 @pytest.fixture
-def presence(store: RunStore) -> Presence:
-    return Presence(store.redis, store.keys)
+def registry(store: RunStore) -> WorkerRegistry:
+    return WorkerRegistry(store.redis, store.keys)
 
 
 def worker(name: str, *, host: str = "a", unfit: str = "", state: str = "/state", **places: str) -> Worker:
@@ -34,54 +34,56 @@ def worker(name: str, *, host: str = "a", unfit: str = "", state: str = "/state"
     )
 
 
-def say(store: RunStore, presence: Presence, one: Worker) -> None:
-    presence.say(one, store.now_ms(), BEAT)
+def say(store: RunStore, registry: WorkerRegistry, one: Worker) -> None:
+    registry.say(one, store.now_ms(), BEAT)
 
 
-def test_the_first_version_to_come_holds(presence: Presence):
-    presence.meet("1.0", BEAT)
-    presence.meet("1.0", BEAT)
+def test_the_first_version_to_come_holds(registry: WorkerRegistry):
+    registry.meet("1.0", BEAT)
+    registry.meet("1.0", BEAT)
 
 
 @pytest.mark.parametrize("left", ["a worker", "a run"])
 def test_another_version_is_refused_while_something_of_the_first_is_there(
-    store: RunStore, presence: Presence, left: str
+    store: RunStore, registry: WorkerRegistry, left: str
 ):
-    presence.meet("1.0", BEAT)
+    registry.meet("1.0", BEAT)
     if left == "a worker":
-        say(store, presence, worker("w", units="/units"))
+        say(store, registry, worker("w", units="/units"))
     else:
         store.redis.zadd(store.keys.live, {"20260101-000000-abcd": 1})
 
     with pytest.raises(Conflict, match=r"this is coord 2\.0, .* use coord 1\.0"):
-        presence.meet("2.0", BEAT)
+        registry.meet("2.0", BEAT)
 
 
-def test_another_version_takes_over_when_nothing_is_left_of_the_first(store: RunStore, presence: Presence):
-    presence.meet("1.0", BEAT)
+def test_another_version_takes_over_from_one_without_workers_and_runs(
+    store: RunStore, registry: WorkerRegistry
+):
+    registry.meet("1.0", BEAT)
     gone = worker("w", units="/units")
-    say(store, presence, gone)
-    presence.leave(gone)
+    say(store, registry, gone)
+    registry.leave(gone)
 
-    presence.meet("2.0", BEAT)
+    registry.meet("2.0", BEAT)
 
-    say(store, presence, worker("w", units="/units"))
+    say(store, registry, worker("w", units="/units"))
     with pytest.raises(Conflict):
-        presence.meet("1.0", BEAT)
+        registry.meet("1.0", BEAT)
 
 
 @pytest.mark.parametrize("garbage", ["x" * 1_000_000, "eco\x1b[31m\nred", "", "Größe-00000"])
-def test_what_is_no_id_of_an_ecosystem_counts_as_none(store: RunStore, presence: Presence, garbage: str):
-    say(store, presence, worker("w", units="/units"))
+def test_an_invalid_ecosystem_id_counts_as_none(store: RunStore, registry: WorkerRegistry, garbage: str):
+    say(store, registry, worker("w", units="/units"))
     store.redis.set(store.keys.ecosystem, garbage)
-    assert presence.ecosystem() == ""
+    assert registry.ecosystem() == ""
 
-    presence.meet("1.0", BEAT, "eco-00000000")
-    presence.meet("1.0", BEAT)
+    registry.meet("1.0", BEAT, "eco-00000000")
+    registry.meet("1.0", BEAT)
 
-    assert presence.ecosystem() == "eco-00000000"
+    assert registry.ecosystem() == "eco-00000000"
     with pytest.raises(Conflict, match="eco-00000000"):
-        presence.meet("1.0", BEAT, "eco-11111111")
+        registry.meet("1.0", BEAT, "eco-11111111")
 
 
 @pytest.mark.parametrize(
@@ -94,23 +96,25 @@ def test_what_is_no_id_of_an_ecosystem_counts_as_none(store: RunStore, presence:
         (worker("other", units="/units"), ""),
     ],
 )
-def test_a_host_has_one_folder_per_repository(store: RunStore, presence: Presence, other: Worker, words: str):
-    say(store, presence, other)
+def test_a_host_has_one_folder_per_repository(
+    store: RunStore, registry: WorkerRegistry, other: Worker, words: str
+):
+    say(store, registry, other)
     mine = worker("mine", units="/units")
-    say(store, presence, mine)
+    say(store, registry, mine)
 
     if words:
         with pytest.raises(Conflict, match=words):
-            presence.refuse_clash(mine)
+            registry.refuse_clash(mine)
     else:
-        presence.refuse_clash(mine)
+        registry.refuse_clash(mine)
 
 
-def test_a_repository_waits_for_a_worker_that_can_work_on_it(store: RunStore, presence: Presence):
-    say(store, presence, worker("w", host="b", unfit="there is no folder /units", units="/units"))
-    say(store, presence, worker("w", host="c", text="/text"))
+def test_a_repository_waits_for_a_worker_that_can_work_on_it(store: RunStore, registry: WorkerRegistry):
+    say(store, registry, worker("w", host="b", unfit="there is no folder /units", units="/units"))
+    say(store, registry, worker("w", host="c", text="/text"))
 
-    assert presence.unserved(["units", "text", "cli"]) == {
+    assert registry.unserved(["units", "text", "cli"]) == {
         "cli": "a worker for cli: none serves it",
         "units": "a worker for units: on host b there is no folder /units",
     }
