@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.worktrees import ANN, save
-from workers.landing.prepare import landing_message, prepare
+from workers.landing.commits import landing_message, prepare
 from workers.landing.records import BaseBranch, Method, Prepared
 from workers.workspace.git import git
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
     from coordination.changes.checkout import RepoDiff
-    from coordination.changes.issues.records import (
+    from coordination.changes.issues.rules import (
         IssueAction,
         IssueResult,
         IssueSyncOptions,
@@ -147,7 +147,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
     "changes.checkout": ("RepoDiff",),
-    "changes.issues.records": (
+    "changes.issues.rules": (
         "IssueAction",
         "IssueResult",
         "IssueSyncOptions",

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.changes.checkout import RepoDiff, diff_of
-from coordination.changes.reader import ChangeReader
-from coordination.changes.view import ChangeView
+from coordination.changes.view import ChangeReader, ChangeView
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets

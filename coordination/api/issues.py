@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from coordination.changes.issues.records import (
+from coordination.changes.issues.rules import (
+    Home,
     IssueAction,
     IssueResult,
     IssueSyncOptions,
     IssueSyncReport,
+    homes_of,
 )
-from coordination.changes.issues.rules import Home, homes_of
 from coordination.changes.issues.sync import RepoIssues
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.environment import actor

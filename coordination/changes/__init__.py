@@ -2,8 +2,7 @@
 
 | module | content |
 |---|---|
-| `view.py` | a change set in one repository as front ends show it, and what it waits for; pure |
-| `reader.py` | reads all views in a few round trips, without git |
+| `view.py` | a change set in one repository as front ends show it, and why it waits; reads all without git |
 | `checkout.py` | by git on this machine: the difference to the base; the work on a branch |
 | `adoption.py` | a branch that a person takes as the tip; a change set that Redis has lost |
 | `resolve.py` | where a conflict with the base branch is resolved |

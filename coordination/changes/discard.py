@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from coordination.changes.reader import ChangeReader
+from coordination.changes.view import ChangeReader
 from coordination.errors import Blocked, Conflict
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets

@@ -11,12 +11,11 @@ from typing import Literal
 from coordination.credentials.records import Credential, Expiry, Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import CoordinationError, NotAllowed, PlanRefused
-from coordination.forges.answers import KeptAnswers
 from coordination.forges.forge import Forge
 from coordination.forges.gitea import Gitea
 from coordination.forges.github import GitHub
 from coordination.forges.gitlab import GitLab
-from coordination.forges.http import HttpClient
+from coordination.forges.http import HttpClient, KeptAnswers
 from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import ForgeType
 from coordination.models import Repo

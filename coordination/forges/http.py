@@ -9,6 +9,10 @@ A refusal becomes a ForgeError by its status; adapters refine it by the reason t
 | connection lost, 5xx | tried again for GET only; for others it is unknown if the call was executed |
 | 301, 302, 307, 308 | RENAMED; the token is sent to no other address |
 
+Answers are kept for conditional requests, in memory and in a private folder of this machine. A kept answer
+is used only after the forge has confirmed it (304). The folder is not in Redis: a user who can write to Redis
+must not be able to say that a check is green.
+
 Every wait counts towards the patience. A redirect is never followed, and the next page of a list is read
 from the same address only: the token belongs to one host.
 """
@@ -16,14 +20,18 @@ from the same address only: the token belongs to one host.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -31,7 +39,7 @@ import httpx2
 
 from coordination.credentials.detection import without_known_formats
 from coordination.credentials.masking import Masker
-from coordination.forges.answers import KeptAnswer, KeptAnswers
+from coordination.files import make_private, replace_file
 from coordination.forges.errors import (
     REDIRECTS,
     ForgeError,
@@ -48,10 +56,14 @@ from coordination.text import shortened
 CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 90.0
 """Longest times: to connect, of silence within an answer, and of a whole answer."""
 LARGEST_BYTES = 16 * 1024 * 1024
+"""The most bytes of an answer that are read."""
+LARGEST_KEPT_BYTES, MOST_KEPT_FILES, KEPT_FOR_S = 512 * 1024, 5_000, 14 * 24 * 3600
+"""Limits of the answers that are kept for conditional requests."""
 MOST_PAGES = 100
 TRIES = 4
 LONGEST_REASON = 400
 OK, REDIRECT_FROM, NOT_MODIFIED = 200, 300, 304
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,3 +287,62 @@ def _trusted() -> ssl.SSLContext:
 def _next_page(headers: Mapping[str, str]) -> str:
     found = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', headers.get("link", ""))
     return found[1] if found else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptAnswer:
+    etag: str
+    next_page: str
+    """Address of the next page; empty for the last one."""
+    data: Any
+
+
+class KeptAnswers:
+    """Kept answers of one token; `folder` None: in memory only."""
+
+    def __init__(self, folder: Path | None, owner: str) -> None:
+        self._folder = folder
+        self._owner = owner
+        self._known: dict[str, KeptAnswer] = {}
+
+    def get(self, url: str) -> KeptAnswer | None:
+        """Return the kept answer of an address; None without one, or where its file is damaged."""
+        if url in self._known or self._folder is None:
+            return self._known.get(url)
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            path = self._path(self._folder, url)
+            if path.stat().st_size <= 2 * LARGEST_KEPT_BYTES:
+                found = json.loads(path.read_bytes())
+                self._known[url] = KeptAnswer(
+                    etag=str(found["etag"]), next_page=str(found["next_page"]), data=found["data"]
+                )
+        return self._known.get(url)
+
+    def keep(self, url: str, answer: KeptAnswer) -> None:
+        """Keep an answer; one that cannot be written is only kept in memory."""
+        self._known[url] = answer
+        if self._folder is None:
+            return
+        content = json.dumps(vars(answer), separators=(",", ":")).encode()
+        if len(content) > LARGEST_KEPT_BYTES:
+            return
+        try:
+            make_private(self._folder)
+            replace_file(self._path(self._folder, url), content, durable=False)
+        except OSError as error:
+            logger.warning("an answer of a forge is not kept in %s: %s", self._folder, error.strerror)
+
+    def prune(self) -> None:
+        """Remove files that are older than KEPT_FOR_S, and the oldest ones above MOST_KEPT_FILES."""
+        if self._folder is None:
+            return
+        with suppress(OSError):
+            files = [(path.stat().st_mtime, path) for path in self._folder.glob("*.json")]
+            limit = time.time() - KEPT_FOR_S
+            for number, (written, path) in enumerate(sorted(files, reverse=True)):
+                if number >= MOST_KEPT_FILES or written < limit:
+                    path.unlink(missing_ok=True)
+
+    def _path(self, folder: Path, url: str) -> Path:
+        name = sha256(f"{self._owner}\0{url}".encode()).hexdigest()
+        return folder / f"{name}.json"

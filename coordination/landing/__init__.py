@@ -7,8 +7,7 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 | `readiness.py` | whether a pull request may merge, and what is missing; pure |
 | `order.py` | what must land before each repository, and in which wave; pure |
 | `plan_waves.py` | several plans, joined into one landing in waves |
-| `generate.py` | from a decided landing or revert to the graph of its run; pure |
-| `todos.py` | the todos of that graph |
+| `graph.py` | the todos of a landing or revert, and the graph of its run; pure |
 | `start.py` | reads the change set, and submits the run |
 | `preview.py` | what `--dry-run` shows: base, tip, method and outcome by repository |
 

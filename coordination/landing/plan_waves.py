@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from coordination.errors import CoordinationError, NotFound, PlanRefused
+from coordination.landing.graph import todo_id
 from coordination.landing.order import (
     Edges,
     LandWave,
@@ -17,7 +18,6 @@ from coordination.landing.order import (
     with_needs,
 )
 from coordination.landing.rules import Landing, LandOptions, RepoLanding, decide_revert, has_landed, up_to
-from coordination.landing.todos import todo_id
 from coordination.models import Atomic, Ecosystem, Plan, PlanWaves, Todo
 from coordination.planner.checks import Needs
 from coordination.runs.change_sets.records import ChangeSet

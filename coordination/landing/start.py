@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.forges.connect import with_token
-from coordination.landing.generate import landing_graph, revert_graph
+from coordination.landing.graph import landing_graph, revert_graph, todo_id
 from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_waves, waves_named
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert, has_landed
-from coordination.landing.todos import todo_id
 from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from coordination.errors import Conflict
-from coordination.landing.generate import landing_graph, todo_id
+from coordination.landing.graph import landing_graph, todo_id
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
 from coordination.runs.change_sets.records import RepoChange

@@ -13,7 +13,7 @@ from socket import gethostname
 import pytest
 
 from coordination.checks.report import recorded_checks
-from coordination.landing.generate import landing_graph
+from coordination.landing.graph import landing_graph
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Via
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict, RepoChange

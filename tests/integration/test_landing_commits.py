@@ -8,7 +8,7 @@ import pytest
 
 from tests.landings import LINES, Ground
 from tests.worktrees import ANN, save
-from workers.landing.prepare import has_landed, prepare, reopen, revert_commit
+from workers.landing.commits import has_landed, prepare, reopen, revert_commit
 from workers.landing.records import HasLanded, Method, NoChange, Prepared, Reason, Refused
 from workers.workspace.git import git
 

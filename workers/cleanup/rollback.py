@@ -33,7 +33,7 @@ from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
 from coordination.text import counted, quoted
 from workers.cleanup.artifacts import RunArtifacts
-from workers.landing.prepare import merge, merge_from, revert_commit
+from workers.landing.commits import merge, merge_from, revert_commit
 from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
 from workers.trust.signed_results import SignedResults
 from workers.workspace.base_commit import Carried

@@ -16,10 +16,8 @@ Nothing is ever forced.
 
 | module | content |
 |---|---|
-| `records.py` | the repository and branch to land in; outcomes, and the reasons for refusals |
+| `records.py` | the repository and branch to land in; outcomes; the reason of a refusal by git or a remote |
 | `remote.py` | the base branch at the remote: look, begin a run there, push, try the right to push |
 | `local.py` | the base branch of a checkout on this machine: look, push |
-| `prepare.py` | the commits: to land (merge, squash, ff), to take back, to open again; whether one landed |
-| `landed_commits.py` | what git tells of the commits of landings and of pull requests |
-| `refusals.py` | from the words of git and of a remote to a reason |
+| `commits.py` | makes the commits that land, revert and reopen; tells from git which work has landed |
 """

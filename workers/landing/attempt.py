@@ -13,10 +13,9 @@ from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
+from workers.landing.commits import commit_in, landing_message, merge_base, prepare, tree_of
 from workers.landing.job import LandJob
-from workers.landing.landed_commits import commit_in, merge_base, tree_of
 from workers.landing.local import look_local
-from workers.landing.prepare import landing_message, prepare
 from workers.landing.records import BaseBranch, BaseTip, Method, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import look, refused_base
 from workers.outcome import AttemptOutcome, OutcomeKind

@@ -17,7 +17,7 @@ from typing import Any
 from coordination.models import LandAction, LandCheck
 from coordination.runs.change_sets.records import CheckVerdict, read_result
 from coordination.runs.replies import PredecessorOutput
-from workers.landing.landed_commits import commit_in
+from workers.landing.commits import commit_in
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 Trees = Mapping[str, str]

@@ -36,10 +36,9 @@ from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
 from workers.landing.attempt import BY_PEOPLE, TROUBLE, AttemptEnd, postponed, refusal
+from workers.landing.commits import commit_in, heads_of, merge, tree_before
 from workers.landing.job import LandJob
 from workers.landing.land import DirectAttempt
-from workers.landing.landed_commits import commit_in, heads_of, tree_before
-from workers.landing.prepare import merge
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
 from workers.outcome import AwaitedRequest, OutcomeKind

@@ -15,19 +15,21 @@ from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from workers.landing.attempt import BY_PEOPLE, AttemptEnd, LandAttempt, parsed, refusal
 from workers.landing.checks import LandChecks
-from workers.landing.job import LandJob
-from workers.landing.landed_commits import (
+from workers.landing.commits import (
     REVERTS,
     as_checked,
     commit_in,
     had_tree,
+    has_landed,
     landing_of,
     lands,
+    reopen,
+    revert_commit,
     revert_of,
     tree_of,
 )
+from workers.landing.job import LandJob
 from workers.landing.local import push_local
-from workers.landing.prepare import has_landed, reopen, revert_commit
 from workers.landing.records import (
     BaseBranch,
     BaseTip,

@@ -34,11 +34,10 @@ from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
 from workers.landing.attempt import AttemptEnd, postponed, refusal
 from workers.landing.checks import LandChecks
+from workers.landing.commits import as_checked, has_landed, landing_message, prepare, update_commit
 from workers.landing.forge_attempt import SOON, RequestLook
 from workers.landing.job import LandJob
 from workers.landing.land import LOOKS, outcome_of
-from workers.landing.landed_commits import as_checked, update_commit
-from workers.landing.prepare import has_landed, landing_message, prepare
 from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Refused
 from workers.landing.remote import contains
 from workers.outcome import AttemptOutcome, OutcomeKind

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import listed, quoted
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
-from workers.landing.refusals import masked, refused_by
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.landing.remote import contains, refused_name, refused_rewind
 from workers.process.trouble import GitInterrupted, GitTimeout
 from workers.transfer.fetcher import ADDRESSES

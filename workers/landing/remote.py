@@ -20,8 +20,7 @@ from coordination.changes.requests.push import ReadGit, lacks_start, large_files
 from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit, seen_ref
 from coordination.models import Repo
 from coordination.text import counted, quoted
-from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
-from workers.landing.refusals import masked, refused_by
+from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
 from workers.transfer.bundles import hidden
 from workers.transfer.fetcher import ADDRESSES, FETCH

@@ -17,10 +17,10 @@ from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
 from workers.landing.attempt import BY_PEOPLE, AttemptEnd, parsed, postponed, refusal
+from workers.landing.commits import commit_in, update_commit
 from workers.landing.forge_attempt import SOON, ForgeAttempt
 from workers.landing.job import LandJob
 from workers.landing.land import outcome_of
-from workers.landing.landed_commits import commit_in, update_commit
 from workers.landing.records import BaseBranch, Prepared, Refused
 from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask

@@ -2,8 +2,7 @@
 
 | module | content |
 |---|---|
-| `records.py` | options, and the records that commands show |
-| `rules.py` | the forge to which an issue belongs, and whose value of a field goes where; pure |
+| `rules.py` | options and results; the forge of an issue, and which side's value of a field counts; pure |
 | `sync.py` | synchronises the issues of one repository |
 
 The file keeps, for each issue, the id at the forge and a digest of each field as both sides had it last

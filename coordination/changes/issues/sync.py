@@ -12,10 +12,13 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from coordination.changes.issues.records import IssueAction, IssueResult, IssueSyncOptions, Side
 from coordination.changes.issues.rules import (
     Decision,
     Home,
+    IssueAction,
+    IssueResult,
+    IssueSyncOptions,
+    Side,
     Value,
     changes_at_forge,
     decide,

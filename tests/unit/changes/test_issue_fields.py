@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from coordination.changes.issues.records import Side
 from coordination.changes.issues.rules import (
+    Side,
     changes_at_forge,
     decide,
     digest,

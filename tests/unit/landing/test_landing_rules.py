@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, PlanRefused, Unreadable
-from coordination.landing.generate import landing_graph, revert_graph, todo_id
+from coordination.landing.graph import landing_graph, revert_graph, todo_id
 from coordination.landing.rules import LandOptions, decide_landing, decide_revert
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange

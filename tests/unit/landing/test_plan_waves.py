@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from coordination.errors import Conflict, NotFound, PlanRefused
-from coordination.landing.generate import landing_graph, revert_graph
+from coordination.landing.graph import landing_graph, revert_graph
 from coordination.landing.plan_waves import (
     decide_plan_reverts,
     decide_plan_waves,

@@ -7,8 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from workers.landing.records import BaseBranch, Reason
-from workers.landing.refusals import refused_by
+from workers.landing.records import BaseBranch, Reason, refused_by
 
 AT = BaseBranch(repo="r", path=Path(), branch="main", url="https://ann:s3cret@forge.test/r.git")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from coordination.errors import PlanRefused
-from coordination.landing.generate import landing_graph
+from coordination.landing.graph import landing_graph
 from coordination.landing.order import decide_waves
 from coordination.landing.plan_waves import wave_problems
 from coordination.models import Atomic, Ecosystem, LandRules, NoopAction, Waves
