@@ -71,7 +71,7 @@ class Changes:
         out; Blocked where a host that has it does not answer; NotAllowed.
         """
         planned = self.plan_discard(plan)
-        return None if planned is None else self.carry_out_discard(planned)
+        return None if planned is None else self.discard_planned(planned)
 
     def plan_discard(self, plan: str) -> Discarded | None:
         """Return what `discard` would discard; change nothing."""
@@ -80,7 +80,7 @@ class Changes:
         with self._access.reached() as connection:
             return plan_discard(connection, plan)
 
-    def carry_out_discard(self, planned: Discarded) -> Discarded:
+    def discard_planned(self, planned: Discarded) -> Discarded:
         """Discard what was planned. Raises as `discard` does."""
         from coordination.changes.discard import discard
 
@@ -110,7 +110,7 @@ class Changes:
         NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot push to.
         """
         found = self.plan_adoption(plan, repo, branch, request=request)
-        self.carry_out_adoption(plan, found)
+        self.record_adoption(plan, found)
         return found
 
     def plan_adoption(
@@ -142,7 +142,7 @@ class Changes:
         with self._access.reached() as connection, opened_forges(connection, self._access.state) as forges:
             return (find_request(plan, declared[repo], places[repo], request, known, forges, host),)
 
-    def carry_out_adoption(self, plan: str, found: Sequence[Adoption]) -> None:
+    def record_adoption(self, plan: str, found: Sequence[Adoption]) -> None:
         """Record what was planned. Raises as `adopt` does."""
         from coordination.changes.adoption import adopt
 
@@ -177,7 +177,7 @@ class Changes:
             found, change, checkout = self._conflict(plan, repo)
         if found.state is not ConflictState.RESOLVED:
             return found
-        return found.model_copy(update={"taken_up": self._take_up(found, checkout)})
+        return found.model_copy(update={"taken_up": self._continue_merge(found, checkout)})
 
     def _conflict(self, plan: str, repo: str) -> tuple[Resolution, RepoChange, Path | None]:
         from coordination.changes.resolve import find_conflict
@@ -191,7 +191,7 @@ class Changes:
             found = find_conflict(connection, change, plan, declared[repo], checkout, self._access.state)
         return found, change, checkout
 
-    def _take_up(self, found: Resolution, checkout: Path | None) -> str:
+    def _continue_merge(self, found: Resolution, checkout: Path | None) -> str:
         """Continue with a merge that is committed; return the run that does, or the adopted commit."""
         from coordination.changes.resolve import remove_worktree
 

@@ -133,7 +133,7 @@ class Services:
         """Stop the services of this machine in reverse order, without a run; return their names."""
         return self._host.stop_all()
 
-    def first(self) -> AbstractContextManager[None]:
+    def reserve_workers(self) -> AbstractContextManager[None]:
         """Let the workers of this machine execute only todos of services during the block."""
         return self._host.reserve_workers()
 

@@ -25,7 +25,7 @@ INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+def store_option(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None and parameter.name:
         setattr(ctx.find_object(CliContext), parameter.name, value)
 
@@ -43,14 +43,14 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     "--ecosystem",
     metavar="FILE",
     expose_value=False,
-    callback=remember,
+    callback=store_option,
     help="The ecosystem file (default: ecosystem.yaml here or above).",
 )
 @click.option(
     "--redis",
     metavar="URL",
     expose_value=False,
-    callback=remember,
+    callback=store_option,
     help="The Redis (default: redis_url of the settings, else the embedded server).",
 )
 @click.option(
@@ -75,7 +75,7 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     is_flag=True,
     default=None,
     expose_value=False,
-    callback=remember,
+    callback=store_option,
     help="Do not send long output to the pager (COORD_PAGER, PAGER, else less).",
 )
 @click.version_option(package_name="coord", message="%(version)s")
@@ -106,23 +106,23 @@ def coord(ctx: click.Context) -> None:
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """Execute one call: every error becomes an exit code and a message on standard error."""
-    _open_what_is_closed()
+    _open_closed_streams()
     protect()
     call = CliContext(sys.argv[1:] if argv is None else argv)
     try:
         code = _execute(call, argv)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has enough
-        code = _write_no_more()
+        code = _discard_output()
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        click.echo(_no_room(error), err=True)
-        code = _write_no_more()
+        click.echo(_disk_full(error), err=True)
+        code = _discard_output()
     sys.exit(code)
 
 
-def _open_what_is_closed() -> None:
+def _open_closed_streams() -> None:
     """Replace output streams that the caller closed (`>&-`). Commands that read standard input check it
     themselves.
     """
@@ -131,7 +131,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (to the end of the process)
 
 
-def _write_no_more() -> int:
+def _discard_output() -> int:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
@@ -150,14 +150,14 @@ def _execute(call: CliContext, argv: Sequence[str] | None) -> int:
         _print_usage(error)
         return error.exit_code
     except click.ClickException as error:
-        click.echo(f"error: {spelled(_refused(error))}", err=True)
+        click.echo(f"error: {spelled(_usage_error(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise
-        click.echo(_unexpected(error), err=True)
+        click.echo(_fault(error), err=True)
         return 1
 
 
@@ -168,21 +168,21 @@ def _print_usage(error: NoArgsIsHelpError) -> None:
         click.echo(error.format_message(), err=True)
 
 
-def _refused(error: click.ClickException) -> str:
+def _usage_error(error: click.ClickException) -> str:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
         return error.format_message()
     return f"{error.format_message()}\n  see: {context.command_path} --help"
 
 
-def _no_room(error: OSError) -> str:
+def _disk_full(error: OSError) -> str:
     what = (
         f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
     )
     return f"error: {what}: {error.strerror}\n  make room; then check whether the change was made"
 
 
-def _unexpected(error: Exception) -> str:
+def _fault(error: Exception) -> str:
     from coordination.environment import debug_from_environment
 
     words = f"error: coord has a fault: {type(error).__name__}: {error}"

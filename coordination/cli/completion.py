@@ -300,7 +300,7 @@ def _source(shell: str) -> str:
 
 
 _KEEP_OPTION = """\
-    # `--repo=a`: what is offered takes the place of what stands behind the `=`.
+    # `--repo=a`: the completion replaces only the part after the `=`.
     [[ ${words[CURRENT]} == -*=* ]] && compset -P 1 '*='
 """
 

@@ -68,7 +68,7 @@ class CliContext:
         ours.setLevel(logging.INFO if self._verbosity == 1 else logging.DEBUG)
 
     def be_quiet(self) -> None:
-        """Drop messages: what this process writes to standard error until `close`, except `aloud`."""
+        """Drop messages: what this process writes to standard error until `close`, except `despite_quiet`."""
         self._refuse_both(self._verbosity > 0)
         if self._messages is None:
             self._messages = sys.stderr
@@ -79,7 +79,7 @@ class CliContext:
             raise click.UsageError("--verbose and --quiet contradict each other; choose one")
 
     @contextmanager
-    def aloud(self) -> Iterator[None]:
+    def despite_quiet(self) -> Iterator[None]:
         """Print messages inside the block also with --quiet."""
         if self._messages is None:
             yield
@@ -117,16 +117,16 @@ def _add_time(record: LogRecord) -> bool:
 
 
 @contextmanager
-def aloud() -> Iterator[None]:
+def despite_quiet() -> Iterator[None]:
     """Print messages inside the block, or the decorated function, also with --quiet: questions, warnings,
     tokens that are shown once.
     """
     here = click.get_current_context(silent=True)
     call = here.find_object(CliContext) if here else None
-    with call.aloud() if call else contextlib.nullcontext():
+    with call.despite_quiet() if call else contextlib.nullcontext():
         yield
 
 
 def warn(text: str) -> None:
-    with aloud():
+    with despite_quiet():
         click.echo(f"warning: {text}", err=True)

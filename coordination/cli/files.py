@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
 from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
@@ -51,10 +51,10 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     found = check(call.coord)
     warnings, refused = found.warnings, found.refused_plans
     for warning in warnings:
-        with aloud():
+        with despite_quiet():
             click.echo(f"{'error' if strict else 'warning'}: {warning}", err=True)
     if refused:
-        with aloud():
+        with despite_quiet():
             click.echo(f"these plans cannot be executed: {', '.join(refused)}", err=True)
     declared = document.ecosystem.coordination
     if declared.id is None and call.coord.settings.redis_url:

@@ -195,7 +195,7 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
         method=method,
         host=one.change.host,
         after=one.after,
-        would="is decided on its host",
+        would="be decided on its host",
     )
     if checkout is None or not checkout.is_dir():
         return known

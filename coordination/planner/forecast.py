@@ -194,7 +194,8 @@ def _simulate_both(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy
     levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
     best = best_ranking(graph, levels, slots, supply)
     dataflow = best.schedule
-    chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin)
+    known = not graph.assumed or graph.assumed < len(graph.todos) - len(graph.milestones)
+    chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin, known=known)
     return Choice(
         strategy=chosen,
         reason=reason,
@@ -268,22 +269,20 @@ def _terms_of_bound(graph: PlanGraph, slots: int) -> BoundTerms:
     )  # fmt: skip
 
 
-def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:
+def choose(
+    asked: Strategy, levels: float, dataflow: float, margin: float, *, known: bool = True
+) -> tuple[Strategy, str]:
     """Return the strategy and the reason, in a sentence. `levels` and `dataflow` are the hours that each
-    would take.
+    would take; unless `known`, they are assumed for every todo, and the reason does not name them.
     """
+    estimates = f"estimates: levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"
+    both = estimates if known else "no todo has an estimate"
     if asked is not Strategy.AUTO:
-        return asked, f"{asked}, as requested; {_both(levels, dataflow)}"
+        return asked, f"{asked}, as requested; {both}"
     if levels == dataflow:
-        return Strategy.LEVELS, f"levels (dataflow is no faster); estimate {format_hours(levels)}"
+        one = f"estimate {format_hours(levels)}" if known else both
+        return Strategy.LEVELS, f"levels (dataflow is no faster); {one}"
     if levels > dataflow * (1 + margin):
-        return (
-            Strategy.DATAFLOW,
-            f"dataflow ({levels / dataflow - 1:.0%} faster); {_both(levels, dataflow)}",
-        )
+        return Strategy.DATAFLOW, f"dataflow ({levels / dataflow - 1:.0%} faster); {both}"
     gain = "slower" if dataflow > levels else f"at most {margin:.0%} faster"
-    return Strategy.LEVELS, f"levels (dataflow is {gain}); {_both(levels, dataflow)}"
-
-
-def _both(levels: float, dataflow: float) -> str:
-    return f"estimates: levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"
+    return Strategy.LEVELS, f"levels (dataflow is {gain}); {both}"

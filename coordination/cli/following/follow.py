@@ -23,7 +23,7 @@ from coordination.api import (
     is_landing,
     start_again,
 )
-from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import (
     INTERRUPTED,
@@ -187,7 +187,7 @@ def _wants_to_cancel() -> bool:
     if not sys.stdin.isatty():
         return True
     signal.signal(signal.SIGINT, _leave_at_once)
-    with aloud():
+    with despite_quiet():
         answer: str = click.prompt(
             "\n[l]eave the run going, or [c]ancel it?",
             type=click.Choice(["l", "c"]),
@@ -205,7 +205,7 @@ LINE_WIDTH = 160
 
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     """Print the failed todos, with --quiet too; then the waits and the next commands."""
-    with aloud():
+    with despite_quiet():
         for line in failures(view, run.log_tail, worktrees / view.run_id):
             click.echo(spelled(line), err=True)
     now = datetime.now(UTC)

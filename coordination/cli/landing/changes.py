@@ -11,7 +11,7 @@ import click
 
 from coordination.api import ChangeView, CheckVerdict, ConflictState, texts
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, yes_option
@@ -154,7 +154,7 @@ def _print_text(diffs: Iterable[RepoDiff]) -> None:
             click.echo(f"  git diff {one.base} {one.tip}", err=True)
 
 
-@aloud()
+@despite_quiet()
 def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> None:
     """Discard the plan's change set, if it has one and the user agrees."""
     planned = call.coord.changes.plan_discard(plan)
@@ -169,7 +169,7 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
             click.echo(plain(f"would be open again: {listed(planned.todos)}"), err=True)
         return
     confirm(f"Discard this, and do {counted(len(planned.todos), 'todo')} again?", yes=yes)
-    done = call.coord.changes.carry_out_discard(planned)
+    done = call.coord.changes.discard_planned(planned)
     again = f"; open again: {listed(done.reopened)}" if done.reopened else ""
     click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)
 
@@ -210,13 +210,13 @@ def adopt(
         _show_adoptions(adoptions)
     if not dry_run:
         confirm(f"Adopt this as the change set of {plan}?", yes=yes)
-        call.coord.changes.carry_out_adoption(plan, adoptions)
+        call.coord.changes.record_adoption(plan, adoptions)
         click.echo(f"adopted; see: coord changes {plan}", err=True)
     if as_json:
         print_json([one.model_dump() for one in adoptions])
 
 
-@aloud()
+@despite_quiet()
 def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
     for one in adoptions:
         size = f"{counted(one.commits, 'commit')}, {counted(one.files, 'file')}, +{one.added} -{one.removed}"

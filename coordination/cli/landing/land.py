@@ -10,7 +10,7 @@ import click
 
 from coordination.api import LandOptions, texts
 from coordination.cli.completion import landable, repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.groups import command
@@ -155,11 +155,11 @@ def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool
     return SOME_FAILED if preview.problems else 0
 
 
-@aloud()
+@despite_quiet()
 def show_landing(preview: LandingPreview) -> None:
     """Print what would happen in each repository, in a line each."""
     for one in preview.repos:
-        line = f"  {one.repo}: {one.branch} would {one.would} ({one.via})"
+        line = f"  {one.repo} ({one.branch}, {one.via}): would {one.would}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
     _show_left_out(preview)
     _show_waves(preview)

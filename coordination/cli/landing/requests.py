@@ -21,7 +21,7 @@ from coordination.api import (
     texts,
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
-from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.groups import command
 from coordination.cli.landing.changes import some_repos
 from coordination.cli.options.prompts import confirm, yes_option
@@ -129,7 +129,7 @@ def _print_results(done: Sequence[RequestResult]) -> None:
     _print_errors((one.repo, one.error) for one in done)
 
 
-@aloud()
+@despite_quiet()
 def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
     for repo, error in failures:
         if error:

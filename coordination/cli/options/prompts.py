@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
 from coordination.text import did_you_mean, listed
@@ -20,7 +20,7 @@ from coordination.text import did_you_mean, listed
 
 def on_a_terminal() -> bool:
     """Tell whether a person can read the questions and answer."""
-    with aloud():
+    with despite_quiet():
         return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
@@ -43,7 +43,7 @@ def confirm(question: str, *, yes: bool) -> None:
             f"there is no terminal to ask for confirmation: {question}",
             f"{look}do it without asking: {_call_with('--yes')}",
         )
-    with aloud():
+    with despite_quiet():
         if not click.confirm(question, err=True):
             click.echo("nothing was changed", err=True)
             click.get_current_context().exit(1)
@@ -66,7 +66,7 @@ def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
     for field in missing:
         known = _known(field)
         question = f"{field.key.capitalize()} ({listed(known)})" if known else field.key.capitalize()
-        with aloud():
+        with despite_quiet():
             record[field.field] = click.prompt(question, value_proc=partial(_answer, known), err=True)
 
 

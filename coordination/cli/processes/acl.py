@@ -13,7 +13,7 @@ from rich_click import group
 
 from coordination.api.machine import acl_line, load_steps
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import NotFound, UsageError
@@ -108,7 +108,7 @@ def _read(file: Path) -> str:
     return password
 
 
-@aloud()
+@despite_quiet()
 def _show(name: str, password: str, url: str, *, restricted: bool) -> None:
     parts = urlsplit(url)
     there = parts.netloc.rpartition("@")[2]

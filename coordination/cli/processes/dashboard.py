@@ -12,7 +12,7 @@ import click
 from rich_click import RichGroup
 
 from coordination.api import DASHBOARD_PORT, dashboard_is_installed
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
 from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
@@ -71,7 +71,7 @@ def _serve(call: CliContext, text: str, prefix: str) -> None:
     listening = listen(at)
     tokens = _tokens(call)
     made = Dashboard(Snapshots(call.coord.path, call.redis), tokens, prefix=prefix, secure=settings.tls_proxy)
-    with aloud():
+    with despite_quiet():
         click.echo(f"dashboard  {'https' if tls else 'http'}://{at}{prefix}/", err=True)
         if not tokens.list():
             click.echo("  nobody can sign in yet: coord dashboard token add PERSON", err=True)

@@ -20,7 +20,7 @@ from coordination.api import (
     hide_password,
 )
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.groups import command
 from coordination.cli.options.filters import LOOPBACK, listen_option, parse
@@ -66,7 +66,7 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
         )
     with_dashboard = not no_dashboard and dashboard_is_installed()
     has_services = bool(call.coord.document.ecosystem.coordination.services)
-    with call.coord.services.first() if has_services else nullcontext():
+    with call.coord.services.reserve_workers() if has_services else nullcontext():
         running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
         _print_running(running, call)
         code = _start_services(call) if has_services else 0
@@ -230,7 +230,7 @@ def metrics(call: CliContext, listen: str) -> None:
     call.coord.redis_url  # noqa: B018 (a wrong setting, or a server that does not start, is an error here)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
     server = serve_metrics(call.coord, host, port)
-    with aloud():
+    with despite_quiet():
         scheme = "https" if call.coord.settings.tls_certificate else "http"
         click.echo(f"metrics  {scheme}://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)

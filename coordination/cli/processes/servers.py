@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.cli.context import CliContext, aloud, warn
+from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.groups import command
 from coordination.cli.options.filters import listen_option, parse
 from coordination.cli.screen.output import Form, output_options, print_json
@@ -71,7 +71,7 @@ def _serve_http(call: CliContext, http: str) -> None:
     tls = context_for(at, call.coord.settings)
     listening = listen(at)
     token = given or new_token()
-    with aloud():
+    with despite_quiet():
         click.echo(
             f"MCP  {url_of(at, tls=tls is not None)}  token {'as in mcp_token' if given else token}", err=True
         )
@@ -193,7 +193,7 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     origins = [origin_of(page) for page in pages]
     made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
     listening = listen(at)
-    with aloud():
+    with despite_quiet():
         click.echo(f"gateway  {'wss' if tls else 'ws'}://{at}/", err=True)
         if at.open_to_others and tls is None:
             click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)

@@ -11,7 +11,7 @@ from rich_click import RichGroup
 
 from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
 from coordination.cli.completion import run_ids, todo_ids
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
@@ -173,7 +173,7 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     if dry_run and as_json:
         print_json({"run_id": target.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
         return 0
-    with aloud():
+    with despite_quiet():
         click.echo(
             f"since checkpoint {name}, run {target.id} has started: {listed(preview.todos) or 'nothing'}",
             err=True,
@@ -279,7 +279,7 @@ def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
     return 0
 
 
-@aloud()
+@despite_quiet()
 def _print_preview(preview: RollbackPreview, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(preview), "branches": preview.branches})
@@ -288,7 +288,7 @@ def _print_preview(preview: RollbackPreview, *, as_json: bool) -> int:
     return 0
 
 
-@aloud()
+@despite_quiet()
 def _confirm(preview: RollbackPreview, *, yes: bool) -> None:
     """Print what would be undone, and ask; a rollback that goes on already is not asked about."""
     if preview.status is RunStatus.ROLLING_BACK:

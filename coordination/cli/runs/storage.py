@@ -12,7 +12,7 @@ import click
 
 from coordination.api import Artifact, Kind, RunStatus, Survey, in_words
 from coordination.cli.completion import run_ids
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.following.summary import print_run
 from coordination.cli.groups import command
 from coordination.cli.options.prompts import confirm, on_a_terminal, yes_option
@@ -106,7 +106,7 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     click.echo("result cache emptied", err=True)
 
 
-@aloud()
+@despite_quiet()
 def _confirm(survey: Survey) -> None:
     """Ask below the table, which is for a person."""
     if on_a_terminal():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.cli.completion import Complete
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
 from coordination.cli.options.fields import Field
 from coordination.cli.options.prompts import ask_for_missing, confirm, yes_option
@@ -125,7 +125,7 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
         raise UsageError("--from-file sets all fields of the records", "leave the other options out")
 
 
-@aloud()
+@despite_quiet()
 def _confirm(manager: CoordinationManager, name: str, *, cascade: bool) -> None:
     """Show what else a delete removes, and ask. Others that name the record refuse it without a question."""
     goes = manager.what_goes(name)

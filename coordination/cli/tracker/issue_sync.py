@@ -8,7 +8,7 @@ import click
 
 from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, texts
 from coordination.cli.completion import repo_names
-from coordination.cli.context import CliContext, aloud
+from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
@@ -66,7 +66,7 @@ def _row(one: IssueResult) -> Sequence[object]:
     )
 
 
-@aloud()
+@despite_quiet()
 def _print_notes(results: Sequence[IssueResult], not_pulled: int) -> None:
     for one in results:
         for conflict in one.conflicts:

@@ -1,4 +1,4 @@
-"""The advice after the end of a run."""
+"""The advice after the end of a run, and the preview of a landing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from socket import gethostname
 import pytest
 
 from coordination.cli.following.follow import advice, failures
+from coordination.cli.landing.land import show_landing
+from coordination.landing.preview import LandingPreview, RepoPreview
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.views.records import RunView, TodoView
 
@@ -35,3 +37,21 @@ def test_nobody_is_sent_to_a_worktree_that_was_never_made(tmp_path: Path):
     assert "coord/R" not in says()
     (tmp_path / "units").mkdir()
     assert "coord/R" in says()
+
+
+def test_the_preview_of_a_landing_says_for_each_repository_what_would_happen_to_its_branch(
+    capsys: pytest.CaptureFixture[str],
+):
+    units = RepoPreview(
+        repo="units",
+        branch="main",
+        tip="c0ffee",
+        via="local",
+        method="merge",
+        host="desk",
+        would="merge c0ffee",
+    )
+
+    show_landing(LandingPreview(kind="land", change_set="P", atomic="all", repos=(units,)))
+
+    assert capsys.readouterr().err == "  units (main, local): would merge c0ffee\n"

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Resource, Strategy
-from coordination.planner.forecast import choose, forecast
-from coordination.planner.graph import PlanGraph, build
+from coordination.planner.forecast import choose, choose_strategy, forecast
+from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.schedule import (
     Schedule,
     Supply,
@@ -38,13 +38,21 @@ def test_two_chains_of_uneven_steps_are_faster_by_dataflow() -> None:
     assert foreseen.reason == "dataflow (60% faster); estimates: levels 8 h, dataflow 5 h"
 
 
+def test_one_todo_without_an_estimate_is_executed_without_a_duration_of_ours() -> None:
+    eco = ecosystem(todo("A"))
+
+    assert "1 h" not in choose_strategy(alone(eco, eco.coordination.todos[0])).reason
+
+
 def test_a_chain_takes_levels_since_nothing_is_gained() -> None:
     foreseen = forecast(build(ecosystem(todo("A"), todo("B", "A")), PLAN))
 
     assert foreseen.strategy is Strategy.LEVELS
-    assert foreseen.reason == "levels (dataflow is no faster); estimate 2 h"
+    assert foreseen.reason == "levels (dataflow is no faster); no todo has an estimate"
     assert (foreseen.assumed, foreseen.assumed_h) == (2, 1)
     assert (foreseen.slots, foreseen.busiest_repo, foreseen.busiest_repo_h) == (1, "core", 2)
+    estimated = forecast(build(ecosystem(todo("A"), todo("B", "A", estimated_hours=2)), PLAN))
+    assert estimated.reason == "levels (dataflow is no faster); estimate 4 h"
     empty = forecast(build(ecosystem(), PLAN))
     assert (empty.levels_h, empty.dataflow_h, empty.bound_h, empty.busiest_repo) == (0, 0, 0, "")
 
