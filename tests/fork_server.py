@@ -119,8 +119,8 @@ def _import_all() -> None:
     from coordination.cli.command_table import COMMANDS
 
     for family in COMMANDS.values():
-        for place, *_ in family.values():
-            importlib.import_module(f"coordination.cli.{place.partition(':')[0]}")
+        for module, *_ in family.values():
+            importlib.import_module(f"coordination.cli.{module}")
     for name in {*IMPORTED_LATE, *DAEMONS.values()} - {SELDOM}:
         importlib.import_module(name)
     _look_up_once()

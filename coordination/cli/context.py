@@ -1,9 +1,12 @@
-"""The object that every command gets: the options before the command, and the facade that they open."""
+"""The object that every command gets: the options before the command, and the facade that they open; warnings
+and questions to the user.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
+
+from coordination.errors import UsageError
 
 if TYPE_CHECKING:  # `coord --help` needs none of it
     from logging import Handler, LogRecord
@@ -130,3 +135,42 @@ def despite_quiet() -> Iterator[None]:
 def warn(text: str) -> None:
     with despite_quiet():
         click.echo(f"warning: {text}", err=True)
+
+
+def on_a_terminal() -> bool:
+    """Tell whether a person can read the questions and answer."""
+    with despite_quiet():
+        return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+"""The option of every command that removes what cannot be computed again."""
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if the user agrees, or has given --yes; else end the command with exit code 1.
+
+    Raises UsageError, with the call to make, where nobody can be asked.
+    """
+    if yes:
+        return
+    if not on_a_terminal():
+        context = click.get_current_context()
+        rehearsed = any(parameter.name == "dry_run" for parameter in context.command.params)
+        look = f"look first: {_call_with('--dry-run')}\n  " if rehearsed else ""
+        raise UsageError(
+            f"there is no terminal to ask for confirmation: {question}",
+            f"{look}do it without asking: {_call_with('--yes')}",
+        )
+    with despite_quiet():
+        if not click.confirm(question, err=True):
+            click.echo("nothing was changed", err=True)
+            click.get_current_context().exit(1)
+
+
+def _call_with(option: str) -> str:
+    """Return this call of coord with one more option, before a `--` that ends the options."""
+    call = click.get_current_context().find_object(CliContext)
+    words = list(call.arguments) if call else []
+    end = words.index("--") if "--" in words else len(words)
+    return shlex.join(["coord", *words[:end], option, *words[end:]])

@@ -19,7 +19,7 @@ from rich_click import command as rich_command
 from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
 
 Families = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Heading → command → (`module:function` below this package, its line of help).
+"""Heading → command → (module below this package, line of help). The function has the name of the command.
 
 A third element is its `noun verb`; without it `list-issues` is also `issue list`, and a command without a
 hyphen has no noun.
@@ -85,7 +85,7 @@ class Entry(NamedTuple):
     """A command of the table."""
 
     name: str
-    place: str
+    module: str
     help: str
     noun: str
     """Empty for a command that has none."""
@@ -101,13 +101,13 @@ def entries(families: Families) -> dict[str, Entry]:
     return {name: _entry(name, *row) for family in families.values() for name, row in family.items()}
 
 
-def _entry(name: str, place: str, help_: str, noun_verb: str = "") -> Entry:
+def _entry(name: str, module: str, help_: str, noun_verb: str = "") -> Entry:
     if noun_verb:
         noun, _, verb = noun_verb.partition(" ")
     else:
         verb, _, noun = name.partition("-")
         verb, noun = (verb, noun.removesuffix("s")) if noun else ("", "")
-    return Entry(name, place, help_, noun, verb)
+    return Entry(name, module, help_, noun, verb)
 
 
 class TableGroup(RichGroup):
@@ -126,8 +126,8 @@ class TableGroup(RichGroup):
         return list(self.commands)
 
     def _load(self, entry: Entry) -> click.Command:
-        module, _, function = entry.place.partition(":")
-        command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
+        module, function = import_module(f"coordination.cli.{entry.module}"), entry.name.replace("-", "_")
+        command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
         for one in (command, *getattr(command, "commands", {}).values()):
             _accept(one, self.shared)
         return command

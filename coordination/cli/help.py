@@ -13,9 +13,8 @@ import click
 import coordination
 from coordination.cli.completion import Items, matching
 from coordination.cli.groups import command
-from coordination.cli.screen.blocks import READABLE, print_page, rows, section, terminal_width
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import colourful
+from coordination.cli.screen.tables import READABLE, colourful, print_page, rows, section, terminal_width
 from coordination.errors import CoordinationError, NotFound
 from coordination.terminal import Lets, letting
 from coordination.text import nearest

@@ -14,8 +14,7 @@ from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters,
 from coordination.cli.completion import event_kinds, event_types, repo_names, stream_kinds, subject_ids
 from coordination.cli.context import CliContext, warn
 from coordination.cli.groups import command
-from coordination.cli.options.filters import of_repo
-from coordination.cli.options.values import moment
+from coordination.cli.options.values import moment, of_repo
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.api import LOCK, Held, Holder, Released, ResourceStats, texts
 from coordination.cli.completion import breaker_names, lock_names
-from coordination.cli.context import CliContext
+from coordination.cli.context import CliContext, confirm, yes_option
 from coordination.cli.groups import command
-from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
 from coordination.cli.times import format_time

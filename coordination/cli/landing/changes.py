@@ -11,10 +11,9 @@ import click
 
 from coordination.api import ChangeView, CheckVerdict, ConflictState, texts
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
-from coordination.cli.context import CliContext, despite_quiet
+from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.groups import command
-from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table

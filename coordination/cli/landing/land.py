@@ -10,11 +10,10 @@ import click
 
 from coordination.api import LandOptions, texts
 from coordination.cli.completion import landable, repo_names
-from coordination.cli.context import CliContext, despite_quiet
+from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.groups import command
-from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table

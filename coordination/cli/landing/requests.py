@@ -21,10 +21,9 @@ from coordination.api import (
     texts,
 )
 from coordination.cli.completion import change_sets, plan_ids, repo_names
-from coordination.cli.context import CliContext, despite_quiet, warn
+from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
 from coordination.cli.groups import command
 from coordination.cli.landing.changes import some_repos
-from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.errors import CoordinationError, NotFound, UsageError

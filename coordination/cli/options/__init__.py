@@ -3,8 +3,6 @@
 | module | content |
 |---|---|
 | `fields.py` | the options of each kind of record |
-| `record_input.py` | fields of a record from options or a file |
-| `values.py` | from the text of an option to a value |
-| `prompts.py` | questions for missing fields |
-| `filters.py` | filters of lists, parts of a plan, addresses |
+| `record_input.py` | fields of a record from options, a file or questions |
+| `values.py` | options that several commands have; from their text to a value |
 """

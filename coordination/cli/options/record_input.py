@@ -1,5 +1,5 @@
-"""Reads the fields of a new record, or the changes of an update, from options or from a file as YAML or
-JSON.
+"""Reads the fields of a new record, or the changes of an update: from options, a file as YAML or JSON, or
+questions on a terminal.
 """
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import click
 from pydantic import BaseModel
 from rich_click import option
 
+from coordination.cli.context import despite_quiet, on_a_terminal
 from coordination.cli.options.fields import Field, Many
 from coordination.cli.options.values import read_stdin
 from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
 from coordination.errors import InvalidFile, UsageError
-from coordination.text import is_utf8
+from coordination.text import did_you_mean, is_utf8, listed
 
 STDIN = "-"
 CORRECT = "correct it and try again; nothing was created"
@@ -142,8 +144,8 @@ def changes_of(fields: Sequence[Field], options: Options) -> Changes:
     """Return the changes. Raises UsageError for a list that is replaced and changed at once."""
     changes = Changes(
         said=dict(_said(changeable(fields), options)),
-        added={f: _value(f, said, f.spelt(ADD)) for f, said in _listed(fields, options, ADD).items()},
-        removed=_listed(fields, options, REMOVE),
+        added={f: _value(f, said, f.spelt(ADD)) for f, said in _changed_lists(fields, options, ADD).items()},
+        removed=_changed_lists(fields, options, REMOVE),
     )
     for verb, lists in ((ADD, changes.added), (REMOVE, changes.removed)):
         for field in lists:
@@ -183,7 +185,7 @@ def _value(field: Field, given: Any, option_: str = "") -> Any:
         raise
 
 
-def _listed(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:
+def _changed_lists(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:
     given = {field: _several(field, options.get(f"{verb}_{field.key}", ())) for field in fields if field.many}
     return {field: values for field, values in given.items() if values}
 
@@ -224,3 +226,37 @@ def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
         panel="Lists, value by value" if verb else field.panel,
         shell_complete=field.complete,
     )
+
+
+def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
+    """Fill in the required fields. Raises UsageError with the options where nobody can be asked."""
+    missing = [field for field in fields if field.required and field.field not in record]
+    if missing and not on_a_terminal():
+        options = " and ".join(field.option for field in missing)
+        raise UsageError(f"{options} {'is' if len(missing) == 1 else 'are'} missing", _example(missing))
+    for field in missing:
+        known = _known(field)
+        question = f"{field.key.capitalize()} ({listed(known)})" if known else field.key.capitalize()
+        with despite_quiet():
+            record[field.field] = click.prompt(question, value_proc=partial(_answer, known), err=True)
+
+
+def _known(field: Field) -> list[str]:
+    """Return the names that the file declares, if the field is one of those."""
+    ctx = click.get_current_context()
+    return [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
+
+
+def _answer(known: Sequence[str], said: str) -> str:
+    """Read a value; click asks again if it is wrong."""
+    said = said.strip()
+    if not said:
+        raise click.UsageError("it cannot be empty")
+    if known and said not in known:
+        raise click.UsageError(f"there is no {said!r}{did_you_mean(said, known)}")
+    return said
+
+
+def _example(missing: Iterable[Field]) -> str:
+    text = " ".join(f"{field.option} {field.metavar}" for field in missing)
+    return f"{click.get_current_context().command_path} {text}; or --from-file FILE"

@@ -2,10 +2,8 @@
 
 | module | commands |
 |---|---|
-| `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics` |
+| `machine.py` | `up`, `down`, `worker`, `keeper`, `flower`, `metrics`, `open` |
 | `services.py` | `service`: start, stop, restart, list and show the services of the file |
-| `servers.py` | `mcp`, `gateway` |
-| `dashboard.py` | `dashboard`, `open` |
-| `acl.py` | `acl`, `steps` |
-| `credentials.py` | `credential` |
+| `servers.py` | `mcp`, `gateway`, `dashboard` |
+| `access.py` | `acl`, `steps`, `credential` |
 """

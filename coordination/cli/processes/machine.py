@@ -1,4 +1,4 @@
-"""`up`, `down`, `worker`, `keeper`, `flower`, `metrics`: the processes of this machine."""
+"""`up`, `down`, `worker`, `keeper`, `flower`, `metrics`, `open`: the processes of this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote
 
 import click
 
@@ -23,9 +24,9 @@ from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.groups import command
-from coordination.cli.options.filters import LOOPBACK, listen_option, parse
+from coordination.cli.options.values import LOOPBACK, listen_option, parse_address
 from coordination.cli.screen.output import print_flower
-from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import ServiceStep
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def metrics(call: CliContext, listen: str) -> None:
     """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""
     from coordination.api.machine import serve_metrics
 
-    host, port = parse("--listen", listen)
+    host, port = parse_address("--listen", listen)
     call.coord.redis_url  # noqa: B018 (a wrong setting, or a server that does not start, is an error here)
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
     server = serve_metrics(call.coord, host, port)
@@ -235,3 +236,27 @@ def metrics(call: CliContext, listen: str) -> None:
         click.echo(f"metrics  {scheme}://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)
     server.shutdown()
+
+
+@command(name="open")
+@click.argument("name", required=False, metavar="[RUN|PLAN]")
+@click.option("--url", metavar="URL", help="The address of the dashboard (default: that of coord up).")
+@click.option("--print", "only_print", is_flag=True, help="Print the address; open nothing.")
+@click.pass_obj
+def open_(call: CliContext, name: str | None, url: str | None, only_print: bool) -> None:
+    """Open the dashboard in the browser: the page Now, or that of a run or a plan."""
+    base = (url or call.coord.local.dashboard_url() or "").rstrip("/")
+    if not base:
+        raise NotFound("no dashboard runs here", "start it: coord up; or name its address: --url URL")
+    page = f"{base}{_page(call, name)}"
+    click.echo(page)
+    if not only_print and click.launch(page) != 0:
+        raise CoordinationError("no browser could be started", f"open it yourself: {page}")
+
+
+def _page(call: CliContext, name: str | None) -> str:
+    if name is None:
+        return "/"
+    if call.coord.has_file and any(plan.id == name for plan in call.coord.manager.list_plans()):
+        return f"/record?id={quote(name)}"
+    return f"/run?id={quote(call.coord.runs.get(name).id)}"

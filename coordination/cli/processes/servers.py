@@ -1,8 +1,9 @@
-"""`mcp` and `gateway`: servers for AI agents and for programs without Redis."""
+"""`mcp`, `gateway`, `dashboard`: servers for AI agents, programs without Redis, and people."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,18 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich_click import RichGroup
 
+from coordination.api import DASHBOARD_PORT, dashboard_is_installed
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.groups import command
-from coordination.cli.options.filters import listen_option, parse
-from coordination.cli.screen.output import Form, output_options, print_json
+from coordination.cli.options.values import listen_option, parse_address
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
 from coordination.errors import CoordinationError, UsageError
 from coordination.text import install_extra
 
 if TYPE_CHECKING:
+    from socket import socket
+    from ssl import SSLContext
+
     from coordination.api import Address
+    from coordination.dashboard.access import Tokens
     from coordination.gateway.access import Grant
 
 
@@ -62,21 +69,17 @@ def _serve_stdio(call: CliContext) -> None:
 
 
 def _serve_http(call: CliContext, http: str) -> None:
-    from coordination.api import context_for, listen
     from coordination.mcp.server import new_token, over_http, url_of
     from coordination.mcp.session import Session
 
     given = call.coord.settings.mcp_token
-    at = _address(http)
-    tls = context_for(at, call.coord.settings)
-    listening = listen(at)
+    at, tls, listening = _listen(call, "--http", http)
     token = given or new_token()
     with despite_quiet():
         click.echo(
             f"MCP  {url_of(at, tls=tls is not None)}  token {'as in mcp_token' if given else token}", err=True
         )
-        if at.open_to_others and tls is None:
-            click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
+        _note_unencrypted(at, tls)
     over_http(Session(call.coord.path, call.redis), listening, token, tls)
 
 
@@ -99,15 +102,29 @@ def _over_http(call: CliContext, http: str) -> Mapping[str, Any]:
     from coordination.mcp.server import url_of
 
     token = call.coord.settings.mcp_token or "the token that coord mcp says"
-    url = url_of(_address(http), tls=call.coord.settings.tls_certificate is not None)
+    url = url_of(_address("--http", http), tls=call.coord.settings.tls_certificate is not None)
     return {"type": "http", "url": url, "headers": {"Authorization": f"Bearer {token}"}}
 
 
-def _address(http: str) -> Address:
+def _address(option: str, text: str) -> Address:
     from coordination.api import Address
 
-    host, port = parse("--http", http)
+    host, port = parse_address(option, text)
     return Address(host=host, port=port)
+
+
+def _listen(call: CliContext, option: str, text: str) -> tuple[Address, SSLContext | None, socket]:
+    """Return the address, its encryption and the socket that listens there. Raises UsageError."""
+    from coordination.api import context_for, listen
+
+    at = _address(option, text)
+    tls = context_for(at, call.coord.settings)
+    return at, tls, listen(at)
+
+
+def _note_unencrypted(at: Address, tls: SSLContext | None) -> None:
+    if at.open_to_others and tls is None:
+        click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
 
 
 PORT = 8770
@@ -173,30 +190,26 @@ def gateway(
             "name its recipient: coord gateway --grant RECIPIENT --topics PATTERN",
         )
     if grant is not None:
-        _grant(call, grant, topics, as_json=form.as_json)
+        _grant_gateway(call, grant, topics, as_json=form.as_json)
     elif revoke is not None:
-        _revoke(call, revoke, as_json=form.as_json)
+        _revoke_gateway(call, revoke, as_json=form.as_json)
     elif listing:
-        _list(call, form)
+        _list_gateway(call, form)
     else:
-        _serve(call, listen, pages)
+        _serve_gateway(call, listen, pages)
 
 
-def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
-    from coordination.api import Address, context_for, credentials, listen
+def _serve_gateway(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
+    from coordination.api import credentials
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
 
-    host, port = parse("--listen", text)
-    at = Address(host=host, port=port)
-    tls = context_for(at, call.coord.settings)
     origins = [origin_of(page) for page in pages]
+    at, tls, listening = _listen(call, "--listen", text)
     made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
-    listening = listen(at)
     with despite_quiet():
         click.echo(f"gateway  {'wss' if tls else 'ws'}://{at}/", err=True)
-        if at.open_to_others and tls is None:
-            click.echo("  not encrypted: tls_proxy says that a proxy in front of it does that", err=True)
+        _note_unencrypted(at, tls)
         try:
             for name in credentials.names_for_webhooks():
                 click.echo(f"webhooks {'https' if tls else 'http'}://{at}/webhooks/{name}", err=True)
@@ -205,7 +218,7 @@ def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     serve(made, listening, limits, tls)
 
 
-def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
+def _grant_gateway(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
     from coordination.gateway.app import open_gateway_bus, open_tokens
 
     url = call.coord.redis_url
@@ -219,7 +232,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
     click.echo(f"token of {recipient}, shown once; send it as: Authorization: Bearer TOKEN", err=True)
 
 
-def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
+def _revoke_gateway(call: CliContext, recipient: str, *, as_json: bool) -> None:
     from coordination.gateway.app import open_tokens
 
     open_tokens(call.coord.redis_url, call.coord.settings).revoke(recipient)
@@ -228,7 +241,7 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
     click.echo(f"token of {recipient} revoked", err=True)
 
 
-def _list(call: CliContext, form: Form) -> None:
+def _list_gateway(call: CliContext, form: Form) -> None:
     from coordination.gateway.app import open_tokens
 
     grants = open_tokens(call.coord.redis_url, call.coord.settings).list()
@@ -246,3 +259,119 @@ def _print_grants(found: Sequence[GrantView]) -> None:
 
 def _moment(grant: Grant) -> str:
     return datetime.fromtimestamp(grant.since_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenView:
+    """A line of `dashboard token list`."""
+
+    person: str
+    since: str
+    read_only: bool
+
+
+@click.group(cls=RichGroup, invoke_without_command=True)
+@listen_option(DASHBOARD_PORT)
+@click.option(
+    "--prefix", metavar="PATH", default="", help="The path below which a proxy serves it, like /coord."
+)
+@click.pass_context
+def dashboard(context: click.Context, listen: str, prefix: str) -> None:
+    """Serve pages for people, in the foreground: what runs, what waits for whom, what failed.
+
+    Each person signs in with a token: coord dashboard token add PERSON. Where this machine has a trust file,
+    PERSON is a name in it, and the roles there say what the person may do.
+    """
+    if context.invoked_subcommand is None:
+        _serve_dashboard(context.ensure_object(CliContext), listen, prefix)
+
+
+def _serve_dashboard(call: CliContext, text: str, prefix: str) -> None:
+    if not dashboard_is_installed():
+        raise CoordinationError(
+            "coord dashboard needs Starlette, Uvicorn and Jinja2, which are not all installed",
+            install_extra("web"),
+        )
+    if not _PREFIX.fullmatch(prefix):
+        raise UsageError(f"--prefix {prefix} is no path", "write it like /coord, without a slash at its end")
+    from coordination.dashboard.app import Dashboard
+    from coordination.dashboard.server import serve
+    from coordination.dashboard.snapshots import Snapshots
+
+    at, tls, listening = _listen(call, "--listen", text)
+    settings = call.coord.settings
+    tokens = _tokens(call)
+    made = Dashboard(Snapshots(call.coord.path, call.redis), tokens, prefix=prefix, secure=settings.tls_proxy)
+    with despite_quiet():
+        click.echo(f"dashboard  {'https' if tls else 'http'}://{at}{prefix}/", err=True)
+        if not tokens.list():
+            click.echo("  nobody can sign in yet: coord dashboard token add PERSON", err=True)
+        _note_unencrypted(at, tls)
+    serve(made, listening, proxies=settings.gateway_proxies, tls=tls)
+
+
+def _tokens(call: CliContext) -> Tokens:
+    from coordination.dashboard.access import Tokens
+
+    return Tokens(call.coord.state)
+
+
+@dashboard.group(cls=RichGroup, no_args_is_help=True)
+def token() -> None:
+    """Give people tokens with which they sign in at the dashboard; only hashes are stored."""
+
+
+@command(group=token)
+@click.argument("person")
+@click.option("--read-only", is_flag=True, help="The person may look and not act, whatever the roles say.")
+@as_json_option
+@click.pass_obj
+def add(call: CliContext, person: str, read_only: bool, as_json: bool) -> None:
+    """Print a new token of PERSON once; an older one ends, with its sessions."""
+    call.coord.authority.check("credential")
+    made = _tokens(call).add(person, read_only=read_only)
+    if as_json:
+        print_json({"person": person, "token": made, "read_only": read_only})
+    else:
+        click.echo(made)
+    click.echo(f"token of {person}, shown once: it is asked for by the page for signing in", err=True)
+
+
+@command(group=token, name="list")
+@output_options(TokenView)
+@click.pass_obj
+def list_(call: CliContext, form: Form) -> None:
+    """List the people who have a token."""
+    found = [
+        TokenView(
+            person=one.person,
+            since=datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds"),
+            read_only=one.read_only,
+        )
+        for one in _tokens(call).list()
+    ]
+
+    def show() -> None:
+        if not found:
+            print_none("nobody has a token", "make one: coord dashboard token add PERSON")
+            return
+        rows = [(one.person, format_time(one.since), "reading" if one.read_only else "") for one in found]
+        print_table(("person", "since", "only"), rows)
+
+    form.records(found, show)
+
+
+@command(group=token)
+@click.argument("person")
+@as_json_option
+@click.pass_obj
+def revoke(call: CliContext, person: str, as_json: bool) -> None:
+    """Revoke the token of PERSON; the sessions of the person end."""
+    call.coord.authority.check("credential")
+    _tokens(call).revoke(person)
+    if as_json:
+        print_json({"person": person})
+    click.echo(f"token of {person} revoked", err=True)

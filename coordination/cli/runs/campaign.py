@@ -18,9 +18,8 @@ from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
 from coordination.cli.groups import command
 from coordination.cli.options.fields import PLAN
-from coordination.cli.options.filters import selects_repos
 from coordination.cli.options.record_input import for_create, record_of
-from coordination.cli.options.values import choice, more_than_zero
+from coordination.cli.options.values import choice, more_than_zero, selects_repos
 from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table

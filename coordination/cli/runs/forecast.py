@@ -12,11 +12,10 @@ import click
 from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
-from coordination.cli.options.filters import narrowed
-from coordination.cli.screen.blocks import STYLES
+from coordination.cli.options.values import narrowed
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import colourful, plain, styled
+from coordination.cli.screen.tables import STYLES, colourful, plain, styled
 from coordination.errors import UsageError
 from coordination.text import counted, format_hours
 

@@ -16,12 +16,10 @@ from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
 from coordination.cli.groups import command
-from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.options.values import moment
-from coordination.cli.screen.blocks import status_cell
+from coordination.cli.options.values import by_name, by_word, moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import plain, print_none, print_table
+from coordination.cli.screen.tables import plain, print_none, print_table, status_cell
 from coordination.cli.times import format_time, how_long
 from coordination.errors import NotAllowed, UsageError
 from coordination.terminal import Lets, letting, spelled

@@ -11,12 +11,11 @@ from rich_click import RichGroup
 
 from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
 from coordination.cli.completion import run_ids, todo_ids
-from coordination.cli.context import CliContext, despite_quiet
+from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
 from coordination.cli.groups import command
-from coordination.cli.options.prompts import confirm, yes_option
 from coordination.cli.options.values import choice
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json

@@ -11,14 +11,12 @@ import click
 
 from coordination.api import DryRun, Selectors, Step, texts, too_large_words
 from coordination.cli.completion import plan_ids, todo_ids
-from coordination.cli.context import CliContext, warn
+from coordination.cli.context import CliContext, warn, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
 from coordination.cli.groups import command
 from coordination.cli.landing.changes import discard_before
-from coordination.cli.options.filters import narrowed
-from coordination.cli.options.prompts import yes_option
-from coordination.cli.options.values import choice, more_than_zero
+from coordination.cli.options.values import choice, more_than_zero, narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table

@@ -4,5 +4,5 @@
 |---|---|
 | `output.py` | JSON, records, lines by a template, picture files |
 | `pager.py` | the user's pager |
-| `tables.py` `blocks.py` | tables; parts of a page, styles of states |
+| `tables.py` | tables; parts of a page, styles of states |
 """

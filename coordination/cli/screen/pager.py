@@ -18,9 +18,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, TextIO, cast
 
 import click
+from rich.cells import cell_len
 
 from coordination.cli.context import CliContext
-from coordination.cli.screen.tables import length
 from coordination.environment import in_todo, pager_from_environment, without_ours
 from coordination.terminal import SafeOutput
 
@@ -182,6 +182,11 @@ class Screenful(io.BufferedIOBase):
 
     def fileno(self) -> int:
         return self._terminal.fileno()
+
+
+def length(text: str) -> int:
+    """Return the width in cells of a terminal."""
+    return len(text) if text.isascii() else cell_len(text)
 
 
 def _rows(data: bytes, columns: int) -> int:

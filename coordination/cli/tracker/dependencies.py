@@ -16,10 +16,9 @@ from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
 from coordination.cli.options.fields import DEPENDENCY
-from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.screen.blocks import status_cell
+from coordination.cli.options.values import by_name, by_word
 from coordination.cli.screen.output import Form, output_options
-from coordination.cli.screen.tables import print_none, print_table
+from coordination.cli.screen.tables import print_none, print_table, status_cell
 from coordination.cli.tracker.edit_commands import creates, deletes, updates
 from coordination.cli.tracker.lists import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType

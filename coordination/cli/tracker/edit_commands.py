@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.cli.completion import Complete
-from coordination.cli.context import CliContext, despite_quiet
+from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.groups import command
 from coordination.cli.options.fields import Field
-from coordination.cli.options.prompts import ask_for_missing, confirm, yes_option
 from coordination.cli.options.record_input import (
     Changes,
+    ask_for_missing,
     changes_of,
     for_create,
     for_update,

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api import OPEN, TodoInView
-from coordination.cli.screen.blocks import STYLES, due, status_cell
-from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
+from coordination.cli.screen.tables import (
+    STYLES,
+    Cell,
+    Column,
+    due,
+    filled,
+    print_none,
+    print_table,
+    status_cell,
+)
 from coordination.cli.times import how_long
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 

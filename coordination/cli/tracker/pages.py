@@ -12,22 +12,24 @@ from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
-from coordination.cli.screen.blocks import (
+from coordination.cli.screen.output import Form, output_options
+from coordination.cli.screen.tables import (
     STYLES,
+    Cell,
     Lines,
     bullets,
     due,
     facts,
     head,
     marked,
+    plain,
     print_page,
     rows,
     section,
     status_cell,
+    styled,
     text,
 )
-from coordination.cli.screen.output import Form, output_options
-from coordination.cli.screen.tables import Cell, plain, styled
 from coordination.cli.times import with_local_times
 from coordination.cli.tracker.lists import done, for_how_long, print_todos
 from coordination.models import (

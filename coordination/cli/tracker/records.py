@@ -14,7 +14,6 @@ from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_i
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, STATE, TODO
-from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.options.record_input import (
     Command,
     changes_of,
@@ -22,7 +21,7 @@ from coordination.cli.options.record_input import (
     for_update,
     record_of,
 )
-from coordination.cli.options.values import parse_hours
+from coordination.cli.options.values import by_name, by_word, parse_hours
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.tracker.edit_commands import creates, deletes, print_updated, refuse_nothing, updates
 from coordination.cli.tracker.lists import print_issues, print_plans, print_repos, print_todos

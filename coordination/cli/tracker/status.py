@@ -10,18 +10,22 @@ import click
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
-from coordination.cli.screen.blocks import (
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.screen.tables import (
+    Cell,
+    Column,
     Lines,
+    drawn,
     facts,
+    filled,
     head,
+    print_none,
     print_page,
     rows,
     section,
     status_cell,
     terminal_width,
 )
-from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Cell, Column, drawn, filled, print_none
 from coordination.cli.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
 from coordination.models import Dependency, Issue, Todo

@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 
-from coordination.cli.tracker.export import as_csv, as_json, as_markdown
+from coordination.cli.tracker.exchange import as_csv, as_json, as_markdown
 from coordination.models import Dependency, Issue, Plan
 from coordination.tracker.records import TodoInView
 

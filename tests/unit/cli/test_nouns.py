@@ -132,8 +132,8 @@ def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
         name="coord",
         families={
             "Processes": {
-                "worker": ("files:init", "Serve repositories."),
-                "list-workers": ("files:schema", "List the workers."),
+                "worker": ("processes.machine", "Serve repositories."),
+                "schema": ("files", "List the workers.", "worker list"),
             }
         },
         everyday=(),
@@ -148,7 +148,7 @@ def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
         return command.name if command else name
 
     assert (resolved("worker", "list"), resolved("worker", "there"), resolved("worker")) == (
-        "schema", "init", "init",
+        "schema", "worker", "worker",
     )  # fmt: skip
 
 
