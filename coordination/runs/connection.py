@@ -44,8 +44,8 @@ class Connection:
         changed_folders: Callable[[], Collection[Path]] = tuple,
     ) -> None:
         """`ecosystem_id`: `coordination.id` of the file, for operations that start or change runs. `path`:
-        the file into which the results of runs that start here are written. `changed_folders`: where todos
-        work, and no trust file may lie.
+        the file into which the results of runs that start here are written. `changed_folders`: folders in
+        which todos work; no trust file may be in them.
         """
         self.url = url
         self.settings = settings
@@ -124,7 +124,7 @@ class Connection:
 
     @property
     def signing(self) -> Signing | None:
-        """The identity that signs what is ordered now; None without one, and where a server acts for a
+        """The identity that signs the orders of this process; None without one, and where a server acts for a
         person: only the person can give that signature.
         """
         return None if acted_for() else self.identity
@@ -140,16 +140,14 @@ class Connection:
 
     @cached_property
     def trust(self) -> TrustFile:
-        """The keys that this process believes: those of the trust file, and its own. Raises Unsafe,
-        UsageError.
-        """
+        """The trusted keys: those of the trust file, and that of this process. Raises Unsafe, UsageError."""
         from coordination.trust.identity import known_keys
 
         return known_keys(self.identity.signer if self.identity else None, self._changed_folders())
 
     def trust_with_worker(self, state: Path) -> TrustFile:
-        """Return the keys that this process believes, with that of the workers of a state folder, unless that
-        lies in a repository, where a commit may have put it. Raises Unsafe, UsageError.
+        """Return the keys that this process trusts, and the key of the workers of a state folder, unless the
+        folder is in a repository, where a commit may have written the key. Raises Unsafe, UsageError.
         """
         from coordination.trust.identity import existing_worker
         from coordination.trust.results import trusting_own

@@ -17,6 +17,8 @@ from coordination.trust.results import ResultRecord, check_change_set, check_pre
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
+    """A message for one todo, which a step makes necessary."""
+
     run_id: str
     todo_id: str
     attempt: int
@@ -90,7 +92,7 @@ class TodoInputs:
         outputs = answers.pop(0) if todos else []
         *facts, fence = answers.pop()
         count = len(FACTS)
-        handed = [
+        predecessors = [
             PredecessorOutput(
                 todo=todo, json=output or "", commit=commit, run=run or run_id, fence=int(by or 0)
             )
@@ -99,7 +101,7 @@ class TodoInputs:
             )
         ]
         return cls(
-            todos=handed,
+            todos=predecessors,
             context={key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)},
             omitted=omitted,
             claimed_by=int(fence or 0),
@@ -158,7 +160,7 @@ class Grant:
     attempt: int
     fence: int
     spec_json: str
-    """The spec as it is stored, parsed when it is first asked for: after its signature was verified."""
+    """The spec as it is stored; it is parsed when it is first read, after its signature was verified."""
     tip: str | None
     """The commit at which the worktree must be; None before the first success in this repository."""
     tries: int
@@ -197,6 +199,8 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class Undo:
+    """Facts of a todo that is to be undone."""
+
     was: TodoState
     """End state before it is undone."""
     output: str

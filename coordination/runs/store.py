@@ -133,8 +133,8 @@ class RunStore:
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:
-        """Give the todo back because the worker was told to stop: another worker takes it at once, and no
-        counter changes.
+        """Give the todo back because the worker stops: another worker takes it at once, and no counter
+        changes.
 
         `output`: the JSON that it has written so far.
         """
@@ -154,8 +154,8 @@ class RunStore:
         limit: int = 0,
         reason: WaitReason = WaitReason.TROUBLE,
     ) -> Reply:
-        """Park the todo because of a temporary failure, for twice as long each time. `limit`: after so many
-        times it has failed; 0: no limit.
+        """Park the todo because of a temporary failure, for twice as long each time. `limit`: number of times
+        after which the todo fails; 0: no limit.
         """
         return self._of(
             grant, "hold_up", why=why, delay_ms=ms(delay), blame=blame, limit=limit, reason=reason
@@ -243,8 +243,8 @@ class RunStore:
 
     def stuck(self, run_id: str) -> tuple[str, ...]:
         """Return a sentence for each todo that nothing will ever move; empty unless coord has a fault."""
-        word, _, _, _, *found = self._call("stuck", run_id)
-        return tuple(found[0]) if word == "stuck" else ()
+        word, _, _, _, *sentences = self._call("stuck", run_id)
+        return tuple(sentences[0]) if word == "stuck" else ()
 
     def report_stuck(self, run_id: str, why: str, where: str) -> Reply:
         """Record that the run is stuck: `told`, or `known` if it was recorded before."""
@@ -300,8 +300,8 @@ class RunStore:
         """Return the outputs of these todos, and the values visible from a context (its chain, innermost
         first), in one round trip.
 
-        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`: the
-        todos whose signed results are to be returned, too.
+        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`:
+        todos whose signed results are returned, too.
         """
         keys = self.keys.run(run_id)
 
@@ -360,7 +360,7 @@ class RunStore:
             self.announce("credential.read", name, **fields)
 
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
-        """Return the todo's message, as far as its level's join needs it."""
+        """Return the part of a todo's message that the join of its level needs."""
         keys = self.keys.run(run_id)
         descriptor = Descriptor.parse(self.redis.hget(keys.place, todo_id))
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])

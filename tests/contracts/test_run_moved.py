@@ -18,7 +18,7 @@ from coordination.errors import Conflict, CoordinationError, NotFound, UsageErro
 from coordination.models import Strategy
 from coordination.runs.export import import_document
 from coordination.runs.export.document import Checksum, document_of
-from coordination.runs.export.import_document import adopt, receive
+from coordination.runs.export.import_document import adopt, read_document
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, Harness
@@ -47,7 +47,7 @@ def half_done(run: Harness, strategy: Strategy = Strategy.DATAFLOW) -> None:
 
 
 def moved(run: Harness, there: Harness) -> None:
-    adopt(there.store, receive(text_of(run), "run.json"), "test")
+    adopt(there.store, read_document(text_of(run), "run.json"), "test")
     there.run_id = run.run_id
 
 
@@ -131,11 +131,11 @@ def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Harness, ther
 def test_a_document_may_be_formatted_anew_or_compressed_and_has_a_largest_size(run: Harness, there: Harness):
     half_done(run)
     text = text_of(run)
-    assert receive(json.dumps(json.loads(text), indent=2).encode(), "run.json").run_id == run.run_id
+    assert read_document(json.dumps(json.loads(text), indent=2).encode(), "run.json").run_id == run.run_id
     with pytest.raises(UsageError, match=r"run\.json has more than"):
-        receive(gzip.compress(text), "run.json", largest=len(text) - 1)
+        read_document(gzip.compress(text), "run.json", largest=len(text) - 1)
 
-    adopt(there.store, receive(gzip.compress(text), "run.json", largest=len(text)), "test")
+    adopt(there.store, read_document(gzip.compress(text), "run.json", largest=len(text)), "test")
     there.run_id = run.run_id
     assert there.view() == run.view()
 
@@ -224,7 +224,7 @@ def test_what_is_not_a_whole_run_is_refused(
 ):
     half_done(run)
     with pytest.raises(kind) as refused:
-        receive(change(text_of(run)), "run.json")
+        read_document(change(text_of(run)), "run.json")
     assert words in refused.value.message
     assert refused.value.hint
 
@@ -295,9 +295,9 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
         Conflict,
         match="was paused when it was exported, and 1 todo ran: A: this document can only be inspected",
     ):
-        receive(look, "run.json")
+        read_document(look, "run.json")
     run.settle(grant)
-    assert receive(text_of(run), "run.json").run_id == run.run_id
+    assert read_document(text_of(run), "run.json").run_id == run.run_id
 
 
 def document(run: Harness) -> dict[str, Any]:

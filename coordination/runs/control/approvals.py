@@ -23,12 +23,12 @@ from coordination.trust.orders import OperationKind
 
 def run_with_manual_todo(todo: str, found: Iterable[TodoOfRun]) -> str:
     """Return the one run that waits for the manual todo. Raise NotFound, Conflict or UsageError."""
-    there = tuple(found)
-    if run_id := only_run(todo, [one.run for one in there if one.waits], "complete-todo"):
+    candidates = tuple(found)
+    if run_id := only_run(todo, [one.run for one in candidates if one.waits], "complete-todo"):
         return run_id
     raise (
-        _why_not(todo, there[0])
-        if there
+        _why_not(todo, candidates[0])
+        if candidates
         else NotFound(
             f"no run waits for {todo}", "see the waiting todos: coord list-runs, coord show-run RUN"
         )
@@ -175,8 +175,8 @@ def complete(connection: Connection, todo: str, run_id: str | None = None) -> st
 
 
 def review(connection: Connection, todo: str, run_id: str | None = None) -> tuple[str, Subject | None]:
-    """Return the run that waits for an approval of the todo, and what that would sign; None without an
-    identity. Raise as `decide` does.
+    """Return the run that waits for an approval of the todo, and the subject that the approval would sign;
+    None without an identity. Raise as `decide` does.
     """
     chosen = run_with_gate(connection.store, Verdict.APPROVE, todo, run_id)
     return chosen, subject_of(connection, chosen, todo)
@@ -194,8 +194,9 @@ def decide(
     """Approve or reject a todo that waits at its gate or for a person. A paused run continues when it is
     resumed.
 
-    `reviewed`: what the person has seen. Raise NotFound; Conflict, also if the subject of the approval has
-    changed since the review; UsageError if nothing waits for approval, or several runs do and none is named.
+    `reviewed`: the subject that the person has seen. Raise NotFound; Conflict, also if the subject of the
+    approval has changed since the review; UsageError if nothing waits for approval, or several runs do and
+    none is named.
     """
     store, by, comment = connection.store, actor(), comment.strip()
     chosen = run_with_gate(store, verdict, todo, run_id)

@@ -63,7 +63,7 @@ class Subject:
 
 
 def subject_of(connection: Connection, run_id: str, todo: str) -> Subject | None:
-    """Return what an approval of the todo signs; None in a process without an identity.
+    """Return the subject that an approval of the todo signs; None in a process without an identity.
 
     Raise NotTrusted where the run is not the one that was ordered, or a result not the one that was signed.
     """
@@ -106,7 +106,7 @@ def sign_operation(
     """Store the signed operation, if this process has an identity and the run's order is signed; return
     whether it has. Raise NotTrusted where the run is not the one that was ordered.
 
-    `subject`: what an approval, or a completion, is about.
+    `subject`: the subject of an approval or a completion.
     """
     signing = connection.signing
     if signing is None or connection.store.signed(run_id, [HEADER]) == [None]:
@@ -139,7 +139,7 @@ def sign_operation(
 
 def with_signatures(connection: Connection, view: RunView) -> RunView:
     """Return the view with the person who ordered the run, if this machine can verify the signature, and with
-    what it cannot verify. A signature is no secret: each reader judges by their own trust file.
+    the parts that it cannot verify. Each reader judges by their own trust file.
     """
     if connection.store.signed(view.run_id, [HEADER]) == [None]:
         return view.model_copy(update={"unsigned": UNSIGNED})

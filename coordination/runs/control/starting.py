@@ -51,7 +51,7 @@ from coordination.runs.submission.writes import (
 if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
-    from coordination.runs.export.import_document import Received
+    from coordination.runs.export.import_document import RunDocument
     from coordination.runs.submission.draft import Signing
 
 START_TTL = timedelta(minutes=1)
@@ -112,9 +112,9 @@ def start_generated(
 ) -> str:
     """Start a run of todos that no file has: of a landing, services, or checks. Return its id.
 
-    `alone`: raise Conflict where another run executes one of the todos; a run of checks is in no other run's
-    way. `change_sets`: those that it lands or reverts; raise Conflict where a run of such a plan, or another
-    landing of it, goes on. `hosts`: repository → the host of its work.
+    `alone`: raise Conflict where another run executes one of the todos; a run of checks may run beside it.
+    `change_sets`: those that it lands or reverts; raise Conflict where a run of such a plan, or another
+    landing of it, is live. `hosts`: repository → the host of its work.
     """
     check_redis(connection)
     with start_lock(connection) if alone else nullcontext():
@@ -150,8 +150,8 @@ def check_landed(
     its base branch. `sets`: all change sets.
     """
     own = change_set_of(graph.plan.id, graph.todos)
-    wanted = bases(ecosystem, graph.plan, graph.todos, sets, own)
-    refuse_not_landed(connection.store, connection.registry, wanted, accepted, sets=sets, record=record)
+    required = bases(ecosystem, graph.plan, graph.todos, sets, own)
+    refuse_not_landed(connection.store, connection.registry, required, accepted, sets=sets, record=record)
 
 
 def plan_retry(
@@ -210,11 +210,11 @@ def start_retry(
             refuse_again(store, retry.ended)
             refuse_conflicts(connection, retry.again)
             refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
-            now = retry.within(read_change_set(store, own))
-            refuse_later_work(now)
+            current = retry.within(read_change_set(store, own))
+            refuse_later_work(current)
             return submit_retry(
                 store,
-                now,
+                current,
                 connection.settings,
                 on_failure=on_failure,
                 max_parallel=max_parallel,
@@ -244,7 +244,7 @@ def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
     return replace(connection.signing, two_persons=source.order.two_persons)
 
 
-def import_run(connection: Connection, run: Received) -> str:
+def import_run(connection: Connection, run: RunDocument) -> str:
     """Write a run of another Redis into this one. Raise Conflict where it exists here, or another run
     executes its open todos; NotTrusted where this machine requires signatures, and the run could go on
     without a valid order of it.
@@ -259,9 +259,9 @@ def import_run(connection: Connection, run: Received) -> str:
     return run.run_id
 
 
-def _check_imported(connection: Connection, run: Received) -> None:
-    """Check the order of an imported run that has not ended. One that has ended is there to be looked at: a
-    retry of it checks its order, and each use of a result the signature of that.
+def _check_imported(connection: Connection, run: RunDocument) -> None:
+    """Check the order of an imported run that has not ended. An ended run can only be viewed until a retry
+    checks its order, and each use of a result checks the signature of the result.
     """
     if connection.settings.signatures is Signatures.REQUIRE and not run.status.ended:
         connection.signed_run(run.run_id).check_records(run.meta["brief"], run.hash("spec"))

@@ -23,7 +23,7 @@ from coordination.runs.retrying import named_checkpoints
 from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text
-from coordination.runs.submission.structure import without_way_back
+from coordination.runs.submission.structure import why_not_undoable
 from coordination.runs.views.records import RunView
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
@@ -76,7 +76,7 @@ def _queued(store: RunStore, run_id: str) -> list[str]:
 
 
 def refused(wish: str, run: RunView) -> Conflict:
-    """Return why the run cannot be paused, resumed or cancelled."""
+    """Return the error that says why a run cannot be `paused`, `resumed` or `cancelled`."""
     if run.status is RunStatus.ROLLING_BACK:
         text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and cannot turn back"
         return Conflict(text, f"follow it: coord watch {run.run_id}")
@@ -106,8 +106,8 @@ class RollbackPreview:
     """Earlier runs that this one retries, newest first: their branches and worktrees are removed too."""
 
     compensations: Mapping[str, str] = field(default_factory=dict)
-    """Todo → the command that will undo it, without its secrets; it is the run's own, so it may come from
-    another Redis.
+    """Todo → the command that will undo it, without its secrets; it is read from the run, which may have been
+    imported from another Redis.
     """
 
     @property
@@ -138,7 +138,7 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
         takes_up=brief.carried_from,
         compensations={todo: words for todo in begun if (words := _compensation(specs[todo]))},
-        helpless=tuple(todo for todo in begun if _without_way_back(todo, specs[todo], states[todo], facts)),
+        helpless=tuple(todo for todo in begun if _why_not_undoable(todo, specs[todo], states[todo], facts)),
     )
 
 
@@ -150,27 +150,27 @@ def _compensation(spec: str) -> str:
     return words
 
 
-def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
+def _why_not_undoable(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
     # A succeeded todo without a commit was executed in a folder that is not a git repository.
     succeeded = facts.get(f"{todo} was", state) == TodoState.SUCCEEDED
     in_git = not succeeded or f"{todo} commit" in facts
-    return without_way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
+    return why_not_undoable(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
 
 
 def refuse_built_on(store: RunStore, run_id: str) -> None:
     """Raise Conflict where a retry of this run exists and is not undone."""
-    standing = [heir for heir, status in store.retries_of(run_id) if status != RunStatus.ROLLED_BACK]
-    if standing:
-        heir = standing[-1]
+    open_retries = [retry for retry, status in store.retries_of(run_id) if status != RunStatus.ROLLED_BACK]
+    if open_retries:
+        retry = open_retries[-1]
         raise Conflict(
-            f"run {heir} builds on run {run_id}: it is a retry of it",
-            f"undo the retry first: coord rollback {heir}; then this run: coord rollback {run_id}",
+            f"run {retry} builds on run {run_id}: it is a retry of it",
+            f"undo the retry first: coord rollback {retry}; then this run: coord rollback {run_id}",
         )
 
 
 def refuse_within_change_set(store: RunStore, run_id: str) -> None:
     """Raise Conflict where the run is not the last of its change set, or has landed, or another run writes
-    there now: a run is taken back from the end only.
+    the change set now: only the last run can be taken back.
     """
     name, takes_up = store.redis.hmget(store.keys.run(run_id).meta, ["change_set", "takes_up"])
     found = ChangeSets(store).read(name) if name else None
@@ -184,7 +184,7 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
     if live := sorted(working & {*store.live_runs()}):
         what = f"run {live[0]} works on {name}, behind run {run_id}"
         raise Conflict(what, f"wait for its end: coord watch {live[0]}")
-    ours = {run_id, *(takes_up or "").split()}  # all that it takes up is undone with it
+    ours = {run_id, *(takes_up or "").split()}  # the runs that it retries are undone with it
     later = sorted({run for change in mine for run in _since_first(change.runs, ours)} - ours)
     facts = {run: store.redis.hmget(store.keys.run(run).meta, ["plan_id", "status"]) for run in later}
     later = [run for run in later if facts[run][1] != RunStatus.ROLLED_BACK]  # by an inverse commit
@@ -247,8 +247,8 @@ def roll_back(connection: Connection, run_id: str) -> str:
 
 
 def _refuse_checks(connection: Connection, run_id: str) -> None:
-    """Raise Conflict for a run of checks: it has changed nothing, and the work that it begins with is that of
-    other runs.
+    """Raise Conflict for a run of checks: it has changed nothing, and the work with which it begins is that
+    of other runs.
     """
     if is_of_checks(connection.store.brief(run_id).plan_id):
         what = f"run {run_id} is one of checks: it has changed nothing that could be undone"

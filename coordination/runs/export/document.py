@@ -1,6 +1,6 @@
 """Write the document of a run in pieces: only its state and one page of a log, or one bundle, are in memory
-at once. A file is written whole or not at all, compressed by its suffix, and readable by its owner only,
-because logs and commands may hold secrets.
+at once. A file is written whole or not at all, compressed if its suffix is `.gz`, and readable by its owner
+only, because logs and commands may hold secrets.
 
 The archiver writes ended runs to a folder of this machine before Redis deletes them. A thread writes each
 batch, because a large run takes longer than a maintenance leader may hang; it is no `BackgroundService`,
@@ -85,7 +85,7 @@ def _document(store: RunStore, run_id: str, *, to_import: bool) -> Iterator[str]
     todos = list(store.redis.hkeys(store.keys.run(run_id).state))
     moment = _moment(store, run_id, todos)
     if to_import:
-        _refuse_going_on(run_id, moment, todos)
+        _refuse_unfinished(run_id, moment, todos)
     checksum = Checksum()
     yield "{\n"
     for name, value in _header(store, run_id, moment).items():
@@ -236,7 +236,7 @@ def _plain(score: str | float) -> str | float:
     return int(score) if isinstance(score, float) and score.is_integer() else score
 
 
-def _refuse_going_on(run_id: str, moment: Mapping[str, Any], todos: Sequence[str]) -> None:
+def _refuse_unfinished(run_id: str, moment: Mapping[str, Any], todos: Sequence[str]) -> None:
     status = RunStatus(moment["meta"]["status"])
     running = [todo for todo, fence in zip(todos, moment["holders"], strict=False) if fence is not None]
     if running or not (status.ended or status is RunStatus.PAUSED):
@@ -300,13 +300,15 @@ logger = logging.getLogger(__name__)
 
 
 class RunArchiver:
+    """Writes ended runs to a folder of this machine."""
+
     def __init__(self, store: RunStore, folder: Path, again_after_s: float = AGAIN_AFTER_S) -> None:
         self._store = store
         self._folder = folder
         self._again_after_s = again_after_s
         self._guard = threading.Lock()
         self._kept: set[str] = set()
-        self._said: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._next_try = 0.0
         self._thread: threading.Thread | None = None
 
@@ -332,26 +334,26 @@ class RunArchiver:
                 remove_unfinished(self.file_of(run_id))
                 save(document_of(self._store, run_id), self.file_of(run_id))
             except NotFound:  # it has no records any more
-                self._note(run_id)
+                self._mark_kept(run_id)
             except (CoordinationError, redis.RedisError) as error:
                 self._next_try = time.monotonic() + self._again_after_s
-                self._say(run_id, error)
+                self._report_once(run_id, error)
                 if isinstance(error.__cause__, OSError) or isinstance(
                     error, redis.ConnectionError | redis.TimeoutError
                 ):
                     return  # the folder or Redis fails: the next run would fail too
             else:
-                self._note(run_id)
+                self._mark_kept(run_id)
 
-    def _note(self, run_id: str) -> None:
-        self._said.pop(run_id, None)
+    def _mark_kept(self, run_id: str) -> None:
+        self._reported.pop(run_id, None)
         with self._guard:
             self._kept.add(run_id)
 
-    def _say(self, run_id: str, error: Exception) -> None:
-        words = str(getattr(error, "message", error))
-        if self._said.get(run_id) != words:
+    def _report_once(self, run_id: str, error: Exception) -> None:
+        reason = str(getattr(error, "message", error))
+        if self._reported.get(run_id) != reason:
             logger.error(
-                "run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, words
+                "run %s is kept although keep_runs is over, because it cannot be exported: %s", run_id, reason
             )
-        self._said[run_id] = words
+        self._reported[run_id] = reason

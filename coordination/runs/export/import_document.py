@@ -1,5 +1,5 @@
-"""Import a document: check that it is unchanged since its export and is a run that can continue in another
-Redis, then write it there as a draft that expires, which one step turns into a run, whole or not at all.
+"""Import the document of a run: check that it is unchanged since its export and can continue in another
+Redis; then write it there as a draft that expires, which one step turns into a run.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ LARGEST_PART = 2**64
 Value = str | bytes
 
 
-class Received(BaseModel):
-    """A checked document; `receive` creates it."""
+class RunDocument(BaseModel):
+    """The document of a run, checked by `read_document`."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -92,8 +92,8 @@ class Received(BaseModel):
 
     def sections(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """Yield each key with its kind and its content, with binary values as bytes."""
-        for key, held in self.keys.items():
-            for kind, entries in held.items():
+        for key, content in self.keys.items():
+            for kind, entries in content.items():
                 yield (
                     key,
                     kind,
@@ -101,18 +101,18 @@ class Received(BaseModel):
                 )
 
 
-def load(path: Path, largest: int = LARGEST) -> Received:
-    """Load a document. Raise UsageError and Conflict as `receive` does."""
+def load(path: Path, largest: int = LARGEST) -> RunDocument:
+    """Load a document. Raise UsageError and Conflict as `read_document` does."""
     try:
         with path.open("rb") as file:  # a device, a pipe or a growing file may have no end
-            return receive(file.read(largest + 1), str(path), largest)
+            return read_document(file.read(largest + 1), str(path), largest)
     except OSError as error:
         raise CoordinationError(
             f"{path} cannot be read: {error.strerror}", "name a file that coord export-run wrote"
         ) from error
 
 
-def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
+def read_document(data: bytes, name: str, largest: int = LARGEST) -> RunDocument:
     """Return the checked document.
 
     Raise UsageError where `name` is no exported run, is cut short, changed, or larger than `largest`
@@ -132,7 +132,7 @@ def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
     if _checksum(found) != found.get("checksum"):
         raise _damaged(name, "its checksum does not match")
     try:
-        received = Received.model_validate(found)
+        received = RunDocument.model_validate(found)
         for problem in _problems(received):
             raise _damaged(name, problem)
     except (ValidationError, ValueError, LookupError) as error:
@@ -184,7 +184,7 @@ def _damaged(name: str, why: str) -> UsageError:
 
 
 def _checksum(found: Mapping[str, Any]) -> str:
-    """Return the checksum of the entries in the order of `document.py`; arbitrary if malformed."""
+    """Return the checksum of the entries in the order of `document.py`; any text for a malformed document."""
     checksum = Checksum()
     for name, value in found.items():
         if name not in ("keys", "shared", "checksum"):
@@ -199,15 +199,15 @@ def _checksum(found: Mapping[str, Any]) -> str:
 
 
 def _all_sections(keys: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for key, held in (keys if isinstance(keys, dict) else {}).items():
-        for kind, entries in (held if isinstance(held, dict) else {}).items():
+    for key, content in (keys if isinstance(keys, dict) else {}).items():
+        for kind, entries in (content if isinstance(content, dict) else {}).items():
             if isinstance(entries, dict):
                 yield key, kind, entries
 
 
-def _problems(run: Received) -> Iterator[str]:
-    """Yield values that no run of coord has, although the checksum fits. Reading some of it raises ValueError
-    or LookupError.
+def _problems(run: RunDocument) -> Iterator[str]:
+    """Yield a sentence for each value that no run of coord has, although the checksum fits. Some of them
+    raise ValueError or LookupError instead.
     """
     if not RUN_ID.fullmatch(run.run_id):
         yield f"{run.run_id!r} cannot be a run's id"
@@ -215,10 +215,10 @@ def _problems(run: Received) -> Iterator[str]:
         if not run.hash(key):
             yield f"it has no {key}"
     known = _kinds(run)
-    for key, held in run.keys.items():
-        if list(held) != [known.get(key)]:
+    for key, content in run.keys.items():
+        if list(content) != [known.get(key)]:
             yield f"{key} is not a key of a run, or has another type"
-        yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(held.items()))))
+        yield from (f"{key} has an invalid value" for _ in _misfits(*next(iter(content.items()))))
     todos = run.hash("state")
     if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
         yield "its todos are not the same everywhere"
@@ -226,7 +226,7 @@ def _problems(run: Received) -> Iterator[str]:
     json.dumps(run.keys, ensure_ascii=False).encode()  # half a surrogate cannot be sent to Redis
 
 
-def _odd_figures(run: Received) -> Iterator[str]:
+def _odd_figures(run: RunDocument) -> Iterator[str]:
     """Yield a sentence for each time, fence or capacity that Redis would refuse or miscalculate with."""
     _ = run.status, run.unsettled
     if not all(map(_is_number, (float(run.meta["started_at"]), *run.timers.values()))):
@@ -238,7 +238,7 @@ def _odd_figures(run: Received) -> Iterator[str]:
             yield f"{amount} of {name!r} is not a capacity"
 
 
-def _kinds(run: Received) -> Mapping[str, str]:
+def _kinds(run: RunDocument) -> Mapping[str, str]:
     own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
     logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
     repos = {Descriptor.parse(descriptor).repo for descriptor in run.hash("place").values()}
@@ -288,7 +288,7 @@ def _value(value: str | Mapping[str, str]) -> Value:
     return value if isinstance(value, str) else base64.b64decode(value["base64"], validate=True)
 
 
-def _refuse_running(run: Received) -> None:
+def _refuse_running(run: RunDocument) -> None:
     """Raise Conflict where a todo ran: its lease and its worker belong to the Redis that it came from."""
     running = [todo for todo, state in run.hash("state").items() if state == TodoState.RUNNING]
     running += [todo for todo in run.shared.get("holders", {}) if todo not in running]
@@ -305,18 +305,18 @@ ENTRIES_AT_ONCE = 500
 BYTES_AT_ONCE = 1024 * 1024
 
 
-def refuse_known(store: RunStore, run: Received) -> None:
+def refuse_known(store: RunStore, run: RunDocument) -> None:
     """Raise Conflict where a run of that id exists. A draft is left over from an interrupted import, and is
     no conflict.
     """
     status = store.status(run.run_id)
     listed = store.redis.zscore(store.keys.runs, run.run_id) is not None
     if listed or status not in (None, RunStatus.DRAFT):
-        words = f"run {run.run_id} is here already: it is {status or 'listed, without records'}"
-        raise Conflict(words, f"look at it: coord show-run {run.run_id}; nothing was imported")
+        what = f"run {run.run_id} is here already: it is {status or 'listed, without records'}"
+        raise Conflict(what, f"look at it: coord show-run {run.run_id}; nothing was imported")
 
 
-def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object] = lambda: None) -> None:
+def adopt(store: RunStore, run: RunDocument, actor: str, check: Callable[[], object] = lambda: None) -> None:
     """Import the run. Raise Conflict where it exists already. The caller holds the start lock. `check` is
     called when the draft is in Redis; where it raises, the draft expires.
     """
@@ -339,7 +339,7 @@ def adopt(store: RunStore, run: Received, actor: str, check: Callable[[], object
     _keep_commits(store, run)
 
 
-def _keep_commits(store: RunStore, run: Received) -> None:
+def _keep_commits(store: RunStore, run: RunDocument) -> None:
     """Record the commits of completed todos for `submission/refusals.py`, where no newer one is known."""
     facts, descriptors = run.hash("facts"), run.hash("place")
     with store.redis.pipeline(transaction=False) as pipeline:
@@ -357,7 +357,7 @@ def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
     return {**entries, "status": RunStatus.DRAFT} if name == "meta" else entries
 
 
-def _declare_missing(store: RunStore, run: Received) -> None:
+def _declare_missing(store: RunStore, run: RunDocument) -> None:
     """Declare the resources that its todos need and this Redis lacks, with their former capacities."""
     names = list(run.capacities)
     known = (

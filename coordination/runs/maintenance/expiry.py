@@ -104,7 +104,7 @@ def forget(store: RunStore, run_id: str) -> None:
         pipeline.zrem(store.keys.half_undone, run_id)
         pipeline.zrem(store.keys.unwritten(file or ""), run_id)
         gone = pipeline.execute()
-    if gone[1]:  # it was there, so nobody else has told it
+    if gone[1]:  # this process deleted it, so no other one has announced that
         store.announce("run.forgotten", run_id, run=run_id, data={"plan": plan})
 
 

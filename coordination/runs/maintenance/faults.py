@@ -109,7 +109,7 @@ class ServerClock:
 
 
 ANSWERED_WITHIN_S = 60.0
-"""Time within which some worker becomes the leader and handles the step."""
+"""Time within which a worker becomes the leader and handles the step."""
 
 logger = logging.getLogger(__name__)
 
@@ -135,10 +135,8 @@ class ClockWatch:
         self._seen = [(at, seen) for at, seen in self._seen if asked_s - at < ANSWERED_WITHIN_S]
         if step is not None:
             self._seen.append((asked_s, step))
-            words = "leases are trusted again after"
-            logger.warning(
-                "Redis' clock was set by %+.1f s: %s %s", step.by_ms / 1000, words, self._settings.lease_ttl
-            )
+            message = "Redis' clock was set by %+.1f s: leases are trusted again after %s"
+            logger.warning(message, step.by_ms / 1000, self._settings.lease_ttl)
         return step
 
     @property
@@ -155,10 +153,10 @@ class ClockWatch:
 
     def _correct_timers(self, step: ClockStep) -> None:
         keys = self._store.keys
-        words = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
+        times = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
         moved = [part for timer in self._to_be_moved(step) for part in timer]
         self._step(
-            "lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*words, *moved]
+            "lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*times, *moved]
         )
         if step.is_back:
             self._registry.shorten(self._settings.heartbeat)
@@ -202,7 +200,7 @@ class StuckWatch:
         self._store = store
         self._folder = folder
         self._runs: dict[str, Quiet] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._look_at = 0.0
 
     def run_once(
@@ -211,7 +209,7 @@ class StuckWatch:
         now_s: float,
         skip_unreadable: Callable[[str], AbstractContextManager[None]],
     ) -> list[str]:
-        """Return the runs that are newly found stuck. `now_s`: time of the monotonic clock."""
+        """Return the runs that were found stuck in this round. `now_s`: time of the monotonic clock."""
         if now_s < self._look_at:
             return []
         self._look_at = now_s + LOOK_S
@@ -240,9 +238,9 @@ class StuckWatch:
             known = before.get(run_id)
             same = known is not None and known.event == event
             self._runs[run_id] = known if known and same else Quiet(event=event, ask_at=now_s + QUIET_S)
-        self._told &= self._runs.keys()
+        self._reported &= self._runs.keys()
         return [
-            run_id for run_id, it in self._runs.items() if it.ask_at <= now_s and run_id not in self._told
+            run_id for run_id, it in self._runs.items() if it.ask_at <= now_s and run_id not in self._reported
         ]
 
     def _ask(self, run_id: str, now_s: float) -> bool:
@@ -253,12 +251,12 @@ class StuckWatch:
             quiet.ask_at = now_s + quiet.wait_s
             return False
         quiet.ask_at = now_s + CONFIRM_S
-        return quiet.found == before and self._tell(run_id, quiet.found)
+        return quiet.found == before and self._report(run_id, quiet.found)
 
-    def _tell(self, run_id: str, found: tuple[str, ...]) -> bool:
+    def _report(self, run_id: str, found: tuple[str, ...]) -> bool:
         why, where = _in_brief(found), self._dump(run_id)
         known = self._store.report_stuck(run_id, why, where).word == "known"
-        self._told.add(run_id)  # only after success: the report may not have reached Redis
+        self._reported.add(run_id)  # only after success: the report may not have reached Redis
         if known:
             return False
         logger.error(

@@ -83,14 +83,14 @@ class Notice:
     event: str
     """One of KINDS."""
     id: str
-    """Place of its event in the stream: the same for a call that is repeated."""
+    """Position of its event in the stream: the same for a call that is repeated."""
     at: str
     run: str = ""
     plan: str = ""
     todo: str = ""
     status: str = ""
     title: str = ""
-    """The reason as text: of people and programs, without control characters."""
+    """The reason as text, without control characters: people and programs have written it."""
     next: str = ""
     """The next command."""
 
@@ -100,7 +100,7 @@ Call = Mapping[str, Any]
 
 
 def notice_of(event: Event) -> Notice | None:
-    """Return the notice of an event; None if nobody has to know of it."""
+    """Return the notice of an event; None for an event of which people need not be notified."""
     kind = _kind(event)
     if kind is None:
         return None
@@ -187,12 +187,12 @@ def line_of(call: Call) -> bytes:
 
 
 HURRY_S = 3.0
-"""Time that a call may take once the worker stops."""
+"""Longest time of a call once the worker stops."""
 TRIES = 3
 PAUSES_S = (5.0, 30.0)
 """Pause after the first and the second failure."""
 SPARE = timedelta(seconds=15)
-"""Time beyond TIMEOUT and `kill_grace` after which another worker takes the calls over."""
+"""Time after TIMEOUT and `kill_grace` after which another worker takes the calls over."""
 READ_AT_ONCE = 1000
 ROUNDS = 20
 """Batches of events that are read before the first call is made."""
@@ -205,7 +205,7 @@ Fields = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The calls that this process makes, with the record that says so."""
+    """The calls that this process makes, with the record in Redis that gives it the right to."""
 
     record: Fields
     calls: tuple[Call, ...]
@@ -222,13 +222,13 @@ class Notifier(ProgramService):
 
     def run_once(self) -> int:
         """Make the calls that are due, if this worker leads; return how many succeeded."""
-        return self._tell() if self._leads() else 0
+        return self._make_due_calls() if self._leads() else 0
 
     def finish(self) -> None:
         """Make the calls for all events up to the stop of the worker."""
-        self._tell()
+        self._make_due_calls()
 
-    def _tell(self) -> int:
+    def _make_due_calls(self) -> int:
         reported = 0
         while (claim := self._claim()) is not None:
             first, *others = claim.calls
@@ -275,7 +275,7 @@ class Notifier(ProgramService):
         return None
 
     def _new_notices(self, record: Fields, now_ms: int) -> tuple[str, list[Notice]]:
-        """Return the position behind the events that were read, and their notices."""
+        """Return the position after the events that were read, and their notices."""
         since = record.get("position") or self._start(now_ms)
         notices: list[Notice] = []
         for _ in range(ROUNDS):
@@ -300,7 +300,7 @@ class Notifier(ProgramService):
         return self._stream.position_at(moment)
 
     def _keep(self, seen: Fields, claim: Claim, now_ms: int) -> Claim | None:
-        """Write the claim; None if another process was faster."""
+        """Write the claim; return None if another process was faster."""
         longest = self._timeout + self._grace + SPARE
         record = {
             **_idle(claim.record),
@@ -322,7 +322,7 @@ class Notifier(ProgramService):
             self._swap(claim.record, {**claim.record, "tries": str(tries), "due": str(due)})
             return False
         if why:
-            logger.error("notify_command failed %d times, %s is not told: %s", TRIES, what, why)
+            logger.error("notify_command failed %d times, %s is not reported: %s", TRIES, what, why)
         rest = {"calls": json.dumps(others), "tries": "0"}
         return self._swap(claim.record, {**claim.record, **rest} if others else _idle(claim.record))
 

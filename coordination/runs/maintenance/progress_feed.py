@@ -1,8 +1,8 @@
 """Give the user's `progress_command` the progress of each run, as lines of JSON on its standard input.
 
-The worker that leads maintenance starts the program once for each run, feeds it each change, and closes its
-input when the run has ended. Where another worker becomes the leader, the former one closes its programs, and
-the new one starts its own for the runs that go on.
+The worker that leads maintenance starts the program once for each run, writes each change to its input, and
+closes the input when the run has ended. When another worker becomes the leader, the former one closes its
+programs, and the new one starts programs of its own for the live runs.
 
 A program cannot slow a run down: one thread for each program writes to it, and a line that it has not read
 when the next one is ready is replaced. A program that has died is not started again. The more it costs to
@@ -32,7 +32,7 @@ LOOK_S = 1.0
 SHARE = 20
 """The progress of a run is read again after so many times the time that it took to read."""
 MOST = 20
-"""Number of runs that are fed at once."""
+"""Greatest number of programs at once."""
 CLOSING_S = 10.0
 """Time for a program to end after its input was closed."""
 HURRY_S = 2.0
@@ -40,7 +40,7 @@ HURRY_S = 2.0
 FIRST_LOOK = timedelta(seconds=5)
 BEGINNINGS = frozenset({"run.started", "run.imported", "run.rolling_back"})
 CLOCKS = frozenset({"at", "eta", "left_s", "running_s"})
-"""Fields that change with the time alone: they make no new line."""
+"""Fields that change with the time alone: a change of them makes no new line."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class LatestLine:
             self._changed.notify()
 
     def close(self) -> None:
-        """Close the program's input behind the newest line."""
+        """Close the program's input after the newest line."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -88,9 +88,9 @@ class Feed:
         self.due = 0.0
         self.close_by = 0.0
         """Time at which a closed program is ended by force; 0 while its run goes on."""
-        self._told: Any = None
+        self._reported: Any = None
 
-    def tell(self, run: RunView) -> None:
+    def report(self, run: RunView) -> None:
         """Pass the progress on if anything but the time has changed."""
         shown = {
             "run": run.run_id,
@@ -100,8 +100,8 @@ class Feed:
             **(run.progress.model_dump(mode="json") if run.progress else {}),
         }
         news = _without_clocks(shown)
-        if news != self._told:
-            self._told = news
+        if news != self._reported:
+            self._reported = news
             self.latest.put(json.dumps(shown, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n")
 
     def close(self, wait_s: float) -> None:
@@ -127,7 +127,7 @@ class ProgressFeed(ProgramService):
         return RunReader(self._redis, self._keys)
 
     def run_once(self) -> list[str]:
-        """Feed the runs that go on, if this worker leads; return them."""
+        """Report the progress of the live runs, if this worker leads; return them."""
         if self._leads():
             self._look()
         else:
@@ -139,7 +139,7 @@ class ProgressFeed(ProgramService):
     def finish(self) -> None:
         """Report the end of the runs that have ended, and end all programs."""
         try:
-            if self._position or self._leads():  # a sweep may end before this worker has had a look
+            if self._position or self._leads():  # a sweep may end before the first round of this worker
                 self._look()
         finally:
             self._close_all(HURRY_S)
@@ -158,7 +158,7 @@ class ProgressFeed(ProgramService):
                 self._update(run_id, feed)
 
     def _begun(self) -> Iterable[str]:
-        """Return the runs that have begun since the last look; at the first look, those that go on, too."""
+        """Return the runs that have started since the last round; in the first round, all live runs, too."""
         begun: dict[str, None] = {}
         if not self._position:
             self._position = self._stream.position_at(datetime.fromtimestamp(self._now_s(), UTC) - FIRST_LOOK)
@@ -179,12 +179,12 @@ class ProgressFeed(ProgramService):
 
     def _start(self, run_id: str) -> None:
         if len(self._feeds) >= MOST:
-            logger.warning("%d runs are told to progress_command: not run %s, too", MOST, run_id)
+            logger.warning("progress_command gets %d runs at most: not run %s", MOST, run_id)
             return
         try:
             program = UserProgram(self._command, {"COORD_RUN": run_id})
         except NotStarted as error:
-            logger.error("progress_command is not told of run %s: %s", run_id, error)
+            logger.error("progress_command gets no progress of run %s: %s", run_id, error)
             return
         self._feeds[run_id] = Feed(program, ProgressReader(self._redis, self._keys, run_id))
 
@@ -193,10 +193,10 @@ class ProgressFeed(ProgramService):
         try:
             run = feed.reader.added(self._runs.read(run_id, todos=False), complete=False)
         except (NotFound, Unreadable) as error:
-            logger.warning("progress_command is no longer told of run %s: %s", run_id, error.message)
+            logger.warning("progress_command gets no more progress of run %s: %s", run_id, error.message)
             feed.close(CLOSING_S)
             return
-        feed.tell(run)
+        feed.report(run)
         if run.status.ended:
             feed.close(CLOSING_S)
         feed.due = time.monotonic() + SHARE * (time.monotonic() - began)

@@ -4,10 +4,10 @@ executes again.
 Todos of one repository build on each other, one at a time, in the order of the fences by which they were
 done. So work is taken back from the end of a repository's history, up to a commit that is kept.
 
-* From a todo on (`coord retry --from`): the todo, its dependents, and what was committed in its repository
-  after it; the same for each of those, until nothing is added.
-* For a host that is gone for good: what was committed there after the last commit that is available without
-  it.
+* From a todo on (`coord retry --from`): the todo, its dependents, and the todos that committed in its
+  repository after it; the same for each of those, until no todo is added.
+* For a host that is gone for good: the todos that committed there after the last commit that is available
+  without the host.
 """
 
 from __future__ import annotations
@@ -119,16 +119,16 @@ def _anew(run: EndedRun) -> str:
 
 def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     """Raise Conflict where the run has a retry."""
-    for heir, status in reversed(store.retries_of(run.run_id)):
-        words = f"run {run.run_id} has a retry already, run {heir}"
+    for retry_id, status in reversed(store.retries_of(run.run_id)):
+        what = f"run {run.run_id} has a retry already, run {retry_id}"
         if status == RunStatus.ROLLED_BACK:
-            raise Conflict(f"{words}, which was rolled back together with this run", _anew(run))
-        hint = f"see the retry: coord show-run {heir}; retry its unfinished todos: coord retry {heir}"
-        raise Conflict(words, hint)
+            raise Conflict(f"{what}, which was rolled back together with this run", _anew(run))
+        hint = f"see the retry: coord show-run {retry_id}; retry its unfinished todos: coord retry {retry_id}"
+        raise Conflict(what, hint)
 
 
 def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:
-    """Return a function that tells whether a commit is available without the host that made it: it reads the
+    """Return a function that returns whether a commit is available without the host that made it, by the
     run's bundles (workers/transfer/bundles.py).
     """
 
@@ -177,8 +177,8 @@ class RerunSelection:
 def select_reruns(
     ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried
 ) -> RerunSelection:
-    """Return the todos to execute again. `start`: todos from which on all is done again; `gone`: repositories
-    whose host is gone. Raise NotFound or UsageError.
+    """Return the todos to execute again. `start`: todos that are executed again with everything that builds
+    on them; `gone`: repositories whose host is gone. Raise NotFound or UsageError.
     """
     for todo in start:
         _refuse(ended, todo)
@@ -188,13 +188,13 @@ def select_reruns(
         if first := next((todo for todo in todos if todo in again), None):
             repos.add(repo)
             commit, sources[repo] = _before(ended, todos, first)
-            _stand(tips, repo, commit)
+            _set_tip(tips, repo, commit)
     lost = set[str]()
     for repo in gone & ended.tips.keys():
         left = [todo for todo in _committed(ended).get(repo, ()) if todo not in again]
         kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
         lost.update(left[left.index(kept) + 1 :] if kept else left)
-        _stand(tips, repo, ended.commit(kept) if kept else None)
+        _set_tip(tips, repo, ended.commit(kept) if kept else None)
         sources |= {repo: kept} if kept else {}
     return RerunSelection(
         again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips, sources=sources
@@ -253,7 +253,7 @@ def _before(ended: EndedRun, todos: list[str], first: str) -> tuple[str | None, 
     return ended.commit(former[-1]), former[-1]
 
 
-def _stand(tips: dict[str, str], repo: str, commit: str | None) -> None:
+def _set_tip(tips: dict[str, str], repo: str, commit: str | None) -> None:
     tips.pop(repo, None)
     if commit:
         tips[repo] = commit

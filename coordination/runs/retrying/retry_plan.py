@@ -168,8 +168,9 @@ def plan_retry_of(
     """Return what a retry would execute, and how. Raise NotFound, UsageError, PlanRefused; Conflict where it
     would take back work on which a later run of the change set was built.
 
-    `without`: hosts that are gone for good; `start`: todos from which on all is done again; `as_it_was`: keep
-    the run's own order where the file has another now; `sets`: all change sets.
+    `without`: hosts that are gone for good; `start`: todos that are executed again with everything that
+    builds on them; `as_it_was`: keep the run's own order where the file has another now; `sets`: all change
+    sets.
     """
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
@@ -222,8 +223,8 @@ def plan_retry_of(
 
 
 def refuse_later_work(retry: RetryPlan) -> None:
-    """Raise Conflict where work is taken back that another run of the change set has built on, or carried
-    over that the change set no longer has.
+    """Raise Conflict where the retry would take back work on which another run of the change set has built,
+    or carry over work that the change set no longer has.
     """
     _refuse_discarded(retry)
     for repo in sorted(retry.taken_back):
@@ -268,8 +269,8 @@ def _built_between(retry: RetryPlan, repo: str) -> str:
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], open_todos: Iterable[str]) -> frozenset[str]:
-    """Return the todos completed in the file since; none for a recurring plan, whose todos are executed in
-    every run.
+    """Return the todos that were completed in the file since; none for a recurring plan, whose todos are
+    executed in every run.
     """
     if plan and plan.recurring:
         return frozenset()

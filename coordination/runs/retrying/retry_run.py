@@ -18,7 +18,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
 from coordination.runs.submission.structure import graph_hash
-from coordination.runs.submission.submit import by_hand, refuse_without_way_back, timeout_of
+from coordination.runs.submission.submit import by_hand, refuse_not_undoable, timeout_of
 from coordination.settings import Settings
 from coordination.trust.orders import OperationKind
 
@@ -42,7 +42,7 @@ def submit_retry(
     ended run was verified.
     """
     policy = on_failure or OnFailure(retry.ended.meta["on_failure"])
-    refuse_without_way_back((spec.todo for spec in retry.again.values()), policy)
+    refuse_not_undoable((spec.todo for spec in retry.again.values()), policy)
     store.declare(retry.capacities)
     draft = RunDraft(store, new_run_id(), signed=signing is not None)
     since = retry.later.keys() & set(retry.ended.brief.repo_of.values())
@@ -95,7 +95,7 @@ def _brief(run_id: str, retry: RetryPlan, carry: Carry, settings: Settings, file
             "set_back": old.brief.set_back | dict.fromkeys(retry.set_back.repos, old.run_id),
         }
     )
-    return retry.writes.tell(brief, tips={**retry.tips, **carry.tips})
+    return retry.writes.add_to(brief, tips={**retry.tips, **carry.tips})
 
 
 def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | int]:

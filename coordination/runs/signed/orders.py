@@ -40,14 +40,16 @@ from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
 TAMPERED = frozenset({TrustCause.BROKEN, TrustCause.FOREIGN, TrustCause.WRONG_TYPE})
-"""Causes by which the records of the run were changed: they must not be used."""
+"""Causes that prove a change of the run's records: they must not be used."""
 HEADER, PART = "header", "part"
 LARGEST = 8 * 1024 * 1024
-"""Bytes of a header, block or part that are read; a header of 50,000 todos has 30 kB."""
+"""Greatest size of a header, block or part, in bytes; a header of 50,000 todos has 30 kB."""
 
 
 def signatures_in_force(settings: Settings, url: str) -> Signatures:
-    """Return what a worker of this machine demands: the setting, else nothing of this user's own server."""
+    """Return the signatures that a worker of this machine demands: those of the setting; without one, none on
+    this user's own server, else warnings.
+    """
     return settings.signatures or (Signatures.OFF if is_own_socket(url) else Signatures.WARN)
 
 
@@ -188,7 +190,9 @@ class SignedRun:
         return spec
 
     def signed_spec(self, todo: str, text: str) -> TodoSpec:
-        """Return the spec of a todo from its stored text, if it was signed, whatever the signer may do."""
+        """Return the spec of a todo from its stored text, if it was signed; the rights of the signer are not
+        checked.
+        """
         self._check_leaf(todo, text)
         spec = parsed(OrderedSpec, text, f"the spec of {todo}")
         if spec.todo.id != todo:
@@ -210,17 +214,17 @@ class SignedRun:
             raise broken(f"the spec of {todo} is not the one that was signed for run {self.run_id}")
 
     def heads(self, todo: str) -> list[Head]:
-        """Return the commits on which a todo builds now, one of each repository: that of the predecessor that
-        was settled last there. All predecessors are compared with their signed results.
+        """Return the commits on which a todo builds now, one for each repository: that of the predecessor
+        which was settled last there. All predecessors are compared with their signed results.
         """
         brief, found = self.brief, dict[str, Head]()
         if not (before := sorted(brief.ancestors(todo))):
             return []
-        handed = self.store.handed_over(self.run_id, before, signed=before)
-        for one in sorted(handed.todos, key=lambda one: one.fence):
+        inputs = self.store.handed_over(self.run_id, before, signed=before)
+        for one in sorted(inputs.todos, key=lambda one: one.fence):
             repo = brief.repo_of[one.todo]
             head = found.get(repo) or Head(repo=repo, commit="", todo=one.todo)
-            doubt = head.doubt or self._doubt_of(one, handed.signed.get(one.todo, ""))
+            doubt = head.doubt or self._doubt_of(one, inputs.signed.get(one.todo, ""))
             last = {"commit": one.commit, "todo": one.todo} if one.commit else {}
             found[repo] = replace(head, doubt=doubt, **last)
         return [found[repo] for repo in sorted(found) if found[repo].commit or found[repo].tampered]
@@ -286,7 +290,7 @@ class SignedRun:
         return signed
 
     def _check_decision(self, todo: str, spec: TodoSpec, by_person: ByPerson) -> None:
-        """Check the approval of a gate, or that a manual todo was completed by a person who may say so."""
+        """Check the approval of a gate, or that a person with the right to do so completed a manual todo."""
         kinds = {OperationKind.APPROVE, OperationKind.COMPLETE}
         texts = self.read_fields([operation_field(kind, todo) for kind in sorted(kinds)])
         text = next((text for text in texts if text is not None), None)

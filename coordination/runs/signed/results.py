@@ -2,13 +2,12 @@
 todos may be undone.
 
 A todo or milestone counts as completed only by the signed result of a trusted worker, or by the signed
-decision of a person. It counts as pending again if the signed order names it: that claims no work which was
-not done.
+decision of a person. It counts as pending again if the signed order names it: that claims no work.
 
 A compensation needs an order of the run that covers it, or a signed rollback. A rollback that a rejection
 began needs the signature of that rejection. A todo is undone after its dependents: each dependent with a
-signed result needs the signed result of its compensation, or a signed acceptance. Facts of Redis name the
-rejections: somebody who can change them can hide one, but not make one count.
+signed result needs the signed result of its compensation, or a signed acceptance. Facts in Redis name the
+rejections: a person who can change them can hide a rejection, but cannot forge one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, und
 
 ROLLBACKS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
 NAMED = 3
-"""Todos that a reason names."""
+"""Greatest number of todos that a reason names."""
 READ_AT_ONCE = 500
 """Signed results in one reply of Redis: half a megabyte."""
 

@@ -56,8 +56,8 @@ class Carry:
 
 
 def completed(ecosystem: Ecosystem, change_set: ChangeSet, without: Collection[str] = ()) -> dict[str, Todo]:
-    """Return the completed todos whose results are in the change set and have not landed, except `without`:
-    each in the repository where it was executed.
+    """Return the completed todos whose results are in the change set and have not landed, each with the
+    repository where it was executed. `without`: todos that are left out.
     """
     done = {t.id: t for t in ecosystem.coordination.todos if t.status is TodoStatus.COMPLETED}
     declared = {repo.name for repo in ecosystem.repos}
@@ -69,8 +69,8 @@ def completed(ecosystem: Ecosystem, change_set: ChangeSet, without: Collection[s
 
 
 def results_of(change_set: ChangeSet, declared: Mapping[str, Todo]) -> dict[str, str]:
-    """Return todo → repository of the results that have not landed, and of those, in repositories without
-    changes, that were made with them. `declared`: where the todos are by the file.
+    """Return todo → repository of the results that have not landed, and of the results of the same change set
+    in repositories without changes. `declared`: the todos of the file.
     """
     changed = {todo: name for name, change in change_set.repos.items() for todo in change.todos}
     repo_of = {
@@ -86,10 +86,11 @@ def results_of(change_set: ChangeSet, declared: Mapping[str, Todo]) -> dict[str,
 def read_carry(
     store: RunStore, change_set: ChangeSet, todos: Mapping[str, str], repos: Iterable[str]
 ) -> Carry:
-    """Return the results of these todos in the change set, each with its repository, and where `repos` go on.
+    """Return the results of these todos in the change set, and the commits at which `repos` go on. `todos`:
+    todo → its repository.
 
-    Where the run of a result is no longer in Redis, as after `coord adopt`, the todo is known to have
-    succeeded and no more.
+    Where the run of a result is no longer in Redis, as after `coord adopt`, only the success of the todo is
+    known.
     """
     by_run = defaultdict[str, list[str]](list)
     for todo in todos:
@@ -127,7 +128,7 @@ class _End:
 
 
 def _newest(change_set: ChangeSet, repo: str, todos: Mapping[str, str]) -> str:
-    """Return the run that moved a repository last, or the newest one that was there."""
+    """Return the run that moved a repository last, else the newest run that executed a todo there."""
     if change := change_set.open.get(repo):
         return change.run
     return max((change_set.source[todo] for todo, its in todos.items() if its == repo), default="")
@@ -179,18 +180,18 @@ def _read(
     store: RunStore, run: str, todos: list[str]
 ) -> tuple[Mapping[str, dict[str, str]], list[str | None], list[str | None]]:
     """Return the facts, outputs and signed results of todos, read from the run that executed them."""
-    keys, wanted = store.keys.run(run), frozenset(todos)
+    keys = store.keys.run(run)
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hgetall(keys.facts)
         pipeline.hmget(keys.state, todos)
         pipeline.hmget(keys.output, todos)
         pipeline.hmget(keys.results, todos)
         answers, states, outputs, signed = pipeline.execute()
-    there = {todo for todo, state in zip(todos, states, strict=True) if state == TodoState.SUCCEEDED}
+    succeeded = {todo for todo, state in zip(todos, states, strict=True) if state == TodoState.SUCCEEDED}
     facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, value in answers.items():
         todo, _, fact = name.rpartition(" ")
-        if todo in wanted & there and fact not in OF_ITS_RUN:
+        if todo in succeeded and fact not in OF_ITS_RUN:
             facts[todo][fact] = value
     return facts, outputs, signed
 
@@ -219,15 +220,14 @@ def joined(
     carried: Collection[str],
     generated: Mapping[str, Todo] = NO_GATES,
 ) -> dict[str, tuple[str, ...]]:
-    """Return the predecessors of all todos of a run, each key after its own: those of the todos that are
-    executed, with the carried ones among them, and those of the carried ones. `generated`: todos of the graph
-    that the file does not name.
+    """Return the predecessors of all todos of a run, executed or carried over; each key comes after its own
+    predecessors. `generated`: todos of the graph that the file does not declare.
     """
     if not carried:
         return {name: tuple(before) for name, before in predecessors.items()}
     register = Register(ecosystem, plan, {**(gates_of(plan) if plan else {}), **generated})
-    here = {*predecessors, *carried}
-    among = {name: tuple(o for o in register.waits_for(name) if o in here) for name in carried}
+    in_run = {*predecessors, *carried}
+    among = {name: tuple(o for o in register.waits_for(name) if o in in_run) for name in carried}
     executed = {
         name: (*before, *(o for o in register.waits_for(name) if o in carried and o not in before))
         for name, before in predecessors.items()
@@ -243,7 +243,9 @@ def joined(
 
 @dataclass(frozen=True, kw_only=True)
 class StartingPoint:
-    """Each mapping has a repository as key; one without a tip begins at its base branch."""
+    """Commits at which a run begins; a repository without a tip begins at its base branch. The key of each
+    mapping is a repository.
+    """
 
     runs: tuple[str, ...] = ()
     """The runs that made the work, newest first."""
@@ -268,7 +270,7 @@ class StartingPoint:
             change_set=self.change_set,
         )
 
-    def put_into(self, brief: RunBrief) -> RunBrief:
+    def add_to(self, brief: RunBrief) -> RunBrief:
         """Return the brief with the commits that the run takes over."""
         carried = {
             "carried_from": self.runs,
@@ -288,7 +290,7 @@ AT_BASE = StartingPoint()
 
 
 def at_change_set(store: RunStore, change_set: ChangeSet) -> StartingPoint:
-    """Return the tips of a change set, as far as they have not landed."""
+    """Return the tips of a change set that have not landed."""
     carry = read_carry(store, change_set, {}, change_set.open)
     return StartingPoint(
         runs=change_set.runs,

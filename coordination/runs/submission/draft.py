@@ -46,7 +46,7 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def new_run_id() -> str:
-    """Return a new id that sorts by time; four random letters tell two of the same second apart."""
+    """Return a new id that sorts by time; four random letters distinguish runs of the same second."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(
         secrets.choice(_ALPHABET) for _ in range(4)
     )
@@ -64,9 +64,7 @@ def descriptor_of(spec: TodoSpec, order: int | str, level: int) -> str:
 
 
 def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
-    """Return the facts of a todo before it is ready. `expected`: its expected duration, where one is
-    known.
-    """
+    """Return the facts of a todo before it is ready. `expected`: its expected duration, if known."""
     facts: dict[str, str | int] = {"attempt": 1}
     if expected:
         facts["expected"] = str(expected)
@@ -76,7 +74,7 @@ def first_facts(todo: Todo, expected: object = "") -> dict[str, str | int]:
 
 
 def _facts_of_wave(action: object) -> dict[str, str | int]:
-    """Return the facts by which the steps know a noop of a wave (lua/run/_waves.lua)."""
+    """Return the facts by which the steps recognise a noop of a wave (lua/run/_waves.lua)."""
     if not isinstance(action, NoopAction):
         return {}
     facts = {"frees": action.frees, "keeps": action.keeps, "soak": action.soak}
@@ -86,8 +84,8 @@ def _facts_of_wave(action: object) -> dict[str, str | int]:
 
 def _locks_of(spec: TodoSpec) -> str:
     """Return the locks that a todo holds while it runs: its repository's slot and its resources, one per
-    line, each with the amount and the capacity. The barrier of a landing takes no slot: it would keep a todo
-    from it while it waits for another landing. A service writes nothing in its repository, and takes none.
+    line, each with the amount and the capacity. The barrier of a landing takes no slot: while it waits for
+    another landing, it would block other todos. A service writes nothing in its repository, and takes none.
     """
     if isinstance(spec.todo.action, ServiceAction):
         return ""
@@ -100,6 +98,8 @@ def _locks_of(spec: TodoSpec) -> str:
 
 
 class RunDraft:
+    """A run that is being written; it expires unless it is sealed."""
+
     def __init__(self, store: RunStore, run_id: str, *, signed: bool = False) -> None:
         """`signed`: whether the digests of the specs are kept for the signature."""
         self.run_id = run_id
@@ -107,11 +107,10 @@ class RunDraft:
         self.keys = store.keys.run(run_id)
         self._signed = signed
         self._leaves: dict[str, str] = {}
-        self._specs: list[tuple[str, str]] = []  # without a digest; one by one they take four times as long
+        self._specs: list[tuple[str, str]] = []  # not digested yet; one at a time takes four times as long
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
-        # Key → fields that the next flush writes: with one command per todo, writing a run takes
-        # twice as long.
+        # Key → fields that the next flush writes: one command per todo would take twice as long.
         self._fields: defaultdict[str, dict[str, str | int]] = defaultdict(dict)
         self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()

@@ -1,5 +1,5 @@
-"""Compute what a sweep would do: the todos with their order, host and command, and why the others would not
-run. Pure.
+"""The preview of a sweep: its todos with their order, hosts and commands, and the reasons why other todos of
+the plan would not run. Pure.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Step:
     """Names of the credentials that it gets."""
     sandbox: str
     """Sandbox of its command as text, by the file and these settings; empty without one. Workers and roles
-    may demand one all the same.
+    may demand one in any case.
     """
     command: str
     timeout_s: float | None
@@ -133,11 +133,11 @@ def dry_run(
 
 def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
     """Return where living workers serve these repositories."""
-    there = tuple(workers)
+    alive = tuple(workers)
     found: dict[str, tuple[Place, ...] | str] = {}
     for repo in repos:
-        serving = {Place(host=w.host, path=w.places.get(repo, "")): None for w in there if repo in w.fit}
-        found[repo] = tuple(serving) or waiting_for_worker(repo, there)
+        serving = {Place(host=w.host, path=w.places.get(repo, "")): None for w in alive if repo in w.fit}
+        found[repo] = tuple(serving) or waiting_for_worker(repo, alive)
     return found
 
 

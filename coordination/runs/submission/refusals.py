@@ -64,7 +64,7 @@ class NotLanded(Conflict):
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A completed todo that a run builds on, and the branch that must contain its result."""
+    """A completed todo on which a run builds, and the branch that must contain its result."""
 
     todo: str
     repo: str
@@ -83,17 +83,17 @@ def bases(
     own: str = "",
     known: Collection[str] = (),
 ) -> list[Base]:
-    """Return the completed todos that these todos build on, except those whose results are known to be there:
-    those of `known`, which the run has itself, those in its own change set, and those that coord has landed.
+    """Return the completed todos on which these todos build and whose results may be missing: not those in
+    the run's own change set, nor those that coord has landed.
 
-    `sets`: all change sets; `own`: the id of the run's.
+    `sets`: all change sets; `own`: the id of the run's change set; `known`: todos whose results the run has.
     """
     register = Register(
         ecosystem, plan, gates_of(plan) if plan else {}, {name: one.source for name, one in sets.items()}
     )
     declared = {todo.id: todo for todo in ecosystem.coordination.todos}
     branches = {repo.name: repo.branch for repo in ecosystem.repos}
-    there = {*known, *todos, *_settled(sets, own)}
+    present = {*known, *todos, *_settled(sets, own)}
     holders = {todo: one.id for one in sets.values() for todo in one.todos}
     return [
         Base(
@@ -104,7 +104,7 @@ def bases(
             change_set=holders.get(name) or declared[name].plan or "",
         )
         for name, dependent in register.completed_before(todos).items()
-        if name in declared and name not in there and declared[name].repo != MILESTONE_REPO
+        if name in declared and name not in present and declared[name].repo != MILESTONE_REPO
     ]
 
 
@@ -130,9 +130,9 @@ def refuse_not_landed(
     `accepted`: todos whose results a person declares to be landed; the declaration is recorded. Raise
     UsageError where no todo of the run builds on one of them.
     """
-    if strange := sorted(set(accepted) - {base.todo for base in required}):
+    if unknown := sorted(set(accepted) - {base.todo for base in required}):
         raise UsageError(
-            f"{listed(strange)}: not a completed predecessor of this run", "leave it out of --accept"
+            f"{listed(unknown)}: not a completed predecessor of this run", "leave it out of --accept"
         )
     if accepted and record:
         store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
@@ -171,9 +171,7 @@ def _expected_results(store: RunStore, required: Collection[Base]) -> list[Expec
 
 
 def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: str) -> tuple[str, ...]:
-    """Return the commits at which the run and its retries left the repository, as far as Redis still knows
-    them.
-    """
+    """Return the commits at which the run and its retries left the repository, if Redis still has them."""
     found = (store.redis.hget(store.keys.run(run_id).tips, repo) for run_id in (run, *later(run)))
     return tuple(filter(None, found))
 
@@ -181,7 +179,9 @@ def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: st
 def _later(store: RunStore, run: str) -> list[str]:
     """Return the chain of retries of this run, in order."""
     chain: list[str] = []
-    while found := [heir for heir, _ in store.retries_of(chain[-1] if chain else run) if heir not in chain]:
+    while found := [
+        retry for retry, _ in store.retries_of(chain[-1] if chain else run) if retry not in chain
+    ]:
         chain.append(found[-1])
     return chain
 
@@ -214,7 +214,7 @@ def _refusal(
 ) -> NotLanded:
     first = missing[0]
     base = by_todo[first.todo]
-    words = [
+    sentences = [
         f"{by_todo[f.todo].dependent} waits for {f.todo}, which is completed, and {f.why}"
         for f in missing[:SHOWN]
     ]
@@ -227,7 +227,7 @@ def _refusal(
         ways.insert(0, f"take it up from its branch: coord adopt {base.change_set}")
     if first.run and (newest := _takes_up(store, first.run, base.dependent)):
         ways.insert(0, f"build on its work: coord retry {newest}")
-    return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
+    return NotLanded("; ".join(sentences) + more, "; or ".join(ways), missing)
 
 
 def _takes_up(store: RunStore, run: str, todo: str) -> str:
@@ -248,7 +248,7 @@ def refuse_conflicts_of(store: RunStore, reader: RunReader, todos: Collection[st
         except (NotFound, Unreadable) as error:  # such a run cannot continue, so it blocks no other
             logger.warning("skipped in the search for conflicting runs: %s", error.message)
             continue
-        shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
+        shared = next(_unfinished_in(store, run_id, run.status, list(todos)), None)
         if shared is not None:
             end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
             raise Conflict(
@@ -270,11 +270,11 @@ def refuse_runs_of(store: RunStore, plan_ids: Collection[str]) -> None:
             raise Conflict(what, f"wait for its end: coord watch {run_id}; or end it: coord cancel {run_id}")
 
 
-def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
+def _unfinished_in(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
     """Yield the todos that the run has not finished; in a rollback, those that are not undone yet.
 
-    A milestone never conflicts: each run asks for its own approval, and another plan may have one of the same
-    name.
+    A milestone never conflicts: each run needs an approval of its own, and another plan may have a milestone
+    of the same name.
     """
     if not todos:
         return
@@ -308,22 +308,22 @@ class LeftOut:
         commits = (
             f"{counted(self.commits, 'commit')} of {self.branch or 'a detached HEAD'}" if self.commits else ""
         )
-        words = " and ".join(filter(None, (changes, commits)))
-        return f"{self.repo}: {words} not part of the run, which begins at {self.base}"
+        work = " and ".join(filter(None, (changes, commits)))
+        return f"{self.repo}: {work} not part of the run, which begins at {self.base}"
 
 
 def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) -> tuple[LeftOut, ...]:
-    """Return the local work that these todos will not see. `places`: each repository with its checkout, None
-    without one here.
+    """Return the local work that a run of these todos would not contain. `places`: each repository with its
+    checkout on this machine; None without one.
 
     Checkouts are only read. Raise GitRefused if git is not available.
     """
     concerned = {todo.repo for todo in todos if todo.workspace is Workspace.WORKTREE}
-    here = [
+    checkouts = [
         (repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return tuple(found for found in pool.map(lambda place: _left_out(*place), here) if found)
+        return tuple(found for found in pool.map(lambda place: _left_out(*place), checkouts) if found)
 
 
 def _left_out(repo: Repo, path: Path) -> LeftOut | None:

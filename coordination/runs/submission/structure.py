@@ -1,10 +1,9 @@
-"""Fix the graph of a run at submission by a hash in `meta`: its todos, the repository of each and its
-predecessors.
+"""The graph of a run: fixed at submission by a hash in `meta`, compared with the file for a retry.
 
 A todo's action may be corrected between a run and its retry; the order may not change, because the finished
 work was done in that order. So a retry is refused where the file has another graph, unless the caller asks
-for the run's own (`--as-it-was`). Other changes of the plan are no difference: a status, an action, a new
-todo that touches none of the run's.
+for that of the run (`--as-it-was`). Other changes of the plan do not count: a status, an action, a new todo
+on which no todo of the run depends.
 
 The hash is the SHA-256 of the todos in alphabetical order, each as [id, repository, [direct predecessors in
 the run]], as JSON.
@@ -41,6 +40,7 @@ SHOWN = 3
 
 
 def graph_hash(repo_of: Mapping[str, str], predecessors: Mapping[str, Iterable[str]]) -> str:
+    """Return the hash of a graph: its todos, the repository of each, its predecessors."""
     rows = [[todo, repo_of[todo], sorted(predecessors[todo])] for todo in sorted(predecessors)]
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
@@ -71,8 +71,8 @@ def _hashes(
     children: Mapping[str, str],
     todos: Collection[str],
 ) -> set[str]:
-    """Return the hash of the records if they agree with each other; nothing if they do not, or cannot be
-    read.
+    """Return the hash of the records as a set of one; an empty set if they contradict each other, or cannot
+    be read.
     """
     before: defaultdict[str, list[str]] = defaultdict(list)
     for todo, after in children.items():
@@ -124,13 +124,13 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, open_todos: Collection[st
             continue
         if now.repo != brief.repo_of[name]:
             yield f"{name} is in repository {now.repo}, and was in {brief.repo_of[name]}"
-        if name not in generated or now.repo == MILESTONE_REPO:  # checks follow from the todos beside them
+        if name not in generated or now.repo == MILESTONE_REPO:  # checks follow from the other todos
             yield from _edges(register, brief, name, before, is_left=name in open_todos)
 
 
 def generated_todos(ecosystem: Ecosystem, plan: Plan, names: Collection[str]) -> dict[str, Todo]:
-    """Return the todos of the plan's graph that the file does not name: gates, and those of the checks that
-    the run has. It has none before todos in repositories where an earlier sweep had completed some.
+    """Return the todos of the plan's graph that the file does not declare: its gates, and the checks among
+    `names`. A run lacks checks of repositories in which an earlier sweep had completed todos.
     """
     ecosystem = _as_submitted(ecosystem, names)
     todos = {todo.id: todo for todo in ecosystem.coordination.todos if todo.id in names}
@@ -161,11 +161,9 @@ def _as_submitted(ecosystem: Ecosystem, names: Collection[str]) -> Ecosystem:
     return ecosystem.with_coordination(todos=tuple(todos))
 
 
-def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
+def why_not_undoable(todo: Todo, *, in_git: bool = True) -> str:
     """Return why nothing undoes the todo; empty where its `compensate` or the deletion of the run's branch
-    does.
-
-    Empty also for a milestone's approval and for a manual todo: coord has nothing to undo for them.
+    undoes it, and for approvals and manual todos, of which coord has nothing to undo.
     """
     if (
         todo.compensate is not None

@@ -35,7 +35,7 @@ from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
-from coordination.runs.submission.structure import graph_hash, without_way_back
+from coordination.runs.submission.structure import graph_hash, why_not_undoable
 from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings
 from coordination.text import counted, listed
@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # importing it loads networkx; a caller with a graph has load
 MS_PER_HOUR = 3_600_000
 NO_HOSTS: Mapping[str, str] = MappingProxyType({})
 FARTHEST_MS = 9e11
-"""Greatest lead of a rank in the queue, in ms: a hundred years of waiting could not make up for it."""
+"""Greatest lead of a rank in the queue, in ms: more than a hundred years of waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,11 @@ class Order:
     timeout: timedelta | None = None
     """Time after which the run is ended."""
     no_change_set: bool = False
-    """True if what its todos commit belongs to no change set."""
+    """True if the commits of its todos belong to no change set."""
     lands: tuple[str, ...] = ()
     """The change sets that it lands, if those are several."""
     optional: Collection[str] = ()
-    """Todos whose failure skips only what depends on them, where `on_failure` is `rollback`."""
+    """Todos whose failure skips only their dependents, where `on_failure` is `rollback`."""
 
 
 def decide(
@@ -86,9 +86,9 @@ def decide(
     no_cache: bool = False,
     timeout: timedelta | None = None,
 ) -> Order:
-    """Return how the run will be executed: the arguments, else the plan's fields.
+    """Return how the run will be executed: by the arguments, else by the plan's fields.
 
-    Raise PlanRefused for what would fail later, before anything is written.
+    Raise PlanRefused, before anything is written, for a todo that would fail later.
     """
     limit = max_parallel or graph.plan.max_parallel
     choice = choose_strategy(
@@ -109,13 +109,13 @@ def decide(
 
 
 def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
-    refuse_without_way_back(graph.todos.values(), order.on_failure)
+    refuse_not_undoable(graph.todos.values(), order.on_failure)
     refuse_without_agent(graph.todos.values(), settings)
 
 
-def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> None:
+def refuse_not_undoable(todos: Iterable[Todo], on_failure: OnFailure) -> None:
     """Raise PlanRefused where a failure rolls the run back and one of these todos cannot be undone."""
-    helpless = [f"{todo.id} ({why})" for todo in todos if (why := without_way_back(todo))]
+    helpless = [f"{todo.id} ({why})" for todo in todos if (why := why_not_undoable(todo))]
     if on_failure is OnFailure.ROLLBACK and helpless:
         raise PlanRefused(
             f"on_failure is rollback, but there is no way to undo {listed(helpless)}",
@@ -169,7 +169,7 @@ def submit(
     done = completed(ecosystem, writes.found, {*graph.todos, *graph.blocked_todos, *graph.left_out})
     work = _Work.of(graph, ecosystem, settings, done)
     carry = read_carry(store, writes.found, {name: todo.repo for name, todo in done.items()}, graph.repos)
-    brief = start_at.put_into(writes.tell(_brief(draft.run_id, work, order, file), tips=carry.tips))
+    brief = start_at.add_to(writes.add_to(_brief(draft.run_id, work, order, file), tips=carry.tips))
     meta = _meta(brief, graph, order)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
     pins = {**start_at.hosts, **carry.pins, **hosts}
@@ -197,7 +197,7 @@ def submit(
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """The todos of a run, those that are carried over among them."""
+    """The todos of a run, including those that are carried over."""
 
     graph: PlanGraph
     settings: Settings
@@ -294,7 +294,7 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
     longer has it.
     """
     todo = todo.working_in(repo)
-    # the plan's rules are for its work: a check is repeated as often as it says itself
+    # the plan's rules are for its work: a check has rules of its own
     rules = plan.retry if plan and not isinstance(todo.action, QaAction) else None
     # Absolute paths are never sent: a worker knows its own.
     return TodoSpec(
@@ -311,9 +311,9 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
 
     A `retry` without a number of attempts means more than one attempt.
     """
-    asked = any(retry is not None for retry in written)
+    has_retry = any(retry is not None for retry in written)
     policy = Retry(
-        attempts=max(settings.retry_attempts, Retry().attempts) if asked else settings.retry_attempts,
+        attempts=max(settings.retry_attempts, Retry().attempts) if has_retry else settings.retry_attempts,
         strategy=settings.retry_strategy,
         delay=settings.retry_delay,
         factor=settings.retry_factor,
@@ -327,7 +327,7 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
 
 def _ahead(graph: PlanGraph, name: str, order: Order) -> str:
     """Return the rank of a todo in its queue, in ms (see backend/lua/run/_run_dispatch.lua); the fraction
-    keeps the order of equals.
+    orders todos of equal rank.
     """
     remaining = order.remaining or graph.rank
     ahead_ms = min(AGEING * remaining[name] * MS_PER_HOUR, FARTHEST_MS)

@@ -1,7 +1,7 @@
-"""Repositories of a change set that a run writes, as they were when the run was created.
+"""The repositories of a change set that a run writes, as they were when the run was created.
 
-The seal takes these repositories for the run until it ends. It refuses a run with `busy` while another live
-run writes one of them, and with `moved` if a tip is no longer the one from which the run was made.
+The seal reserves these repositories for the run until it ends. It refuses a run with `busy` while another
+live run writes one of them, and with `moved` if a tip is no longer the one from which the run was created.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Writes:
 
     @property
     def taken(self) -> list[tuple[str, str, str]]:
-        """Return what the seal takes: repository, branch, and the tip from which the run was made."""
+        """Return the arguments of the seal: repository, branch, and the tip at the creation of the run."""
         return [(repo, self.branch(repo), self.found.tip(repo)) for repo in self.repos]
 
     @property
@@ -74,9 +74,9 @@ class Writes:
             **{f"{BEFORE}{repo}": tip for repo, tip in self.before.items() if tip},
         }
 
-    def tell(self, brief: RunBrief, *, tips: Mapping[str, str]) -> RunBrief:
-        """Return the brief with what workers must know of the change set. `tips`: where repositories go
-        on.
+    def add_to(self, brief: RunBrief, *, tips: Mapping[str, str]) -> RunBrief:
+        """Return the brief with the facts of the change set that workers need. `tips`: repository → the
+        commit at which the run begins.
         """
         built_on = tuple(run for run in self.runs if run not in brief.carried_from)
         last = next(iter((*brief.carried_from, *built_on)), "")
@@ -109,13 +109,13 @@ def change_set_of(plan_id: str, todos: Iterable[str]) -> str:
 
 def repos_written(todos: Iterable[Todo]) -> tuple[str, ...]:
     """Return the repositories in which these todos may commit. In-place work belongs to no change set."""
-    idle = ManualAction | InWorker
+    without_worktree = ManualAction | InWorker
     return tuple(
         sorted(
             {
                 todo.repo
                 for todo in todos
-                if todo.workspace is Workspace.WORKTREE and not isinstance(todo.action, idle)
+                if todo.workspace is Workspace.WORKTREE and not isinstance(todo.action, without_worktree)
             }
             - {MILESTONE_REPO}
         )
@@ -123,15 +123,15 @@ def repos_written(todos: Iterable[Todo]) -> tuple[str, ...]:
 
 
 def writes_of(found: ChangeSet, todos: Mapping[str, Todo]) -> Writes:
-    """Return what a new run of these todos writes."""
+    """Return the repositories that a new run of these todos writes. `found`: their change set."""
     repos = repos_written(todos.values())
-    here = {repo: found.open[repo] for repo in repos if repo in found.open}
+    changes = {repo: found.open[repo] for repo in repos if repo in found.open}
     return Writes(
         found=found,
         repos=repos,
         redoes=frozenset(todos).intersection(found.source),
-        before={repo: change.tip for repo, change in here.items()},
-        signed={repo: change.signed for repo, change in here.items()},
+        before={repo: change.tip for repo, change in changes.items()},
+        signed={repo: change.signed for repo, change in changes.items()},
     )
 
 
