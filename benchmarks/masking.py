@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.report import Report, parser, report
 from coordination.credentials.masking import Masker
-from workers.attempt.logs import Log
+from workers.attempt.output import Log
 
 PIECE = 64 * 1024
 """Bytes that `workers/process/child.py` reads at once."""

@@ -30,8 +30,7 @@ from tests.stage import git
 from workers.process.child import start
 from workers.workspace.base import InPlace
 from workers.workspace.base import Workspace as Folder
-from workers.workspace.change_set import BranchCopy, measure
-from workers.workspace.git_sessions import GitSessions
+from workers.workspace.change_set import BranchCopy, GitSessions, measure
 from workers.workspace.lock import LockRequest
 from workers.workspace.repository import common_dir_of
 from workers.workspace.worktree import Worktree

@@ -15,11 +15,11 @@ from coordination.settings import Settings
 from tests.stage import git
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.logs import Log
+from workers.attempt.output import Log
 from workers.credentials import TodoSecrets
 from workers.outcome import AttemptOutcome
 from workers.sandbox import Sandboxes
-from workers.transfer.bundles import NotCarried
+from workers.transfer.routes import NotCarried
 
 RUN = "20260102-120000-efgh"
 

@@ -18,8 +18,8 @@ from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.background.notifications import Callbacks, Notifications
 from workers.cleanup.jobs import CleanupJobs
+from workers.wakeups import Callbacks, Notifications
 from workers.workspace.lock import LockRequest
 from workers.workspace.worktree import Worktree
 

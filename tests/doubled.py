@@ -24,7 +24,7 @@ TolerantChannel._put = put_twice  # type: ignore[method-assign]
 def main() -> None:
     program, sys.argv[1:] = sys.argv[1], sys.argv[2:]
     if program == "worker":
-        from workers.command import main as work
+        from workers.worker_process import main as work
 
         sys.exit(work())
     from coordination.cli.app import run

@@ -32,7 +32,7 @@ from tests.forked import LONGEST_REQUEST, line_of
 CLONE_NEWNET = 0x40000000
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20
 DAEMONS = {
-    "workers": "workers.command",
+    "workers": "workers.worker_process",
     "coordination.operations.supervisor": "coordination.operations.supervisor",
     "coordination.services.supervisor": "coordination.services.supervisor",
     "coordination.operations.flower_app": "coordination.operations.flower_app",

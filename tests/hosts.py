@@ -22,7 +22,7 @@ from tests.stage import git
 from workers.config import WorkerConfig
 from workers.container import Container
 from workers.outcome import TaskResultKind
-from workers.transfer.bundles import BundleStore
+from workers.transfer.routes import BundleStore
 
 WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'
 READS = 'cp "$COORD_CONTEXT" "$COORD_OUTPUT"'

@@ -19,7 +19,6 @@ from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
 from coordination.cache.disk import CacheChore
 from coordination.cache.entries import RESULTS
-from coordination.errors import Unsafe
 from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
@@ -40,24 +39,21 @@ from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
+from workers.attempt.environment import AttemptEnvironments
 from workers.attempt.result_cache import Results
-from workers.background.expiry import ExpiryWatch
-from workers.background.history_service import HistoryService
-from workers.background.local_liveness import LocalLiveness
-from workers.background.notifications import Callbacks, Notifications, PubSubNotifications
-from workers.background.results_writer import ResultsWriter
 from workers.celery_worker import collect, forget_names, register
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import ServedRepositories, WorkerConfig
-from workers.delivery import DeliveryHandler
-from workers.leases import Leases
-from workers.transfer.bundles import BundleStore
+from workers.delivery import DeliveryHandler, OutcomeSteps
+from workers.file_sync import HistoryService, ResultsWriter
+from workers.leases import Leases, LocalLiveness
+from workers.transfer.routes import BundleStore
 from workers.trust.order_check import OrderCheck
 from workers.trust.signed_results import SignedResults
-from workers.trust.worker_trust import WorkerKey, WorkerTrust
-from workers.waits import RequestWaits, ServiceWaits
+from workers.trust.worker_trust import ExpiryWatch, WorkerKey, WorkerTrust
+from workers.wakeups import Callbacks, Notifications, PubSubNotifications, RequestWaits, ServiceWaits
+from workers.workspace.change_set import GitSessions
 from workers.workspace.files import clear_scratch
-from workers.workspace.git_sessions import GitSessions
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +164,37 @@ class Container:
         return self.maintenance_leader.leads
 
     @cached_property
+    def environments(self) -> AttemptEnvironments:
+        return AttemptEnvironments(
+            store=self.store,
+            worker=self.worker,
+            config=self.config,
+            served=self.served,
+            bundles=self.bundles,
+            contexts=self.contexts,
+            results=self.results,
+            signed_results=self.signed_results,
+            orders=self.order_check,
+            git_sessions=self.git_sessions,
+            change_sets=self.change_sets,
+        )
+
+    @cached_property
+    def outcome_steps(self) -> OutcomeSteps:
+        return OutcomeSteps(
+            store=self.store,
+            dispatcher=self.dispatcher,
+            transfer=self.environments.transfer,
+            context=self.environments.context,
+            signed_results=self.signed_results,
+            auto_cleanup=self.auto_cleanup,
+            served=self.served,
+            lost_leases=self.config.settings.lost_leases,
+            service_waits=self.service_waits,
+            request_waits=self.request_waits,
+        )
+
+    @cached_property
     def deliveries(self) -> DeliveryHandler:
         return DeliveryHandler(
             store=self.store,
@@ -176,16 +203,9 @@ class Container:
             worker=self.worker,
             config=self.config,
             served=self.served,
-            bundles=self.bundles,
-            contexts=self.contexts,
-            results=self.results,
-            signed_results=self.signed_results,
-            auto_cleanup=self.auto_cleanup,
             orders=self.order_check,
-            git_sessions=self.git_sessions,
-            change_sets=self.change_sets,
-            service_waits=self.service_waits,
-            request_waits=self.request_waits,
+            environments=self.environments,
+            steps=self.outcome_steps,
         )
 
     @cached_property
@@ -269,7 +289,7 @@ class Container:
         )
 
     def _report_refused(self, subject: str, why: str, run: str) -> None:
-        if not self.reads_parts:  # a restricted worker may write no event; its answer tells
+        if not self.reads_parts:  # a restricted worker may write no event; its log has it
             self.store.announce("trust.refused", subject, run=run, actor=self.worker.id, title=why)
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
@@ -297,13 +317,13 @@ class Container:
         )
 
     def _expiry(self) -> Iterable[Callable[[], object]]:
-        """Yield the chore that tells of expiry; a restricted worker may write no event."""
+        """Yield the chore that announces expiry; a restricted worker may write no event."""
         if not self.reads_parts:
             yield ExpiryWatch(
-                self.config.settings, self.config.state, self.trust.read, self._tell_expiry
+                self.config.settings, self.config.state, self.trust.read, self._announce_expiry
             ).run_once
 
-    def _tell_expiry(self, fact: str, hint: str) -> None:
+    def _announce_expiry(self, fact: str, hint: str) -> None:
         data = {"host": self.worker.host, "next": hint}
         self.store.announce("access.expiring", self.worker.host, title=fact, data=data)
 
@@ -342,35 +362,12 @@ class Container:
 
     def sign_on(self) -> None:
         """Make this worker known before its first delivery. Raises Conflict where this worker must not be."""
-        self._make_key()
-        self._tell_signatures()
+        self.trust.sign_on(self.config.places)
         self.leases.sign_on()
         self.local_liveness.sign()
         if isinstance(self.notifications, Notifications):
             self.notifications.subscribe()
         self.dispatcher.leave_message_template()
-
-    def _tell_signatures(self) -> None:
-        """Log at the start what this worker demands of signatures."""
-        mode, file = self.config.signatures, trust_path()
-        logger.log(
-            logging.INFO if file.exists() or mode is Signatures.OFF else logging.WARNING,
-            "signatures: %s; trust file %s%s", mode, file, "" if file.exists() else ", which does not exist",
-        )  # fmt: skip
-
-    def _make_key(self) -> None:
-        """Make the worker's key at its first start; a keeper that serves no repository needs none.
-
-        Raises Unsafe where signatures are required and the key would not be safe.
-        """
-        try:
-            self.worker_key.refuse_in_repository(self.config.places)
-        except Unsafe as unsafe:
-            if self.config.signatures is Signatures.REQUIRE:
-                raise
-            logger.info("%s", unsafe.message)
-        if self.config.places and (signer := self.worker_key.load_or_log()):
-            logger.info("results are signed with %s", signer.fingerprint)
 
     def registered(self) -> Celery:
         """Return the app with its tasks."""

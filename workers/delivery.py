@@ -6,54 +6,47 @@ A delivery costs at most three round trips on our own connection.
 from __future__ import annotations
 
 import logging
-import os
+import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from functools import cache, partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 
-from coordination.credentials.records import Purpose
-from coordination.credentials.store import credentials_file
 from coordination.errors import Unreadable
 from coordination.models import ServiceAction, secrets_of
-from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.records import RunBrief, RunStatus
-from coordination.runs.replies import Grant
-from coordination.runs.run_contexts import ContextCalls
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.replies import Grant, Reply
+from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.run_kinds import SERVICE
 from coordination.runs.store import RunStore
-from coordination.runs.submission.draft import HOST
 from coordination.runs.worker_registry import Worker
 from coordination.services.host import CHECK, ServiceHost
 from workers.attempt.attempt import Attempt
-from workers.attempt.context import Context, PredecessorPaths
-from workers.attempt.context_socket import served as served_context
-from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.logs import Log
-from workers.attempt.result_cache import Results
-from workers.cleanup.jobs import AutoCleanup
-from workers.cleanup.rollback import ChangeSetRollback
+from workers.attempt.context import Context
+from workers.attempt.environment import AttemptEnvironments
+from workers.attempt.output import Log
+from workers.cleanup.jobs import OVER, AutoCleanup
 from workers.config import ServedRepositories, WorkerConfig
-from workers.credentials import GitCredentials, TodoSecrets
-from workers.landing.job import LandJobs
-from workers.landing.remote import base_at_remote
 from workers.leases import Leases
-from workers.outcome import OutcomeKind, TaskResult, TaskResultKind
-from workers.outcome_steps import OutcomeSteps, until_answered
-from workers.sandbox import Sandboxes
-from workers.transfer.bundles import BundleStore
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
+from workers.process.trouble import until_answered
 from workers.transfer.commits import CommitTransfer
 from workers.trust.order_check import OrderCheck, is_refusal
 from workers.trust.signed_results import SignedResults
-from workers.waits import RequestWaits, ServiceWaits
-from workers.workspace.base_commit import RunBase
-from workers.workspace.git_sessions import GitSessions
+from workers.wakeups import RequestWaits, ServiceWaits
+from workers.workspace.lock import Superseded
 
 LOOK_S = 0.02
+PARKED_FOR = timedelta(seconds=5)
+DEFERRED_FOR = timedelta(seconds=1)
+"""The first delay; the step doubles it up to a minute."""
+FOLLOWED_FOR = timedelta(seconds=10)
+"""Delay before a parked todo looks at its service again, where this worker also follows the service."""
+LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
 
 logger = logging.getLogger(__name__)
 
@@ -68,58 +61,19 @@ class DeliveryHandler:
         worker: Worker,
         config: WorkerConfig,
         served: ServedRepositories,
-        bundles: BundleStore,
-        contexts: ContextCalls,
-        results: Results | None,
-        signed_results: SignedResults,
-        auto_cleanup: AutoCleanup,
         orders: OrderCheck,
-        git_sessions: GitSessions | None = None,
-        change_sets: ChangeSets | None = None,
-        service_waits: ServiceWaits | None = None,
-        request_waits: RequestWaits | None = None,
+        environments: AttemptEnvironments,
+        steps: OutcomeSteps,
     ) -> None:
-        """`change_sets`, `service_waits` and `request_waits` are None for a restricted worker: its Redis user
-        may neither write change sets nor fire todos.
-        """
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
         self._worker = worker
         self._config = config
         self._served = served
-        self._contexts = contexts
-        self._results = results
-        self._signed_results = signed_results
-        self._auto_cleanup = auto_cleanup
-        self._sandboxes = Sandboxes(config.settings, config.state)
         self._orders = orders
-        self._git_sessions = git_sessions
-        self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
-        git_credentials = GitCredentials(self._secrets.store, config.state, self._record_git)
-        self._access = git_credentials.access
-        self._change_sets = change_sets
-        self._rollback = change_sets and ChangeSetRollback(
-            change_sets=change_sets, signed_results=signed_results, checkouts=served,
-            send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
-            until_answered=until_answered,
-        )  # fmt: skip
-        self._land_jobs = change_sets and LandJobs(
-            store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
-            access=git_credentials.access, until_answered=until_answered,
-            results=lambda grant: self._context.results(grant), settings=config.settings, state=config.state,
-            send=lambda grant, tip, base: self._transfer.send_reopened(grant, tip, base),
-        )  # fmt: skip
-        self._transfer = CommitTransfer(bundles, config, served, git_credentials.access)
-        predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state, self._home)
-        limit_bytes = config.settings.context_limit_bytes
-        self._context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
-        self._steps = OutcomeSteps(
-            store=store, dispatcher=dispatcher, transfer=self._transfer, context=self._context,
-            signed_results=signed_results, auto_cleanup=auto_cleanup,
-            lost_leases=config.settings.lost_leases, unfit=self._unfit, service_waits=service_waits,
-            request_waits=request_waits,
-        )  # fmt: skip
+        self._environments = environments
+        self._steps = steps
         self._services = ServiceHost(config.state)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
@@ -137,7 +91,7 @@ class DeliveryHandler:
                     host=self._worker.host,
                     lease=self._config.settings.lease_ttl,
                     request=request,
-                    unfit=self._unfit(repo),
+                    unfit=self._served.awaited(repo),
                     short=self._why_no_start(repo, todo_id),
                 )
             )
@@ -166,10 +120,6 @@ class DeliveryHandler:
         for attempt in concerned:
             attempt.log_line(line)
 
-    def _unfit(self, repo: str) -> str:
-        why = self._served.unfit(repo)
-        return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
-
     def _why_no_start(self, repo: str, todo: str) -> str:
         """Return why this worker starts no todo now; empty if it can.
 
@@ -186,7 +136,7 @@ class DeliveryHandler:
         )
 
     def _execute_if_ordered(self, grant: Grant) -> TaskResult:
-        refused = until_answered(lambda: self._orders.refusal(grant, self._context.brief))
+        refused = until_answered(lambda: self._orders.refusal(grant, self._environments.context.brief))
         if refused is None:
             return self._execute(grant)
         why = f"not executed: {refused.message}"
@@ -202,7 +152,7 @@ class DeliveryHandler:
     def _execute(self, grant: Grant) -> TaskResult:
         log = self._log(grant)
         self._orders.name_signer(grant, log.heading)
-        attempt = Attempt(grant, self._environment(grant, log), log)
+        attempt = Attempt(grant, self._environments.of(grant, log), log)
         with self._guard:
             self._running.add(attempt)
         self._leases.add(
@@ -237,69 +187,162 @@ class DeliveryHandler:
 
         return Log(append, path, limit_bytes=limit, secrets=secrets_of(grant.spec.todo))
 
-    def _environment(self, grant: Grant, log: Log) -> AttemptEnvironment:
-        brief = until_answered(lambda: self._context.brief(grant.run_id))
-        runs, known = (grant.run_id, *brief.carried_from), (grant.run_id, *brief.earlier)
-        value_bytes = self._config.settings.cache_value_bytes
-        return AttemptEnvironment(
-            brief=brief,
-            context=cache(lambda: self._context_of(grant, log)),
-            state=self._config.state,
-            checkout=self._served[grant.spec.repo.name],
-            output_limit_bytes=self._config.settings.output_limit_bytes,
-            verify=lambda: self._signed_results.check_start(grant, brief),
-            connection=lambda masked: served_context(
-                self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
-            ),
-            secrets=self._secrets,
-            results=self._results,
-            git_sessions=self._git_sessions,
-            sandboxes=self._sandboxes,
-            sandbox_demanded=self._orders.demands_sandbox(grant),
-            fetch=lambda *what: until_answered(lambda: self._transfer.fetch(grant, known, *what)),
-            base=self._base_of(grant, brief),
-            set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
-            landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
-            withdraw=lambda: until_answered(
-                lambda: self._transfer.withdraw(
-                    grant,
-                    runs,
-                    lambda pushed: self._signed_results.deletable_tips(
-                        grant,
-                        brief,
-                        pushed,
-                        lambda todos: self._store.handed_over(grant.run_id, [], signed=todos).signed,
-                    ),
-                )
-            ),
-        )
 
-    def _base_of(self, grant: Grant, brief: RunBrief) -> Callable[[], RunBase] | None:
-        repo, url = grant.spec.repo, grant.spec.repo.url
-        if not url or brief.lands_locally:
-            return None
-        access = partial(self._access, grant.run_id, repo.name, url, Purpose.READ)
-        return partial(base_at_remote, repo, self._served[repo.name], access)
-
-    def _home(self, run_id: str, repo: str) -> Path | None:
-        """Return the checkout of a repository if the run works on it on this host, else None. Always None in
-        a restricted worker, which may not read the host.
+class OutcomeSteps:
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        dispatcher: Dispatcher,
+        transfer: CommitTransfer,
+        context: Context,
+        signed_results: SignedResults,
+        auto_cleanup: AutoCleanup,
+        served: ServedRepositories,
+        lost_leases: int,
+        service_waits: ServiceWaits | None,
+        request_waits: RequestWaits | None,
+    ) -> None:
+        """`lost_leases`: the setting. `service_waits` and `request_waits`: None for a restricted worker,
+        whose Redis user may fire no todo.
         """
-        if self._change_sets is None:
-            return None
-        meta = self._store.keys.run(run_id).meta
-        host = until_answered(lambda: self._store.redis.hget(meta, f"{HOST}{repo}"))
-        return self._served.get(repo) if host == self._worker.host else None
+        self._store = store
+        self._dispatcher = dispatcher
+        self._transfer = transfer
+        self._context = context
+        self._signed_results = signed_results
+        self._auto_cleanup = auto_cleanup
+        self._served = served
+        self._lost_leases = lost_leases
+        self._service_waits = service_waits
+        self._request_waits = request_waits
 
-    def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
-        ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
-        until_answered(lambda: self._store.secrets_read(*ids, self._worker.id, names))
+    def take(self, grant: Grant, outcome: AttemptOutcome, log: Log) -> TaskResult:
+        """Decide about a retry, close the log, and take the step; return the result for Celery."""
+        retry_delay: timedelta | None = None
+        outcome = replace(outcome, error=log.masked(outcome.error))
+        if outcome.kind is OutcomeKind.FAILED:
+            outcome, retry_delay = _after_failure(grant, outcome, log)
+        log.close()  # before the step: a reader that sees the end of the todo finds all of its log
+        why = outcome.error
+        named = (grant.todo_id, grant.run_id)
+        logger.info("%s of run %s: %s %s", *named, outcome.kind, why.partition("\n")[0])
+        if self._request_waits:
+            self._request_waits.forget(grant.run_id, grant.todo_id)
+        match outcome.kind:
+            case OutcomeKind.LOST:
+                logger.warning("%s of run %s: its lease was lost, its command was stopped", *named)
+                return LOST
+            case OutcomeKind.SUPERSEDED:
+                return self._refused(grant, why)
+            case OutcomeKind.HANDED_BACK:
+                return self._later(grant, lambda: self._store.hand_back(grant, outcome.output), "handed back")
+            case OutcomeKind.BUSY:
+                pause = outcome.again or PARKED_FOR
+                return self._later(grant, lambda: self._store.park(grant, why, pause), why)
+            case OutcomeKind.DEFERRED:
+                return self._defer(grant, outcome)
+        failed = outcome.kind is not OutcomeKind.SUCCEEDED
+        if grant.undo and failed and (unfit := self._served.awaited(grant.spec.repo.name)):
+            return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
+        if retry_delay is not None:
+            return self._retry(grant, outcome, retry_delay)
+        return self._settle(grant, outcome)
 
-    def _record_git(self, run_id: str, repo: str, name: str) -> None:
-        until_answered(lambda: self._store.secrets_read(run_id, "", repo, self._worker.id, [name]))
+    def refuse(self, grant: Grant, why: str, *, passing: bool) -> TaskResult:
+        """Fail a todo that was not ordered; park it if the reason is this machine (`passing`)."""
+        if passing:
+            reply = self._step(grant, lambda: self._store.hold_up(grant, why, DEFERRED_FOR))
+            return _settled_or_later(reply, why)
+        result = AttemptOutcome(kind=OutcomeKind.REFUSED, error=why, blame="signature").result(
+            TodoState.FAILED
+        )
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
+        return LOST if reply.word == "stale" else TaskResult(TaskResultKind.FAILED, why)
 
-    def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
-        context = until_answered(lambda: self._context.of(grant))
-        for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
+    def _defer(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        """Park the todo for a growing delay: passing trouble neither fails a todo nor rolls a run back."""
+        limit = self._lost_leases if outcome.limited else 0
+        why, blame = self._served.awaited(grant.spec.repo.name) or outcome.error, outcome.blame
+        waits = self._service_waits if outcome.service else None
+        delay = FOLLOWED_FOR if waits else outcome.again or DEFERRED_FOR
+        reply = self._step(
+            grant, lambda: self._store.hold_up(grant, why, delay, blame, limit, outcome.reason)
+        )
+        if waits and reply.word == "parked":
+            waits.add(grant.run_id, grant.todo_id, outcome.service)
+        if outcome.request and self._request_waits and reply.word == "parked":
+            self._request_waits.add(grant.run_id, grant.todo_id, grant.spec.repo.name, outcome.request)
+        return _settled_or_later(reply, why)
+
+    def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:
+        self._step(grant, step)
+        return TaskResult(TaskResultKind.LATER, why)
+
+    def _retry(self, grant: Grant, outcome: AttemptOutcome, delay: timedelta) -> TaskResult:
+        result = outcome.result(TodoState.FAILED)
+        reply = self._step(grant, lambda: self._store.retry(grant, delay, result))
+        return _settled_or_later(reply, outcome.error)
+
+    def _settle(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        state, kind = {
+            OutcomeKind.SUCCEEDED: (TodoState.SUCCEEDED, TaskResultKind.DONE),
+            OutcomeKind.CANCELLED: (TodoState.CANCELLED, TaskResultKind.CANCELLED),
+        }.get(outcome.kind, (TodoState.FAILED, TaskResultKind.FAILED))
+        if state is TodoState.SUCCEEDED:
+            try:
+                until_answered(lambda: self._transfer.send(grant, outcome))
+            except Superseded as superseded:
+                return self._refused(grant, superseded.message)
+        brief = until_answered(lambda: self._context.brief(grant.run_id))
+        result = outcome.result(state)
+        result = replace(result, signed=self._signed_results.seal(grant, result, brief.change_set))
+        reply = self._step(grant, lambda: self._store.settle(grant, result))
+        if reply.word == "stale":
+            return LOST
+        if reply.status in OVER:
+            self._auto_cleanup.clear(grant.run_id, reply.status)
+            repos = set(brief.repo_of.values())
+            # the newest run of a change set keeps its bundles, and has copied those of the earlier ones
+            kept = brief.change_set and reply.status != RunStatus.ROLLED_BACK
+            for run in brief.built_on if kept else (grant.run_id,):
+                until_answered(partial(self._transfer.expire, run, repos))
+        return TaskResult(kind, outcome.error)
+
+    def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
+        reply = until_answered(step)
+        self._dispatcher.follow(reply)
+        if reply.word == "stale":
+            self._refused(grant, "another attempt holds the todo, or has settled it")
+        return reply
+
+    def _refused(self, grant: Grant, why: str) -> TaskResult:
+        """Log and count the refused write of an attempt with an old fence, wherever its fence was checked."""
+        line = f"the write of an old holder (fence {grant.fence}) was refused: {why}"
+        logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, line)
+        until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, line))
+        return LOST
+
+
+def _after_failure(
+    grant: Grant, outcome: AttemptOutcome, log: Log
+) -> tuple[AttemptOutcome, timedelta | None]:
+    """Return the outcome with the retry policy's reason, and the delay before the next attempt.
+
+    The delay is None if there is no next attempt.
+    """
+    retry = grant.spec.retry
+    draw = random.random()  # noqa: S311 -- jitter, no secret
+    match decide(retry, grant.tries + 1, draw, outcome.failure):
+        case Again(delay):
+            attempts = f"attempt {grant.tries + 1} of {retry.attempts}"
+            log.line(f"{attempts} failed; the next one starts in {delay.total_seconds():.3g} s")
+            return outcome, delay
+        case GiveUp(why) if why:
             log.line(why)
-        return context
+            return replace(outcome, error=f"{outcome.error} ({why})"), None
+    return outcome, None
+
+
+def _settled_or_later(reply: Reply, why: str) -> TaskResult:
+    return TaskResult(TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, why)

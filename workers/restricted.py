@@ -27,9 +27,9 @@ from coordination.runs.remote_steps.proxy import (
 )
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.worker_registry import WorkerRegistry
-from workers.background.notifications import PubSubNotifications
 from workers.config import WorkerConfig
 from workers.container import Container
+from workers.wakeups import PubSubNotifications
 
 
 class RestrictedContainer(Container):
@@ -92,8 +92,7 @@ class RestrictedContainer(Container):
 
     def sign_on(self) -> None:
         """Make this worker known; it has no inbox, and may write no template."""
-        self._make_key()
-        self._tell_signatures()
+        self.trust.sign_on(self.config.places)
         self.leases.sign_on()
         self.local_liveness.sign()
 

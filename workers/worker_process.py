@@ -1,21 +1,27 @@
-"""The worker process: a Celery worker with threads, our own way to stop it, and the watch of ecosystem.yaml.
+"""The worker process: its command line, a Celery worker with threads, its signals, and the watch of the file.
 
 Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not
-needed. Celery's soft shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and
-lets running todos finish; the second kills the children, hands their todos back and exits.
+needed. Celery's soft shutdown does nothing with threads. Here the first TERM (or Ctrl-C) stops consuming and
+lets running todos finish; the second kills the children, hands their todos back, and ends the process.
 
-The process follows repositories that the ecosystem file adds, moves or removes, without a restart. A file
-that is invalid, because it is being edited, changes nothing. Only repositories and slots are followed;
+The process follows repositories that the ecosystem file adds, moves or removes, without a restart. An invalid
+file, for example one that is being edited, changes nothing. Only repositories and slots are followed;
 settings take effect at the next start.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from types import FrameType
@@ -29,22 +35,89 @@ from celery.worker import state
 from coordination.backend.client import reaching
 from coordination.backend.server_check import refuse_unfit
 from coordination.background import BackgroundService
+from coordination.environment import (
+    failpoints_from_environment,
+    hide_process,
+    refuse_in_todo,
+)
 from coordination.errors import Conflict, CoordinationError, Unreachable, Unusable
+from coordination.files import close_to_others
 from coordination.retry import retried
+from coordination.terminal import protect
 from workers.celery_worker import Consumer
-from workers.config import WorkerConfig
+from workers.config import WorkerConfig, argument_parser, ecosystem_file, read_config
 from workers.container import Container
-from workers.restricted import refusals_explained
+from workers.restricted import make_container, refusals_explained
 
 EXIT_HANDED_BACK = 143
-"""128 + TERM: todos that were running did not finish here."""
+"""128 + TERM: running todos were handed back, unfinished."""
 
 REDIS_RETRY_S = 0.5
 LOOK_S = 0.5
+LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
+REPEATED_AFTER_S = 60.0
+REMEMBERED = 1000
+_NUMBERED = ("celery.", "kombu.")
+"""Loggers that put the number of a try into their lines."""
+_NUMBER = re.compile(r"\d+")
 
 Stamp = tuple[int, int, int]
 
 logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the repositories that the arguments name; return the exit code."""
+    protect()
+    hide_process()
+    arguments = argument_parser().parse_args(argv)
+    logging.raiseExceptions = False  # after a full disk, the log would get a traceback for each line
+    log = logging.StreamHandler(sys.stderr)
+    log.addFilter(RateLimitedLog())
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
+    # Celery's line for each delivery does not name the todo.
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    # Celery's warning to root names an option of its own, which this program does not have.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+    try:
+        _switch_failpoints_on()
+        refuse_in_todo("a worker")
+        watch = _watch(arguments)
+        config = read_config(arguments)
+        _close_state(config.state)
+        with reaching(config.redis_url):
+            # The Redis user of a restricted worker fixes its repositories, so it does not follow the file.
+            return WorkerProcess(make_container(config), None if config.settings.restricted else watch).run()
+    except CoordinationError as error:
+        print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 -- a program prints its errors
+        return error.exit_code
+
+
+def _close_state(state: Path) -> None:
+    """Make files in the state folder private, and log those that other users could read."""
+    if mended := close_to_others(state):
+        shown = ", ".join(map(str, mended[:3]))
+        logging.warning(
+            "other users of this machine could read %d files in %s (%s …): closed", len(mended), state, shown
+        )
+
+
+def _switch_failpoints_on() -> None:
+    """Switch on the failures that tests have ordered by the environment."""
+    if words := failpoints_from_environment():
+        from coordination.broker import failpoints
+        from workers.attempt.actions import FAILPOINTS
+        from workers.landing import land, land_request, revert_request
+
+        seams = (*land.FAILPOINTS, *land_request.FAILPOINTS, *revert_request.FAILPOINTS)
+        failpoints.switch_on(words, (*FAILPOINTS, *seams))
+
+
+def _watch(arguments: argparse.Namespace) -> FileWatch | None:
+    """Return the watch of the ecosystem file; None without a file, and for a keeper, which serves none."""
+    path = ecosystem_file(arguments.ecosystem)
+    return FileWatch(path, partial(read_config, arguments)) if path and not arguments.keeper else None
 
 
 class WorkerProcess:
@@ -81,9 +154,9 @@ class WorkerProcess:
         return int(worker.exitcode or 0)
 
     def _signed_on(self) -> bool:
-        """Sign on before anything is consumed; False if a signal came first.
+        """Sign on before the worker consumes messages; return False if a signal came first.
 
-        A Redis that is not there yet is waited for. Raises Unusable.
+        Waits for a Redis that does not answer yet. Raises Unusable.
         """
         for repo in self._container.served:
             if why := self._container.served.unfit(repo):
@@ -94,7 +167,7 @@ class WorkerProcess:
             nonlocal logged
             if self._stop_signals or isinstance(error, Unusable) or not isinstance(error, Unreachable):
                 return False
-            if logged != error.message:  # once, and not twice a second for a night
+            if logged != error.message:  # once for each cause, not twice a second
                 logger.warning("%s; asking again until it does", error.message)
             logged = error.message
             return True
@@ -141,7 +214,7 @@ class WorkerProcess:
                 "stopping when running todos have finished; a second signal returns them to the queue"
             )
         else:
-            # Not in the handler: it may have interrupted a thread that holds a lock needed below.
+            # Not in the handler: it may have interrupted a thread that holds a lock which this needs.
             threading.Thread(target=self._hand_back, name="hand-back").start()
 
     def _hand_back(self) -> None:
@@ -151,20 +224,19 @@ class WorkerProcess:
 
 
 def _keep_our_logging(**_: Any) -> None:
-    """Do nothing: Celery leaves logging alone as soon as this signal has a receiver."""
+    """Do nothing: Celery configures no logging if this signal has a receiver."""
 
 
 class FileWatch(BackgroundService):
-    """Look at the file twice a second, and read it when it has changed and stayed as it is for a look."""
+    """Look at the file twice a second, and read it when it has changed and is the same at two looks."""
 
     name = "file-watch"
     interval_s = LOOK_S
     join_s = 0.0
 
     def __init__(self, file: Path, read: Callable[[], WorkerConfig]) -> None:
-        """`read` returns the configuration that file and arguments ask for.
-
-        Make the watch before the first read.
+        """`read` returns the configuration from the file and the arguments. Make the watch before the first
+        read: a change between the two is then seen.
         """
         super().__init__()
         self._file = file
@@ -173,7 +245,7 @@ class FileWatch(BackgroundService):
         self._conflict = ""
 
     def follow(self, container: Container, consumer: Consumer) -> None:
-        """Start, for the worker of this container and consumer."""
+        """Start to follow the file, for the worker with this container and consumer."""
         self._container, self._consumer = container, consumer
         self._settings = container.config.settings
         self.start()
@@ -200,23 +272,23 @@ class FileWatch(BackgroundService):
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _take_over(self) -> None:
-        """Read the file, and set the repositories and slots to serve."""
+        """Read the file, and set the repositories and slots of this worker."""
         try:
-            wanted = self._read()
+            config = self._read()
         except (CoordinationError, OSError) as error:
             logger.warning("%s cannot be used, so the served repositories stay: %s", self._file, error)
             return
-        if wanted.settings != self._settings:
+        if config.settings != self._settings:
             logger.info("settings have changed: they apply from the next start of this worker")
         served = self._container.served
-        served.serve_from_now_on(wanted.places)
-        if wanted.jobs != served.jobs:
-            self._consumer.resize(wanted.jobs - served.jobs)
-            served.jobs = wanted.jobs
+        served.serve_from_now_on(config.places)
+        if config.jobs != served.jobs:
+            self._consumer.resize(config.jobs - served.jobs)
+            served.jobs = config.jobs
             self._container.leases.wake()
 
     def _serve(self) -> None:
-        """Take a step towards the wanted repositories: leave and announce that before serving others."""
+        """Leave repositories that the file no longer names, and announce that, before serving new ones."""
         container, served = self._container, self._container.served
         if gone := served.leave():
             self._consumer.cancel(container.queues_of(gone))
@@ -243,3 +315,31 @@ class FileWatch(BackgroundService):
             self._conflict = conflict.message
             return False
         return True
+
+
+class RateLimitedLog(logging.Filter):
+    """Drop a warning that the same logger has written within the last minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._logged: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now, line = self._clock(), (record.name, _without_numbers(record))
+        if now - self._logged.get(line, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
+            return False
+        if len(self._logged) >= REMEMBERED:
+            self._logged.clear()
+        self._logged[line] = now
+        return True
+
+
+def _without_numbers(record: logging.LogRecord) -> str:
+    """Return the message, without numbers if its logger counts tries. In messages of other loggers a number
+    names a todo, run or process.
+    """
+    line = record.getMessage()
+    return _NUMBER.sub("#", line) if record.name.startswith(_NUMBERED) else line

@@ -44,7 +44,7 @@ Invariants, each with a test that tries to break it:
 Failures:
 
 * A worker dies: another worker of its machine detects it within a second
-  (`workers/background/local_liveness.py`); without one, its lease expires and the maintenance leader requeues
+  (`workers/leases.py`); without one, its lease expires and the maintenance leader requeues
   the todo. Either happens at most `lost_leases` times; then the todo has failed as poison.
 * Redis dies, or its clock is set: workers keep their child processes and try again; no worker is declared
   lost until Redis has been back for one lease.

@@ -298,7 +298,7 @@ BUGS = (
     ),
     Bug(
         "published whatever stands there by now",
-        "workers/transfer/publishing.py",
+        "workers/transfer/routes.py",
         "*PUSH, lease,",
         '*PUSH, "--force",',
         ("tests/integration/test_publishing.py",),

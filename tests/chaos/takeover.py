@@ -15,7 +15,7 @@ from tests.chaos.record import lines_of, record
 from tests.chaos.workers import ACTION, Watch, WorkerGroup, begin, ledger_of, straight
 from tests.stage import Fields, Stage
 from tests.waiting import until
-from workers.background.local_liveness import FOLDER
+from workers.leases import FOLDER
 
 FAULT = "worker killed"
 DOES = (

@@ -22,7 +22,7 @@ from coordination import rewrites
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
-from workers.attempt.executors import EXECUTORS, Job, command_for
+from workers.attempt.commands import EXECUTORS, Job, command_for
 from workers.process import child
 
 FUNCTIONS = """

@@ -21,9 +21,8 @@ from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
-from workers.workspace.change_set import BranchCopy
+from workers.workspace.change_set import BranchCopy, GitSessions
 from workers.workspace.git import git
-from workers.workspace.git_sessions import GitSessions
 from workers.workspace.lock import LockRequest, Superseded
 from workers.workspace.worktree import Worktree
 

@@ -168,7 +168,7 @@ def test_a_worker_begins_with_no_more_than_it_needs(tmp_path: Path):
 import sys
 from pathlib import Path
 from coordination.settings import Settings
-from workers import command, worker_process
+from workers import worker_process
 from workers.container import Container
 from workers.config import WorkerConfig
 config = WorkerConfig(

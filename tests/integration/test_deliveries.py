@@ -22,8 +22,8 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt import commands
-from workers.attempt.commands import KEPT_BYTES
+from workers.attempt import output
+from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
 
@@ -100,7 +100,7 @@ def test_a_failure_without_such_a_sign_is_final(
 def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
     parts: Container, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(commands, "SEARCH_S", 0.3)
+    monkeypatch.setattr(output, "SEARCH_S", 0.3)
     endless = {"output": "(x+x+)+y"}
     todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 

@@ -17,7 +17,7 @@ from coordination.trust.review import warnings_of
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
 from tests.doors import Certificates
 from tests.integration.test_tls import HERE, settings_of
-from workers.background.expiry import ExpiryWatch
+from workers.trust.worker_trust import ExpiryWatch
 
 NOW = datetime.now(UTC)
 

@@ -22,8 +22,8 @@ from tests.plans import Todos, ecosystem
 from tests.stage import FORKS, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
-from workers.transfer.bundles import NotCarried
 from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
+from workers.transfer.routes import NotCarried
 
 
 def done(world: World, mine: Path | None = None) -> tuple[Path, str]:
@@ -65,7 +65,7 @@ from pathlib import Path
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from workers.transfer.fetcher import CommitFetcher, CommitRef
-from workers.transfer.bundles import BundleStore
+from workers.transfer.routes import BundleStore
 url, state, run, commit = sys.argv[1:]
 parcels = BundleStore(connect(url, Profile.BULK), Keys("coord"))
 wanted = CommitRef(run_id=run, repo="up", branch="coord/" + run, commit=commit)

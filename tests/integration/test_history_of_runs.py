@@ -30,7 +30,7 @@ from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK
 from tests.integration.conftest import submitted
 from tests.stage import FORKS
-from workers.background.history_service import HistoryService
+from workers.file_sync import HistoryService
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:

@@ -9,10 +9,10 @@ import pytest
 
 from tests.hosts import World, tip, works
 from tests.stage import git
-from workers.transfer import bundles
-from workers.transfer.bundles import NotCarried
+from workers.transfer import routes
 from workers.transfer.commits import CommitTransfer
 from workers.transfer.fetcher import CommitFetcher, CommitRef
+from workers.transfer.routes import NotCarried
 from workers.workspace.repository import has_commit
 
 
@@ -139,11 +139,11 @@ def test_bundles_that_add_to_each_other_in_a_ring_come_to_an_end(scene: Scene):
 
 
 def test_more_than_coord_writes_is_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    scene.says(elsewhere="x" * (bundles.LONGEST_FIELD + 1))
+    scene.says(elsewhere="x" * (routes.LONGEST_FIELD + 1))
     with pytest.raises(NotCarried, match="more than 4096"):
         scene.fetch()
     scene.says(bundle=bundle_of(scene, f"coord/{scene.run}"))
-    monkeypatch.setattr(bundles, "LARGEST_BUNDLE", 100)
+    monkeypatch.setattr(routes, "LARGEST_BUNDLE", 100)
     with pytest.raises(NotCarried, match="more than 100"):
         scene.fetch()
 

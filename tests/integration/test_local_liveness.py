@@ -15,7 +15,7 @@ from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
 from tests.integration.conftest import submitted
-from workers.background.local_liveness import FOLDER, LocalLiveness
+from workers.leases import FOLDER, LocalLiveness
 
 Make = Callable[..., LocalLiveness]
 

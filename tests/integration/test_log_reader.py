@@ -17,7 +17,7 @@ from coordination.runs.logs import PIECE_BYTES, LogReader, Piece
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from tests.waiting import until
-from workers.attempt.logs import Log
+from workers.attempt.output import Log
 
 KEYS = Keys("coord")
 RUN = KEYS.run("R")

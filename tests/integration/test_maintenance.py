@@ -29,10 +29,9 @@ from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
-from workers.background.history_service import HistoryService
-from workers.background.results_writer import ResultsWriter
 from workers.config import WorkerConfig
 from workers.container import Container
+from workers.file_sync import HistoryService, ResultsWriter
 from workers.restricted import RestrictedContainer
 
 CHAIN = {"A": "r1", "B": ("r1", ["A"])}

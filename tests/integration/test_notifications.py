@@ -20,7 +20,7 @@ from coordination.settings import Settings
 from tests.contracts.carrier import Harness
 from tests.integration.conftest import submitted
 from tests.waiting import until
-from workers.background.notifications import Callbacks, Notifications, PubSubNotifications
+from workers.wakeups import Callbacks, Notifications, PubSubNotifications
 
 SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message can be what tells here
 SOON_S = 60

@@ -19,8 +19,7 @@ from tests.hosts import World, tip, works
 from tests.stage import FORKS, Begun, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
-from workers.transfer.bundles import NotCarried
-from workers.transfer.publishing import Publication
+from workers.transfer.routes import NotCarried, Publication
 from workers.workspace.commit import CommitStyle, message
 from workers.workspace.lock import Superseded
 
@@ -30,7 +29,7 @@ REF = f"refs/heads/{BRANCH}"
 HOLDER = """
 import sys
 from pathlib import Path
-from workers.transfer.publishing import Publication
+from workers.transfer.routes import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
 publication = Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence))
 print(publication.publish().branch)

@@ -21,8 +21,8 @@ from tests.ports import free_port
 from tests.stage import git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
-from workers.transfer.bundles import Remote
 from workers.transfer.fetcher import carried
+from workers.transfer.routes import Remote
 
 
 def one_after_the_other(world: World, a: Host, b: Host, **more: bool) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from coordination.errors import UsageError
 from coordination.settings import Settings, read_settings, usable_cpus
-from workers.command import config
+from workers.config import read_config
 
 DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
 
@@ -104,11 +104,11 @@ def test_a_worker_takes_as_many_todos_at_once_as_jobs_says_else_as_it_may_use_pr
         ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None
     )
 
-    assert config(words).jobs == 5
+    assert read_config(words).jobs == 5
     path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")
-    assert config(words).jobs == min(64, usable_cpus())
+    assert read_config(words).jobs == min(64, usable_cpus())
     words.jobs = 7
-    assert config(words).jobs == 7
+    assert read_config(words).jobs == 7
 
 
 def test_a_forecast_counts_with_the_slots_of_the_only_worker():

@@ -39,10 +39,9 @@ from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant, Undo
 from coordination.sandbox import Bounds
 from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
+from workers.attempt.commands import CompensatedTodo
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.executors import CompensatedTodo
-from workers.attempt.logs import Log
-from workers.attempt.output import read_output
+from workers.attempt.output import Log, read_output
 from workers.attempt.result_cache import Recall
 from workers.cleanup.rollback import RollbackCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit

@@ -21,18 +21,16 @@ from coordination.models import Workspace as WorkspaceKind
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
 from workers.attempt.actions import action_of, style_of
-from workers.attempt.commands import AttemptCommands
+from workers.attempt.commands import AttemptCommands, Command, Job, command_for
 from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.executors import Command, Job, command_for
 from workers.attempt.in_process import check_grant, execute_in_process
-from workers.attempt.logs import Log
-from workers.attempt.output import Checkpoint
+from workers.attempt.output import Checkpoint, Log
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
-from workers.transfer.bundles import NotCarried, sentence
+from workers.transfer.routes import NotCarried, sentence
 from workers.workspace.base import InPlace, Workspace
 from workers.workspace.base_commit import Unmergeable
 from workers.workspace.commit import CommitRefused

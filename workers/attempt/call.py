@@ -1,4 +1,4 @@
-"""Call one function with the JSON on standard input; write what it returns to COORD_OUTPUT.
+"""Call one function with the JSON on standard input, and write its result to COORD_OUTPUT.
 
 Runs in the todo's process, with whatever Python the worktree has: it imports nothing of coord and keeps to
 old syntax.
@@ -24,7 +24,7 @@ def main(target: str) -> None:
 
 
 def see_the_folder_first() -> None:
-    """Import modules from the current folder, and not from this file's: it has a `logs.py`."""
+    """Import modules from the current folder, and not from this file's: it has a `checks.py`."""
     own = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [os.getcwd(), *(path for path in sys.path if path != own)]  # noqa: PTH109
 

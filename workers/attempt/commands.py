@@ -1,26 +1,43 @@
-"""Run the commands of an attempt under the guard: `prepare`, the todo's own, and `git commit` with its
-hooks.
+"""The commands of an attempt: made from the action of its todo, and run under the guard.
+
+`command_for` turns a `Job` into a `Command`. It decides which command runs and what it reads:
+
+* `{type: shell, run: …}`, and a bare command, run as they are.
+* `{type: python, call: "pkg.mod:fn", args: {…}}` calls the function in a process of its own, with the
+  interpreter of the worktree's virtual environment if there is one, because that has the repository's
+  dependencies. The arguments go through standard input: an argument list is limited to 128 KB a piece, and
+  every user of the machine can read it.
+* `{type: rewrite, pattern: …, rewrite: …, lang: …}` runs ast-grep (`coordination/rewrites.py`).
+* `{type: qa}` runs a quality check; `checks.py` judges it.
+* `{type: agent, prompt: …}`, and a todo without an action, run the submitter's agent command, which reads a
+  prompt.
+
+A manual todo has no command: it waits for a person and never reaches a worker. `AttemptCommands` starts,
+watches and ends `prepare`, the todo's own command, and `git commit` with its hooks, all in the same way
+(`workers/process/child.py`).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
+from coordination import models
 from coordination.cache.connection import Connection
-from coordination.dependencies.command import fits_a_line
 from coordination.disk import full
 from coordination.environment import UNATTENDED
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, PlanRefused
+from coordination.models import argv_of, text_of
+from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
 from coordination.runs.replies import Grant
 from coordination.sandbox import Binds, Bounds
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.executors import Command
-from workers.attempt.logs import Log
+from workers.attempt.output import Log, OutputTail
 from workers.outcome import OutcomeKind
 from workers.process.child import Child, Exit, start
 from workers.process.trouble import GitInterrupted, Trouble, trouble_of_git
@@ -31,67 +48,189 @@ from workers.workspace.git import clean_environment, without_redirecting
 
 GIT_OUTPUT_SHOWN = 500
 """Characters of git's output in an error."""
-KEPT_BYTES = 64 * 1024
 NO_BINDS = Binds()
-SEARCH_S = 2.0
-"""For all patterns of one failure together; one costs 25 ms."""
+BOOTSTRAP = Path(__file__).with_name("call.py")
+NO_MATCH = 1
+"""Exit code of ast-grep if nothing matches."""
+REWRITE = f"""
+said=$("$0" run --config=/dev/null "$1" "$2" --debug-query=ast --stdin </dev/null 2>&1)
+case $said in *"{UNPARSED}"*) echo "the pattern is no code of this language: $1 $2" >&2; exit 2;; esac
+shift 2
+"$0" "$@" || {{ code=$?; test $code = {NO_MATCH} && echo "no match" && exit 0; exit $code; }}
+"""
+"""A shell script. Its arguments, which no shell parses: ast-grep, pattern and language, which are first tried
+on empty input, then the arguments of the rewrite.
+"""
 
 
-class OutputTail:
-    """Pass a command's output to the log, and keep the end of it for the patterns of a retry policy."""
+@dataclass(frozen=True, kw_only=True)
+class CompensatedTodo:
+    """The todo that a compensation undoes."""
 
-    def __init__(self, log: Log) -> None:
-        self._log = log
-        self._mask = log.masker.stream()
-        self._tail = bytearray()
-        self._cut = False
-        self._until: float | None = None
-
-    def take(self, data: bytes) -> None:
-        self._keep(self._mask.feed(data))
-
-    def begin(self) -> None:
-        """Start masking the output of a command, with the secrets that the attempt has by now."""
-        self._mask = self._log.masker.stream()
-
-    def end(self) -> None:
-        """Write the end of the output, held back because it may have been the beginning of a secret."""
-        self._keep(self._mask.end())
-
-    def _keep(self, data: bytes) -> None:
-        self._log.write(data)
-        self._tail += data
-        if len(self._tail) > 2 * KEPT_BYTES:  # seldom: a cut moves the whole tail
-            self._trim()
-
-    def forget(self) -> None:
-        """Forget the output so far: another command begins."""
-        self._tail.clear()
-        self._cut = False
+    state: str
+    """COORD_COMPENSATES: the state in which the todo ended."""
+    output: Path
+    """COORD_TODO_OUTPUT: a file with the todo's output as JSON, `null` without one."""
 
     @property
-    def tail(self) -> str:
-        return self._tail[-KEPT_BYTES:].decode(errors="replace")
+    def environment(self) -> dict[str, str]:
+        return {"COORD_COMPENSATES": self.state, "COORD_TODO_OUTPUT": str(self.output)}
 
-    def shows(self, pattern: str) -> bool:
-        """Return whether a line matches. A search that takes too long counts as no, and the log says so."""
-        if len(self._tail) > KEPT_BYTES:
-            self._trim()
-        self._until = self._until or time.monotonic() + SEARCH_S
-        fits = fits_a_line(pattern, self._lines(), until=self._until, stopped=Event())
-        if fits is None:
-            self._log.line(
-                f"the search for {pattern!r} in the output takes too long: make the pattern simpler"
-            )
-        return bool(fits)
 
-    def _trim(self) -> None:
-        del self._tail[:-KEPT_BYTES]
-        self._cut = True
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The parts from which the command of one attempt is made."""
 
-    def _lines(self) -> bytes:
-        """Return whole lines: a cut may have left a part of the first."""
-        return bytes(self._tail[self._tail.find(b"\n") + 1 :] if self._cut else self._tail)
+    todo: models.Todo
+    repo: models.Repo
+    cwd: Path
+    env: Mapping[str, str]
+    """The whole environment of the command, with COORD_*."""
+    context: Path
+    """COORD_CONTEXT: the outputs of the predecessors, and shared values."""
+    output: Path
+    """COORD_OUTPUT: the file for the JSON that dependents get."""
+    checkpoint: Path | None = None
+    """COORD_CHECKPOINT, if an earlier attempt has written a checkpoint."""
+    agent_command: models.Command | None = None
+    """The command of the person who submitted the run, from its brief."""
+    compensated: CompensatedTodo | None = None
+    """The todo to be compensated; None if the todo itself is executed."""
+
+    @property
+    def action(self) -> models.Action | None:
+        """Return the action to execute; None: an agent gets the task."""
+        return self.todo.compensate if self.compensated else self.todo.action
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+
+
+def shell_command(job: Job) -> Command:
+    assert isinstance(job.action, models.ShellAction)
+    return Command(argv=argv_of(job.action.run))
+
+
+def python_command(job: Job) -> Command:
+    assert isinstance(job.action, models.PythonAction)
+    argv = (interpreter(job.cwd), "-u", str(BOOTSTRAP), job.action.call)  # -u: its log is read while it runs
+    return Command(argv=argv, stdin=json.dumps(job.action.args).encode())
+
+
+def interpreter(cwd: Path) -> str:
+    own = cwd / ".venv" / "bin" / "python"
+    return str(own) if os.access(own, os.X_OK) else sys.executable
+
+
+def rewrite_command(job: Job) -> Command:
+    """Return the command of a rewrite. It succeeds if nothing matches, and fails for a pattern that ast-grep
+    cannot parse. Raises ProgramMissing.
+    """
+    action = job.action
+    assert isinstance(action, models.RewriteAction)
+    words = (*pattern_arguments(action), *rewrite_arguments(action), "--update-all")
+    return Command(argv=("sh", "-c", REWRITE, ast_grep(), *words))
+
+
+def check_command(job: Job) -> Command:
+    assert isinstance(job.action, models.QaAction)
+    assert job.action.run is not None, "the graph refuses a check that is not declared"
+    return Command(argv=argv_of(job.action.run))
+
+
+def agent_command(job: Job) -> Command:
+    if job.agent_command is None:
+        raise PlanRefused(
+            f"{job.todo.id} needs an agent, and no agent command is configured",
+            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), "
+            "or give the todo an action",
+        )
+    return Command(argv=argv_of(job.agent_command), stdin=prompt(job).encode())
+
+
+def prompt(job: Job) -> str:
+    """Return the prompt of an agent: that of the action, or the fields of the todo to be done or undone; then
+    the paths of its files.
+    """
+    written = job.action.prompt if isinstance(job.action, models.AgentAction) else None
+    files = _files(job) if job.compensated is None else _files_to_undo(job, job.compensated)
+    return f"{written or _described(job)}\n\n{files}\n"
+
+
+def _described(job: Job) -> str:
+    todo = job.todo
+    role = f" ({job.repo.role})" if job.repo.role else ""
+    first = f"Task {todo.id}: {todo.task}"
+    if job.compensated:
+        first = (
+            "Undo what this task has done outside of the repository, as far as it has; "
+            f"it ended as {job.compensated.state}.\n{first}"
+        )
+    parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
+    if todo.description:
+        parts.append(todo.description)
+    if todo.acceptance_criteria and not job.compensated:
+        parts.append(
+            "It is done when:\n"
+            + "\n".join(f"- {text_of(criterion)}" for criterion in todo.acceptance_criteria)
+        )
+    return "\n\n".join(parts)
+
+
+def _files(job: Job) -> str:
+    former = f"The checkpoint of the previous attempt is in {job.checkpoint} (COORD_CHECKPOINT).\n"
+    return (
+        f"The outputs of the predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"Write the output for dependents as JSON to {job.output} (COORD_OUTPUT).\n"
+        f"{former if job.checkpoint else ''}"
+        f"{_secrets(job)}"
+        "Work in the current folder. "
+        "What is left changed there when you exit with code 0 is committed for you."
+    )
+
+
+def _secrets(job: Job) -> str:
+    if not job.todo.secrets:
+        return ""
+    names = ", ".join(job.todo.secrets)
+    return f"The secrets {names} are files in {job.env.get('COORD_SECRETS', '')} (COORD_SECRETS).\n"
+
+
+def _files_to_undo(job: Job, compensated: CompensatedTodo) -> str:
+    return (
+        f"The output of the task is in the JSON file {compensated.output} (COORD_TODO_OUTPUT), "
+        "null if nothing.\n"
+        f"The outputs of its predecessors are in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"{_secrets(job)}"
+        "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
+        "exit with code 0 when nothing is left to undo."
+    )
+
+
+Executor = Callable[[Job], Command]
+
+EXECUTORS: Mapping[str, Executor] = {
+    "shell": shell_command,
+    "python": python_command,
+    "agent": agent_command,
+    "rewrite": rewrite_command,
+    "qa": check_command,
+}
+"""By the action's type, as written in ecosystem.yaml."""
+
+
+def command_for(job: Job) -> Command:
+    """Return the command for a job. Raises PlanRefused if there is none."""
+    kind = job.action.type if job.action else "agent"
+    if kind not in EXECUTORS:
+        raise PlanRefused(
+            f"{job.todo.id}: a worker does not execute a {kind} action",
+            f"when it is done: coord complete-todo {job.todo.id}",
+        )
+    return EXECUTORS[kind](job)
 
 
 class AttemptCommands:

@@ -25,8 +25,8 @@ from coordination.runs.run_contexts import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.trust.results import ResultRecord
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
-from workers.transfer.bundles import sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
+from workers.transfer.routes import sentence
 from workers.trust.signed_results import SignedResults
 from workers.workspace.git_worktree import ways_out
 from workers.workspace.repository import branch_of, has_commit, look

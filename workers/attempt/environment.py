@@ -1,23 +1,44 @@
-"""The environment of an attempt: its run's brief, folders, services, and commits of other hosts."""
+"""The environment of an attempt (brief, folders, services, commits of other hosts), and its factory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from coordination.credentials.records import Purpose
+from coordination.credentials.store import credentials_file
 from coordination.models import LandCheck
+from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunBrief
+from coordination.runs.replies import Grant
+from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.run_kinds import is_landing
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import HOST
+from coordination.runs.worker_registry import Worker
+from workers.attempt.context import Context, PredecessorPaths
+from workers.attempt.context_socket import served as served_context
+from workers.attempt.output import Log
 from workers.attempt.result_cache import Results
-from workers.credentials import TodoSecrets
-from workers.landing.job import LandJob
+from workers.cleanup.rollback import ChangeSetRollback
+from workers.config import ServedRepositories, WorkerConfig
+from workers.credentials import GitCredentials, TodoSecrets
+from workers.landing.job import LandJob, LandJobs
+from workers.landing.remote import base_at_remote
 from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.trouble import until_answered
 from workers.sandbox import Sandboxes
+from workers.transfer.commits import CommitTransfer
+from workers.transfer.routes import BundleStore
+from workers.trust.order_check import OrderCheck
+from workers.trust.signed_results import SignedResults
 from workers.workspace.base_commit import Carried, RunBase
-from workers.workspace.git_sessions import GitSessions
+from workers.workspace.change_set import GitSessions
 from workers.workspace.git_worktree import Fetch
 
 MakeLandJob = Callable[
@@ -95,3 +116,118 @@ class AttemptEnvironment:
             again=again,
             base=self.base if branch else None,
         )
+
+
+class AttemptEnvironments:
+    """Makes the environments of a worker's attempts, from its services."""
+
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        worker: Worker,
+        config: WorkerConfig,
+        served: ServedRepositories,
+        bundles: BundleStore,
+        contexts: ContextCalls,
+        results: Results | None,
+        signed_results: SignedResults,
+        orders: OrderCheck,
+        git_sessions: GitSessions,
+        change_sets: ChangeSets | None,
+    ) -> None:
+        """`change_sets`: None for a restricted worker, whose Redis user may not write them."""
+        self._store = store
+        self._worker = worker
+        self._config = config
+        self._served = served
+        self._contexts = contexts
+        self._results = results
+        self._signed_results = signed_results
+        self._orders = orders
+        self._git_sessions = git_sessions
+        self._change_sets = change_sets
+        self._sandboxes = Sandboxes(config.settings, config.state)
+        self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
+        self._access = GitCredentials(self._secrets.store, config.state, self._record_git).access
+        self.transfer = CommitTransfer(bundles, config, served, self._access)
+        predecessor_paths = PredecessorPaths(self.transfer.fetcher, config.state, self._home)
+        limit_bytes = config.settings.context_limit_bytes
+        self.context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
+        self._rollback = change_sets and ChangeSetRollback(
+            change_sets=change_sets, signed_results=signed_results, checkouts=served,
+            send=self.transfer.send_reopened,
+        )  # fmt: skip
+        self._land_jobs = change_sets and LandJobs(
+            store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
+            access=self._access, results=self.context.results, settings=config.settings, state=config.state,
+            send=self.transfer.send_reopened,
+        )  # fmt: skip
+
+    def of(self, grant: Grant, log: Log) -> AttemptEnvironment:
+        """Return the environment of an attempt. `log`: names predecessors whose work is not on this host."""
+        brief = until_answered(lambda: self.context.brief(grant.run_id))
+        known_runs = (grant.run_id, *brief.earlier)
+        value_bytes = self._config.settings.cache_value_bytes
+        return AttemptEnvironment(
+            brief=brief,
+            context=cache(lambda: self._context_of(grant, log)),
+            state=self._config.state,
+            checkout=self._served[grant.spec.repo.name],
+            output_limit_bytes=self._config.settings.output_limit_bytes,
+            verify=lambda: self._signed_results.check_start(grant, brief),
+            connection=lambda masked: served_context(
+                self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
+            ),
+            secrets=self._secrets,
+            results=self._results,
+            git_sessions=self._git_sessions,
+            sandboxes=self._sandboxes,
+            sandbox_demanded=self._orders.demands_sandbox(grant),
+            fetch=lambda *target: until_answered(lambda: self.transfer.fetch(grant, known_runs, *target)),
+            base=self._base_of(grant, brief),
+            set_back=partial(self._rollback.roll_back, grant, brief) if self._rollback else str,
+            landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
+            withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
+        )
+
+    def _withdraw(self, grant: Grant, brief: RunBrief) -> None:
+        """Delete the branches that the run has pushed of the repository. Raises NotCarried."""
+
+        def signed(todos: Sequence[str]) -> Mapping[str, str]:
+            return self._store.handed_over(grant.run_id, [], signed=todos).signed
+
+        def own_tips(pushed: Collection[str]) -> Collection[str]:
+            return self._signed_results.deletable_tips(grant, brief, pushed, signed)
+
+        self.transfer.withdraw(grant, (grant.run_id, *brief.carried_from), own_tips)
+
+    def _base_of(self, grant: Grant, brief: RunBrief) -> Callable[[], RunBase] | None:
+        repo, url = grant.spec.repo, grant.spec.repo.url
+        if not url or brief.lands_locally:
+            return None
+        access = partial(self._access, grant.run_id, repo.name, url, Purpose.READ)
+        return partial(base_at_remote, repo, self._served[repo.name], access)
+
+    def _home(self, run_id: str, repo: str) -> Path | None:
+        """Return the checkout of a repository if the run works on it on this host, else None. Always None in
+        a restricted worker, which may not read the host.
+        """
+        if self._change_sets is None:
+            return None
+        meta = self._store.keys.run(run_id).meta
+        host = until_answered(lambda: self._store.redis.hget(meta, f"{HOST}{repo}"))
+        return self._served.get(repo) if host == self._worker.host else None
+
+    def _record_secrets(self, grant: Grant, names: Sequence[str]) -> None:
+        ids = (grant.run_id, grant.todo_id, grant.spec.repo.name)
+        until_answered(lambda: self._store.secrets_read(*ids, self._worker.id, names))
+
+    def _record_git(self, run_id: str, repo: str, name: str) -> None:
+        until_answered(lambda: self._store.secrets_read(run_id, "", repo, self._worker.id, [name]))
+
+    def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
+        context = until_answered(lambda: self.context.of(grant))
+        for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
+            log.line(why)
+        return context

@@ -36,7 +36,7 @@ from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
 LOOK_AGAIN = timedelta(seconds=2)
-"""Delay before a start is looked at again, unless its worker sees the end of it before (`waits.py`)."""
+"""Delay before a start is looked at again, unless its worker sees the end of it before (`wakeups.py`)."""
 LOG_BYTES = 32 * 1024
 """Size of a log's end that goes to another host."""
 Stopped = Callable[[], OutcomeKind | None]

@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.runs.change_sets.records import RepoChange, discarded_ref
@@ -35,6 +34,7 @@ from coordination.text import counted, quoted
 from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.commits import merge, merge_from, revert_commit
 from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
+from workers.process.trouble import until_answered
 from workers.trust.signed_results import SignedResults
 from workers.workspace.base_commit import Carried
 from workers.workspace.change_set import BranchCopy
@@ -50,7 +50,6 @@ from workers.workspace.repository import (
     worktrees,
 )
 
-T = TypeVar("T")
 TRAILERS = (
     "%(trailers:key=Coord-Run,valueonly,separator=%x20)"
     "%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
@@ -67,8 +66,6 @@ class ChangeSetRollback:
     checkouts: Mapping[str, Path]
     send: Callable[[Grant, str, str], None]
     """Sends a tip that builds on a commit of the base branch to other hosts."""
-    until_answered: Callable[[Callable[[], object]], object]
-    """Asks Redis again until it answers."""
 
     def roll_back(self, grant: Grant, brief: RunBrief) -> str:
         """Move the branch of the change set; return why it stays where it is. Raises GitRefused."""
@@ -77,17 +74,17 @@ class ChangeSetRollback:
             return ""
         checkout, sets = self.checkouts[repo], self.change_sets
         copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
-        before = self._ask(lambda: sets.tip_before(grant.run_id, repo))
-        found = self._ask(lambda: sets.read(brief.change_set))
+        before = until_answered(lambda: sets.tip_before(grant.run_id, repo))
+        found = until_answered(lambda: sets.read(brief.change_set))
         change = found.repos.get(repo) if found else None
         if before and not self._is_of_run(grant, brief, change, before):
             return f"{branch} stays where it is: {before[:12]} is no commit from which the run went on"
         if change is None:
             return copy.move(before, keeps=True)
-        if self._ask(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
+        if until_answered(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
             return copy.move(change.tip)
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]
-        parts = self._ask(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
+        parts = until_answered(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
         work = _Work(checkout=checkout, tip=change.tip, since=tuple(filter(None, (before, change.base))))
         is_published = _is_published(grant, brief, change, before, checkout)
         theirs = work.of_people(parts)
@@ -124,7 +121,7 @@ class ChangeSetRollback:
         self.send(grant, tip, change.base)
         signed = self.signed_results.seal_tip(grant, tip, change.base, name) if signs else ""
         facts = {"tip": tip, "base": change.base, "signed": signed}
-        if not self._ask(lambda: self.change_sets.note_reverted(grant, name, repo, **facts)):
+        if not until_answered(lambda: self.change_sets.note_reverted(grant, name, repo, **facts)):
             raise Superseded("another attempt undoes the todo, or has undone it", "")
         return tip
 
@@ -144,10 +141,6 @@ class ChangeSetRollback:
         except NotAllowed:
             return False
         return True
-
-    def _ask(self, ask: Callable[[], T]) -> T:
-        answer: T = self.until_answered(ask)  # type: ignore[assignment]
-        return answer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
@@ -19,6 +19,7 @@ from coordination.settings import Settings
 from workers.credentials import Access
 from workers.landing.checks import CheckRuns
 from workers.outcome import AttemptOutcome, OutcomeKind
+from workers.process.trouble import until_answered
 from workers.trust.signed_results import SignedResults
 from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
@@ -28,7 +29,6 @@ from workers.workspace.repository import branch_of, common_dir_of
 if TYPE_CHECKING:
     from coordination.changes.requests.access import ForgeAccess
 
-T = TypeVar("T")
 FORGE_PAUSE = timedelta(seconds=5)
 """The longest pause for which an attempt keeps its worker when a forge limits its calls."""
 
@@ -77,8 +77,6 @@ class LandJobs:
     signed_results: SignedResults
     checkouts: Mapping[str, Path]
     access: Access
-    until_answered: Callable[[Callable[[], object]], object]
-    """Asks Redis again until it answers."""
     results: Callable[[Grant], Sequence[PredecessorOutput]]
     """Reads the verified results of the todos before one."""
     send: Callable[[Grant, str, str], None]
@@ -100,7 +98,7 @@ class LandJobs:
         repo, name = grant.spec.repo, _change_set_of(grant)
 
         def change_set() -> ChangeSet | None:
-            return self._ask(lambda: self.change_sets.read(name))
+            return until_answered(lambda: self.change_sets.read(name))
 
         def change() -> RepoChange | None:
             found = change_set()
@@ -119,9 +117,9 @@ class LandJobs:
 
         def note_request(ref: RequestRef, kind: str) -> None:
             if kind:
-                self._ask(lambda: self.change_sets.note_request(name, repo.name, ref, kind))
+                until_answered(lambda: self.change_sets.note_request(name, repo.name, ref, kind))
             elif (seen := ref.seen) is not None:
-                self._ask(lambda: self.change_sets.note_seen(name, {repo.name: (ref.number, seen)}))
+                until_answered(lambda: self.change_sets.note_seen(name, {repo.name: (ref.number, seen)}))
 
         return LandJob(
             run_id=grant.run_id,
@@ -135,14 +133,14 @@ class LandJobs:
             note_reverted=note_reverted,
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
-            cancelled=lambda: self._ask(lambda: self.store.is_cancelled(grant.run_id)),
+            cancelled=lambda: until_answered(lambda: self.store.is_cancelled(grant.run_id)),
             say=say,
             forges=self._forges,
             change_set=change_set,
             note_request=note_request,
             together=lambda: self._together(grant),
             checks=CheckRuns(
-                results=lambda: self._ask(lambda: self.results(grant)),
+                results=lambda: until_answered(lambda: self.results(grant)),
                 again=check,
                 keep=lambda commit: self._keep(grant, commit),
             ),
@@ -150,7 +148,7 @@ class LandJobs:
 
     def _together(self, grant: Grant) -> int:
         """Return the number of todos whose ids differ from this one by the repository only."""
-        brief = self._ask(lambda: self.store.brief(grant.run_id))
+        brief = until_answered(lambda: self.store.brief(grant.run_id))
         prefix = grant.todo_id.removesuffix(grant.spec.repo.name)
         return sum(name == f"{prefix}{repo}" for name, repo in brief.repo_of.items()) or 1
 
@@ -175,12 +173,8 @@ class LandJobs:
         self._note(lambda: self.store.checkpoint(grant, json).word == "kept")
 
     def _note(self, note: Callable[[], bool]) -> None:
-        if not self._ask(note):
+        if not until_answered(note):
             raise Superseded("another attempt holds the todo, or has settled it", "")
-
-    def _ask(self, ask: Callable[[], T]) -> T:
-        answer: T = self.until_answered(ask)  # type: ignore[assignment]
-        return answer
 
 
 def _change_set_of(grant: Grant) -> str:

@@ -19,8 +19,7 @@ from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.landing.remote import contains, refused_name, refused_rewind
 from workers.process.trouble import GitInterrupted, GitTimeout
-from workers.transfer.fetcher import ADDRESSES
-from workers.transfer.publishing import PUSH
+from workers.transfer.routes import ADDRESSES, PUSH
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git, git_dir_of
 from workers.workspace.repository import worktrees

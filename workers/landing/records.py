@@ -20,7 +20,7 @@ from coordination.credentials.masking import Masker
 from coordination.terminal import CONTROLS
 from coordination.text import shortened
 from workers.credentials import secret_of
-from workers.transfer.bundles import hidden
+from workers.transfer.routes import hidden
 from workers.workspace.git import PATIENCE
 
 FILES_SHOWN = 10

@@ -22,9 +22,7 @@ from coordination.models import Repo
 from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
-from workers.transfer.bundles import hidden
-from workers.transfer.fetcher import ADDRESSES, FETCH
-from workers.transfer.publishing import PUSH
+from workers.transfer.routes import ADDRESSES, FETCH, PUSH, hidden
 from workers.workspace.base_commit import RunBase
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git

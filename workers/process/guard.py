@@ -70,12 +70,9 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LONGEST_NAP_S = 3600.0
 """poll() counts milliseconds in an int: 25 days would overflow it."""
 SWEEP_EVERY_S = (0.02, 0.5)
-"""How often the guard looks for new forks while it kills: often at first, then seldom.
-
-A process in an uninterruptible read may take minutes to die.
+"""The first and the longest pause between two looks for new forks while the guard kills. A process in an
+uninterruptible read may take minutes to die.
 """
-
-
 COUNT_EVERY_S = 0.2
 """How often memory and processes of a sandbox are looked at: 0.3 ms each time."""
 

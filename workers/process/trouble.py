@@ -1,17 +1,27 @@
-"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good; errors that name
-it.
-"""
+"""Tell trouble that passes (a killed git, a full disk, a lock, an absent Redis) from lasting refusals."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from itertools import repeat
 from pathlib import Path
+from typing import TypeVar
 
+import redis
+
+from coordination.backend.error_messages import cannot_write
 from coordination.errors import CoordinationError, GitRefused
+from coordination.retry import retried
+
+T = TypeVar("T")
+REDIS_RETRY_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 class Trouble(StrEnum):
@@ -126,3 +136,16 @@ def describe_os_error(folder: Path) -> Iterator[None]:
         hint = "free some space or correct the rights; the todo is tried again by itself"
         message = f"{error.filename or folder}: {error.strerror}"
         raise WorkspaceUnusable(message, hint, trouble_of_error(error)) from error
+
+
+def until_answered(ask: Callable[[], T]) -> T:
+    """Repeat a call until Redis answers, for ever: the outcome of an attempt must not be lost."""
+    return retried(ask, repeat(REDIS_RETRY_S), _is_outage)
+
+
+def _is_outage(error: Exception, _pause_s: float) -> bool:
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    if not away and not (isinstance(error, redis.RedisError) and cannot_write(error)):
+        return False
+    logger.warning("Redis does not answer, asking again: %s", error)
+    return True

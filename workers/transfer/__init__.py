@@ -1,8 +1,8 @@
-"""Carries commits between hosts: bundles in Redis, or a branch of the remote repository.
+"""Carries commits between hosts: by bundles in Redis, or by a branch of the remote repository.
 
 | module | content |
 |---|---|
-| `commits.py` | a delivery's commits: fetch, send, withdraw |
-| `fetcher.py` | a commit from another host |
-| `bundles.py` `publishing.py` | where commits are stored: in Redis; on a branch of the remote |
+| `commits.py` | fetches, sends and withdraws the commits of a delivery |
+| `fetcher.py` | brings a commit of another host into a folder or a checkout |
+| `routes.py` | bundles in Redis; branches of the remote |
 """

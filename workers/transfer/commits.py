@@ -28,9 +28,8 @@ from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
-from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.fetcher import CommitFetcher, CommitRef
-from workers.transfer.publishing import Publication
+from workers.transfer.routes import BundleStore, NotCarried, Publication, Remote, sentence
 from workers.workspace.files import scratch
 from workers.workspace.git import Hold, git
 from workers.workspace.lock import Superseded

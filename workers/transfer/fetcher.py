@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
 
 from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
@@ -28,28 +27,20 @@ from coordination.git import is_commit
 from coordination.runs.records import Origin
 from workers.credentials import Access, without_credentials
 from workers.process.trouble import GitInterrupted, describe_os_error
-from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
+from workers.transfer.routes import (
+    BundleInfo,
+    BundleStore,
+    NotCarried,
+    Remote,
+    fetch_branch,
+    hidden,
+    sentence,
+)
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
 from workers.workspace.repository import branch_of, has_commit, is_partial, look
 
-ADDRESSES = (
-    "protocol.allow=never",
-    *(f"protocol.{name}.allow=always" for name in ("file", "git", "http", "https", "ssh")),
-)
-"""git's settings for addresses to fetch from or push to.
-
-`ext::` and other remote helpers run a command; a user who needs one allows it by name in git's configuration,
-or by GIT_ALLOW_PROTOCOL.
-"""
-FETCH = (
-    "--quiet",
-    "--no-tags",
-    "--no-write-fetch-head",
-    "--no-auto-maintenance",
-    "--recurse-submodules=no",
-)
 LONGEST_CHAIN = 10_000
 """Bundles that build on each other: more than the todos of one run in one repository."""
 _BUNDLED = re.compile(rf"refs/(heads/)?{branch_of('')}[^ ]+")
@@ -299,26 +290,3 @@ def _fetch(
         raise NotCarried(f"{repo}: {commit[:12]} is at {hidden(there.url)}, but: {words}") from refused
     if not has_commit(into, commit):
         raise NotCarried(f"{repo}: {commit[:12]} is not on {there.branch} of {hidden(there.url)} any more")
-
-
-def fetch_branch(
-    there: Remote,
-    into: Path,
-    hold: Hold | None = None,
-    variables: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Fetch a branch's commits; no branch here moves. `variables`: of the access. Raises GitRefused."""
-    ref = f"refs/heads/{there.branch}"
-    if ask("check-ref-format", ref, cwd=into).returncode:
-        raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")
-    git(
-        "fetch",
-        *FETCH,
-        "--",
-        there.url,
-        ref,
-        cwd=into,
-        settings=ADDRESSES,
-        hold=hold,
-        variables=variables,
-    )

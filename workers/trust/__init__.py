@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `worker_trust.py` | the worker's key, the keys that it trusts, and what it demands of signatures |
+| `worker_trust.py` | the worker's key, the keys that it trusts, the setting `signatures`, expiry |
 | `order_check.py` | checks that somebody who may has ordered what is to be executed |
 | `signed_results.py` | signed results, and the check of those that a todo builds on |
 """

@@ -1,26 +1,36 @@
-"""The key of this machine's workers, the keys that they trust, and what they demand of signatures.
+"""Keys on this machine: that of its workers, those that they trust, and a warning before any expires.
 
-The key is made at the first start (trust/identity.py), and signs in this process. The setting `signatures`
-says what a signature that is missing or wrong leads to: `off` looks at none, `warn` logs it once for each
-reason in a run (if the machine has a trust file), `require` refuses.
+The worker's key is made at its first start (trust/identity.py), and signs in this process. The setting
+`signatures` decides what a missing or wrong signature leads to: `off` checks none, `warn` logs it once for
+each reason in a run (if the machine has a trust file), `require` refuses.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
+from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import CoordinationError, Unsafe
+from coordination.files import locked, make_private, replace_file
 from coordination.models import Signatures
 from coordination.runs.replies import Grant
+from coordination.settings import Settings
 from coordination.trust.identity import worker_identity
 from coordination.trust.keys import Signer
 from coordination.trust.results import trusting_own
+from coordination.trust.review import expiring_keys
 from coordination.trust.trust_file import TrustFile, read_trust
 
 WARNINGS_KEPT = 1000
+EXPIRY_EVERY_S = 3600.0
+EXPIRY_FILE = "expiry.json"
+EXPIRY_FILE_BYTES = 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +86,26 @@ class WorkerTrust:
         """Run and reason."""
         self._guard = threading.Lock()
 
+    def sign_on(self, places: Mapping[str, Path]) -> None:
+        """Log what this worker demands of signatures, and make its key, if it serves repositories.
+
+        `places`: repository → its folder. Raises Unsafe where signatures are required and the key would not
+        be safe.
+        """
+        try:
+            self._own.refuse_in_repository(places)
+        except Unsafe as unsafe:
+            if self.requires:
+                raise
+            logger.info("%s", unsafe.message)
+        if places and (signer := self._own.load_or_log()):
+            logger.info("results are signed with %s", signer.fingerprint)
+        level, absent = logging.INFO, ""
+        if not self._path.exists():
+            absent = ", which does not exist"
+            level = logging.INFO if self._mode is Signatures.OFF else logging.WARNING
+        logger.log(level, "signatures: %s; trust file %s%s", self._mode, self._path, absent)
+
     @property
     def checks(self) -> bool:
         """Return whether signatures are looked at."""
@@ -109,3 +139,76 @@ class WorkerTrust:
             self._warned.add((grant.run_id, why))
         todo = f"{grant.todo_id} of run {grant.run_id}"
         logger.warning("signatures: %s; COORD_SIGNATURES=require would refuse %s", why, todo)
+
+
+class ExpiryWatch:
+    """Announce keys, credentials and the certificate of this machine that expire soon or have expired.
+
+    A chore of each worker (cleanup/jobs.py). Each fact is announced once: the state folder keeps the
+    announced facts for all workers of the machine.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: Path,
+        trust: Callable[[], TrustFile],
+        announce: Callable[[str, str], object],
+    ) -> None:
+        """`trust` returns the trust file. `announce` writes an event: the fact, and the next command."""
+        self._settings = settings
+        self._file = state / EXPIRY_FILE
+        self._trust = trust
+        self._announce = announce
+        self._next = 0.0
+
+    def run_once(self, now: datetime | None = None) -> list[str]:
+        """Announce new facts; return them. Looks at most once an hour, unless `now` is given. A source that
+        cannot be read is skipped: `coord doctor` says why.
+        """
+        if now is None and time.monotonic() < self._next:
+            return []
+        self._next = time.monotonic() + EXPIRY_EVERY_S
+        facts = dict(self._facts(now or datetime.now(UTC)))
+        if not facts and not self._file.exists():
+            return []
+        make_private(self._file.parent)
+        with locked(self._file.with_suffix(".lock")):
+            new = sorted(facts.keys() - self._announced())
+            for fact in new:
+                self._announce(fact, facts[fact])
+            replace_file(self._file, json.dumps(sorted(facts)).encode(), durable=False)
+        return new
+
+    def _facts(self, now: datetime) -> Iterator[tuple[str, str]]:
+        for source in (self._keys, self._credentials, self._certificate):
+            try:
+                yield from source(now)
+            except CoordinationError as error:
+                logger.debug("expiry: %s", error.message)
+
+    def _keys(self, now: datetime) -> Iterator[tuple[str, str]]:
+        yield from expiring_keys(self._trust(), now)
+
+    def _credentials(self, now: datetime) -> Iterator[tuple[str, str]]:
+        for credential in CredentialStore(credentials_file()).all():
+            if words := credential.expiry_words(now):
+                yield words, f"coord credential rotate {credential.name} REFERENCE --expires DATE"
+
+    def _certificate(self, now: datetime) -> Iterator[tuple[str, str]]:
+        if self._settings.tls_certificate is None:
+            return
+        from coordination.operations.listening import look_at_certificate
+
+        found = look_at_certificate(self._settings, now)
+        if found is not None and (found.problem or found.soon):
+            words = found.problem or f"the certificate {found.path} expires at {found.expires}"
+            yield words, found.hint or "renew it"
+
+    def _announced(self) -> set[str]:
+        try:
+            with self._file.open("rb") as opened:
+                found = json.loads(opened.read(EXPIRY_FILE_BYTES))
+        except (OSError, ValueError):
+            return set()
+        return {str(fact) for fact in found} if isinstance(found, list) else set()

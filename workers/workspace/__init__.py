@@ -5,10 +5,9 @@
 | `base.py` | the workspace as an attempt uses it; the one in place |
 | `worktree.py` `git_worktree.py` | the worktree of a run in a repository; its folder, brought to a commit |
 | `run_start.py` `base_commit.py` | the commit at which a run begins; how it is chosen |
-| `change_set.py` | the branch of a change set, and its size |
+| `change_set.py` | the branch of a change set, and its size, by git processes that stay open |
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
 | `lock.py` | one attempt in a workspace at a time |
-| `git_sessions.py` | git processes that stay open |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
 """

@@ -9,14 +9,26 @@ person has moved it, and it stays. So does a branch that is checked out with unc
 The size (commits, files, lines between base and tip) is recorded by each settle. A todo that committed costs
 one question to git: its number of commits follows from that of the todo before it. A change that git cannot
 measure in time has no figures, and its todo succeeds all the same.
+
+`GitSessions` keeps git processes open from todo to todo for both, because starting git takes ten times as
+long as its answer. `update-ref --stdin` and `diff-tree --stdin` answer one request after the other. A process
+is ended when it gives no answer in time, when its path leads to another repository, and when it was idle for
+a while. Without an answer, the caller starts a new git, which reports why it refuses.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import subprocess
+import threading
+import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
@@ -24,13 +36,27 @@ from coordination.files import replace_file
 from coordination.git import is_commit
 from coordination.runs.change_sets.records import copy_ref, discarded_ref, is_set_branch
 from workers.process.trouble import GitInterrupted
-from workers.workspace.git import ask, git
-from workers.workspace.git_sessions import NET_CHANGE, QUICK, WITHIN, GitSessions
+from workers.workspace.git import ask, bounds, command_line, environment, git
 from workers.workspace.repository import contains, worktrees
 
 LONGEST_HEAD = 4096
 _COUNTS = re.compile(r"(\d+) (file|insertion|deletion)")
 _PARENT = re.compile(rb"\nparent ([0-9a-f]+)")
+SESSIONS_KEPT = 16
+"""Idle processes of a worker: two for each of 8 repositories."""
+IDLE_S = 10.0
+END_WITHIN_S = 2.0
+WITHIN = timedelta(seconds=5)
+"""The most time that git may take for an answer: a change of a gigabyte has no figures."""
+ANSWER_BYTES = 65536
+NET_CHANGE = ("diff-tree", "--no-ext-diff", "--no-textconv", "--no-renames", "--shortstat")
+COMPARE = (*NET_CHANGE, "--always", "--stdin")
+MOVE = ("update-ref", "--stdin")
+QUICK = ("core.fsync=none", "core.filesRefLockTimeout=3000")
+"""Settings for references that the next run would repair: syncing two of them takes longer than all other
+work. Another git, started by a person, may hold the lock file of one for a moment, which on a loaded machine
+is longer than git's 100 ms.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,3 +260,124 @@ def _recorded(record: Path, commit: str) -> int | None:
     except (OSError, ValueError):
         return None
     return int(count) if at == commit and count.isdecimal() else None
+
+
+class GitSessions:
+    def __init__(self, within: timedelta = WITHIN) -> None:
+        self._within_s = within.total_seconds()
+        self._guard = threading.Lock()
+        self._idle: dict[tuple[Path, tuple[str, ...]], _Session] = {}  # in the order of their last use
+        self._closed = False
+
+    def move(self, checkout: Path, common_dir: Path, changes: str) -> bool:
+        """Change references at once, by lines of `git update-ref --stdin`; return whether git did."""
+        request = f"start\n{changes}commit\n"
+        return self._ask(MOVE, checkout, common_dir, request, "commit: ok\n") is not None
+
+    def compare(self, checkout: Path, common_dir: Path, base: str, tip: str) -> str | None:
+        """Return the short statistics from a commit to another; None without an answer."""
+        answer = self._ask(COMPARE, checkout, common_dir, f"{tip} {base}\nend\n", "end\n")
+        return answer if answer and answer.startswith(tip) else None  # git says nothing to a missing commit
+
+    def close_idle(self) -> None:
+        """End the processes that were not used for a while."""
+        self._close(lambda session: time.monotonic() - session.used > IDLE_S)
+
+    def close(self) -> None:
+        self._closed = True
+        self._close(lambda _: True)
+
+    def _ask(
+        self, command: tuple[str, ...], checkout: Path, common_dir: Path, request: str, end: str
+    ) -> str | None:
+        with self._guard:
+            session = self._idle.pop((checkout, command), None)
+        if session is not None and not session.is_of(common_dir):
+            session.close()
+            session = None
+        try:
+            session = session or _Session(command, checkout, common_dir)
+        except OSError:
+            return None
+        answer = session.ask(request.encode(), end.encode(), self._within_s)
+        self._put_back((checkout, command), session, sound=answer is not None)
+        return answer
+
+    def _put_back(self, key: tuple[Path, tuple[str, ...]], session: _Session, *, sound: bool) -> None:
+        with self._guard:
+            surplus = [session]
+            if sound and not self._closed and key not in self._idle:
+                self._idle[key] = session
+                surplus = [self._idle.pop(next(iter(self._idle)))] if len(self._idle) > SESSIONS_KEPT else []
+        for one in surplus:
+            one.close()
+
+    def _close(self, which: Callable[[_Session], bool]) -> None:
+        with self._guard:
+            gone = {key: session for key, session in self._idle.items() if which(session)}
+            for key in gone:
+                del self._idle[key]
+        for session in gone.values():
+            session.close()
+
+
+class _Session:
+    def __init__(self, command: tuple[str, ...], checkout: Path, common_dir: Path) -> None:
+        """Start git. Raises OSError."""
+        self.used = time.monotonic()
+        self._place = _identity(common_dir)
+        self._process = subprocess.Popen(
+            command_line(command, QUICK),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd=checkout,
+            env=environment(bounds(checkout)),
+            start_new_session=True,
+        )
+
+    def is_of(self, common_dir: Path) -> bool:
+        """Return whether the path still leads to the same repository."""
+        with suppress(OSError):
+            return self._place == _identity(common_dir)
+        return False
+
+    def ask(self, request: bytes, end: bytes, within_s: float) -> str | None:
+        """Return the answer before its `end`; None if git has ended, or has not answered in time."""
+        self.used = time.monotonic()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        descriptor, answer = self._process.stdout.fileno(), b""
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        until = self.used + within_s
+        try:
+            self._process.stdin.write(request)
+            while not answer.endswith(end):
+                if not poll.poll(1000 * max(0.0, until - time.monotonic())):
+                    return None
+                if not (some := os.read(descriptor, ANSWER_BYTES)):
+                    return None
+                answer += some
+        except OSError:
+            return None
+        return answer.removesuffix(end).decode(errors="replace")
+
+    def close(self) -> None:
+        """End git by SIGTERM, at which it removes its lock files."""
+        self._process.terminate()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(OSError):
+                pipe.close()
+        try:
+            self._process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    there = folder.stat()
+    return there.st_dev, there.st_ino

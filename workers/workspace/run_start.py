@@ -23,9 +23,8 @@ from workers.workspace.base_commit import (
     begin,
     keep_left_out,
 )
-from workers.workspace.change_set import BranchCopy
+from workers.workspace.change_set import BranchCopy, GitSessions
 from workers.workspace.git import git_dir_of
-from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import GitWorktree
 from workers.workspace.lock import WorkspaceLock
 from workers.workspace.repository import has_commit, tip

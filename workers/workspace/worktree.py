@@ -52,10 +52,9 @@ from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
-from workers.workspace.change_set import measure
+from workers.workspace.change_set import GitSessions, measure
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
-from workers.workspace.git_sessions import GitSessions
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.repository import branch_of, loose_commit

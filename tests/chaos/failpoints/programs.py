@@ -21,15 +21,16 @@ from pkgutil import walk_packages
 
 import coordination
 import workers
-import workers.command as worker
+import workers.worker_process as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
 from coordination.runs.control import starting
 from coordination.runs.maintenance import expiry, faults, leader
 from coordination.runs.submission import draft
-from workers import outcome_steps
+from workers import delivery
 from workers.attempt import attempt
 from workers.cleanup import jobs as errands
+from workers.process import trouble
 
 CLOCK = "clock-was-set"
 """A file that says by how many seconds a process' own clock, beside which it holds that of Redis, is off."""
@@ -53,8 +54,8 @@ HURRIED = (
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
     (starting, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
-    (outcome_steps, "PARKED_FOR", timedelta(seconds=0.3)),
-    (outcome_steps, "REDIS_RETRY_S", 0.1),
+    (delivery, "PARKED_FOR", timedelta(seconds=0.3)),
+    (trouble, "REDIS_RETRY_S", 0.1),
     (errands, "LOOK_EVERY_S", 0.3),
     (errands, "CHORES_EVERY_S", 0.5),
 )

@@ -31,7 +31,7 @@ codes = [getattr(method, "__code__", None) for owner in classes for method in va
 print(sum(code is not None and code.co_filename.endswith("failpoints.py") for code in codes))
 print("coordination.broker.failpoints" in sys.modules)
 """
-WORKER = "import workers.command as worker; worker.main(['--repo', 'nowhere'])\n"
+WORKER = "import workers.worker_process as worker; worker.main(['--repo', 'nowhere'])\n"
 COMMAND = "from coordination.cli.app import coord; coord.main(['list-repos'], standalone_mode=False)\n"
 """Both refuse soon; by then failpoints would be there."""
 

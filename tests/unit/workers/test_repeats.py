@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from workers.command import REPEATED_AFTER_S, RateLimitedLog
+from workers.worker_process import REPEATED_AFTER_S, RateLimitedLog
 
 
 class Clock:

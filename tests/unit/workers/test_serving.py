@@ -9,7 +9,7 @@ import pytest
 from coordination.errors import UsageError
 from coordination.models import FILE_NAME
 from tests.stage import git
-from workers.command import _parser, config
+from workers.config import argument_parser, read_config
 
 REDIS = ("--redis", "redis://localhost")
 
@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def places(*words: str) -> dict[str, Path]:
-    return dict(config(_parser().parse_args([*REDIS, *words])).places)
+    return dict(read_config(argument_parser().parse_args([*REDIS, *words])).places)
 
 
 def test_repositories_without_a_path_lie_in_folders_of_their_names(here: Path):
