@@ -10,10 +10,8 @@
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories |
 | `commands.py` | one command in many repositories |
-| `checks.py` | quality checks: run, and their results |
-| `landing.py` | change sets into the base branches, and out of them again |
-| `requests.py` | pull requests of change sets |
-| `issues.py` | issues of the file at the forges of their repositories |
+| `landing.py` | quality checks; change sets into the base branches, and out of them again |
+| `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |
 | `health.py` | health; repositories disconnected and connected |
 | `planning.py` | order and duration of a plan, preview of a sweep |

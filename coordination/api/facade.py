@@ -15,14 +15,12 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
-    from coordination.api.checks import QualityChecks
     from coordination.api.commands import Commands
     from coordination.api.generators import Generators
     from coordination.api.health import HealthOperations
-    from coordination.api.issues import Issues
-    from coordination.api.landing import Landings
+    from coordination.api.landing import Landings, QualityChecks
     from coordination.api.planning import Planner
-    from coordination.api.requests import Requests
+    from coordination.api.requests import Issues, Requests
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
@@ -98,7 +96,7 @@ class Facade(EcosystemAccess):
     @cached_property
     def checks(self) -> QualityChecks:
         """Return the quality checks of the repositories."""
-        from coordination.api.checks import QualityChecks
+        from coordination.api.landing import QualityChecks
 
         return QualityChecks(self)
 
@@ -126,7 +124,7 @@ class Facade(EcosystemAccess):
     @cached_property
     def issues(self) -> Issues:
         """Return the issues of the file at the forges of their repositories."""
-        from coordination.api.issues import Issues
+        from coordination.api.requests import Issues
 
         return Issues(self)
 

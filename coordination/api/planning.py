@@ -268,6 +268,20 @@ class SweepPreview:
     """Reasons for which repositories of this machine have no base branch to begin at."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Workplaces:
+    """Where the todos of a run are executed."""
+
+    hosts: tuple[str, ...]
+    """Hosts with a worker for one of the repositories, sorted; empty while there is none."""
+    here: str
+    """Name of this host."""
+    embedded: bool
+    """True for the embedded server, which serves this host alone."""
+    at_once: int
+    """Number of todos that can run at once: the slots of these workers, or fewer by `max_parallel`."""
+
+
 def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = None) -> str:
     """Return the graph as `tree`, `mermaid`, `dot` or `svg`. `paint` colours a line of the tree by the status
     of its todo.

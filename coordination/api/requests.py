@@ -1,13 +1,22 @@
-"""Pull requests of change sets: opened, brought up to date, listed, closed."""
+"""Pull requests of change sets, and issues of the file, at the forges of their repositories."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordination.changes.issues.rules import (
+    Home,
+    IssueAction,
+    IssueResult,
+    IssueSyncOptions,
+    IssueSyncReport,
+    homes_of,
+)
+from coordination.changes.issues.sync import RepoIssues
 from coordination.changes.requests.access import ForgeAccess, opened_forges
 from coordination.changes.requests.create import RequestMaker, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
@@ -15,8 +24,9 @@ from coordination.changes.requests.inspection import inspect_all
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
 from coordination.environment import actor
-from coordination.errors import NotAllowed, NotFound
+from coordination.errors import Conflict, CoordinationError, LockTimeout, NotAllowed, NotFound, PlanRefused
 from coordination.forges.models import RequestState
+from coordination.locks.request import ISSUES
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import LONGEST_TITLE
@@ -168,3 +178,79 @@ def _note(sets: ChangeSets, plan: str, repo: str, request: RequestRef, kind: str
         sets.note_request(plan, repo, request, kind)
     elif request.seen:
         sets.note_seen(plan, {repo: (request.number, request.seen)})
+
+
+LOCK_TTL = timedelta(seconds=30)
+
+
+class Issues:
+    """`coord.issues`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def sync(self, options: IssueSyncOptions | None = None) -> IssueSyncReport:
+        """Bring the issues of the file in line with those at the forges of their repositories: title, text,
+        open or closed, labels, assignee.
+
+        A field that one side has changed goes to the other. Where both have changed it, the file wins unless
+        the forge is preferred, and the conflict is reported with both values. Open issues of the file that
+        name a repository with a forge are created there. A failure of an issue or a repository is in the
+        results; the others are done.
+
+        Raises NotFound, PlanRefused, NotAllowed, and Conflict while another synchronisation works, before
+        anything was changed.
+        """
+        options = options or IssueSyncOptions()
+        homes, results = homes_of(self._access.document.ecosystem, options.repos)
+        if not homes:
+            raise PlanRefused(
+                "the forge of no repository is known",
+                "write `url` to a repository in the file, and `forge` where the url does not say it",
+            )
+        if not options.dry_run:
+            self._access.authority.check("edit", frozenset().union(*(home.touched for home in homes)))
+        not_pulled = 0
+        with (
+            self._access.reached() as connection,
+            self._alone(connection, options) as check,
+            opened_forges(connection, self._access.state) as access,
+        ):
+            for home in homes:
+                done, waiting = self._sync(home, options, access, check)
+                results, not_pulled = (*results, *done), not_pulled + waiting
+        return IssueSyncReport(results=results, not_pulled=not_pulled)
+
+    def _sync(
+        self, home: Home, options: IssueSyncOptions, access: ForgeAccess, check: Callable[[], object]
+    ) -> tuple[list[IssueResult], int]:
+        """Return the results of a repository, and the number of issues that were not pulled."""
+        manager = self._access.manager
+        issues = manager.document.ecosystem.coordination.issues
+        known = [one.forge.id for one in issues if one.forge and one.forge.id]
+        try:
+            forge = access.forge(home.repo, home.address)
+            work = RepoIssues(home, forge, manager, options, known, check)
+            return work.run(), work.not_pulled
+        except CoordinationError as error:
+            failed = IssueResult(
+                repo=home.repo, action=IssueAction.FAILED, error=str(error), code=error.exit_code
+            )
+            return [failed], 0
+
+    @contextmanager
+    def _alone(self, connection: Connection, options: IssueSyncOptions) -> Iterator[Callable[[], object]]:
+        """Hold the lock of the synchronisation, and yield its check. A dry run needs none."""
+        if options.dry_run:
+            yield lambda: None
+            return
+        try:
+            lock = connection.locks.acquire(ISSUES, ttl=LOCK_TTL, wait=timedelta(0), owner=actor())
+        except LockTimeout as error:
+            by = f" ({', '.join(error.holders)})" if error.holders else ""
+            raise Conflict(
+                f"another `coord issue sync` is at work{by}; nothing was changed",
+                "repeat the command when it has ended; see: coord lock list --all",
+            ) from error
+        with lock:
+            yield lock.check

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coordination.api.changes import Changes
 from coordination.api.decisions import Decisions
 from coordination.api.health import unhealthy
-from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
+from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.durations import ms
@@ -36,20 +36,6 @@ from coordination.tracker.queries import Wanted
 if TYPE_CHECKING:
     from coordination.models import Ecosystem
     from coordination.runs.maintenance.cleaning import Survey
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workplaces:
-    """Where the todos of a run are executed."""
-
-    hosts: tuple[str, ...]
-    """Hosts with a worker for one of the repositories, sorted; empty while there is none."""
-    here: str
-    """Name of this host."""
-    embedded: bool
-    """True for the embedded server, which serves this host alone."""
-    at_once: int
-    """Number of todos that can run at once: the slots of these workers, or fewer by `max_parallel`."""
 
 
 class Runs(Decisions):

@@ -14,7 +14,7 @@ from importlib import import_module
 PARTS = {
     "": "coordination.api.facade:Facade",
     "changes": "coordination.api.changes:Changes",
-    "checks": "coordination.api.checks:QualityChecks",
+    "checks": "coordination.api.landing:QualityChecks",
     "commands": "coordination.api.commands:Commands",
     "context": "coordination.cache.contexts:Context",
     "credentials": "coordination.api.credentials",
@@ -22,7 +22,7 @@ PARTS = {
     "generators": "coordination.api.generators:Generators",
     "health": "coordination.api.health:HealthOperations",
     "inbox": "coordination.api.messages",
-    "issues": "coordination.api.issues:Issues",
+    "issues": "coordination.api.requests:Issues",
     "landings": "coordination.api.landing:Landings",
     "locks": "coordination.locks:LockManager",
     "machine": "coordination.api.machine",

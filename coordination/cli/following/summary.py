@@ -23,7 +23,7 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api.runs import Workplaces
+    from coordination.api.planning import Workplaces
 
 SOME_FAILED = 3
 BLOCKED = 5

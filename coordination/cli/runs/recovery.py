@@ -28,8 +28,8 @@ from coordination.text import counted, listed
 
 if TYPE_CHECKING:
     from coordination.api import RetryPlan
+    from coordination.api.planning import Workplaces
     from coordination.api.run import Run
-    from coordination.api.runs import Workplaces
 
 
 @command("runs.retry")

@@ -14,14 +14,12 @@ from fastmcp.decorators import get_fastmcp_meta
 
 from coordination.api import messages
 from coordination.api.changes import Changes
-from coordination.api.checks import QualityChecks
 from coordination.api.commands import Commands
 from coordination.api.facade import Facade
 from coordination.api.generators import Generators
-from coordination.api.issues import Issues
-from coordination.api.landing import Landings
+from coordination.api.landing import Landings, QualityChecks
 from coordination.api.planning import Planner
-from coordination.api.requests import Requests
+from coordination.api.requests import Issues, Requests
 from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.api.services import Services
