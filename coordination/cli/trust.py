@@ -10,10 +10,10 @@ import click
 from rich_click import RichGroup
 
 from coordination.api.trust import IdentityView, KeyView, Kind, Role, Verification
-from coordination.cli.completion import enum_values, repo_names
+from coordination.cli.completion import enum_values
 from coordination.cli.context import CliContext, warn
 from coordination.cli.groups import command
-from coordination.cli.options.values import duration, moment
+from coordination.cli.options.values import duration, moment, of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, print_none, print_table
 from coordination.cli.times import format_time
@@ -32,14 +32,7 @@ def later(ctx: click.Context, parameter: click.Parameter, text: str | None) -> d
     return moment(ctx, parameter, text)
 
 
-repo_option = click.option(
-    "--repo",
-    "repos",
-    multiple=True,
-    metavar="NAME",
-    help="For this repository only (default: for all).",
-    shell_complete=repo_names,
-)
+repo_option = of_repos("For this repository only (default: for all).")
 ROLES, KINDS = click.Choice(list(map(str, Role))), click.Choice(list(map(str, Kind)))
 role_argument = click.argument("role", type=ROLES, shell_complete=enum_values(Role))
 

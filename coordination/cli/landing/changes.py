@@ -14,6 +14,7 @@ from coordination.cli.completion import branch_names, change_sets, plan_ids, rep
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
 from coordination.cli.groups import command
+from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
@@ -24,10 +25,7 @@ if TYPE_CHECKING:
     from coordination.api import Adoption, RepoDiff, RequestRef, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
-some_repos = click.option(
-    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help=texts.CHANGED_REPOS,
-)  # fmt: skip
+some_repos = of_repos(texts.CHANGED_REPOS)
 
 
 @command("changes.list")

@@ -28,7 +28,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.groups import command
-from coordination.cli.landing.land import detach_option
+from coordination.cli.options.values import detach_option, of_repos
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import UsageError
@@ -178,10 +178,7 @@ GITLAB_REPORT = Path("coord-junit.xml")
 
 @command()
 @click.argument("plan", required=False, shell_complete=plan_ids)
-@click.option(
-    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help="Check REPO (default: those of PLAN, else all that have a checkout and checks).",
-)  # fmt: skip
+@of_repos("Check REPO (default: those of PLAN, else all that have a checkout and checks).")
 @junit_option
 @as_json_option
 @click.pass_obj

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import LandOptions, texts
-from coordination.cli.completion import landable, repo_names
+from coordination.cli.completion import landable
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.groups import command
-from coordination.cli.options.values import choice
+from coordination.cli.options.values import choice, detach_option, of_repos
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.cli.times import how_long
@@ -27,16 +27,11 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
     from coordination.landing.start import PreparedLanding
 
-detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
-
 
 @command("landings.land")
 @click.argument("plan", shell_complete=landable)
 @choice("--via", Via, texts.VIA)
-@click.option(
-    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help=texts.LAND_REPOS,
-)  # fmt: skip
+@of_repos(texts.LAND_REPOS)
 @choice("--method", Method, texts.METHOD)
 @click.option(
     "--wave", type=click.IntRange(min=1), metavar="N",

@@ -231,89 +231,62 @@ def _several(
     return values or None
 
 
-OPTIONS = (
-    click.option(
-        "--repo",
-        "repos",
-        multiple=True,
-        metavar="NAME",
-        help=texts.TODOS_OF_REPOS,
-        shell_complete=repo_names,
-    ),
-    click.option(
-        "--tag",
-        "tags",
-        multiple=True,
-        metavar="TAG",
-        help="Select todos of repositories with this tag.",
-        shell_complete=tags,
-    ),
-    click.option(
-        "--role",
-        "roles",
-        multiple=True,
-        metavar="ROLE",
-        help="Select todos of repositories with this role.",
-        shell_complete=roles,
-    ),
-    click.option("--todo", "todos", multiple=True, metavar="TODO", help=texts.TODOS, shell_complete=todo_ids),
+def repeated(
+    option: str, parameter: str, help_: str, complete: Complete, metavar: str = ""
+) -> Callable[[Function], Function]:
+    """Add an option that may be repeated."""
+    metavar = metavar or option.removeprefix("--").upper()
+    return click.option(
+        option, parameter, multiple=True, metavar=metavar, help=help_, shell_complete=complete
+    )
+
+
+def of_repos(help_: str, metavar: str = "") -> Callable[[Function], Function]:
+    """Add the option `--repo` of a command for several repositories."""
+    return repeated("--repo", "repos", help_, repo_names, metavar)
+
+
+def jobs_option(help_: str = texts.JOBS) -> Callable[[Function], Function]:
+    return click.option("--jobs", type=click.IntRange(min=1), metavar="N", help=help_)
+
+
+detach_option = click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
+
+
+def _selecting(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Add options that select todos or repositories, and pass them to the command as `selectors`. An option
+    that is repeated widens; different options intersect.
+    """
+
+    def decorated(command: Function) -> Function:
+        @wraps(command)
+        def with_selectors(*args: Any, **given: Any) -> Any:
+            names = ("repos", "tags", "roles", "todos")
+            chosen = {name: given.pop(name) for name in names if name in given}
+            return command(*args, selectors=Selectors(**chosen), **given)
+
+        selecting: Function = with_selectors
+        for option in reversed(options):
+            selecting = option(selecting)
+        return selecting
+
+    return decorated
+
+
+narrowed = _selecting(
+    of_repos(texts.TODOS_OF_REPOS),
+    repeated("--tag", "tags", "Select the todos of repositories with one of these tags.", tags),
+    repeated("--role", "roles", "Select the todos of repositories with one of these roles.", roles),
+    repeated("--todo", "todos", texts.TODOS, todo_ids),
 )
-
-
-def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that select a part of a plan. An option that is repeated widens; different options
-    intersect.
-    """
-
-    @wraps(command)
-    def with_selectors(
-        *args: Any,
-        repos: tuple[str, ...],
-        tags: tuple[str, ...],
-        roles: tuple[str, ...],
-        todos: tuple[str, ...],
-        **rest: Any,
-    ) -> Any:
-        return command(*args, selectors=Selectors(repos=repos, tags=tags, roles=roles, todos=todos), **rest)
-
-    narrowed_command: Callable[..., Any] = with_selectors
-    for option in reversed(OPTIONS):
-        narrowed_command = option(narrowed_command)
-    return narrowed_command
-
-
-REPO_OPTIONS = (
-    click.option(
-        "--repo", "repos", multiple=True, metavar="REPO", help=texts.SOME_REPOS,
-        shell_complete=repo_names,
-    ),
-    click.option(
-        "--tag", "tags", multiple=True, metavar="TAG", help=texts.TAGS,
-        shell_complete=tags,
-    ),
-    click.option(
-        "--role", "roles", multiple=True, metavar="ROLE", help=texts.ROLES,
-        shell_complete=roles,
-    ),
+"""Adds the options that select a part of a plan."""
+selects_repos = _selecting(
+    of_repos(texts.SOME_REPOS),
+    repeated("--tag", "tags", texts.TAGS, tags),
+    repeated("--role", "roles", texts.ROLES, roles),
     click.option("--all", "all_repos", is_flag=True, help=texts.ALL_REPOS),
-)  # fmt: skip
-
-
-def selects_repos(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that select repositories. An option that is repeated widens; different options
-    intersect.
-    """
-
-    @wraps(command)
-    def with_repos(
-        *args: Any, repos: tuple[str, ...], tags: tuple[str, ...], roles: tuple[str, ...], **rest: Any
-    ) -> Any:
-        return command(*args, selectors=Selectors(repos=repos, tags=tags, roles=roles), **rest)
-
-    selecting: Callable[..., Any] = with_repos
-    for option in reversed(REPO_OPTIONS):
-        selecting = option(selecting)
-    return selecting
+)
+"""Adds the options that select repositories."""
 
 
 LOOPBACK = "127.0.0.1"

@@ -18,9 +18,10 @@ from rich_click import RichGroup, group
 from coordination.api import credentials
 from coordination.api.credentials import Written
 from coordination.api.machine import acl_line, load_steps
-from coordination.cli.completion import credential_names, repo_names
+from coordination.cli.completion import credential_names
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.groups import command
+from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, print_none, print_table
 from coordination.cli.times import format_time
@@ -40,14 +41,7 @@ SOMEWHERE = "redis://HOST:6379/0"
 @click.option(
     "--role", type=click.Choice(["submitter", "worker", "keeper", "flower", "gateway"]), required=True
 )
-@click.option(
-    "--repo",
-    "repos",
-    multiple=True,
-    metavar="NAME",
-    help="Let a worker serve this repository.",
-    shell_complete=repo_names,
-)
+@of_repos("Let a worker serve this repository.")
 @click.option(
     "--user", metavar="NAME", help="Set the name of the user (default: the role, with the repositories)."
 )
@@ -193,14 +187,7 @@ expires_option = click.option(
 @command("credentials.add", group=credential)
 @click.argument("name")
 @click.argument("reference")
-@click.option(
-    "--repo",
-    "repos",
-    multiple=True,
-    metavar="NAME",
-    help="Use it for this repository.",
-    shell_complete=repo_names,
-)
+@of_repos("Use it for this repository.")
 @click.option("--all", "every", is_flag=True, help="Use it for all repositories.")
 @click.option(
     "--purpose",

@@ -20,11 +20,10 @@ from coordination.api import (
     dashboard_is_installed,
     hide_password,
 )
-from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.groups import command
-from coordination.cli.options.values import LOOPBACK, listen_option, parse_address
+from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option, of_repos, parse_address
 from coordination.cli.screen.output import print_flower
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import ServiceStep
@@ -37,12 +36,7 @@ LOOK_S = 0.5
 """Interval at which `up` looks for a `coord down`."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-at_most = click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Run at most N todos at once (default: the setting jobs, else the CPUs).",
-)
+at_most = jobs_option("Run at most N todos at once (default: the setting jobs, else the CPUs).")
 
 
 @command()
@@ -148,14 +142,7 @@ def _print_stopped(stopped: tuple[Stopped, ...], services: list[str], runs: tupl
 
 
 @command()
-@click.option(
-    "--repo",
-    "repos",
-    multiple=True,
-    metavar="NAME[=PATH]",
-    help="Serve this repository.",
-    shell_complete=repo_names,
-)
+@of_repos("Serve this repository.", "NAME[=PATH]")
 @click.option("--all", "every", is_flag=True, help="Serve every repository of the file.")
 @at_most
 @click.pass_obj

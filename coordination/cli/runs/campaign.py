@@ -19,7 +19,7 @@ from coordination.cli.following.summary import NOTHING, format_work
 from coordination.cli.groups import command
 from coordination.cli.options.fields import PLAN
 from coordination.cli.options.record_input import for_create, record_of
-from coordination.cli.options.values import choice, more_than_zero, selects_repos
+from coordination.cli.options.values import choice, jobs_option, more_than_zero, selects_repos
 from coordination.cli.runs.sweep import run_prepared
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
@@ -250,10 +250,7 @@ def show_template(call: CliContext, template: str, as_json: bool) -> None:
 
 @command("commands.exec", name="exec", context_settings={"ignore_unknown_options": False})
 @selects_repos
-@click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N",
-    help=texts.JOBS,
-)  # fmt: skip
+@jobs_option()
 @click.option(
     "--timeout",
     callback=more_than_zero,

@@ -12,7 +12,7 @@ import click
 from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
-from coordination.cli.options.values import narrowed
+from coordination.cli.options.values import jobs_option, narrowed
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import STYLES, colourful, plain, styled
@@ -86,12 +86,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
 @command("planner.forecast")
 @click.argument("plan", shell_complete=plan_ids)
 @narrowed
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Assume at most N todos at once (default: the workers' slots).",
-)
+@jobs_option("Assume at most N todos at once (default: the workers' slots).")
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:

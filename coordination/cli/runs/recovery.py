@@ -16,7 +16,7 @@ from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
 from coordination.cli.groups import command
-from coordination.cli.options.values import choice
+from coordination.cli.options.values import choice, detach_option, jobs_option
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
@@ -35,12 +35,7 @@ if TYPE_CHECKING:
 @command("runs.retry")
 @the_run
 @choice("--on-failure", OnFailure, texts.AS_IN_RUN)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Run at most N todos at once (default: as in RUN).",
-)
+@jobs_option("Run at most N todos at once (default: as in RUN).")
 @click.option("--without", multiple=True, metavar="HOST", help="Give the work of a lost host to others.")
 @click.option(
     "--from",
@@ -51,7 +46,7 @@ if TYPE_CHECKING:
     help=texts.AGAIN,
 )
 @click.option("--as-it-was", is_flag=True, help=texts.AS_IT_WAS)
-@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
+@detach_option
 @as_json_option
 @click.pass_obj
 def retry(
@@ -218,7 +213,7 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
 @click.option("--reason", metavar="TEXT", help=texts.ACCEPT_REASON)
 @click.option("--dry-run", is_flag=True, help="Print what would be undone and removed; change nothing.")
 @yes_option
-@click.option("--detach", is_flag=True, help="Return at once; follow it: coord watch last.")
+@detach_option
 @as_json_option
 @click.pass_obj
 def rollback(

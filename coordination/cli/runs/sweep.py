@@ -16,7 +16,7 @@ from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
 from coordination.cli.groups import command
 from coordination.cli.landing.changes import discard_before
-from coordination.cli.options.values import choice, more_than_zero, narrowed
+from coordination.cli.options.values import choice, detach_option, jobs_option, more_than_zero, narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
@@ -44,12 +44,7 @@ not_cached = click.option("--no-cache", is_flag=True, help=texts.NO_CACHE)
 @click.argument("plan", shell_complete=plan_ids)
 @choice("--strategy", Strategy, texts.AS_IN_PLAN)
 @choice("--on-failure", OnFailure, texts.AS_IN_PLAN)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=texts.JOBS,
-)
+@jobs_option()
 @narrowed
 @click.option(
     "--fresh", is_flag=True,
@@ -63,7 +58,7 @@ not_cached = click.option("--no-cache", is_flag=True, help=texts.NO_CACHE)
     "--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing."
 )
 @yes_option
-@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
+@detach_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
 def sweep(
@@ -111,7 +106,7 @@ def sweep(
 )
 @not_cached
 @accept
-@click.option("--detach", is_flag=True, help="Return at once; follow the run: coord watch last.")
+@detach_option
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 @click.pass_obj
 def execute(

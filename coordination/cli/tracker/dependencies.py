@@ -16,7 +16,7 @@ from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
 from coordination.cli.options.fields import DEPENDENCY
-from coordination.cli.options.values import by_name, by_word
+from coordination.cli.options.values import by_name, by_word, jobs_option
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import print_none, print_table, status_cell
 from coordination.cli.tracker.edit_commands import creates, deletes, updates
@@ -62,9 +62,7 @@ class CheckedLine(Outcome):
 @by_name("--consumer", "Select dependencies of these consumers.")
 @by_name("--dep", "Select these dependencies.")
 @by_word("--type", DependencyType)
-@click.option(
-    "--jobs", type=click.IntRange(min=1), metavar="N", help="Run at most N checks at once (default: 8)."
-)
+@jobs_option("Run at most N checks at once (default: 8).")
 @click.option("--no-write", is_flag=True, help="Do not write statuses into the file.")
 @output_options(CheckedLine)
 @click.pass_obj

@@ -15,10 +15,9 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, TodoInView, as_view, texts
-from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, despite_quiet
 from coordination.cli.groups import command
-from coordination.cli.options.values import output_option
+from coordination.cli.options.values import of_repos, output_option
 from coordination.cli.screen.output import as_json_option, has_parts, print_json, text_of
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.errors import CoordinationError
@@ -39,10 +38,7 @@ LONGEST = 60
 
 
 @command("issues.sync")
-@click.option(
-    "--repo", "repos", multiple=True, metavar="REPO", shell_complete=repo_names,
-    help=texts.SYNC_REPOS,
-)  # fmt: skip
+@of_repos(texts.SYNC_REPOS)
 @click.option("--pull", is_flag=True, help=texts.PULL)
 @click.option(
     "--prefer", type=click.Choice([side.value for side in Side]), default=Side.FILE.value, show_default=True,
