@@ -69,11 +69,11 @@ def _box(name: str, dependencies: Collection[Dependency], todos: Collection[Todo
         if one.consumer == name and one.status is DependencyStatus.UNSATISFIED
     ]
     open_ = [one for one in todos if one in (TodoStatus.PENDING, *ACTIVE)]
-    words = f"{len(open_)} of {counted(len(todos), 'todo')} open" if todos else "no todo"
+    summary = f"{len(open_)} of {counted(len(todos), 'todo')} open" if todos else "no todo"
     if unsatisfied:
-        state, words = "blocked", f"lacks {', '.join(unsatisfied)}"
+        state, summary = "blocked", f"lacks {', '.join(unsatisfied)}"
     elif any(one in ACTIVE for one in open_):
         state = next(one.value for one in ACTIVE if one in open_)
     else:
         state = "pending" if open_ or not todos else "completed"
-    return Box(state=state, first=name, right="", second=words, hover=f"{name}\n{words}")
+    return Box(state=state, first=name, right="", second=summary, hover=f"{name}\n{summary}")

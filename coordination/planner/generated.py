@@ -37,8 +37,8 @@ def generated_plan(
     two_persons: bool = False,
     land: LandRules | None = None,
 ) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a run of these todos, and of nothing that the file has. `plan_id`
-    has a colon, as no id in a file has.
+    """Return the records and the graph of a run of only these todos. `plan_id` has a colon, which no id in a
+    file may have.
     """
     plan = Plan(
         id="generated",
@@ -91,8 +91,8 @@ def command_graph(
     *,
     timeout: timedelta | None = None,
 ) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a run of the command in these repositories, which wait for
-    nothing. `name`: makes the ids unlike those of any other run. A todo that leaves a changed worktree fails.
+    """Return the records and the graph of a run of the command in these repositories, without dependencies.
+    `name`: makes the ids of the run unique. A todo that leaves a changed worktree fails.
     """
     shown = command if isinstance(command, str) else shlex.join(command)
     todos = tuple(

@@ -52,9 +52,7 @@ MS_IN_AN_HOUR = 3_600_000
 
 
 def medians(durations: Mapping[Group, Sequence[float]]) -> dict[Group, float]:
-    """Return the learned hours of each group from its durations in ms, whatever kept them; groups without
-    durations are left out.
-    """
+    """Return the learned hours of each group from its durations in ms; groups without any are left out."""
     return {group: median(some) / MS_IN_AN_HOUR for group, some in durations.items() if some}
 
 

@@ -22,6 +22,8 @@ from coordination.text import did_you_mean, listed
 
 @dataclass(frozen=True, kw_only=True)
 class Supply:
+    """The resources of a plan, and the needs of its todos."""
+
     capacities: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Units of each resource that a todo holds while it runs: todo → resource → units."""
@@ -34,7 +36,7 @@ NOTHING_SHARED = Supply()
 
 
 def shortfalls(todos: Iterable[Todo], capacities: Mapping[str, int]) -> Iterator[str]:
-    """Yield a sentence, with its remedy, for each todo that would wait for ever."""
+    """Yield a sentence, with a remedy, for each resource need that can never be met."""
     needs = [(todo, need) for todo in todos for need in todo.resources]
     users: dict[str, list[str]] = {}
     for todo, need in needs:

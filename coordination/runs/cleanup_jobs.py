@@ -32,8 +32,7 @@ RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
 """A folder of this name is removed: a value that was read must not lead out of the state folder."""
 BEGIN_WITHIN = timedelta(seconds=8)
-"""Time in which a worker must begin; more than a heartbeat, so a worker that missed the message looks by
-then.
+"""Time in which a worker must begin; more than a heartbeat, at which a worker looks that missed the message.
 """
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
@@ -232,7 +231,7 @@ def ask_workers(
     queue: CleanupQueue, registry: WorkerRegistry, job: CleanupJob, repos: Container[str] | None = None
 ) -> tuple[list[CleanupAnswer], tuple[str, ...]]:
     """Return the complete answers of the workers that serve one of `repos` (None: of all workers), and the
-    workers without one. Raise Unreachable if no such worker runs.
+    workers without a complete answer. Raise Unreachable if no such worker runs.
     """
     asked = {w.id for w in registry.workers() if repos is None or any(repo in repos for repo in w.repos)}
     if not asked:
@@ -253,13 +252,13 @@ def ask_workers(
 
 
 def _gathered(
-    queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]]
+    queue: CleanupQueue, job: CleanupJob, alive: Callable[[], set[str]]
 ) -> dict[str, CleanupAnswer]:
     began = time.monotonic()
-    waited_for = there()
+    waited_for = alive()
     while True:
         answers = queue.answers(job.id)
-        waited_for &= there()  # a worker that dies meanwhile will not answer
+        waited_for &= alive()  # a worker that dies meanwhile will not answer
         if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
             waited_for &= set(answers)
         if not any(worker not in answers or not answers[worker].done for worker in waited_for):

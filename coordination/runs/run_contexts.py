@@ -1,5 +1,5 @@
-"""Shared context of a todo: its own scope, then its run and the runs that the run retries, its plan, the
-ecosystem.
+"""The shared context of a run or todo: the scope of the todo, then those of its run and the runs that it
+retries, of the plan, and of the ecosystem.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from coordination.text import did_you_mean
 
 
 def chain_of_todo(brief: RunBrief, todo: str = "") -> Chain:
+    """Return the scopes that a todo sees, the innermost first; without a todo, those that the run sees."""
     return chain_of(brief.plan_id, (brief.run_id, *brief.carried_from), todo)
 
 
@@ -61,8 +62,8 @@ class ContextCalls:
     """
 
     def __init__(self, store: RunStore, settings: Settings, brief: Callable[[str], RunBrief]) -> None:
-        # Without a cache in this process: a value that one todo has set is what the next one reads,
-        # on any host.
+        # Without a cache in this process: a todo must read the value that another one has just set on
+        # any host.
         self._cache = Cache(store.redis, store.keys.namespace, Limits.of(settings), Local(max_bytes=0))
         self._brief = brief
 

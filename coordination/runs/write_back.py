@@ -1,9 +1,9 @@
-"""Write the results of a run into a file, and record which were written: the fact `filed` of a todo,
+"""Write the results of a run into the file, and record which were written: the fact `filed` of a todo,
 `completed` or `pending`.
 
-A run knows the file from which it was submitted, by a digest of host and path. When it ends, it is listed for
-that file until somebody has written its results there: the process that follows it, `coord sync`, or a worker
-on that host (workers/file_sync.py).
+A run knows the file from which it was submitted by a digest of host and path. When it ends, it is listed for
+that file until a process has written its results there: the one that follows the run, `coord sync`, or a
+worker on that host (workers/file_sync.py).
 
 With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its
 hours since, and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the
@@ -39,14 +39,14 @@ LONGEST_REASON = 500
 FACT = "filed"
 UNDONE = "undone"
 """Value in `commits` instead of a commit: the todo was undone and is completed in the file."""
-NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
+WITHOUT_RESULT = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
 """End states without a result of the run, although an earlier run that it retries may have had one."""
 
 
 def file_id(path: Path) -> str:
     """Return the digest by which runs know a file of this machine.
 
-    The host is the machine's own name and not COORD_HOST, which a worker may have and a command not.
+    The host is the machine's own name, not COORD_HOST, which may be set for a worker and not for a command.
     """
     return hashlib.sha256(
         f"{socket.gethostname()}\0{path.resolve()}".encode(errors="surrogateescape")
@@ -60,8 +60,8 @@ def write_results(
     file: str,
     confirm: Callable[[RunOutcome], tuple[RunOutcome, str]] = lambda outcome: (outcome, ""),
 ) -> Written:
-    """Write the results of a run into the file, after any other process that does so. `file`: its digest.
-    `confirm` returns the part of them that is to be written, and why that is not all.
+    """Write the results of a run into the file; wait for other processes that write to it. `file`: its
+    digest. `confirm` returns the part of the results that may be written, and the reason why that is not all.
 
     Raise NotFound, Unreadable, and what `ecosystem.editing.edit` raises.
     """
@@ -89,7 +89,7 @@ def keep_failure(store: RunStore, run_id: str, reason: str) -> None:
 
 
 def _unlist(store: RunStore, run_id: str, file: str, ended_at: float) -> None:
-    """Take the run from the list of the file, unless it has ended once more: a rollback ends it again."""
+    """Remove the run from the list of the file, unless it has ended again since, by a rollback."""
     key = store.keys.unwritten(file)
 
     def take(pipeline: Pipeline) -> None:
@@ -119,9 +119,10 @@ def file_outcome(store: RunStore, run: RunView) -> RunOutcome:
         for t in run.todos
         if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED
     }
-    filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
+    filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in WITHOUT_RESULT])
     undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
-    back = run.rollback is not None  # its remaining results are from another run, or are still to be undone
+    # in a rollback the remaining results are from another run, or are still to be undone
+    back = run.rollback is not None
     return RunOutcome(
         plan=run.plan_id,
         succeeded={} if back else succeeded,
@@ -138,9 +139,9 @@ def _hours(todo: TodoView) -> float | None:
 
 
 def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, str]:
-    """Return todo → what was written of it last, by the run or one that it retries; empty if unknown."""
+    """Return todo → the status that was written last, by the run or one that it retries; empty if unknown."""
     found = dict.fromkeys(todos, "")
-    for run in reversed(_line(store, run_id)) if todos else ():
+    for run in reversed(_run_and_retried(store, run_id)) if todos else ():
         values = store.redis.hmget(store.keys.run(run).facts, [f"{todo} {FACT}" for todo in todos])
         found |= {todo: status for todo, status in zip(todos, values, strict=True) if status}
     return found
@@ -149,14 +150,14 @@ def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, 
 def keep_filings(
     store: RunStore, run_id: str, completed: Collection[str], reopened: Collection[str], left: Collection[str]
 ) -> None:
-    """Record what was written to the file. `left`: undone todos that are still completed in the file."""
+    """Record the statuses that were written to the file. `left`: undone todos still completed there."""
     if not (completed or reopened or left):
         return
     facts = dict.fromkeys((f"{todo} {FACT}" for todo in completed), TodoStatus.COMPLETED.value)
     facts |= dict.fromkeys((f"{todo} {FACT}" for todo in reopened), TodoStatus.PENDING.value)
     if facts:
         store.redis.hset(store.keys.run(run_id).facts, mapping=facts)
-    runs = _line(store, run_id)
+    runs = _run_and_retried(store, run_id)
     for todo in reopened:
         kept = str(store.redis.hget(store.keys.commits, todo) or "").split()
         if kept[1:2] and kept[1] in runs:  # recorded by one of these runs: no later run has done it
@@ -167,7 +168,7 @@ def keep_filings(
         store.redis.hsetnx(store.keys.commits, todo, f"{UNDONE} {run_id} {repo}")
 
 
-def _line(store: RunStore, run_id: str) -> tuple[str, ...]:
+def _run_and_retried(store: RunStore, run_id: str) -> tuple[str, ...]:
     """Return the run, the run that it retries, and so on."""
     brief = _brief_of(store, run_id)
     return (run_id, *(brief.carried_from if brief else ()))

@@ -64,7 +64,7 @@ def _plan_of(plan_id: str | None, lands: str | None) -> PlanOfRun:
 
 
 class ChangeSets:
-    """Reads change sets, and records what landing did to them."""
+    """Reads change sets, and records landings, reverts, requests, adoptions and discards."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
@@ -156,7 +156,7 @@ class ChangeSets:
                 todos_before = [f"{TODO} {todo}" for todo in known.todos]
                 pipeline.hdel(key, f"landed {repo}", f"request {repo}", *todos_before)
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
-            pipeline.hdel(key, f"behind {repo}")  # a person states what the branch is
+            pipeline.hdel(key, f"behind {repo}")  # the branch counts as the person states it
             for todo, run in todos.items():
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
             if commits:

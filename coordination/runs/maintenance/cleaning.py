@@ -1,4 +1,4 @@
-"""Survey what ended runs have left on the workers' machines, and remove it after a person's confirmation.
+"""Survey the artifacts of ended runs on the workers' machines, and remove them after a person's confirmation.
 
 Only workers reach these files, so the command writes a cleanup job, notifies every worker and collects the
 answers. In the survey each worker reports what it finds, and what it would keep and why. Then the same job,
@@ -59,6 +59,8 @@ class EndedRunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
+    """The artifacts of runs that the workers have found or removed."""
+
     found: tuple[Artifact, ...]
     statuses: Mapping[str, str]
     """Run → its status, or `forgotten`."""
@@ -124,6 +126,8 @@ def in_words(copies: Sequence[Artifact]) -> str:
 
 
 class Cleaning:
+    """Surveys and removes artifacts through cleanup jobs."""
+
     def __init__(self, store: RunStore, signing: Signing | None = None) -> None:
         """`signing`: the identity that signs what is to be removed."""
         self._store = store
@@ -156,7 +160,7 @@ class Cleaning:
         kept.
         """
         runs = tuple(dict.fromkeys(r.run for r in survey.found))
-        needed = self._needed()  # a run may have been retried or rolled back since the question
+        needed = self._needed()  # a run may have been retried or rolled back since the survey
         runs = tuple(r for r in runs if r not in needed)
         found = {(r.repo, r.branch) for r in survey.found if r.branch}
         sets = [one for one in self._landed(runs) if (one.repo, branch_name(one.change_set)) in found]

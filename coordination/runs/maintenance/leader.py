@@ -47,7 +47,8 @@ LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
 BATCHES = 20
-"""Batches per round of steps that concern all todos of a run: half a second, then other runs have their turn.
+"""Batches per round of steps that concern all todos of a run: half a second, so that other runs have their
+turn.
 """
 MEND_EVERY_S = 5.0
 """Least time between two scans of all keys for keys of a wrong type."""
@@ -70,10 +71,12 @@ class MaintenanceReport:
 
 
 class RunRecovery:
+    """Recovers live runs: todos of lost workers, lost messages, levels that were not opened, stuck runs."""
+
     def __init__(
         self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None
     ) -> None:
-        """`state`: the folder for files that this machine has to keep."""
+        """`state`: the folder for the saved states of stuck runs; None: they are not saved."""
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings

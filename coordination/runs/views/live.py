@@ -1,5 +1,5 @@
-"""Read the state of runs, locks and breakers at this moment, and find the todos of the file in runs: the run
-that has each, its state there, its worker, the reason of its wait.
+"""Read the current state of runs, locks and breakers, and find the todos of the file in runs: the run of
+each, its state there, its worker, the reason of its wait.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TodoInRun:
 
     @property
     def in_progress(self) -> bool:
-        """Return False for a todo that only waits for its turn, or that a rollback still has to undo."""
+        """Return whether the run executes the todo, has executed it, or starts it next."""
         return self.state in IN_PROGRESS
 
     @property
@@ -120,10 +120,10 @@ class LiveTodos:
         )
 
     def all(self) -> Mapping[str, TodoInRun]:
-        """Return the todos that no other run may begin, because a live run has them.
+        """Return the todos that no other run may start, because a live run has them.
 
-        Where two runs have a todo, the one that executes it counts, else the newer one. A run whose records
-        are damaged is left out: it cannot continue, and blocks no other.
+        Of two runs with the same todo, the one that executes it counts, else the newer one. A run whose
+        records are damaged is left out: it cannot continue, and blocks no other.
         """
         found: dict[str, TodoInRun] = {}
         for run_id, status, states in self._live_runs():
@@ -148,7 +148,7 @@ class LiveTodos:
                 continue
 
     def _states_of(self, run_id: str, status: str, states: Any) -> Mapping[str, TodoState]:
-        # a compensation goes through the states of a todo: only the facts tell
+        # a compensation goes through the states of a todo: only the facts distinguish the two
         if status == RunStatus.ROLLING_BACK:
             return {todo.id: todo.state for todo in self._reader.read(run_id).todos}
         return {todo: TodoState(state) for todo, state in states.items()}
@@ -261,8 +261,8 @@ class Live:
             except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
                 continue
             for todo in todos:
-                words = f"its compensation failed: coord rollback {run_id}"
-                yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
+                what = f"its compensation failed: coord rollback {run_id}"
+                yield Asked(todo=todo.id, run_id=run_id, waits_for=what, since=todo.since)
 
     def change_sets(self) -> tuple[str, ...]:
         """Return the ids of all change sets."""

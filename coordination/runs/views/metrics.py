@@ -32,6 +32,8 @@ Queue = tuple[str, str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class LiveCounts:
+    """Counts of the live runs, their todos, the queues and the workers."""
+
     queues: Counts
     """Repository → messages that no worker has taken yet."""
     runs: Counts
@@ -126,7 +128,7 @@ class LiveCountReader:
         return runs, todos, queues
 
     def _counts(self, run_id: str, status: str, counts: Iterable[str | None]) -> Counts:
-        if status == RunStatus.ROLLING_BACK:  # only the facts tell which todos are being undone
+        if status == RunStatus.ROLLING_BACK:  # only the facts show which todos are being undone
             return self._reader.read(run_id, todos=False).counts
         return {state: int(n or 0) for state, n in zip(TodoState, counts, strict=True)}
 

@@ -35,6 +35,7 @@ from coordination.runs.views.records import (
     TodoView,
     WaitingTodos,
 )
+from coordination.runs.views.todo_view import iso
 
 SHOWN = 20
 """Largest number of items of each list."""
@@ -43,7 +44,7 @@ LONGEST_TEXT = 500
 FOREVER = timedelta(days=36_500)
 TURN = frozenset({WaitReason.REPOSITORY, WaitReason.SLOT, WaitReason.RESOURCE})
 """Waits that end when another todo ends."""
-TELLING = (
+BY_PRECEDENCE = (
     TodoState.RUNNING, TodoState.COMPENSATING, TodoState.RETRYING, TodoState.PARKED, TodoState.DISPATCHED,
     TodoState.READY, TodoState.WAITING, TodoState.COMPENSATION_FAILED, TodoState.FAILED, TodoState.CANCELLED,
     TodoState.SKIPPED, TodoState.COMPENSATED, TodoState.SUCCEEDED,
@@ -57,7 +58,7 @@ UNFORESEEABLE = {
     WaitReason.REQUEST: NoEta.PERSON,
     WaitReason.DISCONNECTED: NoEta.PERSON,
 }
-"""Waits that nothing in the run ends."""
+"""Waits that no todo of the run ends."""
 COUNTERS = (
     "expected_ms",
     "ended_ms",
@@ -80,7 +81,7 @@ class RunOutline:
     supply: Supply
     repos: frozenset[str]
     slots: int
-    """How many of its todos could run at once with any number of workers."""
+    """Greatest number of its todos that could run at once, with any number of workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def ended(run: RunView) -> Progress:
 def only_percent(run: RunView, counters: Mapping[str, str], now_ms: int) -> Progress:
     """Return the progress of a run whose todos are not read."""
     return Progress(
-        at=_iso(now_ms),
+        at=iso(now_ms),
         percent=_percent(run, counters, ()),
         no_eta=NoEta.LARGE,
         why_no_eta=f"the run is large: coord show-run {run.run_id}",
@@ -127,14 +128,14 @@ def progress_of(outline: RunOutline, moment: Moment) -> Progress:
     todos = dict(_open(outline, moment))
     running = [todo for todo in todos.values() if todo.elapsed_s is not None]
     figures = Progress(
-        at=_iso(moment.now_ms),
+        at=iso(moment.now_ms),
         percent=_percent(run, moment.counters, running),
         running=tuple(_running(outline, moment)),
         waiting=tuple(_waiting(moment)),
     )
     if run.status is RunStatus.ROLLING_BACK:
-        words = "nothing is known about the time that it takes to undo the todos"
-        return figures.model_copy(update={"no_eta": NoEta.ROLLING_BACK, "why_no_eta": words})
+        unknown = "nothing is known about the time that it takes to undo the todos"
+        return figures.model_copy(update={"no_eta": NoEta.ROLLING_BACK, "why_no_eta": unknown})
     slots = min(outline.slots, moment.slots or outline.slots)
     left_s = rest_s(
         todos,
@@ -240,8 +241,8 @@ def _waiting(moment: Moment) -> Iterator[WaitingTodos]:
 
 
 def _next(outline: RunOutline, moment: Moment, *, by_level: bool) -> Iterator[NextTodo]:
-    """Yield the todos that start when something ends: first those that wait for their turn only, then those
-    whose open predecessors run.
+    """Yield the todos that start when another todo ends: first those that wait only for their turn, then
+    those whose open predecessors all run.
     """
     states, waits = moment.states, {todo.id: todo.wait_reason for todo in moment.in_hand}
     queued = [
@@ -251,7 +252,7 @@ def _next(outline: RunOutline, moment: Moment, *, by_level: bool) -> Iterator[Ne
     ]
     first = nsmallest(SHOWN_NEXT, queued, key=_urgency(outline))
     yield from (NextTodo(id=name, repo=outline.descriptors[name].repo) for name in first)
-    following = _next_level(outline, states) if by_level else _behind_running(outline, states)
+    following = _next_level(outline, states) if by_level else _after_running(outline, states)
     for name in nsmallest(SHOWN_NEXT - len(first), following, key=_urgency(outline)):
         yield NextTodo(
             id=name, repo=outline.descriptors[name].repo, after=tuple(following[name][:SHOWN_NEXT])
@@ -262,8 +263,8 @@ def _urgency(outline: RunOutline) -> Callable[[str], tuple[float, str]]:
     return lambda name: (_number(outline.descriptors[name].order), name)
 
 
-def _behind_running(outline: RunOutline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
-    """Return the waiting todos whose open predecessors all run, with those."""
+def _after_running(outline: RunOutline, states: Mapping[str, TodoState]) -> Mapping[str, Sequence[str]]:
+    """Return the waiting todos whose open predecessors all run, each with these predecessors."""
     found: dict[str, Sequence[str]] = {}
     for name, before in outline.predecessors.items():
         if states.get(name) is TodoState.WAITING:
@@ -316,7 +317,7 @@ def _level(level: int, todos: Sequence[TodoView]) -> LevelView:
     counts = Counter(todo.state for todo in todos)
     return LevelView(
         level=level,
-        state=next(state for state in TELLING if counts[state]),
+        state=next(state for state in BY_PRECEDENCE if counts[state]),
         counts={state: counts[state] for state in TodoState if counts[state]},
         todos=tuple(todo.id for todo in todos),
     )
@@ -324,10 +325,6 @@ def _level(level: int, todos: Sequence[TodoView]) -> LevelView:
 
 def _since(todo: TodoView) -> str:
     return todo.since or todo.started_at or ""
-
-
-def _iso(at_ms: float) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _after(now_ms: int, left_s: float) -> str:

@@ -1,5 +1,5 @@
-"""Read the progress of one run. The part of the run that never changes is read once, so that a follower's
-later readings transfer the states of the todos, and the facts of those that run or wait.
+"""Read the progress of one run. The part of the run that never changes is read once: later readings of a
+follower transfer only the states of the todos, and the facts of those that run or wait.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class ProgressReader:
         only the percentage is read. Raise NotFound, Unreadable.
         """
         found = self._read(view, at_most)
-        turned = found.no_eta is NoEta.ROLLING_BACK
-        highest = self._highest[1] if self._highest[0] == turned else 0.0
-        self._highest = (turned, max(found.percent, highest))
+        rolling_back = found.no_eta is NoEta.ROLLING_BACK
+        highest = self._highest[1] if self._highest[0] == rolling_back else 0.0
+        self._highest = (rolling_back, max(found.percent, highest))
         return found.model_copy(update={"percent": self._highest[1]})
 
     def added(self, view: RunView, *, complete: bool) -> RunView:
@@ -90,7 +90,9 @@ class ProgressReader:
         return {todo: TodoState(state) for todo, state in states.items()}
 
     def _slots(self, outline: RunOutline) -> int | None:
-        """Return how many todos the workers that are there execute at once; None without workers."""
+        """Return how many todos the living workers of these repositories execute at once; None without such
+        workers.
+        """
         workers = WorkerRegistry(self._redis, self._keys).workers()
         return sum(worker.jobs for worker in workers if not outline.repos.isdisjoint(worker.repos)) or None
 
@@ -154,8 +156,8 @@ def _supply(descriptors: Mapping[str, Descriptor], capacities: Mapping[str, str]
     }
     needs = {}
     for todo, descriptor in descriptors.items():
-        wanted = dict(_needs(descriptor.locks))
-        if known := {name: min(n, declared[name]) for name, n in wanted.items() if name in declared}:
+        amounts = dict(_needs(descriptor.locks))
+        if known := {name: min(n, declared[name]) for name, n in amounts.items() if name in declared}:
             needs[todo] = known
     return Supply(capacities=declared, needs=needs)
 

@@ -22,7 +22,7 @@ from coordination.text import did_you_mean, nearest
 AT_ONCE = 500
 """Runs whose fields are read in one round trip."""
 LOOKED_AT = 2000
-"""Runs among which the newest of each plan is looked for: 50 ms."""
+"""Number of runs that are searched for the newest of each plan: 50 ms."""
 STATUSES = tuple(status for status in RunStatus if status is not RunStatus.DRAFT)
 
 
@@ -67,12 +67,7 @@ def newest(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> list[st
         return list(redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, 0, limit))
     found: list[str] = []
     for some in _batches(redis, keys, filters):
-        with redis.pipeline(transaction=False) as pipeline:
-            for run_id in some:
-                pipeline.hmget(keys.run(run_id).meta, ["plan_id", "status"])
-            answers = pipeline.execute(raise_on_error=False)
-        for run_id, answer in zip(some, answers, strict=True):
-            plan, status = answer if isinstance(answer, list) else (None, None)  # a damaged run is left out
+        for run_id, plan, status in _plans_and_statuses(redis, keys, some):
             if (not filters.plans or plan in filters.plans) and (
                 not filters.statuses or status in filters.statuses
             ):
@@ -88,18 +83,26 @@ def newest_of_each(redis: Redis, keys: Keys, plans: Collection[str]) -> dict[str
     missing = set(plans)
     for position in range(0, LOOKED_AT, AT_ONCE):
         some = redis.zrevrange(keys.runs, position, position + AT_ONCE - 1)
-        with redis.pipeline(transaction=False) as pipeline:
-            for run_id in some:
-                pipeline.hmget(keys.run(run_id).meta, ["plan_id", "status"])
-            answers = pipeline.execute(raise_on_error=False)
-        for run_id, answer in zip(some, answers, strict=True):
-            plan, status = answer if isinstance(answer, list) else (None, None)
+        for run_id, plan, status in _plans_and_statuses(redis, keys, some):
             if plan in missing and status:
                 found[plan] = run_id, status
                 missing.discard(plan)
         if not missing or len(some) < AT_ONCE:
             break
     return found
+
+
+def _plans_and_statuses(
+    redis: Redis, keys: Keys, runs: Collection[str]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield each run with its plan and status; None and None for a damaged run. One round trip."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id in runs:
+            pipeline.hmget(keys.run(run_id).meta, ["plan_id", "status"])
+        answers = pipeline.execute(raise_on_error=False)
+    for run_id, answer in zip(runs, answers, strict=True):
+        plan, status = answer if isinstance(answer, list) else (None, None)
+        yield run_id, plan, status
 
 
 def _batches(redis: Redis, keys: Keys, filters: RunFilters) -> Iterator[list[str]]:
@@ -117,8 +120,8 @@ def _batches(redis: Redis, keys: Keys, filters: RunFilters) -> Iterator[list[str
 
 
 def refuse_unknown_plans(redis: Redis, keys: Keys, plans: Collection[str], declared: Collection[str]) -> None:
-    """Raise NotFound for a plan that neither the file declares nor any run has: an empty list would look as
-    if it had never run.
+    """Raise NotFound for a plan that neither the file declares nor any run has: an empty list would mean that
+    it had never run.
     """
     for plan in sorted(set(plans) - set(declared)):
         if not newest(redis, keys, RunFilters(plans=frozenset({plan})), 1):

@@ -242,7 +242,7 @@ class RunReader:
 
         Repositories in which no todo committed anything, or all was undone, are left out.
         """
-        done = [todo for todo in run.todos if _stands(todo) and todo.started_at]
+        done = [todo for todo in run.todos if _has_work(todo) and todo.started_at]
         names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
         commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
         changed = {
@@ -356,7 +356,7 @@ class RunReader:
         }
 
 
-def _stands(todo: TodoView) -> bool:
+def _has_work(todo: TodoView) -> bool:
     """Return whether the work of a todo still exists."""
     return todo.state is TodoState.SUCCEEDED or (
         todo.was is TodoState.SUCCEEDED and todo.state is not TodoState.COMPENSATED

@@ -73,11 +73,13 @@ class Timeline:
 
 
 def timeline(events: Sequence[RunEvent], repo_of: Mapping[str, str], now_ms: int) -> Timeline | None:
-    """Return the timeline of a run; None if there are no events. `now_ms`: end of what still runs."""
+    """Return the timeline of a run; None if there are no events. `now_ms`: end of the attempts that still
+    run.
+    """
     if not events:
         return None
     last = next((e for e in reversed(events) if e.what.startswith("run.")), None)
-    over = last is not None and last.what == "run.ended"  # a level may be told of behind it
+    over = last is not None and last.what == "run.ended"  # an event of a level may follow it
     end_ms = last.at_ms if last and over else max(now_ms, events[-1].at_ms)
     steps = _steps(events, end_ms)
     work = [w for todo, own in steps.items() for w in _work(todo, own)]
@@ -146,7 +148,7 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
         if step.end_ms <= step.start_ms:
             continue
         if step.state == TodoState.READY:
-            yield from _behind(todo, step, busy)
+            yield from _waits_of_ready(todo, step, busy)
         elif step.state == TodoState.DISPATCHED:
             yield _wait(todo, step.start_ms, step.end_ms, WaitReason.SLOT, "a worker that is free")
         elif step.state == TodoState.RETRYING:
@@ -157,7 +159,7 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
             yield _wait(todo, step.start_ms, step.end_ms, reason, words)
 
 
-def _behind(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
+def _waits_of_ready(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
     """Yield the waits of a ready todo: for its repository while another todo works there, else for a slot."""
     at = step.start_ms
     for start, end in busy[bisect_right(busy, at, key=lambda span: span[1]) :]:
@@ -190,16 +192,15 @@ def timeline_critical_path(
         last[work.todo] = work
         by_repo[repo_of.get(work.todo, "")].append(work)
     path: list[Work] = []
-    here = max(last.values(), key=lambda w: w.end_ms, default=None)
-    while here is not None:
-        path.append(here)
-        begun, here_too = here.start_ms, by_repo[repo_of.get(here.todo, "")]
-        before = [last[other] for other in predecessors.get(here.todo, ()) if other in last]
-        at = bisect_right(here_too, begun, key=lambda w: w.end_ms)
-        earlier = [
-            w for w in (*before, *here_too[max(0, at - 1) : at]) if w.end_ms <= begun and w.start_ms < begun
-        ]
-        here = max(earlier, key=lambda w: w.end_ms, default=None)
+    current = max(last.values(), key=lambda w: w.end_ms, default=None)
+    while current is not None:
+        path.append(current)
+        start_ms, same_repo = current.start_ms, by_repo[repo_of.get(current.todo, "")]
+        before = [last[other] for other in predecessors.get(current.todo, ()) if other in last]
+        at = bisect_right(same_repo, start_ms, key=lambda w: w.end_ms)
+        candidates = (*before, *same_repo[max(0, at - 1) : at])
+        earlier = [w for w in candidates if w.end_ms <= start_ms and w.start_ms < start_ms]
+        current = max(earlier, key=lambda w: w.end_ms, default=None)
     return path
 
 
@@ -255,7 +256,7 @@ class RunEvent:
 
 
 def event_of(entry_id: str, fields: Mapping[str, str]) -> RunEvent | None:
-    """Return the event, None if the entry is none: other programs can write to Redis too."""
+    """Return the event of an entry; None if it is not one of coord: other programs can write to Redis too."""
     what, todo = fields.get("what", ""), fields.get("todo")
     if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
         return None

@@ -148,7 +148,7 @@ FACTS = (
     "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
-"""The facts of a todo that views show; backend/key_table.py says where they are stored."""
+"""The facts of a todo that views show; backend/key_table.py lists their keys."""
 
 RawRecords = Sequence[Mapping[str, str]]
 """States, places, facts (by `<todo> <fact>`) and outputs."""
@@ -182,7 +182,7 @@ def _there(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str, 
 
 
 def in_hand(redis: Redis, keys: RunKeys) -> set[str]:
-    """Return the todos that a worker has or that wait for something; reads all states, in pieces."""
+    """Return the todos that a worker executes or that wait for something; all states are read, in pieces."""
     return {todo for todo, state in redis.hscan_iter(keys.state, count=LOOKED_AT) if state in IN_HAND}
 
 
@@ -201,7 +201,7 @@ WAITING_FACTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class TodoOfRun:
-    """A todo of that name in a run."""
+    """A todo as it is in one run."""
 
     run: str
     state: TodoState
@@ -315,7 +315,7 @@ def _wave(
     *,
     ended: bool,
 ) -> WaveView:
-    """`named`: its todos, each with its work: `land.api`, `done`."""
+    """Return one wave. `named`: its todos, each with the end of its id: `land.api`, `done`."""
     named = tuple(named)
     todos = tuple(todo for _, todo in named)
     lands = {todo.repo: todo.state for what, todo in named if what.startswith("land.")}
