@@ -27,7 +27,7 @@ TODOS = [
 
 @pytest.fixture
 def served(stage: Stage) -> Stage:
-    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
+    stage.settings = {"lease_ttl": "10s", "heartbeat": "500ms"}
     stage.write(TODOS)
     stage.up()
     return stage

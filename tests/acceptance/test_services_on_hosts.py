@@ -55,7 +55,7 @@ def rows_of(desk: Stage, *names: str) -> dict[str, dict[str, Any]]:
 
 
 def test_services_of_two_hosts_start_in_order_and_are_seen_from_a_third(site: Site):
-    quick = {"COORD_HEARTBEAT": "500ms", "COORD_LEASE_TTL": "3s", "COORD_JOBS": "4"}
+    quick = {"COORD_HEARTBEAT": "500ms", "COORD_LEASE_TTL": "10s", "COORD_JOBS": "4"}
     desk = site.submitter()
     ports = {repo: free_port() for repo in ("db", "api", "web", "docs")}
     check = {"name": "front", "repo": "mail", "command": f"exec 3<>/dev/tcp/127.0.0.1/{ports['web']}"}

@@ -13,7 +13,7 @@ KILLS_ITS_WORKER = (
 
 
 def test_a_todo_that_kills_its_worker_stops_after_three_and_is_called_poison(stage: Stage):
-    stage.settings = {"lease_ttl": "3s", "heartbeat": "500ms", "retry_attempts": 5}
+    stage.settings = {"lease_ttl": "15s", "heartbeat": "500ms", "retry_attempts": 5}
     stage.write(
         [
             {"id": "A", "repo": "r1", "action": KILLS_ITS_WORKER},

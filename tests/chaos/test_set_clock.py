@@ -25,7 +25,7 @@ from tests.waiting import until
 from tests.wall_clock import WallClock
 
 HOUR = timedelta(hours=1)
-LEASE = timedelta(seconds=1)
+LEASE = timedelta(seconds=3)
 SETTINGS = Settings(lease_ttl=LEASE)
 WAITS_FOR_GO = (
     'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
