@@ -145,7 +145,7 @@ def test_a_cherry_pick_that_the_todo_left_gives_the_commit_neither_its_author_no
 
     assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     assert bench.said("%an %s", done.tip) == "coord T: Raise the minimum"
-    assert replace(done, tip="").start
+    assert replace(done, tip="").began
 
 
 def test_variables_of_a_todo_that_redirect_git_redirect_no_commit_of_coord(bench: Bench):
