@@ -1,8 +1,8 @@
-"""Facts about an ecosystem at a moment, the subjects that follow from them, and one look at each, which are
-pure; and the source that gathers the facts from Redis, the file and the supervisors.
+"""Facts about an ecosystem, the subjects that follow from them, and a look at each subject.
 
-The leader's machine cannot see the disks of others: workers tell their folders and disks with each heartbeat,
-and their remotes every five minutes; supervisors report their services.
+The rules are pure; `FactSource` gathers the facts from Redis, the file and the supervisors. The leader cannot
+see the disks of other machines: workers report folders and disks with each heartbeat, and remotes every five
+minutes; supervisors report services.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
 """Age from which a report on a remote is ignored."""
 GROWS_FOR_S = 300.0
 GROWS_BY = 10
-"""A queue grows if it has this many messages more than GROWS_FOR_S ago, and was never shorter in between."""
+"""A queue grows if it has this many messages more than GROWS_FOR_S ago, and has not become shorter since."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceReport:
-    """The state of a service that is to be up, as the supervisor of its host reports it."""
+    """The state of a service that should be up, as the supervisor of its host reports it."""
 
     name: str
     repo: str
@@ -53,10 +53,10 @@ class Facts:
     now: float
     workers: tuple[Worker, ...] = ()
     services: Mapping[str, ServiceReport] = field(default_factory=dict)
-    """Services that are to be up."""
+    """Services that should be up, by name."""
     remotes: Mapping[str, tuple[RemoteReport, ...]] = field(default_factory=dict)
     growing: Mapping[str, str] = field(default_factory=dict)
-    """Repository → how its queue grows."""
+    """Repository → phrase about the growth of its queue."""
     disconnected: Collection[str] = ()
 
 
@@ -133,9 +133,7 @@ def _remote(repo: str, facts: Facts) -> Look:
 
 
 def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
-    """Return the last looks of the hosts that serve the repository. Before the first one, and without a
-    worker, the remote is no subject: nothing can report on it.
-    """
+    """Return the last reports of the hosts that serve the repository; without one it is no subject."""
     if repo not in facts.remotes:
         return []
     serving = {worker.host for worker in facts.workers if repo in worker.repos}
@@ -171,7 +169,9 @@ class QueueWatch:
         self._last: dict[str, int] = {}
 
     def growing(self, lengths: Mapping[str, int], now: float) -> Mapping[str, str]:
-        """Return repository → how its queue grows. `lengths`: repository → its messages."""
+        """Return repository → phrase about the growth of its queue. `lengths`: repository → number of
+        messages.
+        """
         found: dict[str, str] = {}
         for repo, length in lengths.items():
             if repo not in self._last or length < self._last[repo] or not length:
@@ -197,7 +197,7 @@ class Gathered:
 
 
 class FactSource:
-    """Methods raise redis-py's errors."""
+    """Gathers facts. Methods raise redis-py's errors."""
 
     def __init__(
         self,
@@ -206,8 +206,8 @@ class FactSource:
         declared: Callable[[], Ecosystem],
         services: Callable[[], Iterable[ServiceReport]],
     ) -> None:
-        """`declared` returns the records of the file, `services` those services of all hosts that are to be
-        up.
+        """`declared` returns the records of the file; `services` returns the services of all hosts that
+        should be up.
         """
         self._redis, self._keys = redis, keys
         self._declared, self._services = declared, services

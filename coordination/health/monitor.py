@@ -1,10 +1,10 @@
-"""The monitor: one worker looks at all subjects, writes their records, and begins their recoveries.
+"""The monitor: one worker looks at all subjects, writes their records, and starts their recoveries.
 
-Every worker that has the file runs it; the one that holds the lock `health` acts, and checks its fence before
-it writes changed records, or else its mark every two seconds. Each round renews the lock, so that
-a monitor that hangs loses it. A recovery is a run, whose id its record names: the next leader follows that
-run. If a leader dies between the start of a run and the record of it, the next leader's run is refused as a
-conflict, as long as that one goes on.
+Every worker that has the file runs a monitor; the holder of the lock `health` leads. It checks its fence
+before it writes changed records, or every two seconds its mark. Each round renews the lock, so a monitor that
+hangs loses it. A recovery is a run, whose id is in the record, so the next leader follows that run. If a
+leader dies before the run is recorded, the run of the next leader is refused as a conflict until the first
+run has ended.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GATHER_S = 2.0
 TRY_S = 2.0
 """Time between two tries for the lock by workers that do not lead."""
 RECOVERY_S = 300.0
-"""Time after which a recovery that has not ended is cancelled and counts as vain."""
+"""Time after which a recovery that has not ended is cancelled and counts as failed."""
 BUSY_S = 10.0
 """Time after which a recovery is tried again while a person changes the service."""
 
@@ -51,22 +51,22 @@ class Recoveries(Protocol):
     """Starts recoveries as runs."""
 
     def begin(self, record: Health) -> str:
-        """Start the recovery; return its run. Raises Conflict where another run changes the subject,
-        CoordinationError where it cannot be started.
+        """Start the recovery; return the id of its run. Raises Conflict if another run changes the subject,
+        CoordinationError if the recovery cannot be started.
         """
 
     def outcome(self, run: str) -> str | None:
-        """Return why the run was vain, "" if it succeeded, None while it continues."""
+        """Return the reason why the run failed; "" if it succeeded, None while it continues."""
 
     def cancel(self, run: str) -> None: ...
 
     def tell(self, record: Health) -> None:
-        """Tell the repository's inbox and its owner that it is given up."""
+        """Notify the repository's inbox and its owner that the subject is given up."""
 
 
 @dataclass(kw_only=True)
 class Round:
-    """Subjects by what one round did with them."""
+    """Results of one round: ids of subjects."""
 
     looked_at: int = 0
     changed: list[str] = field(default_factory=list)
@@ -237,7 +237,7 @@ class HealthMonitor(BackgroundService):
             self._breakers.record(record.subject.breaker, subject, "failed", why=why)
 
     def _write(self, done: Round, now: float) -> None:
-        """Write what has changed, with an event for each new state."""
+        """Write changed records, with an event for each new state."""
         current = dict(self._table.records)
         changed = [one for name, one in current.items() if self._written.get(name) != one]
         removed = self._written.keys() - current.keys()

@@ -14,9 +14,7 @@ class Kind(Word):
     """Kinds of subjects."""
 
     REPO = "repo"
-    """A repository: its folder and git on each host that serves it, and a living worker, and a
-    queue that does not grow.
-    """
+    """A repository: its folder and git on each host that serves it, a living worker, and its queue."""
     REMOTE = "remote"
     """The remote of a repository."""
     SERVICE = "service"
@@ -31,7 +29,7 @@ class HealthState(Word):
     """Nothing has looked at it yet."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """The last look failed, and it is looked at again at once."""
+    """The last look failed; the next one follows at once."""
     FAILED = "failed"
     """All tries of a look failed."""
     RECOVERING = "recovering"
@@ -91,7 +89,7 @@ class Look(BaseModel):
     why: str = ""
     """Why it is not healthy."""
     method: str = ""
-    """The way in which it was looked at."""
+    """The source of the look, such as `git ls-remote`."""
     latency_s: float | None = None
     told: bool = True
     """False if nothing reports the state of the subject."""
@@ -128,13 +126,13 @@ class Health(BaseModel):
     run: str = ""
     """The run of the present or the last recovery."""
     vain: int = 0
-    """Recoveries in a row that have not helped."""
+    """Failed recoveries in a row."""
     vain_why: str = ""
-    """Why the last of them has failed, or could not begin; empty if it succeeded and the looks failed."""
+    """Reason why the last recovery failed or could not start; empty if it ended well and the looks failed."""
     given_up: bool = False
     """It is not recovered any more until it is healthy again."""
     recovered: int = 0
-    """Recoveries that have helped."""
+    """Number of successful recoveries."""
     recovered_at: float | None = None
     recovery_s: float | None = None
     """Time from failed to healthy of the last recovery."""
@@ -157,8 +155,8 @@ class Health(BaseModel):
 
 
 def overall(records: Iterable[Health]) -> Overall:
-    """Return the state of all: critical if something required is down, degraded if anything else is, or is
-    not known.
+    """Return the state of all subjects: critical if a required one is down, degraded if another one is down
+    or uncertain.
     """
     uncertain = (HealthState.FLAPPING, HealthState.UNKNOWN)
     found = [one for one in records if one.is_down or one.state in uncertain]

@@ -6,12 +6,11 @@ The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, 
 separate set of permissions. These are needed for channels, whose patterns do not distinguish publishing from
 subscribing.
 
-A user that may read inboxes learns when a message arrives in one; a restricted worker learns that one
-arrived, and nothing more.
+A user that may read inboxes is notified of messages; a restricted worker learns only that one has arrived.
 
-A worker of given repositories may consume their queues and write their bundles. It may read
-a field of another repository's bundle only if it knows the field's name, which is a commit: it can list
-neither fields nor keys. For everything else it asks a keeper, on its own channel; see runs/remote_steps.
+A restricted worker may consume the queues of its repositories and write their bundles. It may read a field of
+another repository's bundle if it knows the field's name, which is a commit; it can list neither fields nor
+keys. For everything else it asks a keeper, on its own channel; see runs/remote_steps.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ HARMLESS = (
     "+acl|whoami +multi +exec +discard +watch +unwatch"
 )
 STEPS = "+fcall"
-"""Call coord's steps, which are Redis Functions."""
+"""Rule to call coord's steps, which are Redis Functions."""
 LOAD_STEPS = "+function|load +function|list +function|delete"
-"""Load them; this affects all users of the server, because a function is replaced for everybody."""
+"""Rules to load the steps; a loaded function is replaced for all users of the server."""
 MUTEX = "+evalsha +script|load"
-"""Lock scripts of redis-py, under which kombu's consumers restore messages."""
+"""Rules for the lock of redis-py, with which kombu's consumers restore messages."""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 """All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list

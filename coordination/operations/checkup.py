@@ -71,7 +71,7 @@ def look_at_file(path: Path, settings: Settings) -> File:
 
 
 def _asks_for_sandbox(ecosystem: Ecosystem) -> bool:
-    """Return whether a repository or a todo demands a sandbox."""
+    """Return whether a repository or a todo requires a sandbox."""
     said = [repo.sandbox for repo in ecosystem.repos] + [
         todo.sandbox for todo in ecosystem.coordination.todos
     ]
@@ -100,9 +100,9 @@ def look_at_machine(
     *,
     asks_for_sandbox: bool = False,
 ) -> Machine:
-    """Return facts about this machine. `folders` are those whose disks need space, `state` is that of the
-    worker's logs and records, and `changed_folders` are those that todos change. `asks_for_sandbox`: a todo
-    or repository does.
+    """Return facts about this machine. `folders`: folders whose disks need space; `state`: state folder of
+    the worker; `changed_folders`: folders that todos change; `asks_for_sandbox`: a todo or repository
+    requires a sandbox.
     """
     program = _program(settings.agent_command)
     sandbox_asked = asks_for_sandbox or settings.sandbox in ("bubblewrap", "require")
@@ -133,14 +133,14 @@ def _trust(changed_folders: Sequence[Path]) -> Review:
 
 
 def _signatures(settings: Settings) -> str:
-    """Return what a worker of this machine demands; the embedded server is reached by a socket."""
+    """Return the setting `signatures` in force for a worker of this machine."""
     if settings.redis_url is None:
         return (settings.signatures or Signatures.OFF).value
     return signatures_in_force(settings, settings.redis_url).value
 
 
 def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with the credentials of this machine, without reading a secret."""
+    """Yield the problems of the credentials of this machine, each with a remedy; reads no secret."""
     try:
         for one in CredentialStore(credentials_file()).all():
             if words := one.expiry_words(now):
@@ -155,7 +155,7 @@ def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
 
 
 def _missing(settings: Settings) -> Iterator[str]:
-    """Yield the programs named by settings that are not installed: workers start them, not todos."""
+    """Yield the programs of settings for workers that are not installed."""
     for name in ("notify_command", "progress_command"):
         if (program := _program(getattr(settings, name))) and shutil.which(program) is None:
             yield f"{name}'s program {program!r}"

@@ -1,4 +1,4 @@
-"""Problems of an ecosystem's machines, each with a remedy. Pure: `checkup.py` collects the facts."""
+"""Problems of an ecosystem's machines, each with a remedy. Pure: checkup.py collects the facts."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class Facts:
     queues: Mapping[Queue, int] = field(default_factory=dict)
     """Number of messages by queue that no worker has taken."""
     breakers: tuple[Breaker, ...] = ()
-    """Circuit breakers that are not at rest."""
+    """Circuit breakers that are not closed."""
     health: tuple[Health, ...] = ()
-    """Health of repositories, remotes, services and disks, as the monitor has found it."""
+    """Health of repositories, remotes, services and disks, as the monitor has recorded it."""
     runs: tuple[RunView, ...] = ()
     """Runs that have not ended."""
     half_undone: tuple[RunView, ...] = ()

@@ -23,7 +23,7 @@ NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacles:
-    """Obstacles to runs."""
+    """Reasons why plans cannot be executed."""
 
     problems: tuple[Problem, ...]
     refused_plans: tuple[str, ...]
@@ -38,7 +38,7 @@ def judge_executable(document: Document, settings: Settings) -> Obstacles:
 
 
 def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Yield the reason for which a sweep of a plan would be refused: cycle, unknown blocker, undeclared
+    """Yield the reason why a sweep of each plan would be refused: cycle, unknown blocker, undeclared
     repository, no agent.
     """
     for plan in document.ecosystem.coordination.plans:
@@ -75,7 +75,7 @@ def _repositories(document: Document) -> Iterator[Problem]:
 
 
 def why_no_start(path: Path, branch: str) -> str:
-    """Return why no run can start from a branch that the repository does not have."""
+    """Return the reason why no run can start from a branch that the repository lacks."""
     if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
         return f"{path} has no branch {branch!r} from which runs could start"
     first = f'git -C {quoted(path)} commit --allow-empty -m "first commit"'
@@ -86,8 +86,8 @@ def _works_in_place(document: Document, repo: Repo) -> bool:
     todos = [
         t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO
     ]
-    wanted = {todo.working_in(repo).workspace for todo in todos} or {repo.workspace}
-    return wanted == {Workspace.IN_PLACE}
+    kinds = {todo.working_in(repo).workspace for todo in todos} or {repo.workspace}
+    return kinds == {Workspace.IN_PLACE}
 
 
 def _address(document: Document, settings: Settings) -> Iterator[Problem]:

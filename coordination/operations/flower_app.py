@@ -1,9 +1,9 @@
 """Flower's process: `python -m coordination.operations.flower_app`, configured by environment variables
-(flower.py).
+(pages.py).
 
-It is not started as `celery -A …`, which would import any module `coordination` in the working directory. It
-does not use the workers' app, because Flower queries queue lengths itself, and supports neither coord's
-transport nor TLS options in the address.
+`celery -A …` would import any module `coordination` in the working directory. The workers' app cannot be
+used, because Flower queries queue lengths itself, and supports neither coord's transport nor TLS options in
+the address.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main() -> int:
         print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 - output of a program
         return error.exit_code
     except OSError as error:
-        words = (
+        message = (
             f"coord flower: cannot listen there: {error.strerror or error}\n  name another --port "
             "or --address"
         )
-        print(words, file=sys.stderr)  # noqa: T201
+        print(message, file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
@@ -75,7 +75,7 @@ def celery_app_for_flower(settings: Settings) -> Celery:
 
 
 def _tls(url: str) -> dict[str, str | bool] | None:
-    """Return the TLS options of the address as a setting, the only place where Flower's client reads them."""
+    """Return the TLS options of the address as a Celery setting, because Flower reads them only there."""
     tls = parse(url).tls
     return {**tls, "ssl_check_hostname": tls["ssl_check_hostname"] == "true"} if tls else None
 

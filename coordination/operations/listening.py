@@ -81,7 +81,7 @@ class CertificateUnusable(CoordinationError):
 @dataclass(frozen=True, kw_only=True)
 class CertificateFiles:
     certificate: Path
-    """The certificate, then those that lead to its authority."""
+    """File with the certificate, then those of the authorities between it and the root."""
     key: Path
 
     @classmethod
@@ -132,7 +132,7 @@ class CertificateFiles:
 
     @property
     def stamps(self) -> tuple[tuple[int, int, int], ...]:
-        """Return a value that differs when a file was replaced or changed. Raises OSError."""
+        """Return a value that changes when a file is replaced or changed. Raises OSError."""
         found = (path.stat() for path in (self.certificate, self.key))
         return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
 
@@ -163,7 +163,7 @@ class CertificateFiles:
 
 
 def _no_password() -> bytes:
-    """Refuse an encrypted key, instead of OpenSSL's question at the terminal."""
+    """Refuse an encrypted key; without this function OpenSSL asks for its password at the terminal."""
     raise ValueError("the key is encrypted")
 
 

@@ -2,9 +2,9 @@
 dashboard, counted by their users.
 
 A process that needs one of them registers as a user and starts it if necessary; the last user to leave stops
-what is not needed any more. Detaching leaves a permanent user, until `coord down`. A killed user is not
-counted, but what it needed keeps running: only a user that needs a worker stops one, so that inspecting a run
-never ends it.
+the processes that nobody needs. Detaching leaves a permanent user, until `coord down`. A killed user is not
+counted, but the processes that it needed keep running: only a user that needs a worker stops one, so that
+inspecting a run never ends it.
 
 A user that needs a worker also restarts processes that die, in a thread (supervision.py); for the permanent
 user, a separate process does so, the supervisor.
@@ -68,7 +68,7 @@ def live_runs(namespace: str, url: str) -> tuple[str, ...]:
 
 
 FINISH_S = 10.0
-"""Time for a stopping worker to finish its todos, before it is told to return them."""
+"""Time for a stopping worker to finish its todos, before a second signal makes it return them."""
 WORKER_COMMAND = (sys.executable, "-P", "-m", "workers")
 """-P keeps Python from importing a folder named `workers` in the working directory."""
 SUPERVISOR_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.supervisor")

@@ -25,21 +25,21 @@ class Machine:
     """Program of `agent_command`."""
     agent_found: bool = True
     missing: Sequence[str] = ()
-    """Other settings that name a program which is not there, each with the program."""
+    """Other settings whose program is not installed, each with the program."""
     clock_offset_ms: int | None = None
     """Milliseconds by which the clock is ahead of Redis."""
     sandbox: Probed | None = None
     """Result of trying bubblewrap; None if no todo of this ecosystem uses it."""
     sandbox_asked: bool = False
-    """Todos, repositories or settings demand a sandbox, rather than use it where it works."""
+    """A todo, repository or setting requires a sandbox; otherwise it is used where it works."""
     certificate: CertificateState | None = None
     """Certificate of the servers of this machine; None if none is configured."""
     short: str = ""
-    """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
+    """Phrase about missing space on the disk of the state folder; "" if there is enough."""
     loose: tuple[str, ...] = ()
     """Files in the local state folder that other users can read."""
     credentials: tuple[tuple[str, str], ...] = ()
-    """Credentials that expire, or why they cannot be used, each with a remedy."""
+    """Problems of credentials, such as a near expiry, each with a remedy."""
     trust: Review = field(default_factory=Review)
     """Identity of this user and trust file of this machine."""
     signatures: str = "off"

@@ -1,7 +1,7 @@
-"""Quick queries about runs for commands that can do without the answer.
+"""Quick queries about runs, for commands that work without the answer.
 
-Nothing is started for them: a running embedded server, or the configured Redis, gets a fraction of a second
-to answer. Problems with Redis are reported by the commands that need it.
+They start no process: a running embedded server, or the configured Redis, gets a fraction of a second to
+answer. The commands that need Redis report its problems.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def running_redis(ecosystem: Path, settings: Settings) -> str | None:
         return settings.redis_url
     state = state_folder(ecosystem)
     if Daemon(state, "server").running() is None:
-        return None  # found out without importing a Redis client, which takes 80 ms
+        return None  # a Redis client, whose import takes 80 ms, is not needed
     from coordination.backend.embedded import EmbeddedServer
 
     return EmbeddedServer(state, settings).url

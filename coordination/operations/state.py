@@ -69,6 +69,7 @@ class Users:
         return need
 
     def keep_over_exec(self) -> None:
+        """Keep this process registered when it executes another program."""
         if self._mine:
             os.set_inheritable(self._mine[1], True)
 
@@ -80,6 +81,7 @@ class Users:
             file.write(str(needed))
 
     def forget(self) -> None:
+        """Remove the permanent user."""
         self._lasting.unlink(missing_ok=True)
 
     @property

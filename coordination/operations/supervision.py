@@ -1,16 +1,16 @@
-"""Decides when a local process that has died is restarted, and keeps the list of restarts.
+"""Decides when a dead local process is restarted, and keeps the list of restarts.
 
 Failures
 
 * The worker, the embedded server or Flower dies: a process that needs it (a sweep, `up`, after `--detach` the
   supervisor) restarts it, the first time at once, then after 1, 2, 4 and 8 s. The next worker executes the
   todos of a killed one.
-* It dies six times within five minutes: it is given up. Processes that wait for it end with an error that
-  contains the end of its log; the next command that needs it starts it again and resets the count.
+* A process dies six times within five minutes: it is given up. Commands that wait for it end with an error
+  that contains the end of its log; the next command that needs it starts it again and resets the count.
 * The supervising process is killed: the processes keep running, and the next command takes over.
 * Two processes notice a death at once: the lock `fleet.lock` is held from the check to the restart, so only
   one restarts it.
-* The list cannot be read or written: known restarts are counted, so that a full disk prevents no restart.
+* The list cannot be read or written: restarts continue, so that a full disk prevents none.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from coordination.errors import CoordinationError
 from coordination.files import replace_file
 
 LOOK_S = 0.5
-"""Interval at which dead processes are looked for."""
+"""Seconds between two checks for dead processes."""
 WINDOW_S = 300.0
+"""Time within which restarts are counted."""
 LIMIT = 5
 """Number of restarts allowed within the window."""
 FIRST_DELAY_S = 1.0
 """Delay before the second restart within the window, doubled for each further one."""
 KEPT = 50
+"""Number of restarts in the file."""
 FILE = "restarts.json"
 
 
@@ -63,7 +65,7 @@ class Restarts:
     def read(self) -> tuple[Restart, ...]:
         try:
             return tuple(Restart(**row) for row in json.loads(self._path.read_text()))
-        except (OSError, ValueError, TypeError):  # missing, or not written by coord
+        except (OSError, ValueError, TypeError):  # missing or damaged
             return ()
 
     def recent(self, now: float | None = None) -> tuple[Restart, ...]:
@@ -89,9 +91,7 @@ class Restarts:
 
 
 def delay_s(recent: Sequence[Restart], now: float) -> float | None:
-    """Return the seconds until a process with these recent restarts may be restarted; None
-    if it is given up.
-    """
+    """Return the seconds until a process with these restarts may be restarted; None if it is given up."""
     if len(recent) >= LIMIT or any(restart.given_up for restart in recent):
         return None
     if not recent:
@@ -101,12 +101,13 @@ def delay_s(recent: Sequence[Restart], now: float) -> float | None:
 
 
 class Revival(BackgroundService):
-    """Restarts dead processes as long as this process needs them."""
+    """Restarts dead processes while this process needs them."""
 
     name = "supervision"
     interval_s = LOOK_S
     join_s = 0.0
-    """Leaving holds the lock `fleet.lock`, for which a round may wait; so it is not waited for."""
+    """`Local.leave` does not wait for a round, because it holds the lock `fleet.lock` that a round may need.
+    """
 
     def __init__(self, revive: Callable[[], object]) -> None:
         super().__init__()

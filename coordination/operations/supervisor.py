@@ -1,7 +1,7 @@
 """The supervisor of detached processes: `python -m coordination.operations.supervisor FILE`, until `coord
 down`.
 
-It has no state: if it is killed, the processes keep running, and the next command starts another one.
+It has no state: if it is killed, the processes keep running, and the next command starts another supervisor.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ def main(argv: list[str]) -> int:
 
 
 def supervise(local: Local) -> None:
-    """Restart dead processes as long as a permanent user needs them."""
-    said = ""
+    """Restart dead processes until no permanent user needs a worker; log each problem once."""
+    last_error = ""
     while (need := local.lasting) >= Need.WORKER:
         try:
             local.revive(need)
             for line in local.news():
                 logger.warning("%s", line)
-            said = ""
+            last_error = ""
         except CoordinationError as error:
-            if said != error.message:
+            if last_error != error.message:
                 logger.error("%s", error)
-            said = error.message
+            last_error = error.message
         time.sleep(LOOK_S)
 
 
 def _settings(path: Path) -> Settings:
     try:
         return read_settings(document.load(path).ecosystem.settings)
-    except InvalidFile:  # it is being edited; the worker reads it when it starts
+    except InvalidFile:  # the file is being edited; the worker reads its settings when it starts
         return read_settings()
 
 

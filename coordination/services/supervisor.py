@@ -24,7 +24,7 @@ from coordination.services.units import UnitRunner
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.03
-"""Interval at which changes of the desired services are looked for."""
+"""Seconds between two checks for changes of the desired services."""
 
 
 class Supervisor:
@@ -95,7 +95,7 @@ class Supervisor:
 
 
 def _same_kind(one: DesiredService, before: DesiredService) -> bool:
-    """Return whether the next runner replaces the process of the one before, which need not stop it."""
+    """Return whether the next runner replaces the process, so that the runner before need not stop it."""
     return one.service.unit_file == before.service.unit_file
 
 

@@ -1,15 +1,15 @@
-"""Services that are systemd units of the user: started, looked at and stopped by `systemctl --user`.
+"""Services that are systemd units of the user: started, checked and stopped by `systemctl --user`.
 
-systemd alone restarts a unit, as the unit file says, and a stop by `systemctl` ends that: so a stop wins. The
-supervisor follows the unit:
+systemd alone restarts a unit, as the unit file says; `systemctl stop` ends the restarts. The supervisor
+follows the unit:
 
-| systemd tells | state |
+| state by systemd | state of the service |
 |---|---|
 | `active` | healthy or degraded by the probe; its main process is followed, so an end is seen at once |
 | `activating`, `deactivating` | starting, or recovering once it was up |
 | `failed`, `inactive` | failed, until somebody starts the unit again |
 
-A unit that is active and has no record of another order is adopted; else an order restarts it.
+An active unit is adopted unless another order is recorded for it; otherwise an order restarts it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coordination.services.runner import LOOK_S, ORDER, SETTLED_S, Report, Runne
 SYSTEMCTL = ("systemctl", "--user", "--no-pager")
 PROPERTIES = "MainPID,ExecMainStatus,ActiveState,SubState,Result"
 ANSWER = timedelta(seconds=10)
-"""Time for an answer of systemd that waits for no unit."""
+"""Time limit for calls of systemctl that wait for no unit."""
 SOON_S = 0.1
 """Time between two looks at a unit that changes."""
 TAIL = 15
@@ -170,7 +170,7 @@ class UnitRunner(Runner):
             self._next_look = now + SETTLED_S
 
     def _take(self, now: float) -> None:
-        """Take the state that systemd reports, and look at the service where its unit is active."""
+        """Take the state that systemd reports, and look at the service if its unit is active."""
         failed = self.status.state is ServiceState.FAILED
         try:
             seen = self._unit.state()
@@ -201,7 +201,7 @@ class UnitRunner(Runner):
         self._now(state=ServiceState.RECOVERING, why=seen.why, pid=None, restarts=restarts)
 
     def _look_at(self, pid: int, now: float) -> None:
-        """Look at the service; a new main process is followed first."""
+        """Look at the service, after following a new main process."""
         if pid != (self._record.pid if self._record else 0):
             self._record = self._daemon.keep(pid, {ORDER: self.desired.order})
             self._follow(self._record)
@@ -211,7 +211,7 @@ class UnitRunner(Runner):
         self._look()
 
     def _give_up(self, why: str) -> None:
-        """Stop what is left of the unit, so that it does not come up later, and report the failure."""
+        """Stop the unit, so that it does not start later, and report the failure."""
         self._record, self._next_look = None, time.monotonic() + LOOK_S
         with suppress(CoordinationError):
             self._unit.stop(self.desired.service.stop_grace)
