@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from coordination.models import Command, Duration, Gate, ManualAction, Repo, Retry, Todo, Verdict
 
 Blame = Literal["", "worker", "signature"]
-"""Cause of a failure, for circuit breakers: the todo; the worker; or a refused signature or unreadable spec,
-which says nothing of either.
+"""Cause of a failure, for circuit breakers: the todo (empty); the worker; or a refused signature or
+unreadable spec, for which neither is responsible.
 """
 
 
@@ -85,8 +85,7 @@ class Result:
     exit_code: int | None = None
     error: str = ""
     output: str = ""
-    """JSON, or empty; for an attempt that did not succeed, what it had written and Redis does not have yet.
-    """
+    """JSON, or empty; for an attempt that did not succeed, the output that Redis does not have yet."""
     tip: str = ""
     began: str = ""
     """The commit with which the attempt began: equal to `tip` where nothing was committed."""
@@ -129,7 +128,7 @@ class Descriptor:
 
 
 class WaitReason(StrEnum):
-    """Reasons why a todo that could run does not run; `waits_for` says the same as text."""
+    """Reasons why a todo that could run does not run; `waits_for` is the same as text."""
 
     REPOSITORY = "repository"
     """Another todo of the run, or another run, works in the repository."""
@@ -148,10 +147,10 @@ class WaitReason(StrEnum):
     WORKER = "worker"
     """No worker can execute it at present."""
     TROUBLE = "trouble"
-    """The machine has passing trouble, such as a full disk."""
+    """The machine has a temporary failure, such as a full disk."""
     BASE = "base"
-    """The base branch cannot take a landing now: its remote is away, it keeps moving, or its checkout has
-    local changes.
+    """The base branch cannot take a landing now: its remote cannot be reached, it keeps moving, or its
+    checkout has local changes.
     """
     REQUEST = "request"
     """The pull request is not ready, or its forge does not answer."""
@@ -167,7 +166,7 @@ class WaitReason(StrEnum):
 
 
 class ByPerson(BaseModel):
-    """How a person settles a milestone or manual todo, as the todos behind it must know to verify it."""
+    """How a person settles a milestone or manual todo; its dependents verify that."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -256,11 +255,12 @@ class RunBrief(BaseModel):
     with the inverse of what lies between.
     """
     redone: dict[str, str] = {}
-    """Todo → the run whose result of it, and those before it, count no more: it is executed again."""
+    """Todo that is executed again → the run whose result of it no longer counts, as those of earlier runs."""
     by_hand: tuple[str, ...] = ()
-    """The todos that a person does or has done, so that no worker states a result of them."""
+    """The todos that a person does or has done, so that no worker signs a result of them."""
     criteria: dict[str, str] = {}
-    """Quality check → the todo whose acceptance criterion it is: without the check, that is not completed."""
+    """Quality check → the todo whose acceptance criterion it is: without the check the todo is not completed.
+    """
     recurring: bool = False
     """True for a recurring plan, of which nothing is written into the file."""
     file: str = ""

@@ -82,10 +82,10 @@ LABELS = {
     WaitReason.BREAKER: "a circuit breaker",
     WaitReason.PAUSED: "the paused run",
     WaitReason.WORKER: "a worker",
-    WaitReason.TROUBLE: "passing trouble on its machine",
+    WaitReason.TROUBLE: "its machine to recover",
     WaitReason.BASE: "its base branch",
     WaitReason.REQUEST: "its pull request",
-    WaitReason.DISCONNECTED: "its disconnected repository",
+    WaitReason.DISCONNECTED: "its repository to be connected",
     WaitReason.SERVICE: "its service to come up",
 }
 COLOURS = {

@@ -65,7 +65,7 @@ class TodoView(BaseModel):
 
 
 class NoEta(StrEnum):
-    """Reasons why the end of a run cannot be foretold; `why_no_eta` says the same as text."""
+    """Reasons why the end of a run cannot be predicted; `why_no_eta` is the same as text."""
 
     ENDED = "ended"
     """The run has ended."""
@@ -80,7 +80,7 @@ class NoEta(StrEnum):
     WORKER = "worker"
     """A todo waits for a worker that is not there."""
     TROUBLE = "trouble"
-    """A machine or a remote has passing trouble, such as a full disk."""
+    """A machine or a remote has a temporary failure, such as a full disk."""
     UNKNOWN = "unknown"
     """No todo has an estimate, none is known from earlier runs, and none has ended yet."""
     LARGE = "large"
@@ -133,7 +133,7 @@ class Progress(BaseModel):
     eta: str | None = None
     """Expected end, by the clock of Redis."""
     left_s: float | None = None
-    """Seconds that the rest takes; where there is a reason for no `eta`: once that is removed."""
+    """Seconds that the rest takes; with a reason for no `eta`: from the time at which that is removed."""
     at_least: bool = False
     """True if `eta` and `left_s` are lower bounds, because the run has too many open todos."""
     no_eta: NoEta | None = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from coordination.cli.runs.inspection import as_markdown
+from coordination.errors import Unreadable
 from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
-from coordination.runs.views.todo_view import TodoFacts, view_of_todo, waves_of
+from coordination.runs.views.run_view import readable
+from coordination.runs.views.todo_view import TodoFacts, iso, view_of_todo, waves_of
 
 MINUTE = {"started_at": "2026-01-01T10:00:00+00:00", "finished_at": "2026-01-01T10:01:00+00:00"}
 
@@ -64,3 +68,9 @@ def test_a_todo_shown_as_running_does_not_wait_for_what_parked_it_since():
 
     assert (parked.waits_for, parked.wait_reason) == ("service api to come up", WaitReason.SERVICE)
     assert (running.waits_for, running.wait_reason) == (None, None)
+
+
+@pytest.mark.parametrize("moment", ["9" * 20, "9" * 400, "-" + "9" * 20, "9" * 15, "soon"])
+def test_a_time_that_cannot_be_read_is_damage_of_that_run(moment: str):
+    with pytest.raises(Unreadable), readable("r"):
+        iso(moment)
