@@ -249,9 +249,9 @@ class EcosystemAccess:
             yield connection
 
     def start_worker(self, repos: Collection[str]) -> None:
-        """Start the embedded server and its worker; with a configured Redis, workers are somebody else's.
+        """Start the embedded server and its worker; with a configured Redis, others start workers.
 
-        Raises UsageError where one of the repositories does not lie where the file says.
+        Raises PlanRefused where the checkout of a repository is missing.
         """
         if self.has_file and not self.settings.redis_url:
             self.manager.check_paths(repos)
@@ -305,7 +305,9 @@ class EcosystemAccess:
         return connect(url, profile, self.settings.connect_timeout)
 
     def ask_live(self, question: Callable[[Live], A], nothing: A) -> A:
-        """Ask about the state of runs at this moment: an answer at once, or `nothing`. Starts no server."""
+        """Return the answer to a question about the present state of runs, or `nothing` where Redis is slow.
+        Starts no server.
+        """
         from coordination.operations.quick_queries import query_quickly
 
         try:

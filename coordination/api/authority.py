@@ -3,7 +3,7 @@
 Without a trust file everything is allowed: to the user of an embedded server, and to all who reach Redis;
 under `signatures: require` nothing is, because a lost trust file must open nothing. With one, nothing is
 allowed to a user whose key it does not have. A worker that requires signatures checks the signer of each
-order again, by its own trust file: this check tells people early that an order would be refused, and is the
+order again, by its own trust file: this check refuses an order early, and is the
 only check of operations that are not orders.
 """
 
@@ -52,12 +52,14 @@ class Authority:
     def __init__(
         self,
         changed_folders: Callable[[], Collection[Path]],
-        tell: Callable[[Sequence[Sequence[str]]], object],
+        append_events: Callable[[Sequence[Sequence[str]]], object],
         settings: Callable[[], Settings],
     ) -> None:
-        """`changed_folders`: where todos work, and no trust file may lie; `tell` writes events if it can."""
+        """`changed_folders`: folders in which todos work; a trust file there is refused. `append_events`
+        writes events where a server runs.
+        """
         self._changed_folders = changed_folders
-        self._tell = tell
+        self._append_events = append_events
         self._settings = settings
 
     def known(self) -> Known | None:
@@ -107,7 +109,7 @@ class Authority:
             if (known := self.known()) is None:
                 return
         except NotAllowed as error:
-            self._tell_refused(operation, actor(), error)
+            self._record_refusal(operation, actor(), error)
             raise
         named = set(repos() if callable(repos) else repos or ()) - {MILESTONE_REPO}
         try:
@@ -115,7 +117,7 @@ class Authority:
                 known.principal, right_of(operation), named, emergency=known.emergency is not None
             )
         except MissingRight as error:
-            self._tell_refused(operation, known.principal.name, error)
+            self._record_refusal(operation, known.principal.name, error)
             raise
 
     def check_edit(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -165,11 +167,11 @@ class Authority:
             "access.granted", subject, run=run, actor=known.principal.name, repos=repos, data=data
         )
 
-    def _tell_refused(self, operation: str, who: str, error: NotAllowed) -> None:
+    def _record_refusal(self, operation: str, who: str, error: NotAllowed) -> None:
         from coordination.events.records import append_args
 
         data = {"operation": operation, "right": str(right_of(operation))}
-        self._tell(
+        self._append_events(
             [
                 append_args(
                     "access.refused", actor=who, title=error.message.partition("\n")[0][:300], data=data

@@ -141,7 +141,9 @@ class Commands:
 
 
 def _own(pieces: Iterable[str]) -> str:
-    """Return a log without the lines of coord, which go on below in lines that begin with two blanks."""
+    """Return a log without the lines of coord; a note of coord may continue in lines that begin with two
+    blanks.
+    """
     found, ours = [], False
     for line in "".join(pieces).splitlines(keepends=True):
         ours = line.startswith(NOTES) or (ours and line.startswith("  "))

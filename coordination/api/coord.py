@@ -72,12 +72,12 @@ class Coord(Facade):
 
     @property
     def document(self) -> Document:
-        """Return the file as it stands now. Raises InvalidFile."""
+        """Return the present content of the file. Raises InvalidFile."""
         return self.manager.document
 
     @property
     def manager(self) -> CoordinationManager:
-        """Return the records of the file as it stands now, with the todos that runs execute in progress.
+        """Return the present records of the file; todos that runs execute are in progress.
         Raises InvalidFile.
         """
         raw = read_bytes(self.path)
@@ -144,7 +144,7 @@ class Coord(Facade):
         super().start_worker(list(repos))
 
     def look_after(self) -> None:
-        """Raises Unreachable where something that was started here died too often to be started again."""
+        """Raise Unreachable where a process that was started here died too often to be started again."""
         self.restarted()
 
     def stats(self) -> Statistics:

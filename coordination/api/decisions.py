@@ -20,7 +20,7 @@ class Decisions:
         self._access = access
 
     def complete(self, todo: str, run: str | None = None) -> Run:
-        """Complete a manual todo that a person has done; return the run that goes on."""
+        """Complete a manual todo that a person has done; return its run, which continues."""
         from coordination.runs.control import approvals
 
         with self._access.reached() as connection:

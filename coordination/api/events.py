@@ -82,7 +82,7 @@ class Events:
         self, kinds: Collection[str] = (), *, repo: str | None = None, since: str | datetime | None = None
     ) -> Iterator[Event | None]:
         """Yield events for ever, from now on or after `since`, and None after each second without one. Kinds
-        that are counted only are written while this goes on, if `kinds` asks for them by name. Raises as
+        that are counted only are written during the call if `kinds` names them. Raises as
         `list` does, and Unreachable where Redis is away for a minute.
         """
         wanted = self._filter(kinds, repo)
@@ -105,7 +105,7 @@ class Events:
         known = {kind for one in kinds for kind in matching(one)}
         for one in kinds:
             if {*matching(one)} <= OF_A_RUN.keys():
-                raise UsageError(f"{one} is told to those who follow a run", "follow it: coord watch RUN")
+                raise UsageError(f"{one} is only in the events of one run", "follow it: coord watch RUN")
         repos = self._repos()
         if repo is not None and repos:
             require_known([repo], repos, "repo", "list-repos")
@@ -159,7 +159,7 @@ class Subscription:
     """Run → the first and last entry of its own stream that it was called with, or that it did not want."""
 
     def is_news(self, event: Event, read_from: str) -> bool:
-        """Return whether an event that was read from a place on is news, and go on to its place. A gap is
+        """Return whether an event that was read from a place on is news, and advance to its place. A gap is
         news for who read from there, and sets back who was further, where the stream ends before that.
         """
         here, there = place(str(self.position)), place(event.id)

@@ -189,7 +189,7 @@ class Facade(EcosystemAccess):
                 raise _conflict(connection, todo, executing[0])
             run_id = approvals.run_with_manual_todo(todo, executing)
             self.authority.check("complete", [manager.get_todo(todo).repo])
-            # With hours the file comes first: the run leaves alone what it finds completed there.
+            # With hours the file is edited first: the run does not overwrite a todo that is completed there.
             edited = None if hours is None else manager.complete_todo(todo, hours)
             run_id = approvals.complete(connection, todo, run_id)
             connection.events.append("command.complete", todo, run=run_id, actor=actor())
@@ -234,9 +234,9 @@ class Facade(EcosystemAccess):
         return cleared
 
     def clear_checkpoints(self, run: str | None = None) -> int:
-        """Delete the named checkpoints of a run (or `last`), and what its unfinished todos had written for a
-        retry; without a run those of all ended runs. Return how many there were. Raises NotFound; Conflict
-        for a live run.
+        """Delete the named checkpoints of a run (or `last`), and the output that its unfinished todos kept
+        for a retry; without a run those of all ended runs. Return their number. Raises NotFound; Conflict for
+        a live run.
         """
         from coordination.runs.retrying import named_checkpoints
 

@@ -181,7 +181,7 @@ class QualityChecks:
 
     def report(self, run: str = LAST) -> QaReport:
         """Show the quality checks of a run: verdicts, numbers of tests, and failures. The run may be one of a
-        plan, and may go on.
+        plan, and may be live.
 
         Raises NotFound.
         """

@@ -151,13 +151,13 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
     )
     rest = bus.settle(*(found[id_] for id_ in found if id_ in wanted))
     done = tuple(id_ for id_ in found if id_ in wanted and found[id_] not in rest)
-    trimmed = _tell_of_trimmed(bus, to)
+    trimmed = _count_trimmed(bus, to)
     _refuse_the_rest(rest, done)
     return Acknowledged(acknowledged=done, trimmed=trimmed)
 
 
-def _tell_of_trimmed(bus: MessageBus, to: str) -> int:
-    """Return the number of lost messages that nobody was told of, and mark them as told."""
+def _count_trimmed(bus: MessageBus, to: str) -> int:
+    """Return the number of lost messages that no reader was notified of, and mark them as reported."""
     reader = f"post:{secrets.token_hex(4)}"
     looked = bus.take(to, reader, 0)
     bus.take(to, reader, 0, since=looked.position)

@@ -1,4 +1,4 @@
-"""Looks ahead: the order of work of a plan, its duration, the preview of a sweep."""
+"""Plans ahead of a run: the order of a plan, its duration, the preview of a sweep."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Planner:
     """`coord.planner`."""
 
     def __init__(self, access: EcosystemAccess, discarded: Discarded | None = None) -> None:
-        """`discarded`: look ahead as if that were discarded."""
+        """`discarded`: a change set that counts as discarded."""
         self._access = access
         self._discarded = discarded
 
@@ -68,7 +68,7 @@ class Planner:
         return with_finished(graph, self._access.document.ecosystem, wanted, executing)
 
     def progress(self, plan: str) -> PlanProgress:
-        """Return what is done of a plan, and what it took."""
+        """Return the finished part of a plan, its hours and its last run."""
         ecosystem = self._access.document.ecosystem
         todos = ecosystem.todos_of(find_plan(ecosystem, plan))
         hours = [todo.actual_hours for todo in todos if todo.actual_hours is not None]
@@ -146,7 +146,7 @@ class Planner:
                 yield f"{repo.name}: {why_no_start(place, repo.branch)}"
 
     def _matches(self, graph: PlanGraph) -> Mapping[str, Matches]:
-        """Return todo → what its rewrite would change in the base branch, as far as this machine has it.
+        """Return todo → the matches of its rewrite in the base branch, if this machine has that.
         Raises PlanRefused for a pattern that is no code.
         """
         from coordination.rewrites import Matches, find_matches
@@ -210,7 +210,7 @@ class Planner:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
-    """How a run is carried out; None: as the plan says."""
+    """Options of a run; None: as in the plan."""
 
     strategy: Strategy | None = None
     on_failure: OnFailure | None = None

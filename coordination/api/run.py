@@ -43,7 +43,7 @@ class Run(RunReading):
     # Waited for
 
     def maintain(self) -> None:
-        """Run one round of maintenance: where no worker is left, nobody else gives up a dead one."""
+        """Run one round of maintenance: where no worker is left, no other process gives up dead ones."""
         from coordination.runs.maintenance.leader import RunRecovery
 
         with self._reached() as connection:
@@ -53,8 +53,8 @@ class Run(RunReading):
     def wait(self, timeout_s: float | None = None) -> RunView:
         """Wait for the end, then write results back. Subscribers get each event once, earlier ones too.
 
-        Raises TimeoutError: the run goes on, and may be waited for again; Unreachable where the worker that
-        was started for it died too often.
+        Raises TimeoutError, after which the run continues and may be waited for again; Unreachable where the
+        worker that was started for it died too often.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for event in self.follow(self._told):
@@ -79,7 +79,7 @@ class Run(RunReading):
     def write_back(self) -> Written:
         """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
         as pending. Where this machine requires signatures, only what verified ones cover: `refused` of the
-        answer says what they do not.
+        answer names the others.
         """
         path = self._access.path
         with self._reached() as connection:
@@ -153,7 +153,7 @@ class Run(RunReading):
 
         `wait` returns when the rollback has ended.
 
-        Raises Conflict where another run has built on it, and stands.
+        Raises Conflict where a later run has built on it and was not undone.
         """
         self._access.start_worker(self.rollback_preview().repos)
         self.begin_rollback()
@@ -192,7 +192,7 @@ class Run(RunReading):
         self._announce("accept", todos=todos, reason=reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
-        """Record under a name which todos of a run have succeeded. The run may go on or have ended.
+        """Record under a name which todos of a run have succeeded. The run may be live or ended.
 
         Raises UsageError; Conflict where the name is taken, or the run is undone.
         """

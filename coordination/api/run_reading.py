@@ -51,7 +51,7 @@ class RunReading:
             return found if only is not None else self._progress_reader.added(found, complete=todos)
 
     def with_signatures(self, view: RunView) -> RunView:
-        """Return the view with the signatures that this machine verified, and what it could not verify."""
+        """Return the view with the verified signatures, and the parts that could not be verified."""
         from coordination.runs.control.signing import with_signatures
 
         with self._reached() as connection:
@@ -124,14 +124,14 @@ class RunReading:
         return [todo]
 
     def gantt(self) -> str:
-        """Return an SVG picture of the time of each todo, and what it waited for."""
+        """Return a Gantt chart as SVG: the times of each todo, and the reasons of its waits."""
         from coordination.runs.views.pictures import gantt
 
         with self._reached() as connection:
             return gantt(connection.store, self.id)
 
     def picture(self, tasks: Mapping[str, str]) -> str:
-        """Return an SVG picture of the graph. `tasks`: todo → what the file says of it."""
+        """Return an SVG picture of the graph. `tasks`: todo → its task in the file."""
         from coordination.runs.views import pictures
 
         with self._reached() as connection:
@@ -156,7 +156,7 @@ class RunReading:
     def document(self, *, to_import: bool) -> Iterator[str]:
         """Yield all that Redis keeps of the run, as the pieces of a JSON document.
 
-        Raises Conflict where something of it goes on and the document is `to_import`.
+        Raises Conflict where a todo of it still runs and the document is `to_import`.
         """
         from coordination.runs.export.document import document_of
 
@@ -189,13 +189,15 @@ class RunReading:
         return newest[0][0] if newest else BEGINNING
 
     def redis_is_full(self) -> bool:
-        """Tell whether Redis cannot write to its disk: then nothing moves, and only its INFO says so."""
+        """Return whether Redis cannot write to its disk: then no step succeeds, and only INFO shows why."""
         with self._reached() as connection:
             status: str = connection.redis.info("persistence").get("aof_last_write_status", "ok")
         return status != "ok"
 
     def unserved(self, view: RunView) -> Mapping[str, str]:
-        """Return repository → what it lacks, for those of open todos that no worker serves."""
+        """Return repository → the missing part (a worker, a program), for repositories of open todos that no
+        worker serves.
+        """
         with self._reached() as connection:
             return connection.registry.unserved({todo.repo for todo in view.todos if not todo.state.ended})
 

@@ -238,7 +238,7 @@ class Runs(Decisions):
         depends on them. `as_it_was`: keep the order of the run where the file has another by now; else that
         is refused.
 
-        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was
+        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run is live, or was
         retried already.
         """
         return self.get(run).retry(
@@ -302,7 +302,7 @@ class Runs(Decisions):
         """Write all that Redis keeps of the run as one JSON document, compressed if the file's name ends in
         .gz.
 
-        Raises Conflict where something of it goes on, unless it is only to `look` at; CoordinationError.
+        Raises Conflict where a todo of it still runs, unless `look`; CoordinationError.
         """
         return self.get(run).export(file, look=look)
 
@@ -324,7 +324,7 @@ class Runs(Decisions):
     # Undone
 
     def rollback(self, run: str = LAST) -> Run:
-        """Undo what a run did, whether it goes on or has ended: see `Run.rollback`."""
+        """Undo a live or ended run: see `Run.rollback`."""
         found = self.get(run)
         found.rollback()
         return found

@@ -49,8 +49,8 @@ class Services:
     def list(self, names: Collection[str] = ()) -> tuple[ServiceView, ...]:
         """List the services with their states on all hosts, in the order of a start.
 
-        A state of a host whose worker is away is `unreachable`; the last look says what it was, and when.
-        Services that are up and that the file does not declare come last.
+        A state of a host whose worker is away is `unreachable`; the last look shows its former state and the
+        time. Services that are up and that the file does not declare come last.
 
         Raises NotFound.
         """
@@ -150,7 +150,7 @@ class Services:
 
     def begin(self, prepared: Transition, hosts: Mapping[str, str] = NO_HOSTS) -> Run:
         """Start the run of a transition, with the worker that it needs. `hosts`: repository → the only host
-        that may do it, besides those where its services are up. Raises Conflict; NotAllowed.
+        that may execute it, in addition to the hosts where its services are up. Raises Conflict; NotAllowed.
         """
         graph, step = prepared.graph, prepared.step
         self._access.authority.check(SERVICE, graph.repos)

@@ -1,4 +1,4 @@
-"""The texts of operations and their arguments. Each stands once, and commands, tools and the library show it.
+"""The texts of operations and their arguments. Each is written once; commands, tools and the library show it.
 
 The text of an operation is the docstring of its method. `runs.sweep` names the method that a script calls as
 `coord.runs.sweep`. Front ends show its paragraphs up to the one on parameters, result or errors, which begins

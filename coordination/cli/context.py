@@ -52,7 +52,7 @@ class CliContext:
         return Facade(named or None, self.redis, warn=warn)
 
     def note_unknown_runs(self) -> None:
-        """Say that todos which run now may be shown as in the file, if Redis did not tell."""
+        """Print a note if Redis did not answer: todos that a run executes are then shown as in the file."""
         if not self.coord.manager.runs_known:
             click.echo(
                 "Redis gave no answer: todos that a run executes now are shown as the file has them", err=True

@@ -353,7 +353,7 @@ def _row(event: Event) -> tuple[str, ...]:
 
 
 def words_of(event: Event) -> str:
-    """Return what the event says besides its kind and its subject."""
+    """Return the title and the data of an event as text."""
     data = [
         f"{name}: {shortened(value, LONGEST_VALUE)}"
         for name, value in event.data.items()

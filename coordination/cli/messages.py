@@ -87,7 +87,7 @@ def send_message(
 @click.option(
     "--register",
     is_flag=True,
-    help="Keep messages to TO from now on (repositories of the file have an inbox anyway).",
+    help="Keep messages to TO from now on (repositories of the file always have an inbox).",
 )
 @click.option(
     "--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help=texts.MOST_MESSAGES

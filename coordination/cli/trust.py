@@ -74,7 +74,7 @@ def init(call: CliContext, name: str, new_key: bool, ssh_key: str | None, as_jso
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="State folder of the workers, with --worker (default: .coord beside the file).",
+    help="State folder of the workers, with --worker (default: .coord next to the file).",
 )
 @as_json_option
 @click.pass_obj
@@ -166,7 +166,7 @@ def list_(call: CliContext, form: Form) -> None:
 @as_json_option
 @click.pass_obj
 def revoke(call: CliContext, name: str, as_json: bool) -> None:
-    """Revoke a key, or all keys of a principal. What they signed before is refused, too."""
+    """Revoke a key, or all keys of a principal. Their earlier signatures are refused, too."""
     changed = call.coord.trust.edit("revoke", lambda editor: editor.revoke(name, datetime.now(UTC)))
     _print_changed(call, changed.name, as_json)
 

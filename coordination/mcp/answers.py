@@ -69,7 +69,7 @@ class CutGeneratedPlan(GeneratedPlan, Cut):
 
 
 class CutExec(RunView, Cut):
-    """A run of one command in many repositories; the end of what it wrote in each of them."""
+    """A run of one command in many repositories, with the end of its output in each of them."""
 
     outputs: tuple[RepoOutput, ...] = ()
 

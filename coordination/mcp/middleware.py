@@ -1,11 +1,11 @@
 """Turns errors of coord into MCP errors, and limits tools and resources to those that the server's identity
 may use.
 
-Any other exception is an error in coord: FastMCP logs it on standard error and tells the client no details.
+Any other exception is an error in coord: FastMCP logs it on standard error and gives the client no details.
 
 The server signs with its own identity (COORD_IDENTITY), or that of the user who started it. Where the machine
-has a trust file, tools beyond the roles of that principal are neither listed nor executed. The facade checks
-the repositories of each operation besides.
+has a trust file, tools beyond the roles of that principal are neither listed nor executed. The facade also
+checks the repositories of each operation.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Roles(Middleware):
             self._session.coord.authority.check(operation)
         except CoordinationError as error:
             return str(error)
-        return f"the right for {operation} was given in this moment; call the tool again"
+        return f"the right for {operation} has just been given; call the tool again"
 
 
 def _operation(tool: Any) -> str:

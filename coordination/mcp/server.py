@@ -77,7 +77,7 @@ coord_list_todos, if there is one.
 
 
 def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
-    _calm()
+    _configure_logging()
     server = FastMCP(
         "coord",
         INSTRUCTIONS,
@@ -95,7 +95,7 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
     return server
 
 
-def _calm() -> None:
+def _configure_logging() -> None:
     """Log faults to standard error as plain lines, and nothing else; switch off the search for newer
     versions.
     """
@@ -277,7 +277,7 @@ def add_resources(server: FastMCP, session: Session) -> None:
     )
     def events_after(position: str) -> str:
         """The next 100 events after a position (an id of an event, or 0-0 for the oldest), and the position
-        to continue from. Events that were deleted before that are told by one `events.gap`.
+        to continue from. One `events.gap` stands for events that were deleted before that.
         """
         with refusals(ResourceError):
             return _page(session.coord.events.list(since=position, limit=EVENTS_AT_ONCE), position)

@@ -89,7 +89,7 @@ class Session:
         return self.view(run, wait_s)
 
     def view(self, run: Run, wait_s: float = 0) -> RunView:
-        """Return a run as soon as it has ended, or as it stands after that time. A run that ended
+        """Return a run as soon as it has ended, or its state after that time. A run that ended
         unfollowed is written back, as `coord watch` does.
         """
         view = run.view()

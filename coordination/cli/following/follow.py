@@ -145,7 +145,7 @@ def _cancel(run: Run, following: Following) -> RunView:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: this process ends without a question; its run goes on."""
+    """SIGTERM: this process ends without a question; its run continues."""
 
 
 def _terminate(_number: int, _frame: object) -> None:

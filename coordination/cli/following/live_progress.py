@@ -117,7 +117,7 @@ class Following:
         self._progress_due = 0.0
         self._back = False
         self._in_hand: set[str] = set()
-        """Todos to read while the run goes on: few of a large run."""
+        """Todos that have begun and not ended: the only ones to read again and again of a large run."""
 
     def until_the_end(self) -> RunView:
         """Show the run until it has ended. After an interruption another call continues."""
@@ -267,7 +267,7 @@ def brief(progress: Progress) -> str:
 
 
 def _left(progress: Progress) -> str:
-    """Return `about 3 min`, or `at least 3 min`; a few seconds are not told apart."""
+    """Return `about 3 min`, or `at least 3 min`; below ten seconds `a few seconds`."""
     if progress.left_s is None:
         return ""
     left = timedelta(seconds=round(progress.left_s))

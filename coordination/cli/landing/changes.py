@@ -116,7 +116,7 @@ def _state(change: ChangeView) -> Cell:
 @as_json_option
 @click.pass_obj
 def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
-    r"""Each path stands below the name of its repository. Control characters in files are written out
+    r"""The paths are listed below the name of their repository. Control characters in files are written out
     (`\u001b`), so that they cannot move the cursor.
     """
     diffs = call.coord.changes.diff(plan, repos, stat=stat)

@@ -171,7 +171,7 @@ def _show_left_out(preview: LandingPreview) -> None:
 
 
 def _show_waves(preview: LandingPreview) -> None:
-    """Print a line for each wave: its repositories, and what it waits for."""
+    """Print a line for each wave: its repositories, its gate, its soak and its check."""
     for wave in preview.waves:
         check = shlex.join(wave.check) if isinstance(wave.check, tuple) else wave.check
         soak = f"soaks for {how_long(timedelta(seconds=wave.soak_s))}" if wave.soak_s else ""

@@ -1,7 +1,7 @@
 """Options that several commands have, and the conversion of their text: values, filters of lists, a part of a
 plan, an address to listen on.
 
-Options with few values name them in the help text, which wraps, instead of beside the option. Several values
+Options with few values name them in the help text, which wraps, instead of the metavar. Several values
 of one filter are alternatives; different filters all apply.
 """
 

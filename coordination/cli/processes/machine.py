@@ -79,7 +79,7 @@ def _start_services(call: CliContext) -> int:
 
     try:
         return change(call, ServiceStep.START)
-    except Conflict as error:  # another start goes on, perhaps from before everything was killed
+    except Conflict as error:  # another start has not ended, perhaps one from before everything was killed
         warn(f"the services are not started here: {error.message}; {error.hint}")
         return 0
 

@@ -113,7 +113,7 @@ def _format(graph: PlanGraph, foreseen: Forecast, progress: PlanProgress) -> str
 
 
 def _past(progress: PlanProgress) -> Iterator[str]:
-    """Yield what is done of a plan, and what it took."""
+    """Yield lines on the finished todos of a plan and their duration."""
     cancelled = f", {progress.cancelled} cancelled" if progress.cancelled else ""
     yield f"{'done':<13}{progress.completed} of {counted(progress.todos, 'todo')}{cancelled}"
     took = [f"{format_hours(progress.actual_hours)} of work"] if progress.actual_hours else []

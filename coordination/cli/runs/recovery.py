@@ -284,7 +284,7 @@ def _print_preview(preview: RollbackPreview, *, as_json: bool) -> int:
 
 @despite_quiet()
 def _confirm(preview: RollbackPreview, *, yes: bool) -> None:
-    """Print what would be undone, and ask; a rollback that goes on already is not asked about."""
+    """Print the todos that would be undone, and ask, unless the rollback has already begun."""
     if preview.status is RunStatus.ROLLING_BACK:
         return
     _print_todos(preview)

@@ -139,7 +139,7 @@ def _in_progress(todos: Sequence[TodoInView], *, with_repo: bool = True) -> list
 
 
 def _in_run(todo: TodoInView) -> str:
-    """Return `running for 4 min in run …`, or the text of what it waits for there."""
+    """Return `running for 4 min in run …`, with the reason if the todo waits there."""
     if todo.run_id is None:
         return "by hand"
     waits = f": {with_local_times(todo.run_waits_for)}" if todo.run_waits_for else ""

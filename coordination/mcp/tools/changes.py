@@ -71,7 +71,12 @@ def coord_get_diff(
     repos: Some = None,
     stat: Annotated[bool, Field(description=texts.STAT)] = False,
     limit: Annotated[
-        int, Field(ge=1, le=1_000_000, description="Most characters of each `diff`; `cut` tells.")
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="Most characters of each `diff`; `cut` is true for a shortened one.",
+        ),
     ] = 20_000,
 ) -> Page[RepoDiff]:
     """This machine is that of the server."""
@@ -203,7 +208,7 @@ def coord_revert_plan(
 LONGEST = 500
 """Characters of each value of a conflict: texts of issues have up to 65,536."""
 
-NotLanded = Annotated[Items, Field(description=f"{texts.CHANGED_REPOS} What has landed needs none.")]
+NotLanded = Annotated[Items, Field(description=f"{texts.CHANGED_REPOS} Landed ones need none.")]
 
 
 @executes("Open pull requests", "requests.create")
@@ -280,9 +285,9 @@ def coord_sync_issues(
     """
     options = IssueSyncOptions(repos=tuple(repos or ()), pull=pull, prefer=prefer, dry_run=dry_run)
     report = session.coord.issues.sync(options)
-    told = tuple(_short(one) for one in report.results if one.action is not IssueAction.UNCHANGED)
-    shown = cut(CutIssueSyncReport, report.model_copy(update={"results": told}), limit)
-    return shown.model_copy(update={"unchanged": len(report.results) - len(told)})
+    shown_results = tuple(_short(one) for one in report.results if one.action is not IssueAction.UNCHANGED)
+    shown = cut(CutIssueSyncReport, report.model_copy(update={"results": shown_results}), limit)
+    return shown.model_copy(update={"unchanged": len(report.results) - len(shown_results)})
 
 
 def _short(result: IssueResult) -> IssueResult:

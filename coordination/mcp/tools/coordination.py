@@ -49,7 +49,7 @@ class ChangedServices(BaseModel):
 
     run: str
     outcome: ServicesOutcome | None
-    """null while the run goes on."""
+    """null until the run has ended."""
 
 
 class ServiceLog(BaseModel):
@@ -86,7 +86,7 @@ def coord_change_services(
     """Start services with what they depend on, stop them after what depends on them, or restart them, by a
     run. A start is done when the probes pass; follow it with coord_get_run(run=…, wait_s=60).
 
-    With `wait_s`, `outcome` tells what is up: `success`, or `degraded` if only optional services or checks
+    With `wait_s`, `outcome` is `success`, or `degraded` if only optional services or checks
     are not.
     """
     operations = session.coord.services

@@ -118,8 +118,8 @@ def coord_exec(
     ] = None,
     wait_s: Wait = 60,
 ) -> CutExec:
-    """It returns what the command wrote in each repository. If the run goes on after wait_s, follow it with
-    coord_get_run, and read its output with coord_get_logs.
+    """It returns the output of the command in each repository. If the run has not ended after wait_s, follow
+    it with coord_get_run, and read its output with coord_get_logs.
     """
     commands = session.coord.commands
     run = commands.exec(
