@@ -49,7 +49,7 @@ class Place:
     """A tip that no trusted worker has signed."""
     signs: bool = True
     """The tip of the change set that was opened again may be signed."""
-    together: int = 1
+    sibling_todos: int = 1
 
     @property
     def checkout(self) -> Path:
@@ -112,11 +112,11 @@ class Place:
             access=lambda: nullcontext({}),
             stopped=lambda: None,
             cancelled=lambda: False,
-            say=self.log.append,
+            log=self.log.append,
             forges=self.forges,
             change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),
             note_request=self.note_request,
-            together=lambda: self.together,
+            sibling_todos=lambda: self.sibling_todos,
             checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
             now=lambda: self.now,
         )

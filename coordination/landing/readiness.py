@@ -70,7 +70,7 @@ LASTING = frozenset({Lack.CLOSED, Lack.FOREIGN, Lack.CONFLICT})
 @dataclass(frozen=True, kw_only=True)
 class Missing:
     lack: Lack
-    words: str
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,8 @@ def is_lasting(missing: Sequence[Missing]) -> bool:
     return any(one.lack in LASTING for one in missing)
 
 
-def words_of(missing: Sequence[Missing]) -> str:
-    return "; ".join(one.words for one in missing)
+def missing_text(missing: Sequence[Missing]) -> str:
+    return "; ".join(one.text for one in missing)
 
 
 def approvals_of(seen: ObservedRequest) -> tuple[str, ...]:
@@ -127,26 +127,26 @@ def approvals_of(seen: ObservedRequest) -> tuple[str, ...]:
 def _missing(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     request = seen.request
     if not request.is_open:
-        yield Missing(lack=Lack.CLOSED, words="somebody has closed it")
+        yield Missing(lack=Lack.CLOSED, text="somebody has closed it")
         return
     if request.head_sha not in seen.heads:
         yield Missing(
             lack=Lack.FOREIGN,
-            words=f"somebody has pushed {request.head_sha[:12]} to {request.head}, which coord did not make",
+            text=f"somebody has pushed {request.head_sha[:12]} to {request.head}, which coord did not make",
         )
         return
     if request.mergeable is False and not _is_behind(seen):
-        yield Missing(lack=Lack.CONFLICT, words=f"it conflicts with {request.base}")
+        yield Missing(lack=Lack.CONFLICT, text=f"it conflicts with {request.base}")
     if request.state is RequestState.DRAFT:
-        yield Missing(lack=Lack.DRAFT, words="it is a draft: mark it as ready for review")
+        yield Missing(lack=Lack.DRAFT, text="it is a draft: mark it as ready for review")
     yield from _of_reviews(seen, required)
     yield from _of_checks(seen, required)
     if _is_behind(seen):
-        yield Missing(lack=Lack.BEHIND, words=f"it must contain the tip of {request.base}")
+        yield Missing(lack=Lack.BEHIND, text=f"it must contain the tip of {request.base}")
     if request.mergeable is None:
-        yield Missing(lack=Lack.UNKNOWN, words="the forge does not know yet if it merges")
+        yield Missing(lack=Lack.UNKNOWN, text="the forge does not know yet if it merges")
     elif _is_refused(seen, required):
-        yield Missing(lack=Lack.RULES, words=f"the forge refuses it: {request.blocked}")
+        yield Missing(lack=Lack.RULES, text=f"the forge refuses it: {request.blocked}")
 
 
 def _is_behind(seen: ObservedRequest) -> bool:
@@ -172,33 +172,33 @@ def _explained_by_checks(seen: ObservedRequest) -> bool:
 
 def _of_reviews(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     if seen.reviews is None or seen.protection is None:
-        yield Missing(lack=Lack.UNKNOWN, words="its reviews could not be read")
+        yield Missing(lack=Lack.UNKNOWN, text="its reviews could not be read")
         return
     refusing = [one.author for one in seen.reviews if one.state is ReviewState.CHANGES_REQUESTED]
     if refusing:
-        words = f"{listed(refusing[:SHOWN])} asked for changes"
-        yield Missing(lack=Lack.CHANGES_REQUESTED, words=words)
+        text = f"{listed(refusing[:SHOWN])} asked for changes"
+        yield Missing(lack=Lack.CHANGES_REQUESTED, text=text)
     needed, there = max(required.approvals, seen.protection.approvals), len(approvals_of(seen))
     if there < needed:
         outdated = sum(one.state is ReviewState.APPROVED for one in seen.reviews) - there
         older = (
             f", and {counted(outdated, 'approval')} of another commit, or of its author" if outdated else ""
         )
-        words = f"it has {there} of {counted(needed, 'approval')}{older}"
-        yield Missing(lack=Lack.APPROVALS, words=words)
+        text = f"it has {there} of {counted(needed, 'approval')}{older}"
+        yield Missing(lack=Lack.APPROVALS, text=text)
 
 
 def _of_checks(seen: ObservedRequest, required: Requirements) -> Iterator[Missing]:
     if seen.checks is None or seen.protection is None:
-        yield Missing(lack=Lack.UNKNOWN, words="its checks could not be read")
+        yield Missing(lack=Lack.UNKNOWN, text="its checks could not be read")
         return
     not_green = _not_green(seen, required.ignored)
     red = [name for name, state in not_green.items() if state is CheckState.FAILURE]
     pending = [name for name, state in not_green.items() if state is not CheckState.FAILURE]
     if red:
-        yield Missing(lack=Lack.RED, words=f"red: {_some(red)}")
+        yield Missing(lack=Lack.RED, text=f"red: {_some(red)}")
     if pending:
-        yield Missing(lack=Lack.PENDING, words=f"not green yet: {_some(pending)}")
+        yield Missing(lack=Lack.PENDING, text=f"not green yet: {_some(pending)}")
 
 
 def _not_green(seen: ObservedRequest, ignored: Collection[str]) -> dict[str, CheckState]:

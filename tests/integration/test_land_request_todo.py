@@ -163,7 +163,7 @@ def test_the_first_look_at_a_request_leaves_room_for_those_at_the_others(place: 
     place.at.protect(place.project, approvals=1)
     alone = ends(place.check(approvals=1, when_ready=True), DEFERRED)
     assert alone.again == SHORTEST
-    place.together = 100
+    place.sibling_todos = 100
     held = ends(place.check(approvals=1, when_ready=True), DEFERRED)
     assert held.again is not None
     assert held.again > SHORTEST

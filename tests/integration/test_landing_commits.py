@@ -108,7 +108,7 @@ def test_a_shallow_clone_without_the_history_says_how_to_get_it(ground: Ground, 
 
     assert isinstance(found, Refused)
     assert found.reason is Reason.SHALLOW
-    assert "fetch --unshallow" in found.words
+    assert "fetch --unshallow" in found.error
 
 
 def test_without_a_difference_there_is_nothing_to_land(ground: Ground):

@@ -80,8 +80,8 @@ def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(ground: Ground, h
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (Reason.DIRTY, False)
-    assert file in found.words or how == "hidden"
-    assert str(ground.path) in found.words
+    assert file in found.error or how == "hidden"
+    assert str(ground.path) in found.error
     assert (status(ground.path), git("for-each-ref", cwd=ground.path)) == before
     assert how == "link" or (ground.path / file).read_text() == "mine\n"
 
@@ -162,7 +162,7 @@ def test_the_checkouts_own_receiving_hook_may_refuse(ground: Ground):
 
     assert isinstance(found, Refused)
     assert found.reason is Reason.DECLINED
-    assert "nobody lands here" in found.words
+    assert "nobody lands here" in found.error
     assert status(ground.path) == ""
 
 

@@ -63,8 +63,8 @@ def has(file: Path, text: str) -> bool:
 
 def reason(found: object) -> Reason:
     assert isinstance(found, Refused), found
-    assert found.words.isprintable()
-    assert len(found.words) <= 1000
+    assert found.error.isprintable()
+    assert len(found.error) <= 1000
     return found.reason
 
 
@@ -158,8 +158,8 @@ def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
     assert isinstance(found, Refused)
     assert reason(found) is Reason.DECLINED
     assert found.lasting
-    assert "hook declined" in found.words
-    assert "frozen" in found.words
+    assert "hook declined" in found.error
+    assert "frozen" in found.error
     assert server.tip("api") == ground.since
     server.hook("api", hook)
     assert push(at, made.commit, made.base) == Pushed(base=made.commit)

@@ -100,7 +100,7 @@ class ChangeSetRollback:
             kept = discarded_ref(branch, change.tip)
             git("update-ref", kept, change.tip, cwd=checkout)
             stays, count = copy.move(before), counted(len(theirs), "commit")
-            words = f"{count} of people cannot stay without the run ({made.words}): kept as {kept}"
+            words = f"{count} of people cannot stay without the run ({made.error}): kept as {kept}"
             return f"{words}; {stays}" if stays else words
         used = {change.base, *(commit for part in parts for commit in part)} if theirs else {change.base}
         is_ours = all(contains(checkout, commit, change.tip) for commit in used if commit)
@@ -116,7 +116,7 @@ class ChangeSetRollback:
         repo = change.repo
         if isinstance(made, Refused):
             hint = f"take it out by hand on {change.branch}, then: coord adopt {name} {repo} {change.branch}"
-            raise GitRefused(made.words, hint)
+            raise GitRefused(made.error, hint)
         tip = made.base if isinstance(made, NoChange) else made.commit
         self.send(grant, tip, change.base)
         signed = self.signed_results.seal_tip(grant, tip, change.base, name) if signs else ""

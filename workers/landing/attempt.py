@@ -108,7 +108,7 @@ class LandAttempt:
             raise self._end_after(made)
         is_pushed = isinstance(made, Prepared) and self._via is Via.PUSH
         if is_pushed and (refused := refused_base(at, base, action.tip, since)) is not None:
-            raise refusal(refused.words, f"coord sweep {self._name} --fresh")
+            raise refusal(refused.error, f"coord sweep {self._name} --fresh")
         return made
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
@@ -144,29 +144,29 @@ class LandAttempt:
 
     # Ends
 
-    def _done(self, output: dict[str, Any], words: str) -> AttemptOutcome:
-        self._job.say(words)
+    def _done(self, output: dict[str, Any], error: str) -> AttemptOutcome:
+        self._job.log(error)
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=json.dumps(output))
 
     def _end_after(self, refused: Refused) -> AttemptEnd:
         return (
-            refusal(refused.words)
+            refusal(refused.error)
             if refused.lasting
-            else self._passing_trouble(refused.words, refused.reason)
+            else self._passing_trouble(refused.error, refused.reason)
         )
 
-    def _passing_trouble(self, words: str, reason: Reason) -> AttemptEnd:
+    def _passing_trouble(self, error: str, reason: Reason) -> AttemptEnd:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
-        why = f"the base branch: {words} ({reason})"
-        return self._end_of_patience(words) or postponed(why, WaitReason.BASE)
+        why = f"the base branch: {error} ({reason})"
+        return self._end_of_patience(error) or postponed(why, WaitReason.BASE)
 
-    def _end_of_patience(self, words: str) -> AttemptEnd | None:
+    def _end_of_patience(self, error: str) -> AttemptEnd | None:
         """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
         now = self._job.now()
         since = self._checkpoint.get(TROUBLE)
         began = _moment(since) or now
         if now - began > self._patience:
-            why = f"{words} (for more than {self._patience.total_seconds():g} s: land_patience)"
+            why = f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)"
             return refusal(why)
         if not since:
             self._save_checkpoint({**self._checkpoint, TROUBLE: now.isoformat()})
@@ -183,9 +183,9 @@ class LandAttempt:
         self._job.record(json.dumps(known))
 
 
-def refusal(words: str, hint: str = "") -> AttemptEnd:
+def refusal(error: str, hint: str = "") -> AttemptEnd:
     """Return a final refusal, which another attempt would not change."""
-    why = f"{words}; {hint}" if hint else words
+    why = f"{error}; {hint}" if hint else error
     return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, error=why))
 
 

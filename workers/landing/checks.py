@@ -39,11 +39,11 @@ class CheckRuns:
 class LandChecks:
     """The checks of the repository of one attempt to land."""
 
-    def __init__(self, repo: str, action: LandAction, runs: CheckRuns, say: Callable[[str], None]) -> None:
+    def __init__(self, repo: str, action: LandAction, runs: CheckRuns, log: Callable[[str], None]) -> None:
         self._repo = repo
         self._action = action
         self._runs = runs
-        self._say = say
+        self._log = log
         self._green: defaultdict[str, list[Trees]] = defaultdict(list)
         """Check → the trees for which this attempt has found it green."""
 
@@ -105,7 +105,7 @@ class LandChecks:
             return None
         before = self._green[check.todo][0]
         moved = sorted(repo for repo in read if read[repo] != before.get(repo))
-        self._say(f"{check.todo} runs again: the base branch has moved in {', '.join(moved)}")
+        self._log(f"{check.todo} runs again: the base branch has moved in {', '.join(moved)}")
         for _ in range(1 + check.action.retries):
             outcome = self._runs.again(check, commit)
             if outcome.kind is not OutcomeKind.FAILED:

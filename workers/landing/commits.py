@@ -53,14 +53,14 @@ def merge(at: BaseBranch, ours: str, theirs: str) -> Merged | Refused:
         return Merged(tree=tree)
     if done.returncode == 1 and files:
         named = list(dict.fromkeys(files))
-        words = f"{at.repo}: both {ours[:12]} and {theirs[:12]} change {listed(named)}"
-        return Refused(reason=Reason.CONFLICT, words=words, files=named)
+        error = f"{at.repo}: both {ours[:12]} and {theirs[:12]} change {listed(named)}"
+        return Refused(reason=Reason.CONFLICT, error=error, files=named)
     if "unrelated histories" in done.stderr:
-        words = f"{at.repo}: {ours[:12]} and {theirs[:12]} have no common history"
+        error = f"{at.repo}: {ours[:12]} and {theirs[:12]} have no common history"
         if is_shallow(at.path):
             hint = f"the clone is shallow: git -C {quoted(at.path)} fetch --unshallow"
-            return Refused(reason=Reason.SHALLOW, words=f"{words} here; {hint}")
-        return Refused(reason=Reason.REWRITTEN, words=words)
+            return Refused(reason=Reason.SHALLOW, error=f"{error} here; {hint}")
+        return Refused(reason=Reason.REWRITTEN, error=error)
     raise GitRefused(
         f"{at.repo}: {ours[:12]} cannot be merged with {theirs[:12]}: {done.stderr.strip()}",
         "fix the cause that git names; landing needs git 2.38",
@@ -140,8 +140,8 @@ def prepare(
         parents = (base, tip) if method is Method.MERGE else (base,)
         return made(at, merged.tree, parents, message, base)
     if not contains(at, tip, base):
-        words = f"{at.branch} of {at.repo} has commits that {tip[:12]} does not contain: no fast-forward"
-        return Refused(reason=Reason.NOT_FAST_FORWARD, words=words, base=base)
+        error = f"{at.branch} of {at.repo} has commits that {tip[:12]} does not contain: no fast-forward"
+        return Refused(reason=Reason.NOT_FAST_FORWARD, error=error, base=base)
     return Prepared(commit=tip, tree=merged.tree, base=base)
 
 
@@ -187,16 +187,16 @@ def reopen(
 
 
 def _explained(refused: Refused, at: BaseBranch, step: str) -> Refused:
-    words = f"{at.branch} of {at.repo} has later changes in the same places; {step}: {refused.words}"
-    return Refused(reason=refused.reason, words=words, files=refused.files)
+    error = f"{at.branch} of {at.repo} has later changes in the same places; {step}: {refused.error}"
+    return Refused(reason=refused.reason, error=error, files=refused.files)
 
 
 def _rewritten(at: BaseBranch, tip: str, since: str) -> Refused:
-    words = f"{at.repo}: {tip[:12]} does not contain {since[:12]}, where the change set began"
+    error = f"{at.repo}: {tip[:12]} does not contain {since[:12]}, where the change set began"
     if is_shallow(at.path):
-        words = f"{words}, as far as this shallow clone tells: git -C {quoted(at.path)} fetch --unshallow"
-        return Refused(reason=Reason.SHALLOW, words=words)
-    return Refused(reason=Reason.REWRITTEN, words=f"{words}: its history was rewritten")
+        error = f"{error}, as far as this shallow clone tells: git -C {quoted(at.path)} fetch --unshallow"
+        return Refused(reason=Reason.SHALLOW, error=error)
+    return Refused(reason=Reason.REWRITTEN, error=f"{error}: its history was rewritten")
 
 
 def commit_in(known: Mapping[str, Any], name: str) -> str:

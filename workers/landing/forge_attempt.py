@@ -110,14 +110,14 @@ class ForgeAttempt(DirectAttempt):
         self._waits_no_longer()
         raise refusal(error.message, error.hint) from error
 
-    def _forge_trouble(self, words: str) -> AttemptEnd:
+    def _forge_trouble(self, error: str) -> AttemptEnd:
         """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
-        return self._end_of_patience(words) or postponed(words, WaitReason.REQUEST, self._interval())
+        return self._end_of_patience(error) or postponed(error, WaitReason.REQUEST, self._interval())
 
     def _end_after(self, refused: Refused) -> AttemptEnd:
         """Return the end after a refusal by git: a login that a person can mend is waited for."""
         if self._begun and refused.reason in _LOGINS:
-            return self._forge_trouble(refused.words)
+            return self._forge_trouble(refused.error)
         return super()._end_after(refused)
 
     @property
@@ -133,8 +133,8 @@ class ForgeAttempt(DirectAttempt):
 
     def _interval(self) -> timedelta:
         """Return the pause before the next look at the request, by the budget of calls."""
-        host, together = self._address.api_host, self._job.together()
-        return self._access.budget.interval(host, self._waiting, self._job.now(), together)
+        host, sibling_todos = self._address.api_host, self._job.sibling_todos()
+        return self._access.budget.interval(host, self._waiting, self._job.now(), sibling_todos)
 
     def _waits_no_longer(self) -> None:
         self._access.budget.remove_waiting(self._address.api_host, self._waiting)
@@ -159,7 +159,7 @@ class ForgeAttempt(DirectAttempt):
     def _enqueue(self, request: PullRequest) -> None:
         if not self._forge.is_queued(request):
             self._merging_forge.enqueue(request, expected_head=request.head_sha)
-            self._job.say(f"{request.url} is in the merge queue")
+            self._job.log(f"{request.url} is in the merge queue")
 
     def _landing_of(
         self, at: BaseBranch, method: str, change: RepoChange, request: PullRequest, known: Mapping[str, Any]
@@ -248,7 +248,7 @@ class RequestLook(ForgeAttempt):
         except ForgeError as error:
             if error.problem not in NO_STATUS:
                 raise
-            self._job.say(f"the status {DEPENDS} could not be set: {error.message}")
+            self._job.log(f"the status {DEPENDS} could not be set: {error.message}")
             self._save_checkpoint({**self._checkpoint, NO_STATUS_SET: True})
 
     def _note_seen(
@@ -292,7 +292,7 @@ class RequestLook(ForgeAttempt):
                 if now - datetime.fromisoformat(str(known.get("at"))) < RULES_HOLD:
                     return Protection.model_validate_json(str(known.get("value")))
             except (ValueError, TypeError, ValidationError):
-                self._job.say("the record of the branch's rules is damaged: they are read again")
+                self._job.log("the record of the branch's rules is damaged: they are read again")
         found = self._forge.protection(branch)
         if not fresh:
             record = {"at": now.isoformat(), "value": found.model_dump_json()}

@@ -56,14 +56,14 @@ class LandJob:
     stopped: Callable[[], OutcomeKind | None]
     cancelled: Callable[[], bool]
     """Asks Redis whether the run is cancelled; `stopped` returns that somewhat later."""
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     checks: CheckRuns
     forges: Callable[[], ForgeAccess]
     """Opens the access to forges, with the credentials of this machine; the caller closes it."""
     change_set: Callable[[], ChangeSet | None]
     note_request: Callable[[RequestRef, str], None]
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
-    together: Callable[[], int] = lambda: 1
+    sibling_todos: Callable[[], int] = lambda: 1
     """Counts the todos that do the same in other repositories, and this one."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -89,10 +89,10 @@ class LandJobs:
         self,
         grant: Grant,
         stopped: Callable[[], OutcomeKind | None],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         check: Callable[[LandCheck, str], AttemptOutcome],
     ) -> LandJob:
-        """Return the job of a todo. `stopped` tells a stop, `say` writes a line of its log, `check` runs a
+        """Return the job of a todo. `stopped` tells a stop, `log` writes a line of its log, `check` runs a
         check at a commit.
         """
         repo, name = grant.spec.repo, _change_set_of(grant)
@@ -113,7 +113,7 @@ class LandJobs:
             facts = {"tip": tip, "base": base, "signed": signed}
             self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
             if (found := change()) is not None and (why := self._follow(repo.name, found.branch, tip)):
-                say(why)
+                log(why)
 
         def note_request(ref: RequestRef, kind: str) -> None:
             if kind:
@@ -134,11 +134,11 @@ class LandJobs:
             access=lambda: self.access(grant.run_id, repo.name, repo.url or "", Purpose.WRITE),
             stopped=stopped,
             cancelled=lambda: until_answered(lambda: self.store.is_cancelled(grant.run_id)),
-            say=say,
+            log=log,
             forges=self._forges,
             change_set=change_set,
             note_request=note_request,
-            together=lambda: self._together(grant),
+            sibling_todos=lambda: self._sibling_todos(grant),
             checks=CheckRuns(
                 results=lambda: until_answered(lambda: self.results(grant)),
                 again=check,
@@ -146,7 +146,7 @@ class LandJobs:
             ),
         )
 
-    def _together(self, grant: Grant) -> int:
+    def _sibling_todos(self, grant: Grant) -> int:
         """Return the number of todos whose ids differ from this one by the repository only."""
         brief = until_answered(lambda: self.store.brief(grant.run_id))
         prefix = grant.todo_id.removesuffix(grant.spec.repo.name)

@@ -70,7 +70,7 @@ def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOu
     try:
         return attempt()
     except AttemptEnd as end:
-        job.say(end.outcome.error)
+        job.log(end.outcome.error)
         return end.outcome
 
 
@@ -85,7 +85,7 @@ class DirectAttempt(LandAttempt):
                 return self._check(at, action, change)
             if action.step is LandStep.LANDED:
                 return self._still_there(at, action, change)
-            checks = LandChecks(at.repo, action, self._job.checks, self._job.say)
+            checks = LandChecks(at.repo, action, self._job.checks, self._job.log)
             for _ in range(LOOKS):
                 base = self._base_tip(at)
                 if known := self._landed_before(at, base, action):
@@ -133,18 +133,18 @@ class DirectAttempt(LandAttempt):
     def _check(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
         found = self._look(at)
         if isinstance(found, Refused) and found.reason in OF_PERSONS:
-            raise refusal(found.words)
+            raise refusal(found.error)
         if isinstance(found, Refused):
             raise self._end_after(found)
         made = self._prepared(at, action, change, found.commit)
-        words = f"it can land on {found.commit[:12]} of {at.branch}"
+        error = f"it can land on {found.commit[:12]} of {at.branch}"
         if isinstance(made, NoChange):
-            words = f"{at.branch} has all of it: there is nothing to land"
+            error = f"{at.branch} has all of it: there is nothing to land"
         elif self._via is Via.PUSH:
             refused = may_push(at, found.commit) or refused_large_files(at, made.commit, found.commit)
             if refused is not None:
                 raise self._end_after(refused)
-        done = self._done({"base": found.commit}, words)
+        done = self._done({"base": found.commit}, error)
         commit = made.base if isinstance(made, NoChange) else made.commit
         return self._stated(at, done, commit, found.commit) if action.stated else done
 
@@ -177,7 +177,7 @@ class DirectAttempt(LandAttempt):
         """Return the landing of a tip that the base branch has: by another attempt, or by people."""
         if own := landing_of(at, action.tip, self._job.run_id, base):
             return self._landing(own, tree_of(at, f"{own}^1"), str(action.method))
-        self._job.say(f"{at.branch} has all of it already: somebody else brought it there")
+        self._job.log(f"{at.branch} has all of it already: somebody else brought it there")
         since = self._since(at, change, base)
         return self._landing(action.tip, tree_of(at, since), BY_PEOPLE)
 
@@ -190,7 +190,7 @@ class DirectAttempt(LandAttempt):
         if isinstance(found, Pushed):
             return True
         if found.reason is Reason.MOVED:
-            self._job.say(f"{at.branch} has moved: {found.words}")
+            self._job.log(f"{at.branch} has moved: {found.error}")
             return False
         raise self._end_after(found)
 
@@ -249,7 +249,7 @@ class DirectAttempt(LandAttempt):
         try:
             self._job.verify(tip, change.signed)
         except NotAllowed as refused:
-            self._job.say(f"the change set is open again, and not signed: {refused.message}")
+            self._job.log(f"the change set is open again, and not signed: {refused.message}")
             return False
         return True
 

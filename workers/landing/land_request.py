@@ -26,7 +26,7 @@ from coordination.landing.readiness import (
     Lack,
     Missing,
     is_lasting,
-    words_of,
+    missing_text,
 )
 from coordination.models import LandAction, LandStep
 from coordination.runs.change_sets.records import RepoChange
@@ -97,7 +97,7 @@ class RequestAttempt(RequestLook):
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
         if made is not None:
-            self._job.say(f"its pull request: {made.url}")
+            self._job.log(f"its pull request: {made.url}")
         return self._forge.get(made.number) if made else None
 
     def _maker(self, action: LandAction, change: RepoChange) -> RequestMaker:
@@ -150,15 +150,15 @@ class RequestAttempt(RequestLook):
             self._refuse_lasting(request, missing)
             if missing and not action.when_ready and not _passes(missing):
                 raise refusal(
-                    f"{request.url} is not ready: {words_of(missing)}",
+                    f"{request.url} is not ready: {missing_text(missing)}",
                     f"wait for it: coord land {self._name} --when-ready",
                 )
             if missing and _passes(missing):
                 raise self._computes(request, missing)
             self._answers_again()
             if missing:
-                words = f"{request.url}: {words_of(missing)}"
-                raise postponed(words, WaitReason.REQUEST, self._interval())
+                error = f"{request.url}: {missing_text(missing)}"
+                raise postponed(error, WaitReason.REQUEST, self._interval())
         self._waits_no_longer()
         base = self._base_commit
         done = self._done({"base": base, "head": request.head_sha}, f"{request.url} is ready")
@@ -169,13 +169,16 @@ class RequestAttempt(RequestLook):
 
     def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
         """Return the end of an attempt for which the forge cannot say yet whether the request merges."""
-        words, pause = f"{request.url}: {words_of(missing)}", self._interval() if self._has_trouble else SOON
-        return self._end_of_patience(words) or postponed(words, WaitReason.REQUEST, pause)
+        error, pause = (
+            f"{request.url}: {missing_text(missing)}",
+            self._interval() if self._has_trouble else SOON,
+        )
+        return self._end_of_patience(error) or postponed(error, WaitReason.REQUEST, pause)
 
     def _merge_when_ready(
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest
     ) -> AttemptOutcome:
-        checks = LandChecks(at.repo, action, self._job.checks, self._job.say)
+        checks = LandChecks(at.repo, action, self._job.checks, self._job.log)
         for _ in range(LOOKS):
             if request.state is RequestState.MERGED:
                 self._waits_no_longer()
@@ -186,7 +189,7 @@ class RequestAttempt(RequestLook):
             missing = self._brought_up(at, change, request, missing)
             self._refuse_lasting(request, missing)
             if missing:
-                raise self._forge_trouble(f"{request.url}: {words_of(missing)}")
+                raise self._forge_trouble(f"{request.url}: {missing_text(missing)}")
             made = self._would_land(at, action, change, request.head_sha)
             if isinstance(made, Prepared):
                 made = as_checked(at, made, checks.commit)
@@ -228,7 +231,7 @@ class RequestAttempt(RequestLook):
                 case ForgeProblem.QUEUE_ONLY:
                     self._wait_in_queue(request)
                 case ForgeProblem.HEAD_MOVED | ForgeProblem.CLOSED:
-                    self._job.say(error.message)
+                    self._job.log(error.message)
                 case ForgeProblem.NOT_MERGEABLE:
                     self._save_checkpoint({**self._checkpoint, "merging": ""})
                     raise self._forge_trouble(f"{request.url}: {error.message}") from error
@@ -280,9 +283,9 @@ class RequestAttempt(RequestLook):
             self._push(change, made.commit)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
-        self._job.say(f"{self._base_commit[:12]} of {at.branch} is merged into {change.branch}")
+        self._job.log(f"{self._base_commit[:12]} of {at.branch} is merged into {change.branch}")
         others = tuple(one for one in missing if one.lack is not Lack.BEHIND)
-        return (*others, Missing(lack=Lack.UNKNOWN, words="the forge looks at its new commit"))
+        return (*others, Missing(lack=Lack.UNKNOWN, text="the forge looks at its new commit"))
 
     def _refuse_lasting(self, request: PullRequest, missing: tuple[Missing, ...]) -> None:
         lasting = tuple(one for one in missing if one.lack in LASTING)
@@ -292,7 +295,7 @@ class RequestAttempt(RequestLook):
             Lack.CONFLICT: f"merge the base branch: coord sweep {self._name}, or coord changes",
             Lack.FOREIGN: f"take it over: coord adopt {self._name} {self._job.repo.name} BRANCH",
         }.get(lasting[0].lack, f"reopen it, or open another one: coord pr create {self._name}")
-        raise refusal(f"{request.url}: {words_of(lasting)}", hint)
+        raise refusal(f"{request.url}: {missing_text(lasting)}", hint)
 
     def _would_land(
         self, at: BaseBranch, action: LandAction, change: RepoChange, head: str

@@ -4,7 +4,7 @@ A checkout that has the branch checked out gets a push with `receive.denyCurrent
 the receiving git only: the user's configuration stays. The receiving hooks of the checkout run, as for any
 push; those of the sending side do not.
 
-git itself refuses files that differ from HEAD, but overwrites ignored files, a `.env` say, that the landing
+git itself refuses files that differ from HEAD, but overwrites ignored files, a `.env` log, that the landing
 brings: these are looked for here.
 """
 
@@ -44,8 +44,8 @@ def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:
         return refused
     commit = _tip(at)
     if not commit:
-        words = f"{at.path} has no branch {at.branch}"
-        return Refused(reason=Reason.NO_BRANCH, words=masked(at, words))
+        error = f"{at.path} has no branch {at.branch}"
+        return Refused(reason=Reason.NO_BRANCH, error=masked(at, error))
     if refused := _under_way(at):
         return refused
     folder = _checked_out(at)
@@ -85,14 +85,14 @@ def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
             patience=at.patience,
         )
     except (GitTimeout, GitInterrupted) as error:
-        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, words=masked(at, error.message))
+        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, error=masked(at, error.message))
     if done.returncode == 0:
         return Pushed(base=commit)
     refused = refused_by(at, done)
     if settled := _settled(at, commit, base):
         return settled
     reason = Reason.BUSY if refused.reason is Reason.MOVED else refused.reason
-    return Refused(reason=reason, words=f"{seen.checkout}: {refused.words}", base=base)
+    return Refused(reason=reason, error=f"{seen.checkout}: {refused.error}", base=base)
 
 
 def _tip(at: BaseBranch) -> str:
@@ -105,11 +105,11 @@ def _settled(at: BaseBranch, commit: str, base: str) -> Pushed | Refused | None:
     if tip == base:
         return None
     if not tip:
-        return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.path} has no branch {at.branch}"))
+        return Refused(reason=Reason.NO_BRANCH, error=masked(at, f"{at.path} has no branch {at.branch}"))
     if contains(at, tip, commit):
         return Pushed(base=tip, already=True)
-    words = f"{at.branch} of {at.path} is at {tip[:12]}, no longer at {base[:12]}"
-    return Refused(reason=Reason.MOVED, words=words, base=tip)
+    error = f"{at.branch} of {at.path} is at {tip[:12]}, no longer at {base[:12]}"
+    return Refused(reason=Reason.MOVED, error=error, base=tip)
 
 
 def _swap(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
@@ -117,7 +117,7 @@ def _swap(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     try:
         done = ask(*args, cwd=at.path, settings=DURABLE)
     except GitInterrupted as error:
-        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, words=masked(at, error.message))
+        return _settled(at, commit, base) or Refused(reason=Reason.BUSY, error=masked(at, error.message))
     if done.returncode == 0:
         return Pushed(base=commit)
     return _settled(at, commit, base) or refused_by(at, done)
@@ -132,15 +132,15 @@ def _under_way(at: BaseBranch) -> Refused | None:
     for folder, ref in worktrees(at.path):
         git_dir = git_dir_of(folder)
         if ref == at.ref and git_dir is None:
-            words = f"{folder} has {at.branch} checked out and is not there"
+            error = f"{folder} has {at.branch} checked out and is not there"
             prune = f"git -C {quoted(at.path)} worktree prune"
-            return Refused(reason=Reason.OPERATION, words=f"{words}: {prune}")
+            return Refused(reason=Reason.OPERATION, error=f"{error}: {prune}")
         if git_dir is None:
             continue
         found = [name for name in OPERATIONS if (git_dir / name).exists()]
         if found and (ref == at.ref or at.ref in _rebased(git_dir)):
-            words = f"{folder} is in the middle of an operation of git on {at.branch} ({found[0]})"
-            return Refused(reason=Reason.OPERATION, words=f"{words}: git -C {quoted(folder)} status")
+            error = f"{folder} is in the middle of an operation of git on {at.branch} ({found[0]})"
+            return Refused(reason=Reason.OPERATION, error=f"{error}: git -C {quoted(folder)} status")
     return None
 
 
@@ -156,8 +156,8 @@ def _dirty(at: BaseBranch, folder: Path) -> Refused | None:
     files = [entry[3:] for entry in entries]
     if not files:
         return None
-    words = f"{folder} has uncommitted changes in {listed(files)}: commit or stash them"
-    return Refused(reason=Reason.DIRTY, words=masked(at, words), files=files)
+    error = f"{folder} has uncommitted changes in {listed(files)}: commit or stash them"
+    return Refused(reason=Reason.DIRTY, error=masked(at, error), files=files)
 
 
 def _has_files_of(at: BaseBranch, folder: Path, commit: str) -> bool:
@@ -180,8 +180,8 @@ def _in_the_way(at: BaseBranch, folder: Path, commit: str, base: str) -> Refused
     files = [name for name in git(*args, cwd=folder).split("\0") if name]
     if not files:
         return None
-    words = f"{folder} has untracked files that the landing brings: {listed(files)}; move them away"
-    return Refused(reason=Reason.DIRTY, words=masked(at, words), files=files)
+    error = f"{folder} has untracked files that the landing brings: {listed(files)}; move them away"
+    return Refused(reason=Reason.DIRTY, error=masked(at, error), files=files)
 
 
 def _first_there(folder: Path, name: str) -> Iterator[str]:

@@ -38,7 +38,7 @@ class Method(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a step was not done. Code branches on this, and on `passes`; the words beside it are for people."""
+    """Why a step was not done. Code branches on this, and on `passes`; the text with it is for people."""
 
     # Passing trouble: the same call may succeed later, with nothing changed by a person.
     NETWORK = "network"
@@ -53,7 +53,7 @@ class Reason(StrEnum):
     """A merge, rebase, cherry-pick, revert or bisect is under way in the checkout."""
 
     UNKNOWN = "unknown"
-    """git ended with words that are not known: better to wait with them shown than to revert for a hiccup."""
+    """git failed with an unknown message: waiting with the message shown is better than a revert."""
 
     # Lasting refusals: a person has to change something.
     NO_URL = "no_url"
@@ -117,7 +117,7 @@ class Refused:
     """A step that was not done. Nothing has changed anywhere."""
 
     reason: Reason
-    words: str
+    error: str
     """One text for people: masked, without control characters, of limited length."""
     files: Sequence[str] = ()
     """The files in conflict, or in the way; all of them."""
@@ -173,7 +173,7 @@ class HasLanded(StrEnum):
 
 
 LONGEST = 1000
-"""Characters of a remote's words that are kept."""
+"""The most characters of an error."""
 READ = 20_000
 """Characters of its output that are looked at: a remote can print without end."""
 _SEQUENCES = re.compile(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")
@@ -212,21 +212,21 @@ _STATUS = re.compile(r"^!\t[^\t]*\t(.*)$", re.MULTILINE)
 
 def refused_by(at: BaseBranch, done: CompletedProcess[str]) -> Refused:
     """Return why a call of git to a remote was refused."""
-    said = done.stderr[:READ] + done.stderr[READ:][-READ:]  # git's own words come last
+    said = done.stderr[:READ] + done.stderr[READ:][-READ:]  # messages of our git come last
     status = _STATUS.search(done.stdout[:READ])
     of_remote, own = _parted(said)
     if status is None:
-        words = f"{_essence(own)} {_essence(of_remote)}".strip() or f"git ended with {done.returncode}"
-        return Refused(reason=_reason(own), words=masked(at, words))
+        error = f"{_essence(own)} {_essence(of_remote)}".strip() or f"git ended with {done.returncode}"
+        return Refused(reason=_reason(own), error=masked(at, error))
     text = status[1]
     essence = _essence(of_remote)
     if text.startswith("[rejected]"):
-        return Refused(reason=Reason.MOVED, words=masked(at, f"{at.branch} is not where it was: {text}"))
-    words = masked(at, f"{text}: {essence}" if essence else text)
+        return Refused(reason=Reason.MOVED, error=masked(at, f"{at.branch} is not where it was: {text}"))
+    error = masked(at, f"{text}: {essence}" if essence else text)
     if _STALE.search(text) or _STALE.search(essence):
-        return Refused(reason=Reason.MOVED, words=words)
+        return Refused(reason=Reason.MOVED, error=error)
     known = _reason(f"{text}\n{of_remote if 'hook' not in text else ''}\n{own}")
-    return Refused(reason=Reason.DECLINED if known is Reason.UNKNOWN else known, words=words)
+    return Refused(reason=Reason.DECLINED if known is Reason.UNKNOWN else known, error=error)
 
 
 def masked(at: BaseBranch, text: str) -> str:

@@ -42,7 +42,7 @@ def look(at: BaseBranch) -> BaseTip | Refused:
     if refused := refused_name(at):
         return refused
     if not at.url:
-        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+        return Refused(reason=Reason.NO_URL, error=f"{at.repo} has no url")
     seen = seen_ref(at.branch)
     done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
     if isinstance(done, Refused):
@@ -65,7 +65,7 @@ def base_at_remote(
         found = look(at)
     if isinstance(found, BaseTip):
         return RunBase(commit=found.commit, lines=_left_out(at, found.commit))
-    away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.words}"
+    away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.error}"
     if seen := _commit(at, seen_ref(at.branch)):
         line = f"{away}; the run begins with what was last seen there, {seen[:12]}"
         return RunBase(commit=seen, lines=(line, *_left_out(at, seen)))
@@ -97,7 +97,7 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     if refused := refused_name(at) or refused_rewind(at, commit, base):
         return refused
     if not at.url:
-        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+        return Refused(reason=Reason.NO_URL, error=f"{at.repo} has no url")
     if refused := _upload_large_files(at, commit, base):
         return refused
     lease = f"--force-with-lease={at.ref}:{base}"
@@ -110,10 +110,10 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     if contains(at, seen.commit, commit):
         return Pushed(base=seen.commit, already=done.reason is Reason.MOVED)
     if seen.commit != base:
-        words = f"{at.branch} is at {seen.commit[:12]}, no longer at {base[:12]}"
-        return Refused(reason=Reason.MOVED, words=words, base=seen.commit)
+        error = f"{at.branch} is at {seen.commit[:12]}, no longer at {base[:12]}"
+        return Refused(reason=Reason.MOVED, error=error, base=seen.commit)
     reason = Reason.BUSY if done.reason is Reason.MOVED else done.reason
-    return Refused(reason=reason, words=done.words, base=seen.commit)
+    return Refused(reason=reason, error=done.error, base=seen.commit)
 
 
 def may_push(at: BaseBranch, base: str) -> Refused | None:
@@ -135,7 +135,7 @@ def may_push(at: BaseBranch, base: str) -> Refused | None:
     if isinstance(found := trees(at, base), Refused):
         return found
     if not at.url:
-        return Refused(reason=Reason.NO_URL, words=f"{at.repo} has no url")
+        return Refused(reason=Reason.NO_URL, error=f"{at.repo} has no url")
     done = _at_remote(at, ("push", "--dry-run", *PUSH, "--", at.url, f"{base}:{at.ref}"))
     if isinstance(done, Refused):  # MOVED: the branch has moved since the look; the right is there
         return None if done.reason is Reason.MOVED else done
@@ -156,8 +156,8 @@ def _upload_large_files(at: BaseBranch, commit: str, base: str) -> Refused | Non
     """
     if not names_large_files(_read(at), commit, base):
         return None
-    words, lines = large_files_upload(at.url, at.ref, commit, base)
-    done = _at_remote(at, words, stdin=lines)
+    arguments, lines = large_files_upload(at.url, at.ref, commit, base)
+    done = _at_remote(at, arguments, stdin=lines)
     return done if isinstance(done, Refused) else None
 
 
@@ -175,7 +175,7 @@ def contains(at: BaseBranch, commit: str, other: str) -> bool:
 
 def refused_name(at: BaseBranch) -> Refused | None:
     if not at.branch or _NO_BRANCH.search(at.branch):
-        return Refused(reason=Reason.NO_BRANCH, words=masked(at, f"{at.branch!r} cannot be a branch's name"))
+        return Refused(reason=Reason.NO_BRANCH, error=masked(at, f"{at.branch!r} cannot be a branch's name"))
     return None
 
 
@@ -189,8 +189,8 @@ def trees(at: BaseBranch, *names: str) -> tuple[str, ...] | Refused:
     found = tuple(answer.splitlines())
     for name, tree in zip_longest(names, found, fillvalue=""):
         if not is_commit(tree):
-            words = f"{masked(at, name)[:40]!r} is no commit of {at.repo} here"
-            return Refused(reason=Reason.NO_COMMIT, words=words)
+            error = f"{masked(at, name)[:40]!r} is no commit of {at.repo} here"
+            return Refused(reason=Reason.NO_COMMIT, error=error)
     return found
 
 
@@ -200,17 +200,17 @@ def refused_rewind(at: BaseBranch, commit: str, base: str) -> Refused | None:
         return None
     if isinstance(found := trees(at, commit, base), Refused):
         return found
-    words = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
+    error = f"{commit[:12]} does not contain {base[:12]} of {at.branch}: it would take the branch back"
     if is_shallow(at.path):
         hint = f"the clone is shallow: git -C {quoted(at.path)} fetch --unshallow"
-        return Refused(reason=Reason.SHALLOW, words=f"{words}, or {hint}")
-    return Refused(reason=Reason.REWRITTEN, words=words)
+        return Refused(reason=Reason.SHALLOW, error=f"{error}, or {hint}")
+    return Refused(reason=Reason.REWRITTEN, error=error)
 
 
 def refused_base(at: BaseBranch, base: str, tip: str, since: str) -> Refused | None:
     """Return the refusal if the base branch lacks a commit on which coord began the work; else None."""
-    words = lacks_start(_read(at), f"{at.branch} of {at.repo}", base=base, tip=tip, since=since)
-    return Refused(reason=Reason.REWRITTEN, words=words) if words else None
+    error = lacks_start(_read(at), f"{at.branch} of {at.repo}", base=base, tip=tip, since=since)
+    return Refused(reason=Reason.REWRITTEN, error=error) if error else None
 
 
 def _at_remote(at: BaseBranch, args: Sequence[str], stdin: str = "") -> CompletedProcess[str] | Refused:
@@ -221,12 +221,12 @@ def _at_remote(at: BaseBranch, args: Sequence[str], stdin: str = "") -> Complete
             *args, cwd=at.path, stdin=stdin, settings=settings, variables=variables, patience=at.patience
         )
     except GitTimeout:
-        words = f"{hidden(at.url)} did not answer within {at.patience.total_seconds():g} s"
-        return Refused(reason=Reason.NETWORK, words=words)
-    except GitInterrupted as error:  # a remote's words can look like trouble of this machine: both pass
+        error = f"{hidden(at.url)} did not answer within {at.patience.total_seconds():g} s"
+        return Refused(reason=Reason.NETWORK, error=error)
+    except GitInterrupted as error:  # a remote's message can look like trouble of this machine; both pass
         if error.trouble is Trouble.MISSING:
             raise
-        return Refused(reason=Reason.BUSY, words=masked(at, error.message))
+        return Refused(reason=Reason.BUSY, error=masked(at, error.message))
     return refused_by(at, done) if done.returncode else done
 
 
@@ -238,4 +238,4 @@ def _refused_path(at: BaseBranch) -> Refused | None:
     inside = folder if os.path.isdir(f"{folder}/objects") else f"{folder}/.git"  # noqa: PTH112
     if os.access(f"{inside}/objects", os.W_OK):
         return None
-    return Refused(reason=Reason.FORBIDDEN, words=f"{folder} cannot be written by this user")
+    return Refused(reason=Reason.FORBIDDEN, error=f"{folder} cannot be written by this user")

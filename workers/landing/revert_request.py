@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
 from coordination.git import commit_of
-from coordination.landing.readiness import Lack, Missing, ObservedRequest, Requirements, missing_of, words_of
+from coordination.landing.readiness import (
+    Lack,
+    Missing,
+    ObservedRequest,
+    Requirements,
+    missing_of,
+    missing_text,
+)
 from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
@@ -76,7 +83,7 @@ class RequestRevert(ForgeAttempt):
         request = self._forge.get(change.request.number)
         if request.is_open and self._forge.is_queued(request):
             self._merging_forge.dequeue(request)
-            self._job.say(f"{request.url} is out of the merge queue")
+            self._job.log(f"{request.url} is out of the merge queue")
             request = self._forge.get(request.number)
         return request
 
@@ -98,7 +105,7 @@ class RequestRevert(ForgeAttempt):
         if Lack.BEHIND in {one.lack for one in missing}:
             update = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
             if isinstance(update, Refused):
-                raise self._left(request, update.words)
+                raise self._left(request, update.error)
             self._push(change, update.commit)
             raise postponed(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
         if missing:
@@ -116,7 +123,7 @@ class RequestRevert(ForgeAttempt):
         message = ask("show", "-s", "--format=%b", made.commit, cwd=at.path).stdout.strip()
         new = NewRequest(head=change.branch, base=at.branch, title=self._title, body=message)
         opened = self._forge.create(new)
-        self._job.say(f"its revert: {opened.url}")
+        self._job.log(f"its revert: {opened.url}")
         return self._forge.get(opened.number)
 
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
@@ -136,13 +143,13 @@ class RequestRevert(ForgeAttempt):
         return missing_of(seen, Requirements())
 
     def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
-        words, lacks = words_of(missing), {one.lack for one in missing}
+        error, lacks = missing_text(missing), {one.lack for one in missing}
         if not lacks <= _PASSING:
-            return self._left(request, words)
+            return self._left(request, error)
         if self._is_late(at, request):
-            return self._left(request, f"{words}, for longer than land_patience")
+            return self._left(request, f"{error}, for longer than land_patience")
         pause = SOON if lacks == {Lack.UNKNOWN} else self._interval()
-        return postponed(f"{request.url}: {words}", WaitReason.REQUEST, pause)
+        return postponed(f"{request.url}: {error}", WaitReason.REQUEST, pause)
 
     def _is_late(self, at: BaseBranch, request: PullRequest) -> bool:
         """Return whether its commit is older than the patience: an undo keeps no record of its own."""
@@ -172,10 +179,10 @@ class RequestRevert(ForgeAttempt):
             if error.problem is ForgeProblem.NOT_MERGEABLE:
                 raise self._left(request, error.message) from error
             raise
-        self._job.say(f"{request.url} is merged")
+        self._job.log(f"{request.url} is merged")
 
-    def _end_of_patience(self, words: str) -> AttemptEnd | None:
-        if (end := super()._end_of_patience(words)) is None:
+    def _end_of_patience(self, error: str) -> AttemptEnd | None:
+        if (end := super()._end_of_patience(error)) is None:
             return None
         run = self._job.run_id
         again = f"coord rollback {run}" if self._undoes else f"coord revert {self._name}"
@@ -192,10 +199,10 @@ class RequestRevert(ForgeAttempt):
             self._landing_to_revert = landed.model_copy(update={"revert": request.url})
             self._job.note_landed(self._landing_to_revert)
 
-    def _left(self, request: PullRequest, words: str) -> AttemptEnd:
+    def _left(self, request: PullRequest, error: str) -> AttemptEnd:
         """Return the end of an attempt that leaves the request to people."""
         return refusal(
-            f"the revert of {self._job.repo.name} is left to people: {request.url}: {words}",
+            f"the revert of {self._job.repo.name} is left to people: {request.url}: {error}",
             f"merge it; then: coord rollback {self._job.run_id}, or coord revert {self._name}",
         )
 

@@ -66,9 +66,9 @@ def inspect(plan: str, item: RepoRequest, access: ForgeAccess) -> Inspection:
     Raises Conflict, ForgeError, GitRefused, Unreachable if its change set must not be proposed.
     """
     change = item.change
-    if change.behind:
+    if change.set_back_by:
         raise Conflict(
-            f"run {change.behind} has set the work in {item.repo.name} back behind its pull request",
+            f"run {change.set_back_by} has set the work in {item.repo.name} back behind its pull request",
             f"the next run adds the inverse of it: coord sweep {quoted(plan)}; then try again",
         )
     forge = access.forge(item.repo.name, item.address)

@@ -133,7 +133,7 @@ class RepoChange(BaseModel):
     checks: tuple[RecordedCheck, ...] = ()
     landed: Landed | None = None
     request: RequestRef | None = None
-    behind: str = ""
+    set_back_by: str = ""
     """The run that set the tip back behind commits of the pull request; the next run adds their inverse."""
     writer: str = ""
     """The run that may write it now."""
@@ -276,10 +276,8 @@ def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> R
             "checks": tuple(_checks(facts.get("checks", ""))),
             "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
             "request": RequestRef.model_validate_json(facts["request"]) if "request" in facts else None,
-            **{
-                name: facts.get(name, "")
-                for name in ("branch", "base", "tip", "host", "run", "writer", "behind")
-            },
+            "set_back_by": facts.get("behind", ""),
+            **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},
             **numbers,
         }
     )

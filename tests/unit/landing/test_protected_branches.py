@@ -29,6 +29,6 @@ def test_a_protected_branch_is_refused_for_good_and_the_remote_is_quoted(status:
     stdout = f"To {AT.url}\n!\tabc:refs/heads/main\t[remote rejected] ({status})\nDone\n"
     found = refused_by(AT, CompletedProcess([], 1, stdout, f"remote: {said} {AT.url}\nerror: failed to push"))
     assert (found.reason, found.lasting) == (Reason.DECLINED, True)
-    assert status in found.words
-    assert said in found.words
-    assert "s3cret" not in found.words
+    assert status in found.error
+    assert said in found.error
+    assert "s3cret" not in found.error
