@@ -10,6 +10,7 @@ import random
 import threading
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -41,6 +42,7 @@ from workers.wakeups import RequestWaits, ServiceWaits
 from workers.workspace.lock import Superseded
 
 LOOK_S = 0.02
+WAITS_KEPT = 1000
 PARKED_FOR = timedelta(seconds=5)
 DEFERRED_FOR = timedelta(seconds=1)
 """The first delay; the step doubles it up to a minute."""
@@ -76,6 +78,8 @@ class DeliveryHandler:
         self._steps = steps
         self._services = ServiceHost(config.state)
         self._running: set[Attempt] = set()
+        self._waits: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """Run and todo → the reason for which it waited after its last attempt here."""
         self._guard = threading.Lock()
 
     def handle(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
@@ -142,8 +146,10 @@ class DeliveryHandler:
         why = f"not executed: {refused.message}"
         logger.error("%s of run %s was %s; %s", grant.todo_id, grant.run_id, why, refused.hint)
         line = f"[coord] {why}; {refused.hint}\n"
-        until_answered(lambda: self._store.log(grant.run_id, grant.todo_id, grant.attempt, line))
         passing = not is_refusal(refused)  # it passes when the trust file of this machine is corrected
+        if line != self._waits.get((grant.run_id, grant.todo_id)):
+            until_answered(lambda: self._store.log(grant.run_id, grant.todo_id, grant.attempt, line))
+        self._record_wait(grant, line if passing else "")
         if not passing and not isinstance(refused, Unreadable):
             arguments = (grant.run_id, grant.todo_id, self._worker.id, "", refused.message)
             until_answered(lambda: self._store.distrust(*arguments))
@@ -164,6 +170,7 @@ class DeliveryHandler:
         try:
             outcome = attempt.run()
             result = self._steps.take(grant, outcome, log)
+            self._record_wait(grant, log.wait)
             if result.kind is TaskResultKind.DONE:
                 attempt.after_settle()
             elif outcome.tip and result.kind is TaskResultKind.LATER:
@@ -178,6 +185,15 @@ class DeliveryHandler:
             with self._guard:
                 self._running.discard(attempt)
 
+    def _record_wait(self, grant: Grant, wait: str) -> None:
+        key = (grant.run_id, grant.todo_id)
+        with self._guard:
+            self._waits.pop(key, None)
+            if wait:
+                self._waits[key] = wait
+            while len(self._waits) > WAITS_KEPT:
+                self._waits.popitem(last=False)
+
     def _log(self, grant: Grant) -> Log:
         path = self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log"
         limit = self._config.settings.log_limit_bytes
@@ -185,7 +201,9 @@ class DeliveryHandler:
         def append(text: str, skipped: int) -> None:
             self._store.log(grant.run_id, grant.todo_id, grant.attempt, text, skipped, str(path), limit)
 
-        return Log(append, path, limit_bytes=limit, secrets=secrets_of(grant.spec.todo))
+        last_wait = self._waits.get((grant.run_id, grant.todo_id), "")
+        secrets = secrets_of(grant.spec.todo)
+        return Log(append, path, limit_bytes=limit, secrets=secrets, last_wait=last_wait)
 
 
 class OutcomeSteps:
@@ -223,6 +241,7 @@ class OutcomeSteps:
         outcome = replace(outcome, error=log.masked(outcome.error))
         if outcome.kind is OutcomeKind.FAILED:
             outcome, retry_delay = _after_failure(grant, outcome, log)
+        _log_end(outcome, log)
         log.close()  # before the step: a reader that sees the end of the todo finds all of its log
         why = outcome.error
         named = (grant.todo_id, grant.run_id)
@@ -322,6 +341,18 @@ class OutcomeSteps:
         logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, line)
         until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, line))
         return LOST
+
+
+def _log_end(outcome: AttemptOutcome, log: Log) -> None:
+    """Log what the attempt itself could not: that it was stopped, or for what it waits."""
+    if outcome.kind is OutcomeKind.LOST:
+        known = outcome.error not in ("", OutcomeKind.LOST)
+        cause = outcome.error if known else "Redis does not know it any more"
+        log.line(f"stopped: the lease of this attempt was lost: {cause}; nothing of the attempt counts")
+        log.line("next: nothing to do: the todo is executed again by itself, here or by another worker")
+    elif outcome.kind is OutcomeKind.BUSY and not log.wait:
+        pause_s = (outcome.again or PARKED_FOR).total_seconds()
+        log.wait_line(f"waits for {outcome.error}; looks again every {pause_s:g} s")
 
 
 def _after_failure(

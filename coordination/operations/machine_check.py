@@ -119,6 +119,6 @@ def _trust(machine: Machine) -> Iterator[Finding]:
         yield Finding.warning(what, hint)
     if machine.signatures == "require" and not machine.trust.trust_file:
         yield Finding.wrong(
-            "signatures are required and this machine has no trust file, so workers here refuse every run",
+            "signatures are required and this machine has no trust file, so todos wait here",
             "coord trust add LINE --role ROLE",
         )

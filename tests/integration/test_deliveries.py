@@ -5,8 +5,10 @@ claim.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.attempt import output
+from workers.attempt import attempt, output
 from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
+from workers.workspace.base import InPlace
+from workers.workspace.lock import LockRequest
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
 NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
@@ -207,6 +211,47 @@ def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors
 
     assert [verdict.kind for verdict in verdicts] == [TaskResultKind.LATER]
     assert not seen.exists(), seen.read_text()
+    log = (parts.config.state / "logs" / run_id / "B.log").read_text()
+    assert "[coord] stopped: the lease of this attempt was lost: Redis does not know the claim of B" in log
+    assert "[coord] next: " in log
     for todo, repo in (("A", "r1"), ("B", "r2")):
         assert parts.deliveries.handle(run_id, todo, 1, repo) == TaskResult(TaskResultKind.DONE)
     assert [one["output"] for one in json.loads(seen.read_text())["predecessors"]] == [{"x": 1}]
+
+
+def submitted(parts: Container, **fields: Any) -> str:
+    more = {"T": {"action": "true", **fields}}
+    run_id, _ = submit(
+        parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order()
+    )
+    return run_id
+
+
+def delivered_again(parts: Container, run_id: str) -> str:
+    """Deliver the todo twice; return its log."""
+    parts.deliveries.handle(run_id, "T", 1, "r1")
+    parts.store.fire(run_id, "T")
+    parts.deliveries.handle(run_id, "T", 1, "r1")
+    return (parts.config.state / "logs" / run_id / "T.log").read_text()
+
+
+def test_a_todo_that_waits_for_a_secret_says_so_once(parts: Container):
+    log = delivered_again(parts, submitted(parts, workspace="in-place", secrets=["token"]))
+
+    assert log.count("[coord] waits for ") == 1
+    assert "token" in log
+
+
+def test_a_todo_whose_workspace_is_in_use_says_by_whom_once(
+    parts: Container, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(attempt, "BUSY_PATIENCE", timedelta(0))
+    held = InPlace(state=parts.config.state, path=parts.served["r1"])
+    held.enter(LockRequest(run_id="other", key="other/T", fence=1), None, timedelta(0))
+    try:
+        log = delivered_again(parts, submitted(parts, workspace="in-place"))
+    finally:
+        held.leave()
+
+    assert log.count("[coord] waits: ") == 1
+    assert f"worker {os.getpid()}" in log

@@ -246,15 +246,32 @@ def test_a_key_that_is_revoked_counts_no_longer_with_the_next_todo(site: Trustin
     assert "not in the trust file" in (site.todo("B").error or "")
 
 
-def test_a_worker_whose_trust_file_cannot_be_trusted_fails_no_todo(site: Trusting):
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [(lambda file: file.chmod(0o666), "may write"), (lambda file: file.unlink(), "there is no trust file")],
+)
+def test_a_worker_whose_trust_file_cannot_be_used_fails_no_todo_and_says_so_once(
+    site: Trusting, damage: Callable[[Path], None], cause: str
+):
     site.sweep({"A": "r1"})
-    site.persons.file.chmod(0o666)
+    kept = site.persons.file.read_text()
+    damage(site.persons.file)
 
+    site.deliver("A")
+    site.store.fire(site.run_id, "A")
     site.deliver("A")
 
     assert site.todo("A").state == "parked"
-    assert "may write" in (site.todo("A").waits_for or "")
+    assert cause in (site.todo("A").waits_for or "")
     assert site.executed == []
+    (piece,) = LogReader(site.redis, site.store.keys, site.run_id, ["A"]).written()
+    assert piece.text.count("[coord] not executed: ") == 1
+
+    site.persons.file.write_text(kept)
+    site.persons.file.chmod(0o600)
+    site.store.fire(site.run_id, "A")
+    site.deliver("A")
+    assert site.executed == ["A"]
 
 
 def test_an_emergency_orders_for_an_hour_and_approves_nothing(

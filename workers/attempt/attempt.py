@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.errors import CoordinationError, GitRefused, NotAllowed
+from coordination.errors import CoordinationError, GitRefused, NotAllowed, Unsafe
 from coordination.files import open_private
 from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.models import Workspace as WorkspaceKind
@@ -87,6 +87,7 @@ class Attempt:
             with describe_os_error(self._env.state):
                 return self._execute()
         except WorkspaceBusy as busy:
+            self._log.wait_line(_plain(f"waits: {busy.message}; {busy.hint}"))
             return AttemptOutcome(kind=OutcomeKind.BUSY, error=_plain(busy.message))
         except Superseded as superseded:
             return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, error=superseded.message)
@@ -98,6 +99,8 @@ class Attempt:
             return self._interrupted(interrupted.trouble, interrupted)
         except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
             return self._wait_for(missing.message)
+        except Unsafe as unusable:
+            return self._wait_for(f"a trust file of this machine that can be used: {unusable}")
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
         except CoordinationError as refused:
@@ -132,7 +135,7 @@ class Attempt:
             self._log.line(f"next: {hint}")
 
     def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
-        self._log.line(f"waits for {what}")
+        self._log.wait_line(f"waits for {what}")
         return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, error=what, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:

@@ -297,7 +297,6 @@ class AttemptCommands:
             on_output=self.output_tail.take,
             hold=workspace.hold.fd,
             mark=workspace.mark,
-            masked=self._log.masked,
             limits=confined.limits,
         )
         with self._guard:

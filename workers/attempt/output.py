@@ -193,13 +193,23 @@ class Log:
     """The log of one todo. Bytes that are not UTF-8 are shown as replacement characters. Never raises."""
 
     def __init__(
-        self, append: Callable[[str, int], None], path: Path, *, limit_bytes: int, secrets: Iterable[str] = ()
+        self,
+        append: Callable[[str, int], None],
+        path: Path,
+        *,
+        limit_bytes: int,
+        secrets: Iterable[str] = (),
+        last_wait: str = "",
     ) -> None:
         """`append` sends a text to Redis, and the number of bytes that were left out before it. Half of the
         limit is for the head, half for the tail. `secrets`, values of `env`, are masked in coord's own lines
-        only. Credentials are masked in all output, after a call of `mask`.
+        only. Credentials are masked in all output, after a call of `mask`. `last_wait`: `wait` of the last
+        attempt.
         """
         self._append = append
+        self._last_wait = last_wait
+        self.wait = ""
+        """The reason for which the todo waits after this attempt; empty if it does not."""
         self.masker = Masker()
         self._secrets = sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
         self._head_left = limit_bytes // 2
@@ -245,6 +255,12 @@ class Log:
         """Write a text of coord's own, each of its lines marked as such."""
         lines = self.masked(text).splitlines() or [""]
         self.write("".join(f"[coord] {line}\n" for line in lines).encode())
+
+    def wait_line(self, text: str) -> None:
+        """Write why the todo waits, unless its last attempt waited for the same reason."""
+        self.wait = text
+        if text != self._last_wait:
+            self.line(text)
 
     def heading(self, text: str) -> None:
         """Write a line of coord's own, which is sent to Redis only with the first output: alone it would cost

@@ -94,18 +94,16 @@ def start(
     on_output: Callable[[bytes], None],
     hold: int | None = None,
     mark: int | None = None,
-    masked: Callable[[str], str] = str,
     limits: Limits | None = None,
 ) -> Child:
     """Start `argv` in `cwd`.
 
     `hold` is a descriptor (a flock) that stays open until no process of the command lives. `mark`: the mark
-    of its processes (`orphans.py`); None: one of its own. `masked` takes secrets out of lines that are not
-    the command's own. `limits`: those of the sandbox that `argv` starts; None: it starts none. Raises
-    WorkspaceUnusable while the machine lacks processes, descriptors or disk.
+    of its processes (`orphans.py`); None: one of its own. `limits`: those of the sandbox that `argv` starts;
+    None: it starts none. Raises WorkspaceUnusable while the machine lacks processes, descriptors or disk.
     """
     marker = orphans.ProcessMarker.of(env, cwd, orphans.new_mark() if mark is None else mark)
-    child = Child(on_output, marker, masked, timeout, kill_grace)
+    child = Child(on_output, marker, timeout, kill_grace)
     locale = "" if "LC_CTYPE" in env else "C"
     limited = "-" if limits is None else f"{limits.memory}:{limits.processes}"
     figures = [
@@ -215,7 +213,6 @@ class Child:
         self,
         on_output: Callable[[bytes], None],
         marker: orphans.ProcessMarker,
-        masked: Callable[[str], str],
         timeout: timedelta,
         kill_grace: timedelta,
     ) -> None:
@@ -224,7 +221,6 @@ class Child:
         self.group: int | None = None
         """Process group and session of the command; None if it could not be started."""
         self._on_output = on_output
-        self._masked = masked
         self._marker = marker
         self._began = time.monotonic()
         self._grace_s = kill_grace.total_seconds()
@@ -329,8 +325,6 @@ class Child:
         try:
             if self._process is not None:
                 self._pump(self._process)
-            if self._report.refused:
-                self._on_output(f"coord: {self._masked(self._report.refused[1])}\n".encode(errors="replace"))
         finally:
             self._close_line()
         return self._report.outcome(self._stop_reason, time.monotonic() - self._began)

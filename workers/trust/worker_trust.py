@@ -121,10 +121,12 @@ class WorkerTrust:
             try:
                 status = self._path.stat()
                 seen: object = (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
-            except OSError:  # without a file, a machine trusts its own worker
+            except OSError:  # without a file, a machine that requires no signatures trusts its own worker
                 seen = ()
             if seen != self._seen:
-                found = read_trust(self._path, self._repos()) if seen else TrustFile()
+                # `require` without a file is an error of this machine: its todos wait for the file
+                reads = bool(seen) or self.requires
+                found = read_trust(self._path, self._repos()) if reads else TrustFile()
                 own = self._own.load_or_log()
                 self._read, self._seen = trusting_own(found, own) if own else found, seen
             return self._read
