@@ -1,4 +1,4 @@
-"""Environment variables: those of coord that are no settings, and those of the commands that coord runs.
+"""Environment variables of coord that are no settings, and those of the commands that coord runs.
 
 A command gets the user's own, without the variables of coord and Celery. A todo, a git hook or a check runs
 code of a repository. The environment of its parent process may hold the password of Redis, the token of the
@@ -39,7 +39,7 @@ def hide_process() -> None:
     effect on other systems.
     """
     if sys.platform.startswith("linux"):
-        import ctypes  # costs 4 ms, which only processes with secrets pay
+        import ctypes  # here, because its import costs 4 ms and only processes with secrets need it
 
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
@@ -64,7 +64,7 @@ def acting_for(person: str) -> Iterator[None]:
 
 
 def acted_for() -> str:
-    """Return the person for whom a server acts now; empty where this process acts for its own user."""
+    """Return the person for whom a server acts now; empty if this process acts for its own user."""
     return _PERSON.get()
 
 
@@ -76,7 +76,9 @@ def actor() -> str:
 
 
 def same_person(one: str, other: str) -> bool:
-    """Return whether two names of `actor` may be one person: `ann`, who signed in, may be `ann@laptop`."""
+    """Return whether two names of `actor` may stand for one person, such as `ann` (signed in) and
+    `ann@laptop`.
+    """
     if "@" in one and "@" in other:
         return one == other
     return one.partition("@")[0] == other.partition("@")[0]

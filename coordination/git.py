@@ -13,7 +13,7 @@ from coordination.errors import GitRefused
 
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
-"""Settings and variables with which git follows no history that a repository only pretends to have: by a
+"""Settings and variables with which git ignores histories that a repository only pretends to have: by a
 replaced commit, a graft or a forged commit graph.
 """
 MEASURED_WITHIN_S = 5.0
@@ -76,7 +76,7 @@ def why_unusable(checkout: Path) -> str:
 
 PIECE = 1 << 16
 SEEN = "refs/coord/remote"
-"""The tips that were last seen at the remote: where a run begins that cannot reach it."""
+"""Refs of the tips that were last seen at the remote; a run that cannot reach the remote begins there."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 

@@ -26,12 +26,12 @@ from coordination.text import install_extra
 AST_GREP = "ast-grep"
 GLOB = frozenset("*?[{")
 UNPARSED = "Pattern contains an ERROR node"
-"""Said by ast-grep, with exit code 0, of a pattern that is no code of its language."""
+"""Message of ast-grep, with exit code 0, about a pattern that is no code of its language."""
 SEARCH_S = 60.0
 """Time for the search of one repository."""
 MOST_MATCHES = 1000
 LONGEST_TEXT = 500
-"""Characters that are kept of a match."""
+"""Maximum length of a recorded match in characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Match:
 
     file: str
     line: int
-    """From 1."""
+    """Line number, from 1."""
     before: str
     after: str
 
@@ -53,7 +53,7 @@ class Matches:
     more: bool = False
     """True if there are more than MOST_MATCHES."""
     unknown: str = ""
-    """The reason if the matches are not known; else empty."""
+    """Reason why the matches are unknown; empty if they are known."""
 
 
 def ast_grep() -> str:
@@ -73,7 +73,7 @@ def pattern_arguments(action: RewriteAction) -> tuple[str, ...]:
 
 
 def rewrite_arguments(action: RewriteAction) -> tuple[str, ...]:
-    """Return the arguments with which ast-grep finds what it would rewrite in the current folder."""
+    """Return the arguments with which ast-grep finds the matches in the current folder."""
     globs = (f"--globs={glob}" for path in action.paths for glob in _globs(path))
     return (
         "run",
@@ -132,7 +132,7 @@ def _run(argv: list[str], folder: Path | None = None) -> subprocess.CompletedPro
 
 @contextmanager
 def _files_of(checkout: Path, commit: str) -> Iterator[Path | None]:
-    """Make a worktree of the commit for a while; None where git makes none."""
+    """Make a temporary worktree of the commit; yield None if git makes none."""
     with tempfile.TemporaryDirectory(prefix="coord-rewrite-") as name:
         folder = Path(name) / "files"
         no_hooks = ("-c", "core.hooksPath=/dev/null")

@@ -175,14 +175,15 @@ class Settings(BaseModel):
         BeforeValidator(word_off),
         BeforeValidator(lower_case),
     ] = "auto"
-    """Sandbox of todos that say nothing of it, and whose repository says nothing: `auto` puts agent todos
+    """Sandbox of todos without a `sandbox` of their own or of their repository: `auto` puts agent todos
     into bubblewrap where it works, `bubblewrap` all todos, `off` none. `require` puts every todo into it,
     also one that says `off`.
     """
     sandbox_memory: Size = 0
-    """Memory that a todo in a sandbox may use if it says nothing of it, such as `4GiB`. 0: no limit."""
+    """Memory that a todo in a sandbox may use unless it declares a limit, such as `4GiB`. 0: no limit."""
     sandbox_processes: Annotated[int, Field(ge=0)] = 1000
-    """Number of processes that a todo in a sandbox may have at once if it says nothing of it. 0: no limit."""
+    """Number of processes that a todo in a sandbox may have at once unless it declares a limit. 0: no limit.
+    """
     sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = ()
     """Files and folders that todos in a sandbox may read, such as a toolchain in the home folder. Read only
     from the environment, because what came with a folder must not open a sandbox.

@@ -26,7 +26,7 @@ KEPT_BYTES = 500
 CHUNK = 64 * 1024
 POLL_S = 0.02
 DRAIN_S = 0.5
-"""Time for the end of its output, which a process that left the group may keep open."""
+"""Time to read the rest of its output, which a process outside of its group may keep open."""
 
 
 class NotStarted(Exception):
@@ -101,7 +101,7 @@ class UserProgram:
         return True
 
     def end(self, grace_s: float) -> None:
-        """End what is left of it: TERM, and KILL after `grace_s`."""
+        """End its process group: TERM, and KILL after `grace_s`."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGTERM)
         until = time.monotonic() + grace_s
@@ -114,7 +114,7 @@ class UserProgram:
 
     @property
     def failure(self) -> str:
-        """Return why it failed; empty if it has ended with exit code 0."""
+        """Return the reason why it failed; empty after exit code 0."""
         code = self._process.returncode
         if code == 0:
             return ""
@@ -122,7 +122,7 @@ class UserProgram:
         return f"exit code {code}" + (f": {errors}" if errors else "")
 
     def _read(self) -> None:
-        """Keep its standard output up to the limit, and take no more."""
+        """Keep its standard output up to the limit, and read no more."""
         stream = self._process.stdout
         assert stream is not None
         with stream, suppress(OSError, ValueError):
@@ -133,7 +133,7 @@ class UserProgram:
                     return
 
     def _read_errors(self) -> None:
-        """Take what it writes to standard error for as long as it writes; keep the end of it."""
+        """Read its standard error to the end; keep the last part."""
         stream = self._process.stderr
         assert stream is not None
         with stream, suppress(OSError, ValueError):
@@ -151,13 +151,13 @@ def call(
     stopping: threading.Event,
     stop_within_s: float,
 ) -> str:
-    """Run a program with this input; return why it failed, or an empty text."""
+    """Run a program with this input; return the reason why it failed, or ""."""
     try:
         program = UserProgram(command, environment)
     except NotStarted as error:
         return str(error)
     writer = threading.Thread(target=_give, args=(program, data), name="program input", daemon=True)
-    writer.start()  # a program that does not read its input must not hold its caller up
+    writer.start()  # in a thread, because a program that does not read its input would block the caller
     ended = program.wait(timeout_s, stopping, stop_within_s)
     program.end(0.0 if ended else grace_s)
     if ended:

@@ -1,4 +1,4 @@
-"""Calls in threads for a loop: whoever leaves knows that nothing of its own is still under way."""
+"""Calls of Redis in threads: a cancelled caller continues when its call has ended; outages are retried."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordination.gateway import redis_executor as module
 from coordination.gateway.redis_executor import RedisExecutor
 
 
-def test_who_is_cancelled_goes_on_when_its_deed_is_done():
+def test_a_cancelled_caller_continues_when_its_call_has_ended():
     begun, may_end, done = threading.Event(), threading.Event(), []
 
     def operation() -> None:
@@ -32,7 +32,7 @@ def test_who_is_cancelled_goes_on_when_its_deed_is_done():
     assert asyncio.run(story()) == [True]
 
 
-def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_back():
+def test_an_outage_is_reported_to_every_caller_and_one_probe_waits_for_its_end():
     pings, told = [], []
 
     def ping() -> None:
@@ -60,7 +60,7 @@ def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_b
     assert {who for who, _ in told} == set(range(5))
 
 
-def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPatch):
+def test_a_long_outage_is_probed_until_its_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LONGEST_S", 0.0)
     tries, asked = 1100, []  # after about 45 minutes
 
