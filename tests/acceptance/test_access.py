@@ -268,7 +268,7 @@ def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(
     until(lambda: page("/api/tasks").get(f"{run_id}.A2", {}).get("state") == "SUCCESS")
 
 
-def test_who_names_no_user_is_locked_out(guarded: Guarded):
+def test_a_client_without_a_user_name_is_locked_out(guarded: Guarded):
     with pytest.raises(redis.AuthenticationError):
         connect(guarded.url("alpha").replace(f"alpha:{PASSWORD}@", ""), Profile.COMMAND).get("coord:fence")
 

@@ -94,7 +94,7 @@ def test_an_answer_that_cannot_be_is_asked_for_again(
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 1)])
-def test_who_deletes_more_than_was_named_is_shown_it_and_asked(
+def test_a_deletion_of_more_than_was_named_is_shown_and_confirmed(
     stage: Stage, on_terminal: Callable[..., Terminal], answer: str, code: int, left: int
 ) -> None:
     terminal = on_terminal("delete-todo", "TODO-001", "--cascade")

@@ -107,7 +107,7 @@ def test_what_is_up_to_date_is_not_written_again(declared: Stage) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_whoever_ends_it_ends_every_check_and_nothing_is_written(declared: Stage, number: int) -> None:
+def test_a_signal_ends_every_check_and_nothing_is_written(declared: Stage, number: int) -> None:
     hang = f'[sh, -c, "echo $$ > {declared.folder}/pid; sleep 600"]'
     declared.file.write_text(
         FILE + f"    - {{id: DEP-4, consumer: api, provider: web, validation: {{command: {hang}}}}}\n"

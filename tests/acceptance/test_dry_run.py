@@ -16,7 +16,9 @@ TODOS = [
 ]
 
 
-def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_nothing(stage: Stage) -> None:
+def test_a_dry_run_says_which_todos_would_run_where_and_why_others_would_not_and_starts_nothing(
+    stage: Stage,
+) -> None:
     stage.write(TODOS)
 
     answer = stage.coord("sweep", PLAN, "--dry-run", "--json", COORD_HOST="here")
@@ -35,7 +37,7 @@ def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_noth
     assert not stage.state.exists()
 
 
-def test_it_names_a_base_branch_that_does_not_exist(stage: Stage) -> None:
+def test_a_dry_run_names_a_base_branch_that_does_not_exist(stage: Stage) -> None:
     stage.write(TODOS[:1], repos={"api": {"branch": "trunk"}})
 
     said = stage.coord("sweep", PLAN, "--dry-run").err
@@ -43,7 +45,7 @@ def test_it_names_a_base_branch_that_does_not_exist(stage: Stage) -> None:
     assert f"api: {stage.folder / 'api'} has no branch 'trunk'" in said
 
 
-def test_it_shows_what_a_rewrite_would_change_in_the_base_branch(stage: Stage) -> None:
+def test_a_dry_run_shows_what_a_rewrite_would_change_in_the_base_branch(stage: Stage) -> None:
     action = {"type": "rewrite", "pattern": "old($X)", "rewrite": "new($X)", "lang": "python"}
     stage.write([{"id": "A", "repo": "api", "action": action}])
     (stage.folder / "api" / "a.py").write_text("x = 1\ny = old(x)\n")
@@ -93,7 +95,7 @@ def test_with_a_redis_of_ones_own_it_names_what_no_worker_serves(stage: Stage, r
         (["--failed"], 2, "there is no run of PLAN-001 yet"),
     ],
 )
-def test_it_ends_as_the_sweep_would_begin(stage: Stage, words: list[str], code: int, told: str) -> None:
+def test_a_dry_run_exits_as_the_sweep_would(stage: Stage, words: list[str], code: int, told: str) -> None:
     stage.write(TODOS)
 
     answer = stage.coord("sweep", PLAN, "--dry-run", *words)

@@ -68,7 +68,7 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
     assert gateway.process.err.strip() == f"gateway  ws://127.0.0.1:{gateway.port}/"
 
 
-def test_who_stops_the_gateway_sends_its_clients_elsewhere_and_what_they_had_goes_back(stage: Stage):
+def test_a_stopped_gateway_sends_its_clients_elsewhere_and_returns_their_messages(stage: Stage):
     stage.write()
     gateway = Gateway(stage)
     with gateway.client(gateway.token("agent:a")) as client:
@@ -268,7 +268,9 @@ def test_a_recipient_is_in_at_one_of_several_gateways(gateway: Gateway, new_stag
 @pytest.mark.parametrize(
     "first", ['{"ack": "x"}', "hello", '{"resume": {"epoch": 1}}', "[]", b'{"resume": null}']
 )
-def test_who_does_not_begin_as_agreed_is_told_and_left(gateway: Gateway, first: str | bytes):
+def test_a_client_with_an_invalid_first_frame_is_refused_and_disconnected(
+    gateway: Gateway, first: str | bytes
+):
     with gateway.connected(gateway.token("agent:rude")) as client:
         client.line.send(first)
         assert client.hear()["refused"]["hint"]

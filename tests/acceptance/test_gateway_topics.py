@@ -104,7 +104,7 @@ def test_what_cannot_be_is_refused_and_the_client_stays(gateway: Gateway, frame:
         heard(client, "subscribed")
 
 
-def test_of_a_thousand_subscriptions_a_hundred_are_taken(gateway: Gateway):
+def test_a_client_may_have_a_hundred_subscriptions(gateway: Gateway):
     with gateway.client(gateway.token("agent:greedy")) as client:
         for n in range(0, 1000, 100):
             client.say(subscribe=[f"t.{n + i}" for i in range(100)])
@@ -131,7 +131,7 @@ def test_garbage_ends_the_session_and_no_other(gateway: Gateway, garbage: str):
         assert heard(good, "event")["payload"] == "still here"
 
 
-def test_of_a_client_that_does_not_read_the_oldest_events_are_dropped_and_it_is_told(gateway: Gateway):
+def test_a_client_that_does_not_read_loses_the_oldest_events_and_learns_of_it(gateway: Gateway):
     bus = gateway.bus()
     with gateway.connected(gateway.token("agent:slow"), max_queue=1) as client:
         client.say(resume=None)

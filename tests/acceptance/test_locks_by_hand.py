@@ -226,7 +226,7 @@ def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Stage, name: str):
     assert len(refused.err) < 200
 
 
-def test_who_names_a_resource_like_a_lock_is_told_how(laptop: Stage, far: LockManager):
+def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Stage, far: LockManager):
     far.resources.declare({"gpu": 1})
     with far.resources.acquire("gpu"):
         refused = laptop.coord("release-lock", "gpu", "--yes", "--force")

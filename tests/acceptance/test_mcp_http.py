@@ -42,7 +42,7 @@ def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_p
     assert process.err.count(token) == 1
 
 
-def test_who_has_another_token_or_none_stays_outside(stage: Stage, free_port: int) -> None:
+def test_another_token_or_none_is_refused(stage: Stage, free_port: int) -> None:
     stage.write([{"id": "A", "repo": "api"}])
     process = stage.begin("mcp", "--http", f"localhost:{free_port}", COORD_MCP_TOKEN=OURS)
     assert process.says("MCP").endswith("token as in mcp_token\n")

@@ -186,7 +186,9 @@ def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
     assert [message.payload for message in bus.peek("repo:api")] == [7, 17]
 
 
-def test_who_acknowledges_is_told_once_what_was_trimmed(laptop: Stage, bus: MessageBus) -> None:
+def test_an_acknowledgement_reports_once_how_many_messages_were_trimmed(
+    laptop: Stage, bus: MessageBus
+) -> None:
     bus.register("repo:api")
     for n in range(5):
         bus.send("repo:api", "note", n)

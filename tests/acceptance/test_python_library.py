@@ -93,7 +93,7 @@ def test_every_room_has_figures(coord: Coord) -> None:
     assert (stats["runs"]["live"], stats["runs"]["todos"]) == ({}, {})
 
 
-def test_who_waits_for_an_event_that_there_is_not_is_told(coord: Coord) -> None:
+def test_waiting_for_an_unknown_event_is_refused(coord: Coord) -> None:
     with pytest.raises(UsageError, match=r"no event 'todo.setled' \(did you mean 'todo.settled'\?\)"):
         coord.on("todo.setled", print)
     assert coord.planner.graph(PLAN).levels == (("A",), ("B", "look"))

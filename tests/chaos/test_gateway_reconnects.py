@@ -91,7 +91,7 @@ def test_an_inbox_that_was_lost_is_told_to_who_is_in(gateway: Gateway):
         assert (told["recovered"], told["missed"]) == (False, 0)
 
 
-def test_who_comes_while_redis_is_away_is_told_to_come_later(stage: Stage, gateway: Gateway):
+def test_a_client_that_connects_while_redis_is_away_is_sent_away_until_later(stage: Stage, gateway: Gateway):
     token = gateway.token("agent:a")
     stage.kill("server")
 

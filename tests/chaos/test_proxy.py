@@ -40,7 +40,7 @@ def test_a_good_line_carries_small_and_large(client: redis.Redis) -> None:
         assert pipeline.execute() == [True, large, 1]
 
 
-def test_whoever_is_cut_off_is_told_and_may_come_again(proxy: Proxy) -> None:
+def test_a_connection_that_was_cut_or_reset_may_be_made_again(proxy: Proxy) -> None:
     with socket.create_connection(("127.0.0.1", proxy.port)) as line:
         line.sendall(b"PING\r\n")
         assert line.recv(100) == b"+PONG\r\n"

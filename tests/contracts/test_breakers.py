@@ -90,7 +90,7 @@ def broken(manager: BreakerManager) -> Callable[[], None]:
     return call
 
 
-def test_it_opens_at_the_last_of_so_many_failures_and_lets_nobody_through(steps: Steps):
+def test_a_breaker_opens_at_the_last_allowed_failure_and_lets_nobody_through(steps: Steps):
     assert [steps.fail(), steps.fail(), steps.ask()] == ["closed", "closed", ["closed"]]
 
     before = steps.now_ms()

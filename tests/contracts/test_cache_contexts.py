@@ -326,7 +326,7 @@ def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):
     assert client.zrange(KEYS.contexts, 0, -1) == ["run/R2"]
 
 
-def test_of_many_who_want_the_same_one_computes_and_a_failure_is_kept_by_nobody(make: Make):
+def test_one_of_many_callers_computes_a_value_and_a_failure_is_not_kept(make: Make):
     calls, caches = Counter[str](), [make() for _ in range(4)]
     together = Barrier(4)
     with pytest.raises(ZeroDivisionError):

@@ -190,7 +190,7 @@ def test_a_graph_that_is_too_large_to_read_raises_no_alarm(table: Table):
         Detector(table.step, KEYS).look(waiting[-1])
 
 
-def test_who_holds_nothing_need_not_look(table: Table):
+def test_a_waiter_that_holds_nothing_does_not_search_for_a_deadlock(table: Table):
     table.asks("p0", "x lock:a")
     request = table.asks("p1", "x lock:a")
 
@@ -324,7 +324,7 @@ def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
         assert process.exitcode == 0
 
 
-def test_who_only_stands_in_the_way_of_a_queue_gives_way(table: Table):
+def test_a_waiter_that_only_blocks_a_queue_gives_way(table: Table):
     """p1 holds nothing: it wants a and b at once, and comes before p2 at a, which would be free."""
     table.asks("p2", "x lock:b")
     table.asks("p3", "x lock:a")

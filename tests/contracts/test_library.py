@@ -162,7 +162,7 @@ def test_a_library_that_a_server_lost_is_loaded_again(client: redis.Redis):
     steps.close()
 
 
-def test_who_may_not_load_it_is_told_who_may(client: redis.Redis):
+def test_a_user_who_may_not_load_the_library_learns_who_may(client: redis.Redis):
     client.execute_command("FUNCTION", "FLUSH")
     client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", "-function")
     path = client.connection_pool.connection_kwargs["path"]

@@ -46,7 +46,7 @@ def test_eight_processes_and_threads_are_never_two_inside(
     assert fences == sorted(set(fences))
 
 
-def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.Redis):
+def test_the_owner_of_a_lock_is_kept_in_separate_fields(locks: LockManager, client: redis.Redis):
     lock = locks.acquire("x", owner="nightly build")
 
     record = client.hgetall(f"test:lock-request:{lock.token}")
@@ -152,7 +152,7 @@ def test_all_are_acquired_or_none(locks: LockManager, client: redis.Redis):
     waiting.join()
 
 
-def test_of_several_at_once_there_is_one_holder_too(locks: LockManager, client: redis.Redis):
+def test_several_locks_at_once_have_one_holder_each(locks: LockManager, client: redis.Redis):
     def work(names: list[str]) -> None:
         for _ in range(15):
             with locks.acquire_many(names, wait=LONG), ExitStack() as counted:

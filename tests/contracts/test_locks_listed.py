@@ -162,7 +162,7 @@ def test_a_name_that_nobody_holds_is_not_found(locks: LockManager):
         take(locks, "deploy")
 
 
-def test_whoever_has_taken_its_place_meanwhile_keeps_it(locks: LockManager):
+def test_a_new_holder_keeps_a_lock_that_was_to_be_taken_from_the_old_one(locks: LockManager):
     first = locks.acquire("deploy", ttl=LONG)
     found = locks.breakable("deploy", force=True)
     first.release()

@@ -67,7 +67,7 @@ def test_a_waiter_whose_place_expired_leaves_no_entry_in_the_queue_once_granted(
     assert history.see().queues["lock:a"] == []
 
 
-def test_who_was_only_behind_one_that_leaves_goes_on_at_once(history: AnyHistory) -> None:
+def test_a_waiter_behind_one_that_leaves_goes_on_at_once(history: AnyHistory) -> None:
     _, leaver, behind = asked(
         history, {"resource:gpu": "2/0"}, {"resource:gpu": "2/0"}, {"resource:gpu": "1/0"}
     )

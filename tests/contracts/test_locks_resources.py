@@ -59,7 +59,7 @@ def test_what_can_never_be_had_is_refused_at_once(locks: LockManager):
         locks.resources.stats("tpu")
 
 
-def test_who_waits_for_a_resource_that_shrinks_below_it_is_told(locks: LockManager, client: redis.Redis):
+def test_a_waiter_for_more_than_the_shrunken_capacity_is_refused(locks: LockManager, client: redis.Redis):
     came: list[str] = []
 
     def wait() -> None:
@@ -87,7 +87,7 @@ def test_a_resource_that_grows_goes_to_whoever_waits(locks: LockManager, client:
         waiter.join()
 
 
-def test_its_use_is_told(locks: LockManager, client: redis.Redis):
+def test_the_statistics_of_a_resource_show_its_use_and_waits(locks: LockManager, client: redis.Redis):
     assert locks.resources.stats("gpu").utilisation == 0
 
     with locks.resources.acquire("gpu", 3):

@@ -197,7 +197,7 @@ def test_a_redis_that_lost_its_scripts_is_sent_them_again(locks: LockManager, cl
     locks.acquire("x").release()
 
 
-def test_it_does_not_matter_how_often_connections_were_lost(locks: LockManager, client: redis.Redis):
+def test_locks_work_however_often_connections_were_lost(locks: LockManager, client: redis.Redis):
     for _ in range(150):
         locks.acquire("x", wait=ONCE).release()
         client.client_kill_filter(skipme=True, _type="normal")

@@ -165,7 +165,7 @@ def test_what_was_done_is_acknowledged_though_the_next_takes_long(bus: MessageBu
     go.set()
 
 
-def test_whoever_waits_is_woken_by_what_comes(bus: MessageBus, client: redis.Redis, begin: Begin):
+def test_a_waiting_reader_is_woken_by_a_message(bus: MessageBus, client: redis.Redis, begin: Begin):
     """With an interval of an hour only the wake-up can bring it."""
     patient = MessageBus(client, "test", limits=Limits(interval=timedelta(hours=1)))
     got: list[object] = []
@@ -256,7 +256,7 @@ def test_the_reader_is_told_once_of_what_was_trimmed(client: redis.Redis):
         assert [inbox.next().payload for _ in range(2)] == [3, 4]
 
 
-def test_who_is_stopped_finishes_what_is_begun_and_gives_back_the_rest(bus: MessageBus):
+def test_a_stopped_reader_finishes_its_message_and_returns_the_rest(bus: MessageBus):
     for n in range(5):
         bus.send(REPO, "note", n)
     inbox = bus.receive(REPO)

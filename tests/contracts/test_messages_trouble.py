@@ -61,7 +61,7 @@ def test_a_full_redis_takes_no_message_and_no_effect_and_says_why(full: MessageB
     assert client.get("effect") is None
 
 
-def test_who_reads_empties_a_redis_that_is_full(full: MessageBus):
+def test_a_reader_empties_a_redis_that_is_full(full: MessageBus):
     refused, extended, *others = full.take(REPO, "r1", 10).messages
 
     assert len(others) == 8
@@ -232,7 +232,7 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: OwnServer, bus: MessageBus)
 
 
 @pytest.mark.parametrize("operation", ["request", "next"])
-def test_who_waits_hears_within_the_wait_that_redis_is_away(own: OwnServer, bus: MessageBus, operation: str):
+def test_a_wait_with_an_end_fails_within_it_if_redis_is_away(own: OwnServer, bus: MessageBus, operation: str):
     """A reader is patient for ever, and a wait with an end is not."""
     heard, waiting = list[str](), Event()
 

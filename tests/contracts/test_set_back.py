@@ -71,7 +71,7 @@ def test_what_stands_on_it_is_done_again_too(run: Harness, start: str, again: st
     assert run.view().status == "succeeded"
 
 
-def test_of_a_failed_run_what_is_left_runs_as_well(run: Harness):
+def test_the_unfinished_todos_of_a_failed_run_run_as_well(run: Harness):
     done(run, ["X"])
     assert run.states(["X", "Y", "Z"]) == {"X": "failed", "Y": "succeeded", "Z": "skipped"}
     found = retry(run, start=["C"])

@@ -72,7 +72,7 @@ def runs(tmp_path: Path, checkout: Path) -> Runs:
     return Runs(tmp_path, checkout)
 
 
-def test_it_begins_where_the_earlier_run_left_the_repository(runs: Runs):
+def test_a_todo_begins_where_the_earlier_run_left_the_repository(runs: Runs):
     tip = runs.succeed(done="1")
     runs.fail(rubbish="left by what failed")
 
@@ -180,7 +180,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
     again.leave()
 
 
-def test_its_own_tip_counts_from_its_first_success_on(runs: Runs):
+def test_the_tip_of_the_run_counts_from_its_first_success_on(runs: Runs):
     runs.succeed(done="1")
     runs.fail()
     mend = save(runs.tree.path, "by hand", hand="2")
@@ -240,7 +240,7 @@ def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs):
     assert runs.retry() == tip
 
 
-def test_who_sets_the_branch_back_loses_nothing_that_was_recorded(runs: Runs):
+def test_a_branch_that_is_set_back_loses_nothing_that_was_recorded(runs: Runs):
     tip = runs.succeed(done="1")
     runs.fail()
     git("reset", "--hard", "--quiet", "main", cwd=runs.tree.path)

@@ -20,7 +20,9 @@ from workers.process import child
 LINUX = sys.platform.startswith("linux")
 
 
-def test_it_tells_exit_code_or_signal_and_passes_both_outputs_on_as_they_are(start: type[Started]):
+def test_a_command_ends_with_its_exit_code_or_signal_and_both_outputs_are_passed_on_unchanged(
+    start: type[Started],
+):
     done, killed = start(*sh(r"printf 'out \377\0'; printf err >&2; exit 3")), start(*sh("kill -USR1 $$"))
 
     ended = done.end()

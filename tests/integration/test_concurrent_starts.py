@@ -39,7 +39,7 @@ def test_what_another_run_has_in_hand_is_not_taken_up(redis_url: str):
         start_retry(connection, left)
 
 
-def test_of_several_who_sweep_one_plan_at_the_same_instant_one_starts_a_run(redis_url: str):
+def test_one_of_several_simultaneous_sweeps_of_a_plan_starts_a_run(redis_url: str):
     people = [Connection(redis_url, Settings()) for _ in range(4)]
 
     def sweep(connection: Connection) -> str:

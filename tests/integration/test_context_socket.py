@@ -158,7 +158,7 @@ def test_an_attempt_ends_while_all_readers_wait_for_a_compute(scene: Scene, monk
             client.close()
 
 
-def test_of_many_who_want_to_compute_one_does_and_one_that_dies_lets_the_next(scene: Scene):
+def test_one_of_many_todos_computes_a_value_and_the_next_one_does_if_it_dies(scene: Scene):
     computed: list[int] = []
 
     def compute() -> int:

@@ -75,7 +75,7 @@ def test_a_pattern_that_backtracks_for_ever_ends_with_its_time(
     assert (outcome.status, "simplify the pattern" in outcome.why) == (UNKNOWN, True)
 
 
-def test_of_a_very_long_output_the_beginning_and_the_end_are_searched():
+def test_the_beginning_and_the_end_of_a_very_long_output_are_searched():
     searched = SearchedOutput()
     for part in (b"first\n", b"cut off", *[b"x" * HALF] * 4, b"\nlast\n"):
         searched.take(part)

@@ -90,7 +90,7 @@ def test_what_a_service_runs_and_is_told_is_known_to_coord(name: str):
     assert set(service["environment"]) <= KNOWN
 
 
-def test_nobody_but_this_machine_reaches_a_port_unless_told():
+def test_only_this_machine_reaches_a_port_by_default():
     ports = [port for service in services().values() for port in service.get("ports", ())]
 
     assert ports

@@ -88,7 +88,7 @@ def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Pa
         ("killed, record cut short", "eco"),
     ],
 )
-def test_it_starts_again_with_its_data(tmp_path: Path, state: Path, end: str, folder: str):
+def test_a_server_starts_again_with_its_data(tmp_path: Path, state: Path, end: str, folder: str):
     server = a_server(tmp_path / folder / ".coord", appendfsync="always")
     redis.Redis.from_url(server.start()).set("run", "kept")
     if end == "stopped":

@@ -57,7 +57,7 @@ def keys_of(run: Harness) -> list[str]:
     return sorted(run.store.redis.scan_iter(f"*{run.run_id}*", count=1000))
 
 
-def test_of_a_run_that_ended_long_enough_ago_no_key_is_left(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_ended_long_enough_ago_leaves_no_key(store: RunStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(expiry, "UNLINKED_AT_ONCE", 2)
     run = ended(store, {"A": "r1", "B": ("r2", ["A"]), "C": "r1"})
     assert keys_of(run)

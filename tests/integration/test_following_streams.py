@@ -100,7 +100,7 @@ def test_an_outage_is_a_few_ticks_without_anything_and_nothing_is_missed(own: Em
         assert next(filter(None, (following.read() for _ in itertools.count())))[0].fields == {"n": "2"}
 
 
-def test_who_has_waited_long_enough_is_told_what_to_do(own: EmbeddedServer):
+def test_a_follower_gives_up_after_its_patience_with_a_hint(own: EmbeddedServer):
     with connect(own.start(), Profile.READER) as client:
         following = Following(client, {"s": BEGINNING}, hint="look again later", patience_s=0.2, tick_s=0.01)
         own.stop()

@@ -148,7 +148,9 @@ def test_a_service_that_fails_is_recovered_once_and_healthy_again(scene: Scene):
     assert scene.events("health.changed") == [f"service:web {state}" for state in states if state != "failed"]
 
 
-def test_it_is_given_up_after_five_vain_recoveries_and_people_are_told_once(scene: Scene, tmp_path: Path):
+def test_a_subject_is_given_up_after_five_vain_recoveries_and_people_are_notified_once(
+    scene: Scene, tmp_path: Path
+):
     bus = MessageBus(scene.store.redis, "test")
     runs = RecoveryRuns(lambda: pytest.fail("no run"), lambda: scene.declared, list, bus)
     scene.fake.tell = lambda record: (scene.fake.told.append(record.id), runs.tell(record))

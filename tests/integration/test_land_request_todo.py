@@ -226,7 +226,7 @@ def test_what_a_forge_has_merged_is_found_on_the_base_and_taken_out_whole(place:
     assert place.main("^{tree}") == before
 
 
-def test_of_two_landings_the_second_merges_what_the_first_leaves(place: Proposal):
+def test_the_second_of_two_ready_landings_lands_on_top_of_the_first(place: Proposal):
     """Both were found ready before the first has merged."""
     place.check()
     other = place.at.push(place.project, "other", other="1\n")

@@ -46,7 +46,9 @@ def test_a_fast_forward_is_the_tip_and_needs_the_base_in_it(ground: Ground):
     assert (found.reason, found.lasting) == (Reason.NOT_FAST_FORWARD, True)
 
 
-def test_it_is_signed_and_by_the_user_as_git_is_set_up(ground: Ground, tmp_path: Path):
+def test_a_landing_commit_has_the_author_and_signature_that_git_is_configured_for(
+    ground: Ground, tmp_path: Path
+):
     program = tmp_path / "sign"
     program.write_text('#!/bin/sh\ncat >/dev/null\necho "[GNUPG:] SIG_CREATED " >&2\necho SIGNED\n')
     program.chmod(0o755)

@@ -130,7 +130,7 @@ def test_what_a_todo_waits_for_in_its_run_is_shown(store: RunStore, views: Views
     assert (again["run_state"], bool(again["run_waits_for"])) == ("retrying", True)
 
 
-def test_of_two_runs_the_one_that_executes_the_todo_counts(store: RunStore, views: Views) -> None:
+def test_the_run_that_executes_the_todo_counts_before_another_one(store: RunStore, views: Views) -> None:
     older, newer = submitted(store, TODOS), submitted(store, TODOS)
     assert views.todo("A")["run_id"] == newer.run_id
 

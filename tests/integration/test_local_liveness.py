@@ -101,7 +101,7 @@ def test_a_worker_that_went_in_order_leaves_nothing(worker: Make, tmp_path: Path
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["coord-2@h"]
 
 
-def test_who_is_to_repair_nothing_takes_nothing(run: Harness, worker: Make):
+def test_a_look_without_repair_takes_no_todo(run: Harness, worker: Make):
     dead = worker("coord-7@h")
     holds(run, "A", "coord-7@h")
     die(dead)

@@ -50,7 +50,7 @@ def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis)
     assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == ["done before"]
 
 
-def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis):
+def test_a_carried_over_todo_shows_its_earlier_log_and_then_its_compensation(client: redis.Redis):
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before, ", run="earlier")
     written = client.time()

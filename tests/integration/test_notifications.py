@@ -91,7 +91,7 @@ def takes(run: Harness, todo: str, who: Colleague) -> None:
     assert claimed.word == "granted"
 
 
-def test_who_runs_a_todo_is_told_of_pause_resume_and_cancel_in_that_order(run: Harness, one: Colleague):
+def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(run: Harness, one: Colleague):
     takes(run, "A", one)
     takes(run, "B", one)
 
@@ -106,7 +106,7 @@ def test_who_runs_a_todo_is_told_of_pause_resume_and_cancel_in_that_order(run: H
     assert one.told.empty(), "once, for two todos"
 
 
-def test_who_runs_nothing_of_it_is_not_told(run: Harness, one: Colleague, other: Colleague):
+def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: Colleague, other: Colleague):
     takes(run, "A", one)
 
     run.store.pause(run.run_id, "lena@there")
@@ -133,7 +133,7 @@ def test_every_worker_is_told_of_a_job(
     assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
 
 
-def test_who_has_signed_off_is_known_no_more(store: RunStore, redis_url: str, one: Colleague):
+def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url: str, one: Colleague):
     late = Colleague(redis_url, "late")
     assert set(one.bus.recipients()) == {"worker:late@h", "worker:one@h"}
 
@@ -162,7 +162,7 @@ def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_
     client.close()
 
 
-def test_who_listens_again_after_an_outage_looks_for_what_it_may_have_missed(tmp_path: Path):
+def test_a_worker_looks_for_missed_notifications_after_an_outage(tmp_path: Path):
     server = EmbeddedServer(tmp_path / ".coord", Settings())
     restricted = Colleague(server.start(), "restricted", restricted=True)
     for _ in range(2):
@@ -174,7 +174,9 @@ def test_who_listens_again_after_an_outage_looks_for_what_it_may_have_missed(tmp
     server.stop()
 
 
-def test_who_runs_a_todo_is_told_of_a_rollback_at_once(run: Harness, one: Colleague, restricted: Colleague):
+def test_the_worker_of_a_todo_is_notified_of_a_rollback_at_once(
+    run: Harness, one: Colleague, restricted: Colleague
+):
     takes(run, "A", one)
     takes(run, "B", restricted)
 

@@ -84,7 +84,7 @@ def test_the_longest_remaining_path_goes_first_whatever_queue_it_stands_in(store
     assert taker.todos(3) == ["C", "B", "A"]
 
 
-def test_who_has_waited_long_goes_before_a_longer_path(store: RunStore, taker: Taker):
+def test_a_long_wait_goes_before_a_longer_path(store: RunStore, taker: Taker):
     run = queued(store, {"A": "r1", "B": "r2"}, A=1, B=2)
     posted = store.keys.run(run.run_id).posted
     ahead = store.redis.zscore(posted, store.keys.queue("r1")) - store.redis.zscore(

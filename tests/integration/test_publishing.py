@@ -169,7 +169,7 @@ def test_the_remotes_commit_is_judged_where_it_was_never_seen_before(site: Site)
         f"x\n\nCoord-Run: {RUN}\nCoord-Fence: {'9' * 5000}",
     ],
 )
-def test_somebody_elses_commit_is_never_replaced_and_in_nobodys_way(site: Site, own: str):
+def test_a_commit_of_another_person_is_never_replaced_and_blocks_no_push(site: Site, own: str):
     theirs = site.made(0, own=own)
     git(site.checkout, "push", "-q", str(site.remote), f"{theirs}:{REF}")
     ours = site.made(9)

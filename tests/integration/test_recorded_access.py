@@ -63,7 +63,7 @@ def recorded(coord: Coord) -> list[Event]:
     return [event for event in found if event.kind.startswith("access.")]
 
 
-def test_who_ordered_approved_and_was_refused_is_in_the_events(coord: Coord, editor: TrustEditor):
+def test_orders_approvals_and_refusals_are_in_the_events_with_their_person(coord: Coord, editor: TrustEditor):
     editor.grant("anna", Role.SUBMITTER, ["api"])
     run = coord.runs.sweep("PLAN-001")
     with pytest.raises(MissingRight, match="approve for api"):

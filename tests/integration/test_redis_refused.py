@@ -152,7 +152,7 @@ def test_a_server_that_never_answers_is_given_up(scheme: str):
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
-def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str):
+def test_a_reader_without_a_timeout_has_one_for_the_greeting_of_the_server(scheme: str):
     with listening(silent) as port:
         client = connect(f"{scheme}://127.0.0.1:{port}", Profile.READER, timedelta(milliseconds=100))
         for _ in range(2):  # the second time, a connection is made anew

@@ -159,7 +159,7 @@ def test_a_level_of_one_todo_is_followed_by_its_advance(site: Site):
     assert site.client.llen(site.store.keys.control_queue) == 1
 
 
-def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(
+def test_a_request_without_a_leading_keeper_waits_and_is_answered_once_one_leads(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(proxy, "UNHEARD_S", 0.1)

@@ -162,7 +162,7 @@ def test_what_was_done_before_is_restored_with_its_output_and_changes_and_says_w
     assert f"cached: from T of run {before} (" in bench.log(after)
 
 
-def test_it_runs_again_where_anything_that_counts_is_another(bench: Bench):
+def test_a_todo_runs_again_if_any_input_of_its_cache_key_differs(bench: Bench):
     todo = {"action": "echo ran >> $LEDGER; cp README copy", "after": "echo 1 > $COORD_OUTPUT"}
     base = {**todo, "cache": {"inputs": ["*.conf", "none/**"]}}
     bench.do(**base)
@@ -282,7 +282,7 @@ def test_a_todo_that_works_in_place_and_a_worker_that_uses_no_results_run_it(ben
     assert bench.ran == 4
 
 
-def test_who_would_compute_the_same_waits_without_a_slot_and_is_given_the_result(bench: Bench):
+def test_a_todo_with_the_same_cache_key_waits_without_a_slot_and_gets_the_result(bench: Bench):
     first, second = bench.submit(action=WAITING), bench.submit(action=WAITING)
     body = threading.Thread(target=bench.deliver, args=[first])
     body.start()

@@ -275,7 +275,7 @@ def test_a_lock_on_the_branch_stays_while_somebody_is_in_the_worktree(site: Site
     assert lock.exists()
 
 
-def test_whose_a_commit_is_that_was_made_where_somebody_was_killed_is_in_doubt_and_it_stays(site: Site):
+def test_a_commit_of_unknown_origin_in_the_worktree_of_a_killed_worker_stays(site: Site):
     tip = site.worked("a")
     tree = site.enter(tip)
     site.committed(tree.path, "b")

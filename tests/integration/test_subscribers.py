@@ -60,7 +60,7 @@ def test_subscribers_get_all_events_of_a_run_once_and_in_order_without_waiting(c
     assert len(heard) == len(own_events(coord, run)), "nothing is told twice"
 
 
-def test_who_waits_gets_earlier_events_too_and_each_once(coord: Coord, store: RunStore):
+def test_a_waiting_subscriber_gets_earlier_events_too_and_each_once(coord: Coord, store: RunStore):
     run = submitted(store, TODOS)
     grant = run.take("A")
     heard: list[str] = []
