@@ -6,13 +6,13 @@
 | `issues.py` | its part about issues, for each forge |
 | `models.py` | records of requests, issues, reviews, checks and repositories, as coord uses them |
 | `errors.py` | the refusals of a forge, each with its remedy, and how answers state them and rate limits |
-| `github.py` `gitlab.py` `gitea.py` | the members |
-| `reading.py` | what the members share: answers read into records, refusals recognised by their words |
+| `github.py` `gitlab.py` `gitea.py` | the implementations |
+| `reading.py` | shared by the implementations: answers read into records, refusals recognised by their text |
 | `connect.py` | chooses the credential for a repository and host, and opens its forge |
 | `locate.py` | the forge and project of a repository, by its `url` or its field `forge` |
 | `webhooks.py` | proves that a webhook comes from its forge, and reads its repository; pure |
 | `http.py` | the HTTP client: conditional requests with kept answers, rate limits, retries, pages |
-| `budget.py` | calls an hour of all processes, and the polling interval that they allow |
+| `budget.py` | the calls per hour of all processes, and the polling interval that they allow |
 
 A `Forge` serves one repository with one token. Adapters translate; they decide nothing about landing.
 """

@@ -41,7 +41,7 @@ LANDED, SOAK, LOOK, AFTER, DONE = "landed", "soak", "look", "after", "done"
 """Todos of a wave after those that land."""
 OUT = "out"
 ONCE = Retry(attempts=1)
-"""Land todos wait out passing trouble by themselves."""
+"""Land todos are not retried by the engine: they wait for the end of passing trouble themselves."""
 LONGEST_PREFIX = 60
 
 

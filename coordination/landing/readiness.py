@@ -1,8 +1,9 @@
 """Decide whether a pull request may be merged, and name what is missing; pure.
 
-Ready means: approved as often as required, at this head; the required checks are green; it merges without a
-conflict; and the rules of the forge allow it. Required are the checks that the rules of the base branch name;
-where they name none, all that the commit has. What could not be read is unknown, never good.
+A request is ready if it has the required number of approvals at this head, its required checks are green, it
+merges without a conflict, and the rules of the forge allow the merge. The required checks are those that the
+rules of the base branch name; if they name none, all checks of the commit. Facts that could not be read count
+as unknown, never as good.
 
 An approval holds for the commit that was approved, and for those that coord made of it by merging the base
 branch in (`ObservedRequest.heads`). A forge that does not say which commit was approved (GitLab) is believed
@@ -37,7 +38,7 @@ _EXPLAINED = frozenset(
         *("need_rebase", "conflict", "broken_status", "not_open"),
     }
 )
-"""Words of forges for obstacles that are looked at one by one here."""
+"""States that forges report for obstacles which `missing_of` finds itself, from facts."""
 
 
 class Lack(StrEnum):
@@ -64,11 +65,13 @@ class Lack(StrEnum):
 
 
 LASTING = frozenset({Lack.CLOSED, Lack.FOREIGN, Lack.CONFLICT})
-"""Only a person ends these, and not by a review: waiting is of no use."""
+"""Obstacles that only a person can remove, and not by a review: the landing does not wait for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
+    """An obstacle to the merge of a pull request, with a text for people."""
+
     lack: Lack
     text: str
 
@@ -99,13 +102,13 @@ class ObservedRequest:
 
 
 def missing_of(seen: ObservedRequest, required: Requirements) -> tuple[Missing, ...]:
-    """Return what an open pull request lacks; empty: it is ready. What lasts comes first."""
+    """Return what an open pull request lacks, lasting obstacles first; empty if it is ready."""
     found = tuple(_missing(seen, required))
     return tuple(sorted(found, key=lambda one: one.lack not in LASTING))
 
 
 def is_lasting(missing: Sequence[Missing]) -> bool:
-    """Return whether waiting for it is of no use."""
+    """Return whether one of the obstacles lasts until a person acts."""
     return any(one.lack in LASTING for one in missing)
 
 

@@ -21,14 +21,17 @@ from coordination.text import listed
 
 
 def usual_way(repo: Repo, forges: Collection[str]) -> Via:
-    """Return the way where neither the plan nor an option says it. `forges`: repositories with a token."""
+    """Return the way of a repository if neither the plan nor an option names one.
+
+    `forges`: the repositories for whose forge this machine has a token.
+    """
     if repo.name in forges:
         return Via.PR
     return Via.PUSH if repo.url else Via.LOCAL
 
 
 def refuse_way(repo: str, via: Via, *, url: str | None, hosts: Collection[str]) -> None:
-    """Raise PlanRefused where the repository does not have the way."""
+    """Raise PlanRefused if the repository cannot land in this way."""
     if via is not Via.LOCAL and not url:
         raise PlanRefused(
             f"{repo} has no url to push to", f"add `url` to {repo} in the file; or land it with --via local"
@@ -43,7 +46,7 @@ def refuse_way(repo: str, via: Via, *, url: str | None, hosts: Collection[str]) 
 def refuse_rules(
     name: str, method: Method, rules: LandRules, ways: Collection[Via], *, when_ready: bool
 ) -> None:
-    """Raise PlanRefused for a method, or a rule, that the ways of the landing do not have."""
+    """Raise PlanRefused for a method or a rule that a way of the landing does not support."""
     direct = sorted(way.value for way in ways if way is not Via.PR)
     if method is Method.FF and Via.PR in ways:
         raise PlanRefused(

@@ -46,7 +46,7 @@ from workers.outcome import AwaitedRequest, OutcomeKind
 NO_STATUS_SET = "no_status"
 """A todo's note that its token may set no statuses."""
 RULES_HOLD = timedelta(minutes=10)
-"""Time for which the rules of a branch are not asked again while a request waits."""
+"""Time for which the rules of a branch are kept while a request waits."""
 SOON = timedelta(seconds=1)
 """The pause after an answer that forges give while they still compute."""
 _BY_PERSONS = frozenset({ForgeProblem.UNAUTHORIZED, ForgeProblem.FORBIDDEN, ForgeProblem.NOT_MERGEABLE})
@@ -56,7 +56,7 @@ _LOGINS = frozenset({Reason.UNAUTHENTICATED, Reason.FORBIDDEN})
 
 
 class ForgeAttempt(DirectAttempt):
-    """An attempt that asks a forge. `_access` and `_forge` stand within `_reached`."""
+    """An attempt that asks a forge. `_access` and `_forge` are set within `_reached`."""
 
     def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
         super().__init__(job, action)
@@ -125,7 +125,7 @@ class ForgeAttempt(DirectAttempt):
         return TROUBLE in self._checkpoint
 
     def _answers_again(self) -> None:
-        """Forget earlier trouble: the patience counts from the next one."""
+        """Forget earlier trouble: the patience counts from the next trouble."""
         if self._has_trouble:
             self._save_checkpoint(
                 {name: value for name, value in self._checkpoint.items() if name != TROUBLE}

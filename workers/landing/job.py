@@ -1,4 +1,4 @@
-"""The parts of a worker that an attempt of a landing uses: the change set, records, credentials."""
+"""The functions of a worker that an attempt of a landing uses: change set, records, credentials, checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORGE_PAUSE = timedelta(seconds=5)
 
 @dataclass(frozen=True, kw_only=True)
 class LandJob:
-    """A todo of a landing run, and what its attempt may use."""
+    """A todo of a landing run, and the functions that its attempt may call."""
 
     run_id: str
     repo: Repo

@@ -1,9 +1,9 @@
 """Land a change set in one repository, or take it out again: one attempt of a todo of a landing run.
 
-An attempt keeps no state but the todo's checkpoint: it looks at the base branch, does the next thing, and
-says how the todo goes on. So one that was killed anywhere is followed by one that goes on from what is true.
-Our commits name the tip that they land (trailer Coord-Tip), or the commit that they revert (Coord-Reverts),
-by which a later attempt knows them.
+The checkpoint of the todo is the only state of an attempt. An attempt looks at the base branch, takes the
+next step, and returns how the todo continues. After a kill at any point the next attempt therefore continues
+from the true state. Commits of coord name the tip that they land (trailer Coord-Tip), or the commit that they
+revert (Coord-Reverts), so that a later attempt recognises them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from workers.landing.remote import contains, may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome
 
 LOOKS = 5
-"""Pushes after which a base branch that keeps moving is waited for."""
+"""The most pushes of one attempt; then it waits for a base branch that keeps moving."""
 
 OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
-"""Trouble that a person has to end: a check before the landing refuses it, a landing waits."""
+"""Trouble that a person has to end. The check before a landing fails; the landing itself waits."""
 
 
 def land(job: LandJob, action: LandAction) -> AttemptOutcome:
@@ -61,12 +61,12 @@ def revert(job: LandJob, action: RevertAction) -> AttemptOutcome:
 
 
 def revert_own(job: LandJob, action: RevertAction, output: str) -> AttemptOutcome:
-    """Take out what the todo itself has landed. `output`: the JSON that it has handed over or recorded."""
+    """Take out the commit that the todo itself has landed. `output`: its JSON output or record."""
     return outcome_of(job, lambda: DirectAttempt(job, action).revert_own(action, output))
 
 
 def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
-    """Return the outcome of an attempt, whether it returns or raises it."""
+    """Return the outcome of an attempt, which returns it or raises AttemptEnd."""
     try:
         return attempt()
     except AttemptEnd as end:

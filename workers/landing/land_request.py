@@ -1,9 +1,9 @@
 """Land a change set in one repository by its pull request: one attempt of a todo of a landing run.
 
-The todo that checks opens the request or brings it up to date, and waits until it is ready. The one that
-lands lets the forge merge it, if it is ready still, at the head that this attempt has seen and no other. The
-forge is asked before anything is done, so an attempt after a killed one finds what is true: a request that is
-merged at our head has landed.
+The check todo opens the request or updates it, and waits until it is ready. The land todo lets the forge
+merge the request if it is still ready, at the head that this attempt has seen and at no other. Each attempt
+asks the forge first, so an attempt that follows a killed one finds the true state: a request that is merged
+at our head has landed.
 """
 
 from __future__ import annotations

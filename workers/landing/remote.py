@@ -117,7 +117,7 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
 
 
 def may_push(at: BaseBranch, base: str) -> Refused | None:
-    """Try the right to push, by a push that changes nothing; None if nothing speaks against it.
+    """Try the right to push by a push that changes nothing. Return the refusal; None if there is none.
 
     `base`: the tip that a look has found.
 

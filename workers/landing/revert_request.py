@@ -1,8 +1,8 @@
 """Take a landed change set out of a base branch by a pull request of its own: one attempt.
 
-The revert is a commit on a branch `coord/revert-…`, for which a request is opened. coord merges it as soon as
-the forge lets it. Where the rules of the branch want people for that, it is left open: the attempt ends and
-says so, the change set names the request, and the same command goes on when it is merged.
+The revert is a commit on a branch `coord/revert-…`, for which coord opens a request. coord merges the request
+as soon as the forge allows it. If the rules of the branch require people, the request stays open: the attempt
+fails with its address, the change set names it, and the same command continues after its merge.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
 
 
 def revert_request(job: LandJob, action: RevertAction, output: str | None) -> AttemptOutcome:
-    """Revert what the action names; `output`: what the todo itself has landed, as it has recorded it."""
+    """Revert the landing that the action names; with `output`, the one that the todo itself has recorded."""
     attempt = RequestRevert(job, action)
     if output is None:
         return outcome_of(job, lambda: attempt.revert(action))

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from coordination.settings import Settings
 
 AT_ONCE = 8
-"""Reads at once: GitHub asks for few, and more than these make nothing faster."""
+"""The most reads at once. GitHub asks for few, and more were not faster."""
 ANSWERS = "forge-answers"
 
 
 class ForgeAccess:
-    """Opens forges and remotes; each secret is read once, and its reading is an event."""
+    """Opens forges and remotes. Each secret is read once; the reading emits an event."""
 
     def __init__(
         self, store: RunStore, settings: Settings, state: Path, patience: timedelta = PATIENCE
@@ -60,8 +60,8 @@ class ForgeAccess:
 
     @contextmanager
     def target(self, repo: Repo, change: RepoChange, checkout: Path) -> Iterator[PushTarget]:
-        """Yield the remote of a repository, with a credential for `write` where there is one; git else uses
-        what the user has set up.
+        """Yield the remote of a repository, with a credential for `write` if there is one. Otherwise git uses
+        the user's own settings.
         """
         url = repo.url or ""
         name = credential_for_git(self._store, repo.name, url, Purpose.WRITE, datetime.now(UTC))

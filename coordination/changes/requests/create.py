@@ -1,16 +1,16 @@
 """Open the pull requests of a change set, or bring them up to date.
 
-1. All repositories are inspected: the project, its rights, the request of the branch, the remote branch.
-   Whatever refuses here refuses all: nothing has been changed yet.
-2. In landing order: the branch is pushed, and the request opened where there is none. It is recorded at once.
-3. The text of each is brought up to date, because it names the requests of all; labels and people are added.
+1. Inspect all repositories: the project, its rights, the request of the branch, the remote branch. A refusal
+   here refuses all repositories, before anything is changed.
+2. In landing order: push the branch, and open a request if there is none. Record the request at once.
+3. Update the text of each request, because it names the requests of all repositories; add labels and people.
+   Set the status `coord/depends` of a request that depends on others.
 
-   The status `coord/depends` is set where a request depends on others.
+A failure after step 1 affects its repository only; the same command completes it later.
 
-Failures after 1 belong to their repository, and the others go on; the same command does the rest later.
-At most 6 calls for a repository: project, opening, status, labels, text with labels and assignees, reviewers;
-or, of one that is open: project, request, its reviews, labels, text, reviewers, and the status where one of
-these is not needed. A landing sets it otherwise.
+A repository takes at most 6 calls: project, opening, status, labels, text with labels and assignees,
+reviewers. One with an open request takes: project, request, its reviews, labels, text, reviewers; and the
+status if one of these is not needed. Otherwise a landing sets the status.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ from coordination.forges.reading import refuse_long
 from coordination.runs.change_sets.records import RequestRef
 
 NO_STATUS = frozenset({ForgeProblem.FORBIDDEN, ForgeProblem.NOT_FOUND})
-"""Refusals of a token that may not set statuses: nothing depends on them."""
+"""Refusals for a token that may not set statuses. They are ignored: coord does not need the status."""
 Note = Callable[[str, RequestRef, str], None]
-"""(repository, request, kind of event): records a request in the change set; without a kind, its state."""
+"""Records a request in the change set: repository, request, kind of the event. An empty kind records only the
+state of the request, without an event.
+"""
 
 
 def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:
@@ -97,7 +99,7 @@ class RequestMaker:
         }
 
     def refuse_long(self, inspections: tuple[Inspection, ...]) -> None:
-        """Raise ForgeError (TOO_LONG) where a forge would not take the text of a request."""
+        """Raise ForgeError (TOO_LONG) if the text of a request is longer than its forge takes."""
         for inspected in inspections:
             body = self._body(inspected.open_request.body if inspected.open_request else "", inspected.item)
             refuse_long(
@@ -143,7 +145,7 @@ class RequestMaker:
         return request
 
     def refresh(self, item: RepoRequest, forge: Forge, request: PullRequest) -> None:
-        """Bring the section of a request's text up to date, by what the change set records of the others."""
+        """Update the section in the text of a request from the records of the other requests."""
         inspected = Inspection(item=item, forge=forge, request=request, remote_tip=item.change.tip)
         self._update(
             inspected, request, _result(self._planned, item, RequestAction.UPDATED, request, pushed=False)
@@ -186,7 +188,7 @@ class RequestMaker:
         return request, _result(self._planned, item, RequestAction.CREATED, request, pushed=pushed)
 
     def _as_draft(self, forge: Forge, request: PullRequest) -> PullRequest:
-        """Make it a draft, or ready for review, as the options say."""
+        """Make a request a draft, or mark it as ready for review, as the options say."""
         if self._options.draft and request.state is RequestState.OPEN:
             return forge.set_draft(request, draft=True)
         if self._options.ready and request.state is RequestState.DRAFT:
@@ -194,7 +196,7 @@ class RequestMaker:
         return request
 
     def _note_end(self, inspected: Inspection) -> None:
-        """Record that people have merged or closed the request of a branch which has nothing new."""
+        """Record that people have merged or closed the request of a branch without new commits."""
         ref = inspected.item.change.request
         if inspected.request is None or ref is None or ref.number != inspected.request.number:
             return
@@ -241,7 +243,7 @@ class RequestMaker:
         return ""
 
     def _reviewers(self, inspected: Inspection, request: PullRequest) -> tuple[str, ...]:
-        """Return the people to ask: without those who are asked, or have answered, already."""
+        """Return the reviewers of the options whose review has neither been requested nor given."""
         missing = _missing(self._options.reviewers, request.reviewers)
         if not missing or inspected.open_request is None:
             return missing
@@ -288,7 +290,7 @@ class RequestMaker:
 
 
 def _missing(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names that are not known, each once, whatever its case."""
+    """Return the names that `known` lacks, each once; upper and lower case count as equal."""
     folded = {name.casefold() for name in known}
     return tuple(name for name in dict.fromkeys(names) if name.casefold() not in folded)
 

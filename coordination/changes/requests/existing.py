@@ -1,8 +1,8 @@
-"""Pull requests that exist: read them as their forges have them now, close them, adopt one of somebody else.
+"""Read pull requests as their forges have them now, close them, and adopt a request of somebody else.
 
-A forge that cannot be asked makes a row with the error, never one without checks. The branch of an adopted
-request stays its own: coord pushes to it from then on, and only adds commits. The branch of the change set in
-the checkout is `coord/<plan>`, as for any other.
+If a forge cannot be asked, the row of the request has the error instead of its state and checks. An adopted
+request keeps its branch at the forge: coord pushes to that branch and only adds commits. In the checkout the
+branch of the change set is `coord/<plan>`, as for any other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FETCHED = "refs/coord/requests"
 
 
 def with_requests(sets: Iterable[ChangeSet]) -> list[tuple[str, RepoChange]]:
-    """Return plan and change of each repository that has a request."""
+    """Return the plan and the change of each repository that has a request."""
     return [
         (one.id, one.repos[name])
         for one in sorted(sets, key=lambda one: one.id)

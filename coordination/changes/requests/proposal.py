@@ -1,8 +1,8 @@
 """Decide which repositories of a change set get a pull request, in which order, and what it says.
 
-coord keeps a section of a request's text current, between markers; above and below it people write what they
-like. Titles of the file go in as code, so that none of them mentions a person, closes an issue of the forge,
-or draws a picture from somewhere else.
+coord keeps a section of a request's text up to date, between markers. People may write above and below it.
+Titles from the file are written as code, so that they mention no person, close no issue of the forge, and
+load no picture from elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from coordination.text import listed, shortened
 BEGIN = "<!-- coord: this section is kept by coord; write above or below it -->"
 END = "<!-- coord: end -->"
 _SECTION = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}", re.DOTALL)
-"""The innermost pair: where somebody has deleted a marker, the text between stays."""
+"""The innermost pair of markers: if somebody has deleted one, the text up to the next pair stays."""
 MOST_LISTED = 50
 LONGEST_TITLE = 200
 MOST_DESCRIBED = 3

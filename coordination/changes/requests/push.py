@@ -125,7 +125,7 @@ def fetch_branches(target: PushTarget, refs: Mapping[str, str]) -> None:
 
 
 def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
-    """Raise Conflict where a push to `tip` would drop a commit of somebody else."""
+    """Raise Conflict if a push of `tip` would remove a commit of somebody else from the remote branch."""
     if not there or (not target.adopted and there == commit_of(target.checkout, target.pushed_ref)):
         return
     if has_commit(target.checkout, there) and contains(target.checkout, there, tip):
