@@ -89,7 +89,7 @@ def _compiled() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Hide the identity and the trust file of whoever runs the tests."""
+    """Hide the identity and the trust file of the user who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("home") / "config"))
         yield

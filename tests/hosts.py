@@ -55,7 +55,7 @@ class Host:
         assert self.parts.deliveries.handle(run, todo, attempt, repo).kind is TaskResultKind.DONE
 
     def told(self, run: str, todo: str) -> dict[str, dict[str, Any]]:
-        """COORD_CONTEXT of a todo that handed it on: predecessor → what stands there."""
+        """Return the COORD_CONTEXT of a todo that handed it on: predecessor → the entry of it."""
         output = self.parts.store.redis.hget(self.parts.keys.run(run).output, todo)
         return {one["todo"]: one for one in json.loads(output)["predecessors"]}
 

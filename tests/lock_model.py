@@ -1,4 +1,4 @@
-"""A model of locks: who holds what, and who stands in the way of whom. It knows no Redis."""
+"""A model of locks: which request holds which name, and which requests block which. It uses no Redis."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Letter:
     """ready, held, paused (until it is tried again), done, gone or dead"""
     reader: str = ""
     due: int = 0
-    """When whoever has it in hand has it no longer, or it is tried again."""
+    """The time at which its reader loses it, or at which it is tried again."""
     handed: int = 0
     failed: int = 0
     begun: bool = False

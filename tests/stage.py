@@ -324,7 +324,7 @@ class Stage:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 traces = (process / "cmdline").read_bytes()
-                with suppress(PermissionError):  # a worker of this user hides where it stands
+                with suppress(PermissionError):  # a worker of this user hides its folder
                     traces += b"\0" + os.fsencode((process / "cwd").readlink()) + b"/"
             except OSError:  # it ended, or is somebody else's
                 continue
@@ -349,8 +349,8 @@ def git(folder: Path, *words: str) -> str:
 
 
 def plain(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test
-    lets run at once.
+    """Return the environment of the tests without the settings of their user, and with slots for as many
+    todos as a test runs at once.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
     return ours | {"COORD_JOBS": "64"} | dict(env or {})

@@ -1,4 +1,4 @@
-"""Waiting for what must come, with a deadline: a test never sleeps and hopes."""
+"""Wait for an event with a deadline, so that no test sleeps for a fixed time."""
 
 from __future__ import annotations
 
