@@ -1,6 +1,8 @@
-"""Handle a delivery: claim its todo and execute the attempt.
+"""Handle a delivery: claim its todo, execute the attempt, and take the step that its outcome asks for.
 
-A delivery costs at most three round trips on our own connection.
+`DeliveryHandler` claims and executes. `OutcomeSteps` takes the one step in Redis: settle, retry, park, or
+hand back. The retry policy of a todo is applied there, and nowhere else. A delivery costs at most three round
+trips on the worker's own connection.
 """
 
 from __future__ import annotations
@@ -118,7 +120,7 @@ class DeliveryHandler:
             time.sleep(LOOK_S)  # the threads that wait for the children hand them back
 
     def log_line(self, run_id: str, line: str) -> None:
-        """Write a line into the logs of the run's todos that run here."""
+        """Write a line into the logs of this run's todos that are executed here."""
         with self._guard:
             concerned = [attempt for attempt in self._running if attempt.grant.run_id == run_id]
         for attempt in concerned:

@@ -1,12 +1,12 @@
-"""Find and remove what runs have left in a state folder and in its repositories.
+"""Find and remove the artifacts of runs in a state folder and in its repositories.
 
     <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
     <state>/carried/<run>               commits of other hosts
     <state>/logs/<run>
     the branch coord/<run> of each repository, while no branch of a change set has all of it
 
-Only names of runs are looked at. A worktree is removed if git knows it as one of its repository and no
-attempt is in it.
+Folders and branches with other names are ignored. A worktree is removed if git knows it as a worktree of its
+repository and no attempt is in it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RunArtifacts:
         self._tips = tuple(tips)
         """For each run: repository → the commit at which the run left it."""
         self._strict = strict
-        """True if GitInterrupted is raised; else the log names the repository as unreadable."""
+        """True: GitInterrupted is raised; False: a repository that git cannot read is logged and skipped."""
 
     def runs(self) -> list[str]:
         """Return the runs that have left anything here."""
@@ -108,9 +108,8 @@ class RunArtifacts:
             )
 
     def take(self, artifact: Artifact) -> Artifact:
-        """Remove as `remove` does.
-
-        Raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError.
+        """Remove an artifact, as `remove` does, but raise errors that may pass: WorkspaceBusy,
+        WorkspaceUnusable, GitInterrupted, OSError.
         """
         if artifact.stays:
             return artifact
@@ -196,7 +195,7 @@ class RunArtifacts:
 
 
 def size_of(path: Path) -> int:
-    """Return the size in bytes; files that are removed meanwhile count nothing."""
+    """Return the size of a folder in bytes, without files that are removed meanwhile."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

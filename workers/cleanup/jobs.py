@@ -1,6 +1,6 @@
-"""Clean up when a command orders it from every worker, and by itself after a run.
+"""Clean up when a command orders it from all workers, and automatically after a run.
 
-Two workers that share a state folder take turns: the second finds gone what the first has removed.
+Two workers that share a state folder take turns, so the second finds nothing left.
 
 The automatic cleanup removes worktrees of runs that succeeded, their branches where that of the change set
 has all of it, and commits that were carried here; logs stay. It learns from Redis that a run succeeded: where
@@ -36,20 +36,20 @@ from workers.workspace.change_set import BranchCopy
 from workers.workspace.repository import common_dir_of
 
 LOOK_EVERY_S = 5.0
-"""For a job whose notification was lost."""
+"""Interval of looks for a job whose notification was lost."""
 CHORES_EVERY_S = 15.0
 
 logger = logging.getLogger(__name__)
 
 
 class CleanupJobs(BackgroundService):
-    """Carry out cleanup jobs, and chores now and then, in a thread of its own: a job may take minutes."""
+    """Execute cleanup jobs, and chores at intervals, in a thread of its own: a job may take minutes."""
 
     name = "cleanup"
     interval_s = LOOK_EVERY_S
     first_at_once = True
     join_s = 0.0
-    """A worker that ends does not wait for a job: the command asks again."""
+    """A worker that stops does not wait for the end of a job: the command asks again."""
 
     def __init__(
         self,
@@ -73,14 +73,14 @@ class CleanupJobs(BackgroundService):
         self._results: dict[str, CleanupAnswer] = {}
 
     def run_once(self) -> list[CleanupJob]:
-        """Carry out the new jobs and the chores that are due; return those jobs.
+        """Execute the new jobs and the chores that are due; return those jobs.
 
-        An answer that did not reach Redis is sent again, and its job not done again.
+        An answer that did not reach Redis is sent again, without executing its job again.
         """
-        there = {job.id: job for job in self._queue.errands()}
-        self._answered &= there.keys()
-        self._results = {id_: answer for id_, answer in self._results.items() if id_ in there}
-        new = [job for job in there.values() if job.id not in self._answered]
+        posted = {job.id: job for job in self._queue.errands()}
+        self._answered &= posted.keys()
+        self._results = {id_: answer for id_, answer in self._results.items() if id_ in posted}
+        new = [job for job in posted.values() if job.id not in self._answered]
         for job in new:
             if job.id not in self._results:
                 self._queue.answer(job.id, self._worker.id, CleanupAnswer(host=self._worker.host))
@@ -93,13 +93,13 @@ class CleanupJobs(BackgroundService):
     def failed(self, error: Exception) -> float:
         if not isinstance(error, redis.RedisError | ValidationError):
             return super().failed(error)
-        # Redis is away, as the heartbeat says already; or the job is of another version.
+        # Redis is away, which the heartbeat logs; or another version of coord has written the job.
         logger.debug("no cleanup jobs: %s", error)
         return self.interval_s
 
     def _execute(self, job: CleanupJob) -> CleanupAnswer:
         try:
-            if job.sought:  # it reads only: a cleanup at the same time does not matter
+            if job.sought:  # this only reads, so it need not wait for another cleanup
                 landed = tuple(findings(self._places, job.sought))
                 return CleanupAnswer(host=self._worker.host, done=True, landed=landed)
             if job.remove:
@@ -143,7 +143,9 @@ OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
 
 
 class AutoCleanup:
-    """Clean up after a run when its last todo settles; in rounds, remove what could not be removed then."""
+    """Clean up after a run when its last todo settles, and at intervals remove what could not be removed
+    then.
+    """
 
     def __init__(
         self,
@@ -159,7 +161,7 @@ class AutoCleanup:
         """
         self._change_sets = change_sets
         self._mended: set[str] = set()
-        """The rolled back runs behind which the branches of change sets are as they should be."""
+        """The rolled back runs after which the branches of their change sets were checked."""
         self._spare_changes = spare_changes
         self._store = store
         self._state = state
@@ -176,9 +178,9 @@ class AutoCleanup:
         return removed
 
     def _mend_branches(self, run: str) -> None:
-        """Set the branches of a change set back to its tips, behind a run that was rolled back without the
-        help of this worker: a person has accepted its last todos as undone. Redis alone says so: nothing that
-        the branches have is lost.
+        """Set the branches of a change set back to its tips, after a run that was rolled back without this
+        worker because a person accepted its last todos as undone. Only Redis says so, so the commits that
+        leave a branch are kept.
         """
         if self._change_sets is None or run in self._mended:
             return

@@ -32,9 +32,8 @@ FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 
 
 def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
-    """Return a finding for each result in a repository that is served here.
-
-    `why` is empty if it is in the base.
+    """Yield a finding for each result in a repository that is served here. Its `why` is empty if the result
+    is in the base branch.
     """
     served: dict[tuple[str, str], list[ExpectedResult]] = {}
     for one in sought:
@@ -164,7 +163,7 @@ class Checkout:
 
     @cached_property
     def _unchanged(self) -> frozenset[str]:
-        """Return the commits of `recorded` of which the base has a file unchanged."""
+        """Return the commits of `recorded` from which the base still has at least one file unchanged."""
         known = [
             commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)
         ]

@@ -48,7 +48,7 @@ class Change:
 
 
 def unchanged(path: Path, base: str, commits: Iterable[str]) -> frozenset[str]:
-    """Return the commits of which the base still has a file unchanged, so that they cannot be gone.
+    """Return the commits from which the base still has a file unchanged, so that they were not reverted.
 
     Raises GitRefused.
     """
@@ -80,12 +80,10 @@ def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
 
 
 def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[str] = ()) -> bool:
-    """Return whether the base had the commit's work and lost it, other than by the work of a todo.
+    """Return whether the base had the commit's change and lost it, other than by a todo. Raises GitRefused.
 
-    Raises GitRefused.
-
-    `tips`: later commits of the run, which may have changed the same lines again: with all of one the commit
-    is there.
+    `tips`: later commits of the run, which may have changed the same lines again. A base that has the whole
+    change of one of them has the commit as well.
     """
     parent = ask("rev-parse", "--verify", "--quiet", f"{commit}^", cwd=path).stdout.strip()
     if not parent:
@@ -111,8 +109,8 @@ def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[st
             lost_by = newest
         elif state is State.PRESENT:
             return bool(lost_by) and not history.is_kept_otherwise(lost_by)
-    # It never was in a commit of the base's own: people took it out as they merged, or a later todo did in
-    # the run.
+    # No first-parent commit of the base ever had it: people removed it in their merge, or a later todo of the
+    # run removed it.
     names = ("--", *whole)
     return (
         bool(lost_by)

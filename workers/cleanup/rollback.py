@@ -1,4 +1,4 @@
-"""Take a run that is rolled back out of a repository: out of its change set, and its worktree and branch.
+"""Remove a run that is rolled back from a repository: from its change set, and with worktree and branch.
 
 **The change set**, when the last of the run's todos there is undone: its branch goes back to where it was
 before the run. Where a pull request has commits of the run, or it has taken along commits of people, the
@@ -59,7 +59,7 @@ UNDOING = "/compensate"
 
 @dataclass(frozen=True, kw_only=True)
 class ChangeSetRollback:
-    """Takes runs out of change sets, on this worker."""
+    """Removes rolled back runs from change sets."""
 
     change_sets: ChangeSets
     signed_results: SignedResults
@@ -242,7 +242,7 @@ class RollbackCleanup:
                 self._refuse(run, self._found(self._artifacts(run), run))
 
     def remove(self) -> Iterator[str]:
-        """Remove everything, or nothing; yield a line for each removal. What is gone already is fine.
+        """Remove all artifacts, or none; yield a line for each removal. Artifacts that are gone are skipped.
 
         Raises WorkspaceBusy or NotRemoved.
         """
