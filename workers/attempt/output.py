@@ -37,6 +37,7 @@ from coordination.models import HIDDEN
 _Stamp = tuple[int, int, int]
 """Inode, time of the last change, size."""
 
+WRITE_JSON = "write one JSON value to the file it names"
 DEEPEST = 100
 """Levels of nesting in an output. pydantic prints at most 255, and a run is shown with its todos' outputs."""
 FLUSH_S = 0.2
@@ -62,10 +63,7 @@ class OutputRefused(CoordinationError):
 
 
 def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> str:
-    """Return the JSON that the todo wrote, compact and `masked`; empty if it wrote none.
-
-    Raises OutputRefused.
-    """
+    """Return the todo's JSON, compact and `masked`; empty if it wrote none. Raises OutputRefused."""
     try:
         written = _bytes_of(path, limit_bytes + 1)
         if not written:
@@ -80,13 +78,9 @@ def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> s
             raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
         return json.dumps(masked(value), separators=(",", ":"), allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise OutputRefused(
-            f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"
-        ) from error
+        raise OutputRefused(f"COORD_OUTPUT is not JSON: {error}", WRITE_JSON) from error
     except OSError as error:
-        raise OutputRefused(
-            f"COORD_OUTPUT cannot be read: {error.strerror}", "write one JSON value to the file it names"
-        ) from error
+        raise OutputRefused(f"COORD_OUTPUT cannot be read: {error.strerror}", WRITE_JSON) from error
 
 
 def _bytes_of(path: Path, most: int) -> bytes:
@@ -108,11 +102,9 @@ def _bytes_of(path: Path, most: int) -> bytes:
 def _deeper_than(limit: int, value: Any) -> bool:
     layer = [value]
     for _ in range(limit + 1):
+        nested = (outer for outer in layer if isinstance(outer, dict | list))
         layer = [
-            inner
-            for outer in layer
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            inner for outer in nested for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
     return bool(layer)
 
