@@ -1,4 +1,4 @@
-"""Adopt a branch as the tip of a change set: a person's branch, or what Redis has lost.
+"""Adopt a branch as the tip of a change set: a person's branch, or work that Redis has lost.
 
 An adoption is a person's statement that the branch has the work of the change set. It is signed, where this
 process has an identity, and takes the place of the signed result of the tip.
@@ -124,7 +124,7 @@ def find_branch(
 
 
 def _adoption(plan: str, repo: str, facts: BranchFacts, change: RepoChange | None, host: str) -> Adoption:
-    """Return an adoption. `change`: what the change set has there now, if that has not landed."""
+    """Return an adoption. `change`: the change set's part in the repository now, if it has not landed."""
     return Adoption(
         plan=plan,
         repo=repo,
@@ -167,7 +167,7 @@ def adopt(
 def _commits(
     connection: Connection, one: Adoption, repo: Repo, branch: str, place: Path | None
 ) -> Mapping[str, bytes | str]:
-    """Return the commits for other hosts; where Redis is reached by a socket, there is none."""
+    """Return the commits for other hosts; empty if Redis is reached by a unix socket, as there are none."""
     assert place is not None
     if connection.url.startswith("unix:"):
         return {}
@@ -241,7 +241,7 @@ def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -
 def bundle_of(
     checkout: Path, repo: Repo, branch: str, *, base: str, tip: str, limit_bytes: int
 ) -> Mapping[str, bytes | str]:
-    """Return the fields that lead other hosts to the tip of a branch, or say why none do."""
+    """Return the fields by which other hosts find the tip of a branch, or the reason why they cannot."""
     if not _is_part(checkout) and not history_exceeds(checkout, branch, limit_bytes):
         whole = _bundle(checkout, branch, limit_bytes=limit_bytes)
         if whole:
@@ -271,7 +271,7 @@ def _is_part(checkout: Path) -> bool:
 
 
 def _bundle(checkout: Path, branch: str, *without: str, limit_bytes: int) -> bytes:
-    """Return a bundle; empty where git makes none, or one that is too large."""
+    """Return a bundle; empty if git cannot make one, or if it is too large."""
     with TemporaryDirectory(prefix="coord-adopt-") as folder:
         file = Path(folder, "bundle")
         words = ("bundle", "create", "--quiet", str(file), f"refs/heads/{branch}", *without)

@@ -111,7 +111,7 @@ def _elsewhere(plan: str, change: RepoChange, checkout: Path | None) -> GitRefus
 
 
 def _text(checkout: Path, base: str, tip: str, repo: str) -> tuple[str, bool]:
-    """Return the difference, each path below the name of the repository, and whether it was cut."""
+    """Return the difference with the name of the repository before each path, and whether it was cut."""
     prefixes = (f"--src-prefix=a/{repo}/", f"--dst-prefix=b/{repo}/")
     pieces, size = [], 0
     for piece in diff_pieces(checkout, base, tip, "--no-color", *prefixes):

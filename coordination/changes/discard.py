@@ -1,7 +1,7 @@
-"""Discard a change set: its branches go, its tips stay under refs/coord/discarded, its todos are open again.
+"""Discard a change set: remove its branches, keep its tips under refs/coord/discarded, reopen its todos.
 
-The order lets each step be done again after a crash: first the branches, on the hosts that have them, then
-the todos in the file, and at last the records in Redis, by which the first two are found.
+Each step can be repeated after a crash because of the order: first the branches, on the hosts that have them,
+then the todos in the file, and last the records in Redis, by which the other two are found.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OPEN_REQUEST = ("open", "draft")
 
 @dataclass(frozen=True, kw_only=True)
 class Discarded:
-    """The work that a discard takes away, or has taken away."""
+    """The work that a discard removes or has removed."""
 
     plan: str
     repos: tuple[RepoChange, ...]
@@ -41,7 +41,7 @@ class Discarded:
 
 
 def plan_discard(connection: Connection, plan: str) -> Discarded | None:
-    """Return what a discard of the plan's change set would take away; None where nothing of it is open.
+    """Return the work that a discard of the plan's change set would remove; None if none of it is open.
 
     Raises Conflict while a run writes or lands it; Blocked while a pull request of it is open.
     """

@@ -1,4 +1,4 @@
-"""Find the place where a conflict of a change set with its base branch is resolved, and what is left to do.
+"""Find the worktree where a conflict of a change set with its base branch is resolved, and the next step.
 
 A run that cannot merge the base leaves its worktree and waits: the merge is made and committed there, and the
 run goes on by itself, or, if it has ended, by a retry. A landing leaves no worktree: one of the branch
@@ -30,7 +30,7 @@ MERGE = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z")
 
 
 class ConflictState(StrEnum):
-    """How far the merge of the base branch into the change set is."""
+    """The state of the merge of the base branch into the change set."""
 
     NONE = "none"
     """The base branch merges without a conflict: there is nothing to resolve."""
@@ -72,7 +72,7 @@ class Resolution(BaseModel):
 def find_conflict(
     connection: Connection, change: RepoChange, plan: str, repo: Repo, checkout: Path | None, state: Path
 ) -> Resolution:
-    """Return where the conflict is resolved, and how far that is. Changes nothing. `state`: the folder of
+    """Return the place and the state of a conflict. Changes nothing. `state`: the folder of
     worktrees on this machine. Raises GitRefused where git cannot tell.
     """
     run, live = _waiting_run(connection, change, plan)
@@ -172,7 +172,7 @@ def _left_to_a_person(state: Path, run: str, repo: str) -> str:
 
 
 def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:
-    """Return the files with which the base branch does not merge. Raises GitRefused."""
+    """Return the files that conflict with the base branch. Raises GitRefused."""
     done = ask_git(checkout, *MERGE, tip, base, codes=(0, 1))
     if not done:  # else it is the tree of the merge, at least
         raise GitRefused(

@@ -48,7 +48,7 @@ class ChangeWait(StrEnum):
     PERSON = "person"
     """A run of it waits for an approval, or for a person's work."""
     REVERT = "revert"
-    """A landing was to be taken back here, and could not be: a person answers for it."""
+    """A landing could not be reverted here: a person must answer for it."""
     TODOS = "todos"
     """Todos of the plan are open or failed."""
     CHECKS = "checks"
@@ -214,7 +214,7 @@ def _more(names: Collection[str]) -> str:
 
 
 class ChangeReader:
-    """Reads views of change sets. `ecosystem`: the file; None where there is none, or it is broken."""
+    """Reads views of change sets. `ecosystem`: the file; None if it is missing or broken."""
 
     def __init__(self, connection: Connection, ecosystem: Ecosystem | None) -> None:
         self._connection = connection
@@ -325,13 +325,13 @@ class ChangeReader:
             return None
 
     def _unreverted(self) -> Mapping[str, str]:
-        """Return change set → the landing run that could not take back all that it had landed."""
+        """Return change set → the landing run that could not revert everything that it had landed."""
         plans = plans_of(self._connection.store, self._connection.reader.half_undone())
         return {name: run for run, plan in plans.items() for name in plan.lands}
 
 
 def _waits(view: RunView) -> Mapping[str, str]:
-    """Return repository → what its first parked todo of a run waits for."""
+    """Return repository → the wait of its first parked todo in a run."""
     found: dict[str, str] = {}
     for todo in view.only([TodoState.PARKED]).todos:
         if todo.waits_for:
