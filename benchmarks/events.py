@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from unittest import mock
 
 from redis import Redis
@@ -28,7 +28,7 @@ from coordination.backend import library
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.step_connection import StepCaller
-from coordination.backend.steps import STEPS, Word, function_base
+from coordination.backend.steps import Step
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, ShellAction, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
@@ -36,6 +36,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 from coordination.settings import Settings
 
+R = TypeVar("R")
 PLAN = "PLAN-001"
 LEASE = timedelta(minutes=1)
 BLOCK = 10
@@ -50,9 +51,10 @@ class OneLibrary(StepCaller):
         super().__init__(client)
         self._digest = digest
 
-    def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        function = f"{function_base(name)}_{self._digest}"
-        return STEPS[name].read(self._client.fcall(function, len(keys), *keys, *args))
+    def __call__(self, step: Step[R], keys: Sequence[str]) -> R:
+        current, *words = library.fcall(step, keys)
+        function = f"{str(current).rpartition('_')[0]}_{self._digest}"
+        return step.result(self._client.fcall(function, *words))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from coordination.backend.steps.lock import Break, GiveBack, Held, Queued, Renew, Taken
 from tests.lock_model import Model, Request
 from tests.lock_table import GONE, HOUR_MS, Seen, Table
 
@@ -61,22 +62,20 @@ class AnyHistory(RuleBasedStateMachine):
         """Asks, for the first time or again; the answer is what the model says."""
         before = self.see()
         if request.state == "held":
-            assert self.table.ask(request, place_ms)[:2] == ["held", str(request.fence)], (
-                "asked twice, granted twice"
-            )
+            again = self.table.ask(request, place_ms)
+            assert isinstance(again, Held)
+            assert again.fence == request.fence, "asked twice, granted twice"
             return
-        word, *rest = self.table.ask(request, place_ms)
-        self.rank(request, float(rest[0]) if word == "waiting" else None)
+        answer = self.table.ask(request, place_ms)
+        self.rank(request, float(answer.rank) if isinstance(answer, Queued) else None)
         in_the_way = self.model.in_the_way(request, before.queues)
-        assert word == (("waiting" if place_ms else "taken") if in_the_way else "held")
-        if word == "held":
-            self.grant(request, int(rest[0]))
-        elif word == "waiting":
-            assert set(rest[2:]) == in_the_way
-            request.state = "waiting"
+        if isinstance(answer, Held):
+            assert not in_the_way
+            self.grant(request, answer.fence)
         else:
-            assert set(rest) == in_the_way
-            request.state = "over"
+            assert isinstance(answer, Queued if place_ms else Taken)
+            assert set(answer.blocking) == in_the_way
+            request.state = "waiting" if place_ms else "over"
         self.follow(before)
 
     def rank(self, request: Request, told: float | None) -> None:
@@ -120,7 +119,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def leave(self, request: Request) -> None:
         before = self.see()
-        assert self.table.step("give_back", request.id) == 1
+        assert self.table.call(GiveBack(requests=[request.id])) == 1
         request.state = "over"
         self.follow(before)
 
@@ -160,7 +159,7 @@ class AnyHistory(RuleBasedStateMachine):
     @has("held")
     @rule(data=st.data())
     def a_holder_renews(self, data: st.DataObject) -> None:
-        assert self.table.step("renew", self.any_of(data, "held").id) == 1
+        assert self.table.call(Renew(request=self.any_of(data, "held").id))
 
     @has("held")
     @rule(data=st.data())
@@ -180,7 +179,7 @@ class AnyHistory(RuleBasedStateMachine):
         request = self.any_of(data, "held", alive=False)
         before = self.see()
         name = data.draw(st.sampled_from(sorted(request.wants)))
-        assert self.table.step("break", name, "somebody", request.id) == 1
+        assert self.table.call(Break(what=name, actor="somebody", requests=[request.id])) == 1
         request.state = "over"
         self.follow(before)
 
@@ -189,7 +188,7 @@ class AnyHistory(RuleBasedStateMachine):
     def who_does_not_hold_can_neither_renew_nor_release(self, data: st.DataObject) -> None:
         request = self.any_of(data, "over", "waiting", alive=False)
         before = self.see()
-        assert self.table.step("renew", request.id) == 0
+        assert not self.table.call(Renew(request=request.id))
         self.table.release(request)
         assert self.see() == before
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
-from coordination.locks.waiting import answer_of
+from coordination.backend.steps import Step
+from coordination.backend.steps.lock import Answer, Release, Sweep, SweepOwners
 from tests.lock_model import Place, Request
+from tests.lock_requests import ask
 
 HOUR_MS = 3_600_000
 NAMESPACE = "test"
+R = TypeVar("R")
 GONE = (None, None)
 
 
@@ -38,7 +41,7 @@ class Table:
         self.redis = client
         self.keys = Keys(NAMESPACE).locks
         self.capacities = capacities
-        self._step = StepCaller(client)
+        self._caller = StepCaller(client)
         self._seen: Seen | None = None
         self.empty()
 
@@ -49,18 +52,25 @@ class Table:
         declared = {name: n for name, n in self.capacities.items() if name.startswith("resource:")}
         self.redis.hset(self.keys.capacities, mapping=declared)
 
-    def step(self, name: str, *args: str | int) -> Any:
+    def call(self, step: Step[R]) -> R:
         self._seen = None
-        return self._step(f"lock/{name}", [self.keys.head], list(args))
+        return self._caller(step, [self.keys.head])
 
-    def ask(self, request: Request, place_ms: int) -> Sequence[str]:
-        wants = "\n".join(f"{mode} {name}" for name, mode in request.wants.items())
-        rank = "" if request.rank is None else f"{request.rank:.0f}"
-        terms = (wants, HOUR_MS, request.priority, place_ms, rank, party_of(request))
-        return answer_of(self.step("acquire", request.id, *terms))
+    def ask(self, request: Request, place_ms: int) -> Answer:
+        self._seen = None
+        return ask(
+            self.redis,
+            request.id,
+            "\n".join(f"{mode} {name}" for name, mode in request.wants.items()),
+            namespace=NAMESPACE,
+            priority=request.priority,
+            place_ms=place_ms,
+            rank="" if request.rank is None else f"{request.rank:.0f}",
+            party=party_of(request),
+        )
 
     def release(self, request: Request) -> bool:
-        return bool(self.step("release", request.id, party_of(request)))
+        return self.call(Release(request=request.id, party=party_of(request)))
 
     def expire(self, request: Request, *, held: bool) -> None:
         """As Redis does it when a ttl runs out: without a word to anybody."""
@@ -77,8 +87,8 @@ class Table:
 
     def sweep(self) -> None:
         """Remove the entries of dead processes, as locks/sweeper.py does."""
-        self.step("sweep", *self.redis.smembers(self.keys.names))
-        self.step("sweep_owners", *self.redis.smembers(self.keys.parties))
+        self.call(Sweep(names=self.redis.smembers(self.keys.names)))
+        self.call(SweepOwners(parties=self.redis.smembers(self.keys.parties)))
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

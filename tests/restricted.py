@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.steps.run import Reply
 from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
@@ -12,7 +13,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.proxy import ProxyStore
 from coordination.runs.remote_steps.serving import Serving
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.worker_registry import WorkerRegistry

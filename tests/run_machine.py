@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Delivery, Grant, Reply
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader

@@ -18,11 +18,12 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+from coordination.backend.steps.run import Reply
 from coordination.errors import Unreadable
 from coordination.models import ServiceAction, secrets_of
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import Grant
 from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.run_kinds import SERVICE
 from coordination.runs.store import RunStore

@@ -21,6 +21,7 @@ from benchmarks.of_locks.contest import SPAWN
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Acquire, Queued
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector
@@ -107,25 +108,28 @@ def judged_on_server(url: str, graphs: int) -> tuple[int, int]:
     with connect(url, Profile.WORKER) as client:
         for number in range(graphs):
             keys = Keys(f"acyclic-{number}").locks
-            step = StepCaller(client)
-            for request in _put(step, keys.head, acyclic(chance)):
+            caller = StepCaller(client)
+            for request in _put(caller, keys.head, acyclic(chance)):
                 looks += 1
                 try:
-                    Detector(step, keys).look(request)
+                    Detector(caller, keys).look(request)
                 except DeadlockError:
                     alarms += 1
                 alarms += client.exists(keys.wake(request))  # the verdict of another
     return looks, alarms
 
 
-def _put(step: StepCaller, head: str, draft: Draft) -> list[str]:
+def _put(caller: StepCaller, head: str, draft: Draft) -> list[str]:
     """Each request of the draft in its order; those that wait in the end."""
     waiting = []
     for request in draft.requests:
         wants = "\n".join(
             f"{w.mode if w.mode in 'xs' else f'{w.amount}/9'} lock:{w.name}" for w in request.wants
         )
-        answer = step("lock/acquire", [head], [request.id, wants, HOUR_MS, 0, HOUR_MS, "", request.party])
-        if answer.startswith("waiting"):
+        step = Acquire(
+            request=request.id, wants=wants, ttl_ms=HOUR_MS, priority=0, place_ms=HOUR_MS, rank="",
+            party=request.party, description=(),
+        )  # fmt: skip
+        if isinstance(caller(step, [head]), Queued):
             waiting.append(request.id)
     return waiting

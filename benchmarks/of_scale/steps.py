@@ -15,11 +15,11 @@ from redis import Redis
 from benchmarks.clock import seconds
 from benchmarks.of_scale.plans import repos, todos
 from benchmarks.workshop import PLAN, SETTINGS, ecosystem
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import Ecosystem, OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.maintenance.leader import RunRecovery
 from coordination.runs.records import Result, RunStatus, TodoState
-from coordination.runs.replies import Delivery, Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 

@@ -19,6 +19,7 @@ from benchmarks.soaking.register import Refused, Register, TwoHolders
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import SweepOwners
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
 from coordination.locks.sweeper import Sweeper
@@ -195,5 +196,5 @@ def _left_over(place: Place) -> set[str]:
         sweeper.run_once()
         sweeper.start()  # gives its lock back when it stops
         sweeper.stop()
-        StepCaller(client)("lock/sweep_owners", [keys.head], list(client.smembers(keys.parties)))  # its own
+        StepCaller(client)(SweepOwners(parties=client.smembers(keys.parties)), [keys.head])  # its own
         return {key for key in client.scan_iter(f"{NAMESPACE}:*") if client.ttl(key) == FOR_EVER} - fine

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from coordination.api.authority import Authority
     from coordination.api.events import Events, Subscribers
     from coordination.backend.client import Profile
+    from coordination.backend.steps.namespace import AppendEvent
     from coordination.dependencies.records import Outcome
     from coordination.ecosystem.document import Document
     from coordination.history.memory import Memory
@@ -326,24 +327,24 @@ class EcosystemAccess:
         """
         from redis import RedisError
 
-        from coordination.events.records import append_args, one_line
+        from coordination.events.records import append_step, one_line
 
         data = {name: one_line(value) for name, value in fields.pop("data", {}).items() if value}
-        rows = [append_args(f"command.{command}", subject, actor=actor(), data=data, **fields)]
+        events = [append_step(f"command.{command}", subject, actor=actor(), data=data, **fields)]
         granted = self.authority.granted(command, subject, fields.get("repos", ()), fields.get("run", ""))
         try:
-            self.connection.events.append_all(rows if granted is None else [*rows, granted])
+            self.connection.events.append_all(events if granted is None else [*events, granted])
         except (CoordinationError, RedisError) as error:
             self.warn(f"the command is missing from the events: {error}")
 
     def announce_checks(self, outcomes: Sequence[Outcome]) -> None:
         """Write an event for each checked dependency, if a server runs; start none."""
-        from coordination.events.records import append_args, one_line
+        from coordination.events.records import append_step, one_line
 
         repos = {d.id: (d.consumer, d.provider) for d in self.manager.list_dependencies()}
         self.append_events(
             [
-                append_args(
+                append_step(
                     "dependency.checked",
                     outcome.id,
                     actor=actor(),
@@ -355,8 +356,8 @@ class EcosystemAccess:
             ]
         )
 
-    def append_events(self, rows: Sequence[Sequence[str]]) -> None:
-        """Write events, each the result of `append_args`, if a server runs; start none."""
+    def append_events(self, events: Sequence[AppendEvent]) -> None:
+        """Write events if a server runs; start none."""
         from redis import RedisError
 
         from coordination.backend.client import Profile, connect
@@ -366,9 +367,9 @@ class EcosystemAccess:
             if (url := self.running_redis()) is None:
                 return
             with connect(url, Profile.COMMAND, self.settings.connect_timeout) as client:
-                EventStream(client, self.settings.namespace).append_all(rows)
+                EventStream(client, self.settings.namespace).append_all(events)
         except (CoordinationError, RedisError, OSError) as error:
-            logger.info("%d events are missing from the stream: %s", len(rows), error)
+            logger.info("%d events are missing from the stream: %s", len(events), error)
 
     def executing(self) -> Mapping[str, TodoInRun] | None:
         """Return the todos of live runs by id; None if there is a Redis that gives no answer at once."""

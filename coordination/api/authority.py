@@ -24,6 +24,7 @@ from coordination.trust.rights import Role, right_of
 from coordination.trust.trust_file import trust_path
 
 if TYPE_CHECKING:
+    from coordination.backend.steps.namespace import AppendEvent
     from coordination.settings import Settings
     from coordination.trust.break_glass import Emergency
     from coordination.trust.trust_file import Principal, TrustFile
@@ -52,7 +53,7 @@ class Authority:
     def __init__(
         self,
         changed_folders: Callable[[], Collection[Path]],
-        append_events: Callable[[Sequence[Sequence[str]]], object],
+        append_events: Callable[[Sequence[AppendEvent]], object],
         settings: Callable[[], Settings],
     ) -> None:
         """`changed_folders`: folders in which todos work; a trust file there is refused. `append_events`
@@ -145,7 +146,7 @@ class Authority:
         rights = frozenset().union(*(grant.rights(emergency=emergency) for grant in known.principal.grants))
         return {operation for operation in operations if right_of(operation) in rights}
 
-    def granted(self, operation: str, subject: str, repos: Sequence[str], run: str) -> list[str] | None:
+    def granted(self, operation: str, subject: str, repos: Sequence[str], run: str) -> AppendEvent | None:
         """Return the event of an operation that was allowed and carried out; None without a trust file."""
         try:
             known = self.known()
@@ -153,7 +154,7 @@ class Authority:
             return None
         if known is None:
             return None
-        from coordination.events.records import append_args
+        from coordination.events.records import append_step
 
         data = {
             "operation": operation,
@@ -163,17 +164,17 @@ class Authority:
         }
         if known.emergency is not None:
             data |= {"break_glass": known.emergency.nonce, "reason": known.emergency.reason}
-        return append_args(
+        return append_step(
             "access.granted", subject, run=run, actor=known.principal.name, repos=repos, data=data
         )
 
     def _record_refusal(self, operation: str, who: str, error: NotAllowed) -> None:
-        from coordination.events.records import append_args
+        from coordination.events.records import append_step
 
         data = {"operation": operation, "right": str(right_of(operation))}
         self._append_events(
             [
-                append_args(
+                append_step(
                     "access.refused", actor=who, title=error.message.partition("\n")[0][:300], data=data
                 )
             ]

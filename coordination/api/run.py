@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from coordination.api.run_reading import RunReading
+from coordination.backend.steps.run import Reply
 from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
@@ -15,7 +16,6 @@ from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs.control import starting, steering
 from coordination.runs.records import RunStatus
-from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed

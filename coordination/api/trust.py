@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
-from coordination.events.records import append_args
+from coordination.events.records import append_step
 from coordination.operations.state import state_folder
 from coordination.trust.identity import (
     WORKER_KEY,
@@ -240,7 +240,7 @@ class TrustAdministration:
         """
         changed = change(TrustEditor(self.path, self._access.changed_folders()))
         data = {"operation": operation, "host": socket.gethostname()}
-        self._access.append_events([append_args("access.trust", changed.name, actor=actor(), data=data)])
+        self._access.append_events([append_step("access.trust", changed.name, actor=actor(), data=data)])
         return changed
 
     def read(self) -> TrustFile:

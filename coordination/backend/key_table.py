@@ -145,6 +145,7 @@ from redis import Redis
 
 from coordination.backend.keys import APART
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.namespace import SetApart
 
 KEPT_S = 7 * 24 * 3600
 AT_ONCE = 1000
@@ -207,7 +208,8 @@ def set_apart(redis: Redis, namespace: str) -> list[str]:
     done = []
     for key, kind in _misplaced(redis, head):
         name = key.removeprefix(head)
-        if found := call_step("fleet/set_apart", [key, f"{head}{APART}{name}"], [kind, KEPT_S]):
+        step = SetApart(type=kind, kept_s=KEPT_S)
+        if found := call_step(step, [key, f"{head}{APART}{name}"]):
             logger.error("key %s held a %s instead of a %s: renamed to %s", key, found, kind, APART + name)
             done.append(name)
     return done

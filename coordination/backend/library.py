@@ -12,19 +12,20 @@ source they are nested blocks, because Lua allows at most 200 local variables at
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
+from typing import Any
 
 import redis
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from coordination.backend.keys import LUA_NAMES
-from coordination.backend.steps import STEPS, Step, function_base
+from coordination.backend.steps import STEPS, Step, StepMisuse, Word
 from coordination.errors import Unusable
 
 KEPT = timedelta(days=30)
@@ -75,7 +76,15 @@ def digest() -> str:
 @cache
 def function(name: str) -> str:
     """Return the name of the Redis function of the step `name`."""
-    return f"{function_base(name)}_{digest()}"
+    return f"{_base(name)}_{digest()}"
+
+
+def fcall(step: Step[Any], keys: Sequence[str]) -> list[Word]:
+    """Return the arguments of FCALL for a call: function, number of keys, keys, ARGV. Raises StepMisuse."""
+    least, most, _, _ = step.counts
+    if not least <= len(keys) <= most:
+        raise StepMisuse(f"step {step.name} was called with {len(keys)} keys")
+    return [function(step.name), len(keys), *keys, *step.arguments()]
 
 
 def source(day: str) -> str:
@@ -99,21 +108,23 @@ def _block(package: Package) -> Iterator[str]:
     for name in package.shared:
         yield _read(f"{package.name}/{name}")
     for step in STEPS.values():
-        if step.package == package.name:
+        if step.name.partition("/")[0] == package.name:
             yield _registered(step, package.prepare)
     for inner in package.inner:
         yield from _block(inner)
     yield f"end -- {package.name}"
 
 
-def _registered(step: Step, prepare: str) -> str:
+def _registered(step: type[Step[Any]], prepare: str) -> str:
     flags = ", ".join(f"'{flag}'" for flag in step.flags)
     counts = ", ".join(map(str, step.counts))
-    head = (
-        f"register('{function_base(step.name)}', {{ {flags} }}, {{ {counts} }}, {prepare}, "
-        "function(KEYS, ARGV)"
-    )
+    head = f"register('{_base(step.name)}', {{ {flags} }}, {{ {counts} }}, {prepare}, function(KEYS, ARGV)"
     return f"{head}\n{_read(step.name)}\nend)"
+
+
+def _base(name: str) -> str:
+    """Return the name of a step's function without the digest: `run_settle`."""
+    return name.replace("/", "_")
 
 
 def _read(name: str) -> str:

@@ -25,8 +25,9 @@ from redis.retry import Retry
 from coordination.backend import library
 from coordination.backend.client import ANSWER_S, address_of
 from coordination.backend.error_messages import explain
-from coordination.backend.steps import STEPS, Word
+from coordination.backend.steps import Step, Word
 
+R = TypeVar("R")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,10 @@ class StepCaller:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
-        logger.debug("step %s", name)
-        step = STEPS[name]
-        step.check(keys, args)
-        function = library.function(name)
-        return step.read(self.with_library(lambda: self._client.fcall(function, len(keys), *keys, *args)))
+    def __call__(self, step: Step[R], keys: Sequence[str]) -> R:
+        logger.debug("step %s", step.name)
+        call = library.fcall(step, keys)
+        return step.result(self.with_library(lambda: self._client.fcall(*call)))
 
     def with_library(self, call: Callable[[], T]) -> T:
         """Return the result of a call of steps, which is repeated once if the server did not have the
@@ -93,22 +92,18 @@ class StepConnection(StepCaller):
         self.url = address_of(client)
         self._forget()
 
-    def __call__(
-        self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S
-    ) -> Any:
-        logger.debug("step %s", name)
-        step = STEPS[name]
-        step.check(keys, args)
-        command = pack("FCALL", library.function(name), len(keys), *keys, *args)
+    def __call__(self, step: Step[R], keys: Sequence[str], *, patience_s: float = ANSWER_S) -> R:
+        logger.debug("step %s", step.name)
+        command = pack("FCALL", *library.fcall(step, keys))
         for _ in range(_LOADS):
             try:
-                return step.read(self._send(command, patience_s, 0))
+                return step.result(self._send(command, patience_s, 0))
             except MissingLibrary:  # also after a load: the address may lead to another server by now
                 try:
                     self.load()
                 except redis.RedisError as error:
                     raise self._explained(error) from error
-        return step.read(self._send(command, patience_s, 0))
+        return step.result(self._send(command, patience_s, 0))
 
     def send(self, *words: Word, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
         """Send a command and return its reply.

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -13,13 +12,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
-from coordination.backend.steps import Word
+from coordination.backend.steps import Step
+from coordination.backend.steps import lock as steps
 from coordination.breakers.records import Breaker, BreakerState, Policy, Reset, breaker_of, reset_of
 from coordination.durations import MS
 from coordination.errors import BreakerOpen, NotFound, UsageError
@@ -64,6 +64,7 @@ def whole_name(name: str, tripped: Collection[str]) -> str:
     return fitting[0]
 
 
+R = TypeVar("R")
 T = TypeVar("T")
 Counts = type[Exception] | tuple[type[Exception], ...]
 TTL = timedelta(minutes=1)
@@ -136,8 +137,8 @@ class BreakerManager:
         """Return the breakers that are not at rest: not closed, or with a failure in the window; those not
         closed come first.
         """
-        read = json.loads(self._step("list"))
-        found = [breaker_of(breaker, int(read["now"])) for breaker in read["breakers"]]
+        listed = self._call(steps.Breakers())
+        found = [breaker_of(breaker, listed.now_ms) for breaker in listed.breakers]
         return tuple(sorted(found, key=lambda breaker: (not breaker.tripped, breaker.name)))
 
     def reset(self, name: str, actor: str = "") -> Breaker:
@@ -148,7 +149,7 @@ class BreakerManager:
         """
         there = {breaker.name: breaker for breaker in self.list()}
         whole = whole_name(name, there)
-        self._step("reset", whole, actor or _here())
+        self._call(steps.Reset(breaker=whole, actor=actor or _here()))
         return there[whole]
 
     def resets(self, limit: int = 100) -> tuple[Reset, ...]:
@@ -176,24 +177,28 @@ class BreakerManager:
         """Return whether the caller is the probe, which has to `record` its result. Raises BreakerOpen."""
         if not isinstance(ttl, timedelta) or ttl < MS:
             raise UsageError(f"invalid ttl: {ttl}", "give a duration of 1 ms or longer")
-        word, *held_up = self._step("allow", name, who, _here(), ttl // MS)
-        if held_up:
-            ends, why = held_up
+        access = self._call(steps.Allow(breaker=name, who=who, by=_here(), ttl_ms=ttl // MS))
+        if access.ends_ms is not None:
             raise BreakerOpen(
-                why,
+                access.why,
                 f"call again then, or see: coord status; when the cause is fixed: coord reset-breaker {name}",
-                datetime.fromtimestamp(int(ends) / 1000, UTC),
+                datetime.fromtimestamp(access.ends_ms / 1000, UTC),
             )
-        return bool(word == "probe")
+        return access.word == "probe"
 
     def record(self, name: str, who: str, verdict: str, policy: Policy | None = None, why: str = "") -> None:
         """Record the result of a call that began with `allow`: `succeeded`, `failed` or `gave_up`. A result
         counts once for each `who`.
         """
-        self._step("record", name, who, verdict, why, *(policy or self._policy).figures)
+        failures, window_ms, open_ms = (policy or self._policy).figures
+        step = steps.Record(
+            breaker=name, who=who, outcome=verdict, why=why,
+            failures=failures, window_ms=window_ms, open_ms=open_ms,
+        )  # fmt: skip
+        self._call(step)
 
-    def _step(self, step: str, *args: Word) -> Any:
-        return self._line(f"breaker/{step}", [self._keys.head], args)
+    def _call(self, step: Step[R]) -> R:
+        return self._line(step, [self._keys.head])
 
 
 def _here() -> str:

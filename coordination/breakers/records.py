@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import resource
+from coordination.backend.steps.lock import ListedBreaker
 from coordination.durations import MS
 from coordination.settings import Settings
 from coordination.text import counted
@@ -94,7 +94,7 @@ def shown(at: datetime | None) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else "?"
 
 
-def breaker_of(read: Mapping[str, Any], now_ms: int) -> Breaker:
+def breaker_of(read: ListedBreaker, now_ms: int) -> Breaker:
     """Return the breaker from an answer of the step `breaker/list`. In Redis one stays open until a caller
     begins the probe, which it allows from the end of its open time on.
     """

@@ -137,7 +137,7 @@ def parse(words: str) -> Failpoints:
 def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
     """Hook the points into the classes, for the rest of this process. Call it before creating a client."""
     points, step = parse(words), _Step()
-    _hook(points, StepCaller, "__call__", lambda _self, name, *_: name)
+    _hook(points, StepCaller, "__call__", lambda _self, step, *_: step.name)
     _track_sent_step(step)
     _hook(points, StepConnection, "_ask", lambda *_: step.name)
     for owner, method in _CALLS:
@@ -181,7 +181,7 @@ def _hook(points: Failpoints, owner: type, method: str, name: Name) -> None:
 
 
 def _track_sent_step(step: _Step) -> None:
-    _while_sent(step, "__call__", lambda _self, name, *_: name)
+    _while_sent(step, "__call__", lambda _self, called, *_: called.name)
     _while_sent(step, "send", lambda _self, word, *_: f"{_function_of_coord(sys._getframe())}:{word.lower()}")
 
 

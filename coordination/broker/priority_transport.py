@@ -22,14 +22,13 @@ from typing import Any
 
 from kombu.transport.redis import Channel, QoS
 from kombu.transport.virtual import QoS as Places
-from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis.exceptions import ResponseError
 
 from coordination.backend import library
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.namespace import Fetch, FetchedMessage
 
-FETCH = "queue/fetch"
 NO_RUN = ""
 """Run id under which messages sent from Python are recorded."""
 
@@ -56,6 +55,8 @@ class RankedQoS(QoS):
 
 class RankedChannel(Channel):
     QoS = RankedQoS
+    _fetch: Fetch
+    """The fetch that was sent last."""
     _fetching = False
     _found_nothing = False
 
@@ -116,8 +117,8 @@ class RankedChannel(Channel):
             self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]
             self._acknowledging = tuple(self.done.popleft() for _ in range(len(self.done)))
             keys = (ranked["served"], self.unacked_key, self.unacked_index_key)
-            words = (ranked["posted"], len(self._acknowledging), *self._acknowledging, *queues)
-            self.client.connection.send_command("FCALL", library.function(FETCH), len(keys), *keys, *words)
+            self._fetch = Fetch(posted=ranked["posted"], done=self._acknowledging, queues=queues)
+            self.client.connection.send_command("FCALL", *library.fcall(self._fetch, keys))
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self._fetching:
@@ -127,15 +128,15 @@ class RankedChannel(Channel):
         if fetched is None:
             self._found_nothing = True
             raise Empty
-        queue, raw, self.qos.noted = map(bytes_to_str, fetched)
+        queue, raw, self.qos.noted = fetched
         self.connection._deliver(loads(raw), queue)  # type: ignore[no-untyped-call]
         return True
 
-    def _fetched(self) -> Any:
+    def _fetched(self) -> FetchedMessage | None:
         try:
-            answer = self.client.parse_response(self.client.connection, "FCALL")
+            fetched = self._fetch.result(self.client.parse_response(self.client.connection, "FCALL"))
             self._acknowledging = ()
-            return answer
+            return fetched
         except (ResponseError, *self.connection_errors) as error:
             if not library.is_missing(error):
                 self.client.connection.disconnect()

@@ -5,18 +5,19 @@ Each call is one Lua step, or a few if much has to be evicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any
+from typing import TypeVar
 
 from redis import Redis
 
 from coordination.backend.client import ANSWER_S
-from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepConnection
-from coordination.backend.steps import Word
+from coordination.backend.keys import CacheKeys, Keys
+from coordination.backend.step_connection import StepCaller, StepConnection
+from coordination.backend.steps import Step
+from coordination.backend.steps import cache as steps
 from coordination.cache.names import Chain, Limits, check_contexts, check_key, check_value, store
 from coordination.durations import MS
 from coordination.errors import CoordinationError
@@ -57,6 +58,7 @@ class Store:
         self._entries.close()
 
 
+R = TypeVar("R")
 KEYS_AT_ONCE = 500
 BYTES_A_SECOND = 1024 * 1024
 """Assumed speed of a slow connection, which extends the time limit for sending a value. Receiving has no such
@@ -85,13 +87,12 @@ class Answer:
         return self.left > timedelta(0)
 
 
-def drop(step: Callable[[Sequence[Word]], Sequence[Word]], contexts: Iterable[str]) -> None:
-    """Delete everything in the contexts with the step `cache/drop`, which handles a part and returns
-    unfinished contexts.
-    """
-    left: list[Word] = list(contexts)
+def drop(line: StepCaller, keys: CacheKeys, contexts: Iterable[str]) -> None:
+    """Delete everything in the contexts: the step handles a part and returns unfinished contexts."""
+    left = list(contexts)
     while left:
-        left = [*step(left[:KEYS_AT_ONCE]), *left[KEYS_AT_ONCE:]]
+        unfinished = line(steps.Drop(contexts=left[:KEYS_AT_ONCE]), [keys.head])
+        left = [*unfinished, *left[KEYS_AT_ONCE:]]
 
 
 class Entries:
@@ -103,14 +104,14 @@ class Entries:
         self.limits = limits
 
     def get(self, key: str, contexts: Chain, local_hits: int = 0) -> Answer:
-        word, place, value, left_ms, *generations = self._step(
-            "get", key, self.limits.eviction, local_hits, *contexts
+        found = self._call(
+            steps.Get(key=key, policy=self.limits.eviction, local_hits=local_hits, contexts=contexts)
         )
         return Answer(
-            value=value if word == b"hit" else None,
-            place=int(place) - 1,
-            left=int(left_ms) * MS,
-            generations=tuple(map(int, generations)),
+            value=found.value if found.word == "hit" else None,
+            place=found.place - 1,
+            left=found.left_ms * MS,
+            generations=found.generations,
         )
 
     def put(
@@ -120,20 +121,21 @@ class Entries:
         UsageError, NoRoom.
         """
         check_value(value, self.limits.value_bytes)
-        limits, digest = self.limits, sha256(value).hexdigest()
-        while True:
-            word, generation = self._step(
-                "put", context, key, digest, value, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes,
-                "new" if only_new else "", patience_s=ANSWER_S + len(value) / BYTES_A_SECOND,
-            )  # fmt: skip
-            if word != b"more":
-                break
-        if word == b"none":
+        limits = self.limits
+        step = steps.Put(
+            context=context, key=key, digest=sha256(value).hexdigest(), value=value,
+            ttl_ms=limits.ttl_ms(ttl), policy=limits.eviction, max_bytes=limits.max_bytes,
+            mode="new" if only_new else "",
+        )  # fmt: skip
+        patience_s = ANSWER_S + len(value) / BYTES_A_SECOND
+        while (written := self._call(step, patience_s)).word == "more":
+            pass
+        if written.word == "none":
             raise NoRoom(
                 f"the value of {len(value):,} bytes does not fit into the cache of {limits.max_bytes:,}",
                 "keep a smaller one, or raise cache_max_bytes",
             )
-        return int(generation) if word == b"kept" else None
+        return written.generation if written.word == "kept" else None
 
     def delete(self, contexts: Chain, keys: Sequence[str], ttl: timedelta | None = None) -> tuple[int, int]:
         """Delete keys from the first context, and hide the values of outer ones for the ttl. Raises NoRoom.
@@ -143,42 +145,48 @@ class Entries:
         limits, gone, generation = self.limits, 0, 0
         for start in range(0, len(keys), KEYS_AT_ONCE):
             piece = keys[start : start + KEYS_AT_ONCE]
-            terms = (limits.ttl_ms(ttl), limits.eviction, limits.max_bytes)
-            count, generation = b"more", 0
-            while count == b"more":
-                count, generation = self._step("delete", *terms, len(contexts), *contexts, *piece)
-            if count == b"none":
-                raise NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
-            gone += int(count)
-        return gone, int(generation)
+            step = steps.Delete(
+                ttl_ms=limits.ttl_ms(ttl), policy=limits.eviction, max_bytes=limits.max_bytes,
+                contexts=contexts, keys=piece,
+            )  # fmt: skip
+            deleted, generation = self._call(step)
+            if deleted is None:
+                raise _no_room_to_hide()
+            gone += deleted
+        return gone, generation
 
     def hide(self, context: str, key: str, ttl: timedelta, *, only_new: bool = False) -> bool:
         """Hide a key of outer contexts. Returns False if `only_new` is set and the key
         exists. Raises NoRoom.
         """
-        limits, word = self.limits, b"more"
-        while word == b"more":
-            mode = "new" if only_new else ""
-            word = self._step(
-                "hide", context, key, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes, mode
-            )
-        if word == b"none":
-            raise NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
-        return bool(word == b"kept")
+        limits = self.limits
+        step = steps.Hide(
+            context=context, key=key, ttl_ms=limits.ttl_ms(ttl), policy=limits.eviction,
+            max_bytes=limits.max_bytes, mode="new" if only_new else "",
+        )  # fmt: skip
+        while (word := self._call(step)) == "more":
+            pass
+        if word == "none":
+            raise _no_room_to_hide()
+        return word == "kept"
 
     def drop(self, contexts: Iterable[str]) -> None:
         """Delete the contexts with all their entries."""
-        drop(lambda piece: self._step("drop", *piece), contexts)
+        drop(self.line, self.keys, contexts)
 
     def expire(self) -> int:
         """Delete expired entries; return their number."""
         expired = 0
-        while piece := self._step("expire", KEYS_AT_ONCE):
+        while piece := self._call(steps.Expire(limit=KEYS_AT_ONCE)):
             expired += piece
         return expired
 
     def close(self) -> None:
         self.line.close()
 
-    def _step(self, step: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
-        return self.line(f"cache/{step}", [self.keys.head], args, patience_s=patience_s)
+    def _call(self, step: Step[R], patience_s: float = ANSWER_S) -> R:
+        return self.line(step, [self.keys.head], patience_s=patience_s)
+
+
+def _no_room_to_hide() -> NoRoom:
+    return NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")

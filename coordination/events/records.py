@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from coordination.backend.steps.namespace import AppendEvent
 from coordination.errors import UsageError
 
 POSITION = re.compile(r"(\d{1,17})-(\d{1,17})")
@@ -96,7 +97,7 @@ def place(position: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def append_args(
+def append_step(
     kind: str,
     subject: str = "",
     *,
@@ -105,11 +106,11 @@ def append_args(
     repos: Iterable[str] = (),
     title: str = "",
     data: Fields | None = None,
-) -> list[str]:
-    """Return the arguments of the step `event/append`."""
-    fields = {"run": run, "actor": actor, "repos": " ".join(repos), "title": title}
-    given = {**(data or {}), **{name: value for name, value in fields.items() if value}}
-    return [kind, subject, *(part for pair in given.items() for part in pair)]
+) -> AppendEvent:
+    """Return the step that writes an event. Fields without a value are left out."""
+    own = {"run": run, "actor": actor, "repos": " ".join(repos), "title": title}
+    fields = {**(data or {}), **{name: value for name, value in own.items() if value}}
+    return AppendEvent(kind=kind, subject=subject, fields=fields.items())
 
 
 LONGEST_ARGUMENT = 300

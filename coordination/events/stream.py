@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis import Redis
@@ -14,11 +14,20 @@ from redis import Redis
 from coordination.backend import library
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import Step
+from coordination.backend.steps.namespace import (
+    AppendEvent,
+    ForwardedEvent,
+    ForwardEvents,
+    RequestEvents,
+    TrimEvents,
+)
 from coordination.events.kinds import GAP
-from coordination.events.records import LATEST_MS, Batch, Event, Fields, append_args, event_of, place
+from coordination.events.records import LATEST_MS, Batch, Event, Fields, append_step, event_of, place
 from coordination.messages.live import BEGINNING, READ_AT_ONCE, TICK_S
 from coordination.messages.outage import PATIENCE_S, Absence
 
+R = TypeVar("R")
 ASKED_FOR = timedelta(seconds=30)
 """How long a request for counted kinds lasts; a reader repeats it before that."""
 
@@ -33,37 +42,30 @@ class EventStream:
     def __init__(self, client: Redis, namespace: str) -> None:
         self._redis = client
         self._keys = Keys(namespace).events
-        self._step = StepCaller(client)
+        self._line = StepCaller(client)
 
     def append(self, kind: str, subject: str = "", **fields: Any) -> str:
-        """Write an event of an operation that is no step, with the fields of `append_args`; return its id."""
-        written: str = self._step("event/append", [self._keys.head], append_args(kind, subject, **fields))
-        return written
+        """Write an event of an operation that is no step, with the fields of `append_step`; return its id."""
+        return self._call(append_step(kind, subject, **fields))
 
-    def append_all(self, rows: Iterable[Sequence[str]]) -> None:
-        """Write several events in one round trip; each row is what `append_args` returns."""
-        function, written = library.function("event/append"), list(rows)
+    def append_all(self, events: Sequence[AppendEvent]) -> None:
+        """Write several events in one round trip."""
 
-        def call() -> None:
+        def write() -> None:
             with self._redis.pipeline(transaction=False) as pipeline:
-                for row in written:
-                    pipeline.fcall(function, 1, self._keys.head, *row)
+                for event in events:
+                    pipeline.fcall(*library.fcall(event, [self._keys.head]))
                 pipeline.execute()
 
-        self._step.with_library(call)
+        self._line.with_library(write)
 
     def forwarded(self, source: str) -> int:
         """Return the number of the last edit that was forwarded from a journal; 0 before the first."""
         return int(self._redis.hget(self._keys.positions, source) or 0)
 
-    def forward(self, source: str, number: int, rows: Iterable[Sequence[str]]) -> int:
-        """Write the events of an edit, unless that was done before; return how many were written.
-
-        Each row is kind, subject, actor, repositories, title, and the whole event as JSON.
-        """
-        parts = [part for row in rows for part in row]
-        written: int = self._step("event/forward", [self._keys.head], [source, number, *parts])
-        return written
+    def forward(self, source: str, number: int, events: Collection[ForwardedEvent]) -> int:
+        """Write the events of an edit, unless that was done before; return how many were written."""
+        return self._call(ForwardEvents(source=source, number=number, events=events))
 
     def end(self) -> str:
         """Return the position behind the newest event."""
@@ -127,13 +129,15 @@ class EventStream:
         position stays, and up to about 100 before it.
         """
         place(position)
-        deleted: int = self._step("event/trim", [self._keys.head], [position])
-        return deleted
+        return self._call(TrimEvents(position=position))
 
     def ask(self, kinds: Collection[str], ttl: timedelta = ASKED_FOR) -> None:
         """Ask for counted kinds for that long; the steps then write them."""
         ms = int(ttl / timedelta(milliseconds=1))
-        self._step("event/request", [self._keys.head], [ms, *kinds])
+        self._call(RequestEvents(ttl_ms=ms, kinds=kinds))
+
+    def _call(self, step: Step[R]) -> R:
+        return self._line(step, [self._keys.head])
 
 
 class Follower:

@@ -20,11 +20,12 @@ from typing import Protocol
 
 import redis
 
+from coordination.backend.steps.namespace import AppendEvent
 from coordination.background import BackgroundService
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, Conflict, CoordinationError, LockError, StaleFence, Unreachable
-from coordination.events.records import append_args, one_line
+from coordination.events.records import append_step, one_line
 from coordination.events.stream import EventStream
 from coordination.health.facts import FactSource, Gathered, look_at, subjects_of
 from coordination.health.records import DOWN, Health, HealthState, Subject
@@ -246,30 +247,30 @@ class HealthMonitor(BackgroundService):
         self._guard.check(self._fence)
         self._store.write(changed, removed, Monitor(at=now, worker=self._label))
         self._marked_at = now
-        rows = []
+        events = []
         for record in changed:
             before = self._written.get(record.id)
             was = before.state if before else HealthState.UNKNOWN
             first = was is HealthState.UNKNOWN and record.state is HealthState.HEALTHY
             if was is not record.state and not first:
                 done.changed.append(record.id)
-                rows.append(_event("health.changed", record, was))
+                events.append(_event("health.changed", record, was))
             if record.given_up and not (before and before.given_up):
-                rows.append(_event("health.given_up", record, was))
+                events.append(_event("health.given_up", record, was))
                 self._recoveries.tell(record)
         self._written = current
-        if rows:
-            self._events.append_all(rows)
+        if events:
+            self._events.append_all(events)
 
     @property
     def _fence(self) -> int:
         return self._lock.fence if self._lock is not None else 0
 
 
-def _event(kind: str, record: Health, was: HealthState) -> list[str]:
+def _event(kind: str, record: Health, was: HealthState) -> AppendEvent:
     subject = record.subject
     required = "yes" if subject.required else "no"
-    return append_args(
+    return append_step(
         kind,
         subject.id,
         run=record.run if kind == "health.given_up" else "",

@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from coordination.backend.steps.namespace import ForwardedEvent
 from coordination.ecosystem.document import read_bytes
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Entry, Journal
@@ -260,7 +261,7 @@ def forward(file: Path, stream: EventStream) -> int:
     return forwarded
 
 
-def _row(event: HistoryEvent) -> tuple[str, ...]:
+def _row(event: HistoryEvent) -> ForwardedEvent:
     whole = event.model_dump_json(exclude={"matched"}, exclude_defaults=True)
     if event.parts:
         parts = ",".join(part.model_dump_json(exclude_defaults=True) for part in event.parts)

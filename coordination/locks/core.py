@@ -12,12 +12,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
-from coordination.backend.steps import Word
+from coordination.backend.steps import Step
+from coordination.backend.steps import lock as steps
 from coordination.durations import now_s
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks.deadlock import Detector
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 PART_OF_TTL = 3
 NEVER_S = float("inf")
+R = TypeVar("R")
 
 
 class Renewal:
@@ -157,17 +159,17 @@ class LockCore:
 
     def renew(self, lock: Lock, patience_s: float = ANSWER_S) -> bool:
         since_s = now_s()
-        if not self.step("lock/renew", lock.token, patience_s=patience_s):
+        if not self.call(steps.Renew(request=lock.token), patience_s):
             return False
         lock.deadline_s = since_s + lock.ttl.total_seconds()
         return True
 
     def release(self, lock: Lock) -> bool:
         self._renewal.remove(lock)
-        return bool(self.step("lock/release", lock.token, lock.party, patience_s=PATIENCE_S))
+        return self.call(steps.Release(request=lock.token, party=lock.party), PATIENCE_S)
 
-    def step(self, name: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
-        return self.line(name, [self.keys.head], args, patience_s=patience_s)
+    def call(self, step: Step[R], patience_s: float = ANSWER_S) -> R:
+        return self.line(step, [self.keys.head], patience_s=patience_s)
 
     def close(self) -> None:
         self._closed = True

@@ -22,12 +22,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import lock as steps
+from coordination.backend.steps.lock import GraphReply
 from coordination.errors import DeadlockError
 from coordination.locks.request import holder_words
 
@@ -300,8 +302,8 @@ class Circle(BaseModel):
 
 
 class Detector:
-    def __init__(self, step: StepCaller, keys: LockKeys) -> None:
-        self._step = step
+    def __init__(self, line: StepCaller, keys: LockKeys) -> None:
+        self._line = line
         self._keys = keys
 
     def look(self, request: str) -> None:
@@ -310,33 +312,31 @@ class Detector:
 
         Another victim finds the verdict in its wake list and reads it with `verdict`.
         """
-        answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
-        if answer is None:
+        read = self._graph(request)
+        if read is None:
             return
-        read = json.loads(answer)
         found = graph_of(read).deadlock(request)
         if found is None:
             return
         verdict_text = VERDICT + json.dumps(_describe_cycle(found, read))
-        links = [part for link in found.proof for part in link]
-        if (
-            self._step("lock/victim", [self._keys.head], [found.victim, verdict_text, *links])
-            and found.victim == request
-        ):
+        step = steps.Victim(request=found.victim, verdict=verdict_text, links=found.proof)
+        if self._line(step, [self._keys.head]) and found.victim == request:
             raise verdict(verdict_text) or AssertionError
 
     def circles(self, waiting: Iterable[str]) -> tuple[Circle, ...]:
         """Return the deadlocks among these requests, each once, without resolving them."""
         found: dict[frozenset[str], Circle] = {}
         for request in sorted(waiting):
-            answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
-            read = json.loads(answer) if answer else {"requests": [], "names": []}
-            if deadlock := graph_of(read).deadlock(request):
+            read = self._graph(request)
+            if read is not None and (deadlock := graph_of(read).deadlock(request)):
                 verdict_text = verdict(VERDICT + json.dumps(_describe_cycle(deadlock, read)))
                 waiters = frozenset(link.waiter for link in deadlock.cycle)
                 if verdict_text is not None:
                     found.setdefault(waiters, Circle(waits=verdict_text.cycle, words=verdict_text.message))
         return tuple(found.values())
+
+    def _graph(self, request: str) -> GraphReply | None:
+        return self._line(steps.Graph(request=request, limit=MOST_REQUESTS), [self._keys.head])
 
 
 def verdict(woken_by: str) -> DeadlockError | None:
@@ -356,14 +356,14 @@ def verdict(woken_by: str) -> DeadlockError | None:
     )
 
 
-def graph_of(read: Mapping[str, Any]) -> WaitGraph:
+def graph_of(read: GraphReply) -> WaitGraph:
     """Build the graph from the answer of graph.lua, in which empty lists and empty mappings are
     indistinguishable.
     """
     return WaitGraph(map(_request, read["requests"]), {name["name"]: _name(name) for name in read["names"]})
 
 
-def _request(read: Mapping[str, Any]) -> Request:
+def _request(read: steps.GraphRequest) -> Request:
     return Request(
         id=read["id"],
         party=read["party"],
@@ -377,13 +377,13 @@ def _request(read: Mapping[str, Any]) -> Request:
     )
 
 
-def _name(read: Mapping[str, Any]) -> Name:
-    alone = [Holding(read["alone"])] if read.get("alone") else []
+def _name(read: steps.GraphName) -> Name:
+    alone = [Holding(holder)] if (holder := read.get("alone")) else []
     shares = [Holding(request, amount, alone=False) for amount, request in read["shares"]]
     return Name(holdings=(*alone, *shares), queue=tuple(read["queue"]))
 
 
-def _describe_cycle(found: Deadlock, read: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _describe_cycle(found: Deadlock, read: GraphReply) -> list[tuple[str, str, str]]:
     """Return for each party of the cycle: its description, what it blocks, and what it waits for."""
     requests = {request["id"]: request for request in read["requests"]}
     words = []

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import lock as steps
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
 from coordination.locks.request import check_name, holder_words
@@ -71,8 +72,7 @@ class ForceRelease:
         """Release the lock from the holders that `find` found. Raises NotFound if none of them holds it any
         more.
         """
-        requests = [holder.id for holder in found.holders]
-        if not self._line("lock/break", [self._keys.head], [found.what, actor, *requests]):
+        if not self._break(found, actor, found.holders):
             raise NotFound(
                 f"the holder of {found.name} has released it in the meantime",
                 "see who holds it now: coord list-locks",
@@ -106,11 +106,14 @@ class ForceRelease:
         gone: set[str] = set()
         for held in found:
             for holder in held.holders:
-                if holder.id not in gone and self._line(
-                    "lock/break", [self._keys.head], [held.what, actor, holder.id]
-                ):
+                if holder.id not in gone and self._break(held, actor, [holder]):
                     gone.add(holder.id)
         return tuple(held for held in found if any(holder.id in gone for holder in held.holders))
+
+    def _break(self, held: Held, actor: str, holders: Sequence[Holder]) -> int:
+        """Release these holders; return the number of requests that still held the name."""
+        step = steps.Break(what=held.what, actor=actor, requests=[holder.id for holder in holders])
+        return self._line(step, [self._keys.head])
 
     def released(self, limit: int = 100) -> tuple[Released, ...]:
         """Return the forced releases, latest first."""

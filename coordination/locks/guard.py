@@ -12,6 +12,7 @@ import logging
 import reprlib
 
 from coordination.backend.keys import lock
+from coordination.backend.steps import lock as steps
 from coordination.errors import StaleFence, UsageError
 from coordination.locks.core import LockCore
 from coordination.locks.request import is_whole
@@ -32,7 +33,7 @@ class Guard:
     def __init__(self, core: LockCore, name: str) -> None:
         self._core = core
         self.name = name
-        core.step("lock/guard", self._what)
+        core.call(steps.Guard(lock=self._what))
 
     def write(self, value: str, fence: int) -> None:
         """Write text of up to 1 MiB. Raises StaleFence, also for a fence that was never issued; refusals are
@@ -66,19 +67,18 @@ class Guard:
     def _ask(self, fence: int, *value: str) -> None:
         if not is_whole(fence, 0, HIGHEST_FENCE):
             raise UsageError(f"{reprlib.repr(fence)} is not a fence", "pass the one of the lock: lock.fence")
-        answer = self._core.step("lock/write", self._what, fence, *value)
-        if not isinstance(answer, int):
-            raise self._refused(fence, *answer)
+        refusal = self._core.call(steps.Write(lock=self._what, fence=fence, value=value))
+        if refusal is not None:
+            raise self._refused(fence, refusal)
 
-    def _refused(self, fence: int, why: str, newest: str) -> StaleFence:
+    def _refused(self, fence: int, refusal: steps.RefusedWrite) -> StaleFence:
+        newest = refusal.newest
         logger.warning("lock %s: refused fence %d, the newest is %s", self.name, fence, newest)
-        if why == "unknown":
-            words = (
-                f"fence {fence} of lock {self.name} was never issued by this Redis: the newest is {newest}"
-            )
+        if refusal.why == "unknown":
+            fact = f"fence {fence} of lock {self.name} was never issued by this Redis: the newest is {newest}"
         else:
-            words = f"lock {self.name} was granted again since: fence {fence} is older than {newest}"
-        return StaleFence(words, "acquire the lock again; nothing was written")
+            fact = f"lock {self.name} was granted again since: fence {fence} is older than {newest}"
+        return StaleFence(fact, "acquire the lock again; nothing was written")
 
 
 def _check_value(value: object) -> None:

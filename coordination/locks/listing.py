@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import lock as steps
 from coordination.locks.request import Owner, holder_words, is_internal
 
 AT_ONCE = 100
@@ -95,8 +95,8 @@ class Listing:
 
     def of(self, names: Sequence[str]) -> Iterator[Held]:
         """Return the state of these names, which have a prefix, as in `lock:x`."""
-        read = json.loads(self._line("lock/list", [self._keys.head], names))
-        return (_held(name, int(read["epoch"]), read["now"]) for name in read["names"])
+        found = self._line(steps.ListNames(names=names), [self._keys.head])
+        return (_held(name, found.epoch, found.now_ms) for name in found.names)
 
 
 def scanned(line: StepConnection, key: str) -> set[str]:
@@ -110,7 +110,7 @@ def scanned(line: StepConnection, key: str) -> set[str]:
             return members
 
 
-def _held(read: Mapping[str, Any], epoch: int, now_ms: float) -> Held:
+def _held(read: steps.ListedName, epoch: int, now_ms: float) -> Held:
     kind, _, name = read["name"].partition(":")
     return Held(
         what=read["name"],
@@ -123,7 +123,7 @@ def _held(read: Mapping[str, Any], epoch: int, now_ms: float) -> Held:
     )
 
 
-def _holder(read: Mapping[str, Any], now_ms: float) -> Holder:
+def _holder(read: steps.ListedRequest, now_ms: float) -> Holder:
     since, expires_ms = read["since"], read["expires_in"]
     return Holder(
         **_description(read),
@@ -134,13 +134,13 @@ def _holder(read: Mapping[str, Any], now_ms: float) -> Holder:
     )
 
 
-def _waiter(read: Mapping[str, Any], now_ms: float) -> Waiter:
+def _waiter(read: steps.ListedRequest, now_ms: float) -> Waiter:
     arrived = read["arrived"]
     waited_s, priority = _seconds(arrived, now_ms), int(read["priority"] or 0)
     return Waiter(**_description(read), since=_moment(arrived), waited_s=waited_s, priority=priority)
 
 
-def _description(read: Mapping[str, Any]) -> dict[str, Any]:
+def _description(read: steps.ListedRequest) -> dict[str, Any]:
     return {
         "id": read["id"],
         "who": holder_words(read),

@@ -9,6 +9,7 @@ from datetime import timedelta
 from redis import Redis
 
 from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import lock as steps
 from coordination.errors import NotFound
 from coordination.locks.core import LockCore
 from coordination.locks.deadlock import Circle, Detector
@@ -156,6 +157,5 @@ class LockManager:
         """Stop renewing; held locks expire after their ttl."""
         self._core.close()
 
-    def _census(self) -> tuple[int, int]:
-        held, waiting = self._core.step("lock/census")
-        return held, waiting
+    def _census(self) -> steps.Counted:
+        return self._core.call(steps.Census())

@@ -152,9 +152,9 @@ class Owner:
         return tuple(map(str, asdict(self).values()))
 
     @cached_property
-    def fields(self) -> tuple[str, ...]:
-        """Field names and values, alternating."""
-        return tuple(word for pair in zip(asdict(self), self.values, strict=True) for word in pair)
+    def fields(self) -> tuple[tuple[str, str], ...]:
+        """Names and values of the fields."""
+        return tuple(zip(asdict(self), self.values, strict=True))
 
     def alive(self) -> bool | None:
         """Return whether the process runs; None if it is on another host."""
@@ -181,10 +181,10 @@ def _started(pid: int) -> str:
     return start_time(pid) or ""
 
 
-def holder_words(request: Mapping[str, str]) -> str:
+def holder_words(request: Mapping[str, object]) -> str:
     """Describe the fields of a request: `process 12 on anvil (build)`, or `TODO-1 of run 20261121-1`."""
     if request.get("kind") == "todo":
-        run, _, todo = request["id"].partition(" ")
+        run, _, todo = str(request["id"]).partition(" ")
         return f"{todo} of run {run}"
     pid, thread, label = (request.get(field, "") for field in ("pid", "thread", "label"))
     words = f"process {pid or '?'} on {request.get('host') or '?'}"

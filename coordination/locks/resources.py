@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.backend.keys import resource
+from coordination.backend.steps import lock as steps
 from coordination.errors import NotFound, UsageError
 from coordination.locks.core import LockCore
 from coordination.locks.lock import Lock
@@ -37,13 +38,12 @@ class Resources:
 
     def declare(self, capacities: Mapping[str, int]) -> None:
         """Set capacities. Lowering one takes nothing away from holders; 0 removes the resource."""
-        words: list[str | int] = []
         for name, capacity in capacities.items():
             check_name("resource's name", name)
             check_capacity(name, capacity)
-            words += [resource(name), capacity]
-        if words:
-            self._core.step("lock/declare", *words)
+        if capacities:
+            typed = [(resource(name), capacity) for name, capacity in capacities.items()]
+            self._core.call(steps.Declare(capacities=typed))
 
     def acquire(
         self,
@@ -96,26 +96,17 @@ class Resources:
         for name in wanted:
             if name not in declared:
                 raise NotFound(f"there is no resource {name}", f"there are: {', '.join(declared) or 'none'}")
-        uses = self._core.step("lock/use", *map(resource, wanted)) if wanted else []
-        return {name: _stats(*use) for name, use in zip(wanted, uses, strict=True)}
+        uses = self._core.call(steps.Use(names=list(map(resource, wanted)))) if wanted else []
+        return {name: _stats(use) for name, use in zip(wanted, uses, strict=True)}
 
 
-def _stats(
-    capacity: int,
-    used: int,
-    used_ms: int,
-    over_ms: int,
-    waiting: int,
-    granted: int,
-    waited_ms: int,
-    longest_ms: int,
-) -> ResourceStats:
+def _stats(use: steps.ResourceUse) -> ResourceStats:
     return ResourceStats(
-        capacity=capacity,
-        used=used,
-        utilisation=min(1.0, used_ms / (capacity * over_ms)) if over_ms else 0.0,
-        waiting=waiting,
-        longest_wait_s=longest_ms / 1000,
-        granted=granted,
-        mean_wait_s=waited_ms / granted / 1000 if granted else 0.0,
+        capacity=use.capacity,
+        used=use.used,
+        utilisation=min(1.0, use.used_ms / (use.capacity * use.over_ms)) if use.over_ms else 0.0,
+        waiting=use.waiting,
+        longest_wait_s=use.longest_ms / 1000,
+        granted=use.granted,
+        mean_wait_s=use.waited_ms / use.granted / 1000 if use.granted else 0.0,
     )

@@ -15,12 +15,14 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import Step
+from coordination.backend.steps import lock as steps
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, LockError
 from coordination.locks.listing import AT_ONCE, scanned
@@ -32,6 +34,7 @@ EVERY = timedelta(seconds=30)
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R")
 Chore = Callable[[], object]
 
 
@@ -99,19 +102,23 @@ class Sweeper(BackgroundService):
         return self._lock is not None
 
     def _names(self) -> SweepReport:
-        counts = [self._step("lock/sweep", part) for part in self._batches(self._keys.names)]
-        places, shares, handed, idle = map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
-        return SweepReport(places=places, shares=shares, handed=handed, idle=idle)
+        swept = [self._call(steps.Sweep(names=part)) for part in self._batches(self._keys.names)]
+        return SweepReport(
+            places=sum(one.places for one in swept),
+            shares=sum(one.shares for one in swept),
+            handed=sum(one.granted for one in swept),
+            idle=sum(one.idle for one in swept),
+        )
 
     def _owners(self) -> int:
-        return sum(self._step("lock/sweep_owners", part) for part in self._batches(self._keys.parties))
+        return sum(self._call(steps.SweepOwners(parties=part)) for part in self._batches(self._keys.parties))
 
     def _batches(self, key: str) -> list[list[str]]:
         members = sorted(scanned(self._line, key))
         return [members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE)]
 
-    def _step(self, name: str, args: Sequence[str]) -> Any:
-        return self._line(name, [self._keys.head], args)
+    def _call(self, step: Step[R]) -> R:
+        return self._line(step, [self._keys.head])
 
     def failed(self, error: Exception) -> float:
         if not isinstance(error, CoordinationError | redis.RedisError):

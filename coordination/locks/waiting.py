@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import Step
+from coordination.backend.steps import lock as steps
+from coordination.backend.steps.lock import Answer, Held, Impossible, Queued
 from coordination.durations import now_s
 from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.deadlock import Detector, verdict
@@ -29,8 +32,7 @@ PATIENCE_S = 3.0
 SHORTEST_S = 0.5
 """Minimal time to wait for an answer of a busy Redis, even if the request waits for less."""
 
-Answer = Sequence[str]
-"""Answer of lock/acquire.lua: its words, then the names that are in the way."""
+R = TypeVar("R")
 
 
 class Granted(NamedTuple):
@@ -56,12 +58,12 @@ class Waiting:
         """
         request = _Request(self._line, self._keys, wants, terms, owner)
         answer = request.ask()
-        if answer[0] == "waiting":
+        if isinstance(answer, Queued):
             answer = self._wait(request, answer)
-        if answer[0] == "held":
+        if isinstance(answer, Held):
             return request.granted(answer)
-        if answer[0] == "impossible":
-            raise _impossible(answer[2], int(answer[1]))
+        if isinstance(answer, Impossible):
+            raise _impossible(answer)
         raise request.taken()
 
     def _wait(self, request: _Request, answer: Answer) -> Answer:
@@ -73,22 +75,22 @@ class Waiting:
             with suppress(Unreachable):
                 request.leave()
             raise
-        if answer[0] != "held":
+        if not isinstance(answer, Held):
             request.leave()
         return answer
 
     def _wait_on(self, request: _Request, answer: Answer) -> Answer:
         look_s = request.began_s + LOOK_S
-        while answer[0] == "waiting":
+        while isinstance(answer, Queued):
             if request.left_s() <= 0:
                 raise request.taken()
-            woken = request.sleep(int(answer[2]))
+            woken = request.sleep(answer.ask_again_ms)
             if woken is not None and (given_way := verdict(woken)):
                 raise given_way
             if woken is None and now_s() >= look_s:
                 look_s = now_s() + LOOK_S
                 self._detector.look(request.token)
-            answer = request.handed(woken) or request.ask()
+            answer = request.grant_in(woken) or request.ask()
         return answer
 
 
@@ -111,19 +113,27 @@ class _Request:
         renewed.
         """
         self._asked_s, self._granted_ms = now_s(), self._terms.ttl_ms
-        terms, owner = self._terms, self._owner
-        place_ms = PLACE_MS if self._wait_s else 0
-        words = (self.token, self._wants, terms.ttl_ms, terms.priority, place_ms, self._rank, owner.party)
-        answer = answer_of(self._step("lock/acquire", *words, *owner.fields))
-        if answer[0] == "waiting":
-            self._rank = int(answer[1])
+        answer = self._call(
+            steps.Acquire(
+                request=self.token,
+                wants=self._wants,
+                ttl_ms=self._terms.ttl_ms,
+                priority=self._terms.priority,
+                place_ms=PLACE_MS if self._wait_s else 0,
+                rank=self._rank,
+                party=self._owner.party,
+                description=self._owner.fields,
+            )
+        )
+        if isinstance(answer, Queued):
+            self._rank = answer.rank
         return answer
 
-    def granted(self, answer: Answer) -> Granted:
+    def granted(self, answer: Held) -> Granted:
         until_s = self._asked_s + self._granted_ms / 1000
-        return Granted(self.token, self._owner.party, int(answer[1]), int(answer[2]), until_s)
+        return Granted(self.token, self._owner.party, answer.fence, answer.epoch, until_s)
 
-    def handed(self, woken: str | None) -> Answer | None:
+    def grant_in(self, woken: str | None) -> Held | None:
         """Return the grant that woke the request if enough of its time is left; else None, and the request
         must be sent again.
 
@@ -132,8 +142,7 @@ class _Request:
         """
         if woken is None or not self._terms.keep:
             return None
-        *answer, kept_ms = woken.split()
-        self._granted_ms = int(kept_ms)
+        answer, self._granted_ms = steps.granted_while_waiting(woken)
         enough_s = self._granted_ms / 2000
         return answer if now_s() - self._asked_s < enough_s else None
 
@@ -152,19 +161,19 @@ class _Request:
 
     def leave(self) -> None:
         """Withdraw the request, and release it if it was granted in the meantime."""
-        self._step("lock/give_back", self.token)
+        self._call(steps.GiveBack(requests=(self.token,)))
 
     def taken(self) -> LockTimeout:
-        holders = self._step("lock/holders", self._wants)
-        labels = [label for _, _, _, label, _ in holders if label]
-        who = "; ".join(_holder_text(*holder) for holder in holders) or "another request comes first"
+        holders = self._call(steps.Holders(wants=self._wants))
+        labels = [holder.label for holder in holders if holder.label]
+        who = "; ".join(map(_holder_text, holders)) or "another request comes first"
         waited = f"not granted within {self._wait_s:g} s" if self._wait_s else "taken"
         return LockTimeout(
             f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later", labels
         )
 
-    def _step(self, name: str, *args: str | int) -> Any:
-        return self._line(name, [self._keys.head], args, patience_s=self._patience_s())
+    def _call(self, step: Step[R]) -> R:
+        return self._line(step, [self._keys.head], patience_s=self._patience_s())
 
     def _patience_s(self, after_s: float = 0) -> float:
         if not self._wait_s:
@@ -172,24 +181,22 @@ class _Request:
         return min(PATIENCE_S, max(SHORTEST_S, self.left_s() - after_s))
 
 
-def answer_of(text: str) -> Answer:
-    words, *names = text.split("\n")
-    return [*words.split(" "), *names]
-
-
 def _names(wants: str) -> str:
     return ", ".join(want.split(" ", 1)[1].replace(":", " ", 1) for want in wants.split("\n"))
 
 
-def _holder_text(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
-    left = f", for {expires_ms / 1000:.1f} s unless renewed" if expires_ms >= 0 else ""
-    return f"{what.partition(':')[2]} is held by {label or 'a process'} (process {pid} on {host}{left})"
+def _holder_text(holder: steps.BlockingHolder) -> str:
+    left = f", for {holder.expires_ms / 1000:.1f} s unless renewed" if holder.expires_ms >= 0 else ""
+    name = holder.name.partition(":")[2]
+    return f"{name} is held by {holder.label or 'a process'} (process {holder.pid} on {holder.host}{left})"
 
 
-def _impossible(what: str, capacity: int) -> UsageError:
-    name = what.partition(":")[2]
-    if capacity:
-        return UsageError(f"{name} has a capacity of {capacity}, less than requested", "request less at once")
+def _impossible(answer: Impossible) -> UsageError:
+    name = answer.name.partition(":")[2]
+    if answer.capacity:
+        return UsageError(
+            f"{name} has a capacity of {answer.capacity}, less than requested", "request less at once"
+        )
     return UsageError(
         f"there is no resource {name}",
         "declare it with its capacity in the file's `resources`, or by resources.declare",

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from coordination.backend.client import reaching
+from coordination.backend.steps.message import Forget, Peek, PeekedMessage, Resend, Settle, Tidy
 from coordination.durations import MS
 from coordination.errors import NotFound
 from coordination.messages import names, records
@@ -41,10 +42,10 @@ class InboxAdministration:
         Without `payloads` they are None, because a thousand of 1 MiB are too much for one answer.
         """
         names.recipient(recipient)
-        rows = self.steps("inbox/peek", recipient, names.at_once(limit), int(payloads))
+        rows = self.steps(Peek(recipient=recipient, limit=names.at_once(limit), payloads=int(payloads)))
         if rows is None:
             raise self._unknown(recipient)
-        found = (_inspected(recipient, *map(text, row)) for row in rows)
+        found = (_inspected(recipient, row) for row in rows)
         return tuple(sorted(found, key=lambda message: message.offset))
 
     def settle(self, *messages: Message) -> tuple[Message, ...]:
@@ -54,7 +55,7 @@ class InboxAdministration:
         if not messages:
             return ()
         tickets = [message.ticket for message in messages]
-        return records.with_tickets(messages, self.steps("inbox/settle", messages[0].to, *tickets))
+        return records.with_tickets(messages, self.steps(Settle(recipient=messages[0].to, tickets=tickets)))
 
     def recipients(self) -> tuple[str, ...]:
         """Return all known recipients."""
@@ -106,8 +107,12 @@ class InboxAdministration:
         ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
         word, what = "none", dead_id
         if DEAD_ID.fullmatch(dead_id):
-            keep = (self.limits.inbox_limit, self.limits.inbox_keep // MS)
-            word, what = map(text, self.steps("message/resend", dead_id, ttl_ms, *keep))
+            word, what = self.steps(
+                Resend(
+                    dead_letter=dead_id, ttl_ms=ttl_ms, inbox_limit=self.limits.inbox_limit,
+                    keep_ms=self.limits.inbox_keep // MS,
+                )
+            )  # fmt: skip
         if word == "sent":
             return what
         if word == "unknown":
@@ -122,11 +127,16 @@ class InboxAdministration:
         expired = trimmed = 0
         forgotten: list[str] = []
         for recipient in self.recipients():
-            if recipient.startswith(GONE_KINDS) and steps("message/forget", recipient, gone_ms):
+            if recipient.startswith(GONE_KINDS) and steps(Forget(recipient=recipient, silent_ms=gone_ms)):
                 forgotten.append(recipient)
                 continue
-            counts = steps("inbox/tidy", recipient, self.limits.deliveries, self.limits.inbox_keep // MS)
-            expired, trimmed = expired + counts[0], trimmed + counts[1]
+            tidied = steps(
+                Tidy(
+                    recipient=recipient, deliveries=self.limits.deliveries,
+                    keep_ms=self.limits.inbox_keep // MS,
+                )
+            )  # fmt: skip
+            expired, trimmed = expired + tidied.expired, trimmed + tidied.trimmed
         with reaching(steps.url):
             seconds, _ = steps.redis.time()
             steps.redis.zremrangebyscore(steps.keys.readers, "-inf", seconds * 1000 - gone_ms)
@@ -147,10 +157,10 @@ class InboxAdministration:
         return rows
 
 
-def _inspected(
-    recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str
-) -> Message:
-    return records.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
+def _inspected(recipient: str, row: PeekedMessage) -> Message:
+    return records.message(
+        recipient, row.ticket, row.at_ms, row.head, row.body, deliveries=row.failed + 1, reader=row.reader
+    )
 
 
 def _reader(who: str, at_ms: int, now_ms: int) -> Presence:

@@ -16,9 +16,10 @@ from typing import Any
 
 from redis import Redis
 
+from coordination.backend.steps.message import Forget, Register, Subscribe
 from coordination.environment import actor
 from coordination.errors import NoReply, Unreachable, UsageError
-from coordination.messages import names, records, topics
+from coordination.messages import names, topics
 from coordination.messages.admin import InboxAdministration
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
@@ -80,7 +81,7 @@ class MessageBus(ReaderOperations, InboxAdministration):
             type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack
         )
         message_id, offset = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/send", to, *outgoing.numbered(n))
+            sequence, self.steps, lambda steps, number: steps(outgoing.to(to, number))
         )
         if offset < 0:
             raise self._unknown(to)
@@ -130,7 +131,7 @@ class MessageBus(ReaderOperations, InboxAdministration):
         """Send a copy to each subscriber of the topic, with `live` also to current listeners."""
 
         def deliver(steps: Steps, number: str) -> int:
-            return int(steps("message/broadcast", topic, *outgoing.numbered(number), int(live)))
+            return steps(outgoing.to_subscribers(topic, number, live=live))
 
         return self._sender.send(sequence, self.steps, deliver)[1]
 
@@ -176,17 +177,21 @@ class MessageBus(ReaderOperations, InboxAdministration):
 
     def register(self, recipient: str) -> str:
         """Create the recipient's inbox, so that messages to it are kept. Returns the epoch of its inbox."""
-        return records.text(self.steps("message/register", names.recipient(recipient)))
+        return self.steps(Register(recipient=names.recipient(recipient)))
 
     def forget(self, recipient: str) -> bool:
         """Delete the recipient and its waiting messages. Returns False if it was unknown."""
-        return bool(self.steps("message/forget", names.recipient(recipient), 0))
+        return self.steps(Forget(recipient=names.recipient(recipient), silent_ms=0))
 
     def subscribe(self, recipient: str, topic: str) -> None:
-        self.steps("message/subscribe", names.recipient(recipient), names.name(topic, "a topic"), 1)
+        self._subscribe(recipient, topic, on=1)
 
     def unsubscribe(self, recipient: str, topic: str) -> None:
-        self.steps("message/subscribe", names.recipient(recipient), names.name(topic, "a topic"), 0)
+        self._subscribe(recipient, topic, on=0)
+
+    def _subscribe(self, recipient: str, topic: str, on: int) -> None:
+        names.recipient(recipient)
+        self.steps(Subscribe(recipient=recipient, topic=names.name(topic, "a topic"), on=on))
 
     # Receiving
 

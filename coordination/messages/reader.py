@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from coordination.backend.steps.message import Ack, Extend, HandBack, Nack, Take
 from coordination.durations import MS
 from coordination.messages import names, records
 from coordination.messages.records import Limits, Message, Position, Taken
@@ -47,28 +48,35 @@ class ReaderOperations:
         Returns the offsets of the messages that the reader no longer has: this one, and later ones of the
         same sender, which will be delivered after it; () if the reader did not have it any more.
         """
-        words = (names.utf8(why[:1000]), self.limits.retry // MS, self.limits.deliveries)
-        answer = self.steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
-        return tuple(int(records.text(ticket).partition(" ")[0]) for ticket in answer)
+        step = Nack(
+            recipient=message.to, reader=message.reader, why=names.utf8(why[:1000]),
+            wait_ms=self.limits.retry // MS, deliveries=self.limits.deliveries,
+            ticket=message.ticket, delivery=message.delivery,
+        )  # fmt: skip
+        return tuple(int(ticket.partition(" ")[0]) for ticket in self.steps(step))
 
     def extend(self, *messages: Message) -> tuple[Message, ...]:
         """Extend messages by another idle time. Returns those that another reader has taken over."""
         if not messages:
             return ()
-        to, reader, idle_ms = messages[0].to, messages[0].reader, self.limits.idle // MS
-        lost = self.steps("inbox/extend", to, reader, _host_and_pid(), idle_ms, *deliveries(*messages))
-        return records.with_tickets(messages, lost)
+        step = Extend(
+            recipient=messages[0].to, reader=messages[0].reader, place=_host_and_pid(),
+            idle_ms=self.limits.idle // MS, messages=deliveries(messages),
+        )  # fmt: skip
+        return records.with_tickets(messages, self.steps(step))
 
     def hand_back(self, *messages: Message) -> None:
         """Return messages unprocessed: other readers get them at once, and the delivery does not count as
         failed.
         """
         if messages:
-            self.steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
+            first = messages[0]
+            self.steps(HandBack(recipient=first.to, reader=first.reader, messages=deliveries(messages)))
 
     def hand_back_all(self, recipient: str, reader: str) -> int:
         """Return all messages of a reader that restarts and does not know them; returns their number."""
-        return int(self.steps("inbox/hand_back", names.recipient(recipient), names.name(reader, "a reader")))
+        names.recipient(recipient)
+        return self.steps(HandBack(recipient=recipient, reader=names.name(reader, "a reader"), messages=()))
 
     def take_ahead(
         self,
@@ -98,9 +106,11 @@ class ReaderOperations:
         of = (*messages, begun)[0]
         if of is None:
             return ()
-        ticket = begun.ticket if begun else ""
-        lost = self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages))
-        return records.with_tickets(messages, lost)
+        step = Ack(
+            recipient=of.to, reader=of.reader, begun=begun.ticket if begun else "",
+            messages=deliveries(messages),
+        )  # fmt: skip
+        return records.with_tickets(messages, self.steps(step))
 
 
 def _take(
@@ -117,11 +127,13 @@ def _take(
 ) -> Taken:
     names.recipient(to)
     names.name(reader, "a reader")
-    position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
-    words = (limit, limits.idle // MS, limits.deliveries, int(all_begun))
-    in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
-    answer = steps("inbox/take", to, reader, _host_and_pid(), *words, *position, *in_hand)
-    return records.taken(answer, to, reader, done)
+    step = Take(
+        recipient=to, reader=reader, place=_host_and_pid(), limit=limit, idle_ms=limits.idle // MS,
+        deliveries=limits.deliveries, all_begun=int(all_begun), epoch=since.epoch if since else "",
+        offset=since.offset if since else "", trimmed=since.trimmed if since else "",
+        done=deliveries(done), known=[message.ticket for message in known],
+    )  # fmt: skip
+    return records.taken(steps(step), to, reader, done)
 
 
 def _host_and_pid() -> str:

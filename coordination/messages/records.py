@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from coordination.backend.steps.message import TakenMessage, TakeReply
 from coordination.errors import UsageError
 from coordination.messages import names
 
@@ -185,21 +186,22 @@ def entry_fields(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
     return {text(name): text(value) for name, value in dict(values).items()}
 
 
-def taken(answer: Sequence[Any], to: str, reader: str, done: Sequence[Message]) -> Taken:
-    (epoch, offset, trimmed, recovered, missed, due), rows, lost = answer
+def taken(reply: TakeReply, to: str, reader: str, done: Sequence[Message]) -> Taken:
     return Taken(
-        messages=tuple(_delivered(to, reader, *rows[i : i + 2]) for i in range(0, len(rows), 2)),
-        recovered=recovered == 1,
-        trimmed=missed,
-        position=Position(text(epoch), offset, trimmed),
-        due=None if due < 0 else timedelta(milliseconds=due),
-        lost=with_tickets(done, lost),
+        messages=tuple(_delivered(to, reader, message) for message in reply.messages),
+        recovered=reply.recovered,
+        trimmed=reply.missed,
+        position=Position(reply.epoch, reply.offset, reply.trimmed),
+        due=None if reply.due_ms < 0 else timedelta(milliseconds=reply.due_ms),
+        lost=with_tickets(done, reply.lost),
     )
 
 
-def _delivered(to: str, reader: str, facts: Any, body: Any) -> Message:
-    words = text(facts).split(" ")
-    return _message(to, words[2:], body, deliveries=int(words[1]) + 1, reader=reader, delivery=int(words[0]))
+def _delivered(to: str, reader: str, message: TakenMessage) -> Message:
+    delivery, failed, *words = message.facts.split(" ")
+    return _message(
+        to, words, message.body, deliveries=int(failed) + 1, reader=reader, delivery=int(delivery)
+    )
 
 
 def message(
@@ -233,8 +235,8 @@ def _message(
     )
 
 
-def with_tickets(messages: Iterable[Message], tickets: Iterable[Any]) -> tuple[Message, ...]:
-    named = set(map(text, tickets))
+def with_tickets(messages: Iterable[Message], tickets: Iterable[str]) -> tuple[Message, ...]:
+    named = set(tickets)
     return tuple(message for message in messages if message.ticket in named)
 
 

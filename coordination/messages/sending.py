@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from coordination.backend.address import hide_password
 from coordination.backend.error_messages import ANOTHER
+from coordination.backend.steps.message import Broadcast, Send
 from coordination.errors import Unreachable
 from coordination.messages import names
 from coordination.messages.records import Limits
@@ -42,11 +43,16 @@ class OutgoingMessage:
     body: str
     terms: str
 
-    def numbered(self, sequence: str) -> tuple[str, str, str]:
-        """Return the message with its number, as message.read in
-        backend/lua/message/_message.lua expects it.
-        """
-        return f"{self.sender}/{sequence} {self.top}", self.body, self.terms
+    def to(self, recipient: str, number: str) -> Send:
+        """Return the step that sends the message under a number."""
+        return Send(recipient=recipient, top=self._top(number), body=self.body, terms=self.terms)
+
+    def to_subscribers(self, topic: str, number: str, *, live: bool) -> Broadcast:
+        """Return the step that sends it to all subscribers; with `live` also to current listeners."""
+        return Broadcast(topic=topic, top=self._top(number), body=self.body, terms=self.terms, live=int(live))
+
+    def _top(self, number: str) -> str:
+        return f"{self.sender}/{number} {self.top}"
 
 
 class Sender:

@@ -6,9 +6,9 @@ The effects of a message in Redis are written with its acknowledgement in one tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any
+from typing import TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
@@ -18,7 +18,11 @@ from coordination.backend import library
 from coordination.backend.client import ANSWER_S, reaching
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
-from coordination.messages.records import Message, text
+from coordination.backend.steps import Step
+from coordination.backend.steps.message import Ack, Deliveries, ReadDelivery
+from coordination.messages.records import Message
+
+R = TypeVar("R")
 
 
 class Steps:
@@ -29,11 +33,9 @@ class Steps:
         self._head = [self.keys.head]
         self._deadline: float | None = None
 
-    def __call__(self, step: str, *args: str | int) -> Any:
-        """Call `message/<step>` or `inbox/<step>`. Raises Unreachable if Redis does not answer, Unusable if
-        it refuses.
-        """
-        return self.line(step, self._head, args, patience_s=self.patience_s)
+    def __call__(self, step: Step[R]) -> R:
+        """Call a step. Raises Unreachable if Redis does not answer, Unusable if it refuses."""
+        return self.line(step, self._head, patience_s=self.patience_s)
 
     @property
     def url(self) -> str:
@@ -53,9 +55,9 @@ class Steps:
         return copied
 
 
-def deliveries(*messages: Message) -> list[str | int]:
-    """Return the ticket and the delivery of each message, as the steps expect them."""
-    return [word for message in messages for word in (message.ticket, message.delivery)]
+def deliveries(messages: Iterable[Message]) -> Deliveries:
+    """Return the ticket and the delivery of each message."""
+    return [(message.ticket, message.delivery) for message in messages]
 
 
 Effects = Callable[[Pipeline], object]
@@ -78,29 +80,14 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
     pipe.watch(steps.keys.deliveries(message.to))
     # A step, not HGET: it loads the library if that is missing, which is impossible inside MULTI.
-    question = (library.function("inbox/delivery"), 1, steps.keys.head, message.to, message.ticket)
-    if not _has_delivery(message, steps.line.with_library(lambda: pipe.fcall(*question))):
+    question, keys = ReadDelivery(recipient=message.to, ticket=message.ticket), [steps.keys.head]
+    reply = steps.line.with_library(lambda: pipe.fcall(*library.fcall(question, keys)))
+    delivery = question.result(reply)
+    if delivery is None or (delivery.number, delivery.reader) != (message.delivery, message.reader):
         return False
     pipe.multi()
     effects(pipe)
-    pipe.fcall(
-        library.function("inbox/ack"),
-        1,
-        steps.keys.head,
-        message.to,
-        message.reader,
-        "",
-        *deliveries(message),
-    )
+    ack = Ack(recipient=message.to, reader=message.reader, begun="", messages=deliveries([message]))
+    pipe.fcall(*library.fcall(ack, keys))
     pipe.execute()
     return True
-
-
-def _has_delivery(message: Message, delivery: bytes | str | None) -> bool:
-    """Return whether the delivery record, in the form of inbox.read_delivery in Lua, names this message's
-    delivery and reader.
-    """
-    if delivery is None:
-        return False
-    n, _, _, reader = text(delivery).split(" ", 3)
-    return (int(n), reader) == (message.delivery, message.reader)

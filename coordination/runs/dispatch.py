@@ -22,9 +22,9 @@ from celery.canvas import Signature
 from kombu.connection import Connection
 
 from coordination.backend.keys import Keys
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.broker.celery_app import ADVANCE, EXECUTE
 from coordination.runs.records import Descriptor
-from coordination.runs.replies import Delivery, Reply
 from coordination.runs.store import RunStore
 
 _MARK = re.compile("@[A-Z]+@")

@@ -1,6 +1,4 @@
-"""Records of what the steps of a run return, parsed from the replies of Redis; the inputs with which a todo
-begins.
-"""
+"""Records of a granted claim, and of the inputs with which a todo begins."""
 
 from __future__ import annotations
 
@@ -10,36 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from coordination.backend.keys import split_member
+from coordination.backend.steps.cache import VisibleValues
+from coordination.backend.steps.run import Claim, Granted, Reply, Undone
 from coordination.runs.records import RunBrief, TodoSpec, TodoState
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """A message for one todo, which a step makes necessary."""
-
-    run_id: str
-    todo_id: str
-    attempt: int
-    repo: str
-    host: str | None
-    """Host on which the run works on this repository; None before the first claim."""
-    level: int
-    index: int
-    """Index of the todo in its level's chord."""
-    size: int
-    """Number of messages of its level; 0 if the run has no levels."""
-
-    @classmethod
-    def parse(cls, run_id: str, fields: Sequence[str]) -> Delivery:
-        """Parse a delivery in a Lua step's reply: todo, attempt, repo, host, level, index and size."""
-        todo, attempt, repo, host, level, index, size = fields
-        return cls(
-            run_id=run_id, todo_id=todo, attempt=int(attempt), repo=repo, host=host or None,
-            level=int(level), index=int(index), size=int(size),
-        )  # fmt: skip
-
 
 FACTS = ("commit", "run", "settled_by")
 """The facts of a predecessor that its dependents get."""
@@ -82,12 +54,14 @@ class TodoInputs:
 
     @classmethod
     def parse(
-        cls, run_id: str, todos: Sequence[str], contexts: bool, signed: Sequence[str], answers: list[Any]
+        cls,
+        run_id: str,
+        todos: Sequence[str],
+        visible: VisibleValues,
+        signed: Sequence[str],
+        answers: list[Any],
     ) -> TodoInputs:
-        """Parse the answers for a context (if there is one), signed results, outputs (if there are any), and
-        facts, in this order.
-        """
-        omitted, *seen = answers.pop(0) if contexts else [0]
+        """Parse the answers for signed results, outputs (each if there are any), and facts, in this order."""
         results = zip(signed, answers.pop(0), strict=True) if signed else ()
         outputs = answers.pop(0) if todos else []
         *facts, fence = answers.pop()
@@ -102,8 +76,8 @@ class TodoInputs:
         ]
         return cls(
             todos=predecessors,
-            context={key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)},
-            omitted=omitted,
+            context={key: json.loads(value) for key, value in visible.values.items()},
+            omitted=visible.omitted,
             claimed_by=int(fence or 0),
             signed={todo: result for todo, result in results if result},
         )
@@ -122,33 +96,6 @@ def check_output(output: PredecessorOutput, record: ResultRecord, brief: RunBrie
         commit=output.commit or "",
         output=output.json,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """Reply of a step: a word, and what the caller must do next."""
-
-    word: str
-    sends: tuple[Delivery, ...] = ()
-    """Messages that must be sent now."""
-    wakes: tuple[tuple[str, str], ...] = ()
-    """Run and todo of each request that was granted by the step."""
-    status: str = ""
-    """Status of the run after the step."""
-    header: tuple[Delivery, ...] = ()
-    """The messages of a level that has opened, for one chord."""
-    grant: Grant | None = None
-
-    @classmethod
-    def parse(cls, run_id: str, answer: Sequence) -> Reply:  # type: ignore[type-arg]
-        word, sends, wakes, status, *header = answer
-        return cls(
-            word=word,
-            sends=tuple(Delivery.parse(run_id, s) for s in sends),
-            wakes=tuple(map(split_member, wakes)),
-            status=status,
-            header=tuple(Delivery.parse(run_id, d) for d in (header[0] if header else ())),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,21 +126,19 @@ class Grant:
         return TodoSpec.model_validate_json(self.spec_json)
 
     @classmethod
-    def parse(cls, run_id: str, todo_id: str, attempt: int, reply: Sequence[str]) -> Grant:
-        """Parse what the claim step returns after the header of its reply."""
-        fence, spec, tip, tries, checkpoint, tip_result, shared, *undo = reply
+    def of(cls, claim: Claim, granted: Granted) -> Grant:
         return cls(
-            run_id=run_id,
-            todo_id=todo_id,
-            attempt=attempt,
-            fence=int(fence),
-            spec_json=spec,
-            tip=tip or None,
-            tries=int(tries),
-            checkpoint=checkpoint,
-            tip_result=tip_result,
-            shared=bool(shared),
-            undo=Undo.parse(undo) if undo else None,
+            run_id=claim.run,
+            todo_id=claim.todo,
+            attempt=claim.attempt,
+            fence=granted.fence,
+            spec_json=granted.spec_json,
+            tip=granted.tip or None,
+            tries=granted.tries,
+            checkpoint=granted.checkpoint,
+            tip_result=granted.tip_result,
+            shared=granted.shared,
+            undo=Undo.of(granted.undone) if granted.undone else None,
         )
 
 
@@ -215,13 +160,18 @@ class Undo:
     """Its signed result; empty where Redis has none."""
 
     @classmethod
-    def parse(cls, reply: Sequence[str]) -> Undo:
-        was, output, last, run, had_ended, result = reply
+    def of(cls, undone: Undone) -> Undo:
         return cls(
-            was=TodoState(was),
-            output=output,
-            last=last == "1",
-            run=run,
-            had_ended=had_ended == "1",
-            result=result,
+            was=TodoState(undone.was),
+            output=undone.output,
+            last=undone.last,
+            run=undone.run,
+            had_ended=undone.had_ended,
+            result=undone.result,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimReply(Reply):
+    grant: Grant | None = None
+    """Set if the claim was granted."""

@@ -1,29 +1,33 @@
-"""The steps of a run on Redis; each is one call of a Lua script, executed whole or not at all.
+"""The steps of a run on Redis; each is executed whole or not at all.
 
-Every step returns a Reply; the caller passes it to `Dispatcher.follow`, which sends the necessary messages.
+Most steps return a Reply; the caller passes it to `Dispatcher.follow`, which sends the necessary messages.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 
 from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
-from coordination.backend.steps import STEPS, Word
+from coordination.backend.steps import run as steps
+from coordination.backend.steps.cache import Visible, VisibleValues
+from coordination.backend.steps.lock import Declare, GiveBack
+from coordination.backend.steps.namespace import AppendLog, RenewLeases
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.cache.entries import drop
 from coordination.durations import ms
-from coordination.events.records import append_args
+from coordination.events.records import append_step
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Descriptor, Result, RunBrief, WaitReason
-from coordination.runs.replies import FACTS, Delivery, Grant, Reply, TodoInputs
+from coordination.runs.replies import FACTS, ClaimReply, Grant, TodoInputs
 
+R = TypeVar("R")
 LONGEST_TITLE = 500
 """Characters of an event's title."""
 
@@ -38,28 +42,30 @@ class RunStore:
 
     def declare(self, capacities: Mapping[str, int]) -> None:
         """Declare the capacities of resources, as `LockManager.resources.declare` does."""
-        if words := [word for name, capacity in capacities.items() for word in (resource(name), capacity)]:
-            self._scripts("lock/declare", [self.keys.locks.head], words)
+        if typed := [(resource(name), capacity) for name, capacity in capacities.items()]:
+            self._scripts(Declare(capacities=typed), [self.keys.locks.head])
 
     def announce(self, kind: str, subject: str, **fields: Any) -> None:
-        """Write an event of an operation that is no step, with the fields of `append_args`."""
-        self._scripts("event/append", [self.keys.events.head], append_args(kind, subject, **fields))
+        """Write an event of an operation that is no step, with the fields of `append_step`."""
+        self._scripts(append_step(kind, subject, **fields), [self.keys.events.head])
 
     def give_back(self, members: Iterable[str]) -> None:
         """Release what these todos hold or wait for; for runs that have no steps any more."""
-        self._scripts("lock/give_back", [self.keys.locks.head], list(members))
+        self._scripts(GiveBack(requests=list(members)), [self.keys.locks.head])
 
     def drop_contexts(self, contexts: Iterable[str]) -> None:
         """Delete all values of these contexts of the cache."""
-        drop(lambda piece: self._scripts("cache/drop", [self.keys.cache.head], piece), contexts)
+        drop(self._scripts, self.keys.cache, contexts)
 
-    def seal(self, run_id: str, further: Sequence[str] = (), writes: Iterable[Sequence[str]] = ()) -> Reply:
+    def seal(
+        self, run_id: str, further: Sequence[str] = (), writes: Collection[tuple[str, str, str]] = ()
+    ) -> Reply:
         """Start a draft: `sealed`, or `busy` or `moved` where its change set does not allow it now.
 
         `further`: keys of the run besides those that every run has; they no longer expire either. `writes`:
         the repositories of the change set that it writes, each with its branch and its tip.
         """
-        return self._step("seal", run_id, *(word for one in writes for word in one), further=further)
+        return self._call(steps.Seal(run=run_id, writes=writes), further)
 
     def adopt(
         self,
@@ -74,11 +80,11 @@ class RunStore:
         """Turn the draft of an imported run into a run: `adopted`, or `known`. `timers`: todo → its due time,
         in ms.
         """
-        due = [part for pair in timers.items() for part in pair]
-        return self._step(
-            "adopt", run_id, *due, further=further, status=status, started_at_ms=started_at, fence=fence,
-            actor=actor,
+        step = steps.Adopt(
+            run=run_id, status=status, started_at_ms=started_at, fence=fence, actor=actor,
+            timers=timers.items(),
         )  # fmt: skip
+        return self._call(step, further)
 
     def claim(
         self,
@@ -92,44 +98,45 @@ class RunStore:
         request: str = "",
         unfit: str = "",
         short: str = "",
-    ) -> Reply:
+    ) -> ClaimReply:
         """Return `granted` with a Grant, or a refusal (see lua/run/claim.lua). Sending the same request again
         is harmless.
 
         `unfit`: reason why this worker cannot work in the repository at present; the todo waits with that
         reason. `short`: reason why it begins nothing new, although it undoes todos.
         """
-        request = request or uuid.uuid4().hex
-        word, *rest = self._call(
-            "claim", run_id, todo=todo_id, attempt=attempt, worker=worker, host=host, request=request,
-            lease_ms=ms(lease), unfit=unfit, short=short,
+        claim = steps.Claim(
+            run=run_id, todo=todo_id, attempt=attempt, worker=worker, host=host,
+            request=request or uuid.uuid4().hex, lease_ms=ms(lease), unfit=unfit, short=short,
         )  # fmt: skip
-        reply = Reply.parse(run_id, [word, *rest[:3]])
-        grant = Grant.parse(run_id, todo_id, attempt, rest[3:]) if word == "granted" else None
-        return replace(reply, grant=grant)
+        reply, granted = self._call(claim)
+        return ClaimReply(**vars(reply), grant=Grant.of(claim, granted) if granted else None)
 
     def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
         """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to
         stop.
         """
         keys = [self.keys.leases, self.keys.holders, self.keys.stops]
-        pairs = [part for item in leases.items() for part in item]
-        lost, stopped = self._scripts("lease/renew", keys, [ms(lease), *pairs])
-        return lost, stopped
+        return self._scripts(RenewLeases(lease_ms=ms(lease), leases=leases.items()), keys)
 
     def settle(self, grant: Grant, result: Result) -> Reply:
-        return self._of(
-            grant, "settle", outcome=result.outcome, exit_code=_text(result.exit_code), error=result.error,
-            output=result.output, tip=result.tip, began=result.began, blame=result.blame,
-            cached=result.cached, signed=result.signed, figures=result.figures,
-            check=result.check,
+        return self._call(
+            steps.Settle(
+                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, outcome=result.outcome,
+                exit_code=_text(result.exit_code), error=result.error, output=result.output, tip=result.tip,
+                began=result.began, blame=result.blame, cached=result.cached, signed=result.signed,
+                figures=result.figures, check=result.check,
+            )
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
         """Try the todo again after the delay, because of a failure of its own."""
-        return self._of(
-            grant, "retry", counted="tries", delay_ms=ms(delay), exit_code=_text(result.exit_code),
-            error=result.error, output=result.output, blame=result.blame,
+        return self._call(
+            steps.Retry(
+                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, counted="tries",
+                delay_ms=ms(delay), exit_code=_text(result.exit_code), error=result.error,
+                output=result.output, blame=result.blame,
+            )
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:
@@ -138,12 +145,18 @@ class RunStore:
 
         `output`: the JSON that it has written so far.
         """
-        return self._of(
-            grant, "retry", counted="handed_back", delay_ms=0, exit_code="", error="", output=output, blame=""
-        )
+        return self._call(
+            steps.Retry(
+                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, counted="handed_back",
+                delay_ms=0, exit_code="", error="", output=output, blame="",
+            )
+        )  # fmt: skip
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
-        return self._of(grant, "park", waits_for=waits_for, delay_ms=ms(delay))
+        step = steps.Park(
+            run=grant.run_id, todo=grant.todo_id, fence=grant.fence, waits_for=waits_for, delay_ms=ms(delay)
+        )
+        return self._call(step)
 
     def hold_up(
         self,
@@ -157,41 +170,61 @@ class RunStore:
         """Park the todo because of a temporary failure, for twice as long each time. `limit`: number of times
         after which the todo fails; 0: no limit.
         """
-        return self._of(
-            grant, "hold_up", why=why, delay_ms=ms(delay), blame=blame, limit=limit, reason=reason
-        )
+        return self._call(
+            steps.HoldUp(
+                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, why=why, delay_ms=ms(delay),
+                blame=blame, limit=limit, reason=reason,
+            )
+        )  # fmt: skip
 
     def checkpoint(self, grant: Grant, output: str) -> Reply:
         """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
-        return self._of(grant, "checkpoint", output=output)
+        return self._call(
+            steps.Checkpoint(run=grant.run_id, todo=grant.todo_id, fence=grant.fence, output=output)
+        )
 
-    def note_change(self, grant: Grant, change_set: str, repo: str, **facts: str) -> Reply:
+    def note_change(
+        self,
+        grant: Grant,
+        change_set: str,
+        repo: str,
+        *,
+        landed: str = "",
+        tip: str = "",
+        base: str = "",
+        signed: str = "",
+    ) -> Reply:
         """Record a landing, or a revert, that the todo has made: `noted`, `stale` or `gone`."""
-        empty = {"landed": "", "tip": "", "base": "", "signed": ""}
-        return self._of(grant, "note_change", change_set=change_set, repo=repo, **{**empty, **facts})
+        return self._call(
+            steps.NoteChange(
+                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, change_set=change_set, repo=repo,
+                landed=landed, tip=tip, base=base, signed=signed,
+            )
+        )  # fmt: skip
 
     def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
         """Take the todo from its worker if its lease is over by `at_ms` (None: now), or its worker is `dead`.
 
         Return `alive` if neither, `requeued`, or `settled` after `cap` losses.
         """
-        return self._step("lose", run_id, todo=todo_id, cap=cap, at_ms=_text(at_ms), dead_worker=dead)
+        step = steps.Lose(run=run_id, todo=todo_id, cap=cap, at_ms=_text(at_ms), dead_worker=dead)
+        return self._call(step)
 
     def fire(self, run_id: str, todo_id: str) -> Reply:
-        return self._step("fire", run_id, todo=todo_id)
+        return self._call(steps.Fire(run=run_id, todo=todo_id))
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
-        return self._step("advance", run_id, level=level, source=source)
+        return self._call(steps.Advance(run=run_id, level=level, source=source))
 
     def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
-        return self._step("resend", run_id, age_ms=ms(older_than), limit=limit)
+        return self._call(steps.Resend(run=run_id, age_ms=ms(older_than), limit=limit))
 
-    def park_unserved(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
+    def park_unserved(self, run_id: str, served: Collection[tuple[str, str]]) -> Reply:
         """Park the due todos whose host has no worker; continue those that have one again.
 
         `served`: the repositories that living workers serve, each with its host.
         """
-        return self._step("strand", run_id, *(part for pair in served for part in pair))
+        return self._call(steps.Strand(run=run_id, served=served))
 
     def next_batch(self, run_id: str) -> str | None:
         """Return the next batch of a step that concerns every todo of a large run; None if none is left."""
@@ -200,55 +233,54 @@ class RunStore:
 
     def execute_batch(self, run_id: str, batch: str) -> Reply:
         """Execute that batch: `done`, or `past`."""
-        return self._step("remainder", run_id, piece=batch)
+        return self._call(steps.Remainder(run=run_id, piece=batch))
 
     def cancel(self, run_id: str, actor: str) -> Reply:
         """Cancel a run: `cancelled`, `ended`, or `queued` (a merge queue may have a request of it)."""
-        return self._step("cancel", run_id, actor=actor)
+        return self._call(steps.Cancel(run=run_id, actor=actor))
 
     def is_cancelled(self, run_id: str) -> bool:
         return bool(self.redis.hexists(self.keys.run(run_id).meta, "cancelled"))
 
     def pause(self, run_id: str, actor: str) -> Reply:
-        return self._step("pause", run_id, actor=actor)
+        return self._call(steps.Pause(run=run_id, actor=actor))
 
     def resume(self, run_id: str, actor: str) -> Reply:
-        return self._step("resume", run_id, actor=actor)
+        return self._call(steps.Resume(run=run_id, actor=actor))
 
     def rollback(self, run_id: str, actor: str, why: str) -> Reply:
         """Begin to undo the run: `rolling_back`, `already`, `done`, or `unknown`."""
-        return self._step("rollback", run_id, actor=actor, why=why)
+        return self._call(steps.Rollback(run=run_id, actor=actor, why=why))
 
     def restore(self, run_id: str, actor: str, name: str) -> Reply:
         """Begin to undo what began since the checkpoint: `rolling_back`, `already`, `unknown`, or the status
         that does not allow it.
         """
-        return self._step("restore", run_id, actor=actor, checkpoint=name)
+        return self._call(steps.Restore(run=run_id, actor=actor, checkpoint=name))
 
     def accept(self, run_id: str, todo_id: str, actor: str, reason: str) -> Reply:
         """Count a failed compensation as undone: `accepted`, or `idle` where the todo is none."""
-        return self._step("accept", run_id, todo=todo_id, actor=actor, reason=reason)
+        return self._call(steps.Accept(run=run_id, todo=todo_id, actor=actor, reason=reason))
 
     def approve(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
         """Approve the todo: `approved`, `settled` where nothing else was to be done, or `idle`."""
-        return self._step("approve", run_id, todo=todo_id, actor=actor, comment=comment)
+        return self._call(steps.Approve(run=run_id, todo=todo_id, actor=actor, comment=comment))
 
     def reject(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
         """Reject the todo: `settled` as failed, or `idle`."""
-        return self._step("reject", run_id, todo=todo_id, actor=actor, comment=comment)
+        return self._call(steps.Reject(run=run_id, todo=todo_id, actor=actor, comment=comment))
 
     def complete(self, run_id: str, todo_id: str, actor: str) -> Reply:
         """Settle a manual todo that a person has done."""
-        return self._step("complete", run_id, todo=todo_id, actor=actor)
+        return self._call(steps.Complete(run=run_id, todo=todo_id, actor=actor))
 
     def stuck(self, run_id: str) -> tuple[str, ...]:
         """Return a sentence for each todo that nothing will ever move; empty unless coord has a fault."""
-        word, _, _, _, *sentences = self._call("stuck", run_id)
-        return tuple(sentences[0]) if word == "stuck" else ()
+        return self._call(steps.Stuck(run=run_id))
 
     def report_stuck(self, run_id: str, why: str, where: str) -> Reply:
         """Record that the run is stuck: `told`, or `known` if it was recorded before."""
-        return self._step("report_stuck", run_id, why=why, where=where)
+        return self._call(steps.ReportStuck(run=run_id, why=why, where=where))
 
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
@@ -304,12 +336,12 @@ class RunStore:
         todos whose signed results are returned, too.
         """
         keys = self.keys.run(run_id)
+        step = Visible(limit_bytes=limit_bytes, contexts=contexts)
 
         def read() -> TodoInputs:
             with self.redis.pipeline(transaction=False) as pipeline:
                 if contexts:
-                    visible, head = library.function("cache/visible"), self.keys.cache.head
-                    pipeline.fcall(visible, 1, head, limit_bytes, *contexts)
+                    pipeline.fcall(*library.fcall(step, [self.keys.cache.head]))
                 if signed:
                     pipeline.hmget(keys.results, signed)
                 if todos:
@@ -317,7 +349,8 @@ class RunStore:
                 facts = (f"{todo} {name}" for todo in todos for name in FACTS)
                 pipeline.hmget(keys.facts, [*facts, f"{to} fence"])
                 answers = pipeline.execute()
-            return TodoInputs.parse(run_id, todos, bool(contexts), signed, answers)
+            visible = step.result(answers.pop(0)) if contexts else VisibleValues(0, {})
+            return TodoInputs.parse(run_id, todos, visible, signed, answers)
 
         return self._client_scripts.with_library(read)
 
@@ -339,8 +372,10 @@ class RunStore:
         """
         half = limit_bytes // 2
         for piece, before in pieces_of(text, skipped, half):
-            args: list[str | int | float | bytes] = [attempt, before, half, half, file, piece]
-            self._client_scripts("log/append", [self.keys.run(run_id).log(todo_id)], args)
+            step = AppendLog(
+                attempt=attempt, skipped=before, head_bytes=half, tail_bytes=half, file=file, text=piece
+            )
+            self._client_scripts(step, [self.keys.run(run_id).log(todo_id)])
 
     def refused(self, run_id: str, todo_id: str, attempt: int, why: str) -> None:
         """Count a write with an old fence, and note it in the todo's log, unless the run is deleted."""
@@ -377,22 +412,9 @@ class RunStore:
         seconds, micros = self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _call(self, step: str, run_id: str, *group: Word, further: Sequence[str] = (), **named: Word) -> list:  # type: ignore[type-arg]
-        """Call a step of the run; `backend/steps.py` declares the names of its arguments."""
-        declared = STEPS[f"run/{step}"]
-        keys = [*self.keys.step(run_id), *further]
-        arguments = declared.arguments({"run": run_id, **named}, group)
-        answer: list[object] = self._scripts(declared.name, keys, arguments)
-        return answer
-
-    def _of(self, grant: Grant, step: str, **named: Word) -> Reply:
-        """Call a step of the attempt that holds the grant."""
-        return self._step(step, grant.run_id, further=(), todo=grant.todo_id, fence=grant.fence, **named)
-
-    def _step(
-        self, step: str, run_id: str, *group: Word, further: Sequence[str] = (), **named: Word
-    ) -> Reply:
-        return Reply.parse(run_id, self._call(step, run_id, *group, further=further, **named))
+    def _call(self, step: steps.RunStep[R], further: Sequence[str] = ()) -> R:
+        """Call a step of a run. `further`: keys of the run besides those that every run has."""
+        return self._scripts(step, [*self.keys.step(step.run), *further])
 
 
 def _text(number: int | None) -> int | str:

@@ -16,6 +16,7 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.namespace import Meet
 from coordination.durations import ms
 from coordination.errors import Conflict
 from coordination.models import ECOSYSTEM_ID
@@ -101,8 +102,11 @@ class WorkerRegistry:
         file; without one, only the version is compared.
         """
         keys = [self._keys.version, self._keys.live, self._keys.workers, self._keys.ecosystem]
-        arguments: list[str | int] = [version, MISSED_HEARTBEATS * ms(heartbeat), ecosystem, LONGEST_ID]
-        other, owner = self._scripts("fleet/meet", keys, arguments)
+        step = Meet(
+            version=version, gone_after_ms=MISSED_HEARTBEATS * ms(heartbeat), ecosystem=ecosystem,
+            longest_id=LONGEST_ID,
+        )  # fmt: skip
+        other, owner = self._scripts(step, keys)
         if other != version:
             raise Conflict(
                 f"this is coord {version}, but the workers and runs on this Redis use coord {other}",

@@ -14,12 +14,12 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepCaller
 from coordination.locks import LockManager, Owner
 from coordination.locks.request import COMPUTED, LEADER, RESULT, START, SWEEPER
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
+from tests.lock_requests import ask
 from tests.stage import COORD, FORKS, Stage
 
 FILE = """\
@@ -69,9 +69,7 @@ def parked(redis_url: str, want: str) -> None:
     """A todo that waits, as a run asks for it."""
     member = "20261121-1 TODO-7"
     with connect(redis_url, Profile.WORKER) as redis:
-        StepCaller(redis)(
-            "lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
-        )
+        ask(redis, member, want, namespace="coord", ttl_ms=0, kind="todo")
 
 
 def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Stage, far: LockManager, dead: LockManager):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Self
 
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Delivery, Grant, Reply
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 from coordination.runs.views.records import RunView, TodoView

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from redis import Redis
 
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import Step
+from coordination.backend.steps.lock import Access, Allow, Breakers, Record, Reset
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, NotFound, UsageError
@@ -22,6 +23,8 @@ from coordination.runs.store import RunStore
 DB = "resource:db"
 POLICY = Policy(failures=3, window=timedelta(seconds=300), open_for=timedelta(seconds=60))
 WINDOW_MS = 300_000
+
+R = TypeVar("R")
 
 
 class Steps:
@@ -33,20 +36,30 @@ class Steps:
         self._scripts = StepCaller(store.redis)
         self._ids = (f"call-{n}" for n in itertools.count())
 
-    def __call__(self, step: str, *args: str | int) -> Any:
-        return self._scripts(f"breaker/{step}", [self.keys.head], args)
+    def call(self, step: Step[R]) -> R:
+        return self._scripts(step, [self.keys.head])
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def ask(self, who: str = "", *, name: str = DB, ttl_ms: int = 60_000) -> list[str]:
-        return self("allow", name, who or next(self._ids), f"in words {who}", ttl_ms)
+    def ask(self, who: str = "", *, name: str = DB, ttl_ms: int = 60_000) -> Access:
+        who = who or next(self._ids)
+        return self.call(Allow(breaker=name, who=who, by=f"in words {who}", ttl_ms=ttl_ms))
 
     def fail(
         self, who: str = "", *, name: str = DB, why: str = "exit code 7", policy: Policy = POLICY
     ) -> str:
-        return self("record", name, who or next(self._ids), "failed", why, *policy.figures)
+        failures, window_ms, open_ms = policy.figures
+        return self.call(
+            Record(
+                breaker=name, who=who or next(self._ids), outcome="failed", why=why,
+                failures=failures, window_ms=window_ms, open_ms=open_ms,
+            )
+        )  # fmt: skip
+
+    def reset(self) -> str:
+        return self.call(Reset(breaker=DB, actor="ann"))
 
     def open(self) -> None:
         while self.fail() != "open":
@@ -91,7 +104,7 @@ def broken(manager: BreakerManager) -> Callable[[], None]:
 
 
 def test_a_breaker_opens_at_the_last_allowed_failure_and_lets_nobody_through(steps: Steps):
-    assert [steps.fail(), steps.fail(), steps.ask()] == ["closed", "closed", ["closed"]]
+    assert [steps.fail(), steps.fail(), steps.ask()] == ["closed", "closed", Access("closed")]
 
     before = steps.now_ms()
     assert steps.fail(why="exit code 7\nand more") == "open"
@@ -104,7 +117,7 @@ def test_a_breaker_opens_at_the_last_allowed_failure_and_lets_nobody_through(ste
         f"resource db: its circuit breaker is open after 3 failures in 300 s, last: exit code 7; probe at "
         f"{at:%Y-%m-%dT%H:%M:%SZ}"
     )
-    assert steps.ask(name="resource:other") == ["closed"]
+    assert steps.ask(name="resource:other") == Access("closed")
 
 
 @pytest.mark.parametrize("off_ms", range(-3, 4))
@@ -123,8 +136,8 @@ def test_nothing_is_left_of_a_closed_breaker_and_without_a_limit_none_opens(step
     for key in (steps.keys.failures(DB), steps.keys.of(DB)):
         assert 0 < steps.redis.pttl(key) <= WINDOW_MS
         steps.redis.delete(key)  # as it expires
-    assert not json.loads(steps("list"))["breakers"]
-    assert steps.ask() == ["closed"]
+    assert not steps.call(Breakers()).breakers
+    assert steps.ask() == Access("closed")
     assert steps.nothing_left()
 
     assert {steps.fail(policy=Policy(failures=0)) for _ in range(20)} == {"closed"}
@@ -136,11 +149,11 @@ def test_one_probe_asks_after_its_time_and_its_failure_opens_it_again(steps: Ste
     since = steps.redis.hget(steps.keys.of(DB), "since")
     steps.is_over()
 
-    assert steps.ask("ann") == ["probe"]
+    assert steps.ask("ann") == Access("probe")
     ends = steps.redis.hget(steps.keys.of(DB), "probe_until")
     words = "resource db: its circuit breaker is half-open, and in words ann probes it"
-    assert steps.ask("bob") == ["half-open", ends, words]
-    assert steps.ask("ann") == ["probe"], "asked again, since its answer was lost"
+    assert steps.ask("bob") == Access("half-open", int(ends), words)
+    assert steps.ask("ann") == Access("probe"), "asked again, since its answer was lost"
 
     before = steps.now_ms()
     assert [steps.fail("ann", why="exit code 8"), steps.fail("ann", why="sent twice")] == ["open", "open"]
@@ -153,9 +166,9 @@ def test_one_probe_asks_after_its_time_and_its_failure_opens_it_again(steps: Ste
 def test_a_reset_closes_it_and_is_noted_with_who_did_it(steps: Steps):
     steps.open()
 
-    assert [steps("reset", DB, "ann"), steps("reset", DB, "ann")] == ["open", ""]
+    assert [steps.reset(), steps.reset()] == ["open", ""]
 
-    assert steps.ask() == ["closed"]
+    assert steps.ask() == Access("closed")
     assert steps.nothing_left()
     ((_, noted),) = steps.redis.xrange(steps.keys.resets)
     assert noted == {"name": DB, "by": "ann", "state": "open", "why": "exit code 7"}
@@ -167,7 +180,7 @@ def test_what_an_error_says_is_kept_in_one_line_cut_between_characters(steps: St
         kept = steps.redis.hget(steps.keys.of(DB), "why")
         assert len(kept.encode()) <= 310
         assert "\n" not in kept
-        steps("reset", DB, "ann")
+        steps.reset()
 
 
 MOMENTS = (
@@ -273,7 +286,9 @@ def test_among_eight_processes_there_is_one_probe_in_every_round(client: Any, re
             for n in range(rounds):
                 if n % 20 == 0:
                     together.wait()  # who was ahead comes first and is woken last
-                if step("breaker/allow", ["test:"], [f"resource:r{n}", who, who, 60_000]) == ["probe"]:
+                if step(Allow(breaker=f"resource:r{n}", who=who, by=who, ttl_ms=60_000), ["test:"]) == Access(
+                    "probe"
+                ):
                     mine.append(n)
         probed.put(mine)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import pytest
 import redis
@@ -16,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import Step
+from coordination.backend.steps.lock import Allow, Breakers, Record, Reset
 from tests.breaker_model import BreakerModel
 from tests.examples import examples
 
@@ -28,6 +29,8 @@ WHO = st.sampled_from(["ann", "bob", "eve"])
 SETTINGS = settings(
     max_examples=examples(60), stateful_step_count=40, phases=[Phase.reuse, Phase.generate, Phase.shrink]
 )
+
+R = TypeVar("R")
 
 
 class AnyHistory(RuleBasedStateMachine):
@@ -42,16 +45,21 @@ class AnyHistory(RuleBasedStateMachine):
         self.redis.flushall()
         self.model = BreakerModel(failures, WINDOW_MS, OPEN_MS)
 
-    def step(self, name: str, *args: str | int) -> Any:
-        return self._scripts(f"breaker/{name}", ["test:"], args)
+    def call(self, step: Step[R]) -> R:
+        return self._scripts(step, ["test:"])
 
     def record(self, who: str, verdict: str) -> str:
-        word: str = self.step("record", NAME, who, verdict, "why", self.model.failures, WINDOW_MS, OPEN_MS)
-        return word
+        return self.call(
+            Record(
+                breaker=NAME, who=who, outcome=verdict, why="why", failures=self.model.failures,
+                window_ms=WINDOW_MS, open_ms=OPEN_MS,
+            )
+        )  # fmt: skip
 
     @rule(who=WHO)
     def ask(self, who: str) -> None:
-        assert self.step("allow", NAME, who, who, TTL_MS)[0] == self.model.ask(who, self._passed_ms, TTL_MS)
+        access = self.call(Allow(breaker=NAME, who=who, by=who, ttl_ms=TTL_MS))
+        assert access.word == self.model.ask(who, self._passed_ms, TTL_MS)
 
     @rule(who=WHO, twice=st.booleans())
     def fail(self, who: str, twice: bool) -> None:
@@ -84,7 +92,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule()
     def reset(self) -> None:
         self.model.reset()
-        self.step("reset", NAME, "ann")
+        self.call(Reset(breaker=NAME, actor="ann"))
 
     @rule(ms=st.sampled_from(STEPS_MS))
     def pass_time(self, ms: int) -> None:
@@ -103,7 +111,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def is_shown_as_it_is(self) -> None:
-        listed = {one["name"]: one for one in json.loads(self.step("list"))["breakers"]}
+        listed = {one["name"]: one for one in self.call(Breakers()).breakers}
         recent = self.model.recent(self._passed_ms)
         if self.model.state == "closed" and not recent:
             assert not listed

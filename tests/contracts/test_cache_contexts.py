@@ -17,6 +17,7 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.backend.steps.cache import Put
 from coordination.cache.contexts import Cache, Context, SingleFlight
 from coordination.cache.entries import NoRoom, Store
 from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
@@ -305,9 +306,12 @@ def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
     for number in range(1500):
         cache.entries.put("ecosystem", f"k{number}", b"%d" % number)
     before = fact(client, "evictions")
-    args = ["ecosystem", "large", "digest", "x" * 900_000, 1000, "lru", 1_000_000, ""]
+    step = Put(
+        context="ecosystem", key="large", digest="digest", value=b"x" * 900_000, ttl_ms=1000, policy="lru",
+        max_bytes=1_000_000, mode="",
+    )  # fmt: skip
 
-    assert cache.entries.line("cache/put", [KEYS.head], args)[0] == b"more"
+    assert cache.entries.line(step, [KEYS.head]).word == "more"
     assert fact(client, "evictions") == before + 100
 
     cache.at().set("large", "x" * 900_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,12 @@ from redis import Redis
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import GiveBack, Graph, GraphReply, Held, Release, Victim
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.events.stream import EventStream
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
+from tests.lock_requests import ask
 from tests.waiting import until
 
 HOUR_MS = 3_600_000
@@ -41,18 +42,23 @@ class Table:
         """Returns the request's id. Wants as the steps read them: `x lock:a`."""
         self._count += 1
         request = f"{party}-{self._count}"
-        named = ["pid", party.removeprefix("p"), "host", "here"]
-        args = [request, "\n".join(wants), HOUR_MS, priority, HOUR_MS, "", party, *named]
-        if self.step("lock/acquire", [KEYS.head], args).startswith("held"):
+        answer = ask(
+            self.redis, request, "\n".join(wants), priority=priority, party=party,
+            pid=party.removeprefix("p"), host="here",
+        )  # fmt: skip
+        if isinstance(answer, Held):
             self.held.setdefault(party, []).append(request)
         else:
             self.waiting[party] = request
         return request
 
+    def graph(self, request: str, limit: int) -> GraphReply | None:
+        return self.step(Graph(request=request, limit=limit), [KEYS.head])
+
     def ends(self, party: str) -> None:
         """It gives everything back; what is handed to others by that is noted."""
         for request in self.held.pop(party, []):
-            self.step("lock/release", [KEYS.head], [request, party])
+            self.step(Release(request=request, party=party), [KEYS.head])
         for other, request in list(self.waiting.items()):
             if self.redis.hget(KEYS.request(request), "state") == "held":
                 self.held.setdefault(other, []).append(self.waiting.pop(other))
@@ -126,12 +132,12 @@ def test_the_victim_reads_the_cycle_and_keeps_what_it_holds_until_it_gives_it_ba
 @pytest.mark.parametrize("change", ["released", "gone", "expired", "granted"])
 def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: str):
     first, second = circle(table, 2)
-    read = table.step("lock/graph", [KEYS.head], [first, 100])
+    read = table.graph(first, 100)
 
     if change == "released":
         table.ends("p0")
     elif change == "gone":
-        table.step("lock/give_back", [KEYS.head], [first])
+        table.step(GiveBack(requests=[first]), [KEYS.head])
     elif change == "expired":
         table.redis.delete(KEYS.holder("lock:0"))
     else:
@@ -142,11 +148,12 @@ def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: s
     assert all("deadlock" not in word for request in (first, second) for word in table.told(request))
 
 
-def judged(table: Table, read: str, request: str) -> int:
-    found = graph_of(json.loads(read)).deadlock(request)
+def judged(table: Table, read: GraphReply | None, request: str) -> bool:
+    assert read is not None
+    found = graph_of(read).deadlock(request)
     assert found
-    links = [part for link in found.proof for part in link]
-    return table.step("lock/victim", [KEYS.head], [found.victim, "deadlock []", *links])
+    step = Victim(request=found.victim, verdict="deadlock []", links=found.proof)
+    return table.step(step, [KEYS.head])
 
 
 @pytest.mark.parametrize("first", ["p1", "p2"])
@@ -159,7 +166,7 @@ def test_a_verdict_falls_where_one_of_several_holders_has_given_back_enough(tabl
     wanting = table.asks("p0", "1/0 resource:gpu", "x lock:z")
     table.asks("p1", "x lock:a")
     table.asks("p2", "x lock:a")
-    read = table.step("lock/graph", [KEYS.head], [wanting, 100])
+    read = table.graph(wanting, 100)
 
     table.ends(first)
 
@@ -172,7 +179,7 @@ def test_a_verdict_falls_where_who_came_before_comes_after_by_now(table: Table):
     before = table.asks("p1", "x lock:a", "x lock:b")
     second = table.asks("p2", "x lock:a")
     table.ends("p3")
-    read = table.step("lock/graph", [KEYS.head], [second, 100])
+    read = table.graph(second, 100)
 
     table.asks("p4", "x lock:a")
     table.redis.zadd(KEYS.queue("lock:a"), {before: 1e17})
@@ -182,10 +189,12 @@ def test_a_verdict_falls_where_who_came_before_comes_after_by_now(table: Table):
 
 def test_a_graph_that_is_too_large_to_read_raises_no_alarm(table: Table):
     waiting = circle(table, 10)
-    part, whole = (table.step("lock/graph", [KEYS.head], [waiting[0], most]) for most in (5, 100))
+    part, whole = (table.graph(waiting[0], most) for most in (5, 100))
 
-    assert len(part) < len(whole)
-    assert graph_of(json.loads(part)).deadlock(waiting[0]) is None
+    assert part
+    assert whole
+    assert len(part["requests"]) < len(whole["requests"])
+    assert graph_of(part).deadlock(waiting[0]) is None
     with pytest.raises(DeadlockError):
         Detector(table.step, KEYS).look(waiting[-1])
 
@@ -194,7 +203,7 @@ def test_a_waiter_that_holds_nothing_does_not_search_for_a_deadlock(table: Table
     table.asks("p0", "x lock:a")
     request = table.asks("p1", "x lock:a")
 
-    assert table.step("lock/graph", [KEYS.head], [request, 100]) is None
+    assert table.graph(request, 100) is None
 
 
 NAMES = {"lock:a": "x", "lock:b": "x", "lock:c": "s", "resource:gpu": "n", "seat:repo": "n"}
@@ -221,18 +230,18 @@ def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed
             table.asks(party, *any_wants(random), priority=random.choice((0, 0, 0, 1)))
     waiting = dict(table.waiting)
     holding = {party for party in waiting if table.held.get(party)}
-    reads = {p: table.step("lock/graph", [KEYS.head], [waiting[p], 1000]) for p in holding}
+    reads = {p: table.graph(waiting[p], 1000) for p in holding}
 
     while able := table.held.keys() - table.waiting.keys():
         for party in sorted(able):
             table.ends(party)
 
     for party, read in reads.items():
-        graph = graph_of(json.loads(read))
+        graph = graph_of(read)
         reached = {request.party for request in graph.requests.values() if request.waiting}
         assert graph.stuck() == table.waiting.keys() & reached
         assert not graph.deadlock(waiting[party]) or party in table.waiting, "a false alarm"
-    alarms = [p for p, read in reads.items() if graph_of(json.loads(read)).deadlock(waiting[p])]
+    alarms = [p for p, read in reads.items() if graph_of(read).deadlock(waiting[p])]
     assert bool(alarms) == bool(table.waiting.keys() & holding), "missed, or false"
 
 
@@ -349,6 +358,6 @@ def test_a_long_queue_for_one_lock_is_not_read(table: Table):
 
     second = table.asks("p2", "x lock:a")
 
-    read = json.loads(table.step("lock/graph", [KEYS.head], [first, 1000]))
+    read = table.graph(first, 1000)
     assert {request["party"] for request in read["requests"]} == {"p1", "p2"}
     assert isinstance(table.looks(second), DeadlockError)

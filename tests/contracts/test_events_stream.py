@@ -12,6 +12,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Allow
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.errors import UsageError
@@ -231,11 +232,9 @@ def test_breakers_and_locks_taken_by_force_are_told(stream: EventStream, client:
 
     with suppress(RuntimeError):
         breakers.call(name, fail)
-    probe = until(
-        lambda: StepCaller(client)("breaker/allow", ["test:"], [name, "me", "a probe", 60_000])[0] == "probe"
-    )
-    assert probe
-    StepCaller(client)("breaker/record", ["test:"], [name, "me", "succeeded", "", 1, 1000, 1])
+    allow = Allow(breaker=name, who="me", by="a probe", ttl_ms=60_000)
+    until(lambda: StepCaller(client)(allow, ["test:"]).word == "probe")
+    breakers.record(name, "me", "succeeded")
     with suppress(RuntimeError):
         breakers.call(name, fail)
     breakers.reset(name, "ann")

@@ -9,7 +9,7 @@ import redis
 
 from coordination.backend import key_table, keys
 from coordination.backend.key_table import set_apart
-from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Queued
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache import Eviction
@@ -17,6 +17,7 @@ from coordination.cache import Limits as CacheLimits
 from coordination.cache.contexts import Cache
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
+from tests.lock_requests import ask
 
 ROW = re.compile(r"^\| `<ns>:(\S+)` +\| (\w+) ", re.MULTILINE)
 REPO = "repo:billing"
@@ -51,8 +52,7 @@ def test_every_key_of_locks_has_its_row(locks: LockManager, client: redis.Redis)
     locks.break_(locks.breakable("deploy", force=True), "ann")
     docs = locks.acquire("docs")
     for waiter in ("next", "last"):
-        place = [waiter, "x lock:docs", 60_000, 0, 60_000, "", "their party"]
-        assert StepCaller(client)("lock/acquire", ["test:"], place).startswith("waiting")
+        assert isinstance(ask(client, waiter, "x lock:docs", party="their party"), Queued)
     docs.release()
 
     assert in_the_table(client) >= rows_of("lock-")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.steps.run import Delivery
 from coordination.models import OnFailure
 from coordination.planner.graph import PlanGraph
 from coordination.runs.maintenance.leader import RunRecovery
-from coordination.runs.replies import Delivery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, UNBROKEN, Harness

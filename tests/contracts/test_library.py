@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import redis
 from lupa.lua51 import LuaRuntime
+from mypy import api
 
 from coordination.backend import library
 from coordination.backend.client import address_of
 from coordination.backend.step_connection import StepCaller, StepConnection
-from coordination.backend.steps import STEPS, StepMisuse
+from coordination.backend.steps import STEPS, StepMisuse, cache, lock, namespace, run
 from coordination.errors import Unusable
 
+HEAD = ["test:"]
 FOLDER = files("coordination.backend") / "lua"
 SETUPVAL = 8
 STATE_IS_ASSIGNED_BY = {"begin", "begin_run"}
@@ -126,39 +129,71 @@ def test_only_the_functions_that_begin_a_call_assign_variables_of_the_library():
     assert deeper == [], "a function within a function assigns what may be the library's"
 
 
-def test_a_step_refuses_a_wrong_count_on_both_sides(client: redis.Redis):
+def test_a_step_refuses_wrong_keys_and_arguments_on_both_sides(client: redis.Redis):
     caller = StepCaller(client)
-    with pytest.raises(StepMisuse):
-        caller("lock/renew", ["test:"], [])
-    with pytest.raises(StepMisuse):
-        caller("lock/graph", ["test:"], ["request", "many"])
+    for call in (
+        lambda: caller(lock.Renew(request="a"), []),
+        lambda: caller(lock.Graph(request="a", limit="many"), HEAD),
+        lambda: caller(lock.Renew(), HEAD),
+        lambda: caller(lock.Renew(request="a", party="b"), HEAD),
+    ):
+        with pytest.raises(StepMisuse):
+            call()
     caller.load()
 
     with pytest.raises(redis.ResponseError, match="lock_renew was called with 1 keys and 3 arguments"):
         client.fcall(library.function("lock/renew"), 1, "test:", "a", "b", "c")
 
 
-def test_arguments_given_by_name_are_those_that_the_step_declares():
-    step = STEPS["run/strand"]
-    park = STEPS["run/park"]
-    given = {"delay_ms": 5, "run": "R", "waits_for": "gpu", "todo": "A", "fence": 7}
+def test_arguments_follow_the_declared_order_and_lists_come_last():
+    park = run.Park(fence=7, delay_ms=5, run="R", waits_for="gpu", todo="A")
+    strand = run.Strand(run="R", served={("api", "here"): 1})
+    delete = cache.Delete(ttl_ms=1, policy="lru", max_bytes=2, contexts=["a", "b"], keys=["k"])
 
-    assert park.arguments(given) == ["R", "A", 7, "gpu", 5]
-    assert step.arguments({"run": "R"}, ["api", "host"]) == ["R", "api", "host"]
-    for wrong in (given | {"why": ""}, {name: given[name] for name in given if name != "fence"}):
-        with pytest.raises(StepMisuse):
-            park.arguments(wrong)
+    assert park.arguments() == ["R", "A", 7, "gpu", 5]
+    assert strand.arguments() == ["R", "api", "here"]
+    assert delete.arguments() == [1, "lru", 2, 2, "a", "b", "k"]
+
+
+def test_a_reply_of_another_shape_is_a_fault_of_coord():
+    for step, reply in (
+        (lock.Renew(request="a"), "1"),
+        (lock.Census(), [1, 2, 3]),
+        (run.Fire(run="R", todo="A"), ["fired"]),
+        (namespace.RenewLeases(lease_ms=1, leases=()), None),
+    ):
+        with pytest.raises(StepMisuse, match=step.name):
+            step.result(reply)
+
+
+def test_mypy_refuses_calls_and_readers_of_other_types(tmp_path: Path):
+    script = tmp_path / "wrong.py"
+    script.write_text(
+        "from coordination.backend.step_connection import StepCaller\n"
+        "from coordination.backend.steps.lock import Release, Use\n"
+        "def wrong(call: StepCaller) -> None:\n"
+        "    call(Release(request=1, party='p'), ['test:'])\n"
+        "    call(Release(request='r'), ['test:'])\n"
+        "    call(Release(request='r', party='p'), ['test:']).party\n"
+        "    call(Use(names=['a']), ['test:'])[0].share\n"
+        "    call('lock/release', ['test:'])\n"
+    )
+
+    found, _, status = api.run(["--config-file=", "--follow-imports=silent", str(script)])
+
+    assert status == 1
+    assert {line.split(":")[1] for line in found.splitlines() if ": error:" in line} == set("45678")
 
 
 def test_a_library_that_a_server_lost_is_loaded_again(client: redis.Redis):
     steps = StepConnection(client)
-    assert steps("lock/census", ["test:"], []) == [0, 0]
+    assert steps(lock.Census(), HEAD) == (0, 0)
     client.execute_command("FUNCTION", "FLUSH")
 
-    assert steps("lock/census", ["test:"], []) == [0, 0]
+    assert steps(lock.Census(), HEAD) == (0, 0)
 
     client.execute_command("FUNCTION", "FLUSH")
-    assert StepCaller(client)("lock/census", ["test:"], []) == [0, 0]
+    assert StepCaller(client)(lock.Census(), HEAD) == (0, 0)
     steps.close()
 
 
@@ -169,7 +204,7 @@ def test_a_user_who_may_not_load_the_library_learns_who_may(client: redis.Redis)
     with redis.Redis(unix_socket_path=path, username="bob", password="pw") as bob:
         for steps in (StepConnection(bob), StepCaller(bob)):
             with pytest.raises(Unusable, match="coord steps load") as told:
-                steps("lock/census", ["test:"], [])
+                steps(lock.Census(), HEAD)
             assert told.value.exit_code == 7
 
     library.load(client, address_of(client))

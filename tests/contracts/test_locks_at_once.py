@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Held
 from coordination.errors import StaleFence
 from coordination.locks import Lock, LockManager
+from tests.lock_requests import ask
 
 ONCE = timedelta(0)
 ONLY_OF_QUEUES = {"rank", "arrived", "priority"}
@@ -51,11 +52,18 @@ def asked_again(client: redis.Redis, lock: Lock) -> None:
     """As by one who has waited: it has a rank, and is granted the lock in all its steps."""
     owner = client.hgetall(f"test:lock-request:{lock.token}")
     lock.release()
-    described = [
-        word for field in ("host", "pid", "started", "thread", "label") for word in (field, owner[field])
-    ]
-    words = [lock.token, "x lock:x", 10_000, 0, 3000, "5", owner["party"], *described]
-    assert StepCaller(client)("lock/acquire", ["test:"], words).startswith("held ")
+    described = {field: owner[field] for field in ("host", "pid", "started", "thread", "label")}
+    answer = ask(
+        client,
+        lock.token,
+        "x lock:x",
+        ttl_ms=10_000,
+        place_ms=3000,
+        rank="5",
+        party=owner["party"],
+        **described,
+    )
+    assert isinstance(answer, Held)
 
 
 def test_both_ways_leave_the_same(locks: LockManager, client: redis.Redis):

@@ -15,10 +15,13 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import lock as steps
+from coordination.backend.steps.lock import Answer, Break, Queued
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
 from coordination.locks.listing import Held
 from coordination.processes import start_time
+from tests.lock_requests import ask
 from tests.waiting import until
 
 KEYS = Keys("test").locks
@@ -46,10 +49,9 @@ def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
     return found
 
 
-def todo_asks(client: redis.Redis, member: str, want: str) -> str:
+def todo_asks(client: redis.Redis, member: str, want: str) -> Answer:
     """As a run does for a todo."""
-    args = [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
-    return StepCaller(client)("lock/acquire", [KEYS.head], args).split()[0]
+    return ask(client, member, want, ttl_ms=0, kind="todo")
 
 
 def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockManager):
@@ -82,7 +84,7 @@ def test_amounts_are_shown_and_todos_among_the_waiters(locks: LockManager, clien
         locks.resources.acquire("gpu", 3),
         locks.resources.acquire("cpu"),
     ):
-        assert todo_asks(client, "20261121-1 TODO-7", "2/0 resource:gpu") == "waiting"
+        assert isinstance(todo_asks(client, "20261121-1 TODO-7", "2/0 resource:gpu"), Queued)
         doc, _, gpu = locks.list()
         of_locks = locks.list(resources=False)
 
@@ -147,13 +149,14 @@ def test_a_holder_on_this_host_that_is_gone_needs_no_force(locks: LockManager, m
 
 def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client: redis.Redis):
     locks.resources.declare({"gpu": 1})
-    assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "held"
+    assert isinstance(todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu"), steps.Held)
 
     with pytest.raises(Conflict, match="TODO-7 of run 20261121-1") as refused:
         take(locks, "resource:gpu", force=True)
 
     assert "coord cancel 20261121-1" in refused.value.hint
-    assert StepCaller(client)("lock/break", [KEYS.head], ["resource:gpu", "ann", "20261121-1 TODO-7"]) == 0
+    step = Break(what="resource:gpu", actor="ann", requests=["20261121-1 TODO-7"])
+    assert StepCaller(client)(step, [KEYS.head]) == 0
     assert locks.resources.stats("gpu").used == 1
 
 
@@ -193,7 +196,7 @@ def test_all_that_an_owner_holds_is_taken_back_and_nothing_else(locks: LockManag
         locks.resources.acquire("gpu", 3, owner="nightly", ttl=LONG),
     ]
     other = locks.acquire("deploy", owner="day", ttl=LONG)
-    assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "held"
+    assert isinstance(todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu"), steps.Held)
 
     with pytest.raises(Conflict):
         locks.release_all("nightly", force=False)

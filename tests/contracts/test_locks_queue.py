@@ -8,10 +8,11 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Queued
 from coordination.errors import LockTimeout
 from coordination.locks import Lock, LockManager, Owner
 from tests.lock_players import LONG, begin
+from tests.lock_requests import ask
 from tests.waiting import until
 
 ONCE = timedelta(0)
@@ -62,8 +63,7 @@ def test_a_long_wait_goes_before_a_higher_priority(locks: LockManager, client: r
 
 def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
     lock = locks.acquire("x")
-    place = ["next", "x lock:x", 60_000, 0, 60_000, "", "party"]
-    assert StepCaller(client)("lock/acquire", ["test:"], place).startswith("waiting")
+    assert isinstance(ask(client, "next", "x lock:x", party="party"), Queued)
 
     lock.release()
 

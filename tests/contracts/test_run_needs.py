@@ -9,14 +9,16 @@ from itertools import pairwise
 import pytest
 
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Answer, Held, Release
 from coordination.models import OnFailure
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
+from tests.lock_requests import HOUR_MS, ask
 
 GPU = {"resources": ["gpu"]}
 BOTH = {"resources": ["gpu", "db"]}
-SOMEBODY = ["host", "anvil", "pid", 12, "label", "nightly"]
+SOMEBODY = {"host": "anvil", "pid": "12", "label": "nightly"}
 OFFER_MS = 15_000
 
 
@@ -33,17 +35,17 @@ def sweep(run: Harness, todos, needs, *, capacities=None, slots=1, **how) -> Har
 def taken(store: RunStore) -> None:
     """The only gpu is in use by somebody else."""
     store.declare({"gpu": 1})
-    assert somebody(store, "1/0 resource:gpu") == "held"
+    assert isinstance(somebody(store, "1/0 resource:gpu"), Held)
 
 
-def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = 3_600_000) -> str:
+def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = HOUR_MS) -> Answer:
     """A user of the library, in one try."""
-    args = [request, want, ttl_ms, 0, 0, "", request, *SOMEBODY]
-    return StepCaller(store.redis)("lock/acquire", [store.keys.locks.head], args).split()[0]
+    namespace = store.keys.namespace
+    return ask(store.redis, request, want, namespace=namespace, ttl_ms=ttl_ms, place_ms=0, **SOMEBODY)
 
 
 def gives_back(store: RunStore, request: str = "somebody") -> None:
-    assert StepCaller(store.redis)("lock/release", [store.keys.locks.head], [request, request]) == 1
+    assert StepCaller(store.redis)(Release(request=request, party=request), [store.keys.locks.head])
 
 
 def left_behind(store: RunStore) -> list[str]:
@@ -71,7 +73,7 @@ def test_a_resource_is_used_up_to_its_capacity_and_then_by_whoever_came_first(ru
 def test_the_wait_reason_names_a_user_of_the_library_and_the_amount(runs, store: RunStore):
     run = runs()
     store.declare({"gpu": 3})
-    assert somebody(store, "2/0 resource:gpu") == "held"
+    assert isinstance(somebody(store, "2/0 resource:gpu"), Held)
     sweep(run, {"A": "r"}, {"A": {"resources": [{"name": "gpu", "amount": 2}]}}, capacities={"gpu": 3})
     assert run.next() is None
 

@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Answer
 from coordination.locks.sweeper import Sweeper
+from tests.lock_requests import ask
 from tests.waiting import until
 
 KEYS = Keys("test").locks
@@ -25,9 +26,8 @@ def sweeper(client: redis.Redis) -> Iterator[Sweeper]:
     made.stop()
 
 
-def asks(client: redis.Redis, request: str, want: str, *, ttl_ms: int = HOUR_MS, kind: str = "") -> str:
-    args = [request, want, ttl_ms, 0, HOUR_MS, "", f"party of {request}", "kind", kind]
-    return StepCaller(client)("lock/acquire", [KEYS.head], args).split()[0]
+def asks(client: redis.Redis, request: str, want: str, *, ttl_ms: int = HOUR_MS, kind: str = "") -> Answer:
+    return ask(client, request, want, ttl_ms=ttl_ms, party=f"party of {request}", kind=kind)
 
 
 def dies(client: redis.Redis, request: str, *held: str) -> None:

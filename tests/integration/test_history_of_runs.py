@@ -14,7 +14,7 @@ from coordination import Coord
 from coordination.backend.client import address_of
 from coordination.ecosystem.editing import edit
 from coordination.errors import CoordinationError
-from coordination.events.records import append_args
+from coordination.events.records import append_step
 from coordination.events.stream import EventStream
 from coordination.history.collect import collect, collect_stream, forward
 from coordination.history.events import HistoryEvent
@@ -211,7 +211,7 @@ with HistoryStore(Path(database)) as history:
 def test_drains_that_are_killed_and_that_run_at_once_keep_and_count_each_event_once(
     store: RunStore, stream: EventStream, file: Path
 ) -> None:
-    settled = append_args("todo.settled", "A", repos=["api"], data={"state": "succeeded", "duration_ms": "5"})
+    settled = append_step("todo.settled", "A", repos=["api"], data={"state": "succeeded", "duration_ms": "5"})
     for number in range(50):
         edit(file, lambda p, n=number: p.set(("issues", "ISSUE-1"), "description", f"text {n}"))  # type: ignore[misc]
     database, url = file.parent / "kept" / "history.db", address_of(store.redis)

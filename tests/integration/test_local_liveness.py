@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.replies import Reply
+from coordination.backend.steps.run import Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness

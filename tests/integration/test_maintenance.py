@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.steps.run import Reply
 from coordination.cli.following.summary import print_run
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
@@ -22,7 +23,7 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance import faults, leader
 from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
-from coordination.runs.replies import Grant, Reply
+from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings

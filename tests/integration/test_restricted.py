@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.backend.steps.run import Reply
 from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope, chain_of
@@ -21,7 +22,6 @@ from coordination.models import Strategy
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps import proxy
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
-from coordination.runs.replies import Reply
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from coordination.backend.keys import RunKeys, tip_field
+from coordination.backend.steps.run import Reply
 from coordination.cache import Limits, Store
 from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
@@ -28,7 +29,7 @@ from coordination.runs.control.signing import sign_operation, subject_of, with_s
 from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.remote_steps.serving import Serving
-from coordination.runs.replies import Grant, Reply, TodoInputs
+from coordination.runs.replies import Grant, TodoInputs
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry

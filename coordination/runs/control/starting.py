@@ -12,13 +12,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from coordination.backend.server_check import refuse_unfit
+from coordination.backend.steps.run import Reply
 from coordination.environment import actor
 from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
 from coordination.locks.request import START
 from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_later_work
 from coordination.runs.retrying.retry_run import submit_retry

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from coordination.backend.steps.run import Reply
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import HIDDEN, secrets_of
@@ -18,7 +19,6 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.signing import sign_operation
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
 from coordination.runs.records import RunBrief, RunStatus, TodoSpec, TodoState
-from coordination.runs.replies import Reply
 from coordination.runs.retrying import named_checkpoints
 from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore

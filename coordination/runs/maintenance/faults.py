@@ -37,6 +37,7 @@ import redis
 
 from coordination.backend.keys import split_member
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.namespace import CorrectClockStep
 from coordination.durations import ms
 from coordination.errors import CoordinationError
 from coordination.files import make_private, open_private
@@ -153,11 +154,11 @@ class ClockWatch:
 
     def _correct_timers(self, step: ClockStep) -> None:
         keys = self._store.keys
-        times = [step.by_ms, step.earliest_ms, step.seen_ms, ms(self._settings.lease_ttl)]
-        moved = [part for timer in self._to_be_moved(step) for part in timer]
-        self._step(
-            "lease/clock_step", [keys.leases, keys.timers, keys.epoch, keys.counters], [*times, *moved]
-        )
+        correction = CorrectClockStep(
+            by_ms=step.by_ms, earliest_ms=step.earliest_ms, latest_ms=step.seen_ms,
+            lease_ms=ms(self._settings.lease_ttl), timers=list(self._to_be_moved(step)),
+        )  # fmt: skip
+        self._step(correction, [keys.leases, keys.timers, keys.epoch, keys.counters])
         if step.is_back:
             self._registry.shorten(self._settings.heartbeat)
 

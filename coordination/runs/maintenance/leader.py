@@ -26,10 +26,11 @@ from coordination.backend import library
 from coordination.backend.error_messages import cannot_write
 from coordination.backend.key_table import is_wrong_type, set_apart
 from coordination.backend.keys import lock
+from coordination.backend.steps.run import Delivery
 from coordination.background import BackgroundService
 from coordination.durations import ms
 from coordination.errors import LockError, Unreachable
-from coordination.events.records import append_args
+from coordination.events.records import append_step
 from coordination.locks import Lock, LockManager
 from coordination.locks.request import LEADER
 from coordination.runs.dispatch import Dispatcher
@@ -37,7 +38,6 @@ from coordination.runs.export.document import RunArchiver
 from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.maintenance.faults import ClockWatch, StuckWatch
 from coordination.runs.records import LIVE
-from coordination.runs.replies import Delivery
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
@@ -208,8 +208,8 @@ def new_epoch(store: RunStore, server_id: str, since_ms: int) -> bool:
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(store.keys.epoch, mapping={"server": server_id, "n": epoch})
         if live_before:
-            args = append_args("redis.restarted", server_id, data={"epoch": str(epoch)})
-            pipeline.fcall(library.function("event/append"), 1, store.keys.events.head, *args)
+            event = append_step("redis.restarted", server_id, data={"epoch": str(epoch)})
+            pipeline.fcall(*library.fcall(event, [store.keys.events.head]))
         for run_id in live_before:
             pipeline.xadd(
                 store.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch}

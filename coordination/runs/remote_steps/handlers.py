@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 from pydantic_core import from_json
 
 from coordination.backend.keys import split_member
+from coordination.backend.steps.run import Reply
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
@@ -26,7 +27,7 @@ from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
 from coordination.runs.records import Blame, Result, RunBrief, TodoState, WaitReason
-from coordination.runs.replies import Grant, Reply, TodoInputs
+from coordination.runs.replies import Grant, TodoInputs
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordination.backend.keys import tip_field
+from coordination.backend.steps.run import Reply
 from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.models import OnFailure, Todo
 from coordination.runs.records import Descriptor, RunBrief, TodoSpec, TodoState
-from coordination.runs.replies import Reply
 from coordination.runs.retrying.ended import EndedRun
 from coordination.runs.retrying.named_checkpoints import FIELD
 from coordination.runs.retrying.retry_plan import RetryPlan

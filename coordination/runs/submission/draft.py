@@ -9,12 +9,13 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
 from coordination.backend.keys import landing, repo_slot, resource
+from coordination.backend.steps.run import Reply
 from coordination.durations import ms
 from coordination.models import Level, NoopAction, OnFailure, ServiceAction, Todo, Workspace
 from coordination.planner.hours import kind_of
@@ -28,7 +29,6 @@ from coordination.runs.records import (
     common_part,
     parts_of,
 )
-from coordination.runs.replies import Reply
 from coordination.runs.signed.orders import HEADER, PART, block_field, part_field
 from coordination.runs.store import RunStore
 from coordination.trust.break_glass import current_emergency
@@ -186,7 +186,7 @@ class RunDraft:
             self._pipeline.expire(key, DRAFT_TTL)
         self._pipeline.execute()
 
-    def seal(self, writes: Iterable[Sequence[str]] = ()) -> Reply:
+    def seal(self, writes: Collection[tuple[str, str, str]] = ()) -> Reply:
         """Start the run; return the reply, which the caller must follow. `writes`: as in RunStore.seal."""
         counts = {f"n.{state}": n for state, n in self._states.items()}
         figures = {"open": self._states[TodoState.WAITING], "expected_ms": round(1000 * self._expected_s)}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from coordination.backend.steps.run import Reply
 from coordination.breakers.records import Policy
 from coordination.durations import ms
 from coordination.environment import actor
@@ -31,7 +32,6 @@ from coordination.planner.paths import successors
 from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
-from coordination.runs.replies import Reply
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from coordination.backend.steps.run import Reply
 from coordination.errors import Conflict
 from coordination.models import InWorker, ManualAction, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
@@ -16,7 +17,6 @@ from coordination.planner.selection import AD_HOC
 from coordination.runs.change_sets.records import ChangeSet, branch_name
 from coordination.runs.change_sets.store import BEFORE, ChangeSets
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Reply
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 from coordination.text import listed
