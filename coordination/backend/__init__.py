@@ -6,7 +6,7 @@
 | `client.py` | clients with timeouts by purpose; converts their errors |
 | `keys.py` | the name of every key |
 | `key_table.py` | the type, content and lifetime of every key; sets aside keys that hold a foreign type |
-| `steps.py` | the declaration of each Lua step: keys, arguments, reply, flags |
+| `steps/` | the declaration of each Lua step: keys, typed arguments, typed reply, flags |
 | `library.py`, `lua/` | the steps as one library of Redis Functions, loaded into the server |
 | `step_connection.py` | calls steps through a redis-py client or over its own connections |
 | `embedded.py` | the Redis-compatible server that coord starts on this machine |

@@ -2,7 +2,7 @@
 
 A step is one atomic change in Redis, `lua/<package>/<name>.lua`. An object of its class is one call of it:
 `Release(request=…, party=…)`. A StepCaller sends it and returns the converted reply, so that mypy checks each
-call and each reader of a reply. `library.py` registers the functions with the declared counts and flags.
+call and each reader of a reply. The library registers the functions with the declared counts and flags.
 
 | module | steps of the folders |
 |---|---|

@@ -159,9 +159,8 @@ ELSEWHERE = {
     "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.refusals._takes_up:": "the words of a refusal, for which it only reads",
     "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
-    "runs.write_back.keep_filings:hmget": "an undone todo that a person completed: "
+    "runs.write_back.keep_filings:h": "an undone todo that a person completed: "
     "tests/acceptance/test_taken_back.py",
-    "runs.write_back.keep_filings:hsetnx": "the same",
     "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }
