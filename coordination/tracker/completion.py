@@ -1,9 +1,11 @@
-"""Check whether a plan is complete: its milestones with criteria and deliverables, its todos, its blockers,
-and the quality checks that its `qa` wants behind its todos.
+"""Completion of plans: what a plan or milestone lacks, and the refusal of an edit that completes it anyway.
 
 A criterion with a command is checked by running it in the file's folder, if that is requested. Unchecked
 criteria are reported but do not prevent completion, because only people can judge a sentence. A quality check
 counts by its newest recorded result; one without a result is missing.
+
+An edit runs commands and asks Redis outside of the lock of edits: its first try raises `Unjudged` with the
+facts that it needs, and its next try has them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ from coordination.tracker.relations import Relations
 from coordination.tracker.transaction import Transaction
 
 CHECK_TIMEOUT = timedelta(seconds=60)
+LONGEST_REASON = 1000
+LONGEST_FINDING = 300
+SHOWN = 10
+"""Findings in an error, and in an event."""
 LAST_LINES = 3
 """Number of lines of a failed check's output that are reported."""
 
@@ -46,9 +52,7 @@ class Checks:
     """Check criteria and deliverables on this machine."""
 
     folders: tuple[Path, ...]
-    """The file's folder, where checks run, followed by the plan's repositories, which may hold deliverables,
-    too.
-    """
+    """The file's folder, where checks run, then the plan's repositories, which may hold deliverables."""
     run: bool = False
     on_check: OnCheck = lambda criterion: None
     """Called before each command."""
@@ -233,12 +237,6 @@ def run_command(command: Command, folder: Path) -> tuple[bool, str]:
     return ended.code == 0, said if ended.code == 0 else f"exit {ended.code}" + (f": {said}" if said else "")
 
 
-LONGEST_REASON = 1000
-SHOWN = 10
-"""Findings in an error, and in an event."""
-LONGEST_FINDING = 300
-
-
 @dataclass(frozen=True, kw_only=True)
 class Force:
     """A person's decision to complete something although it lacks something."""
@@ -247,9 +245,7 @@ class Force:
 
 
 def read_force(force: bool, reason: str) -> Force | None:
-    """Return the decision; None where nothing is forced. Raises UsageError where one is given without the
-    other.
-    """
+    """Return the decision; None where nothing is forced. Raises UsageError for one without the other."""
     words = " ".join(reason.split())
     if force and not words:
         raise UsageError("--force needs a reason, which the history keeps", 'add one: --reason "…"')
