@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic_core import from_json, to_json
 
 from coordination.backend.error_messages import cannot_write
 from coordination.backend.keys import Keys
+from coordination.background import BackgroundService
 from coordination.cache.names import check_request
 from coordination.errors import NotAllowed, UsageError
 from coordination.runs.remote_steps.handlers import StepHandlers
@@ -68,11 +68,16 @@ class Waiting:
         self._turns.clear()
 
 
-class Serving:
-    """A thread of each process that may become the maintenance leader.
+class Serving(BackgroundService):
+    """Background service of each process that may become the maintenance leader.
 
     Only the leader is subscribed, so one process receives a request, and its sender learns if none did.
     """
+
+    name = "serving"
+    interval_s = 0.0
+    """A round waits for a request itself."""
+    first_at_once = True
 
     def __init__(
         self,
@@ -83,29 +88,20 @@ class Serving:
         leads: Callable[[], bool],
     ) -> None:
         """`pubsub_redis` must return bytes: published data may not be text."""
+        super().__init__()
         self._redis = client
         self._keys = keys
         self._handlers = handlers
         self._leads = leads
         self._waiting = Waiting()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
 
     def run_once(self) -> bool:
         """Wait a moment for a request; return whether there was one."""
         if not self._leads():
             self._pubsub_redis.reset()
             self._waiting.clear()
-            self._stopping.wait(TICK_S)
+            self.stopping.wait(TICK_S)
             return False
         if not self._pubsub_redis.subscribed:
             self._pubsub_redis.psubscribe(self._keys.all_requests)
@@ -166,15 +162,13 @@ class Serving:
             logger.error("%s for a worker of %s cannot be done: %s", step, ", ".join(sorted(repos)), error)
             return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.run_once()
-            except redis.RedisError as error:
-                logger.warning("Redis does not answer, restricted workers wait: %s", error)
-                self._pubsub_redis.reset()
-                self._stopping.wait(TICK_S)
-            except Exception:
-                # Otherwise every restricted worker would wait for ever. This worker sends its request again.
-                logger.exception("a request failed")
+    def failed(self, error: Exception) -> float:
+        """Log the error: the service goes on, or every restricted worker would wait for ever."""
+        if not isinstance(error, redis.RedisError):
+            return super().failed(error)  # the worker sends its request again
+        logger.warning("Redis does not answer, restricted workers wait: %s", error)
+        self._pubsub_redis.reset()
+        return TICK_S
+
+    def finish(self) -> None:
         self._pubsub_redis.close()

@@ -29,7 +29,7 @@ local function announce_name(word, name, id)
 end
 
 local function announce_names(word, request)
-  if request.kind == 'todo' then return end -- a todo's resources are its own matter
+  if request.kind == 'todo' then return end -- todos write no events of their resources
   for _, want in ipairs(request.wants) do announce_name(word, want.name, request.id) end
 end
 

@@ -216,8 +216,8 @@ do
     end
   end
 
-  -- A todo's own slots and resources are no news: they change at each claim. Another reason is news once
-  -- until the todo runs, however often it is parked and fired again.
+  -- Waits for the todo's own slot or resources write no event: they change at each claim. Another reason
+  -- writes one event until the todo runs, however often the todo is parked and fired again.
   local function tell_parked(todo, attempt, undoing)
     local why, reason = fact(todo, 'waits_for') or '', fact(todo, 'wait_reason') or ''
     local fields = common_fields(todo, attempt, undoing)

@@ -1,5 +1,5 @@
 -- Park a todo because of transient trouble (git was killed, the disk is full): it waits without a worker's
--- slot, twice as long each time (as long as is said while a pull request is not ready or a service comes up),
+-- slot, twice as long each time (for the given delay while a pull request is not ready or a service starts),
 -- and uses up no attempt. An attempt that ends in another way resets the count.
 -- ARGV: run, todo, fence, why, the first delay in ms, `worker` if the trouble is not the todo's own, maximum
 --   number of delays (0: no limit), the reason (WaitReason in runs/records.py)
