@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps.lock import Acquire, Held, Release
 from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
@@ -294,16 +295,17 @@ class AnyHistory(RuleBasedStateMachine):
             self.somebody_else_gives_it_back()
             return
         request = f"request{len(self.lent)}"
-        args = [request, want, 3_600_000, 0, 0, "", "somebody"]
-        if self.lock_step("acquire", *args).startswith("held "):
+        step = Acquire(
+            request=request, wants=want, ttl_ms=3_600_000, priority=0, place_ms=0, rank="",
+            party="somebody", description=(),
+        )  # fmt: skip
+        if isinstance(self.lock(step, [self.store.keys.locks.head]), Held):
             self.lent.append(request)
 
     def somebody_else_gives_it_back(self) -> None:
         while self.lent:
-            assert self.lock_step("release", self.lent.pop(), "somebody") == 1
-
-    def lock_step(self, step: str, *args: str | int) -> Any:
-        return self.lock(f"lock/{step}", [self.store.keys.locks.head], args)
+            step = Release(request=self.lent.pop(), party="somebody")
+            assert self.lock(step, [self.store.keys.locks.head])
 
     @invariant()
     def the_engine_keeps_its_promises(self) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 
 from coordination.backend.step_connection import StepCaller
+from coordination.backend.steps import Step
+from coordination.backend.steps.lock import Allow, Record, Reset
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
@@ -16,6 +19,7 @@ from coordination.settings import Settings
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 
+R = TypeVar("R")
 SETTINGS = Settings(
     breaker_failures=2, breaker_window=timedelta(seconds=300), breaker_open=timedelta(seconds=60)
 )
@@ -233,8 +237,8 @@ def test_a_todo_that_waits_for_a_lock_takes_no_probe(runs, store):
     assert "probe" not in breaker(store)
     assert run.waits_for("A").startswith("resource db (1 of 1 in use by")
 
-    script(store, "allow", DB, "script", "a script", 60_000)
-    assert script(store, "record", DB, "script", "failed", "no", 2, 300_000, 60_000) == "open"
+    script(store, Allow(breaker=DB, who="script", by="a script", ttl_ms=60_000))
+    assert script(store, failure("script")) == "open"
     holder.settle(grant, CANCELLED)  # hands the resource to A
 
     assert run.waits_for("A").startswith("resource db: its circuit breaker is open")
@@ -310,7 +314,7 @@ def test_a_reset_wakes_who_stands_behind_unless_its_run_was_cancelled_or_paused(
     paused.follow(store.pause(paused.run_id, "ann"))
     assert gone.states() == {"A": "cancelled"}
 
-    assert script(store, "reset", DB, "ann") == "open"
+    assert script(store, Reset(breaker=DB, actor="ann")) == "open"
     waiting.tick()
     assert waiting.drain() == ["A"]
     assert left(store) == ["test:breaker-resets"]
@@ -337,10 +341,17 @@ def test_compensations_ask_breakers_and_count(runs, store: RunStore):
     assert run.view().status == "rollback_failed"
 
 
-def script(store: RunStore, step: str, *args: str | int) -> str:
-    return StepCaller(store.redis)(f"breaker/{step}", [store.keys.breakers.head], args)
+def script(store: RunStore, step: Step[R]) -> R:
+    """Call a step of breakers, as a script's manager does."""
+    return StepCaller(store.redis)(step, [store.keys.breakers.head])
+
+
+def failure(who: str) -> Record:
+    return Record(
+        breaker=DB, who=who, outcome="failed", why="no", failures=2, window_ms=300_000, open_ms=60_000
+    )
 
 
 def trip_by_script(store: RunStore) -> None:
     for n in range(2):
-        script(store, "record", DB, f"call {n}", "failed", "no", 2, 300_000, 60_000)
+        script(store, failure(f"call {n}"))

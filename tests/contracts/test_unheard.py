@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 from redis.client import Pipeline
 
+from coordination.backend.steps.run import RunStep
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result
 from coordination.runs.replies import Grant
@@ -52,14 +53,14 @@ def kept(redis: Redis) -> dict[str, Any]:
 
 
 class Unheard(RunStore):
-    def _call(self, step: str, run_id: str, *group: Any, **named: Any) -> list[Any]:
-        if f"run/{step}" in OTHERWISE:
-            return super()._call(step, run_id, *group, **named)
-        super()._call(step, run_id, *group, **named)
+    def _call(self, step: RunStep[Any], further: Sequence[str] = ()) -> Any:
+        if step.name in OTHERWISE:
+            return super()._call(step, further)
+        super()._call(step, further)
         before = kept(self.redis)
-        answer = super()._call(step, run_id, *group, **named)
-        assert kept(self.redis) == before, f"{step}, asked for again, changes something"
-        asked.add(f"run/{step}")
+        answer = super()._call(step, further)
+        assert kept(self.redis) == before, f"{step.name}, asked for again, changes something"
+        asked.add(step.name)
         return answer
 
 
