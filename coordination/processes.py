@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+DUMP_STACKS = signal.SIGUSR1
+"""A worker that gets this signal writes the stacks of its threads into its log."""
 ON_LINUX = sys.platform.startswith("linux")
 
 
@@ -67,6 +69,12 @@ def is_alive(pid: int, started: str) -> bool:
         with suppress(ChildProcessError):  # not a child of this process
             os.waitpid(pid, os.WNOHANG)
     return not found.is_zombie
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a signal (SIGSTOP) or a debugger has stopped the process."""
+    found = look(pid)
+    return found is not None and found.state[:1] in ("T", "t")
 
 
 def _identity(found: ProcessInfo) -> str:

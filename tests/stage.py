@@ -241,8 +241,18 @@ class Stage:
 
     def ok(self, *words: str, **env: str) -> Done:
         done = self.coord(*words, **env)
-        assert done.code == 0, f"coord {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}"
+        assert done.code == 0, (
+            f"coord {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}{self._log_end()}"
+        )
         return done
+
+    def _log_end(self) -> str:
+        """Return the end of the worker's log, for the message of a failed test."""
+        try:
+            lines = (self.state / "worker.log").read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\nthe worker's log:\n" + "\n".join(lines[-200:])
 
     def sweep(self, *words: str) -> Done:
         """A sweep of the plan, with the run as data."""

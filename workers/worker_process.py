@@ -12,6 +12,7 @@ settings take effect at the next start.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import re
@@ -42,6 +43,7 @@ from coordination.environment import (
 )
 from coordination.errors import Conflict, CoordinationError, Unreachable, Unusable
 from coordination.files import close_to_others
+from coordination.processes import DUMP_STACKS
 from coordination.retry import retried
 from coordination.terminal import protect
 from workers.celery_worker import Consumer
@@ -72,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     hide_process()
     arguments = argument_parser().parse_args(argv)
     logging.raiseExceptions = False  # after a full disk, the log would get a traceback for each line
+    # Works in a process that hangs as well, and needs no thread of it.
+    faulthandler.register(DUMP_STACKS, file=sys.stderr)
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(RateLimitedLog())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])

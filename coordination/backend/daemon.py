@@ -120,6 +120,13 @@ class Daemon:
             f"the {self.name} (pid {record.pid}) does not exit", f"see {self.log}, then: kill -9 {record.pid}"
         )
 
+    def signal(self, record: Record, number: signal.Signals) -> None:
+        """Send a signal to the process that writes into its log, and wait up to a second for that."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, number)
+        wait_until(lambda: not alive(record) or self.log.stat().st_size > before, 1.0)
+
     def forget(self, stopped: Record | None = None) -> None:
         """Delete the record of a stopped process, or of one that ends now. The record of a process that died
         by itself is kept.

@@ -46,6 +46,7 @@ from coordination.operations.pages import (
 )
 from coordination.operations.state import Need, Users, state_folder
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
+from coordination.processes import DUMP_STACKS
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
@@ -342,6 +343,7 @@ class Local:
             title="the worker",
             stop_steps=self._worker_steps(),
             meanwhile=meanwhile,
+            dump_stacks=DUMP_STACKS,
         )
 
     def _launch_worker(self, url: str, jobs: int | None) -> Record:

@@ -10,6 +10,7 @@ import http.client
 import importlib.util
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from coordination.backend.daemon import STOP_STEPS, Daemon, Record, Step, alive, wait_until
 from coordination.errors import Unreachable
+from coordination.processes import is_stopped
 from coordination.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -34,12 +36,15 @@ def join_or_start(
     instead: str = "",
     stop_steps: Sequence[Step] = STOP_STEPS,
     meanwhile: Callable[[], object] | None = None,
+    dump_stacks: signal.Signals | None = None,
 ) -> Record:
     """Return the record of the process once it answers: of the running one if it serves this Redis, else of
     the one that `launch` starts. A running one that ends before it answers is replaced.
 
     `title` and `instead` (a command that does without it) are for messages. `meanwhile` is called while the
-    process starts. Raises Unreachable if it ends or does not answer within START_TIMEOUT_S.
+    process starts. `dump_stacks` is sent to a process that does not answer: the signal makes it write the
+    stacks of its threads into its log. Raises Unreachable if it ends or does not answer within
+    START_TIMEOUT_S.
     """
     joined = daemon.running()
     if joined and joined.facts["redis"] != redis_url:
@@ -55,11 +60,18 @@ def join_or_start(
     if alive(record) and answers(record):
         return record
     without = f"; without it: {instead}" if instead else ""
-    how = f"(pid {record.pid}) does not answer" if alive(record) else "ended while it started"
-    raise Unreachable(
-        f"{title} {how}:\n{daemon.log_tail()}",
-        f"fix the error (more in {daemon.log}) and try again{without}",
-    )
+    hint = f"fix the error (more in {daemon.log}) and try again{without}"
+    if not alive(record):
+        raise Unreachable(f"{title} ended while it started:\n{daemon.log_tail()}", hint)
+    if is_stopped(record.pid):
+        raise Unreachable(
+            f"{title} (pid {record.pid}) does not answer: a signal has stopped it",
+            f"kill -CONT {record.pid}; or, to end it, kill -9 {record.pid} and try again",
+        )
+    tail = daemon.log_tail()
+    if dump_stacks is not None:
+        daemon.signal(record, dump_stacks)
+    raise Unreachable(f"{title} (pid {record.pid}) does not answer:\n{tail}", hint)
 
 
 def _wait(record: Record, answers: Callable[[Record], bool]) -> None:

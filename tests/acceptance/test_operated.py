@@ -4,9 +4,11 @@ another terminal.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from coordination.processes import DUMP_STACKS
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until
@@ -25,6 +27,8 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     stage.up()
     stage.ok("sweep", PLAN, "--detach")
     killed = first.wait()
+    os.kill(stage.daemon("worker").pid, DUMP_STACKS)  # and it goes on
+    until(lambda: "most recent call first" in (stage.state / "worker.log").read_text())
     watch = stage.begin("watch")
 
     stage.ok("pause")

@@ -19,9 +19,10 @@ import redis
 from coordination.backend import daemon
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
+from coordination.operations import pages
 from coordination.operations.local import Local
 from coordination.operations.state import state_folder
-from coordination.processes import start_time
+from coordination.processes import is_stopped, start_time
 from coordination.settings import Settings
 from tests.fleet import Make, begin_user, names
 from tests.forked import PipedFork
@@ -161,6 +162,27 @@ def test_a_worker_that_ends_while_it_is_joined_is_replaced(user: Make):
     assert joined
     assert replaced
     assert replaced.pid != joined.pid
+
+
+def test_a_worker_that_is_stopped_or_silent_is_named_with_the_next_command(
+    user: Make, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = user(), user()
+    first.ensure_worker()
+    worker = daemon.Daemon(first.state, "worker").running()
+    assert worker
+    monkeypatch.setattr(pages, "START_TIMEOUT_S", 0.1)
+    (first.state / f"ready-{worker.pid}").unlink()
+
+    os.kill(worker.pid, signal.SIGSTOP)
+    until(lambda: is_stopped(worker.pid))
+    with pytest.raises(Unreachable, match="a signal has stopped it") as stopped:
+        second.ensure_worker()
+    assert f"kill -CONT {worker.pid}" in stopped.value.hint
+    os.kill(worker.pid, signal.SIGCONT)
+    with pytest.raises(Unreachable, match=rf"\(pid {worker.pid}\) does not answer") as silent:
+        second.ensure_worker()
+    assert "worker.log" in silent.value.hint
 
 
 def test_a_worker_that_cannot_start_says_why_at_once(user: Make):
