@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ground import PLAN, Ground, ground
-from coordination.planner.forecast import bound, slots_for
-from coordination.planner.schedule import simulate_levels
+from coordination.planner.schedule import bound, simulate_levels, slots_for
 
 DATA = Path(__file__).with_name("data") / "jupyter.json"
 MEDIAN_S, SIGMA, SEED = 0.8, 1.0, 49

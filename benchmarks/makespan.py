@@ -26,9 +26,9 @@ from benchmarks.of_makespan.shapes import SHAPES, Shape, draw
 from benchmarks.report import Report, parser, report
 from benchmarks.workshop import PLAN, Workshop, ecosystem, workshop
 from coordination.models import Strategy
-from coordination.planner.forecast import Choice, choose_strategy
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import bound, simulate
+from coordination.planner.strategy import Choice, choose_strategy
 
 SLOTS = (4, 8, 16)
 SIGMAS = (0.5, 1.0)

@@ -286,24 +286,24 @@ def draw(graph: PlanGraph, form: str, paint: Callable[[str, str], str] | None = 
     """Return the graph as `tree`, `mermaid`, `dot` or `svg`. `paint` colours a line of the tree by the status
     of its todo.
     """
-    from coordination.charts import plan
+    from coordination.charts import pictures, plan
 
     if form == "tree" and paint is not None:
         return plan.tree(graph, paint)
-    texts = {"tree": plan.tree, "mermaid": plan.mermaid, "dot": plan.dot, "svg": plan.svg}
+    texts = {"tree": plan.tree, "mermaid": plan.mermaid, "dot": plan.dot, "svg": pictures.plan_svg}
     return texts[form](graph)
 
 
 def draw_repositories(ecosystem: Ecosystem) -> str:
     """Return the repositories of a file and their dependencies as an SVG file."""
-    from coordination.charts import repositories
+    from coordination.charts.pictures import repositories_svg
 
-    return repositories.svg(ecosystem)
+    return repositories_svg(ecosystem)
 
 
 def as_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> Any:
     """Return the graph as plain values for JSON. `drawn`: the graph with its finished todos."""
-    from coordination.charts.plan_data import plan_data
+    from coordination.charts.plan import plan_data
 
     return plan_data(graph, drawn)
 

@@ -4,9 +4,8 @@
 |---|---|
 | `svg.py` | SVG elements, text and colours |
 | `graph_picture.py` | a layered drawing of a graph of todos, for plans and runs |
-| `plan.py` | a plan as SVG, as a tree, as Mermaid and dot, with the status of each todo |
-| `repositories.py` | the repositories and their dependencies |
-| `plan_data.py` | a plan as plain data, for JSON |
+| `plan.py` | a plan as a tree, as Mermaid, as dot and as plain data for JSON |
+| `pictures.py` | pictures of a plan, and of the repositories with their dependencies |
 
 The Gantt chart reads the records of a run and is drawn in `coordination/runs/views/pictures.py`.
 """

@@ -1,13 +1,13 @@
-"""Draws a plan: as SVG, as a tree for the terminal, as Mermaid and as dot. Pure, without colours."""
+"""A plan as text: as a tree for the terminal, as Mermaid, as dot, and as plain data for JSON. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
-from coordination.charts.graph_picture import Box, Picture, draw
-from coordination.models import Todo, TodoStatus
+from coordination.models import Gate, Todo, TodoStatus
 from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph, count_by_status, state_of
 from coordination.terminal import CONTROLS
@@ -36,86 +36,21 @@ def _unpainted(_status: str, line: str) -> str:
     return line
 
 
-def svg(graph: PlanGraph) -> str:
-    return draw(picture(graph))
-
-
 def _has_states(graph: PlanGraph) -> bool:
-    """Tell whether the status of a todo is worth showing."""
+    """Return whether a todo has another status than pending, so that statuses are shown."""
     return any(state_of(graph, name) is not TodoStatus.PENDING for name in graph.todos)
 
 
-def _marked(graph: PlanGraph, name: str) -> str:
+def marked(graph: PlanGraph, name: str) -> str:
     """Return the name with the symbol of its status."""
     return f"{MARKS[state_of(graph, name)]} {name}" if _has_states(graph) and name in graph.todos else name
 
 
-def _counts(graph: PlanGraph) -> str:
-    """Return `12 todos: 11 completed, 1 pending`."""
-    counts = count_by_status(graph)
-    words = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items())
-    return f"{counted(sum(counts.values()), 'todo')}: {words}"
-
-
-def picture(graph: PlanGraph) -> Picture:
-    boxes = {name: _box(graph, name, todo) for name, todo in graph.todos.items()}
-    held = {name: _held(graph, name, todo) for name, todo in graph.blocked_todos.items()}
-    return Picture(
-        title=f"{graph.plan.id}  {' '.join(graph.plan.title.split())}",
-        subtitle=_subtitle(graph),
-        boxes=boxes | held,
-        levels=graph.levels,
-        predecessors=graph.predecessors,
-        critical=graph.critical_path,
-        apart=tuple(held),
-        apart_words="blocked from outside",
-    )
-
-
-def _subtitle(graph: PlanGraph) -> str:
-    if not graph.todos:
-        return f"nothing to do: {graph.nothing_to_do}" if graph.nothing_to_do else "nothing can start"
-    if len(graph.finished) == len(graph.todos):
-        return _counts(graph)
-    counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
-    if graph.finished:
-        counts = f"{_counts(graph)} · to do: {graph.size}"
-    work, critical = format_hours(graph.work_hours), format_hours(graph.critical_hours)
-    return f"{counts} · {work} of work · {critical} on the critical path"
-
-
-def _box(graph: PlanGraph, name: str, todo: Todo) -> Box:
-    first = _marked(graph, name) if is_milestone(todo) else f"{_marked(graph, name)} · {todo.repo}"
-    hours, source = _hours(graph, name, todo)
-    state = state_of(graph, name)
-    before = graph.predecessors[name]
-    where = "a milestone" if is_milestone(todo) else todo.repo
-    lines = [
-        f"{name}  {todo.task}",
-        " · ".join(filter(None, (where, state.value.replace("_", " "), f"{hours}{source}" if hours else ""))),
-        f"after {listed(before)}" if before else "after nothing",
-        *([f"needs {listed([str(need) for need in todo.resources])}"] if todo.resources else []),
-    ]
-    return Box(state=state, first=first, right=hours, second=todo.task, hover="\n".join(lines))
-
-
-def _hours(graph: PlanGraph, name: str, todo: Todo) -> tuple[str, str]:
-    if is_milestone(todo):
-        return "approval", ""
-    if name in graph.finished:
-        return "", ""
-    hours = format_hours(graph.hours[name])
-    if todo.estimated_hours is not None:
-        return hours, ""
-    return f"~{hours}", " (learned from earlier runs)" if name in graph.learned else " (assumed)"
-
-
-def _held(graph: PlanGraph, name: str, todo: Todo) -> Box:
-    words = f"blocked by {graph.blocked[name]}"
-    hover = f"{name}  {todo.task}\n{todo.repo}\n{words}"
-    return Box(
-        state="blocked", first=f"{name} · {todo.repo}", right="", second=words, hover=hover, dashed=True
-    )
+def status_counts(graph: PlanGraph) -> str:
+    """Return the number of todos by status: `12 todos: 11 completed, 1 pending`."""
+    by_status = count_by_status(graph)
+    parts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in by_status.items())
+    return f"{counted(sum(by_status.values()), 'todo')}: {parts}"
 
 
 APPROVAL = "approval"
@@ -147,7 +82,7 @@ def _head(graph: PlanGraph) -> str:
     if graph.nothing_to_do and not graph.todos:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
     if graph.todos and len(graph.finished) == len(graph.todos):
-        return f"{title}\n{_counts(graph)}"
+        return f"{title}\n{status_counts(graph)}"
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
     times = (
         f"{format_hours(graph.work_hours)} of work, {format_hours(graph.critical_hours)} on the "
@@ -155,7 +90,10 @@ def _head(graph: PlanGraph) -> str:
     )
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.finished:
-        lines[1:] = [_counts(graph), f"to do: {graph.size}, {times}, parallelism {graph.parallelism:.1f}"]
+        lines[1:] = [
+            status_counts(graph),
+            f"to do: {graph.size}, {times}, parallelism {graph.parallelism:.1f}",
+        ]
     if graph.assumed or graph.learned:
         learned = [f"{len(graph.learned)} learned from earlier runs"] if graph.learned else []
         assumed = [f"{format_hours(graph.assumed_hours)} assumed{f' for {graph.assumed}' if learned else ''}"]
@@ -181,7 +119,7 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, tuple[str, str, str, str
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
         first = "  (after an approval)" if asks(todo) and not is_milestone(todo) else ""
-        cells = (f"{mark} {branch}{_marked(graph, name)}", _estimate(graph, name), todo.repo)
+        cells = (f"{mark} {branch}{marked(graph, name)}", _estimate(graph, name), todo.repo)
         yield name, (*cells, f"{_line(todo.task)}{also}{needs}{first}")
 
 
@@ -282,7 +220,7 @@ def _mermaid_class(name: str, style: str, members: list[str]) -> list[str]:
 
 def _mermaid_label(graph: PlanGraph, name: str, todo: Todo) -> str:
     last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
-    return "<br/>".join(_mermaid_text(part) for part in (_marked(graph, name), todo.task, last))
+    return "<br/>".join(_mermaid_text(part) for part in (marked(graph, name), todo.task, last))
 
 
 def _mermaid_text(text: str) -> str:
@@ -318,7 +256,7 @@ def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
     if fill:
         style = f', style="{"bold," * critical}filled", fillcolor="{fill}"'
     style = f", shape=hexagon{style}" if is_milestone(todo) else style
-    return f"{_dot_text(name)} [label={_dot_text(_marked(graph, name), todo.task, last)}{style}]"
+    return f"{_dot_text(name)} [label={_dot_text(marked(graph, name), todo.task, last)}{style}]"
 
 
 def _dot_text(*lines: str) -> str:
@@ -330,3 +268,85 @@ def _edge_marks(graph: PlanGraph, *, critical: str, redundant: str, other: str) 
     marks = dict.fromkeys(graph.edges, other)
     marks |= dict.fromkeys(graph.redundant, redundant)
     return marks | dict.fromkeys(pairwise(graph.critical_path), critical)
+
+
+def plan_data(graph: PlanGraph, drawn: PlanGraph | None = None) -> dict[str, Any]:
+    """Return the graph as plain data for `--format json`; its names are stable. `drawn`: the graph with its
+    finished todos.
+    """
+    drawn = drawn or graph
+    return {
+        "plan": {"id": graph.plan.id, "title": graph.plan.title},
+        "nothing_to_do": graph.nothing_to_do,
+        "todos": [_json_todo(graph, name, todo) for name, todo in graph.todos.items()],
+        "edges": [list(edge) for edge in graph.edges],
+        "redundant": [list(edge) for edge in graph.redundant],
+        "levels": [list(level) for level in graph.levels],
+        "critical_path": list(graph.critical_path),
+        "blocked": [
+            {"id": name, "repo": todo.repo, "task": todo.task, "blocked_by": graph.blocked[name]}
+            for name, todo in graph.blocked_todos.items()
+        ],
+        "unreachable": list(graph.unreachable),
+        "left_out": list(graph.left_out),
+        "finished": [_json_finished(drawn, name) for name in drawn.todos if name in drawn.finished],
+        "states": {name: state_of(drawn, name).value for name in drawn.todos},
+        "figures": _json_figures(graph),
+    }
+
+
+def _json_finished(graph: PlanGraph, name: str) -> dict[str, Any]:
+    todo = graph.todos[name]
+    return {
+        "id": name,
+        "repo": todo.repo,
+        "task": todo.task,
+        "status": todo.status.value,
+        "actual_hours": todo.actual_hours,
+        "predecessors": list(graph.predecessors[name]),
+        "successors": list(graph.successors[name]),
+    }
+
+
+def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
+    return {
+        "id": name,
+        "repo": todo.repo,
+        "task": todo.task,
+        "status": todo.status.value,
+        "priority": todo.priority.value,
+        "level": graph.depth[name],
+        "order": graph.order[name],
+        "hours": graph.hours[name],
+        "estimated": todo.estimated_hours is not None,
+        "learned": name in graph.learned,
+        "remaining_hours": graph.rank[name],
+        "predecessors": list(graph.predecessors[name]),
+        "resources": [need.model_dump() for need in todo.resources],
+        "milestone": is_milestone(todo),
+        "gate": todo.gate and _json_gate(todo.gate),
+    }
+
+
+def _json_gate(gate: Gate) -> dict[str, Any]:
+    return {
+        "timeout_s": gate.timeout.total_seconds() if gate.timeout else None,
+        "on_timeout": gate.on_timeout.value,
+    }
+
+
+def _json_figures(graph: PlanGraph) -> dict[str, Any]:
+    return {
+        "todos": len(graph.todos),
+        "edges": sum(map(len, graph.successors.values())),
+        "levels": len(graph.levels),
+        "width": graph.width,
+        "work_hours": graph.work_hours,
+        "critical_hours": graph.critical_hours,
+        "parallelism": graph.parallelism,
+        "learned": len(graph.learned),
+        "assumed": graph.assumed,
+        "assumed_hours": graph.assumed_hours,
+        "done": graph.done,
+        "cancelled": graph.cancelled,
+    }

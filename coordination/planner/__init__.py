@@ -12,5 +12,6 @@
 | `hours.py` | estimated, learned and assumed durations |
 | `schedule.py` | simulated schedules of each strategy, the lower bound of any schedule, resources |
 | `remaining.py` | percent and remaining time of a run |
-| `forecast.py` `bottleneck.py` | duration and choice of strategy; the bottleneck of a schedule |
+| `strategy.py` | the choice between the strategies, by simulation |
+| `forecast.py` | the forecast of a plan, and its bottleneck |
 """

@@ -1,98 +1,193 @@
-"""Forecasts of a plan: its duration under each strategy by simulation, the choice of strategy, and the
-bottleneck. Pure.
+"""The forecast of a plan: its duration under each strategy, its critical path and its bottleneck. Pure.
 
-schedule.py computes the schedules and the lower bound, bottleneck.py the bottleneck.
-
-Under dataflow, the ready todo with the highest rank starts first; of three rankings, the one with the
-shortest simulated schedule is taken. A list schedule is only as good as its list, and no list is best for
-every plan (Graham 1969). The longest remaining path is best for nearly all plans, but it ignores that todos
-of one repository run one at a time, and it can be slightly worse than the order of the levels. Over 1,800
-plans, the path alone took longer than levels in 16, the better of the first two in 4, the best of the three
-in none.
+The bottleneck is the dominant term of the lower bound of the plan's duration. If a simulated schedule takes
+longer than the bound, the bottleneck is what the todos on its wait chain waited for longest. The chain leads
+from the end of the schedule back to its start: each todo of it started when the previous one ended, because
+it had waited for that one. If all links are dependencies, the chain is a critical path.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
 
 from coordination.models import Strategy
-from coordination.planner.bottleneck import Bottleneck, BoundTerms, Cause, Simulation, find_bottleneck
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import LearnedFrom
 from coordination.planner.schedule import (
+    Predecessors,
     Schedule,
     Supply,
     bound,
     busiest_repo,
     busiest_resource,
-    simulate,
-    simulate_levels,
-    slots_for,
     work_of,
 )
+from coordination.planner.strategy import choose_strategy, simulate_both
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
 
-Remaining = Mapping[str, float]
-"""Assumed hours from each todo to the end; todos with more are more urgent."""
-AT_THE_BOUND = 1 + 1e-9
-STRICTLY = 100
-"""Factor that separates ranks so far that waiting hardly counts: todos start in the order of the levels."""
+
+class Cause(StrEnum):
+    """Reason for which a todo waits."""
+
+    PATH = "path"
+    """A dependency."""
+    REPO = "repo"
+    """Another todo in the same repository."""
+    RESOURCE = "resource"
+    SLOTS = "slots"
+    """All slots were occupied."""
+    LEVEL = "level"
+    """The barrier between two levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankedSchedule:
-    remaining: Remaining
+class ChainLink:
+    todo: str
+    hours: float
+    cause: Cause
+    """Reason why the next todo of the chain waited for this one; `path` for the last one."""
+    name: str = ""
+    """Name of the repository or resource."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """A simulated schedule with its inputs."""
+
     schedule: Schedule
-    """The simulated result of this ranking."""
+    predecessors: Predecessors
+    repo_of: Mapping[str, str]
+    supply: Supply
 
 
-def best_ranking(graph: PlanGraph, levels: Schedule, slots: int, supply: Supply) -> RankedSchedule:
-    """Return the best ranking for dataflow; stops when no other ranking can be better. `levels` is the
-    schedule by levels.
+def chain(simulation: Simulation) -> tuple[ChainLink, ...]:
+    """Return the chain from its first todo; its hours add up to the makespan."""
+    return tuple(_walk_back(simulation))[::-1]
+
+
+def waits_by_cause(links: Sequence[ChainLink]) -> dict[tuple[Cause, str], float]:
+    """Return the hours of the chain by what the next todo waited for, without dependencies."""
+    hours: defaultdict[tuple[Cause, str], float] = defaultdict(float)
+    for link in links:
+        if link.cause is not Cause.PATH:
+            hours[link.cause, link.name] += link.hours
+    return dict(hours)
+
+
+def _walk_back(simulation: Simulation) -> Iterator[ChainLink]:
+    schedule = simulation.schedule
+    ended: defaultdict[float, list[str]] = defaultdict(list)
+    for name, end in schedule.end.items():
+        ended[end].append(name)
+    last = max(schedule.end, key=lambda name: schedule.end[name], default=None)
+    cause, of = Cause.PATH, ""
+    while last is not None:
+        yield ChainLink(todo=last, hours=schedule.end[last] - schedule.start[last], cause=cause, name=of)
+        start = schedule.start[last]
+        waited = _waited_for(simulation, last, ended[start]) if start else None
+        last, cause, of = waited or (None, cause, of)
+
+
+def _waited_for(simulation: Simulation, name: str, ending: Sequence[str]) -> tuple[str, Cause, str] | None:
+    """Return a todo that ended when this one started, and the reason for the wait; None if it started without
+    waiting.
     """
-    least = AT_THE_BOUND * bound(graph.hours, graph.predecessors, graph.repo_of, slots)
-    tried: list[RankedSchedule] = []
-    for remaining in _rankings(graph, levels):
-        schedule = simulate(
-            graph.hours, graph.predecessors, graph.repo_of,
-            slots=slots, urgency=graph.order, remaining=remaining, supply=supply,
-        )  # fmt: skip
-        tried.append(RankedSchedule(remaining=remaining, schedule=schedule))
-        if schedule.makespan <= least:
-            break
-    return min(tried, key=lambda it: it.schedule.makespan)
+    others = [other for other in ending if other != name]
+    needed = set(simulation.predecessors.get(name, ()))
+    if simulation.schedule.ready[name] == simulation.schedule.start[name]:
+        before = next((other for other in others if other in needed), None)
+        if before is not None:
+            return before, Cause.PATH, ""
+        return (others[0], Cause.LEVEL, "") if others else None
+    todos = [other for other in others if simulation.repo_of[other] != MILESTONE_REPO]
+    repo, needs = simulation.repo_of[name], simulation.supply.needs.get(name, {})
+    for other in todos:
+        if simulation.repo_of[other] == repo:
+            return other, Cause.REPO, repo
+    for other in todos:
+        if shared := sorted(needs.keys() & simulation.supply.needs.get(other, {}).keys()):
+            return other, Cause.RESOURCE, shared[0]
+    return (todos[0], Cause.SLOTS, "") if todos else None
 
 
-def _rankings(graph: PlanGraph, levels: Schedule) -> Iterator[Remaining]:
-    yield graph.rank
-    yield _rank_with_repos(graph)
-    yield {name: STRICTLY * (levels.makespan - at) for name, at in levels.start.items()}
+NEAR = 0.01
+"""Relative distance to the bound within which the term of the bound is the bottleneck."""
 
 
-def _rank_with_repos(graph: PlanGraph) -> Remaining:
-    """Return the longest remaining path, with the work that is left in each repository as another path."""
-    left = _left_in_repo(graph)
-    rank: dict[str, float] = {}
-    for name in reversed(tuple(graph.todos)):
-        behind = max((rank[after] for after in graph.successors[name]), default=0.0)
-        rank[name] = max(left[name], graph.hours[name] + behind)
-    return rank
+@dataclass(frozen=True, kw_only=True)
+class BoundTerms:
+    """The terms of the lower bound, in hours."""
+
+    path_h: float
+    slots: int
+    work_h: float
+    repo: str
+    repo_h: float
+    resource: str
+    resource_h: float
 
 
-def _left_in_repo(graph: PlanGraph) -> Remaining:
-    left: dict[str, float] = {}
-    so_far: defaultdict[str, float] = defaultdict(float)
-    for name in sorted(graph.todos, key=graph.order.__getitem__, reverse=True):
-        repo = graph.repo_of[name]
-        so_far[repo] += graph.hours[name]
-        left[name] = so_far[repo]
-    return left
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck:
+    kind: Cause
+    name: str
+    """Name of the repository or resource, else empty."""
+    hours: float
+    """Minimal hours that it needs, or hours that todos waited for it."""
+    seen_in: Literal["bound", "simulation"]
+    reason: str
+    """Explanation for people."""
+
+
+def find_bottleneck(terms: BoundTerms, simulation: Simulation) -> Bottleneck:
+    """Return the dominant term, or what the todos of the simulated schedule waited for longest, if that takes
+    longer than the bound.
+    """
+    dominant = _dominant(terms)
+    waits = waits_by_cause(chain(simulation))
+    if simulation.schedule.makespan <= dominant.hours * (1 + NEAR) or not waits:
+        return dominant
+    (kind, name), hours = max(waits.items(), key=lambda item: item[1])
+    reason = (
+        f"{_label(kind, name, terms)} waited for during {format_hours(hours)} of the "
+        f"{format_hours(simulation.schedule.makespan)} (no schedule could take less than "
+        f"{format_hours(dominant.hours)})"
+    )
+    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=reason)
+
+
+def _dominant(terms: BoundTerms) -> Bottleneck:
+    """Return the dominant term; among equal ones the one that more machines would help least."""
+    by_slots = terms.work_h / terms.slots
+    candidates = [
+        (terms.path_h, Cause.PATH, "", "each todo of it waits for the one before"),
+        (terms.repo_h, Cause.REPO, terms.repo,
+            f"{format_hours(terms.repo_h)} of work, one todo at a time"),
+        (terms.resource_h, Cause.RESOURCE, terms.resource,
+            f"in use for {format_hours(terms.resource_h)} at full utilisation"),
+        (by_slots, Cause.SLOTS, "", f"{format_hours(terms.work_h)} of work, {terms.slots} at once"),
+    ]  # fmt: skip
+    hours, kind, name, why = max(candidates, key=lambda term: round(term[0], 9))
+    return Bottleneck(
+        kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_label(kind, name, terms)} {why}"
+    )
+
+
+def _label(kind: Cause, name: str, terms: BoundTerms) -> str:
+    return {
+        Cause.PATH: "the critical path:",
+        Cause.REPO: f"repository {name}:",
+        Cause.RESOURCE: f"resource {name}:",
+        Cause.SLOTS: f"the {terms.slots} slots:" if terms.slots > 1 else "the one slot:",
+        Cause.LEVEL: "the barriers between levels:",
+    }[kind]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,54 +253,6 @@ class Forecast:
     """Number of approvals that the plan needs; no time is counted for them."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """The chosen strategy, with the reason and both simulations."""
-
-    strategy: Strategy
-    reason: str
-    slots: int
-    levels: Schedule
-    dataflow: Schedule
-    remaining: Remaining
-    """Ranking of ready todos under dataflow."""
-
-    @property
-    def taken(self) -> Schedule:
-        return self.levels if self.strategy is Strategy.LEVELS else self.dataflow
-
-
-def choose_strategy(
-    graph: PlanGraph,
-    *,
-    max_parallel: int | None = None,
-    margin: float = 0.05,
-    strategy: Strategy | None = None,
-) -> Choice:
-    """Simulate both strategies and choose one. `max_parallel` and `strategy` default to the plan's values.
-
-    `auto` chooses levels unless dataflow is faster by more than `margin`.
-    """
-    slots = slots_for(set(graph.repo_of.values()) - {MILESTONE_REPO}, max_parallel or graph.plan.max_parallel)
-    return _simulate_both(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
-
-
-def _simulate_both(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, margin: float) -> Choice:
-    levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
-    best = best_ranking(graph, levels, slots, supply)
-    dataflow = best.schedule
-    known = not graph.assumed or graph.assumed < len(graph.todos) - len(graph.milestones)
-    chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin, known=known)
-    return Choice(
-        strategy=chosen,
-        reason=reason,
-        slots=slots,
-        levels=levels,
-        dataflow=dataflow,
-        remaining=best.remaining,
-    )
-
-
 def forecast(
     graph: PlanGraph,
     *,
@@ -215,10 +262,10 @@ def forecast(
 ) -> Forecast:
     """Return the forecast of `choose_strategy` with the plan's bottleneck."""
     choice = choose_strategy(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
-    asked = strategy or graph.plan.strategy
+    requested = strategy or graph.plan.strategy
 
     def with_more(of: str, slots: int, supply: Supply) -> Saving:
-        hours = _simulate_both(graph, slots, supply, asked, margin).taken.makespan
+        hours = simulate_both(graph, slots, supply, requested, margin).taken.makespan
         return Saving(of=of, hours=hours, saves_h=choice.taken.makespan - hours)
 
     terms = _terms_of_bound(graph, choice.slots)
@@ -267,22 +314,3 @@ def _terms_of_bound(graph: PlanGraph, slots: int) -> BoundTerms:
         path_h=graph.critical_hours, slots=slots, work_h=work_h,
         repo=repo, repo_h=repo_h, resource=resource, resource_h=resource_h,
     )  # fmt: skip
-
-
-def choose(
-    asked: Strategy, levels: float, dataflow: float, margin: float, *, known: bool = True
-) -> tuple[Strategy, str]:
-    """Return the strategy and the reason, in a sentence. `levels` and `dataflow` are the hours that each
-    would take; unless `known`, they are assumed for every todo, and the reason does not name them.
-    """
-    estimates = f"estimates: levels {format_hours(levels)}, dataflow {format_hours(dataflow)}"
-    both = estimates if known else "no todo has an estimate"
-    if asked is not Strategy.AUTO:
-        return asked, f"{asked}, as requested; {both}"
-    if levels == dataflow:
-        one = f"estimate {format_hours(levels)}" if known else both
-        return Strategy.LEVELS, f"levels (dataflow is no faster); {one}"
-    if levels > dataflow * (1 + margin):
-        return Strategy.DATAFLOW, f"dataflow ({levels / dataflow - 1:.0%} faster); {both}"
-    gain = "slower" if dataflow > levels else f"at most {margin:.0%} faster"
-    return Strategy.LEVELS, f"levels (dataflow is {gain}); {both}"

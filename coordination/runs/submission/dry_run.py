@@ -29,9 +29,9 @@ from coordination.models import (
     Todo,
     Workspace,
 )
-from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
+from coordination.planner.strategy import choose_strategy
 from coordination.rewrites import Matches
 from coordination.runs.submission.submit import Order
 from coordination.runs.worker_registry import Worker, waiting_for_worker

@@ -26,11 +26,11 @@ from coordination.models import (
     Todo,
     Via,
 )
-from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.paths import successors
 from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
+from coordination.planner.strategy import choose_strategy
 from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from coordination.charts.repositories import picture, svg
+from coordination.charts.pictures import repositories_picture, repositories_svg
 from coordination.dashboard.charts import HEIGHT, WIDTH, steps
 from coordination.models import Ecosystem
 
@@ -41,7 +41,7 @@ def test_repositories_that_need_each_other_are_drawn_without_the_arrow_back():
         }
     )
 
-    drawn = picture(ecosystem)
+    drawn = repositories_picture(ecosystem)
 
     assert drawn.levels == [["a"], ["b"], ["c"], ["d"]]
     assert drawn.predecessors == {"b": ["a"], "a": [], "c": ["b"], "d": ["c"]}
@@ -49,8 +49,8 @@ def test_repositories_that_need_each_other_are_drawn_without_the_arrow_back():
     assert {name: box.state for name, box in drawn.boxes.items()} == {
         "a": "pending", "b": "blocked", "c": "completed", "d": "pending", "lone": "pending",
     }  # fmt: skip
-    assert svg(ecosystem).count("data-todo=") == 5
+    assert repositories_svg(ecosystem).count("data-todo=") == 5
 
 
 def test_an_empty_file_has_a_picture():
-    assert "0 repositories" in svg(Ecosystem.model_validate({"repos": []}))
+    assert "0 repositories" in repositories_svg(Ecosystem.model_validate({"repos": []}))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Ecosystem, Resource, Strategy
-from coordination.planner.bottleneck import Cause, Simulation, chain
-from coordination.planner.forecast import choose_strategy, forecast
+from coordination.planner.forecast import Cause, Simulation, chain, forecast
 from coordination.planner.graph import build
+from coordination.planner.strategy import choose_strategy
 from tests.examples import examples
 
 FEW = settings(max_examples=examples(60))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
-from coordination.charts import plan
-from coordination.charts.plan_data import plan_data
+from coordination.charts import pictures, plan
+from coordination.charts.plan import plan_data
 from coordination.models import TodoStatus
 from coordination.planner.graph import PlanGraph, build, count_by_status, with_finished
 from coordination.planner.selection import Selectors
@@ -65,7 +65,7 @@ def test_a_line_is_coloured_by_the_status_of_its_todo() -> None:
     [
         (plan.mermaid, "classDef is_completed fill:"),
         (plan.dot, 'fillcolor="#bbf7d0"'),
-        (plan.svg, ">completed</text>"),
+        (pictures.plan_svg, ">completed</text>"),
     ],
 )
 @pytest.mark.parametrize("second", [OPEN, DONE])
@@ -122,5 +122,5 @@ def test_every_todo_of_a_plan_is_drawn_once_and_the_figures_are_those_of_the_ope
     assert {*whole.todos, *whole.blocked} == {one.id for one in made.ecosystem.coordination.todos}
     assert (whole.work_hours, whole.critical_hours) == pytest.approx((graph.work_hours, graph.critical_hours))
     assert whole.size == graph.size
-    for draw in (plan.tree, plan.mermaid, plan.dot, plan.svg):
+    for draw in (plan.tree, plan.mermaid, plan.dot, pictures.plan_svg):
         assert draw(whole)

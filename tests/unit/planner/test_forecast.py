@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Resource, Strategy
-from coordination.planner.forecast import choose, choose_strategy, forecast
+from coordination.planner.forecast import forecast
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.schedule import (
     Schedule,
@@ -18,6 +18,7 @@ from coordination.planner.schedule import (
     simulate_levels,
     slots_for,
 )
+from coordination.planner.strategy import choose, choose_strategy
 from tests.examples import examples
 
 FEW = settings(max_examples=examples(60))

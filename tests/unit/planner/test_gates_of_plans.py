@@ -8,7 +8,7 @@ import pytest
 from planner_ecosystems import PLAN, ecosystem, todo
 
 from coordination.charts import plan
-from coordination.charts.plan_data import plan_data
+from coordination.charts.plan import plan_data
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan, TodoStatus
 from coordination.planner.forecast import forecast

@@ -13,7 +13,7 @@ from planner_ecosystems import PLAN, REPOS, Drawn, acyclic, ecosystem, todo
 
 from coordination.charts import svg
 from coordination.charts.graph_picture import lay_out
-from coordination.charts.plan import svg as drawn
+from coordination.charts.pictures import plan_svg as drawn
 from coordination.models import Issue, TodoStatus
 from coordination.planner.graph import build
 from tests.examples import examples

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.charts import plan
-from coordination.charts.plan_data import plan_data
+from coordination.charts.plan import plan_data
 from coordination.models import Issue
 from coordination.planner.graph import PlanGraph, build
 from coordination.text import format_hours
