@@ -174,12 +174,15 @@ class HealthMonitor(BackgroundService):
             return
         facts = self._gathered.facts
         for subject in self._table.due(now):
-            look = look_at(self._table.records[subject].subject, facts)
+            before = self._table.records[subject]
+            look = look_at(before.subject, facts)
             record = self._table.take(subject, look, now, now)
             done.looked_at += 1
             if record is None:
                 continue
-            if record.verdict in DOWN and not look.healthy:
+            # A look that the timetable ignores, such as one during a recovery, counts no failure.
+            recovers = record.verdict is HealthState.RECOVERING
+            if record.verdict in DOWN and not recovers and record.failures > before.failures:
                 self._breakers.record(record.subject.breaker, uuid.uuid4().hex, "failed", why=look.why)
             elif record.verdict is HealthState.HEALTHY and record.breaker is not BreakerState.CLOSED:
                 self._close_breaker(record.subject)

@@ -46,9 +46,9 @@ class Probe(Record):
     timeout: Duration = timedelta(seconds=5)
     """Time limit of one try."""
     tries: Annotated[Count, Field(le=20)] = 3
-    """A working service fails after so many failed tries in a row."""
+    """Number of failed looks in a row after which a working service is degraded."""
     every: Duration = timedelta(seconds=2)
-    """Time between two tries."""
+    """Time between two looks."""
 
     @property
     def port(self) -> int | None:

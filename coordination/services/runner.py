@@ -88,8 +88,6 @@ def _look_at_file(probe: FileProbe, folder: Path) -> CheckVerdict:
     return satisfied(f"{probe.path} was written {max(age_s, 0):.0f} s ago")
 
 
-LOOK_S = 10.0
-"""Time between two looks at a healthy service."""
 COMING_UP_S = 0.2
 """Longest time between two looks at a service that comes up."""
 FIRST_LOOKS_S = 0.05
@@ -230,6 +228,10 @@ class Runner(BackgroundService):
         else:
             self._ended(record, None)
 
+    @property
+    def _every_s(self) -> float:
+        return self.desired.service.probe.every.total_seconds()
+
     def _look(self) -> None:
         began = time.monotonic()
         seen = look(self.desired.service.probe, self.desired.folder, alive=True, stopped=self.stopping)
@@ -239,14 +241,14 @@ class Runner(BackgroundService):
         """Report the state that follows from a look."""
         service = self.desired.service
         facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
-        every_s = service.probe.every.total_seconds()
-        if self._comes_up:
-            every_s = min(every_s, COMING_UP_S, max(FIRST_LOOKS_S, (time.monotonic() - self._began) / 10))
         if holds(seen):
-            self._next_look = time.monotonic() + LOOK_S
+            self._next_look = time.monotonic() + self._every_s
             self._now(state=ServiceState.HEALTHY, failures=0, **facts)
             return
-        self._next_look = time.monotonic() + every_s
+        pause_s = self._every_s
+        if self._comes_up:
+            pause_s = min(pause_s, COMING_UP_S, max(FIRST_LOOKS_S, (time.monotonic() - self._began) / 10))
+        self._next_look = time.monotonic() + pause_s
         failures = self.status.failures + 1
         bad = not self._comes_up and failures >= service.probe.tries
         self._now(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)

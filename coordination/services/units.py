@@ -26,7 +26,7 @@ from coordination.dependencies.command import CommandResult, NotStarted, run
 from coordination.dependencies.records import unsatisfied
 from coordination.errors import CoordinationError
 from coordination.services.host import DesiredService, ServiceState, journal_lines
-from coordination.services.runner import LOOK_S, ORDER, SETTLED_S, Report, Runner
+from coordination.services.runner import ORDER, SETTLED_S, Report, Runner
 
 SYSTEMCTL = ("systemctl", "--user", "--no-pager")
 PROPERTIES = "MainPID,ExecMainStatus,ActiveState,SubState,Result"
@@ -175,12 +175,12 @@ class UnitRunner(Runner):
         try:
             seen = self._unit.state()
         except CoordinationError as error:
-            self._next_look = now + LOOK_S
+            self._next_look = now + self._every_s
             if not failed:
                 self._judge(unsatisfied(_words(error)), 0.0)
             return
         if not seen.is_up:
-            self._record, self._next_look = None, now + LOOK_S
+            self._record, self._next_look = None, now + self._every_s
             if not failed:
                 self._fail(f"{seen.why}\n{self._tail()}", exit_code=seen.exit_code)
             return
@@ -212,7 +212,7 @@ class UnitRunner(Runner):
 
     def _give_up(self, why: str) -> None:
         """Stop the unit, so that it does not start later, and report the failure."""
-        self._record, self._next_look = None, time.monotonic() + LOOK_S
+        self._record, self._next_look = None, time.monotonic() + self._every_s
         with suppress(CoordinationError):
             self._unit.stop(self.desired.service.stop_grace)
         self._fail(f"{why}\n{self._tail()}".rstrip())

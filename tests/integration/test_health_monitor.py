@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import redis
 
 from coordination.breakers.manager import BreakerManager
 from coordination.errors import Conflict, MissingRight
@@ -120,6 +121,11 @@ class Scene:
         for name in self.store.redis.hgetall(keys.all):
             self.store.redis.hset(keys.of(name), "until", 1)
 
+    def breaker_failures(self) -> int:
+        """Return the number of failures that the breaker of the service's recovery has counted."""
+        breakers = BreakerManager(self.store.redis, self.store.keys.namespace).list()
+        return sum(one.failures for one in breakers if one.name == "action:recover.service.web")
+
     def die(self) -> None:
         """The first monitor hangs, and loses the lock."""
         self.store.redis.delete(self.store.keys.locks.holder("lock:health"))
@@ -146,6 +152,29 @@ def test_a_service_that_fails_is_recovered_once_and_healthy_again(scene: Scene):
     assert (record.state, record.recovered, record.vain) == (HealthState.HEALTHY, 1, 0)
     states = ("degraded", "failed", "recovering", "healthy")
     assert scene.events("health.changed") == [f"service:web {state}" for state in states if state != "failed"]
+
+
+def test_failed_looks_during_a_recovery_do_not_count_for_the_breaker(scene: Scene):
+    scene.fake.reports = [FAILED]
+    while not scene.fake.begun:
+        scene.pass_s(0.5)
+    before = scene.breaker_failures()
+    scene.pass_s(60)
+    assert scene.record().state is HealthState.RECOVERING
+
+    assert scene.breaker_failures() == before
+
+
+def test_failed_looks_after_redis_was_away_do_not_count_for_the_breaker(scene: Scene):
+    scene.fake.busy, scene.fake.reports = True, [FAILED]
+    while scene.record().state is not HealthState.FAILED:
+        scene.pass_s(0.5)
+    before = scene.breaker_failures()
+    for _ in range(6):
+        scene.first.failed(redis.ConnectionError("away"))
+        scene.pass_s(LEASE.total_seconds() - 5)
+
+    assert scene.breaker_failures() == before
 
 
 def test_a_subject_is_given_up_after_five_vain_recoveries_and_people_are_notified_once(

@@ -199,6 +199,13 @@ def test_a_service_that_hangs_is_degraded_until_it_goes_on(host: ServiceHost, tm
     until(lambda: host.states()["web"].state is ServiceState.HEALTHY)
 
 
+def test_every_decides_how_often_a_healthy_service_is_looked_at(host: ServiceHost, tmp_path: Path) -> None:
+    looks = tmp_path / "looks"
+    probe = {"command": f"echo look >> {looks}", "every": "100ms"}
+    assert started(host, a_service(probe=probe), tmp_path).state is ServiceState.HEALTHY
+    until(lambda: len(looks.read_text().splitlines()) > 5)
+
+
 @pytest.fixture
 def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Yield the file of a unit that sleeps. With TEST_SYSTEMD=1 the systemd of this user is asked for it,

@@ -121,7 +121,7 @@ class World:
         if not trusted:
             assert record.verdict not in DOWN or (record.failed_at is not None and record.failed_at < now)
             return
-        if record.verdict in DOWN:
+        if record.verdict in DOWN and record.verdict is not HealthState.RECOVERING:
             self.breakers.fail(name, now)
         fault = self.faulty.get(name)
         measurable = fault is not None and fault > self.back_since + LEASE_S
