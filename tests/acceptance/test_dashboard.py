@@ -142,6 +142,15 @@ def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(stage: Sta
     assert 'value="GATED"' in text  # the form that approves it
 
 
+@pytest.mark.parametrize("path", ["/runs", "/run"])
+def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(stage: Stage, tab: Tab, path: str):
+    failed = run_of(stage, "PLAN-002")
+    text = tab.get(path, id=failed).text
+
+    assert re.search(rf'<progress class="bad"[^>]* aria-label="progress of run {failed}"', text)
+    assert re.search(r"<strong>\s*failed: 0 of \d+ succeeded", text)
+
+
 def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(stage: Stage, tab: Tab):
     run = run_of(stage, "PLAN-002")
 

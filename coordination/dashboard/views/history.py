@@ -15,6 +15,14 @@ from coordination.errors import CoordinationError
 LIMIT = 50
 TRENDS_S = 30.0
 WINDOWS = (7, 30, 90)
+SERVER = "redis.restarted"
+"""Kind of the events whose subject is the id of a Redis server."""
+SENTENCES = {
+    "level.opened": "The todos of {level} may start.",
+    "level.settled": "All todos of {level} have ended.",
+    SERVER: "Redis was restarted while runs were live.",
+}
+"""Kind of events without a title → the sentence that the page shows."""
 RUNS = 50
 """Newest runs from which a person chooses two."""
 
@@ -23,6 +31,7 @@ def _hours(hours: float) -> str:
     return took(hours * 3600)
 
 
+TIMES = "{:.2f} times".format
 FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "created": ("created", str),
     "done": ("done", str),
@@ -30,7 +39,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "lead_h_p90": ("creation to end, 90 % within", _hours),
     "cycle_h_median": ("start to end, median", _hours),
     "cycle_h_p90": ("start to end, 90 % within", _hours),
-    "actual_by_estimate": ("actual by estimated time", "{:.2f}".format),
+    "actual_by_estimate": ("actual time compared with the estimate", TIMES),
     "succeeded": ("todos succeeded", str),
     "failed": ("todos failed", str),
     "failure_rate": ("failure rate", "{:.0%}".format),
@@ -38,7 +47,7 @@ FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "cache_hit_rate": ("results reused", "{:.0%}".format),
     "worked_h": ("time worked", _hours),
     "waited_h": ("time waited", _hours),
-    "makespan_by_bound": ("duration by least possible", "{:.2f}".format),
+    "makespan_by_bound": ("duration compared with the shortest possible", TIMES),
 }
 """Figure of a trend → its name on the page, and its text."""
 
@@ -86,6 +95,8 @@ async def history(request: PageRequest) -> Page:
             "refused": refused,
             "runs": runs.value,
             "page_of": page_of,
+            "subject_of": subject_of,
+            "details_of": details_of,
         },
         seen=(found, trends),
     )
@@ -99,6 +110,20 @@ def page_of(event: HistoryEvent) -> tuple[str, Mapping[str, str]] | None:
     if noun == "todo" and run and not event.record:
         return "/todo", {"run": run, "id": event.subject}
     return ("/record", {"id": event.subject}) if noun in ("todo", "issue", "plan") and event.subject else None
+
+
+def subject_of(event: HistoryEvent) -> str:
+    """Return the name of an event's subject; the ids of servers mean nothing to people."""
+    return "Redis" if event.kind == SERVER else event.subject
+
+
+def details_of(event: HistoryEvent) -> str:
+    """Return the title of an event; for a kind without titles, its sentence."""
+    if event.kind == "todo.parked":
+        return f"waits for {event.title}"
+    number = str(event.data.get("level", ""))
+    level = f"level {int(number) + 1}" if number.isascii() and number.isdigit() else "a level"
+    return event.title or SENTENCES.get(event.kind, "").format(level=level)
 
 
 def _search(coord: Coord, words: str, repo: str) -> list[HistoryEvent]:
