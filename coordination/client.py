@@ -26,7 +26,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, Unusable, UsageError
-from coordination.gateway.received import Frame, Message, Missed, ReceivedItems
+from coordination.gateway.frames import GatewayFrame, Message, Missed, ReceivedItems
 from coordination.messages.topics import Event, Gap, is_of_coord, pattern, topic
 from coordination.retry import delay_s
 
@@ -83,7 +83,7 @@ class Client:
         self._seq = 0
 
     @property
-    def position(self) -> Frame | None:
+    def position(self) -> GatewayFrame | None:
         """Return the position in the inbox; store it to resume in another process."""
         return self._received.position
 
@@ -188,7 +188,7 @@ class Client:
         if self._received.open is not None:
             self.ack(self._received.open)
 
-    def _send_frame(self, frame: Frame) -> None:
+    def _send_frame(self, frame: GatewayFrame) -> None:
         """Send a frame without an answer. It is not repeated after a disconnection: the gateway redelivers
         the message, and its id is known.
         """
@@ -198,7 +198,7 @@ class Client:
             except ConnectionClosed as closed:
                 self._handle_disconnect(closed)
 
-    def _request(self, frame: Frame, answer: str, seq: int | None = None) -> Frame:
+    def _request(self, frame: GatewayFrame, answer: str, seq: int | None = None) -> GatewayFrame:
         """Send a frame until it is answered, over several connections if necessary; other frames wait for
         `listen`.
         """
@@ -220,7 +220,7 @@ class Client:
                 continue
             if "refused" in received:
                 raise Conflict(received["refused"]["message"], received["refused"]["hint"])
-            found: Frame = received[answer]
+            found: GatewayFrame = received[answer]
             return found
 
     def _receive(self, wait_s: float, end: float) -> None:
@@ -231,10 +231,10 @@ class Client:
             except ConnectionClosed as closed:
                 self._handle_disconnect(closed)
 
-    def _receive_frame(self, line: ClientConnection, wait_s: float) -> Frame | None:
+    def _receive_frame(self, line: ClientConnection, wait_s: float) -> GatewayFrame | None:
         """Receive one frame and store its item for `listen`. Raises ConnectionClosed."""
         try:
-            received: Frame = json.loads(line.recv(wait_s))
+            received: GatewayFrame = json.loads(line.recv(wait_s))
         except TimeoutError:
             return None
         if again := self._received.take(received):
@@ -371,11 +371,11 @@ def _shut_down(line: ClientConnection) -> None:
         line.socket.shutdown(socket.SHUT_RDWR)
 
 
-def _raise_timeout() -> Frame:
+def _raise_timeout() -> GatewayFrame:
     raise TimeoutError("the gateway does not answer")
 
 
-def _answers(received: Frame, answer: str, seq: int | None, frame: Frame) -> bool:
+def _answers(received: GatewayFrame, answer: str, seq: int | None, frame: GatewayFrame) -> bool:
     """Return whether `received` answers this frame, positively or with a refusal."""
     if answer in received:
         return seq is None or received[answer]["seq"] == seq

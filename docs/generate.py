@@ -46,7 +46,7 @@ REACHED = {
     "coord.runs": "coordination.api.runs:Runs",
     "coord.changes": "coordination.api.changes:Changes",
     "coord.landings": "coordination.api.landing:Landings",
-    "coord.commands": "coordination.api.commands:Commands",
+    "coord.commands": "coordination.api.generators:Commands",
     "coord.generators": "coordination.api.generators:Generators",
     "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",

@@ -8,8 +8,7 @@
 | `runs.py` `decisions.py` | all runs; what people decide about their todos |
 | `run.py` `run_reading.py` | one run; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
-| `generators.py` | plans and todos made for many repositories |
-| `commands.py` | one command in many repositories |
+| `generators.py` | plans and todos made for many repositories; one command in many repositories |
 | `landing.py` | quality checks; change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |

@@ -15,8 +15,7 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
-    from coordination.api.commands import Commands
-    from coordination.api.generators import Generators
+    from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
     from coordination.api.planning import Planner
@@ -145,7 +144,7 @@ class Facade(EcosystemAccess):
     @cached_property
     def commands(self) -> Commands:
         """Return commands in many repositories: `exec`."""
-        from coordination.api.commands import Commands
+        from coordination.api.generators import Commands
 
         return Commands(self)
 

@@ -1,20 +1,161 @@
-"""Generators: plans and their todos, made for many repositories at once."""
+"""Many repositories at once: plans generated for them, and one command executed in each."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from coordination.errors import UsageError
+from pydantic import BaseModel, ConfigDict
+
+from coordination.api.planning import Sweep, SweepOptions
+from coordination.api.run import Run
+from coordination.api.runs import Runs
+from coordination.errors import Unreachable, UsageError
 from coordination.models import OnFailure, Template
 from coordination.models.templates import RepoOrder
+from coordination.planner.generated import command_graph, command_of
 from coordination.planner.selection import Selectors
+from coordination.runs.records import TodoState
+from coordination.runs.submission.submit import decide
+from coordination.text import listed
 from coordination.tracker.records import GeneratedPlan
 from coordination.tracker.templates import campaign_template, find_template, templates_of
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.runs.views.records import RunView
+
+
+NOTES = "[coord] "
+"""Prefix of a line that coord itself writes into a log."""
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+class RepoOutput(BaseModel):
+    """The result of the command in one repository."""
+
+    model_config = ConfigDict(frozen=True)
+
+    repo: str
+    todo: str
+    state: TodoState
+    exit_code: int | None = None
+    error: str | None = None
+    """Why it failed, or did not run."""
+    duration_s: float | None = None
+    host: str = ""
+    output: str = ""
+    """All that it wrote to standard output and standard error; of a long output head and tail."""
+
+
+class Commands:
+    """`coord.commands`."""
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def exec(
+        self,
+        command: str | Sequence[str],
+        *,
+        repos: Collection[str] = (),
+        tags: Collection[str] = (),
+        roles: Collection[str] = (),
+        all_repos: bool = False,
+        jobs: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Run:
+        """Run one command in many repositories.
+
+        It runs on the machines where the repositories are, in a worktree at the base branch, and is tried
+        once. It fails where it leaves a changed file: a campaign makes changes. Nothing is written into the
+        file.
+
+        `command`: a text runs in a shell, a list without one. `jobs`: how many repositories at once.
+        `timeout`: the limit in each repository.
+
+        Raises UsageError; NotFound where no repository matches; Unreachable where a repository has no worker.
+        """
+        prepared = self.prepare(
+            command, Selectors(repos=repos, tags=tags, roles=roles), all_repos=all_repos, jobs=jobs,
+            timeout=timeout,
+        )  # fmt: skip
+        return self.start(self.make_ready(prepared))
+
+    def prepare(
+        self,
+        command: str | Sequence[str],
+        wanted: Selectors,
+        *,
+        all_repos: bool = False,
+        jobs: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Sweep:
+        """Return the run that `exec` would start."""
+        access = self._access
+        words = [command] if isinstance(command, str) else list(command)
+        ecosystem = access.manager.document.ecosystem
+        chosen = wanted.select_repos(ecosystem, everywhere=all_repos)
+        name = "".join(secrets.choice(_LETTERS) for _ in range(4))
+        records, graph = command_graph(ecosystem, chosen, command_of(words), name, timeout=timeout)
+        options = SweepOptions(max_parallel=jobs)
+        order = decide(graph, settings=access.settings, max_parallel=jobs)
+        order = replace(order, operation="execute", no_change_set=True)
+        return Sweep(graph=graph, order=order, options=options, records=records)
+
+    def make_ready(self, prepared: Sweep) -> Sweep:
+        """Start the worker that it needs. Raises Unreachable where a repository has no worker: the run would
+        wait for it for ever.
+        """
+        ready = Runs(self._access).make_ready(prepared)
+        if not self._access.settings.redis_url:
+            return ready
+        with self._access.reached() as connection:
+            unserved = connection.registry.unserved(ready.graph.repos)
+        if unserved:
+            first = next(iter(unserved))
+            raise Unreachable(
+                f"nothing was started: no worker can work on {listed(list(unserved))}, which lacks "
+                f"{unserved[first]}",
+                f"start one: coord worker --repo {first}=PATH on its host; or select other repositories",
+            )
+        return ready
+
+    def start(self, ready: Sweep) -> Run:
+        """Start a prepared run. Raises NotAllowed."""
+        return Runs(self._access).start(ready)
+
+    def outputs(self, run: Run, view: RunView) -> tuple[RepoOutput, ...]:
+        """Return what the command wrote in each repository, in the order of the run."""
+        return tuple(
+            RepoOutput(
+                repo=todo.repo,
+                todo=todo.id,
+                state=todo.state,
+                exit_code=todo.exit_code,
+                error=todo.error,
+                duration_s=todo.duration_s,
+                host=todo.host,
+                output=_own(run.log(todo.id)) if todo.started_at else "",
+            )
+            for todo in view.todos
+        )
+
+
+def _own(pieces: Iterable[str]) -> str:
+    """Return a log without the lines of coord; a note of coord may continue in lines that begin with two
+    blanks.
+    """
+    found, ours = [], False
+    for line in "".join(pieces).splitlines(keepends=True):
+        ours = line.startswith(NOTES) or (ours and line.startswith("  "))
+        if not ours:
+            found.append(line)
+    return "".join(found)
 
 
 class Generators:
@@ -104,6 +245,4 @@ class Generators:
         return self._swept(made) if sweep and made.written else made
 
     def _swept(self, made: GeneratedPlan) -> GeneratedPlan:
-        from coordination.api.runs import Runs
-
         return made.model_copy(update={"run_id": Runs(self._access).sweep(made.plan.id).id})

@@ -15,7 +15,7 @@ PARTS = {
     "": "coordination.api.facade:Facade",
     "changes": "coordination.api.changes:Changes",
     "checks": "coordination.api.landing:QualityChecks",
-    "commands": "coordination.api.commands:Commands",
+    "commands": "coordination.api.generators:Commands",
     "context": "coordination.cache.contexts:Context",
     "credentials": "coordination.api.credentials",
     "events": "coordination.api.events:Events",

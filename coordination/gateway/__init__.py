@@ -75,16 +75,14 @@ when a connection broke unnoticed.
 
 | module | content |
 |---|---|
-| `frames.py` | frames and their validation; pure |
-| `window.py` | a client's messages in flight and known position; pure |
+| `frames.py` | frames and their validation; the items that a client has received; pure |
 | `session.py` | one client, from its first frame to its last |
 | `redis_executor.py` | calls of the bus in a few threads; outages of Redis |
 | `topics.py` | one client's subscriptions, waiting events, and events of coord repeated for it |
 | `access.py` | tokens, allowed pages, limits of guesses |
 | `line.py` | the connection; clients that do not read |
-| `received.py` | items that a client (`coordination/client.py`) has received; pure |
 | `webhooks.py` | webhooks of forges, over HTTP |
 | `app.py` | the application and its process |
 | `clients.py` | the connected clients; the threads that wake them and pass events on |
-| `limits.py` | limits and close codes |
+| `limits.py` | limits, the window of a client's messages in flight, and close codes |
 """

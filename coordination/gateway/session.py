@@ -21,11 +21,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
 from coordination.gateway.access import Grant
-from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits
+from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits, Window
 from coordination.gateway.line import Line, receive
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.topics import ClientTopics, GatewayTopics
-from coordination.gateway.window import Window
 from coordination.messages import Message, MessageBus, Position, Taken
 
 READER = "gateway"

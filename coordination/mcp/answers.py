@@ -22,7 +22,7 @@ from coordination.api import (
     RunView,
     TodoInView,
 )
-from coordination.api.commands import RepoOutput
+from coordination.api.generators import RepoOutput
 from coordination.api.planning import PlanProgress
 from coordination.models import Issue, Plan, Todo, presentable
 

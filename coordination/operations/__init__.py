@@ -8,7 +8,6 @@
 | `supervision.py` `supervisor.py` | restarting local processes that have died |
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
 | `machine_check.py` | the part of doctor on the machine where it runs |
-| `executable.py` | checks of whether plans of a valid file can be executed |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
 | `acl.py` | permissions of Redis users |
 | `metrics.py` | metrics for Prometheus |

@@ -58,16 +58,6 @@ def worker_answers(namespace: str, url: str, pid: int) -> bool:
         return WorkerRegistry(client, Keys(namespace)).answers(pid)
 
 
-def live_runs(namespace: str, url: str) -> tuple[str, ...]:
-    """Return the runs that have not ended; () if the server does not answer."""
-    with closing(connect(url, Profile.COMMAND)) as client:
-        try:
-            with reaching(url):
-                return tuple(RunStore(client, namespace).live_runs())
-        except Unreachable:
-            return ()
-
-
 FINISH_S = 10.0
 """Time for a stopping worker to finish its todos, before a second signal makes it return them."""
 WORKER_COMMAND = (sys.executable, "-P", "-m", "workers")
@@ -227,9 +217,15 @@ class Local:
             return self._stop_unneeded(Need.NOTHING, after_worker)
 
     def live_runs(self) -> tuple[str, ...]:
-        """Return the runs on the local server that have not ended; () if it is not running."""
-        url = self.server.url
-        return live_runs(self._settings.namespace, url) if url else ()
+        """Return the runs on the local server that have not ended; () if it does not answer."""
+        if not (url := self.server.url):
+            return ()
+        with closing(connect(url, Profile.COMMAND)) as client:
+            try:
+                with reaching(url):
+                    return tuple(RunStore(client, self._settings.namespace).live_runs())
+            except Unreachable:
+                return ()
 
     def keep_over_exec(self) -> None:
         """Keep this process registered as a user when it becomes another program (exec)."""

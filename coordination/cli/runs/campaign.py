@@ -31,7 +31,7 @@ from coordination.text import counted, listed, shortened
 
 if TYPE_CHECKING:
     from coordination.api import GeneratedPlan, Selectors
-    from coordination.api.commands import RepoOutput
+    from coordination.api.generators import RepoOutput
     from coordination.api.run import Run
     from coordination.models import Parameter, Todo
 

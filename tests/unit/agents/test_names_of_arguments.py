@@ -14,9 +14,8 @@ from fastmcp.decorators import get_fastmcp_meta
 
 from coordination.api import messages
 from coordination.api.changes import Changes
-from coordination.api.commands import Commands
 from coordination.api.facade import Facade
-from coordination.api.generators import Generators
+from coordination.api.generators import Commands, Generators
 from coordination.api.landing import Landings, QualityChecks
 from coordination.api.planning import Planner
 from coordination.api.requests import Issues, Requests

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordination.errors import Conflict
-from coordination.gateway.window import LARGE, Welcome, Window
+from coordination.gateway.limits import LARGE, Welcome, Window
 from coordination.messages import Message, Position, Taken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
