@@ -89,7 +89,7 @@ test-long: setup forge-tools
 # The share of lines that `make test` executes, also in commands, workers and their children.
 coverage: setup
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run $(PYTEST) --numprocesses 3 --timeout 300 -m "not long"
+	$(BIN)/coverage run $(PYTEST) --numprocesses 3 -m "not long"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 

@@ -39,7 +39,7 @@ class Site:
 
     def request(self, name: str) -> Request:
         """Return the newest request of the plan, as soon as there is one."""
-        until(lambda: self.requests(name), 40)
+        until(lambda: self.requests(name))
         return self.requests(name)[-1]
 
     def approve(self, *names: str) -> None:

@@ -99,7 +99,7 @@ class Begun:
             )
             return next((line for line in whole if words in line), "")
 
-        return until(line, 60)
+        return until(line)
 
     def done(self, timeout: float = 60) -> Done:
         return Done(self.wait(timeout), self.out, self.err)
@@ -318,14 +318,16 @@ class Stage:
         if self.state.exists():
             self.server.stop()  # it takes its socket along
         try:
-            until(lambda: not list(self.alive()), 30)
+            until(lambda: not list(self.alive()))
         finally:
             for pid in self.alive():
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(pid, signal.SIGKILL)
 
     def _kill(self, name: str) -> None:
         if record := Daemon(self.state, name).running():
-            os.kill(record.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(record.pid, signal.SIGKILL)
             until(lambda: not alive(record))  # before it starts what is killed next
 
     def alive(self) -> Iterable[int]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], timeout_s: float = 30.0) -> T:
+def until(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Return the condition's value as soon as it is truthy; fail if that takes longer than the timeout."""
     began = asked = time.monotonic()
     while not (found := condition()):

@@ -259,8 +259,24 @@ def remove_stale(folder: Path) -> None:
     """Delete the sockets of killed servers. The socket of a server that is just starting is kept."""
     for path in folder.glob("*.sock"):
         with contextlib.suppress(FileNotFoundError):  # another starter was faster
-            if time.time() - path.lstat().st_mtime > STALE_AFTER_S and _is_refused(path):
-                path.unlink()
+            if _is_old(path) and _is_refused(path):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Delete an old socket, unless a server has bound the path again since it was looked at."""
+    moved = path.with_suffix(f".{secrets.token_hex(4)}")
+    path.rename(moved)
+    try:
+        if not _is_old(moved):
+            with contextlib.suppress(FileExistsError):
+                os.link(moved, path)
+    finally:
+        moved.unlink()
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.lstat().st_mtime > STALE_AFTER_S
 
 
 def _is_refused(path: Path) -> bool:

@@ -16,7 +16,7 @@ class Gate:
 
     def wait(self) -> int:
         """Until the todo has begun; returns the pid of its shell."""
-        until(lambda: self._begun.exists() and self._begun.read_text().endswith("\n"), 60)
+        until(lambda: self._begun.exists() and self._begun.read_text().endswith("\n"))
         return int(self._begun.read_text())
 
     def open(self) -> None:

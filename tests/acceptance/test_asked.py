@@ -33,11 +33,11 @@ class Terminal:
         self.shown = ""
 
     def asked(self, question: str, answer: str) -> None:
-        until(lambda: question in self._read(), 30)
+        until(lambda: question in self._read())
         os.write(self._mine, f"{answer}\n".encode())
 
     def ended(self) -> tuple[int, str]:
-        until(lambda: self._read() and self.process.poll() is not None, 30)
+        until(lambda: self._read() and self.process.poll() is not None)
         return self.process.returncode, self._read()
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ def test_a_todo_behind_an_open_breaker_goes_on_as_soon_as_somebody_has_closed_it
     assert stage.sweep().states == {"TODO-3": "failed"}
 
     stage.ok("retry", "last", "--detach")
-    parked = until(lambda: (todo := stage.todo("TODO-3"))["state"] == "parked" and todo, 30)
+    parked = until(lambda: (todo := stage.todo("TODO-3"))["state"] == "parked" and todo)
     assert parked["waits_for"].startswith(
         "resource staging-db: its circuit breaker is open after 1 failure in 300 s, last: "
         "TODO-3 exit code 7; probe at "

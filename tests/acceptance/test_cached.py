@@ -103,7 +103,7 @@ def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_agai
     swept.kill("worker")
     (swept.folder / "ledger.go").touch()
     swept.up()
-    until(lambda: all(swept.run(run)["status"] == "succeeded" for run in (first, second)), 60)
+    until(lambda: all(swept.run(run)["status"] == "succeeded" for run in (first, second)))
 
     assert swept.ledger == ["ran", "ran"]
     (one, other) = (swept.todo("A", first), swept.todo("Z", second))

@@ -39,7 +39,7 @@ def test_the_work_of_a_host_that_is_gone_for_good_is_there_for_its_dependents(si
     ann.repo("up")
     ann.worker(up="up")
     laptop.ok("sweep", PLAN, "--detach")
-    until(lambda: laptop.shown().states["B"] == "succeeded", 30)
+    until(lambda: laptop.shown().states["B"] == "succeeded")
     ann.die()
     shutil.rmtree(ann.folder)
     ben.repo("down")

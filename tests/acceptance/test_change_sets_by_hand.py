@@ -60,7 +60,7 @@ def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(
     more = {"id": "B", "repo": "lib", "action": f"grep 'one = 5' code && {gate.action}; echo b > b"}
     stage.write([{**first, "status": "completed"}, more], repos={"lib": {}})
     sweep = stage.begin("sweep", PLAN, "--json")
-    until(lambda: stage.run()["status"] == "running" and stage.todo("B")["state"] == "parked", 30)
+    until(lambda: stage.run()["status"] == "running" and stage.todo("B")["state"] == "parked")
 
     shown = stage.coord("resolve", PLAN, "lib", "--json")
     assert (shown.code, shown.json["files"]) == (3, ["code"])
@@ -107,7 +107,7 @@ def test_a_todo_of_two_plans_is_done_once_for_the_plan_that_took_it_first(stage:
     gate.wait()
     assert stage.coord("sweep", "OTHER").code == 6
     gate.open()
-    assert first.done(30).code == 0
+    assert first.done(60).code == 0
     assert "nothing to do" in stage.ok("sweep", "OTHER").err
     changes = stage.ok("changes", "--json").json
     assert [(one["plan"], one["todos"]) for one in changes] == [(PLAN, ["A"])]

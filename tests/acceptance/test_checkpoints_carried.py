@@ -38,8 +38,8 @@ def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> No
     stage.up()
     run = stage.begin("sweep", PLAN, "--json")
     client = stage.redis()
-    run_id = until(lambda: client.zrange("coord:live", 0, -1), 60)[0]
-    until(lambda: client.hget(f"coord:run:{run_id}:checkpoint", "long") == "[0]", 60)
+    run_id = until(lambda: client.zrange("coord:live", 0, -1))[0]
+    until(lambda: client.hget(f"coord:run:{run_id}:checkpoint", "long") == "[0]")
     stage.kill("worker")
     stage.up()
 

@@ -83,7 +83,7 @@ def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
     stage.write([{"id": "B", "repo": "r1", "action": WAITS_FOR_GO}])
     stage.ok("sweep", PLAN, "--detach")
     live = stage.run()["run_id"]
-    until(lambda: (stage.state / "worktrees" / live / "r1").exists(), 60)
+    until(lambda: (stage.state / "worktrees" / live / "r1").exists())
 
     refused = stage.coord("clean", "last", "--yes")
     stage.ok("clean", "--yes")
@@ -111,7 +111,7 @@ def test_what_lies_with_several_workers_is_removed_by_each(
         stage.begin(
             "worker", "--repo", f"{repo}={clone}", cwd=places[repo], COORD_REDIS_URL=url, COORD_HOST=host
         )
-    until(lambda: stage.redis().zcard("coord:workers") == 2, 30)
+    until(lambda: stage.redis().zcard("coord:workers") == 2)
     swept = stage.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
     assert swept.states == {"A": "succeeded", "B": "failed"}
 

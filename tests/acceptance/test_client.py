@@ -51,7 +51,7 @@ def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_kille
     for n in range(4):
         for i in range(each):
             bus.send("agent:a", "note", n * each + i)
-        until(lambda n=n: len(got) > n * each + each // 2, 30)
+        until(lambda n=n: len(got) > n * each + each // 2)
         if n < 3:
             gateway.kill()
             gateway.start()
@@ -161,7 +161,7 @@ def waiting(client: Client) -> Iterator[None]:
     thread.start()
     yield
     client.close()
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(errors) == 1
     with pytest.raises(Closed):

@@ -73,7 +73,7 @@ def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_n
 
     stage.ok("sweep", PLAN, "--detach", "--strategy", "levels")
 
-    until(lambda: {name: task["state"] for name, task in page.tasks().items()} == WANTED, 30)
+    until(lambda: {name: task["state"] for name, task in page.tasks().items()} == WANTED)
     until(lambda: stage.shown().states["TODO-004"] == "parked")
     late = [page.tasks()[name] for name in ("TODO-003 config", "TODO-004 store")]
     assert [task["succeeded"] for task in late] == [None, None]
@@ -91,13 +91,13 @@ def test_a_todo_that_is_cancelled_while_it_runs_is_shown_as_revoked(stage: Stage
     page = Page(int(port), f"coord:{password}")
 
     stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.ledger, 30)
-    until(lambda: {task["state"] for task in page.tasks().values()} == {"STARTED"}, 30)
+    until(lambda: stage.ledger)
+    until(lambda: {task["state"] for task in page.tasks().values()} == {"STARTED"})
     assert stage.todo("TODO-001")["duration_s"] >= 0
     assert re.search(r"running +1 +\d+\.\d s", stage.ok("show-run").out)
     stage.ok("cancel")
 
-    until(lambda: {task["state"] for task in page.tasks().values()} == {"REVOKED"}, 30)
+    until(lambda: {task["state"] for task in page.tasks().values()} == {"REVOKED"})
 
 
 def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
@@ -120,9 +120,9 @@ def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
             COORD_FLOWER_AUTH=page.auth,
             COORD_NAMESPACE="north",
         )
-        until(page.answers, 30)
+        until(page.answers)
         # it answers before it has reached Redis
-        code, queues = until(lambda: (found := page.ask("/api/queues/length"))[1] and found, 30)
+        code, queues = until(lambda: (found := page.ask("/api/queues/length"))[1] and found)
         command = Path(f"/proc/{flower.pid}/cmdline").read_bytes()
         flower.terminate()
         ended = flower.done()

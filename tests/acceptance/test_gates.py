@@ -29,7 +29,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> Non
     stage.write(GATED, plan={"milestones": [MILESTONE], "strategy": "levels"})
     watch = stage.begin("sweep", PLAN)
     watch.says("other waits for an approval: coord approve other")
-    until(lambda: stage.todo("build")["state"] == "succeeded", 30)
+    until(lambda: stage.todo("build")["state"] == "succeeded")
     run_id = stage.run()["run_id"]
 
     stage.kill("worker")
@@ -39,7 +39,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> Non
     stage.up()
     asked = stage.ok("ecosystem-status").out
     other = stage.ok("approve", "other", "--comment", "looks right", "--json")
-    until(lambda: stage.todo("M1")["state"] == "parked", 30)
+    until(lambda: stage.todo("M1")["state"] == "parked")
     milestone = stage.ok("approve", "M1")
     rejected = stage.ok("reject", "ship", "--run", run_id, "--comment", "not before Friday")
     ended = stage.coord("watch", run_id, "--json")

@@ -64,7 +64,7 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
     assert stage.coord("gateway", "--grant", "ann").code == 2
     assert stage.coord("gateway", "--grant", "worker:w1").code == 2
     os.kill(gateway.process.pid, signal.SIGTERM)
-    assert gateway.process.wait(30) == 0
+    assert gateway.process.wait(60) == 0
     assert gateway.process.err.strip() == f"gateway  ws://127.0.0.1:{gateway.port}/"
 
 
@@ -77,7 +77,7 @@ def test_a_stopped_gateway_sends_its_clients_elsewhere_and_returns_their_message
         os.kill(gateway.process.pid, signal.SIGTERM)
         assert client.ended() == GOING_AWAY
 
-    assert gateway.process.wait(30) == 0
+    assert gateway.process.wait(60) == 0
     stage.server.start()  # nobody needed it any more
     assert gateway.bus().standing("agent:a").waiting == 1
 

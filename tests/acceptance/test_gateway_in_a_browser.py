@@ -74,7 +74,7 @@ def test_a_page_gets_a_message_and_answers_it(stage: Stage, tmp_path: Path):
     bus.send("person:ann", "question", {"text": "wie geht's?"})
 
     with page_at(port, PAGE % (gateway.address, token)) as page, browser(page, tmp_path / "profile"):
-        answer = until(lambda: bus.take("repo:api", "test").messages, 60)[0]
+        answer = until(lambda: bus.take("repo:api", "test").messages)[0]
         until(lambda: bus.standing("person:ann").in_hand == 0)
 
     assert (answer.sender, answer.payload) == ("person:ann", {"got": {"text": "wie geht's?"}})

@@ -26,7 +26,7 @@ IN_TIME_S = 90.0
 @pytest.fixture(scope="module")
 def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
     stage = new_stage()
-    stage.settings = {"lease_ttl": "3s", "heartbeat": "500ms", "health_interval": "2s"}
+    stage.settings = {"lease_ttl": "6s", "heartbeat": "500ms", "health_interval": "2s"}
     stage.write(repos=REPOS)
     stage.up()
     yield stage
@@ -124,7 +124,7 @@ def test_nothing_starts_in_a_disconnected_repository_and_what_runs_is_handed_bac
 
     died = stage.daemon("server")
     os.kill(died.pid, signal.SIGKILL)
-    until(lambda: Daemon(stage.state, "server").running() not in (None, died), 60)
+    until(lambda: Daemon(stage.state, "server").running() not in (None, died))
     stage.ok("exec", "--repo", "web", "--", "true")
     assert todos()["long"]["wait_reason"] == "disconnected"
 

@@ -30,7 +30,7 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
         found: list[dict[str, str]] = stage.ok("list-todos", "--status", "in_progress", "--json").json
         return found
 
-    listed = until(in_progress, 60)
+    listed = until(in_progress)
     assert {(todo["id"], todo["status"], todo["run_id"]) for todo in listed} == {
         ("first", "in_progress", run_id),
         ("runs", "in_progress", run_id),

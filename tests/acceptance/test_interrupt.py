@@ -34,7 +34,7 @@ class Terminal:
         os.write(self._master, keys)
 
     def until_it_shows(self, text: str) -> None:
-        until(lambda: text in self._read(), 60)
+        until(lambda: text in self._read())
 
     def until_it_ends(self, again: bytes = b"") -> int:
         """`again`: keys that are pressed until it does. Python sees a signal that comes just before it reads
@@ -49,7 +49,7 @@ class Terminal:
                     self.press(again)
             return over
 
-        until(ended, 60)
+        until(ended)
         self._read()
         os.close(self._master)
         return self.process.returncode
@@ -142,7 +142,7 @@ def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate
     pid = gate.wait()
 
     sweep.send_signal(signal.SIGINT)
-    ended = sweep.done(30)
+    ended = sweep.done(60)
 
     assert ended.code == 130
     assert ended.json["status"] == "cancelled"
@@ -161,7 +161,7 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
     sweep.says("cancelling")
 
     sweep.send_signal(signal.SIGINT)
-    ended = sweep.done(30)
+    ended = sweep.done(60)
 
     assert ended.code == 130
     assert "coord down" in ended.err

@@ -64,7 +64,7 @@ def a_push_by_a_person_after_two_of_three_merges_reverts_both(at: Site) -> None:
     at.forge.fail(405, times=1000, only="PUT /repos/acme/c/pulls/1/merge")
     landing = at.begin()
     at.approve(*"abc")
-    until(lambda: at.has_work("b"), 40)
+    until(lambda: at.has_work("b"))
     at.waits_for("c", "/pull/1")
     theirs = at.forge.push(at.projects["c"], BRANCH, theirs="1\n")
     failed = landing.done(60)

@@ -243,7 +243,7 @@ def test_on_a_terminal_it_asks(laptop: Stage, far: LockManager, answer: str, cod
     os.close(its)
     asked = os.read(ours, 1000)
     os.write(ours, f"{answer}\n".encode())
-    assert process.wait(30) == code
+    assert process.wait(60) == code
 
     assert b"release it?" in asked
     assert lock.renew() is kept

@@ -30,8 +30,8 @@ def test_a_log_is_followed_over_attempts_and_from_elsewhere_until_the_todo_ends(
     gate.open()
 
     again = "[coord] attempt 1 of 2 failed; the next one starts in 0.001 s\n[coord] attempt 2\n"
-    assert one.done(30).out == f"try 1\n[coord] failed: exit code 1\n{again}try 2\ndone\n"
-    assert whole.done(30).out.splitlines()[-2:] == ["A    | done", "last | after"]
+    assert one.done(60).out == f"try 1\n[coord] failed: exit code 1\n{again}try 2\ndone\n"
+    assert whole.done(60).out.splitlines()[-2:] == ["A    | done", "last | after"]
     assert stage.coord("logs").out == whole.out
     assert list(elsewhere.iterdir()) == []
     misspelt = stage.coord("logs", "last", "las")

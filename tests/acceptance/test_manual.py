@@ -19,7 +19,7 @@ def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(stage: Stage) -
     said = sweep.says("waits for")
     waiting = stage.shown()
     done = stage.coord("complete-todo", "look")
-    ended = sweep.done(30)
+    ended = sweep.done(60)
 
     assert "look waits for a person: coord complete-todo look" in said
     assert waiting.states == {"look": "parked", "other": "succeeded", "after": "waiting"}
@@ -42,7 +42,7 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
     stage.up()
     sweep = stage.begin("sweep", PLAN, "--strategy", "dataflow")
     sweep.says("look waits for a person")
-    until(lambda: stage.todo("busy")["state"] == "running", 30)
+    until(lambda: stage.todo("busy")["state"] == "running")
     run_id = stage.run()["run_id"]
 
     busy, early = stage.coord("complete-todo", "busy"), stage.coord("complete-todo", "then")
@@ -51,7 +51,7 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
     sweep.says("then waits for a person")
     with_hours = stage.ok("complete-todo", "then", "--hours", "2h")
     (stage.folder / "ledger").touch()
-    ended = sweep.done(30)
+    ended = sweep.done(60)
 
     assert (busy.code, f"is executing busy in run {run_id}" in busy.err) == (6, True)
     assert (early.code, f"run {run_id} executes then" in early.err) == (6, True)

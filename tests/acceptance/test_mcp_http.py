@@ -21,7 +21,7 @@ OURS = "a-token-that-we-chose"
 
 def ended(process: Begun, number: signal.Signals = signal.SIGTERM) -> int:
     os.kill(process.pid, number)
-    return process.wait(30)
+    return process.wait(60)
 
 
 def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_port: int) -> None:

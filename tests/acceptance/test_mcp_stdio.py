@@ -154,7 +154,7 @@ def test_the_embedded_server_is_started_again_when_it_was_killed(stage: Stage, a
 
 
 def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
-    ended = stage.begin("mcp").done(30)
+    ended = stage.begin("mcp").done(60)
 
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
@@ -192,7 +192,7 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(
         process.stdin.close()
     process.send_signal(number)
 
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert process.stdout.read() == ""
     process.close()
     until(lambda: not list(stage.alive()))

@@ -35,7 +35,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     watch.says("the run is paused")
     worker = stage.kill("worker")
     until(lambda: gone(killed))
-    waits_for = until(lambda: stage.todo("A")["waits_for"], 60)
+    waits_for = until(lambda: stage.todo("A")["waits_for"])
     without = stage.shown()
 
     assert without.json["status"] == "paused"
@@ -45,7 +45,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     assert re.match(rf"coord-{worker}@\S+, which does not answer", waits_for)
 
     stage.up()
-    until(lambda: stage.todo("A")["state"] == "ready", 30)
+    until(lambda: stage.todo("A")["state"] == "ready")
     lost = stage.shown()
 
     assert lost.json["status"] == "paused"

@@ -118,7 +118,7 @@ def test_a_server_that_renamed_a_command_is_refused_by_its_name(stage: Stage, re
     socket = tmp_path / "renamed.sock"
     where = ("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", "")
     server = stage.begin(command=(server_binary(), *where, "--rename-command", renamed, "hidden"))
-    until(socket.exists, 30)
+    until(socket.exists)
     url = {"COORD_REDIS_URL": f"unix://{socket}"}
 
     ended = [stage.coord(*words, **url) for words in (("sweep", PLAN), ("list-locks",), ("doctor", "--json"))]

@@ -51,7 +51,7 @@ def locks(stage: Stage) -> Iterator[LockManager]:
 
 def second_worker(stage: Stage) -> int:
     process = stage.begin("worker", "--all")
-    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
+    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)))
     return process.pid
 
 
@@ -86,7 +86,7 @@ def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_
     stage.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "1")
 
     stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1, "succeeded": 1}, 30)
+    until(lambda: stage.run()["counts"] == {"parked": 1, "succeeded": 1})
     words = stage.todo("A")["waits_for"]
     held.release()
     stage.ok("watch", "last")
@@ -105,7 +105,7 @@ def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(
     locks.resources.declare({"gpu": 1})
     held = locks.resources.acquire("gpu", ttl=HOUR)
     stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1}, 30)
+    until(lambda: stage.run()["counts"] == {"parked": 1})
 
     assert locks.resources.stats("gpu").waiting == 1
     stage.ok("cancel", "last")
@@ -126,7 +126,7 @@ def test_what_a_killed_workers_todo_used_is_free_after_its_lease(stage: Stage, l
     gate.wait()
     first = stage.run()["run_id"]
     stage.ok("sweep", PLAN, "--todo", "B", "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1}, 30)
+    until(lambda: stage.run()["counts"] == {"parked": 1})
 
     stage.kill("worker")
     second_worker(stage)

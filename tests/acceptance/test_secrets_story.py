@@ -29,14 +29,14 @@ def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(stage:
     (stage.folder / "token").chmod(0o600)
     stage.up()
     run = stage.ok("sweep", "PLAN-001", "--detach", "--json").json["run_id"]
-    until(lambda: "no credential ship" in json.dumps(stage.shown(run).todo("A")), 30)
+    until(lambda: "no credential ship" in json.dumps(stage.shown(run).todo("A")))
 
     stage.ok("credential", "add", "ship", f"file:{stage.folder / 'token'}", "--repo", "api")
-    until(lambda: stage.ledger == ["begun"], 60)
+    until(lambda: stage.ledger == ["begun"])
     assert {file.name for file in holders(stage.state)} == {"ship", "output.json"}, "those of the attempt"
     worker = int(stage.shown(run).todo("A")["worker"].partition("@")[0].removeprefix("coord-"))
     os.kill(worker, signal.SIGKILL)
-    until(lambda: gone(worker), 60)
+    until(lambda: gone(worker))
 
     until(lambda: stage.shown(run).json["status"] == "succeeded", 90)
     assert stage.ok("logs", run, "A").out.count("***") >= 1

@@ -52,7 +52,7 @@ def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_orde
         until(
             lambda name=name, died=died: (r := Daemon(stage.state, name).running()) and r.pid != died.pid, 60
         )
-    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy", 60)
+    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy")
     assert {name: one.pid for name, one in host.states().items()} == pids
     stage.kill("server")
     stage.kill("worker")

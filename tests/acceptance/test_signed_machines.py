@@ -42,14 +42,14 @@ def test_an_honest_run_succeeds_and_a_moved_tip_makes_no_foreign_code_run(site: 
         keys = Keys("coord")
         for attacked in (False, True):
             run = laptop.ok("sweep", PLAN, "--detach", "--json").json["run_id"]
-            until(lambda run=run: redis.hget(keys.run(run).state, "READ") == "succeeded", 30)
+            until(lambda run=run: redis.hget(keys.run(run).state, "READ") == "succeeded")
             if attacked:
                 git(up, "checkout", "-q", "-b", "elsewhere")
                 (up / "check.sh").write_text(f"touch {ran}\n")
                 git(up, "commit", "-qam", "foreign")
                 redis.hset(keys.run(run).tips, "up", git(up, "rev-parse", "HEAD"))
             laptop.ok("complete-todo", "LOOK", "--run", run)
-            until(lambda run=run: redis.hget(keys.run(run).meta, "status") in ("succeeded", "failed"), 30)
+            until(lambda run=run: redis.hget(keys.run(run).meta, "status") in ("succeeded", "failed"))
 
             shown = laptop.ok("show-run", run, "--json")
             assert shown.todo("CHECK")["state"] == ("failed" if attacked else "succeeded")

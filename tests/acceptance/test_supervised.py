@@ -40,7 +40,7 @@ def again(stage: Stage, died: Record, name: str) -> Record:
         record = Daemon(stage.state, name).running()
         return record if record and record.pid != died.pid else None
 
-    return until(running, 60)
+    return until(running)
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_sweep_is_started_again_and_the_run_succeeds(
@@ -51,7 +51,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_sweep_is_started_again_and_t
 
     died = kill(stage, "worker")
     sweep.says(f"the worker (pid {died.pid}) died")
-    until(lambda: gate.wait() != begun, 30)
+    until(lambda: gate.wait() != begun)
     gate.open()
 
     told = stage.coord("doctor", "--json")
@@ -70,7 +70,7 @@ def test_what_up_detached_started_is_started_again_whatever_is_killed(stage: Sta
 
     died = {name: kill(stage, name) for name in ("worker", "server", "flower")}
     now = {name: again(stage, record, name) for name, record in died.items()}
-    until(lambda: gate.wait() != begun, 30)
+    until(lambda: gate.wait() != begun)
     gate.open()
     watched = stage.coord("watch")
 
@@ -92,7 +92,7 @@ def test_the_next_command_takes_up_what_lost_its_supervisor_and_its_worker(stage
     stage.ok("list-runs")
 
     again(stage, died, "worker")
-    until(lambda: gate.wait() != begun, 30)
+    until(lambda: gate.wait() != begun)
     gate.open()
     assert stage.coord("watch").code == 0
 

@@ -94,5 +94,5 @@ def test_three_people_order_approve_and_are_refused_by_the_commands_of_the_chapt
     url = homes["cleo"].env["COORD_REDIS_URL"]
     with connect(url, Profile.COMMAND) as redis:
         stream = Keys("coord").events.lasting
-        until(lambda: any(fields["kind"] == "trust.refused" for _, fields in redis.xrange(stream)), 30)
+        until(lambda: any(fields["kind"] == "trust.refused" for _, fields in redis.xrange(stream)))
     assert homes["build"].ledger == ["done"]

@@ -43,7 +43,7 @@ def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
     second = stage.begin("sweep", OTHER)
     said = second.says("waits for")
     gate.open()
-    ended = [process.done(30) for process in (first, second)]
+    ended = [process.done(60) for process in (first, second)]
 
     runs = [run["run_id"] for run in stage.coord("list-runs", "--json").json][::-1]
     assert f"B waits for repository api, in use by run {runs[0]}" in said
@@ -61,7 +61,7 @@ def test_slots_let_both_work_at_once(stage: Stage, gate: Gate) -> None:
     second = stage.coord("sweep", OTHER)
     gate.open()
 
-    assert (first.wait(30), second.code) == (0, 0)
+    assert (first.wait(60), second.code) == (0, 0)
 
 
 def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_the_first(
@@ -77,7 +77,7 @@ def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_
     gate.open()
 
     assert (refused.code, elsewhere.code) == (6, 0), "another repository is not taken"
-    run = first.done(30).json["run_id"]
+    run = first.done(60).json["run_id"]
     assert run in refused.err
     assert f"coord watch {run}" in refused.err
     assert stage.coord("execute", "B").code == 0

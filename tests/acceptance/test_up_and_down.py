@@ -45,7 +45,7 @@ def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: St
     up.says("Ctrl-C")
 
     up.send_signal(signal.SIGINT)
-    ended = up.done(30)
+    ended = up.done(60)
 
     assert ended.code == 0
     assert str(server.pid) in ended.err
@@ -57,7 +57,7 @@ def test_up_in_the_foreground_sees_that_somebody_said_down(stage: Stage) -> None
     up.says("Ctrl-C")
 
     stage.ok("down")
-    ended = up.done(30)
+    ended = up.done(60)
 
     assert ended.code == 1
     assert "stopped by coord down" in ended.err

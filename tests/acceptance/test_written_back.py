@@ -28,7 +28,7 @@ def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(stage: St
     gate.open()
 
     assert git(stage.folder / "api", "status", "--porcelain") == ""
-    until(lambda: status(stage, "a") == "completed", 60)
+    until(lambda: status(stage, "a") == "completed")
     assert status(stage, "b") == "pending"
     run_id = stage.run()["run_id"]
     (event,) = stage.ok("history", "a", "--kind", "todo.completed", "--json").json

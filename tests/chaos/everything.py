@@ -9,6 +9,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -100,23 +101,21 @@ class _Trial:
             process.pid for process in (self._second, self._watcher) if process and process.poll() is None
         ]
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in (self._second, self._watcher):
             if process:
                 process.wait()
                 self._stage.started.remove(process)
                 process.forget()
-        until(
-            lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")),
-            10,
-        )
+        until(lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")))
 
     def resume(self, run: str) -> None:
         """How long it takes, from the call of `coord up`, to the first todo that starts or ends."""
         called_s = time.time()
         self.start()
         self._watcher = self._stage.begin("watch", run)
-        until(lambda: self._moved(run, called_s) is not None or self.watch.over(run), 60)
+        until(lambda: self._moved(run, called_s) is not None or self.watch.over(run))
         moved_s = self._moved(run, called_s)
         if moved_s is None:  # it had ended
             return

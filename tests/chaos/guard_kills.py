@@ -79,7 +79,7 @@ def kill_guards(stage: Stage, how: GuardKills) -> Figures:
     wrong += _overlaps(strays)
     before = strays.stat().st_size if strays.exists() else 0
     with suppress(AssertionError):  # a live process writes 20 lines a second
-        until(lambda: strays.stat().st_size > before, 1)
+        until(lambda: strays.stat().st_size > before, 2)
         wrong.append(f"{run}: a child outlived its todo: {strays.read_text().splitlines()[-1]}")
     if watch.status(run) != "succeeded":
         wrong.append(f"{run} is {watch.status(run)}")

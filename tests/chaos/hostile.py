@@ -153,7 +153,7 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
     same workers.
     """
     chance = random.Random(how.seed)
-    stage.settings = {**NO_POISON, "lease_ttl": "2s", "heartbeat": "500ms"}
+    stage.settings = {**NO_POISON, "lease_ttl": "5s", "heartbeat": "500ms"}
     todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})
     stage.write(todos)
     url = stage.server.start()

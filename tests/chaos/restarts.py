@@ -89,7 +89,7 @@ class _Trial:
     def _restart(self, number: signal.Signals) -> None:
         record = self._stage.daemon("server")
         os.kill(record.pid, number)
-        until(lambda: Daemon(self._stage.state, "server").running() is None, 30)
+        until(lambda: Daemon(self._stage.state, "server").running() is None)
         time.sleep(self._chance.uniform(*self._how.away_s))
         self._stage.server.start()
 

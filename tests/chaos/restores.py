@@ -80,14 +80,14 @@ def _copy(stage: Stage) -> None:
     """Between two writes."""
     shutil.rmtree(_kept(stage), ignore_errors=True)
     with stage.redis() as redis:
-        redis.client_pause(1000)
+        redis.client_pause(60_000, all=False)
         shutil.copytree(stage.state / "appendonlydir", _kept(stage))
         redis.client_unpause()
 
 
 def _put_back(stage: Stage) -> None:
     os.kill(stage.daemon("server").pid, signal.SIGKILL)
-    until(lambda: Daemon(stage.state, "server").running() is None, 30)
+    until(lambda: Daemon(stage.state, "server").running() is None)
     shutil.rmtree(stage.state / "appendonlydir")
     shutil.copytree(_kept(stage), stage.state / "appendonlydir")
     stage.server.start()

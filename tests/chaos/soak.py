@@ -72,7 +72,7 @@ def main(minutes: float) -> Figures:
 
 
 def soak(stage: Stage, seconds: float, seed: int) -> Figures:
-    stage.settings = {**NO_POISON, "keep_runs": f"{KEPT_S}s", "lease_ttl": "3s", "heartbeat": "1s"}
+    stage.settings = {**NO_POISON, "keep_runs": f"{KEPT_S}s", "lease_ttl": "5s", "heartbeat": "1s"}
     stage.write(list(_todos()), plans=list(_plans()))
     url = stage.server.start()
     with Proxy(urlsplit(url).path, seed) as proxy:
@@ -210,7 +210,7 @@ def _count(redis: Redis, pattern: str) -> int:
 def _rewritten(redis: Redis, folder: Path) -> int:
     """Bytes of the append-only file, once it holds nothing but what is there."""
     redis.bgrewriteaof()
-    until(lambda: not redis.info("persistence")["aof_rewrite_in_progress"], 30)
+    until(lambda: not redis.info("persistence")["aof_rewrite_in_progress"])
     return sum(file.stat().st_size for file in folder.iterdir())
 
 

@@ -29,7 +29,7 @@ def test_whenever_redis_is_killed_or_restarted_no_todo_is_lost_or_done_twice(sta
 
 def test_whatever_the_line_to_redis_does_no_todo_is_lost_or_done_twice(stage: Stage) -> None:
     how = Lines(
-        workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="2s", seed=SEED, phases=tuple(PHASES)
+        workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="5s", seed=SEED, phases=tuple(PHASES)
     )
 
     misbehaved = misbehave(stage, how)

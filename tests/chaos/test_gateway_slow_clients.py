@@ -71,7 +71,7 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
         lines = [stack.enter_context(deaf(gateway, token)) for token in tokens]
         until(lambda: sum(bus.standing(name).in_hand for name in names) > 0)
         # Handed back.
-        until(lambda: sum(bus.standing(name).waiting for name in names) == CLIENTS * WAITING, 30)
+        until(lambda: sum(bus.standing(name).waiting for name in names) == CLIENTS * WAITING)
         # A message stands in memory twice while it is sent: as a text and as the bytes of its frame.
         assert memory(gateway, "VmHWM") - before < CLIENTS * 2 * WINDOW * MIB
         assert all(read_to_the_end(line) < WAITING * MIB for line in lines)

@@ -39,7 +39,7 @@ def go(stage: Stage, todo: str) -> None:
 
 
 def until_ledger(stage: Stage, line: str) -> None:
-    until(lambda: line in stage.ledger, 30)
+    until(lambda: line in stage.ledger)
 
 
 def worker_pid(stage: Stage, todo: str) -> int:
@@ -53,7 +53,7 @@ def events(stage: Stage, what: str) -> list[tuple[float, dict[str, Any]]]:
 
 def second_worker(stage: Stage) -> None:
     process = stage.begin("worker", "--all")
-    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
+    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)))
 
 
 def test_promise_2_a_killed_workers_todo_begins_after_its_children(
@@ -65,7 +65,7 @@ def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
-    until(lambda: (quick.folder / "ledger.pid").exists(), 30)
+    until(lambda: (quick.folder / "ledger.pid").exists())
     assert quick.redis().hlen("coord.unacked") == 1  # the carrier keeps its message until it is done
 
     os.kill(worker_pid(quick, "A"), signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     assert lost["worker"] != quick.todo("A")["worker"]
     # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one
     # lease after it.
-    assert second - lost_at < 20
+    assert second - lost_at < 60
     assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A", "B"]
     assert first < lost_at
 
@@ -97,7 +97,7 @@ def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stag
     quick.kill("server")
     go(quick, "A")  # it ends while nobody can be told
     quick.up()
-    until(lambda: sweep.poll() is not None, 30)
+    until(lambda: sweep.poll() is not None)
 
     assert sweep.returncode == 0
     assert quick.ledger == ["A 1", "B 1", "C 1"]
@@ -117,13 +117,12 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
     os.kill(asleep, signal.SIGSTOP)
     try:
         go(quick, "A")  # its command ends well, while it sleeps
-        until(lambda: events(quick, "todo.lost"), 30)
+        until(lambda: events(quick, "todo.lost"))
         until(
             lambda: (
                 "still in use" in (quick.todo("A")["waits_for"] or "")
                 or quick.todo("A")["state"] == "running"
             ),
-            30,
         )
     finally:
         os.kill(asleep, signal.SIGCONT)
@@ -148,10 +147,11 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     quick.up()
     quick.ok("sweep", "PLAN-001", "--detach")
     until_ledger(quick, "A 1")
-    epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n"), 60))
+    epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n")))
     as_it_was = quick.folder / "as-it-was"
-    quick.redis().client_pause(1000)  # a copy between two writes
+    quick.redis().client_pause(60_000, all=False)  # a copy between two writes
     shutil.copytree(quick.state / "appendonlydir", as_it_was)
+    quick.redis().client_unpause()
     go(quick, "A")
     until_ledger(quick, "B 1")
     began_ms = quick.redis().zscore("coord:live", quick.run()["run_id"])
@@ -163,7 +163,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     shutil.copytree(as_it_was, quick.state / "appendonlydir")
     quick.up()
     # B of the lost time was stopped; A and B are done again.
-    until(lambda: quick.ledger.count("B 1") == 2, 30)
+    until(lambda: quick.ledger.count("B 1") == 2)
     go(quick, "B")
     quick.ok("watch", "last")
 
@@ -188,18 +188,18 @@ def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(qu
 
     first = worker_pid(quick, "A")
     os.kill(first, signal.SIGTERM)
-    until(lambda: "stopping" in worker_log(quick, first), 60)
+    until(lambda: "stopping" in worker_log(quick, first))
     assert quick.todo("A")["state"] == "running"
     os.kill(first, signal.SIGTERM)
     until_ledger(quick, "A 2")
     second = worker_pid(quick, "A")
     os.kill(second, signal.SIGTERM)
-    until(lambda: "stopping" in worker_log(quick, second), 60)
+    until(lambda: "stopping" in worker_log(quick, second))
     go(quick, "A")
-    until(lambda: quick.todo("A")["state"] == "succeeded", 60)
+    until(lambda: quick.todo("A")["state"] == "succeeded")
 
     assert first != second
-    until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second), 60)
+    until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second))
     quick.up()
     quick.ok("watch", "last")
     assert quick.ledger == ["A 1", "A 2"]

@@ -19,7 +19,7 @@ from tests.stage import Stage
 pytestmark = pytest.mark.long
 
 SEED = random.randrange(10**6)
-QUICK = {"lease_ttl": "2s", "heartbeat": "500ms"}
+QUICK = {"lease_ttl": "5s", "heartbeat": "500ms"}
 
 
 @pytest.mark.parametrize("strategy", ["dataflow", "levels"])
@@ -33,7 +33,7 @@ def test_whichever_worker_is_killed_every_todo_is_done_in_its_turn_and_settled_o
         every_s=1,
         kills=3,
         lasts_s=0.2,
-        lease="2s",
+        lease="5s",
         strategy=strategy,
         seed=SEED,
     )
@@ -67,7 +67,7 @@ def test_whichever_guard_is_killed_no_child_lives_into_the_next_attempt(stage: S
 
 def test_older_data_that_come_back_end_right(stage: Stage) -> None:
     how = Restores(
-        todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="2s", seed=SEED, patience_s=90
+        todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="5s", seed=SEED, patience_s=90
     )
 
     restored = restore(stage, how)

@@ -72,7 +72,7 @@ def test_a_waiter_for_more_than_the_shrunken_capacity_is_refused(locks: LockMana
         waiter.start()
         until(lambda: client.zcard("test:lock-queue:resource:gpu"))
         locks.resources.declare({"gpu": 2})
-        waiter.join(20)
+        waiter.join(60)
 
     assert came == ["gpu has a capacity of 2, less than requested"]
     assert not client.exists("test:lock-queue:resource:gpu")

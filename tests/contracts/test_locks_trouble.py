@@ -211,7 +211,7 @@ def test_more_wait_at_once_than_redis_py_would_have_connections(locks: LockManag
     until(lambda: client.zcard("test:lock-queue:lock:x") == len(waiters))
     held.release()
     for waiter in waiters:
-        waiter.join(30)
+        waiter.join(60)
 
     fences = [waiter.came.fence for waiter in waiters]
     assert len(set(fences)) == len(waiters)

@@ -90,11 +90,11 @@ def test_killed_readers_lose_nothing_and_do_nothing_twice(
         for sender in senders:
             sender.send(REPO, "note", n)
         if n % 50 == 25:
-            until(lambda n=n: sum(map(len, effects(client, 3))) > n, 60)
+            until(lambda n=n: sum(map(len, effects(client, 3))) > n)
             readers[0].kill()
             readers = [readers[1], reader()]
 
-    until(lambda: sum(map(len, effects(client, 3))) >= 450, 60)
+    until(lambda: sum(map(len, effects(client, 3))) >= 450)
     assert effects(client, 3) == [list(range(150))] * 3
     assert until(lambda: bus.standing(REPO).in_hand == 0)
 
@@ -105,18 +105,18 @@ def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
     sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
     first = reader()
     sender.send(REPO, "note", 0)
-    until(lambda: effects(client, 1) == [[0]], 60)
+    until(lambda: effects(client, 1) == [[0]])
 
     first.send_signal(signal.SIGSTOP)
     for n in range(1, 20):
         sender.send(REPO, "note", n)
     reader()
-    until(lambda: effects(client, 1) == [list(range(20))], 60)
+    until(lambda: effects(client, 1) == [list(range(20))])
     first.send_signal(signal.SIGCONT)
 
     for n in range(20, 40):
         sender.send(REPO, "note", n)
-    until(lambda: effects(client, 1) == [list(range(40))], 60)
+    until(lambda: effects(client, 1) == [list(range(40))])
 
 
 def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.Redis, handled: list[object]):
@@ -125,7 +125,7 @@ def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.R
             client.client_kill_filter(_type=kind)
         bus.send(REPO, "note", n)
 
-    until(lambda: handled == list(range(20)), 30)
+    until(lambda: handled == list(range(20)))
 
 
 def test_a_redis_that_is_killed_and_restarted_loses_nothing(
@@ -138,7 +138,7 @@ def test_a_redis_that_is_killed_and_restarted_loses_nothing(
     own.start()
 
     bus.send(REPO, "note", 2)
-    until(lambda: handled == [1, 2], 30)
+    until(lambda: handled == [1, 2])
 
 
 def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: OwnServer, bus: MessageBus):
@@ -152,9 +152,9 @@ def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: OwnServer, 
     shutil.rmtree(own.state / "appendonlydir")
     own.start()
 
-    until(lambda: REPO in bus.recipients(), 30)
+    until(lambda: REPO in bus.recipients())
     bus.send(REPO, "note", "after")
-    until(lambda: [message.payload for message in done] == ["after"], 30)
+    until(lambda: [message.payload for message in done] == ["after"])
     assert (inbox.recovered, inbox.trimmed) == (False, 0)
     inbox.stop()
     thread.join()

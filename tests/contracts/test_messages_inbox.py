@@ -219,7 +219,7 @@ def test_two_readers_share_the_work_and_keep_each_senders_order(
         for sender in senders:
             sender.send(REPO, "note", n)
 
-    until(lambda: len(everything) >= 240 and empty(bus), 30)
+    until(lambda: len(everything) >= 240 and empty(bus))
     for sender in range(6):
         assert [n for who, n in everything if who == f"s{sender}"] == list(range(40))
     assert all(got.values())

@@ -224,7 +224,7 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: OwnServer, bus: MessageBus)
     reading.wait()
     with own.frozen():
         inbox.stop()
-        thread.join(30)
+        thread.join(60)
         stopped = not thread.is_alive()
     thread.join()
     assert stopped

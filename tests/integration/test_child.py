@@ -120,7 +120,7 @@ def test_kill_does_not_wait_for_the_grace_and_the_first_reason_counts(start: typ
 
     stubborn.child.kill()
 
-    ended = stubborn.end(timeout_s=30)
+    ended = stubborn.end(timeout_s=60)
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "worker stops")
 
 
@@ -160,7 +160,7 @@ def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(start: type[
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """A guard is not waited for as long as on a machine that is busy."""
-    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+    monkeypatch.setattr(child, "MARGIN_S", 3.0)
 
 
 def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: None, start: type[Started]):
@@ -204,7 +204,7 @@ def test_a_process_left_behind_cannot_stop_the_guard_and_pass_for_success(
 def test_a_guard_that_is_stopped_at_its_start_is_given_up(
     start: type[Started], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(child, "START_S", 1.0)
+    monkeypatch.setattr(child, "START_S", 3.0)
     monkeypatch.setattr(child, "GUARD", "import os; os.kill(os.getpid(), 19)")
 
     ended = start("true").end()
@@ -214,7 +214,7 @@ def test_a_guard_that_is_stopped_at_its_start_is_given_up(
 
 
 def test_a_guard_that_goes_on_killing_is_left_alone(start: type[Started], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+    monkeypatch.setattr(child, "MARGIN_S", 3.0)
     monkeypatch.setattr(child, "GUARD", SLOW_GUARD)
 
     ended = start("true", kill_grace=BRIEF, timeout=BRIEF).end()
@@ -226,8 +226,8 @@ SLOW_GUARD = """
 import os, sys, time
 line = int(sys.argv[1])
 os.write(line, b"started %d\\nended exited 0\\n" % os.getpid())
-for _ in range(8):
-    time.sleep(0.4)
+for _ in range(20):
+    time.sleep(0.2)
     os.write(line, b"kills\\n")
 os.write(line, b"gone\\n")
 """

@@ -46,7 +46,7 @@ def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: C
 def test_a_silent_worker_is_named(
     machine: Machine, cleaning: Cleaning, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cleanup_jobs, "BEGIN_WITHIN", timedelta(milliseconds=500))
+    monkeypatch.setattr(cleanup_jobs, "BEGIN_WITHIN", timedelta(seconds=3))
     store.redis.zadd(store.keys.workers, {"mute@h2": store.now_ms()})
     mute = Worker(id="mute@h2", host="h2", pid=1, version="0", repos=("r1",), jobs=1)
     store.redis.set(store.keys.worker(mute.id), mute.model_dump_json())

@@ -150,7 +150,7 @@ def test_an_attempt_ends_while_all_readers_wait_for_a_compute(scene: Scene, monk
 
         leaving = threading.Thread(target=of_a.__exit__, daemon=True)
         leaving.start()
-        leaving.join(30)
+        leaving.join(60)
 
         assert not leaving.is_alive()
         holder.sendall(b'{"value": "1"}\n')
@@ -178,7 +178,7 @@ def test_one_of_many_todos_computes_a_value_and_the_next_one_does_if_it_dies(sce
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
 
     assert found == [42] * 20
     assert computed == [1]
@@ -226,7 +226,7 @@ def test_promise_no_request_disturbs_the_worker(scene: Scene, words: bytes):
 
 
 def test_promise_silent_clients_keep_nobody_waiting(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(context_socket, "REQUEST_S", 0.3)
+    monkeypatch.setattr(context_socket, "REQUEST_S", 1.5)
     with scene.todo("A") as told:
         silent = [dialled(told) for _ in range(2 * context_socket.READERS)]
         TodoContext(told).set("after", 1)

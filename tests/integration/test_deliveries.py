@@ -207,7 +207,7 @@ def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors
     for key, value in older.items():
         redis.restore(key, 0, value)
     go.touch()
-    claimed.join(30)
+    claimed.join(60)
 
     assert [verdict.kind for verdict in verdicts] == [TaskResultKind.LATER]
     assert not seen.exists(), seen.read_text()

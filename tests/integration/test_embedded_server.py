@@ -71,7 +71,7 @@ def test_a_second_start_joins_the_first(state: Path):
 def test_many_starters_at_once_result_in_one_server_that_outlives_them(state: Path):
     starters = [FORKS.piped([sys.executable, "-c", START, str(state)]) for _ in range(4)]
 
-    urls = [starter.communicate(timeout=30)[0].strip() for starter in starters]
+    urls = [starter.communicate(timeout=60)[0].strip() for starter in starters]
 
     assert len(set(urls)) == 1
     record = a_server(state).running()
@@ -155,7 +155,7 @@ def test_a_stranger_with_the_recorded_pid_is_neither_joined_nor_killed(state: Pa
 def test_a_socket_that_was_tidied_away_makes_the_next_start_begin_anew(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(embedded, "SOCKET_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(embedded, "SOCKET_TIMEOUT_S", 1.0)
     server = a_server(state)
     url = server.start()
     redis.Redis.from_url(url).set("run", "kept")
@@ -363,3 +363,26 @@ def test_dead_sockets_go_with_the_next_start(tmp_path: Path, state: Path, monkey
     assert living.stop()
     assert a_server(state).stop()
     folder.cleanup()
+
+
+def test_a_socket_that_is_bound_again_while_dead_ones_are_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    path = Path("0123456789abcdef.sock")
+    with socket.socket(socket.AF_UNIX) as killed, socket.socket(socket.AF_UNIX) as server:
+        killed.bind(str(path))
+        os.utime(path, (1, 1))
+
+        def bound_again(_: Path) -> bool:
+            path.unlink()
+            server.bind(str(path))
+            server.listen()
+            return True
+
+        monkeypatch.setattr(embedded, "_is_refused", bound_again)
+        embedded.remove_stale(Path())
+
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    assert list(Path().iterdir()) == [path]

@@ -83,7 +83,7 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     config.write_text(f'[filter "slow"]\nsmudge = "echo $$ > {pid}; exec sleep 300"\nrequired = true\n')
     words = [sys.executable, "-c", ARRIVES, world.url, str(world.folder / "b"), run, tip(mine, run)]
     arriving = FORKS.piped(words)
-    until(lambda: pid.exists() and pid.read_text().strip(), 30)
+    until(lambda: pid.exists() and pid.read_text().strip())
     arriving.kill()
     arriving.wait()
     config.write_text("")

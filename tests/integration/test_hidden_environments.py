@@ -58,7 +58,7 @@ def test_promise_no_secret_is_read_from_the_environment_of_a_process_of_coord(
         stderr=subprocess.PIPE,
     )
     try:
-        until(lambda: process.poll() is not None or not can_read(process.pid), 60)
+        until(lambda: process.poll() is not None or not can_read(process.pid))
         assert process.poll() is None
     finally:
         process.kill()

@@ -144,7 +144,7 @@ def test_a_busy_worker_is_told_twice(user: Make, fleet_file: Path, monkeypatch: 
 
 def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch):
     sweep = user("deaf")
-    monkeypatch.setattr(sweep, "_worker_steps", lambda: ((signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0)))
+    monkeypatch.setattr(sweep, "_worker_steps", lambda: ((signal.SIGTERM, 0.1), (signal.SIGKILL, 60.0)))
     sweep.ensure_worker()
 
     assert names(sweep.leave()) == ["worker", "server"]

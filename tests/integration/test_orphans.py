@@ -44,7 +44,7 @@ DAEMON = """
 def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]):
     leaver = start(*sh("sleep 600 & echo $!; exit 4"))
 
-    ended = leaver.end(timeout_s=30)
+    ended = leaver.end(timeout_s=60)
 
     assert (ended.exit_code, ended.reason) == (4, "exited")
     assert gone(*leaver.pids(1))
@@ -113,7 +113,7 @@ def told() -> Iterator[Callable[[Path], int]]:
     pids: dict[int, str] = {}
 
     def read(file: Path) -> int:
-        until(file.exists, 30)
+        until(file.exists)
         pid = int(file.read_text())
         pids[pid] = started(pid)
         return pid

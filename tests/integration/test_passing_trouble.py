@@ -237,7 +237,7 @@ def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(
 
 
 def test_a_todo_that_stops_its_guard_fails_by_its_timeout(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+    monkeypatch.setattr(child, "MARGIN_S", 3.0)
     scene = Scene(world, "kill -STOP $PPID; sleep 60", Settings(disk_min=0, kill_grace=1), timeout="1s")
 
     assert scene.go().kind is TaskResultKind.FAILED

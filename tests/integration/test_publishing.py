@@ -202,13 +202,13 @@ def test_a_holder_that_is_stopped_between_its_look_and_its_push_is_refused_by_gi
     one.
     """
     old = site.holder(site.made(5), 5, freezing="push")
-    frozen = until(lambda: stopped_in(old.pid), 30)
+    frozen = until(lambda: stopped_in(old.pid))
 
     counts = site.made(9)
     site.of(counts, 9).publish()
     os.kill(frozen, signal.SIGCONT)
 
-    assert old.wait(30) != 0
+    assert old.wait(60) != 0
     assert "Superseded: attempt 9 has published" in old.err
     assert site.there() == {BRANCH: counts}
 
@@ -221,12 +221,12 @@ def test_a_push_that_hangs_while_the_newer_one_publishes_is_refused_by_the_remot
     late, counts = site.made(5), site.made(9)
     site.hook("pre-receive", WAITS.format(commit=late, folder=site.folder))
     old = site.holder(late, 5)
-    until((site.folder / "arrived").exists, 30)
+    until((site.folder / "arrived").exists)
 
     site.of(counts, 9).publish()
     (site.folder / "go").touch()
 
-    assert old.wait(30) != 0
+    assert old.wait(60) != 0
     assert "Superseded: attempt 9 has published" in old.err
     assert site.there() == {BRANCH: counts}
 
@@ -235,12 +235,12 @@ def test_the_newer_one_that_finds_the_older_push_in_between_replaces_it(site: Si
     old, counts = site.made(5), site.made(9)
     site.hook("pre-receive", WAITS.format(commit=counts, folder=site.folder))
     newer = site.holder(counts, 9)
-    until((site.folder / "arrived").exists, 30)
+    until((site.folder / "arrived").exists)
 
     site.of(old, 5).publish()
     (site.folder / "go").touch()
 
-    assert newer.wait(30) == 0
+    assert newer.wait(60) == 0
     assert site.there() == {BRANCH: counts}
 
 
@@ -262,14 +262,14 @@ def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_t
         target=lambda: verdicts.append(a.parts.deliveries.handle(run, "T1", 1, "up").kind), daemon=True
     )
     sleeper.start()
-    until((world.folder / "first").exists, 30)
+    until((world.folder / "first").exists)
 
     # its lease runs out: what the sweep of a keeper does then
     store.redis.zadd(store.keys.leases, {f"{run} T1": 1})
     assert store.lose(run, "T1", 3).word == "requeued"
     b.do(run, "T1", "up", attempt=2)
     (world.folder / "go").touch()
-    sleeper.join(30)
+    sleeper.join(60)
 
     assert verdicts == [TaskResultKind.LATER]
     counts = store.redis.hget(store.keys.run(run).facts, "T1 commit")

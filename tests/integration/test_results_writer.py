@@ -221,7 +221,7 @@ def test_results_wait_for_another_edit(run: Harness, writer: ResultsWriter, file
         writer.start()
         writer.wake()
         assert set(statuses(file).values()) == {"pending"}
-    until(lambda: set(statuses(file).values()) == {"completed"}, 30)
+    until(lambda: set(statuses(file).values()) == {"completed"})
     writer.stop()
 
 

@@ -142,8 +142,8 @@ def test_the_answer_of_another_program_on_its_port_does_not_count(
 
 def test_a_probe_that_forks_leaves_no_process(host: ServiceHost, tmp_path: Path) -> None:
     forks = "sleep 611 & echo $! >> forked; sleep 612 & echo $! >> forked; exit 1"
-    probe = {"command": forks, "timeout": "300ms"}
-    failed = started(host, a_service(probe=probe, start_timeout="1s"), tmp_path)
+    probe = {"command": forks, "timeout": "3s"}
+    failed = started(host, a_service(probe=probe, start_timeout="3s"), tmp_path)
     assert failed.state is ServiceState.FAILED
     pids = [int(one) for one in (tmp_path / "forked").read_text().split()]
     until(lambda: not any((one := look(pid)) and not one.is_zombie for pid in pids))

@@ -68,7 +68,7 @@ def test_a_worker_that_dies_too_often_is_given_up(
         os.kill(first.pid, signal.SIGKILL)
 
         with pytest.raises(Unreachable, match="no such repo: acme"):
-            until(lambda: sweep.news() and False, 30)
+            until(lambda: sweep.news() and False)
         found = sweep.restarts.read()
         sweep._worker_command = user()._worker_command
         sweep.ensure_worker()

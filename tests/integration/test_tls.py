@@ -164,7 +164,7 @@ def test_mcp_over_http_is_encrypted(stage: Stage, certificates: Certificates):
     assert answer.status_code == 401
     assert config["mcpServers"]["coord"]["url"] == url
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_doctor_tells_an_expired_certificate(stage: Stage, certificates: Certificates):

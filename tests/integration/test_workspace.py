@@ -161,7 +161,7 @@ def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: R
     try:
         run.enter()
 
-        assert ours.wait(30) == -signal.SIGKILL
+        assert ours.wait(60) == -signal.SIGKILL
         assert later.poll() is None, "another attempt's process was killed"
     finally:
         for process in (ours, later):
