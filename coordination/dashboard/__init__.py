@@ -7,10 +7,9 @@ the difference. Without a script every page and every action still works. Nothin
 |---|---|
 | `access.py` | tokens of people, sessions, the limit of guesses |
 | `snapshots.py` | answers of the facade, shared and kept for the time without Redis; news for open pages |
-| `pages.py` | requests and answers of views; templates and their filters; shared texts of pages |
+| `pages.py` | requests and answers of views, their forms and headers; templates and their filters |
 | `charts.py` | charts of figures over time |
-| `app.py` | routes, sign-in, headers, errors |
-| `server.py` | the process |
+| `app.py` | routes, sign-in, errors; the process |
 | `views/` | a function per page, and the actions |
 
 `templates` has a template per page; `static` one style sheet, one small script, and htmx with its licence.

@@ -1,5 +1,7 @@
-"""The application: routes, sessions, headers, and errors as pages. A request is for a person who has signed
-in; reading needs the right `read`, an action its own right and the token of the page's form.
+"""The application and its process: routes, sessions, errors as pages.
+
+A request is answered only for a person who has signed in. Reading needs the right `read`; an action needs its
+own right and the token of the page's form. The process serves until a signal, then ends open streams at once.
 """
 
 from __future__ import annotations
@@ -7,22 +9,38 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
-from urllib.parse import parse_qsl
+from types import FrameType
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from coordination.api import http_limits
 from coordination.api.coord import Coord
 from coordination.dashboard.access import SESSION_S, Guesses, Tokens, Visitor
-from coordination.dashboard.pages import HERE, NONCE, Page, PageRequest, Texts, environment, personal
+from coordination.dashboard.pages import (
+    HERE,
+    NONCE,
+    BelowPrefix,
+    Page,
+    PageRequest,
+    Texts,
+    environment,
+    form_of,
+    from_other_site,
+    personal,
+    secured,
+)
 from coordination.dashboard.snapshots import PageNews, Snapshots
 from coordination.dashboard.views import ACTIONS, VIEWS
 from coordination.dashboard.views.actions import COMMANDS, Form, changes_of, perform
@@ -40,7 +58,6 @@ from coordination.errors import (
 
 logger = logging.getLogger(__name__)
 COOKIE = "coord_session"
-LONGEST_FORM = 64 * 1024
 RIGHTS_S = 1.0
 """Time for which the rights of a person count on pages; each operation looks at them again."""
 STATUSES: Mapping[type[CoordinationError], int] = {
@@ -70,6 +87,11 @@ SECTIONS = {
     "/repositories": "/board",
 }
 """Page → the page of the navigation to which it belongs."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+GRACE_S = 2
+"""Time for answers at the end; without a limit uvicorn waits for open streams for ever."""
+REQUEST_S = 10.0
+CONNECTIONS = 500
 Handler = Callable[[Request, PageRequest], Awaitable[Response]]
 
 
@@ -96,7 +118,7 @@ class Dashboard:
             Route("/do/{action}", self._signed_in(self._act), methods=["POST"]),
             *views,
         ]
-        return _Below(self._prefix, Starlette(routes=routes, lifespan=self._open))
+        return BelowPrefix(self._prefix, Starlette(routes=routes, lifespan=self._open))
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
@@ -140,7 +162,7 @@ class Dashboard:
             # Never a page into which htmx would put the form for signing in.
             refused = PlainTextResponse("sign in again", 401)
             refused.headers["HX-Redirect"] = f"{self._prefix}/sign-in"
-            return _closed(refused)
+            return secured(refused)
         path = http.url.path.removeprefix(self._prefix)
         after = f"{path}?{http.url.query}" if http.url.query else path
         request = _unknown(self.snapshots, self._prefix)
@@ -162,10 +184,10 @@ class Dashboard:
         if http.method == "GET":
             return self._sign_in_page(request)
         address = http.client.host if http.client else ""
-        if _foreign(http) or self._guesses.exhausted(address):
+        if from_other_site(http) or self._guesses.exhausted(address):
             why = "too many wrong tokens: wait a minute" if self._guesses.exhausted(address) else "try again"
             return self._sign_in_page(request, why, 429 if "wait" in why else 403)
-        form = await _form(http)
+        form = await form_of(http)
         session = self.tokens.sign_in(form.get("token", "").strip())
         if session is None:
             self._guesses.failed(address)
@@ -182,7 +204,7 @@ class Dashboard:
             httponly=True,
             samesite="lax",
         )
-        return _closed(answer)
+        return secured(answer)
 
     def _sign_in_page(self, request: PageRequest, why: str = "", status: int = 200) -> Response:
         data = {"why": why, "to": request.get("to")}
@@ -218,7 +240,7 @@ class Dashboard:
                     return
                 yield message
 
-        return _closed(
+        return secured(
             StreamingResponse(messages(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
         )
 
@@ -249,8 +271,8 @@ class Dashboard:
         return self._render(request, page, position=page.position or self.news.position)
 
     async def _checked_form(self, http: Request, request: PageRequest) -> dict[str, str]:
-        form = await _form(http)
-        if _foreign(http) or not hmac.compare_digest(
+        form = await form_of(http)
+        if from_other_site(http) or not hmac.compare_digest(
             form.get("csrf", "").encode(), request.visitor.csrf.encode()
         ):
             raise NotAllowed("this form is not from a page of your session", "load the page again")
@@ -276,7 +298,7 @@ class Dashboard:
     def _render(self, request: PageRequest, page: Page, *, position: str = "") -> Response:
         nonce = secrets.token_urlsafe(16)
         body = self._texts.get(request, page, position, self._text)
-        return _closed(
+        return secured(
             Response(personal(body, request.visitor, nonce), page.status, media_type="text/html"), nonce
         )
 
@@ -308,47 +330,44 @@ def _unknown(snapshots: Snapshots, prefix: str, http: Request | None = None) -> 
     return PageRequest(visitor=visitor, snapshots=snapshots, prefix=prefix, query=query)
 
 
-async def _form(http: Request) -> dict[str, str]:
-    body = b""
-    async for chunk in http.stream():
-        body += chunk
-        if len(body) > LONGEST_FORM:
-            raise UsageError("the form is too long", "use the coord command")
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
+class _Server(uvicorn.Server):
+    """Ends the streams of open pages as soon as it is told to stop, instead of after the grace time."""
+
+    def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
+        super().__init__(config)
+        self._dashboard = dashboard
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._dashboard.news.end_streams()
 
 
-def _foreign(http: Request) -> bool:
-    """Return whether a browser says that a page of another site sends the request."""
-    return http.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-
-
-def _closed(answer: Response, nonce: str = "") -> Response:
-    """Add the headers that forbid a page everything that it does not need."""
-    script = f"'nonce-{nonce}'" if nonce else "'none'"
-    answer.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; script-src {script}; style-src 'self'; img-src 'self' data:; connect-src "
-        "'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types htmx"
+def serve(
+    dashboard: Dashboard,
+    listening: socket.socket,
+    *,
+    proxies: Collection[str] = (),
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Serve until a signal. `proxies`: networks whose X-Forwarded headers count."""
+    config = uvicorn.Config(
+        dashboard.app(),
+        http=http_limits(REQUEST_S, CONNECTIONS),
+        ws="none",
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        log_config=None,
+        access_log=False,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
-    answer.headers.update(
-        {
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cache-Control": "no-store",
-        }
-    )
-    return answer
+    server = _Server(config, dashboard)
 
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.handle_exit(number, frame)
 
-class _Below:
-    """Serves an application below a prefix, whether the proxy leaves the prefix in the path or not."""
-
-    def __init__(self, prefix: str, app: ASGIApp) -> None:
-        self._prefix, self._app = prefix, app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: Any = scope.get("path", "")
-        if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
-            scope = {**scope, "path": path.removeprefix(self._prefix) or "/"}
-        await self._app(scope, receive, send)
+    # uvicorn restores these handlers and raises the signal again; they have nothing left to do then.
+    for number in STOPS:
+        signal.signal(number, stop)
+    server.run(sockets=[listening])

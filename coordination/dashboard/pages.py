@@ -16,18 +16,24 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordination.api.coord import Coord
 from coordination.dashboard.access import Visitor
 from coordination.dashboard.snapshots import Seen, Snapshots
+from coordination.errors import UsageError
 from coordination.terminal import spelled
 from coordination.text import shortened
 
 T = TypeVar("T")
+LONGEST_FORM = 64 * 1024
+"""Bytes of the longest form that is read."""
 HERE = Path(__file__).parent
 LONGEST = 2000
 """Characters of a text outside of logs and differences."""
@@ -248,6 +254,53 @@ def environment() -> Environment:
         short=lambda v: str(v)[:12],
     )
     return made
+
+
+async def form_of(http: Request) -> dict[str, str]:
+    """Return the fields of a form. Raises UsageError for one of more than LONGEST_FORM bytes."""
+    body = b""
+    async for chunk in http.stream():
+        body += chunk
+        if len(body) > LONGEST_FORM:
+            raise UsageError("the form is too long", "use the coord command")
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
+
+
+def from_other_site(http: Request) -> bool:
+    """Return whether a browser says that a page of another site sends the request."""
+    return http.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+
+
+def secured(answer: Response, nonce: str = "") -> Response:
+    """Add the headers that forbid a page everything that it does not need."""
+    script = f"'nonce-{nonce}'" if nonce else "'none'"
+    answer.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src {script}; style-src 'self'; img-src 'self' data:; connect-src "
+        "'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types htmx"
+    )
+    answer.headers.update(
+        {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": "no-store",
+        }
+    )
+    return answer
+
+
+class BelowPrefix:
+    """Serves an application below a prefix, whether the proxy leaves the prefix in the path or not."""
+
+    def __init__(self, prefix: str, app: ASGIApp) -> None:
+        self._prefix, self._app = prefix, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: Any = scope.get("path", "")
+        if self._prefix and (path == self._prefix or path.startswith(f"{self._prefix}/")):
+            scope = {**scope, "path": path.removeprefix(self._prefix) or "/"}
+        await self._app(scope, receive, send)
 
 
 SHARED_S = 1.0

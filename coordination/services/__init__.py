@@ -6,6 +6,6 @@
 | `transition.py` | the run that starts, stops or restarts services, and its outcome |
 | `view.py` | services with their states on all hosts, which workers publish in Redis |
 | `host.py` | the services of one machine: which are desired, their states and logs |
-| `supervisor.py` `runner.py` | the process that keeps them up; the thread of each, with its probe |
-| `units.py` | services that are systemd units |
+| `runner.py` | the thread of one service, with its probe |
+| `supervisor.py` | the process that keeps them up; services that are systemd units |
 """

@@ -297,8 +297,7 @@ def _serve_dashboard(call: CliContext, text: str, prefix: str) -> None:
         )
     if not _PREFIX.fullmatch(prefix):
         raise UsageError(f"--prefix {prefix} is no path", "write it like /coord, without a slash at its end")
-    from coordination.dashboard.app import Dashboard
-    from coordination.dashboard.server import serve
+    from coordination.dashboard.app import Dashboard, serve
     from coordination.dashboard.snapshots import Snapshots
 
     at, tls, listening = _listen(call, "--listen", text)
