@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from coordination.backend.steps.cache import VisibleValues
+from redis import Redis
+
+from coordination.backend import library
+from coordination.backend.keys import Keys
+from coordination.backend.steps.cache import Visible, VisibleValues
 from coordination.backend.steps.run import Claim, Granted, Reply, Undone
 from coordination.runs.records import RunBrief, TodoSpec, TodoState
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
@@ -52,35 +56,54 @@ class TodoInputs:
     signed: Mapping[str, str] = field(default_factory=dict)
     """Todo → its signed result, of those that were asked for and have one."""
 
-    @classmethod
-    def parse(
-        cls,
-        run_id: str,
-        todos: Sequence[str],
-        visible: VisibleValues,
-        signed: Sequence[str],
-        answers: list[Any],
-    ) -> TodoInputs:
-        """Parse the answers for signed results, outputs (each if there are any), and facts, in this order."""
-        results = zip(signed, answers.pop(0), strict=True) if signed else ()
-        outputs = answers.pop(0) if todos else []
-        *facts, fence = answers.pop()
-        count = len(FACTS)
-        predecessors = [
-            PredecessorOutput(
-                todo=todo, json=output or "", commit=commit, run=run or run_id, fence=int(by or 0)
-            )
-            for todo, output, commit, run, by in zip(
-                todos, outputs, *(facts[i::count] for i in range(count)), strict=True
-            )
-        ]
-        return cls(
-            todos=predecessors,
+
+@dataclass(frozen=True)
+class InputsReader:
+    """Reads the inputs of a todo in one round trip; `RunStore.handed_over` documents the fields."""
+
+    redis: Redis
+    keys: Keys
+    run_id: str
+    todos: Sequence[str]
+    contexts: Sequence[str]
+    limit_bytes: int
+    to: str
+    signed: Sequence[str]
+
+    def read(self) -> TodoInputs:
+        keys = self.keys.run(self.run_id)
+        step = Visible(limit_bytes=self.limit_bytes, contexts=self.contexts)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            if self.contexts:
+                pipeline.fcall(*library.fcall(step, [self.keys.cache.head]))
+            if self.signed:
+                pipeline.hmget(keys.results, self.signed)
+            if self.todos:
+                pipeline.hmget(keys.output, self.todos)
+            facts = (f"{todo} {name}" for todo in self.todos for name in FACTS)
+            pipeline.hmget(keys.facts, [*facts, f"{self.to} fence"])
+            answers = pipeline.execute()
+        visible = step.result(answers.pop(0)) if self.contexts else VisibleValues(0, {})
+        results = zip(self.signed, answers.pop(0), strict=True) if self.signed else ()
+        outputs = answers.pop(0) if self.todos else []
+        *values, fence = answers.pop()
+        return TodoInputs(
+            todos=self._predecessors(outputs, values),
             context={key: json.loads(value) for key, value in visible.values.items()},
             omitted=visible.omitted,
             claimed_by=int(fence or 0),
             signed={todo: result for todo, result in results if result},
         )
+
+    def _predecessors(self, outputs: list[str | None], values: list[str | None]) -> list[PredecessorOutput]:
+        """`values`: the FACTS of each todo in turn."""
+        facts = (values[i :: len(FACTS)] for i in range(len(FACTS)))
+        return [
+            PredecessorOutput(
+                todo=todo, json=output or "", commit=commit, run=run or self.run_id, fence=int(by or 0)
+            )
+            for todo, output, commit, run, by in zip(self.todos, outputs, *facts, strict=True)
+        ]
 
 
 def check_output(output: PredecessorOutput, record: ResultRecord, brief: RunBrief) -> None:

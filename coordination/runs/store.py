@@ -12,20 +12,18 @@ from typing import Any, TypeVar
 
 from redis import Redis
 
-from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import run as steps
-from coordination.backend.steps.cache import Visible, VisibleValues
 from coordination.backend.steps.lock import Declare, GiveBack
 from coordination.backend.steps.namespace import AppendLog, RenewLeases
-from coordination.backend.steps.run import Delivery, Reply
+from coordination.backend.steps.run import Reply
 from coordination.cache.entries import drop
 from coordination.durations import ms
 from coordination.events.records import append_step
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
-from coordination.runs.records import Blame, Descriptor, Result, RunBrief, WaitReason
-from coordination.runs.replies import FACTS, ClaimReply, Grant, TodoInputs
+from coordination.runs.records import Blame, Result, RunBrief, WaitReason
+from coordination.runs.replies import ClaimReply, Grant, InputsReader, TodoInputs
 
 R = TypeVar("R")
 LONGEST_TITLE = 500
@@ -335,24 +333,8 @@ class RunStore:
         `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`:
         todos whose signed results are returned, too.
         """
-        keys = self.keys.run(run_id)
-        step = Visible(limit_bytes=limit_bytes, contexts=contexts)
-
-        def read() -> TodoInputs:
-            with self.redis.pipeline(transaction=False) as pipeline:
-                if contexts:
-                    pipeline.fcall(*library.fcall(step, [self.keys.cache.head]))
-                if signed:
-                    pipeline.hmget(keys.results, signed)
-                if todos:
-                    pipeline.hmget(keys.output, todos)
-                facts = (f"{todo} {name}" for todo in todos for name in FACTS)
-                pipeline.hmget(keys.facts, [*facts, f"{to} fence"])
-                answers = pipeline.execute()
-            visible = step.result(answers.pop(0)) if contexts else VisibleValues(0, {})
-            return TodoInputs.parse(run_id, todos, visible, signed, answers)
-
-        return self._client_scripts.with_library(read)
+        inputs = InputsReader(self.redis, self.keys, run_id, todos, contexts, limit_bytes, to, signed)
+        return self._client_scripts.with_library(inputs.read)
 
     def log(
         self,
@@ -393,20 +375,6 @@ class RunStore:
         for name in names:
             fields = {"run": run_id, "actor": worker, "repos": (repo,), "data": {"todo": todo_id or "git"}}
             self.announce("credential.read", name, **fields)
-
-    def delivery(self, run_id: str, todo_id: str) -> Delivery:
-        """Return the part of a todo's message that the join of its level needs."""
-        keys = self.keys.run(run_id)
-        descriptor = Descriptor.parse(self.redis.hget(keys.place, todo_id))
-        attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
-        size = self.redis.hget(keys.meta, f"size.{descriptor.level}")
-        return Delivery.parse(
-            run_id, [todo_id, attempt, descriptor.repo, "", str(descriptor.level), index or "0", size or "0"]
-        )
-
-    def attempt(self, run_id: str, todo_id: str) -> int:
-        """Return the number of the todo's last attempt, 0 before the first."""
-        return int(self.redis.hget(self.keys.run(run_id).facts, f"{todo_id} attempt") or 0)
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

@@ -140,6 +140,11 @@ class Harness:
             self.follow(self.store.fire(run_id, todo))
 
 
+def attempt_of(store: RunStore, run_id: str, todo: str) -> int:
+    """Return the number of the todo's last attempt."""
+    return int(store.redis.hget(store.keys.run(run_id).facts, f"{todo} attempt"))
+
+
 class OneOfSeveral(Harness):
     """Delivers what the step of one run makes necessary for another. `known`: shared by all of them."""
 

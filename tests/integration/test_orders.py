@@ -30,6 +30,7 @@ from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import OperationKind, RunOrder, blocks_of, digest, times
 from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import Kind, read_trust
+from tests.contracts.carrier import attempt_of
 from tests.integration.conftest import MakeWorker
 from tests.sandboxes import needs_bubblewrap
 from tests.trusted import TTL, Persons, Trusting
@@ -390,7 +391,7 @@ def test_a_compensation_runs_only_if_the_order_or_a_signed_rollback_covers_it(
     site.deliver("A")
     steering.roll_back(connected(site, by), site.run_id)
 
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert site.executed == (["A", "undone"] if undone else ["A"])
     assert site.todo("A").state == ("compensated" if undone else "compensation_failed")
@@ -406,10 +407,10 @@ def test_after_an_acceptance_the_rollback_goes_on_only_if_somebody_who_may_has_s
     site.deliver("A")
     site.deliver("B", "r2")
     steering.roll_back(connected(site, "ann"), site.run_id)
-    site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
+    site.deliver("B", "r2", attempt=attempt_of(site.store, site.run_id, "B"))
 
     steering.accept(connected(site, by), site.run_id, ["B"], "undone by hand")
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert ("undone" in site.executed) == (by == "root")
     assert site.todo("A").state == ("compensated" if by == "root" else "compensation_failed")
@@ -425,14 +426,14 @@ def test_a_rejection_rolls_back_only_if_somebody_who_may_has_signed_it_or_the_ga
     site.sweep({"A": "r1", "B": ("r2", ["A"])}, on_failure=OnFailure.ROLLBACK, **more)
     site.deliver("A")
     approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     counts = by == "bob" or timeout is not None
     assert ("undone" in site.executed) == counts
     assert site.todo("A").state == ("compensated" if counts else "compensation_failed")
     if not counts:  # a person who may decide so orders it
         steering.roll_back(connected(site, "ann"), site.run_id)
-        site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+        site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
         assert site.executed == ["A", "undone"]
 
 
@@ -510,7 +511,7 @@ def test_views_name_rejections_and_acceptances_that_nobody_signed(site: Trusting
         gated(site, more=undo)
         approvals.decide(connected(site, by), Verdict.REJECT, "B", site.run_id)
         steering.roll_back(connected(site, "ann"), site.run_id)
-        site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+        site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
         steering.accept(connected(site, admin), site.run_id, ["A"], "undone by hand")
         connection = connected(site, "ann")
         seen.append(with_signatures(connection, connection.reader.read(site.run_id)).unsigned)
@@ -573,13 +574,13 @@ def test_a_todo_is_undone_behind_those_that_workers_have_signed_as_undone(site: 
     site.deliver("A")
     site.deliver("B", "r2")
     steering.roll_back(connected(site, "ann"), site.run_id)
-    site.deliver("B", "r2", attempt=site.store.attempt(site.run_id, "B"))
+    site.deliver("B", "r2", attempt=attempt_of(site.store, site.run_id, "B"))
     keys = site.store.keys.run(site.run_id)
     site.store.accept(site.run_id, "B", "nobody", "it is hidden who")
     site.redis.hdel(keys.facts, "B accepted_by")
     if withheld:
         site.redis.hdel(keys.results, "B")
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert site.executed == (["A", "B", "undone"] if withheld else ["A", "B"])
     assert len(site.refusals) == (0 if withheld else 1)
@@ -596,7 +597,7 @@ def test_still_possible_a_compensation_gets_another_output_if_the_todo_is_said_t
     steering.roll_back(connected(site, "ann"), site.run_id)
     site.redis.hset(keys.facts, "A was", was)
     site.redis.hset(keys.output, "A", '{"forged":1}')
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert site.executed == ([] if was == "succeeded" else ['{"forged":1}'])
 
@@ -609,7 +610,7 @@ def test_a_manual_todo_that_a_person_completed_is_undone(site: Trusting, forged:
     else:
         approvals.decide(connected(site, "bob"), Verdict.APPROVE, "A", site.run_id)
     steering.roll_back(connected(site, "ann"), site.run_id)
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert (site.executed, len(site.refusals)) == (([], 1) if forged else (["undone"], 0))
 
@@ -625,7 +626,7 @@ def test_a_rollback_that_was_forged_is_shown_as_unsigned(site: Trusting):
     assert viewed(site, connection).unsigned == ()
     steering.roll_back(connection, site.run_id)
     for todo, repo in (("A", "r1"), ("B", "r2")):
-        site.deliver(todo, repo, attempt=site.store.attempt(site.run_id, todo))
+        site.deliver(todo, repo, attempt=attempt_of(site.store, site.run_id, todo))
     assert viewed(site, connection).unsigned == ()
 
     keys = site.store.keys.run(site.run_id)
@@ -655,7 +656,7 @@ def test_still_possible_a_run_that_was_ordered_so_is_rolled_back(site: Trusting)
     site.deliver("A")
     site.store.reject(site.run_id, "B", "nobody", "")
     site.redis.hdel(site.store.keys.run(site.run_id).facts, "B rejected_by")
-    site.deliver("A", attempt=site.store.attempt(site.run_id, "A"))
+    site.deliver("A", attempt=attempt_of(site.store, site.run_id, "A"))
 
     assert site.executed == ["A", "undone"]
     assert site.refusals == []

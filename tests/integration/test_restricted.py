@@ -21,6 +21,7 @@ from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps import proxy
+from coordination.runs.remote_steps.handlers import delivery_of
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
@@ -140,7 +141,7 @@ def test_a_level_is_joined_whoever_counts_its_parts(site: Site, who: tuple[str, 
         store = site.asking(repo) if repo in who else site.store
         store.settle(granted(store, run_id, todo), DONE)
         if repo not in who:
-            site.dispatcher.join(site.store.delivery(run_id, todo))
+            site.dispatcher.join(delivery_of(site.store, run_id, todo))
 
     (advance,) = site.client.lrange(control, 0, -1)
     assert json.loads(advance)["headers"]["task"] == "coord.advance"

@@ -38,6 +38,7 @@ from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
+from tests.contracts.carrier import attempt_of
 from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
 from tests.stage import git
@@ -527,7 +528,7 @@ def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, al
     site.sign_rollback(run)
     site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
     until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
-    attempt = site.store.attempt(run, "T1")
+    attempt = attempt_of(site.store, run, "T1")
     told = site.a.parts.deliveries.handle(run, "T1", attempt, "up")
     assert (told.kind is TaskResultKind.DONE, site.ran.exists()) == (not altered, not altered)
     assert bool(site.reported(run, "T1")) == altered
@@ -554,7 +555,7 @@ def test_a_rollback_deletes_at_the_remote_only_what_a_worker_has_signed(
     site.a.parts.dispatcher.follow(site.store.rollback(run, "somebody", "a test"))
     until(lambda: site.redis.hget(site.keys(run).state, "T1") == "dispatched")
 
-    site.a.parts.deliveries.handle(run, "T1", site.store.attempt(run, "T1"), "up")
+    site.a.parts.deliveries.handle(run, "T1", attempt_of(site.store, run, "T1"), "up")
 
     assert bool(git(remote, "branch", "--list", branch)) == gone_on
     assert bool(site.reported(run, "T1")) == gone_on

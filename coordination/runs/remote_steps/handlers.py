@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError, validate_call
 from pydantic_core import from_json
 
 from coordination.backend.keys import split_member
-from coordination.backend.steps.run import Reply
+from coordination.backend.steps.run import Delivery, Reply
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
@@ -26,7 +26,7 @@ from coordination.models import SecretName
 from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
-from coordination.runs.records import Blame, Result, RunBrief, TodoState, WaitReason
+from coordination.runs.records import Blame, Descriptor, Result, RunBrief, TodoState, WaitReason
 from coordination.runs.replies import Grant, TodoInputs
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
@@ -171,7 +171,8 @@ class StepHandlers:
         limit: the leader's.
         """
         self._own(repos, run_id, todo_id)
-        if attempt > self._store.attempt(run_id, todo_id):
+        facts = self._store.keys.run(run_id).facts
+        if attempt > int(self._store.redis.hget(facts, f"{todo_id} attempt") or 0):
             raise NotAllowed(f"{todo_id} of run {run_id} has had no attempt {attempt} yet")
         limit = min(limit_bytes, self._settings.log_limit_bytes)
         self._store.log(run_id, todo_id, attempt, text, skipped, file, limit)
@@ -306,7 +307,7 @@ class StepHandlers:
         """
         self._dispatcher.follow(reply)
         if reply.word in (last, "again"):
-            self._dispatcher.join(self._store.delivery(run_id, todo_id))
+            self._dispatcher.join(delivery_of(self._store, run_id, todo_id))
         return replace(reply, sends=(), wakes=(), header=())
 
     def _allowed(self, lease: timedelta) -> timedelta:
@@ -364,6 +365,16 @@ class StepHandlers:
             raise NotAllowed(f"the output is not JSON: {error}") from error
         if len(output) > self._settings.output_limit_bytes:
             raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
+
+
+def delivery_of(store: RunStore, run_id: str, todo_id: str) -> Delivery:
+    """Return the part of a todo's message that the join of its level needs."""
+    redis, keys = store.redis, store.keys.run(run_id)
+    descriptor = Descriptor.parse(redis.hget(keys.place, todo_id))
+    attempt, index = redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
+    size = redis.hget(keys.meta, f"size.{descriptor.level}")
+    level = str(descriptor.level)
+    return Delivery.parse(run_id, [todo_id, attempt, descriptor.repo, "", level, index or "0", size or "0"])
 
 
 def _repos_in(answer: CleanupAnswer) -> set[str]:
