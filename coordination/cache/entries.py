@@ -142,17 +142,16 @@ class Entries:
 
         Returns the number of keys that had a value, and the generation.
         """
-        limits, gone, generation = self.limits, 0, 0
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            piece = keys[start : start + KEYS_AT_ONCE]
+        limits, gone, generation, start = self.limits, 0, 0, 0
+        while start < len(keys):
             step = steps.Delete(
                 ttl_ms=limits.ttl_ms(ttl), policy=limits.eviction, max_bytes=limits.max_bytes,
-                contexts=contexts, keys=piece,
+                contexts=contexts, keys=keys[start : start + KEYS_AT_ONCE],
             )  # fmt: skip
-            deleted, generation = self._call(step)
+            deleted, generation, handled = self._call(step)
             if deleted is None:
                 raise _no_room_to_hide()
-            gone += deleted
+            gone, start = gone + deleted, start + handled
         return gone, generation
 
     def hide(self, context: str, key: str, ttl: timedelta, *, only_new: bool = False) -> bool:

@@ -319,6 +319,19 @@ def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
     assert fact(client, "bytes") <= 1_000_000
 
 
+def test_keys_are_hidden_also_where_many_entries_must_be_evicted_first(make: Make, client: redis.Redis):
+    large = make(max_bytes=2_000_000)
+    for number in range(1500):
+        large.entries.put("ecosystem", f"k{number}", b"%d" % number)
+    small = make(max_bytes=300_000)
+
+    assert small.at("P").delete("k1499", "none", "k1498") == 2
+
+    assert fact(client, "bytes") <= 300_000
+    assert [large.at("P").get(key) for key in ("k1499", "k1498", "k1497")] == [None, None, 1497]
+    assert large.at().get("k1499") == 1499
+
+
 def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):
     for number in range(1300):
         cache.entries.put("run/R", f"k{number}", b"1")

@@ -68,8 +68,10 @@ class Hide(TextStep, name="cache/hide"):
 
 class Deleted(NamedTuple):
     deleted: int | None
-    """Number of keys that had a value; None: there is no room to record that they are hidden."""
+    """Number of handled keys that had a value; None: there is no room to record that a key is hidden."""
     generation: int
+    handled: int
+    """Number of keys that were handled. The others need another call, after which more is evicted."""
 
 
 class Delete(Step[Deleted], name="cache/delete", flags=OOM):
@@ -80,8 +82,8 @@ class Delete(Step[Deleted], name="cache/delete", flags=OOM):
     keys: Collection[str]
 
     def read(self, reply: Any) -> Deleted:
-        deleted, generation = checked(list, reply)
-        return Deleted(deleted if isinstance(deleted, int) else None, int(generation))
+        deleted, generation, handled = checked(list, reply)
+        return Deleted(deleted if isinstance(deleted, int) else None, int(generation), int(handled))
 
 
 class Drop(TextsStep, name="cache/drop", flags=OOM):
