@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from coordination.backend.keys import Keys, resource, split_member
 from coordination.backend.step_connection import StepCaller
@@ -138,10 +140,9 @@ class RunStore:
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:
-        """Give the todo back because the worker stops: another worker takes it at once, and no counter
-        changes.
+        """Give the todo back because the worker stops: another one takes it at once, and nothing is counted.
 
-        `output`: the JSON that it has written so far.
+        `output`: the JSON that the todo has written so far.
         """
         return self._call(
             steps.Retry(
@@ -203,10 +204,15 @@ class RunStore:
     def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
         """Take the todo from its worker if its lease is over by `at_ms` (None: now), or its worker is `dead`.
 
-        Return `alive` if neither, `requeued`, or `settled` after `cap` losses.
+        Return `alive` if neither, `requeued`, or `settled` after `cap` losses. The todo's log names a loss.
         """
         step = steps.Lose(run=run_id, todo=todo_id, cap=cap, at_ms=_text(at_ms), dead_worker=dead)
-        return self._call(step)
+        reply, lost = self._call(step)
+        if lost:
+            again = "; the todo is tried again" if reply.word == "requeued" else ""
+            with suppress(OutOfMemoryError):  # the messages of the reply are more important than this line
+                self._log_line(run_id, todo_id, lost.attempt, f"the worker {lost.worker} was lost{again}")
+        return reply
 
     def fire(self, run_id: str, todo_id: str) -> Reply:
         return self._call(steps.Fire(run=run_id, todo=todo_id))
@@ -226,8 +232,7 @@ class RunStore:
 
     def next_batch(self, run_id: str) -> str | None:
         """Return the next batch of a step that concerns every todo of a large run; None if none is left."""
-        batch: str | None = self.redis.hget(self.keys.run(run_id).meta, "piece")
-        return batch
+        return self.redis.hget(self.keys.run(run_id).meta, "piece")  # type: ignore[no-any-return]
 
     def execute_batch(self, run_id: str, batch: str) -> Reply:
         """Execute that batch: `done`, or `past`."""
@@ -363,7 +368,13 @@ class RunStore:
         """Count a write with an old fence, and note it in the todo's log, unless the run is deleted."""
         self.redis.hincrby(self.keys.counters, "stale_writes", 1)
         if self.redis.exists(self.keys.run(run_id).meta):
-            self.log(run_id, todo_id, attempt, f"[coord] {why}\n")
+            self._log_line(run_id, todo_id, attempt, why)
+
+    def _log_line(self, run_id: str, todo_id: str, attempt: int, line: str) -> None:
+        """Append a line of coord to the todo's log, also if its last line has no end yet."""
+        newest = self.redis.xrevrange(self.keys.run(run_id).log(todo_id), count=1)
+        end = "" if not newest or newest[0][1].get("text", "").endswith("\n") else "\n"
+        self.log(run_id, todo_id, attempt, f"{end}[coord] {line}\n")
 
     def distrust(self, run_id: str, todo_id: str, worker: str, repo: str, why: str) -> None:
         """Announce that a worker has refused something of the todo because of its signature."""

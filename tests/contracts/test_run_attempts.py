@@ -11,6 +11,7 @@ import redis
 
 from coordination.cache.contexts import Cache
 from coordination.cli.following.summary import line, state_text
+from coordination.runs.logs import LogReader, marked
 from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
@@ -78,6 +79,23 @@ def test_a_compensation_that_kills_its_workers_is_poison_as_well(run: Harness):
     assert run.states() == {"A": "compensation_failed", "B": "compensated"}
     assert (run.todo("A").error or "").startswith("poison: ")
     assert counted(run, "todos_poisoned") == 1
+
+
+def test_the_log_of_a_todo_names_the_workers_that_it_lost(run: Harness):
+    run.begin(PAIR)
+    run.store.log(run.run_id, "A", run.take("A").attempt, "half a line")
+    run.lose("A", 2)
+    run.store.log(run.run_id, "A", run.take("A").attempt, "a line\n")
+    run.lose("A", 2)
+
+    log = LogReader(run.store.redis, run.store.keys, run.run_id, ["A"])
+    assert "".join(text for _, text in marked(log.written())).splitlines() == [
+        "half a line",
+        "[coord] the worker w was lost; the todo is tried again",
+        "[coord] attempt 2",
+        "a line",
+        "[coord] the worker w was lost",
+    ]
 
 
 @pytest.mark.parametrize("word", ["settled", "retrying"])

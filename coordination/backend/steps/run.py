@@ -219,12 +219,23 @@ class NoteChange(AttemptStep, name="run/note_change", keys=KEYS):
     signed: str
 
 
-class Lose(ReplyStep, name="run/lose", keys=KEYS, flags=OOM):
+class LostAttempt(NamedTuple):
+    attempt: int
+    worker: str
+
+
+class Lose(RunStep[tuple[Reply, LostAttempt | None]], name="run/lose", keys=KEYS, flags=OOM):
+    """Returns no attempt if the todo has not lost its worker."""
+
     todo: str
     cap: int
     at_ms: int | str
     """Empty: now."""
     dead_worker: str
+
+    def read(self, reply: Any) -> tuple[Reply, LostAttempt | None]:
+        found, rest = self.reply(reply)
+        return found, LostAttempt(int(rest[0]), rest[1]) if rest else None
 
 
 class Fire(ReplyStep, name="run/fire", keys=KEYS):

@@ -3,7 +3,7 @@
 -- ARGV: run, todo, maximum number of lost leases, by when it must have expired (empty: now), so that setting
 --   the clock after the check loses no lease; a worker known to be dead: then its todos are lost whatever the
 --   lease says, and no others
--- Returns: `alive` (renewed or settled meanwhile), `requeued` or `settled`.
+-- Returns: `alive` (renewed or settled meanwhile); or `requeued` or `settled`, the lost attempt, its worker.
 local todo, cap, by, dead = unpack(ARGV, 2, 5)
 local expiry = call('ZSCORE', leases, member(todo))
 local gone = expiry and tonumber(expiry) <= (tonumber(by) or now)
@@ -13,7 +13,7 @@ if state_of(todo) ~= 'running' then
   call('ZREM', leases, member(todo))
   return reply('alive')
 end
-local worker = fact(todo, 'worker') or 'its worker'
+local worker, attempt = fact(todo, 'worker') or 'its worker', fact(todo, 'attempt')
 count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 local over, too_often = no_new_start(todo), lost >= tonumber(cap)
@@ -23,7 +23,7 @@ announce_todo('todo.lost', todo, emit('todo.lost', todo, unpack(loss)), unpack(l
 tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
   settle(todo, (ending()), worker .. ' was lost')
-  return reply('settled')
+  return reply('settled', attempt, worker)
 end
 if too_often then
   note(todo, 'lost', lost)
@@ -32,7 +32,7 @@ if too_often then
   announce_todo('todo.poison', todo, emit('todo.poison', todo, unpack(poison)), unpack(poison))
   settle(todo, 'failed', 'poison: its worker was lost ' .. lost .. ' times, last ' .. worker
     .. '; look at what it did then: coord logs ' .. run .. ' ' .. todo .. ', and at the log of that worker')
-  return reply('settled')
+  return reply('settled', attempt, worker)
 end
 again(todo, 'lost', 0, '')
-return reply('requeued')
+return reply('requeued', attempt, worker)
