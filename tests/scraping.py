@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 def scrape(port: int) -> Mapping[str, float]:
     """`name{values of its labels}` → figure; nothing while nobody answers."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", "/metrics")
     except ConnectionRefusedError:

@@ -214,7 +214,7 @@ class Stage:
         """Return whether a fork can carry out a command with these variables."""
         return not any(name.startswith(READ_AT_START) for name in env)
 
-    def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
+    def coord(self, *words: str, cwd: Path | None = None, timeout: float = 120, **env: str) -> Done:
         """A command, to its end."""
         ours = self._variables(env)
         command, how = (
@@ -233,7 +233,7 @@ class Stage:
             )
         return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
-    def python(self, text: str, *, cwd: Path | None = None, timeout: float = 60, **env: str) -> Done:
+    def python(self, text: str, *, cwd: Path | None = None, timeout: float = 120, **env: str) -> Done:
         """A script that uses coord, to its end: `python -c TEXT` in a fork."""
         how: dict[str, Any] = {"cwd": cwd or self.folder, "env": plain(self._variables(env))}
         done = FORKS.run([sys.executable, "-c", text], timeout=timeout, **how)

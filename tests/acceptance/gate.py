@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coordination.backend.daemon import Record
+from coordination.processes import start_time
 from tests.waiting import until
 
 
@@ -14,10 +16,15 @@ class Gate:
         self._begun, self._open = folder / f"{name}.begun", folder / f"{name}.open"
         self.action = f"echo $$ > '{self._begun}'; while [ ! -e '{self._open}' ]; do sleep 0.05; done"
 
-    def wait(self) -> int:
-        """Until the todo has begun; returns the pid of its shell."""
-        until(lambda: self._begun.exists() and self._begun.read_text().endswith("\n"))
-        return int(self._begun.read_text())
+    def wait(self) -> Record:
+        """Wait until the todo has begun; return its shell, for `alive`."""
+
+        def written() -> str:
+            text = self._begun.read_text() if self._begun.exists() else ""
+            return text if text.endswith("\n") else ""  # the next attempt writes it anew
+
+        pid = int(until(written))
+        return Record(pid=pid, started=start_time(pid) or "")
 
     def open(self) -> None:
         self._open.touch()

@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.daemon import alive
 from coordination.backend.embedded import server_binary
 from coordination.backend.keys import Keys
 from coordination.backend.library import function
@@ -174,13 +175,13 @@ def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
     gate = Gate(guarded.folder, "cancelled")
     guarded.laptop.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
     sweep = guarded.laptop.begin("sweep", "PLAN-001")
-    pid = gate.wait()
+    shell = gate.wait()
 
     guarded.laptop.ok("cancel", "last")
 
     assert sweep.wait(60) != 0
     assert guarded.laptop.todo("LONG")["state"] == "cancelled"
-    until(lambda: not Path(f"/proc/{pid}").exists())
+    until(lambda: not alive(shell))
 
 
 def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Guarded):
@@ -190,7 +191,7 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Gua
     gate.wait()
     with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
         ear.subscribe(KEYS.messages.mail(f"worker:{guarded.laptop.todo('LONG')['worker']}"))
-        ear.get_message(timeout=10)  # the confirmation of the subscription
+        ear.get_message(timeout=60)  # the confirmation of the subscription
 
         guarded.laptop.ok("cancel", "last")
 
@@ -255,7 +256,7 @@ def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(
             headers={"Authorization": "Basic " + b64encode(b"user:password").decode()},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
         except OSError:  # it is not there yet
             return {}

@@ -28,7 +28,7 @@ def test_a_sweep_over_lost_commits_ends_at_once_and_names_the_ways_out(stage: St
     git(a, "gc", "-q", "--prune=now")
     stage.file.write_text(stage.file.read_text().replace("cancelled", "pending"))
 
-    lost = stage.coord("sweep", PLAN, timeout=30)
+    lost = stage.coord("sweep", PLAN)
 
     assert lost.code == 3
     assert tip[:12] in lost.err

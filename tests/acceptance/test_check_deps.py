@@ -106,9 +106,7 @@ def test_a_signal_ends_every_check_and_nothing_is_written(declared: Stage, numbe
     )
     before = declared.file.read_text()
     command = declared.begin("check-deps")
-    pid = until(
-        lambda: (declared.folder / "pid").exists() and (declared.folder / "pid").read_text().strip(), 30
-    )
+    pid = until(lambda: (declared.folder / "pid").exists() and (declared.folder / "pid").read_text().strip())
 
     os.kill(command.pid, number)
 

@@ -295,7 +295,7 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     server.start()
     (stage.folder / "ledger.go").touch()
     page.wait_for_selector(row.format("NEXT", "succeeded"), timeout=60_000)
-    log.wait_for_selector("pre.log:has-text('gone on')", timeout=30_000)
+    log.wait_for_selector("pre.log:has-text('gone on')", timeout=60_000)
     assert "ann" in stage.todo("GATED", run)["approved_by"]
 
 

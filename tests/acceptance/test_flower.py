@@ -29,7 +29,7 @@ class Page:
     auth: str = ""
 
     def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         login = (
             {"Authorization": f"Basic {base64.b64encode(self.auth.encode()).decode()}"} if self.auth else {}
         )

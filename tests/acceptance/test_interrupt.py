@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import COORD, FORKS, PLAN, Stage, plain
 from tests.waiting import until
@@ -85,13 +86,9 @@ def gate(stage: Stage) -> Gate:
     return gate
 
 
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
-
-
 def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> None:
     terminal = Terminal(stage, "sweep", PLAN)
-    pid = gate.wait()
+    shell = gate.wait()
 
     terminal.press(CTRL_C)
     terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
@@ -100,7 +97,7 @@ def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> No
 
     assert code == 130
     assert "the run continues; follow it: coord watch" in terminal.shown
-    assert not gone(pid)
+    assert alive(shell)
     gate.open()
     watched = stage.coord("watch", "last", "--json")
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
@@ -109,7 +106,7 @@ def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> No
 
 def test_on_a_terminal_the_run_can_be_cancelled(stage: Stage, gate: Gate) -> None:
     terminal = Terminal(stage, "sweep", PLAN)
-    pid = gate.wait()
+    shell = gate.wait()
 
     terminal.press(CTRL_C)
     terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
@@ -117,7 +114,7 @@ def test_on_a_terminal_the_run_can_be_cancelled(stage: Stage, gate: Gate) -> Non
     code = terminal.until_it_ends()
 
     assert code == 130
-    assert gone(pid)
+    assert not alive(shell)
     shown = stage.shown()
     assert shown.json["status"] == "cancelled"
     assert shown.states == {"A": "cancelled", "B": "cancelled"}
@@ -125,21 +122,21 @@ def test_on_a_terminal_the_run_can_be_cancelled(stage: Stage, gate: Gate) -> Non
 
 def test_a_second_ctrl_c_at_the_question_leaves_at_once(stage: Stage, gate: Gate) -> None:
     terminal = Terminal(stage, "sweep", PLAN)
-    pid = gate.wait()
+    shell = gate.wait()
 
     terminal.press(CTRL_C)
     terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
     code = terminal.until_it_ends(again=CTRL_C)
 
     assert code == 130
-    assert not gone(pid)
+    assert alive(shell)
     assert "coord down" in terminal.shown
     gate.open()
 
 
 def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate) -> None:
     sweep = stage.begin("sweep", PLAN, "--json")
-    pid = gate.wait()
+    shell = gate.wait()
 
     sweep.send_signal(signal.SIGINT)
     ended = sweep.done(60)
@@ -147,8 +144,8 @@ def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate
     assert ended.code == 130
     assert ended.json["status"] == "cancelled"
     assert "cancelling; press Ctrl-C again to leave at once" in ended.err
-    assert gone(pid)
-    assert list(stage.alive()) == []
+    assert not alive(shell)
+    until(lambda: not list(stage.alive()))
 
 
 def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
@@ -156,7 +153,7 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
     stage.settings = {"kill_grace": "60s"}
     stage.write([{"id": "A", "repo": "api", "action": STUBBORN + gate.action}])
     sweep = stage.begin("sweep", PLAN)
-    pid = gate.wait()
+    shell = gate.wait()
     sweep.send_signal(signal.SIGINT)
     sweep.says("cancelling")
 
@@ -165,7 +162,8 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
 
     assert ended.code == 130
     assert "coord down" in ended.err
-    os.kill(pid, signal.SIGKILL)
+    assert alive(shell)
+    os.kill(shell.pid, signal.SIGKILL)
 
 
 def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(

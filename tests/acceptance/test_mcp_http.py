@@ -92,6 +92,6 @@ def test_300_half_open_connections_are_let_go_and_keep_nobody_out(stage: Stage) 
         assert closed(lines, within_s=40)
 
     for command, port in ports.items():
-        asked = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=30)
+        asked = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
         assert asked.status_code == (200 if command == "metrics" else 404)
     assert [ended(process) for process in processes] == [0, 0, 0]

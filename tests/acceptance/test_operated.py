@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
+from coordination.backend.daemon import alive
 from coordination.processes import DUMP_STACKS
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
@@ -34,7 +34,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     stage.ok("pause")
     watch.says("the run is paused")
     worker = stage.kill("worker")
-    until(lambda: gone(killed))
+    until(lambda: not alive(killed))
     waits_for = until(lambda: stage.todo("A")["waits_for"])
     without = stage.shown()
 
@@ -67,7 +67,7 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     assert cancelled.json["status"] == "cancelled"
     assert cancelled.states == {"A": "succeeded", "B": "cancelled", "C": "cancelled"}
     assert re.fullmatch(r"cancelled by \S+@\S+", cancelled.todo("C")["error"])
-    assert gone(stopped)
+    assert not alive(stopped)
     assert followed.code == 1
     told = stage.ok("show-run").out.splitlines()
     assert re.search(r" cancelled by \S+@\S+, by ", told[0])
@@ -76,7 +76,3 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
         ["B", "web", "cancelled", "1"],
         ["C", "api", "cancelled", "cancelled"],
     ]
-
-
-def gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 import signal
-from pathlib import Path
 
 from coordination import Coord
+from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage, git
 from tests.waiting import until
@@ -141,7 +141,7 @@ def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a
     rollback = stage.begin("rollback", run, "--yes", "--json")
     rollback.says("is being rolled back already")
     stage.kill("worker")
-    until(lambda: not Path(f"/proc/{shell}").exists())
+    until(lambda: not alive(shell))
     hold.open()
     stage.up()
     undone = rollback.done()

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until
@@ -74,12 +74,12 @@ def test_a_cancelled_run_ends_with_its_running_todo_keeps_its_worktrees_and_is_s
     stage: Stage, gate: Gate, waits: bool
 ) -> None:
     watch = stage.begin("watch")
-    pid, good = gate.wait(), stage.file.read_text()
+    shell, good = gate.wait(), stage.file.read_text()
     stage.file.write_text(f"{good}\n  oops")
     cancelled = stage.coord("cancel", *(() if waits else ("--no-wait",)))
     stage.file.write_text(good)
     if waits:
-        assert not Path(f"/proc/{pid}").exists()
+        assert not alive(shell)
     else:
         assert "is being cancelled" in cancelled.err
     followed = watch.done()
@@ -92,7 +92,7 @@ def test_a_cancelled_run_ends_with_its_running_todo_keeps_its_worktrees_and_is_s
     assert ended.json["status"] == "cancelled"
     assert ended.states == {"A": "cancelled", "B": "cancelled", "C": "cancelled"}
     assert re.fullmatch(r"cancelled by \S+@\S+", ended.todo("B")["error"])
-    assert not Path(f"/proc/{pid}").exists()
+    assert not alive(shell)
     assert (stage.state / "worktrees" / ended.json["run_id"] / "api").is_dir()
     assert (again.code, "cannot be cancelled: it ended as cancelled at 20" in again.err) == (6, True)
 

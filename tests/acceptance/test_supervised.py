@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_sweep_is_started_again_and_t
     assert [(restart["name"], restart["died"]) for restart in told.json["restarts"]] == [("worker", died.pid)]
     assert told.code == 0  # it is a warning
     assert f"(pid {died.pid}) died" in (stage.state / "worker.log").read_text()
-    assert not list(stage.alive())
+    until(lambda: not list(stage.alive()))
 
 
 def test_what_up_detached_started_is_started_again_whatever_is_killed(stage: Stage, gate: Gate) -> None:
@@ -79,7 +79,7 @@ def test_what_up_detached_started_is_started_again_whatever_is_killed(stage: Sta
         name: record.facts for name, record in died.items()
     }
     stage.ok("down")
-    assert not list(stage.alive())
+    until(lambda: not list(stage.alive()))
 
 
 def test_the_next_command_takes_up_what_lost_its_supervisor_and_its_worker(stage: Stage, gate: Gate) -> None:

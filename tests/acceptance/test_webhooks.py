@@ -37,7 +37,7 @@ def gateway_with_secret(stage: Stage, *scope: str) -> Gateway:
 
 
 def ask(gateway: Gateway, body: Any, headers: dict[str, str], path: str = "/webhooks/hook") -> int:
-    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)) as line:
+    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)) as line:
         with suppress(BrokenPipeError, ConnectionResetError):  # it has answered before it got all
             line.request("POST", path, body, headers, encode_chunked="Transfer-Encoding" in headers)
         return line.getresponse().status
@@ -109,7 +109,7 @@ def test_what_is_too_large_old_or_elsewhere_is_refused(told: tuple[Gateway, Call
     assert ask(gateway, iter([b"x" * MIB] * 10), chunked) == 413
     for path in ("/webhooks/none", "/webhooks/", "/webhooks/hook/x", "/webhooks/..%2fhook", "/elsewhere"):
         assert say(fresh, path) == 404
-    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)) as line:
+    with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)) as line:
         line.request("GET", "/webhooks/hook")
         assert line.getresponse().status == 405
     assert new() == []

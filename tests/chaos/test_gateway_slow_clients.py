@@ -33,7 +33,7 @@ def deaf(gateway: Gateway, token: str) -> Iterator[socket.socket]:
         protocol.receive_data(line.recv(1024))
         protocol.send_text(b'{"resume": null}')
         line.sendall(b"".join(protocol.data_to_send()))
-        line.settimeout(30)
+        line.settimeout(60)
         yield line
 
 

@@ -27,7 +27,7 @@ def proxy(redis_url: str) -> Iterator[Proxy]:
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(
-        proxy.url, socket_timeout=1, retry=NOT_AT_ALL, decode_responses=True
+        proxy.url, socket_timeout=3, retry=NOT_AT_ALL, decode_responses=True
     ) as connected:
         connected.ping()
         yield connected

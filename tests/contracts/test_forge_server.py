@@ -34,7 +34,7 @@ class Web:
     def call(self, method: str, path: str, by: str = "coord", **more: Any) -> httpx2.Response:
         token = next((t.value for t in self.forge.core.tokens.values() if t.person.login == by), None)
         headers = {"Authorization": f"Bearer {token or self.forge.token(by)}"} | more.pop("headers", {})
-        return httpx2.request(method, self.forge.site + path, headers=headers, timeout=20, **more)
+        return httpx2.request(method, self.forge.site + path, headers=headers, timeout=60, **more)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ class Deliveries:
         while delivery := self._waiting.get():
             request = urllib.request.Request(delivery.url, delivery.body, delivery.headers, method="POST")
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     delivery.status = answer.status
             except urllib.error.HTTPError as error:
                 delivery.status = error.code

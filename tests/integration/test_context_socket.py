@@ -58,7 +58,7 @@ def scene(redis_url: str) -> Iterator[Scene]:
 
 def dialled(to: Connection) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(60)
     client.connect(to.socket)
     return client
 

@@ -155,7 +155,7 @@ def test_the_network_is_reached_only_where_the_todo_says_so_or_is_an_agent(bench
     )
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
-        text = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=5)"
+        text = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=60)"
         (bench.folder / "home" / "connect.py").write_text(text)
         settings = Settings(sandbox_readable=(str(bench.folder / "home" / "connect.py"),))
         connect = f"{sys.executable} {bench.folder}/home/connect.py"

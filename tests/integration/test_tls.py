@@ -55,7 +55,7 @@ def serial_of(port: int, ca: Path, **how: object) -> str:
     context = ssl.create_default_context(cafile=str(ca))
     for name, value in how.items():
         setattr(context, name, value)
-    connection = HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+    connection = HTTPSConnection("127.0.0.1", port, timeout=60, context=context)
     connection.connect()
     serial = connection.sock.getpeercert()["serialNumber"]
     connection.request("GET", "/metrics")
@@ -157,7 +157,7 @@ def test_mcp_over_http_is_encrypted(stage: Stage, certificates: Certificates):
     assert url in process.says("MCP")
 
     trusting = ssl.create_default_context(cafile=str(certificates.ca))
-    answer = httpx2.post(url, json={}, verify=trusting, timeout=30)  # the server is starting still
+    answer = httpx2.post(url, json={}, verify=trusting, timeout=60)  # the server is starting still
     config = stage.ok("mcp", "--http", f"localhost:{port}", "--config", **env).json
 
     assert refused.code == 4
