@@ -13,6 +13,7 @@
 | `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |
 | `health.py` | health; repositories disconnected and connected |
+| `records.py` | views of records and repositories, with the state of runs |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` | events: listed, followed; functions that are called with them |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,57 +19,15 @@ if TYPE_CHECKING:
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
     from coordination.api.planning import Planner
+    from coordination.api.records import LiveView, Records
     from coordination.api.requests import Issues, Requests
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
-    from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
     from coordination.runs.connection import Connection
-    from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.todo_view import TodoOfRun
     from coordination.tracker.records import Edited
-
-
-class LiveView:
-    """The state of runs at this moment, for operations on the file: an answer at once, or an empty one.
-    Starts nothing.
-    """
-
-    def __init__(self, access: EcosystemAccess) -> None:
-        self._access = access
-
-    def todo(self, todo: str) -> LiveTodo | None:
-        """Return the todo in the newest run that has it."""
-        return self._access.ask_live(lambda live: live.todo(todo, self._access.ecosystem_id), None)
-
-    def asking(self) -> Sequence[Asked]:
-        """Return the todos that wait for a person, the longest first."""
-        return self._access.live_asking()
-
-    def newest_runs(self) -> Mapping[str, str]:
-        """Return run → its plan and status, newest first."""
-        return self._access.ask_live(lambda live: live.newest_runs(), {})
-
-    def change_sets(self) -> tuple[str, ...]:
-        """Return the ids of all change sets."""
-        return self._access.ask_live(lambda live: live.change_sets(), ())
-
-    def held_locks(self) -> Mapping[str, str]:
-        """Return lock → its holder."""
-        return self._access.ask_live(lambda live: live.held_locks(), {})
-
-    def breakers(self) -> tuple[Breaker, ...]:
-        """Return the circuit breakers that are not at rest."""
-        return self._access.ask_live(lambda live: live.breakers(), ())
-
-    def breaker_resets(self, limit: int) -> tuple[Reset, ...]:
-        """Return the circuit breakers that were closed by hand, latest first."""
-        return self._access.ask_live(lambda live: live.breaker_resets(limit), ())
-
-    def messages_for(self, repo: str) -> int:
-        """Return the number of messages that wait for the repository."""
-        return self._access.ask_live(lambda live: live.messages_for(repo), 0)
 
 
 class Facade(EcosystemAccess):
@@ -155,7 +113,16 @@ class Facade(EcosystemAccess):
         return Planner(self)
 
     @cached_property
+    def records(self) -> Records:
+        """Return the views of records and repositories."""
+        from coordination.api.records import Records
+
+        return Records(self)
+
+    @cached_property
     def live(self) -> LiveView:
+        from coordination.api.records import LiveView
+
         return LiveView(self)
 
     @cached_property

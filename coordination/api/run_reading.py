@@ -57,6 +57,10 @@ class RunReading:
         with self._reached() as connection:
             return with_signatures(connection, view)
 
+    def signed_view(self) -> RunView:
+        """Show a run as `view` does, with its verified signatures."""
+        return self.with_signatures(self.view())
+
     def progress(self) -> Progress:
         """Return how far the run is, when it is expected to end, what runs, waits and comes next; a second
         call on the same handle costs less.

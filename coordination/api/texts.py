@@ -30,6 +30,7 @@ PARTS = {
     "memory": "coordination.history.memory:Memory",
     "messages": "coordination.messages:MessageBus",
     "planner": "coordination.api.planning:Planner",
+    "records": "coordination.api.records:Records",
     "requests": "coordination.api.requests:Requests",
     "run": "coordination.api.run:Run",
     "runs": "coordination.api.runs:Runs",

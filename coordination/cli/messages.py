@@ -130,13 +130,13 @@ def list_messages(
 
 def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
     sent = operations.resend(bus, to, name)
-    form.record(sent, dict, lambda: None)
+    form.record(sent, {}, lambda: None)
     click.echo(f"sent again: {sent.id}", err=True)
 
 
 def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:
     done = operations.acknowledge(bus, to, names)
-    form.record(done, dict, lambda: None)
+    form.record(done, {}, lambda: None)
     click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
     if done.trimmed:
         warn(f"{counted(done.trimmed, 'message')} discarded unread: the inbox was full")

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.api import (
     Breaker,
-    Chains,
     EcosystemStatus,
     Edited,
     Forecast,
@@ -24,6 +23,7 @@ from coordination.api import (
 )
 from coordination.api.generators import RepoOutput
 from coordination.api.planning import PlanProgress
+from coordination.api.records import RecordView
 from coordination.models import Issue, Plan, Todo, presentable
 
 R = TypeVar("R")
@@ -134,8 +134,10 @@ def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
     return Page(result=[*map(presentable, records[offset : offset + limit])], total=len(records))
 
 
-def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
-    """Return an answer with the first `limit` items of each list but those that stay `whole`."""
+def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (), **more: object) -> M:
+    """Return an answer with the first `limit` items of each list but those that stay `whole`, and with more
+    fields.
+    """
     given_fields = dict(answer)
     long = {
         name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit
@@ -143,7 +145,7 @@ def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (
     long = {name: value for name, value in long.items() if name not in whole}
     left_out = {name: len(value) - limit for name, value in long.items()}
     return kind(
-        **{**given_fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out
+        **{**given_fields, **{name: value[:limit] for name, value in long.items()}, **more}, left_out=left_out
     )
 
 
@@ -155,9 +157,9 @@ def cut_forecast(foreseen: Forecast, progress: PlanProgress, limit: int) -> CutF
     return CutForecast(**{**whole, "critical_path": path[:limit]}, progress=progress, left_out=left_out)
 
 
-def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
+def with_details(kind: type[M], view: RecordView[Any]) -> M:
     """Return a record with computed fields."""
-    return kind(**dict(presentable(record)), **dict(chains), **more)
+    return kind(**dict(presentable(view.record)), **view.more)
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:

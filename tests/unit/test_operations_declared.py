@@ -26,12 +26,11 @@ OWN_COMMANDS = {
     "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "ci", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
-    "context", "checkpoint", "credential", "status", "show-issue", "show-todo", "show-plan", "show-service",
+    "context", "checkpoint", "credential", "status", "show-service",
     "events", "list-locks", "release-lock", "list-resources", "reset-breaker",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
 OWN_TOOLS = {
-    "coord_get_issue", "coord_get_todo",  # a record with its blockers
     "coord_complete_plan",  # a part of `manager.update_plan`
     "coord_change_services",  # one tool for start, stop and restart
     "coord_list_locks",

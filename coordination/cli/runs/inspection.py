@@ -99,7 +99,7 @@ def show_run(
     from coordination.cli.following.follow import print_advice
 
     target = call.coord.runs.get(run)
-    view = target.with_signatures(target.view())
+    view = target.signed_view()
     if gantt is not None:
         _draw(target, gantt)
     more = {"levels": levels_of(view)} if by_level else {}
@@ -108,7 +108,7 @@ def show_run(
     if markdown:
         click.echo(as_markdown(view), nl=False)
         return
-    form.record(view, lambda: more, lambda: _print(view, by_level=by_level, by_wave=by_wave))
+    form.record(view, more, lambda: _print(view, by_level=by_level, by_wave=by_wave))
     print_advice(target, view, call.coord.state / "worktrees")
 
 

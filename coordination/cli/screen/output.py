@@ -133,15 +133,13 @@ class Form:
             with paged():
                 read()
 
-    def record(
-        self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]
-    ) -> None:
+    def record(self, record: BaseModel, more: Mapping[str, Any], read: Callable[[], None]) -> None:
         """Print one record: an object with computed fields (`more`), a line, or the output of `read` for
         people.
         """
         record = presentable(record)
         if self.as_json:
-            print_json({**dict(record), **more()})
+            print_json({**dict(record), **more})
         elif self.template is not None:
             click.echo(self.template.line(record))
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
+from coordination.api import FINISHED, OPEN, when_nobody_comes
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
@@ -56,7 +56,8 @@ from coordination.models import (
 from coordination.text import format_hours
 
 if TYPE_CHECKING:
-    from coordination.api import Chains, Link, LiveTodo, MilestoneStanding
+    from coordination.api import Link, LiveTodo, MilestoneStanding
+    from coordination.api.records import PlanRecordView, RecordView, TodoRecordView
 
 
 SHOWN = 20
@@ -64,7 +65,8 @@ SHOWN = 20
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
-def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
+def issue_page(view: RecordView[Issue], today: date) -> Iterator[Lines]:
+    issue = view.record
     yield head(
         issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue)
     )
@@ -80,10 +82,11 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
         ]
     )
     yield text(issue.description)
-    yield from _chains(chains, issue)
+    yield from _chains(view)
 
 
-def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
+def todo_page(view: TodoRecordView) -> Iterator[Lines]:
+    todo, plan = view.record, view.plan
     yield head(todo.id, todo.task, status_cell(todo.status), status_cell(todo.priority))
     yield facts(
         [
@@ -105,12 +108,13 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
     )
     yield text(todo.description)
     yield bullets("is done when", map(text_of, todo.acceptance_criteria))
-    yield from _chains(chains, todo)
+    yield from _chains(view)
+    yield _at_present(todo, view.live)
 
 
-def plan_page(
-    plan: Plan, milestones: Sequence[MilestoneStanding], progress: str, chains: Chains, today: date
-) -> Iterator[Lines]:
+def plan_page(view: PlanRecordView, milestones: Sequence[MilestoneStanding], today: date) -> Iterator[Lines]:
+    plan, todos = view.record, view.todos
+    progress = f"{done(todos)} todos done" if todos else "no todos"
     yield head(plan.id, plan.title, status_cell(plan.status), Cell(progress))
     yield facts(
         [
@@ -126,7 +130,7 @@ def plan_page(
     yield text(plan.description)
     written = {milestone.id: milestone for milestone in plan.milestones}
     yield section("milestones", [line for m in milestones for line in _milestone(m, written[m.id])])
-    yield from _chains(chains, plan)
+    yield from _chains(view)
 
 
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
@@ -158,10 +162,10 @@ def _by_version(dependency: Dependency) -> str:
     return f"by the version in {dependency.provider}'s checkout"
 
 
-def _chains(chains: Chains, record: Issue | Todo | Plan) -> Iterator[Lines]:
-    over = record.status in FINISHED
-    yield section("waited for" if over else "waits for", _tree(chains.waits_for))
-    yield section("was needed by" if over else "blocks", _tree(chains.holds_up))
+def _chains(view: RecordView[Any]) -> Iterator[Lines]:
+    over = view.record.status in FINISHED
+    yield section("waited for" if over else "waits for", _tree(view.chains.waits_for))
+    yield section("was needed by" if over else "blocks", _tree(view.chains.holds_up))
 
 
 def _tree(links: Sequence[Link]) -> Lines:
@@ -266,62 +270,41 @@ def _at_most(plan: Plan) -> str:
     return f", {plan.max_parallel} at once" if plan.max_parallel else ""
 
 
-@command()
+@command("records.issue")
 @click.argument("issue", shell_complete=issue_ids)
 @output_options(Issue)
 @click.pass_obj
 def show_issue(call: CliContext, issue: str, form: Form) -> None:
-    """Show an issue with its blockers and dependents."""
-    record, chains = call.coord.manager.get_issue(issue), call.coord.manager.chains_of(issue)
-    form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
+    view = call.coord.records.issue(issue)
+    form.record(view.record, view.more, lambda: print_page(*issue_page(view, date.today())))
 
 
-@command()
+@command("records.todo")
 @click.argument("todo", shell_complete=todo_ids)
 @output_options(Todo)
 @click.pass_obj
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
-    """Show a todo with its blockers, its dependents and its state in a run."""
-    record, chains = as_view(call.coord.manager.get_todo(todo)), call.coord.manager.chains_of(todo)
-    if record.status in OPEN:
+    view = call.coord.records.todo(todo)
+    if view.record.status in OPEN:
         call.note_unknown_runs()
-    plan = next((p for p in call.coord.manager.ecosystem.coordination.plans if p.id == record.plan), None)
-
-    def more() -> dict[str, Any]:
-        live = call.coord.live.todo(todo)
-        return {**dict(chains), "live": live}
-
-    form.record(
-        record,
-        more,
-        lambda: print_page(*todo_page(record, plan, chains), _at_present(record, call.coord.live.todo(todo))),
-    )
+    form.record(view.record, view.more, lambda: print_page(*todo_page(view)))
 
 
-@command()
+@command("records.plan")
 @click.argument("plan", shell_complete=plan_ids)
 @output_options(Plan)
 @click.pass_obj
 def show_plan(call: CliContext, plan: str, form: Form) -> None:
-    """Show a plan with its milestones, todos, blockers and dependents."""
-    record, todos, chains = (
-        call.coord.manager.get_plan(plan),
-        call.coord.manager.plan_todos(plan),
-        call.coord.manager.chains_of(plan),
-    )
-
-    def more() -> dict[str, Any]:
-        return {"todos": todos, **dict(chains)}
+    view = call.coord.records.plan(plan)
 
     def read() -> None:
         standing = call.coord.manager.validate_plan_completion(plan)
-        progress = f"{done(todos)} todos done" if todos else "no todos"
-        print_page(*plan_page(record, standing.milestones, progress, chains, date.today()))
-        if todos:
+        print_page(*plan_page(view, standing.milestones, date.today()))
+        if view.todos:
             click.echo()
-            print_todos(todos)
+            print_todos(view.todos)
 
-    form.record(record, more, read)
+    form.record(view.record, view.more, read)
 
 
 @command("manager.get_dependency")
@@ -330,7 +313,7 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
     record = call.coord.manager.get_dependency(dependency)
-    form.record(record, dict, lambda: print_page(*dependency_page(record)))
+    form.record(record, {}, lambda: print_page(*dependency_page(record)))
 
 
 def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:

@@ -40,19 +40,18 @@ if TYPE_CHECKING:
         EcosystemStatus,
         Overdue,
         RepoLine,
-        RepoStatus,
         Reset,
         TodoInView,
     )
+    from coordination.api.records import EcosystemView, RepoView
 
 SHOWN = 10
 """Todos shown of a long list; `coord list-todos` has the rest."""
 
 
-def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) -> Iterator[Lines]:
-    """Yield the parts of a page. `messages`: number of waiting messages; `breaker`: its own, unless that
-    is at rest.
-    """
+def repo_overview(view: RepoView, messages: int) -> Iterator[Lines]:
+    """Yield the parts of a page. `messages`: number of waiting messages."""
+    status = view.status
     where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
@@ -64,7 +63,7 @@ def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) ->
             ("branch", status.repo.branch),
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
-            ("breaker", breaker_line(breaker) if breaker else ""),
+            ("breaker", breaker_line(view.breaker) if view.breaker else ""),
             ("messages", f"{messages}: coord list-messages {status.repo.name}" if messages else ""),
         ]
     )
@@ -235,30 +234,30 @@ def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     if repo is not None:
         _one(call, repo, as_json=as_json)
         return
-    there = call.coord.live.breakers()
-    resets = () if as_json else call.coord.live.breaker_resets(RESETS_SHOWN)
-    _everything(call, there, breakers_section(there), resets_section(resets), as_json=as_json)
+    view = _everything(call, as_json=as_json)
+    if not as_json:
+        resets = call.coord.live.breaker_resets(RESETS_SHOWN)
+        asking = call.coord.live.asking()
+        page = ecosystem_overview(view.status, asking)
+        print_page(breakers_section(view.breakers), *page, resets_section(resets))
 
 
 def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
-    found = call.coord.manager.get_repo_status(repo)
-    call.note_unknown_runs()
-    breaker = next((one for one in call.coord.live.breakers() if one.name == f"repo:{repo}"), None)
-    if as_json:
-        print_json({**found.model_dump(mode="json"), "breaker": breaker})
-    else:
-        print_page(*repo_overview(found, call.coord.live.messages_for(repo), breaker))
-
-
-def _everything(
-    call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool
-) -> None:
-    found = call.coord.manager.get_ecosystem_status()
+    view = call.coord.records.repo_status(repo)
     call.note_unknown_runs()
     if as_json:
-        print_json({**found.model_dump(mode="json"), "breakers": there})
+        print_json({**view.status.model_dump(mode="json"), "breaker": view.breaker})
     else:
-        print_page(first, *ecosystem_overview(found, call.coord.live.asking()), last)
+        print_page(*repo_overview(view, call.coord.live.messages_for(repo)))
+
+
+def _everything(call: CliContext, *, as_json: bool) -> EcosystemView:
+    """Return the status of everything; print it as JSON if that was asked for."""
+    view = call.coord.records.ecosystem_status()
+    call.note_unknown_runs()
+    if as_json:
+        print_json({**view.status.model_dump(mode="json"), "breakers": view.breakers})
+    return view
 
 
 @command("manager.get_blocking_issues")
@@ -277,12 +276,15 @@ def blocking(call: CliContext, repo: str, form: Form) -> None:
     form.records(lines, lambda: print_page(*blocking_overview(found)), data=found)
 
 
-@command("manager.get_ecosystem_status")
+@command("records.ecosystem_status")
 @as_json_option
 @click.pass_obj
 def ecosystem_status(call: CliContext, as_json: bool) -> None:
-    there = call.coord.live.breakers()
-    _everything(call, there, breakers_summary([one for one in there if one.tripped]), as_json=as_json)
+    view = _everything(call, as_json=as_json)
+    if not as_json:
+        tripped = [one for one in view.breakers if one.tripped]
+        page = ecosystem_overview(view.status, call.coord.live.asking())
+        print_page(breakers_summary(tripped), *page)
 
 
 STYLES = {"open": "red", "half-open": "yellow", "closed": ""}

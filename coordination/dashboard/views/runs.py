@@ -74,7 +74,7 @@ class _Run:
 
 def _read(coord: Coord, run_id: str) -> _Run:
     run = coord.runs.get(run_id)
-    view = run.with_signatures(run.view())
+    view = run.signed_view()
     file = coord.document.ecosystem.coordination
     declared = {todo.id: todo.task for todo in file.todos}
     tasks = {todo.id: declared[todo.id] for todo in view.todos if todo.id in declared}

@@ -82,11 +82,9 @@ def coord_list_issues(
     return page(found, limit, offset)
 
 
-@reads("Show an issue")
+@reads("Show an issue", "records.issue")
 def coord_get_issue(session: Session, issue: IssueName) -> IssueDetails:
-    """Return an issue with its blockers and the records that it blocks."""
-    manager = session.coord.manager
-    return with_details(IssueDetails, manager.get_issue(issue), manager.chains_of(issue))
+    return with_details(IssueDetails, session.coord.records.issue(issue))
 
 
 @adds("Create an issue", "manager.create_issue")
@@ -158,13 +156,9 @@ def coord_list_todos(
     return page([as_view(todo) for todo in found], limit, offset)
 
 
-@reads("Show a todo")
+@reads("Show a todo", "records.todo")
 def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
-    """Return a todo with its blockers, the records that it blocks, and its state in the newest run."""
-    coord = session.coord
-    manager = coord.manager
-    record = manager.get_todo(todo)
-    return with_details(TodoDetails, record, manager.chains_of(todo), live=coord.live.todo(todo))
+    return with_details(TodoDetails, session.coord.records.todo(todo))
 
 
 @adds("Create a todo", "manager.create_todo")
@@ -291,18 +285,17 @@ def coord_validate_plan(
     return cut(CutPlanCompletion, standing, limit)
 
 
-@reads("Status of the ecosystem", "manager.get_ecosystem_status")
+@reads("Status of the ecosystem", "records.ecosystem_status")
 def coord_get_ecosystem_status(session: Session, limit: Most = 30) -> CutEcosystemStatus:
     """Start here."""
-    status = cut(CutEcosystemStatus, session.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
-    return status.model_copy(update={"breakers": session.coord.live.breakers()})
+    view = session.coord.records.ecosystem_status()
+    return cut(CutEcosystemStatus, view.status, limit, whole=("repos",), breakers=view.breakers)
 
 
-@reads("Status of a repository", "manager.get_repo_status")
+@reads("Status of a repository", "records.repo_status")
 def coord_get_repo_status(session: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
-    status = cut(CutRepoStatus, session.coord.manager.get_repo_status(repo), limit)
-    own = next((breaker for breaker in session.coord.live.breakers() if breaker.name == f"repo:{repo}"), None)
-    return status.model_copy(update={"breaker": own})
+    view = session.coord.records.repo_status(repo)
+    return cut(CutRepoStatus, view.status, limit, breaker=view.breaker)
 
 
 @reads("List dependencies", "manager.list_dependencies")

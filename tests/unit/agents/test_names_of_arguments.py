@@ -18,6 +18,7 @@ from coordination.api.facade import Facade
 from coordination.api.generators import Commands, Generators
 from coordination.api.landing import Landings, QualityChecks
 from coordination.api.planning import Planner
+from coordination.api.records import Records
 from coordination.api.requests import Issues, Requests
 from coordination.api.run import Run
 from coordination.api.runs import Runs
@@ -43,6 +44,7 @@ FACADE = (
     Requests,
     Services,
     Planner,
+    Records,
     CoordinationManager,
     LockManager,
     MessageBus,
