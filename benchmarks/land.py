@@ -25,9 +25,8 @@ from coordination.models import LandAction, LandStep, Method, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from tests.git_server import GitServer
 from tests.stage import git
-from workers.landing.checks import CheckRuns
 from workers.landing.commits import landing_message, prepare
-from workers.landing.job import LandJob
+from workers.landing.job import CheckRuns, LandJob
 from workers.landing.land import land
 from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed
 from workers.landing.remote import look, may_push, push

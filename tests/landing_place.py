@@ -12,8 +12,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
 from tests.stage import git
-from workers.landing.checks import CheckRuns
-from workers.landing.job import LandJob
+from workers.landing.job import CheckRuns, LandJob
 from workers.outcome import AttemptOutcome
 
 if TYPE_CHECKING:

@@ -48,9 +48,8 @@ from workers.delivery import DeliveryHandler, OutcomeSteps
 from workers.file_sync import HistoryService, ResultsWriter
 from workers.leases import Leases, LocalLiveness
 from workers.transfer.routes import BundleStore
-from workers.trust.order_check import OrderCheck
 from workers.trust.signed_results import SignedResults
-from workers.trust.worker_trust import ExpiryWatch, WorkerKey, WorkerTrust
+from workers.trust.worker_trust import ExpiryWatch, OrderCheck, WorkerKey, WorkerTrust
 from workers.wakeups import Callbacks, Notifications, PubSubNotifications, RequestWaits, ServiceWaits
 from workers.workspace.change_set import GitSessions
 from workers.workspace.files import clear_scratch

@@ -21,10 +21,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from coordination.credentials.askpass import ASKPASS, askpass_variables, credential_for_git
 from coordination.credentials.records import Credential, Purpose, refusal_for_todo
 from coordination.credentials.references import SecretUnreadable, parse
-from coordination.credentials.store import CredentialStore, Secret
+from coordination.credentials.store import (
+    ASKPASS,
+    CredentialStore,
+    Secret,
+    askpass_variables,
+    credential_for_git,
+)
 from coordination.errors import CoordinationError, NotFound
 from coordination.files import make_private, open_private
 from coordination.models import Repo

@@ -39,8 +39,8 @@ from workers.leases import Leases
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.process.trouble import until_answered
 from workers.transfer.commits import CommitTransfer
-from workers.trust.order_check import OrderCheck, is_refusal
 from workers.trust.signed_results import SignedResults
+from workers.trust.worker_trust import OrderCheck, is_refusal
 from workers.wakeups import RequestWaits, ServiceWaits
 from workers.workspace.lock import Superseded
 

@@ -15,6 +15,7 @@ from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.events.records import append_step
 from coordination.operations.state import state_folder
+from coordination.trust.administration import TrustEditor, key_state, review
 from coordination.trust.identity import (
     WORKER_KEY,
     choose_ssh_key,
@@ -22,9 +23,7 @@ from coordination.trust.identity import (
     require_identity,
     worker_identity,
 )
-from coordination.trust.review import key_state, review
 from coordination.trust.rights import Role
-from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import Kind, Principal, TrustFile, read_trust, trust_path
 
 if TYPE_CHECKING:

@@ -4,8 +4,7 @@
 |---|---|
 | `records.py` | a credential: its name, reference, repositories, purposes and expiry |
 | `references.py` | reads the secret of a reference: env, file, keyring, command |
-| `store.py` | the file of credentials in the user's config folder |
-| `askpass.py` | the credential for git, and the program that gives its secret to git, for one host |
+| `store.py` | the file of credentials; the program that gives a secret to git, for one host |
 | `masking.py` | replaces secrets in bytes and texts, in every form in which programs print them |
 | `detection.py` | recognises values that look like secrets |
 """

@@ -6,6 +6,9 @@ it is sent to Redis or written into ecosystem.yaml.
 
 Rotation: the old reference is kept until the new one was read for the first time; until then it is used if
 the new one cannot be read.
+
+git gets a secret from a program that answers for one https host only. Credential helpers are switched off,
+because one that stores passwords would keep the secret.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,13 +31,21 @@ from coordination.credentials.records import Credential, Expiry, Purpose
 from coordination.credentials.references import Reference, SecretUnreadable, parse, read
 from coordination.environment import config_folder_from_environment
 from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
-from coordination.files import OTHERS, locked, make_private, replace_file
+from coordination.files import OTHERS, locked, make_private, open_private, replace_file
 from coordination.text import did_you_mean, quoted, wrong_value
 
 FILE = "credentials.json"
 MOST_BYTES = 1024 * 1024
 NOTED_EVERY = timedelta(minutes=1)
 """Minimum time between two records of a use."""
+ASKPASS = "git-askpass"
+USER = "x-access-token"
+"""The user for a `url` without one: GitHub requires it for its apps, other forges accept any."""
+NO_HELPERS = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": "",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -254,3 +267,48 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
             f"other users may read or write {path}, and its commands are executed",
             f"chmod 600 {quoted(path)}",
         )
+
+
+def credential_for_git(store: CredentialStore, repo: str, url: str, purpose: Purpose, now: datetime) -> str:
+    """Return the name of the credential with which git may use the address of a repository; empty if there is
+    none, or if the address is not https. A credential for writing is used for reading, too. Raises as
+    `CredentialStore.all` does.
+    """
+    if not askpass(url, Path()):
+        return ""
+    host = urlsplit(url).hostname or ""
+    usable = [one for one in store.all() if one.is_for(repo, host) and one.expiry(now) is not Expiry.EXPIRED]
+    purposes = (purpose, Purpose.WRITE) if purpose is Purpose.READ else (purpose,)
+    return next((one.name for purpose in purposes for one in usable if purpose in one.purposes), "")
+
+
+def askpass_variables(folder: Path, url: str, secret: Path) -> dict[str, str]:
+    """Write the program for GIT_ASKPASS into the folder; return the variables for git. Raises OSError."""
+    if not (script := askpass(url, secret)):
+        return {}
+    program = folder / ASKPASS
+    with open_private(program) as file:
+        file.write(script)
+    program.chmod(0o700)
+    return {"GIT_ASKPASS": str(program), **NO_HELPERS}
+
+
+def askpass(url: str, secret: Path) -> str:
+    """Return a program for GIT_ASKPASS that answers for the host of this address only; empty for an address
+    that is not https.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname:
+        return ""
+    user, _, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0] or USER
+    asked_user = shlex.quote(f"Username for 'https://{host}': ")
+    asked_password = shlex.quote(f"Password for 'https://{user}@{host}': ")
+    return (
+        "#!/bin/sh\n"
+        'case "$1" in\n'
+        f"{asked_user}) printf '%s\\n' {shlex.quote(user)} ;;\n"
+        f"{asked_password}) cat {shlex.quote(str(secret))} ;;\n"
+        "*) echo 'coord: the secret is for another address' >&2; exit 1 ;;\n"
+        "esac\n"
+    )

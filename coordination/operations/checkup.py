@@ -63,7 +63,7 @@ from coordination.runs.views.records import RunView
 from coordination.sandbox import probe
 from coordination.settings import Settings
 from coordination.text import install_extra, quoted
-from coordination.trust.review import Review, review
+from coordination.trust.administration import Review, review
 from coordination.trust.trust_file import trust_path
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH

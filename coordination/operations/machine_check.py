@@ -9,7 +9,7 @@ from coordination.backend.server_check import Finding
 from coordination.operations.listening import CertificateState
 from coordination.sandbox import Probed
 from coordination.text import counted
-from coordination.trust.review import Review
+from coordination.trust.administration import Review
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@
 | `rights.py` | roles, rights, and the right that each operation needs |
 | `break_glass.py` | emergency access |
 | `trust_file.py` | the trust file: principals with their keys and grants |
-| `trust_edit.py` | edits of the trust file |
+| `administration.py` | edits of the trust file; review of identity and trust file |
 | `orders.py` | signed orders of runs and of operations on runs |
-| `review.py` | review of identity and trust file |
 | `results.py` | signed results and adoptions, and the rules by which workers use them |
 """

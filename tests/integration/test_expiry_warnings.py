@@ -12,8 +12,8 @@ from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.events.records import Event
 from coordination.operations.listening import CertificateUnusable, context_for, look_at_certificate
 from coordination.runs.maintenance.notifier import notice_of
+from coordination.trust.administration import warnings_of
 from coordination.trust.keys import new_key
-from coordination.trust.review import warnings_of
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
 from tests.doors import Certificates
 from tests.integration.test_tls import HERE, settings_of

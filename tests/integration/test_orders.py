@@ -26,9 +26,9 @@ from coordination.runs.submission import draft
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
+from coordination.trust.administration import TrustEditor
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import OperationKind, RunOrder, blocks_of, digest, times
-from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import Kind, read_trust
 from tests.contracts.carrier import attempt_of
 from tests.integration.conftest import MakeWorker
@@ -148,7 +148,7 @@ def test_a_spec_that_cannot_be_read_fails_at_once_and_opens_no_circuit_breaker(
 
 
 def test_the_logs_of_todo_and_worker_name_who_ordered_it(site: Trusting, caplog: pytest.LogCaptureFixture):
-    caplog.set_level("INFO", logger="workers.trust.order_check")
+    caplog.set_level("INFO", logger="workers.trust.worker_trust")
     site.sweep({"A": "r1"}, A={"action": "echo done"})
     site.deliver("A")
 

@@ -23,9 +23,9 @@ from coordination.models import Verdict, Via
 from coordination.operations.doctor import findings
 from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.maintenance.notifier import notice_of
+from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import Role
-from coordination.trust.trust_edit import TrustEditor
 from tests.stage import git
 
 REASON = "api is down \x1b[31m, operators are away"

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from coordination.credentials.askpass import askpass
 from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
-from coordination.credentials.store import CredentialStore
+from coordination.credentials.store import CredentialStore, askpass
 from tests.attempts import Bench
 from tests.sandboxes import needs_bubblewrap
 from workers.credentials import GitCredentials, TodoSecrets

@@ -1,7 +1,7 @@
 """Execute one attempt of a todo: enter its workspace, run its command under the guard, keep its result.
 
-Nothing here talks to Redis but the log: `outcome_steps.py` takes the step that the outcome asks for,
-`actions.py` says what differs between running a todo and compensating it.
+Only the log talks to Redis: `workers/delivery.py` takes the step that the outcome asks for. `actions.py`
+contains the differences between running a todo and compensating it.
 """
 
 from __future__ import annotations

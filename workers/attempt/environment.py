@@ -35,8 +35,8 @@ from workers.process.trouble import until_answered
 from workers.sandbox import Sandboxes
 from workers.transfer.commits import CommitTransfer
 from workers.transfer.routes import BundleStore
-from workers.trust.order_check import OrderCheck
 from workers.trust.signed_results import SignedResults
+from workers.trust.worker_trust import OrderCheck
 from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.change_set import GitSessions
 from workers.workspace.git_worktree import Fetch

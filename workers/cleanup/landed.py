@@ -1,10 +1,13 @@
-"""Find out whether results of completed todos are in a repository's base branch, as git sees it.
+"""Find out whether the results of completed todos have reached a repository's base branch, and stayed there.
 
-A result is there if the base contains its commit, or if merging it there would change nothing: people squash
-and rebase. A later commit of the same branch stands for it as well, since it contains it. Where the base has
-gone on in the same files, such a merge conflicts; so the commits of the base that touched these files since
-are tried, too. `git merge-tree` is from 2.38 on: without it only a commit that the base contains counts. A
+A result has reached the base if the base contains its commit, or if merging it there would change nothing:
+people squash and rebase. A later commit of the same branch counts for the result as well, since it contains
+it. Where later commits of the base changed the same files, such a merge conflicts; so those commits are
+tried, too. `git merge-tree` exists since git 2.38: without it only a commit that the base contains counts. A
 result that the base has lost again does not count (`reverted.py`).
+
+A landing asks another question: whether the base contains the whole work now (`landing.commits.has_landed`).
+It gives up where lines have changed since, and does not look at the history.
 """
 
 from __future__ import annotations

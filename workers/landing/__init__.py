@@ -4,11 +4,10 @@ Attempts of the todos of a landing run:
 
 | module | content |
 |---|---|
-| `attempt.py` `job.py` | the base of all attempts; the functions of the worker that they call |
+| `attempt.py` `job.py` | the base of all attempts; the functions that they call, and their checks |
 | `land.py` | one attempt that pushes to the base branch |
 | `forge_attempt.py` | the base of attempts that ask a forge; how they look at a pull request |
 | `land_request.py` `revert_request.py` | one attempt that lands, or reverts, by a pull request |
-| `checks.py` | the checks of a landing: whether a green result still counts |
 
 Functions that call git. They decide nothing about a plan and keep no state. Each asks the repository or its
 remote for the present state, so an interrupted call can be repeated: a step that is done already succeeds.

@@ -76,10 +76,13 @@ def merge_from(at: BaseBranch, ancestor: str, ours: str, theirs: str) -> Merged 
 
 
 def has_landed(at: BaseBranch, *, base: str, tip: str, since: str) -> HasLanded:
-    """Return whether the work `since..tip` is in `base`, by content: ancestry is wrong for squash and rebase.
+    """Return whether the whole work `since..tip` is in this commit of the base branch, by content: ancestry
+    is wrong for squash and rebase.
 
     Yes: merging the tip into the base changes nothing, and taking the work out of it would. No difference
-    between `since` and `tip` is no: there is nothing to land.
+    between `since` and `tip` is no: there is nothing to land. Unknown: later commits of the base changed the
+    same lines. A landing must not guess there, so it merges; `workers/cleanup/landed.py` looks for the answer
+    in the history of the base.
     """
     if isinstance(found := trees(at, base, tip, since), Refused):
         return HasLanded.UNKNOWN

@@ -1,23 +1,38 @@
-"""The functions of a worker that an attempt of a landing uses: change set, records, credentials, checks."""
+"""The job of a landing: the functions of the worker that an attempt calls, and its quality checks.
+
+Todos that look at the base branches state the commits that would land, and the checks begin there. A green
+result holds for the tree of its repository and for those of all repositories that the check needs. A base
+branch that moves afterwards changes the tree to land; so does one under a needed repository that has landed
+before. Then the check runs again, in the worktree of the run, as a part of the todo that lands.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
-from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.records import (
+    ChangeSet,
+    CheckVerdict,
+    Landed,
+    RepoChange,
+    RequestRef,
+    read_result,
+)
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.replies import Grant, PredecessorOutput
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from workers.credentials import Access
-from workers.landing.checks import CheckRuns
+from workers.landing.commits import commit_in
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
 from workers.trust.signed_results import SignedResults
@@ -181,3 +196,108 @@ def _change_set_of(grant: Grant) -> str:
     todo = grant.spec.todo
     action = todo.action if grant.undo is None else todo.compensate
     return action.change_set if isinstance(action, LandAction | RevertAction) else ""
+
+
+Trees = Mapping[str, str]
+"""Repository → the tree of a commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRuns:
+    """Means of a land todo to judge its checks."""
+
+    results: Callable[[], Sequence[PredecessorOutput]]
+    """Reads the verified results of the todos before it, in the order of the run. Raises NotAllowed."""
+    again: Callable[[LandCheck, str], AttemptOutcome]
+    """Runs a check once more, at this commit."""
+    keep: Callable[[str], None]
+    """Puts a commit on the branch of the run, so that it reaches the hosts of other todos."""
+
+
+class LandChecks:
+    """The checks of the repository of one attempt to land."""
+
+    def __init__(self, repo: str, action: LandAction, runs: CheckRuns, log: Callable[[str], None]) -> None:
+        self._repo = repo
+        self._action = action
+        self._runs = runs
+        self._log = log
+        self._green: defaultdict[str, list[Trees]] = defaultdict(list)
+        """Check → the trees for which this attempt has found it green."""
+
+    @property
+    def commit(self) -> str:
+        """Return the commit that was checked; empty without checks."""
+        looks = (one.commit for one in self._results if one.todo in self._looks(self._repo))
+        return next(looks, None) or ""
+
+    def obstacle(self, commit: str, tree: str) -> AttemptOutcome | None:
+        """Return the outcome of a check that keeps a tree from landing; None if all are green for it.
+        `commit` has the tree.
+        """
+        for check in self._action.checks:
+            if check.todo not in self._green and not self._is_green(check):
+                at = self.commit[:12] or "what would land"
+                return _refused(f"{check.todo} has no green result for {at}")
+            if (found := self._checked_again(check, commit, tree)) is not None:
+                return found
+        return None
+
+    @cached_property
+    def _results(self) -> Sequence[PredecessorOutput]:
+        return self._runs.results() if self._action.checks else ()
+
+    @cached_property
+    def _statements(self) -> list[tuple[PredecessorOutput, Mapping[str, Any]]]:
+        """Return the todos that look or land, with the JSON of their outputs."""
+        stated = ((one, one.output) for one in self._results)
+        return [(one, out) for one, out in stated if isinstance(out, dict) and commit_in(out, "tree")]
+
+    def _looks(self, repo: str) -> set[str]:
+        return {
+            one.todo for one, stated in self._statements if "base" in stated and stated.get("repo") == repo
+        }
+
+    def _trees(self, *, landed: bool) -> Trees:
+        """Return the trees that were checked, or, where a repository has landed by now, the landed ones."""
+        stated = (stated for _, stated in self._statements if landed or "base" in stated)
+        return {str(out.get("repo")): commit_in(out, "tree") for out in stated}
+
+    def _is_green(self, check: LandCheck) -> bool:
+        """Return whether the run has a green result of the check at the commit that was looked at."""
+        for one in self._results:
+            result = read_result(one.json) if one.todo == check.todo else None
+            if result and result.verdict is CheckVerdict.GREEN and one.commit == self.commit:
+                self._green[check.todo].append(self._read(check, self._trees(landed=False)))
+                return True
+        return False
+
+    def _read(self, check: LandCheck, trees: Trees) -> Trees:
+        needs = check.action.needs
+        names = {self._repo, *(trees if needs is None else needs)}
+        return {repo: tree for repo, tree in trees.items() if repo in names}
+
+    def _checked_again(self, check: LandCheck, commit: str, tree: str) -> AttemptOutcome | None:
+        read = self._read(check, {**self._trees(landed=True), self._repo: tree})
+        if read in self._green[check.todo]:
+            return None
+        before = self._green[check.todo][0]
+        moved = sorted(repo for repo in read if read[repo] != before.get(repo))
+        self._log(f"{check.todo} runs again: the base branch has moved in {', '.join(moved)}")
+        for _ in range(1 + check.action.retries):
+            outcome = self._runs.again(check, commit)
+            if outcome.kind is not OutcomeKind.FAILED:
+                break
+        result = read_result(outcome.output)
+        if outcome.kind in (OutcomeKind.FAILED, OutcomeKind.REFUSED):
+            return _refused(f"{check.todo} is not green for what would land now: {outcome.error}")
+        if outcome.kind is not OutcomeKind.SUCCEEDED:
+            return replace(outcome, output="")  # the record of the landing must stay
+        if result is None or result.verdict is not CheckVerdict.GREEN:
+            return _refused(f"{check.todo} is not green for what would land now")
+        self._green[check.todo].append(read)
+        return None
+
+
+def _refused(why: str) -> AttemptOutcome:
+    return AttemptOutcome(kind=OutcomeKind.REFUSED, error=why)

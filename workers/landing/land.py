@@ -14,7 +14,6 @@ from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from workers.landing.attempt import BY_PEOPLE, AttemptEnd, LandAttempt, parsed, refusal
-from workers.landing.checks import LandChecks
 from workers.landing.commits import (
     REVERTS,
     as_checked,
@@ -28,7 +27,7 @@ from workers.landing.commits import (
     revert_of,
     tree_of,
 )
-from workers.landing.job import LandJob
+from workers.landing.job import LandChecks, LandJob
 from workers.landing.local import push_local
 from workers.landing.records import (
     BaseBranch,

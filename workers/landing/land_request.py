@@ -33,10 +33,9 @@ from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
 from workers.landing.attempt import AttemptEnd, postponed, refusal
-from workers.landing.checks import LandChecks
 from workers.landing.commits import as_checked, has_landed, landing_message, prepare, update_commit
 from workers.landing.forge_attempt import SOON, RequestLook
-from workers.landing.job import LandJob
+from workers.landing.job import LandChecks, LandJob
 from workers.landing.land import LOOKS, outcome_of
 from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Refused
 from workers.landing.remote import contains

@@ -13,9 +13,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from coordination.changes.requests.push import PushTarget
-from coordination.credentials.askpass import askpass_variables, credential_for_git
 from coordination.credentials.records import Purpose
-from coordination.credentials.store import CredentialStore, credentials_file
+from coordination.credentials.store import (
+    CredentialStore,
+    askpass_variables,
+    credential_for_git,
+    credentials_file,
+)
 from coordination.errors import Conflict
 from coordination.files import open_private
 from coordination.forges.budget import ForgeBudget

@@ -18,10 +18,10 @@ from coordination.mcp.middleware import OPERATIONS
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs, tracker
+from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import OPERATIONS as KNOWN
 from coordination.trust.rights import Role
-from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import Kind
 from tests.unit.cli.conftest import Typed
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import Role
-from coordination.trust.trust_edit import TrustEditor
 from coordination.trust.trust_file import read_trust
 from tests.unit.cli.conftest import Typed
 
