@@ -1,6 +1,7 @@
 """The budget of calls to forges: the calls of all processes in an hour, counted in Redis; polling intervals.
 
-The count is an aid, not a guard: who can write to Redis can exceed it, and the forge's own limits hold then.
+The count is no protection: a program that can write to Redis can exceed it, and then the limits of the forge
+apply.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HOUR = timedelta(hours=1)
 KEPT = 2 * HOUR
 SHORTEST, LONGEST = timedelta(seconds=1), HOUR
 CALLS_PER_POLL = 4
-"""Calls for one look at a request: request, reviews, and checks of two kinds."""
+"""Number of calls for one look at a request: request, reviews, and two kinds of checks."""
 FOR_POLLING = 0.5
 """Share of the budget for polling; the rest is for webhooks and for commands of people."""
 FOR_WEBHOOKS = 0.25
@@ -33,7 +34,7 @@ class ForgeBudget:
         self._limit = calls_an_hour
 
     def spender(self, host: str) -> Callable[[], None]:
-        """Return the function that is called before each call to a host; it raises BUDGET."""
+        """Return the function to call before each call to a host; it raises BUDGET."""
         return lambda: self.spend(host, datetime.now(UTC))
 
     def spend(self, host: str, now: datetime) -> None:
@@ -53,9 +54,9 @@ class ForgeBudget:
             )
 
     def interval(self, host: str, request: str, now: datetime, together: int = 1) -> timedelta:
-        """Note that a request waits, and return the pause before the next look at it: the more requests at a
-        host wait, the longer it is. `together`: the number of requests of which it is one; those of them that
-        do not wait yet count, too, or the first ones would be looked at all the time.
+        """Note that a request waits, and return the pause before the next look at it, which grows with the
+        number of waiting requests at the host. `together`: number of requests of the same landing. Those that
+        do not wait yet count, too, because otherwise the first requests would be looked at too often.
         """
         key = self._keys.forge_waiting(host)
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -67,7 +68,7 @@ class ForgeBudget:
         return min(polling_interval(self._limit, max(waiting, together), CALLS_PER_POLL), LONGEST)
 
     def allows_webhook_look(self, host: str, now: datetime) -> bool:
-        """Count a look that a webhook causes; return whether this hour's part of the budget allows it."""
+        """Count a look caused by a webhook; return whether the budget of this hour allows it."""
         key = self._keys.forge_calls(host, f"{now:%Y%m%d%H}-news")
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
@@ -76,11 +77,11 @@ class ForgeBudget:
         return bool(looks * CALLS_PER_POLL <= self._limit * FOR_WEBHOOKS)
 
     def remove_waiting(self, host: str, request: str) -> None:
-        """Note that nothing waits for a request any more."""
+        """Note that a request does not wait any more."""
         self._redis.zrem(self._keys.forge_waiting(host), request)
 
 
 def polling_interval(calls_an_hour: int, requests: int, calls_each: int) -> timedelta:
-    """Return the pause between two looks at all requests with which half the budget is enough for them."""
+    """Return the pause between two looks at all requests that uses half of the budget."""
     calls_a_round = max(1, requests * calls_each)
     return max(SHORTEST, HOUR * calls_a_round / max(1.0, calls_an_hour * FOR_POLLING))

@@ -38,7 +38,7 @@ class ForgeClients:
         answers: Path | None = None,
         patience: timedelta = PATIENCE,
     ) -> None:
-        """`spender` returns for a host the function that is called before each request to it."""
+        """`spender` returns, for a host, the function to call before each request to that host."""
         self._spender = spender
         self._answers = answers
         self._patience = patience
@@ -65,8 +65,8 @@ class ForgeClients:
 
 
 def with_token(repos: Iterable[Repo]) -> frozenset[str]:
-    """Return the repositories whose forge coord speaks with, and for which this machine has a token. No
-    secret is read.
+    """Return the repositories whose forge is supported and for which this machine has a token. No secret is
+    read.
     """
     try:
         known, now = CredentialStore(credentials_file()).all(), datetime.now(UTC)
@@ -93,9 +93,9 @@ def open_forge(
 ) -> Forge:
     """Return the forge of one repository.
 
-    `spend` is called before each request and raises ForgeError where the budget is used up; `answers`: folder
-    of kept answers for conditional requests (None: in memory only); `patience`: the longest time for pauses
-    at a rate limit and before retries in one call; a longer one is an error with `retry_at`.
+    `spend` is called before each request and raises ForgeError if the budget is used up; `answers`: folder
+    of kept answers for conditional requests (None: in memory only); `patience`: the longest time that one
+    call pauses at a rate limit and before retries; a longer pause is an error with `retry_at`.
     """
     clients = ForgeClients(spender=lambda _: spend, answers=answers, patience=patience)
     return clients.open(address, token)
@@ -108,12 +108,12 @@ def credential_for(
     now: datetime,
     purpose: Literal[Purpose.PR, Purpose.MERGE] = Purpose.PR,
 ) -> str:
-    """Return the name of the credential for pull requests of a repository. Where none is for merging them,
-    the one for opening them merges, too.
+    """Return the name of the credential for pull requests of a repository. Without a credential for merging
+    them, the one for opening them is used.
 
-    One that names the host comes first, then one that names the repository. An API at another host than the
-    repository gets only a credential that names this host: the file of the ecosystem, which many people
-    edit, must not be able to send a token elsewhere. Raises NotAllowed where there is none.
+    A credential that names the host comes first, then one that names the repository. An API on a different
+    host from the repository gets only a credential that names that host: many people edit the file of the
+    ecosystem, and it must not be able to send a token elsewhere. Raises NotAllowed without a credential.
     """
     hosts = {address.api_host} if address.is_foreign else {address.api_host, address.host}
     ours = [one for one in known if purpose in one.purposes]

@@ -1,10 +1,10 @@
 """Refusals of a forge: each has a problem that code branches on, a cause and a next command.
 
-The second half reads them from answers; it is pure. GitHub and Gitea say `X-RateLimit-Remaining` and
-`X-RateLimit-Reset`, GitLab the same without `X-`; all say `Retry-After` with 429. GitHub answers 403 at a
-limit, too: at the primary one with no calls left, at the secondary one with `Retry-After` or with words only.
-`Reset` is a time by the forge's clock, so it is compared with the `Date` of the same answer, never with the
-clock of this machine.
+The second half reads refusals from answers; it is pure. GitHub and Gitea send `X-RateLimit-Remaining` and
+`X-RateLimit-Reset`, GitLab sends both without `X-`; all send `Retry-After` with 429. GitHub also answers 403
+at a limit: at the primary limit with no calls left, at the secondary limit with `Retry-After` or only with a
+message. `Reset` is a time by the forge's clock, so it is compared with the `Date` of the same answer, never
+with the clock of this machine.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class ForgeProblem(StrEnum):
     NOT_MERGEABLE = "not_mergeable"
     """405: a conflict, a draft, or a rule of the branch refuses the merge."""
     HEAD_MOVED = "head_moved"
-    """409: the head is another commit than the expected one."""
+    """409: the head is not the expected commit."""
     QUEUE_ONLY = "queue_only"
     """The branch takes changes through a merge queue only."""
     CONFLICT = "conflict"
-    """409 of another kind: somebody else changed it meanwhile."""
+    """409 for another reason: somebody else has changed the object in the meantime."""
     ALREADY_EXISTS = "already_exists"
-    """There is an open request of this branch."""
+    """An open request of this branch exists."""
     NO_DIFFERENCE = "no_difference"
     """The branch has no commits that its base lacks: there is nothing to propose."""
     NO_BRANCH = "no_branch"
@@ -56,17 +56,17 @@ class ForgeProblem(StrEnum):
     """The request is closed or merged."""
     UNKNOWN_LABEL = "unknown_label"
     UNKNOWN_PERSON = "unknown_person"
-    """A reviewer, assignee or team does not exist, or may not be asked."""
+    """A reviewer, assignee or team does not exist, or cannot be requested."""
     TOO_LONG = "too_long"
-    """A title or body is longer than the forge takes."""
+    """A title or body is longer than the forge accepts."""
     INVALID = "invalid"
-    """400 or 422 of another kind."""
+    """400 or 422 for another reason."""
     UNSUPPORTED = "unsupported"
     """The forge, or its edition, does not have the operation."""
     SERVER = "server"
-    """5xx: trouble of the forge."""
+    """5xx: an error of the forge."""
     BROKEN_ANSWER = "broken_answer"
-    """The answer is no JSON, too large, or lacks what the API promises."""
+    """The answer is not JSON, is too large, or lacks a field that the API promises."""
     UNREACHABLE = "unreachable"
     """No answer: refused, timed out, or a certificate that is not trusted."""
 
@@ -102,18 +102,18 @@ _CODES: Mapping[type[CoordinationError], tuple[ForgeProblem, ...]] = {
     ),
     Unreachable: (ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE),
 }
-"""The problems that end a command with the exit code of such an error; the others end it with 1."""
+"""Error class → the problems that end a command with its exit code; other problems end it with 1."""
 LIMITS = frozenset({ForgeProblem.RATE_LIMIT, ForgeProblem.SECONDARY_LIMIT, ForgeProblem.BUDGET})
 PASSING = LIMITS | {ForgeProblem.SERVER, ForgeProblem.BROKEN_ANSWER, ForgeProblem.UNREACHABLE}
-"""Problems that end by themselves: nothing is known about what was asked for."""
+"""Temporary problems. After one of them it is not known whether the call took effect."""
 
 UNSTATED_PAUSE_S = 60.0
-"""Pause after a limit for which the forge names no time."""
+"""Seconds to pause after a limit for which the forge states no time."""
 LONGEST_PAUSE_S = 2 * 3600.0
-"""No limit of these forges lasts longer; a longer one is a mistake."""
+"""Seconds of the longest pause: no limit of these forges lasts longer, so a longer one is a mistake."""
 _LIMIT_WORDS = re.compile(r"rate limit|abuse detection|retry your request again later", re.IGNORECASE)
 LONGEST_TEXT = 4_000
-"""Characters of a reason that are read."""
+"""Number of characters of a reason that are read."""
 TOO_MANY, FORBIDDEN, SERVER_ERRORS = 429, 403, 500
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BY_STATUS: Mapping[int, tuple[ForgeProblem, str, str]] = {
@@ -162,7 +162,7 @@ class ForgeError(CoordinationError):
         self.status = status
         """The HTTP status; 0 without an answer."""
         self.retry_at = retry_at
-        """The time from which the forge takes calls again; None if it did not say."""
+        """The time from which the forge accepts calls again; None if it did not state one."""
         self.reason = reason
         """The reason in the words of the forge, safe to print."""
         self.exit_code = next((kind.exit_code for kind, ours in _CODES.items() if problem in ours), 1)
@@ -170,7 +170,7 @@ class ForgeError(CoordinationError):
 
 
 def limit_of(status: int, headers: Mapping[str, str], reason: str) -> tuple[ForgeProblem, float] | None:
-    """Return the limit that an answer states, and the seconds until its end; None if it states none."""
+    """Return the limit that an answer states, and the seconds until the limit ends; None without a limit."""
     used_up = _number(headers, "ratelimit-remaining") == 0
     if status == TOO_MANY or (
         status == FORBIDDEN and (used_up or "retry-after" in headers or _LIMIT_WORDS.search(reason))
@@ -181,7 +181,7 @@ def limit_of(status: int, headers: Mapping[str, str], reason: str) -> tuple[Forg
 
 
 def pause_after_last_s(headers: Mapping[str, str]) -> float:
-    """Return the pause that follows an answer which was the last one allowed; 0 if there are more."""
+    """Return the seconds to wait after the last allowed call; 0 if more calls are allowed."""
     if _number(headers, "ratelimit-remaining") != 0 or _number(headers, "ratelimit-reset") is None:
         return 0.0
     return _pause_s(headers)
@@ -218,23 +218,23 @@ def _date(word: str) -> datetime | None:
 
 
 def refusal_of(host: str, status: int, reason: str, target: str = "") -> ForgeError:
-    """Return the error for an answer that states no limit. `target`: the address that it redirects to."""
-    said = f": {reason}" if reason else ""
+    """Return the error for an answer that states no limit. `target`: the address of its redirect."""
+    suffix = f": {reason}" if reason else ""
     if status in REDIRECTS:
         moved = f"{host} says that the repository has moved" + (f": {target}" if target else "")
         hint = "correct the url of the repository in the file"
         return ForgeError(ForgeProblem.RENAMED, moved, hint, status=status, reason=target)
     if status >= SERVER_ERRORS:
-        message = f"{host} has a server error ({status}){said}"
+        message = f"{host} has a server error ({status}){suffix}"
         hint = "try again; nothing is known about what was asked for"
         return ForgeError(ForgeProblem.SERVER, message, hint, status=status, reason=reason)
     is_archived = status in (403, 405, 423) and "archived" in reason.lower()
     problem, cause, hint = _ARCHIVED if is_archived else _BY_STATUS.get(status, _INVALID)
-    return ForgeError(problem, f"{host}: {cause} ({status}){said}", hint, status=status, reason=reason)
+    return ForgeError(problem, f"{host}: {cause} ({status}){suffix}", hint, status=status, reason=reason)
 
 
 def reason_in(content: bytes) -> str:
-    """Return the reason in the body of a refusal: in GitHub's `message` and `errors`, GitLab's `error`."""
+    """Return the reason in the body of a refusal, from `message`, `error` or `errors`; empty without one."""
     try:
         data = json.loads(content[: 1 << 20])
     except (ValueError, RecursionError):
@@ -243,7 +243,7 @@ def reason_in(content: bytes) -> str:
 
 
 def _texts(value: object, depth: int) -> list[str]:
-    """Return the texts of a refusal, and the fields that it takes for invalid."""
+    """Return the texts of a refusal, and the fields that it calls invalid."""
     if isinstance(value, str):
         return [value]
     if depth == 0:

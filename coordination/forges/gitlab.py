@@ -1,8 +1,8 @@
 """GitLab: REST version 4; a pull request is a merge request, its number the `iid`.
 
-A draft is marked by its title. Merge methods belong to the project, only squashing to the request. GitLab has
-no required checks by name: a project may ask that pipelines succeed. Premium editions have merge trains and
-rules of approval; elsewhere these addresses answer 403 or 404.
+The title marks a draft. The project sets the merge method, the request sets only whether to squash. GitLab
+has no required checks by name, but a project may require that pipelines succeed. Premium editions have merge
+trains and approval rules; in other editions these addresses answer 403 or 404.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from coordination.forges.reading import (
 )
 
 LONGEST_DESCRIPTION = 255
-"""Characters of the description of a status."""
+"""Number of characters of the longest description of a status."""
 DEVELOPER, MAINTAINER = 30, 40
-"""Levels of access: the first may push branches and merge into branches that are not protected."""
+"""Levels of access. A developer may push branches and merge into unprotected branches."""
 PIPELINE = "pipeline"
-"""Name of the check that stands for the newest pipeline of a commit as a whole."""
+"""Name of the check that represents the newest pipeline of a commit."""
 _STATES = {
     "success": CheckState.SUCCESS,
     "skipped": CheckState.SKIPPED,

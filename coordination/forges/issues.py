@@ -1,4 +1,4 @@
-"""Issues at a forge: the calls, and how each forge spells them."""
+"""Issues at a forge: the calls, and the form that each forge gives to them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Issues(ABC):
     longest_title: ClassVar[int]
     """Characters of the longest title of an issue."""
     page_size: ClassVar[str] = "per_page"
-    """Name of the query field for the items of a page."""
+    """Name of the query field that sets the number of items on a page."""
     _update_method: ClassVar[str] = "PATCH"
     _refused_issue: ClassVar[Sequence[Rule]] = (TOO_LONG,)
 
@@ -66,9 +66,9 @@ class Issues(ABC):
         """Return all issues, open and closed, from old to new. Raises NOT_FOUND where issues are off."""
 
     def create_issue(self, new: NewIssue) -> ForgeIssue:
-        """Create an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON, before anything was created.
+        """Create an issue. Raises TOO_LONG, UNKNOWN_LABEL, UNKNOWN_PERSON before anything is created.
 
-        A forge may leave out labels and people that the token may not set: compare the result.
+        A forge may ignore labels and people that the token must not set: compare the result.
         """
         self._refuse_unfit_issue(new)
         return self._send_issue("POST", f"{self._root}/issues", new)
@@ -100,11 +100,11 @@ class Issues(ABC):
 
     @abstractmethod
     def _issue_fields(self, issue: NewIssue | IssueChanges) -> dict[str, Any]:
-        """Return the fields of an issue in the forge's form."""
+        """Return the fields of an issue as the forge names them."""
 
     @abstractmethod
     def _issue(self, data: Any) -> ForgeIssue:
-        """Read an issue that the forge answers with."""
+        """Return the issue in an answer of the forge."""
 
 
 class GitHubIssues(Issues):
@@ -140,9 +140,9 @@ class GitHubIssues(Issues):
 
 
 class GiteaIssues(GitHubIssues):
-    """Gitea takes labels by their ids, and changes them by a call of their own.
+    """Gitea takes the ids of labels, and changes labels in a call of their own.
 
-    It answers an edit with an unknown assignee with 500.
+    It answers 500 to an edit with an unknown assignee.
     """
 
     page_size = "limit"
@@ -181,7 +181,7 @@ class GiteaIssues(GitHubIssues):
 
 
 class GitLabIssues(Issues):
-    """GitLab takes people by their ids."""
+    """GitLab takes the ids of people."""
 
     _update_method = "PUT"
 

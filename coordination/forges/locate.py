@@ -24,7 +24,7 @@ WORDS = {
     "gitea": ForgeType.GITEA,
     "forgejo": ForgeType.GITEA,
 }
-"""First words of host names that people give to a forge of their own."""
+"""First label of the host name of a self-hosted forge → its type."""
 APIS = {ForgeType.GITHUB: "/api/v3", ForgeType.GITLAB: "/api/v4", ForgeType.GITEA: "/api/v1"}
 _SCP = re.compile(r"(?:[^@/:\s]+@)?(?P<host>\[[^\]]+\]|[^/:\s]+):(?!//)(?P<path>[^\s]+)")
 _PROJECT = re.compile(r"[^/\s\x00-\x1f?#]+(/[^/\s\x00-\x1f?#]+)+")
@@ -36,11 +36,11 @@ class ForgeAddress:
 
     type: ForgeType
     api: str
-    """Address of the API without a slash at its end, as in https://api.github.com."""
+    """Address of the API without a final slash, such as https://api.github.com."""
     project: str
     """`owner/name`; at GitLab with all groups."""
     host: str = ""
-    """The host of the repository, for which the token must be: of its `url`, else of the API."""
+    """The host for which the token must be valid: that of the repository's `url`, else that of the API."""
 
     @property
     def api_host(self) -> str:
@@ -48,12 +48,12 @@ class ForgeAddress:
 
     @property
     def is_foreign(self) -> bool:
-        """Return whether the API is at another host than the repository."""
+        """Return whether the API is on a different host from the repository."""
         return self.api_host != self.host and (self.host, self.api_host) != ("github.com", "api.github.com")
 
 
 def locate(repo: Repo) -> ForgeAddress:
-    """Return where a repository's pull requests are. Raises PlanRefused, which says what to write."""
+    """Return the forge and project of a repository. Raises PlanRefused if the file does not state them."""
     rule = repo.forge
     host, port, path = _parts(repo.url or "")
     kind = (ForgeType(rule.type) if rule and rule.type else None) or _type_of(host)
@@ -74,7 +74,7 @@ def locate(repo: Repo) -> ForgeAddress:
 
 
 def knows(repo: Repo) -> bool:
-    """Return whether the repository has a forge."""
+    """Return whether the forge of the repository is known."""
     try:
         locate(repo)
     except PlanRefused:
@@ -83,7 +83,7 @@ def knows(repo: Repo) -> bool:
 
 
 def _parts(url: str) -> tuple[str, int | None, str]:
-    """Return the host, the port of a web server, and the path; empty for a path of a machine."""
+    """Return the host, the port of a web server, and the path of a url; empty values for a local path."""
     try:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https", "ssh", "git", "git+ssh"):

@@ -1,4 +1,4 @@
-"""Records of a forge, as coord uses them; each adapter translates its forge's answers into these."""
+"""Records of forges; each adapter translates the answers of its forge into these."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CheckState(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
     SKIPPED = "skipped"
-    """Skipped or neutral: it holds nothing up."""
+    """Skipped or neutral: it does not block a merge."""
 
 
 class ReviewState(StrEnum):
@@ -39,7 +39,7 @@ class ReviewState(StrEnum):
     CHANGES_REQUESTED = "changes_requested"
     COMMENTED = "commented"
     DISMISSED = "dismissed"
-    """Taken back, or outdated by a push."""
+    """Withdrawn, or outdated by a push."""
 
 
 class MergeMethod(StrEnum):
@@ -80,24 +80,24 @@ class PullRequest(ForgeRecord):
     """The branch with the changes."""
     head_sha: Commit
     head_project: str
-    """The repository of that branch; empty if it is gone."""
+    """The repository of that branch; empty if the repository was deleted."""
     base: str
-    """The branch that it is merged into."""
+    """The branch into which it is to be merged."""
     state: RequestState
     mergeable: bool | None = None
-    """True if it merges without a conflict; None: the forge does not know yet, or did not say."""
+    """True if it merges without a conflict; None if the forge does not know yet or did not say."""
     blocked: str = ""
-    """The word of the forge for why its rules refuse a merge now; empty: they do not, or it did not say."""
+    """The forge's reason for refusing a merge now; empty if it does not refuse or did not say."""
     merge_commit: str = ""
     """The commit on the base branch; empty before the merge."""
     author: str = ""
     labels: tuple[str, ...] = ()
     assignees: tuple[str, ...] = ()
     reviewers: tuple[str, ...] = ()
-    """People who are asked for a review and have not given it yet (GitLab: all who were asked)."""
+    """People whose review was requested and is missing (GitLab: all whose review was requested)."""
     teams: tuple[str, ...] = ()
     node: str = ""
-    """The id by which GraphQL calls name it; GitHub only."""
+    """Its id in GraphQL calls; GitHub only."""
 
     @property
     def is_open(self) -> bool:
@@ -111,9 +111,9 @@ class Check(ForgeRecord):
     state: CheckState
     url: str = ""
     required: bool | None = None
-    """None: the forge did not say; see `Protection.checks`."""
+    """None if the forge did not say; see `Protection.checks`."""
     whole: bool = False
-    """It stands for all checks of the commit together (GitLab: its pipeline)."""
+    """True if it represents all checks of the commit together (GitLab: the pipeline)."""
 
 
 class Review(ForgeRecord):
@@ -129,7 +129,7 @@ class Protection(ForgeRecord):
     checks: tuple[str, ...] = ()
     """Names of the checks that must be green."""
     approvals: int = 0
-    """Approvals that the forge itself asks for."""
+    """Number of approvals that the forge itself requires."""
     up_to_date: bool = False
     """A request must contain the tip of the branch."""
     queue: bool = False
@@ -149,7 +149,7 @@ class NewRequest(ForgeRecord):
 
 
 class RequestChanges(ForgeRecord):
-    """Changes of a request; None or empty: as it is. Labels, people and teams are added, none is removed."""
+    """Changes of a request; None or empty changes nothing. Labels, people and teams are only added."""
 
     title: str | None = None
     body: str | None = None
@@ -164,7 +164,7 @@ class CommitStatus(ForgeRecord):
     """A status that coord sets on a commit."""
 
     context: str
-    """Its name, as in `coord/depends`; a later one of the same name replaces it."""
+    """Its name, such as `coord/depends`; a later status with this name replaces it."""
     state: CheckState
     description: str = ""
     url: str = ""
@@ -174,7 +174,7 @@ class Merged(ForgeRecord):
     """The result of a merge."""
 
     commit: str
-    """The commit on the base branch; empty if the forge has not said it yet: read the request again."""
+    """The commit on the base branch; empty if the forge has not named it yet: read the request again."""
 
 
 class ForgeIssue(ForgeRecord):
@@ -200,7 +200,7 @@ class NewIssue(ForgeRecord):
 
 
 class IssueChanges(ForgeRecord):
-    """Changes of an issue; None: as it is. Labels and assignees replace those that it has."""
+    """Changes of an issue; None changes nothing. Labels and assignees replace the present ones."""
 
     title: str | None = None
     body: str | None = None

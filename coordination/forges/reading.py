@@ -1,4 +1,4 @@
-"""Read the answers of forges into records, and sharpen their refusals; what the adapters share."""
+"""Functions that the adapters share: they read answers into records and classify refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordination.git import is_commit
 from coordination.text import listed
 
 Rule = tuple[str, ForgeProblem, str, str]
-"""A pattern for the status and reason of a refusal; the problem, message and hint that it stands for."""
+"""A pattern for the status and reason of a refusal; then its problem, message and hint."""
 TOO_LONG: Rule = (
     "too long",
     ForgeProblem.TOO_LONG,
@@ -48,7 +48,7 @@ VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, Revie
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTitle:
-    """The prefix that marks a title as that of a draft, where the forge has no field for it."""
+    """The prefix that marks the title of a draft, for forges without a field for drafts."""
 
     prefix: str
     pattern: re.Pattern[str]
@@ -61,7 +61,7 @@ class DraftTitle:
 
 
 def read_repository(http: HttpClient, path: str, project: str, *, name: str) -> Any:
-    """Return what the API says of the repository. Raises RENAMED with its new name, read at its new place."""
+    """Return the API's data of the repository. Raises RENAMED with the new name if it was renamed."""
     try:
         return http.get(path)
     except ForgeError as error:
@@ -91,9 +91,9 @@ def already_closed(request: PullRequest) -> ForgeError:
 
 @contextmanager
 def classified(*rules: Rule) -> Iterator[None]:
-    """Replace a refusal by that of the first rule whose pattern matches.
+    """Replace a refusal by the one of the first rule whose pattern matches.
 
-    Limits, and refusals without an answer, stay as they are.
+    Limits, and failures without an answer, are raised unchanged.
     """
     try:
         yield
@@ -102,16 +102,16 @@ def classified(*rules: Rule) -> Iterator[None]:
             raise
         for pattern, problem, message, hint in rules:
             if re.search(pattern, f"{error.status} {error.reason}", re.IGNORECASE | re.DOTALL):
-                said = f": {error.reason}" if error.reason else ""
+                suffix = f": {error.reason}" if error.reason else ""
                 raise ForgeError(
-                    problem, f"{message}{said}", hint, status=error.status, reason=error.reason
+                    problem, f"{message}{suffix}", hint, status=error.status, reason=error.reason
                 ) from error
         raise
 
 
 @contextmanager
 def merging(get: Callable[[], PullRequest], *rules: Rule) -> Iterator[None]:
-    """Sharpen the refusal of a merge: CLOSED, if that is the reason. `get` reads the request again."""
+    """Classify the refusal of a merge; raise CLOSED if the request is closed. `get` reads the request."""
     try:
         with classified(*rules):
             yield
@@ -123,7 +123,7 @@ def merging(get: Callable[[], PullRequest], *rules: Rule) -> Iterator[None]:
 
 
 def full_commit(commit: str) -> str:
-    """Return the commit, if it is a whole name: a shorter one would not guard a merge. Raises ForgeError."""
+    """Return the commit. Raises ForgeError for an abbreviated one, which would not guard a merge."""
     if not is_commit(commit):
         raise ForgeError(
             ForgeProblem.INVALID,

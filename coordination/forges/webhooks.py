@@ -30,7 +30,7 @@ from coordination.forges.models import ForgeType
 FRESH_FOR = timedelta(minutes=10)
 """Age up to which a delivery counts: an older one is a repetition, or polling has long found the same."""
 REQUEST_NEWS = "request.news"
-"""The type of the message that tells workers of a delivery."""
+"""The type of the message that notifies workers of a delivery."""
 LONGEST_PROJECT = 500
 _WHSEC = "whsec_"
 _MOST_TIMES = 10_000
@@ -47,13 +47,13 @@ _IDS = {
 
 
 class Refusal(StrEnum):
-    """The reason for which a delivery is not believed."""
+    """The reason why a delivery is refused."""
 
     FORGED = "forged"
     """It has no signature, or one that was not made with the secret."""
     OLD = "old"
     UNREADABLE = "unreadable"
-    """It is signed, and names no repository."""
+    """It is signed but names no repository."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +62,22 @@ class WebhookDelivery:
     project: str
     """`owner/name`; empty for a first message that only tries the connection."""
     marks: tuple[str, ...]
-    """By each of these a repetition is known: the id of the delivery, and the digest of its body."""
+    """The id of the delivery and the digest of its body; either identifies a repetition."""
 
 
 class RequestNews(BaseModel):
-    """The message to workers: something has happened in a repository. It proves nothing: they look."""
+    """The message to workers that something has happened in a repository. It proves nothing, so they ask
+    the forge.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     forge: ForgeType
     project: Annotated[str, Field(min_length=1, max_length=LONGEST_PROJECT)]
     repos: tuple[str, ...] = ()
-    """The repositories for which the secret is; empty: all."""
+    """The repositories for which the secret is valid; empty for all."""
     hosts: tuple[str, ...] = ()
-    """The hosts for which the secret is; empty: all."""
+    """The hosts for which the secret is valid; empty for all."""
 
     def is_about(self, repo: str, at: ForgeAddress) -> bool:
         """Return whether it concerns a repository of the file."""
@@ -98,7 +100,7 @@ def forge_of(headers: Mapping[str, str]) -> ForgeType | None:
 def read_delivery(
     headers: Mapping[str, str], body: bytes, secret: str, now: datetime
 ) -> WebhookDelivery | Refusal:
-    """Return the delivery of a request, or why it is refused. `headers`: names in lower case."""
+    """Return the delivery of a request, or the reason for refusing it. `headers`: names in lower case."""
     forge = forge_of(headers)
     if forge is None or not _is_signed(forge, headers, body, secret):
         return Refusal.FORGED
@@ -133,8 +135,8 @@ def _has_signature(headers: Mapping[str, str], body: bytes, secret: str) -> bool
         key = base64.b64decode(secret.removeprefix(_WHSEC), validate=True)
     except (binascii.Error, ValueError):
         return False
-    told = f"{headers.get('webhook-id', '')}.{headers.get('webhook-timestamp', '')}.".encode()
-    digest = base64.b64encode(hmac.new(key, told + body, hashlib.sha256).digest()).decode()
+    signed = f"{headers.get('webhook-id', '')}.{headers.get('webhook-timestamp', '')}.".encode()
+    digest = base64.b64encode(hmac.new(key, signed + body, hashlib.sha256).digest()).decode()
     given = headers.get("webhook-signature", "").split()
     return any(_is_same(one, f"v1,{digest}") for one in given)
 
@@ -152,7 +154,7 @@ def _signed_time(headers: Mapping[str, str], body: bytes, secret: str) -> Iterat
 
 
 def _times(payload: Any) -> Iterator[datetime]:
-    """Yield the times of a body: the fields whose names end with `_at`, wherever they stand."""
+    """Yield the times in a body: all fields whose names end with `_at`, at any depth."""
     waiting, left = [payload], _MOST_TIMES
     while waiting and left:
         left -= 1

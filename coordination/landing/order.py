@@ -18,8 +18,8 @@ Edges = Mapping[str, Collection[str]]
 def edges_between(
     ecosystem: Ecosystem, todos: Iterable[Todo], repos: Collection[str]
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return the repositories that must land before each of these: by the order of the plan's todos, and by
-    the file's dependencies between repositories.
+    """Return repository → the repositories that must land before it, by the order of the plan's todos and by
+    the dependencies between repositories in the file.
     """
     place = {todo.id: todo.repo for todo in todos}
     found: dict[str, dict[str, None]] = {repo: {} for repo in repos}
@@ -41,7 +41,7 @@ def edges_between(
 def with_needs(
     edges: Mapping[str, Collection[str]], needs: Needs, repos: Collection[str]
 ) -> Mapping[str, tuple[str, ...]]:
-    """Add the repositories that the checks of each read: they land before it."""
+    """Add to the edges the repositories that the checks of each repository read; these land before it."""
     return {
         repo: tuple(dict.fromkeys((*edges.get(repo, ()), *sorted(needs.of(repo).intersection(repos)))))
         for repo in repos
@@ -49,8 +49,8 @@ def with_needs(
 
 
 def in_order(repos: Collection[str], edges: Mapping[str, Collection[str]]) -> list[str]:
-    """Return the repositories so that each comes after those it depends on; where they depend on each other,
-    in the order of their names.
+    """Return the repositories in an order in which each comes after its dependencies. Repositories in a cycle
+    have the order of their names.
     """
     done: list[str] = []
     left = sorted(repos)

@@ -1,4 +1,4 @@
-"""Join the landings of several plans into one that lands them wave by wave, and their reverts; pure."""
+"""Join the landings of several plans, or their reverts, into one that goes wave by wave; pure."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def decide_plan_waves(
     """Return the landing of all plans of `waves`, or of those up to the wave that the options name. `decide`
     returns the landing of a plan, or raises as `decide_landing` does.
 
-    Raises PlanRefused for a plan with waves of its own, one that waits for a plan of the same wave or of a
-    later one, a repository that two plans of a wave change, and one that depends on a later wave.
+    Raises PlanRefused for a plan that has its own waves or waits for a plan of the same or a later wave, and
+    for a repository that two plans of a wave change or that depends on a later wave.
     """
     if options.repos:
         raise PlanRefused(
@@ -78,8 +78,8 @@ def decide_plan_waves(
 
 
 def planned_waves(ecosystem: Ecosystem, change_set: ChangeSet) -> Mapping[str, int]:
-    """Return repository → the wave in which its open change would land, by the file; empty without waves, and
-    where they cannot land.
+    """Return repository → the number of the wave in which its open change would land by the file; empty
+    without waves, or if the waves cannot land.
     """
     for waves in ecosystem.coordination.waves:
         for number, wave in enumerate(waves.order, 1):
@@ -94,8 +94,8 @@ def planned_waves(ecosystem: Ecosystem, change_set: ChangeSet) -> Mapping[str, i
 
 
 def wave_problems(ecosystem: Ecosystem) -> Iterator[tuple[str, str]]:
-    """Yield each plan whose waves cannot land, if it changes the repositories of all its todos, and why; then
-    the same of `coordination.waves`.
+    """Yield each plan whose waves cannot land, and the reason, for changes in the repositories of all its
+    todos; then the same for the items of `coordination.waves`.
     """
     for plan in ecosystem.coordination.plans:
         try:
@@ -119,7 +119,7 @@ def _waves_of(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> Seque
 
 
 def refuse_plans(ecosystem: Ecosystem, waves: PlanWaves) -> None:
-    """Raise PlanRefused for plans that cannot land in these waves, whatever their change sets are."""
+    """Raise PlanRefused for plans that can never land in these waves, whatever they change."""
     number_of = {plan: number for number, wave in enumerate(waves.order, 1) for plan in wave.names}
     declared = {plan.id: plan for plan in ecosystem.coordination.plans}
     todos = {plan: _todos(ecosystem, plan) for plan in number_of}
@@ -145,7 +145,7 @@ def refuse_plans(ecosystem: Ecosystem, waves: PlanWaves) -> None:
 
 
 def _waits(todos: Sequence[Todo], owner: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs of plans of which the first must land before the second can be swept."""
+    """Yield pairs of plans; the first must land before the second can be swept."""
     for todo in todos:
         for name in todo.blocked_by:
             if name in owner:
@@ -176,7 +176,7 @@ def _decided(
 def _joined(
     ecosystem: Ecosystem, waves: PlanWaves, number: int, parts: Sequence[Landing]
 ) -> Iterator[Landing]:
-    """Yield the landings of a wave, each repository after those of other plans that it depends on."""
+    """Yield the landings of a wave; each repository comes after its dependencies in other plans."""
     plan_of: dict[str, str] = {}
     for part in parts:
         for repo in part.names:
@@ -236,10 +236,10 @@ def decide_plan_reverts(
     run: str = "",
     patience: timedelta,
 ) -> Landing:
-    """Return the revert of what has landed of several plans, the last wave first; `run`: only of what that
-    run landed. `sets`: plan → its change set; `wave_of`: plan → the number of its wave.
+    """Return the revert of the landed changes of several plans, the last wave first; with `run`, only of
+    those that this run has landed. `sets`: plan → its change set; `wave_of`: plan → the number of its wave.
 
-    Raises NotFound where nothing has landed, and as `decide_revert` does: then nothing is reverted.
+    Raises NotFound if nothing has landed, and as `decide_revert` does; then nothing is reverted.
     """
     parts = list[Landing]()
     for number in sorted(set(wave_of.values()), reverse=True):
@@ -261,8 +261,8 @@ def decide_plan_reverts(
 
 
 def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> Iterator[Landing]:
-    """Yield the reverts of a wave, each repository after those of all its plans that depend on it. Where two
-    plans have landed in one repository, the later landing is taken out first.
+    """Yield the reverts of a wave; each repository comes after its dependents in all plans. If two plans have
+    landed in one repository, the later landing is reverted first.
     """
     todos = [todo for part in parts for todo in _todos(ecosystem, part.change_set)]
     names = tuple(dict.fromkeys(repo for part in parts for repo in part.names))
@@ -292,9 +292,9 @@ def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> I
         yield replace(part, repos=tuple(repos), waves=(LandWave(number=number, repos=part.names),))
 
 
-def _refuse_hosts(name: str, what: str, parts: Sequence[Landing]) -> None:
-    """Raise PlanRefused where two plans have their commits of a repository on different hosts: a run works in
-    a repository on one of them. `what`: `land` or `revert`.
+def _refuse_hosts(name: str, operation: str, parts: Sequence[Landing]) -> None:
+    """Raise PlanRefused if two plans have their commits of a repository on different hosts: a run uses one host
+    for a repository. `operation`: `land` or `revert`.
     """
     host_of: dict[str, tuple[str, str]] = {}
     for part in parts:
@@ -302,9 +302,9 @@ def _refuse_hosts(name: str, what: str, parts: Sequence[Landing]) -> None:
             plan, host = host_of.setdefault(one.repo, (part.change_set, one.change.host))
             if host != one.change.host:
                 raise PlanRefused(
-                    f"{name} cannot {what}: {one.repo} has the work of {plan} on {host}, and that of "
+                    f"{name} cannot {operation}: {one.repo} has the work of {plan} on {host}, and that of "
                     f"{part.change_set} on {one.change.host}",
-                    f"{what} one of them alone: coord {what} {plan}",
+                    f"{operation} one of them alone: coord {operation} {plan}",
                 )
 
 

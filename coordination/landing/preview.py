@@ -37,20 +37,20 @@ class RepoPreview(BaseModel):
     method: str
     host: str
     commits: int | None = None
-    """Number of commits that are not in the base branch; None where the checkout is elsewhere."""
+    """Number of commits that are not in the base branch; None if the checkout is on another machine."""
     after: tuple[str, ...] = ()
-    """Repositories that come first."""
+    """Repositories that land before it."""
     wave: int | None = None
     """The number of its wave; None without waves."""
     plan: str | None = None
-    """Its plan, in a landing of several."""
+    """Its plan, in a landing of several plans."""
     would: str
-    """Outcome, as far as it can be told here."""
+    """The expected outcome, as far as this machine can know it."""
     problem: str = ""
-    """Why it would be refused, as far as that can be told here."""
+    """The reason why it would be refused, as far as this machine can know it."""
     left_out: int = 0
-    """Number of commits on `work_branch` that are not in the change set: people made them since the last run,
-    and they do not land.
+    """Number of commits on `work_branch` that are not in the change set. People have made them since the last
+    run, and they do not land.
     """
 
 
@@ -62,7 +62,7 @@ class CheckPreview(BaseModel):
     repo: str
     check: str
     green: bool = False
-    """True if its last result is green, and of the trees that would land, as this machine knows them."""
+    """True if its last result is green and holds for the trees that would land, as far as is known here."""
 
 
 class WavePreview(BaseModel):
@@ -95,7 +95,7 @@ class LandingPreview(BaseModel):
     unchecked: tuple[str, ...] = ()
     """Repositories that declare no check."""
     qa_skipped: str = ""
-    """Why declared checks do not run; empty where they do."""
+    """The reason why declared checks do not run; empty if they run."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class LandingPreview(BaseModel):
 
 
 def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> LandingPreview:
-    """Return the preview. `places`: repository → its checkout, where it is on this machine. Raises
+    """Return the preview. `places`: repository → its checkout, None if it is on another machine. Raises
     GitRefused.
     """
     landing = prepared.landing
@@ -161,7 +161,7 @@ def _checks(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> Ite
 
 
 def _trees(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> dict[str, str]:
-    """Return repository → the tree of its base branch after the landing; empty where that is not known."""
+    """Return repository → the tree of its base branch after the landing; empty if it is not known."""
     assert prepared.records is not None
     landing = {one.repo: one for one in prepared.landing.repos}
     branches = {repo.name: repo for repo in prepared.records.repos}

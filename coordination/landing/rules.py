@@ -1,4 +1,4 @@
-"""Decide what of a change set lands where and how, and refuse what must not land; pure."""
+"""Decide which repositories of a change set land, and how; refuse a landing that is not allowed; pure."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from coordination.text import listed
 
 @dataclass(frozen=True, kw_only=True)
 class LandOptions:
-    """The options of `coord land`; None: as in the plan."""
+    """The options of `coord land`; None uses the value of the plan."""
 
     via: Via | None = None
     method: Method | None = None
     repos: tuple[str, ...] = ()
-    """Empty: all repositories of the change set."""
+    """Empty for all repositories of the change set."""
     no_qa: bool = False
     """Land without quality checks."""
     when_ready: bool = False
@@ -66,7 +66,7 @@ class RepoLanding:
     after_todos: tuple[str, ...] = ()
     """Todos of other plans in its wave that come before this one."""
     request: RequestFacts | None = None
-    """Contents of the text of its pull request; None where it lands in another way."""
+    """Facts for the text of its pull request; None if it lands in another way."""
 
     @property
     def landed(self) -> Landed:
@@ -83,28 +83,28 @@ class Landing:
     method: Method = Method.MERGE
     atomic: Atomic = Atomic.PLAN
     approvals: int = 0
-    """Approvals of each pull request; where there are none: of the landing."""
+    """Number of approvals of each pull request; without pull requests, of the landing."""
     after_upstream: tuple[str, ...] = ()
-    """Checks at the forge that the landing begins without."""
+    """Checks at the forge for which the landing does not wait before it begins."""
     when_ready: bool = False
     two_persons: bool = False
     patience: timedelta
     repos: tuple[RepoLanding, ...]
     """In the order in which they land."""
     in_place: tuple[str, ...] = ()
-    """Todos that worked in place: their work belongs to no change set."""
+    """Todos that worked in place; their results belong to no change set."""
     qa: bool = False
     """True if the checks of the repositories must be green for the trees that land."""
     unchecked: tuple[str, ...] = ()
     """Repositories of the landing that declare no check."""
     qa_skipped: str = ""
-    """The reason why declared checks do not run; empty where they do, or where there are none."""
+    """The reason why declared checks do not run; empty if they run or none is declared."""
     waves: tuple[LandWave, ...] = ()
-    """Empty: all repositories land at once."""
+    """Empty if all repositories land at once."""
     max_failures: int = 0
-    """Failures of a wave after which the next one begins nevertheless."""
+    """Number of failures in a wave despite which the next wave begins."""
     plans: tuple[Landing, ...] = ()
-    """The landings, or reverts, of its plans, if those are several; `repos` has all of theirs."""
+    """The landings or reverts of its plans if it has several; `repos` has the repositories of all."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,15 +121,15 @@ class Landing:
 
     @property
     def has_gate(self) -> bool:
-        """Return whether a person approves the landing itself, and not its pull requests."""
+        """Return whether a person must approve the landing itself instead of its pull requests."""
         return self.approvals > 0 and any(one.via is not Via.PR for one in self.repos)
 
     def wave_of(self, repo: str) -> int:
-        """Return the number of a repository's wave; 0 in a landing without waves."""
+        """Return the number of a repository's wave; 0 for a landing without waves."""
         return next((wave.number for wave in self.waves if repo in wave.repos), 0)
 
     def within(self, wave: int) -> tuple[Landing, ...]:
-        """Return the landings of its plans, each with its repositories of a wave."""
+        """Return the landings of its plans, each with only its repositories of this wave."""
         found = (
             replace(part, repos=tuple(one for one in part.repos if part.wave_of(one.repo) == wave))
             for part in self.parts
@@ -154,8 +154,8 @@ def decide_landing(
     """Return the landing of a change set. `hosts`: the hosts that serve each repository; `forges`: the
     repositories whose forge is known and for which this machine has a token.
 
-    Raises NotFound without a change set; PlanRefused for open todos, a selection that is not closed under
-    dependencies, or a repository without the way that is asked for; Conflict while a run writes it.
+    Raises NotFound without a change set; PlanRefused for open todos, for a selection that leaves out a
+    dependency, and for a repository that cannot land in the chosen way; Conflict while a run writes it.
     """
     plan, todos = plan_of(ecosystem, name)
     if change_set is None:
@@ -239,9 +239,7 @@ def up_to(landing: Landing, last: int) -> Landing:
 def _wants_checks(
     name: str, rules: LandRules, options: LandOptions, unchecked_: Collection[str], repos: int
 ) -> bool:
-    """Return whether the landing needs green checks. Raises PlanRefused where one is missing that is
-    demanded.
-    """
+    """Return whether the landing needs green checks. Raises PlanRefused if a required check is missing."""
     if options.no_qa or rules.qa is False:
         return False
     if rules.qa and unchecked_:
@@ -255,7 +253,7 @@ def _skipped(name: str, options: LandOptions) -> str:
 
 
 def has_landed(change_set: ChangeSet | None, run: str = "") -> list[RepoChange]:
-    """Return the changes of a change set that have landed; `run`: only those that this run landed."""
+    """Return the landed changes of a change set; with `run`, only those that this run has landed."""
     found = change_set.repos.values() if change_set else ()
     return [one for one in found if one.landed and run in ("", one.landed.run)]
 
@@ -263,10 +261,10 @@ def has_landed(change_set: ChangeSet | None, run: str = "") -> list[RepoChange]:
 def decide_revert(
     ecosystem: Ecosystem, change_set: ChangeSet | None, name: str, *, run: str = "", patience: timedelta
 ) -> Landing:
-    """Return the revert of what has landed of a change set; `run`: only of what that run landed. The order is
-    that of the landing, backwards.
+    """Return the revert of the landed changes of a change set; with `run`, only of those that this run has
+    landed. The order is the reverse of the landing's.
 
-    Raises NotFound where nothing has landed.
+    Raises NotFound if nothing has landed.
     """
     found = change_set.repos if change_set else {}
     landed = has_landed(change_set, run)
@@ -300,7 +298,7 @@ def decide_revert(
 
 
 def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, ...]]:
-    """Return the plan of a change set and its todos; a todo without plan has a change set of its own."""
+    """Return the plan of a change set and its todos. A todo without a plan has its own change set."""
     for plan in ecosystem.coordination.plans:
         if plan.id == name:
             return plan, ecosystem.todos_of(plan)
@@ -326,7 +324,7 @@ def _refuse_writer(change_set: ChangeSet) -> None:
 def _refuse_open(
     name: str, todos: Iterable[Todo], change_set: ChangeSet, chosen: Collection[str], *, only_chosen: bool
 ) -> None:
-    """Raise PlanRefused for todos that are not done; `only_chosen`: in the chosen repositories."""
+    """Raise PlanRefused for unfinished todos; with `only_chosen`, only for those in chosen repositories."""
     open_ = [
         todo
         for todo in todos
@@ -359,7 +357,7 @@ def _refuse_not_closed(
 
 
 def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
-    """Raise Unreadable where Redis has something else than commits, and a way that is known."""
+    """Raise Unreadable if a record in Redis has an invalid commit or an unknown way of landing."""
     for change in changes:
         landed = change.landed
         commits = (change.tip, *((landed.commit, landed.tree_before) if landed else ()))

@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedLanding:
-    """A landing or revert that is decided and not started; `graph` is None where there is nothing to do."""
+    """A landing or revert that is decided but not started; `graph` is None if there is nothing to do."""
 
     kind: Literal["land", "revert"]
     landing: Landing
     records: Ecosystem | None = None
     graph: PlanGraph | None = None
     results: Mapping[str, CheckResult] = field(default_factory=dict)
-    """Todo of a check → the last result on the tip that lands."""
+    """Todo of a check → its last result for the tip that lands."""
 
     @property
     def repos(self) -> tuple[str, ...]:
-        """Return the repositories in which the run works: those that land, and those that checks need."""
+        """Return the repositories of the run: those that land, and those that checks need."""
         return self.graph.repos if self.graph else self.landing.names
 
 
 def prepare_landing(
     connection: Connection, ecosystem: Ecosystem, name: str, options: LandOptions
 ) -> PreparedLanding:
-    """Return the landing of a change set, or of the plans of `coordination.waves`; it is looked up now and
-    frozen when it starts.
+    """Return the landing of a change set, or of the plans of `coordination.waves`. The change sets are read
+    now and frozen when the landing starts.
 
     Raises NotFound, PlanRefused, Conflict as `decide_landing` and `decide_plan_waves` do.
     """
@@ -76,7 +76,7 @@ def prepare_landing(
 
 
 def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckResult]:
-    """Return the last results on the tips that land: of a sweep, a landing, or `coord qa --plan`."""
+    """Return the last results for the tips that land, from a sweep, a landing, or `coord qa --plan`."""
     found = {}
     every = [(part, one) for part in landing.parts for one in part.repos]
     for part, one in every:
@@ -96,7 +96,7 @@ def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckRe
 
 
 def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> PreparedLanding:
-    """Return the revert of what has landed of a plan, of the plans of `coordination.waves`, or by a run.
+    """Return the revert of the landed changes of a plan, of the plans of `coordination.waves`, or of a run.
     Raises as `decide_revert` and `decide_plan_reverts` do.
     """
     sets, patience = ChangeSets(connection.store), connection.settings.land_patience
@@ -114,7 +114,7 @@ def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> P
 def start(connection: Connection, prepared: PreparedLanding) -> str:
     """Start the run of a prepared landing or revert; return its id.
 
-    Raises Conflict where a run writes the change set by now, or another landing of it goes on.
+    Raises Conflict if a run has begun to write the change set, or another landing of it is running.
     """
     assert prepared.graph is not None
     assert prepared.records is not None
@@ -139,8 +139,8 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
 
 
 def _wave_of(ecosystem: Ecosystem, name: str, change_set: ChangeSet, run: str) -> int:
-    """Return the number of the wave in which a run has landed a change set; without a run, of its wave in the
-    item `name` of `coordination.waves`.
+    """Return the number of the wave in which a run has landed a change set; without a run, the number of its
+    wave in the item `name` of `coordination.waves`.
     """
     if run:
         return max((one.landed.wave or 0 for one in has_landed(change_set, run) if one.landed), default=0)
@@ -150,8 +150,8 @@ def _wave_of(ecosystem: Ecosystem, name: str, change_set: ChangeSet, run: str) -
 
 
 def _landed_by(connection: Connection, ecosystem: Ecosystem, name: str) -> tuple[str, tuple[str, ...], str]:
-    """Return a plan, a todo or an item of `coordination.waves`; its change sets; and, where `name` is a run,
-    that run.
+    """Return the name of a plan, a todo or an item of `coordination.waves`; its change sets; and the run if
+    `name` is a run, else an empty text.
     """
     if waves := waves_named(ecosystem, name):
         return name, waves.plans, ""

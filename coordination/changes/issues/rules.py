@@ -1,4 +1,4 @@
-"""Decide at which forge an issue of the file belongs, and which side's value of each field counts; pure.
+"""Decide to which forge an issue of the file belongs, and which side's value of each field wins; pure.
 
 | field of the file | forge |
 |---|---|
@@ -9,8 +9,8 @@
 | `priority` | the labels `priority:critical`, `priority:high`, `priority:low`, where it has them |
 | `assignee` | one of the assignees |
 
-A value is a text or a tuple of texts. Values from a forge are cleaned of control characters before anything
-else is done with them. What the file has is only rewritten where the forge's value has changed.
+A value is a text or a tuple of texts. Control characters are removed from values of a forge first. A value of
+the file is rewritten only if the value of the forge has changed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Values = Mapping[str, Value]
 OPEN, CLOSED = "open", "closed"
 FINISHED = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
 LONGEST_DESCRIPTION = 65_536
-"""Characters of the longest body that is written into the file."""
+"""Number of characters of the longest body that is written into the file."""
 PRIORITY = "priority:"
 PRIORITY_LABELS = frozenset(f"{PRIORITY}{level}" for level in Level if level is not Level.MEDIUM)
 MARKER = "<!-- coord: issue {} -->"
@@ -55,11 +55,11 @@ class IssueSyncOptions:
     """The options of `coord issue sync`."""
 
     repos: tuple[str, ...] = ()
-    """Empty: all repositories whose forge is known."""
+    """Empty for all repositories whose forge is known."""
     pull: bool = False
-    """Create issues in the file for open ones of the forge that it lacks."""
+    """Create an issue in the file for each open issue of the forge that the file lacks."""
     prefer: Side = Side.FILE
-    """The side whose value wins where both have changed a field."""
+    """The side whose value wins if both have changed a field."""
     dry_run: bool = False
 
 
@@ -324,10 +324,11 @@ def number_of(issue: Issue) -> int | None:
 
 
 def homes_of(ecosystem: Ecosystem, wanted: Sequence[str]) -> tuple[tuple[Home, ...], tuple[IssueResult, ...]]:
-    """Return the repositories with their issues, and the failures of issues whose place is not known.
+    """Return the repositories with their issues, and the failures of issues whose forge is not known.
 
-    An issue is at the forge that its id names, else at that of the first of its repositories that has one; a
-    finished one is not begun. Raises NotFound for an unknown repository, PlanRefused for one without a forge.
+    An issue belongs to the forge that its id names, else to that of its first repository with a forge; a
+    finished issue is not created there. Raises NotFound for an unknown repository, PlanRefused for one
+    without a forge.
     """
     repos = {repo.name: repo for repo in ecosystem.repos}
     require_known(wanted, repos, "repo", "list-repos")
@@ -349,7 +350,7 @@ def homes_of(ecosystem: Ecosystem, wanted: Sequence[str]) -> tuple[tuple[Home, .
 
 
 def _home(issue: Issue, addresses: Mapping[str, ForgeAddress]) -> str | None:
-    """Return the repository; empty where the issue has none, None where its id names another place."""
+    """Return the repository; empty if the issue has none, None if its id names another project."""
     known = [name for name in issue.repos if name in addresses]
     if issue.forge and issue.forge.id:
         place = issue.forge.id.rpartition("#")[0].casefold()

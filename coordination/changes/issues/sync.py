@@ -1,9 +1,9 @@
 """Synchronise the issues of one repository with those at its forge.
 
-An issue is created at the forge in three steps: a random word into the file, the issue with this word in its
-text, its id into the file. After a crash in between, the next synchronisation finds the word at the forge.
-The file is written in one edit, also where a call to the forge fails midway; a change that could not be
-written is found equal on both sides the next time.
+An issue is created at the forge in three steps: a random marker is written into the file, the issue is
+created with this marker in its text, and its id is written into the file. After a crash between two steps,
+the next synchronisation finds the marker at the forge. The file is written in one edit, even if a call to the forge
+fails midway; a change that could not be written is found equal on both sides the next time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ENDING = LIMITS | {
     ForgeProblem.SERVER,
     ForgeProblem.UNREACHABLE,
 }
-"""Problems after which the further issues of a repository are not tried."""
+"""Problems after which the remaining issues of a repository are not tried."""
 Changes = Callable[[Issue], Mapping[str, Any]]
 
 
@@ -66,9 +66,9 @@ class RepoIssues:
         known: Collection[str],
         check: Callable[[], object],
     ) -> None:
-        """`known`: ids at forges that the file has, whatever the repository.
+        """`known`: the ids at forges of all issues of the file.
 
-        `check` raises where the lock of this synchronisation is lost; it is called before each change.
+        `check` raises if the lock of this synchronisation is lost; it is called before each change.
         """
         self._home = home
         self._forge = forge
@@ -81,11 +81,11 @@ class RepoIssues:
         self._results: list[IssueResult] = []
         self._changes: dict[str, Changes] = {}
         self._new: list[tuple[int, dict[str, Any]]] = []
-        """Results and fields of issues that the file gets."""
+        """Index of the result, and the fields, of each issue that the file gets."""
         self.not_pulled = 0
 
     def run(self) -> list[IssueResult]:
-        """Return the result of each issue. Raises where nothing could be begun."""
+        """Return the result of each issue. Raises if nothing could be started."""
         self._remote = {one.number: one for one in self._forge.list_issues()}
         self._priorities = has_priorities(self._forge.labels())
         markers = self._write_markers()
@@ -106,7 +106,7 @@ class RepoIssues:
         return self._results
 
     def _write_markers(self) -> dict[str, str]:
-        """Write a marker into the file for each issue that is to be created; return all markers."""
+        """Write a marker into the file for each issue to be created; return issue → marker."""
         begun = [issue for issue in self._home.issues if number_of(issue) is None]
         words = {one.id: one.forge.marker for one in begun if one.forge and one.forge.marker}
         missing = {one.id: secrets.token_hex(8) for one in begun if one.id not in words}
@@ -167,7 +167,7 @@ class RepoIssues:
         agreed: Mapping[str, str],
     ) -> Changes:
         """Return the changes of an issue of the file. A field that a person has edited since it was read
-        stays: the next synchronisation sees the conflict.
+        is not changed: the next synchronisation sees the conflict.
         """
 
         def changes(now: Issue) -> Mapping[str, Any]:
@@ -197,7 +197,7 @@ class RepoIssues:
         self._add_result(issue, made, IssueAction.CREATED, decision, missing)
 
     def _pull_others(self, taken: set[int]) -> None:
-        """Create the open issues of the forge that the file lacks, or count them."""
+        """Create the open issues of the forge that the file lacks, or only count them."""
         others = [
             one
             for one in self._remote.values()
@@ -230,7 +230,7 @@ class RepoIssues:
             self._results.append(result)
 
     def _write(self) -> None:
-        """Write into the file what both sides have now."""
+        """Write the agreed values and the new issues into the file."""
         if self._options.dry_run or not (self._changes or self._new):
             return
         try:
@@ -286,7 +286,7 @@ class RepoIssues:
 
 
 def _stops_all(error: CoordinationError) -> bool:
-    """Return whether the further issues of a repository are not tried after this error."""
+    """Return whether the remaining issues of a repository are not tried after this error."""
     return isinstance(error, LockError) or (isinstance(error, ForgeError) and error.problem in ENDING)
 
 
