@@ -1,12 +1,12 @@
 """The dashboard: pages for people, live without reload, over the facade. Needs the extra `[web]`.
 
-A page is HTML that the server makes whole; htmx asks for it again when the event stream has moved, and merges
-the difference. Without a script every page and every action still works. Nothing is loaded from elsewhere.
+The server renders whole pages as HTML. When there are new events, htmx requests the page again and merges the
+difference. Every page and every action also works without scripts. Nothing is loaded from other sites.
 
 | module | content |
 |---|---|
 | `access.py` | tokens of people, sessions, the limit of guesses |
-| `snapshots.py` | answers of the facade, shared and kept for the time without Redis; news for open pages |
+| `snapshots.py` | answers of the facade, shared by pages and kept while Redis is away; news for open pages |
 | `pages.py` | requests and answers of views, their forms and headers; templates and their filters |
 | `charts.py` | charts of figures over time |
 | `app.py` | routes, sign-in, errors; the process |

@@ -1,7 +1,7 @@
-"""Tokens of people, their sessions, and the limit of guesses.
+"""Tokens of people, their sessions, and the limit of wrong tokens.
 
-One private file beside the ecosystem's state has hashes of tokens and sessions, so that a restarted server
-knows both, and a token that `coord dashboard token revoke` removes ends its sessions at the next request.
+One private file in the state folder of the ecosystem has the hashes of tokens and sessions. So a restarted
+server knows both, and `coord dashboard token revoke` ends the sessions of a token at the next request.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SESSION_S = 12 * 3600.0
 SECRET_BYTES = 32
 LONGEST_NAME = 100
 GUESSES = 10
-"""Wrong tokens from one address within a minute, after which it waits."""
+"""Number of wrong tokens from one address within a minute after which the address must wait."""
 MINUTE_S = 60.0
 ADDRESSES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """A person's token, as the file has it."""
+    """A person's token, as in the file."""
 
     person: str
     sha256: str
     since: float
-    """UTC, in seconds."""
+    """Time of its creation, in seconds since 1970."""
     read_only: bool = False
 
 
@@ -49,19 +49,19 @@ class Visitor:
     person: str
     read_only: bool
     csrf: str
-    """Token of forms, which no other page can know."""
+    """Token of forms; pages of other sites cannot know it."""
 
 
 @dataclass(kw_only=True)
 class _Content:
     tokens: dict[str, Token] = field(default_factory=dict)
-    """By the part of the token before the dot."""
+    """Part of a token before its dot → the token."""
     sessions: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Hash of a session's id → token and end."""
+    """Hash of a session's id → key of its token, and the time of its end."""
 
 
 class Tokens:
-    """The file. Raises CoordinationError where it cannot be read or written."""
+    """The tokens and sessions of a file. Raises CoordinationError if it cannot be read or written."""
 
     def __init__(self, state: Path, now: Callable[[], float] = time.time) -> None:
         self.path = state / FILE
@@ -69,7 +69,7 @@ class Tokens:
         self._read: tuple[tuple[int, ...], _Content] | None = None
 
     def add(self, person: str, *, read_only: bool = False) -> str:
-        """Return a new token, which cannot be shown again; the former token of the person ends."""
+        """Return a new token, which cannot be shown again; revoke the former token of the person."""
         if not person or len(person) > LONGEST_NAME or not person.isprintable() or person != person.strip():
             raise UsageError(
                 f"{person[:LONGEST_NAME]!r} is no name of a person",
@@ -95,7 +95,7 @@ class Tokens:
         return tuple(sorted(self._content().tokens.values(), key=lambda token: token.person))
 
     def sign_in(self, token: str) -> str | None:
-        """Return the id of a new session; None for a wrong token, in a time that does not tell why."""
+        """Return the id of a new session; None for a wrong token, in constant time."""
         key = token.partition(".")[0]
         known = self._content().tokens.get(key)
         if not hmac.compare_digest(_hash(token), known.sha256 if known else _hash("")) or known is None:
@@ -171,7 +171,7 @@ def _hash(text: str) -> str:
 
 @dataclass
 class Guesses:
-    """Wrong tokens by address. A token has 256 random bits: the limit bounds the cost of guessing."""
+    """Counts wrong tokens by address. A token has 256 random bits, so the limit only bounds the load."""
 
     now: Callable[[], float] = time.monotonic
     _failed: dict[str, tuple[float, int]] = field(default_factory=dict)

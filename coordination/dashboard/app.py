@@ -59,7 +59,7 @@ from coordination.errors import (
 logger = logging.getLogger(__name__)
 COOKIE = "coord_session"
 RIGHTS_S = 1.0
-"""Time for which the rights of a person count on pages; each operation looks at them again."""
+"""Seconds for which pages keep the rights of a person; each operation checks them again."""
 STATUSES: Mapping[type[CoordinationError], int] = {
     NotAllowed: 403,
     NotFound: 404,
@@ -69,7 +69,7 @@ STATUSES: Mapping[type[CoordinationError], int] = {
     UsageError: 400,
 }
 REFUSALS = {403: "Not allowed", 404: "Not found", 503: "Redis is away"}
-"""Status → title of the page that says so."""
+"""Status → title of the page that reports it."""
 NAVIGATION = (
     ("/", "Now"),
     ("/runs", "Runs"),
@@ -86,10 +86,10 @@ SECTIONS = {
     "/record": "/board",
     "/repositories": "/board",
 }
-"""Page → the page of the navigation to which it belongs."""
+"""Page → the page in the navigation to which it belongs."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 2
-"""Time for answers at the end; without a limit uvicorn waits for open streams for ever."""
+"""Seconds for open answers when the server stops; without a limit, uvicorn waits for open streams forever."""
 REQUEST_S = 10.0
 CONNECTIONS = 500
 Handler = Callable[[Request, PageRequest], Awaitable[Response]]
@@ -159,7 +159,7 @@ class Dashboard:
 
     def _to_sign_in(self, http: Request) -> Response:
         if http.method != "GET" or http.headers.get("hx-request"):
-            # Never a page into which htmx would put the form for signing in.
+            # A redirect would make htmx put the sign-in form into the open page.
             refused = PlainTextResponse("sign in again", 401)
             refused.headers["HX-Redirect"] = f"{self._prefix}/sign-in"
             return secured(refused)
@@ -169,7 +169,7 @@ class Dashboard:
         return RedirectResponse(request.url("/sign-in", to=after if after != "/" else ""), 303)
 
     async def _allowed(self, visitor: Visitor) -> set[str]:
-        """Return the operations that the person may do in at least one repository."""
+        """Return the operations that the person may perform in at least one repository."""
         operations = {"read"} if visitor.read_only else {"read", *ACTIONS.values()}
 
         def read(coord: Coord) -> set[str]:
@@ -265,7 +265,7 @@ class Dashboard:
         return RedirectResponse(done, 303)
 
     async def _edit_again(self, request: PageRequest, form: Mapping[str, str], error: Conflict) -> Response:
-        """Return the page of the record with what the person has entered, which was not written."""
+        """Return the page of the record with the entered values, which were not written."""
         request = replace(request, path="/record", query={"id": form["record"]})
         page = await record(request, changes_of(form), f"{error.message}; {error.hint}")
         return self._render(request, page, position=page.position or self.news.position)
@@ -280,7 +280,7 @@ class Dashboard:
 
     @property
     def _signed(self) -> bool:
-        """Return whether people sign their orders themselves."""
+        """Return whether people must sign their orders themselves."""
         return self.snapshots.coord.authority.required
 
     def _refused(self, request: PageRequest, error: CoordinationError) -> Response:
@@ -331,7 +331,7 @@ def _unknown(snapshots: Snapshots, prefix: str, http: Request | None = None) -> 
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of open pages as soon as it is told to stop, instead of after the grace time."""
+    """Ends the streams of open pages when it gets a signal, instead of after the grace time."""
 
     def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
         super().__init__(config)
@@ -349,7 +349,7 @@ def serve(
     proxies: Collection[str] = (),
     tls: ssl.SSLContext | None = None,
 ) -> None:
-    """Serve until a signal. `proxies`: networks whose X-Forwarded headers count."""
+    """Serve until a signal. `proxies`: networks whose X-Forwarded headers are trusted."""
     config = uvicorn.Config(
         dashboard.app(),
         http=http_limits(REQUEST_S, CONNECTIONS),

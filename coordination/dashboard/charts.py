@@ -1,5 +1,6 @@
-"""Small charts of figures over time, as SVG in a page: bars per day, and steps. The figures beside a chart
-and its label say the same.
+"""Small SVG charts of figures over time: bars per day, and steps.
+
+A table next to a chart, and its label, show the same figures as text.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 640, 140
 TOP, BOTTOM = 8, 20
 Steps = Sequence[tuple[datetime, int]]
-"""Times in order, each with the number from then on."""
+"""Times in order, each with the number from that time on."""
 
 
 def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
-    """Return a bar chart with a group of bars per day, as SVG; the figures beside it say the same."""
+    """Return an SVG bar chart with a group of bars per day."""
     most = max((value for _, values in series for value in values), default=0) or 1
     step = WIDTH / max(1, len(days))
     wide = max(1.0, step / (len(series) + 1))
@@ -46,7 +47,7 @@ def bars(days: Sequence[str], *series: tuple[str, Sequence[int]]) -> Markup:
 
 
 def steps(*series: tuple[str, Steps], until: datetime) -> Markup:
-    """Return a chart with a line of steps per series, from its first time until the end, as SVG."""
+    """Return an SVG chart with a stepped line per series, from its first time until `until`."""
     times = [at for _, points in series for at, _ in points]
     begin, most = min(times), max((value for _, points in series for _, value in points), default=0) or 1
     span = max(1.0, (until - begin).total_seconds())
@@ -66,7 +67,7 @@ def steps(*series: tuple[str, Steps], until: datetime) -> Markup:
 
 
 def _chart(style: str, label: str, parts: Sequence[Markup], first: str, last: str) -> Markup:
-    """Return the parts above an axis with the names of its ends."""
+    """Return the chart: the parts above an axis whose ends are named."""
     return Markup(
         '<svg class="{style}" viewBox="0 0 {w} {h}" role="img" aria-label="{label}">'
         '<line class="axis" x1="0" y1="{y}" x2="{w}" y2="{y}"/>{parts}'

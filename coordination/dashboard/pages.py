@@ -1,8 +1,11 @@
-"""Templates and their filters. Text of people and programs is data: escaped, control characters spelled out,
-and cut where it is longer than a page may show.
+"""Requests and answers of views; templates and their filters.
 
-Rendered pages are shared by all open pages that show the same: fifty of them follow an event at once, and
-rendering is most of the work. A person's name, form token and nonce are marks in the text until it is sent.
+Text of people and programs is data: it is escaped, its control characters are spelled out, and it is cut if
+it is longer than a page may show.
+
+All open pages that show the same data share a rendered page: fifty pages may follow an event at once, and
+rendering is most of the work. The name, the form token and the nonce of a person are marks in the rendered
+text until it is sent.
 """
 
 from __future__ import annotations
@@ -36,9 +39,9 @@ LONGEST_FORM = 64 * 1024
 """Bytes of the longest form that is read."""
 HERE = Path(__file__).parent
 LONGEST = 2000
-"""Characters of a text outside of logs and differences."""
+"""Number of characters of the longest text outside of logs and differences."""
 DRAWN = 2000
-"""Boxes of the largest graph that is drawn."""
+"""Number of boxes of the largest graph that is drawn."""
 _COMMAND = re.compile(r": coord approve \S+$")
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 TONES = {
@@ -64,15 +67,15 @@ class PageRequest:
     """Without the prefix."""
     query: Mapping[str, str] = field(default_factory=dict)
     may: Collection[str] = ()
-    """The operations of pages that the person may do in at least one repository."""
+    """The operations of pages that the person may perform in at least one repository."""
     renewal: bool = False
-    """An open page asks, because something has happened since it asked last."""
+    """True if an open page asks again because of a new event."""
     signed: bool = False
-    """People sign their orders themselves."""
+    """True if people must sign their orders themselves."""
     answers: list[Seen[Any]] = field(default_factory=list)
     """The answers read for this request so far."""
     rights: list[tuple[str, Collection[str]]] = field(default_factory=list)
-    """Operations and the repositories in which the person may do them, as far as this request has asked."""
+    """Operations, and the repositories in which the person may perform them, that this request has read."""
 
     async def read(
         self,
@@ -83,8 +86,8 @@ class PageRequest:
         history: bool = False,
         fresh_s: float | None = None,
     ) -> Seen[T]:
-        """Return an answer of the facade, as `Snapshots.get` does. A page that a person opens shows at once
-        what pages share; an older answer is renewed by the stream of events.
+        """Return an answer of the facade, as `Snapshots.get` does. A newly opened page gets the shared answer
+        at once; the stream of events then renews an older one.
         """
         seen = await self.snapshots.get(
             key, read, live=live, history=history, fresh_s=fresh_s, at_once=not self.renewal
@@ -93,7 +96,7 @@ class PageRequest:
         return seen
 
     async def repos_with(self, operation: str, repos: Collection[str]) -> set[str]:
-        """Return those of the repositories in which the person may do this; "" stands for any repository."""
+        """Return the repositories in which the person may do this; "" means any repository."""
         if operation not in self.may or not repos:
             return set()
         authority = self.snapshots.coord.authority
@@ -126,14 +129,14 @@ class Page:
     title: str
     data: Mapping[str, Any]
     seen: tuple[Seen[Any], ...] = ()
-    """The answers it shows; the oldest one that could not be renewed is announced on the page."""
+    """The answers that it shows; the page names the oldest one that could not be renewed."""
     status: int = 200
     live: bool = True
-    """False: the page does not renew itself."""
+    """False if the page does not renew itself."""
 
     @property
     def position(self) -> str:
-        """Return the newest event that all of the page shows; the stream renews it after that one."""
+        """Return the newest event that the whole page shows; the stream renews the page after it."""
         shown = [one for one in self.seen if one.position]
         return min(shown, key=lambda one: one.changes).position if shown else ""
 
@@ -143,14 +146,14 @@ class Page:
 
 
 def plain(value: object, longest: int | None = LONGEST) -> str:
-    """Return a text that is safe to show: no control characters, no marks that turn its direction."""
+    """Return the text without control characters and without marks that change its direction."""
     text = value if isinstance(value, str) else str(value)
     cut = text if longest is None else shortened(text, longest)
     return spelled(cut).encode(errors="replace").decode()
 
 
 def finalized(value: object) -> object:
-    """Make every value of a template safe; markup is that of other templates."""
+    """Return a safe value for a template; markup comes from other templates and stays."""
     if value is None:
         return ""
     return value if isinstance(value, Markup) else plain(value)
@@ -162,17 +165,17 @@ def words(value: object) -> str:
 
 
 def without_command(waits_for: object) -> str:
-    """Return what something waits for without the command that a button of the page stands for."""
+    """Return the text of a wait without the command for which the page has a button."""
     return _COMMAND.sub("", str(waits_for or ""))
 
 
 def tone(state: object) -> str:
-    """Return the class of a state: good, bad, active, held, back or quiet."""
+    """Return the CSS class of a state: good, bad, active, held, back or quiet."""
     return TONES.get(str(state), "quiet")
 
 
 def moment(value: datetime | str | float | None) -> datetime | None:
-    """Return a time as the facade gives it: a time, ISO 8601, or seconds."""
+    """Return a time given as a datetime, as ISO 8601, or in seconds; None for anything else."""
     if isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC)
     if isinstance(value, str):
@@ -186,7 +189,7 @@ def moment(value: datetime | str | float | None) -> datetime | None:
 
 
 def ago(value: datetime | str | float | None) -> Markup:
-    """Return a time as an age, or as the time until then, with the exact time on hovering."""
+    """Return a time as an age, or as the duration until then, with the exact time as its tooltip."""
     at = moment(value)
     if at is None:
         return Markup("")
@@ -219,17 +222,17 @@ def day(value: date | datetime | None) -> str:
 
 
 def log_text(text: str) -> Markup:
-    """Return output of a command as text: colours and all other control sequences are spelled out."""
+    """Return output of a command as text; colours and other control sequences are spelled out."""
     return Markup(escape(plain(text, longest=None)))  # noqa: S704 (it is escaped)
 
 
 def as_json(value: object) -> str:
-    """Return a structure of a record as text for people."""
+    """Return a value of a record as JSON for people; a text stays as it is."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def inline(svg: str) -> Markup:
-    """Return a picture that coord drew as part of a page, which has its colours in the style sheet."""
+    """Return a picture drawn by coord as part of a page; the style sheet has its colours."""
     return Markup(_PREAMBLE.sub("", svg).replace("<svg ", '<svg class="chart" ', 1))  # noqa: S704 (drawn by coord)
 
 
@@ -267,12 +270,12 @@ async def form_of(http: Request) -> dict[str, str]:
 
 
 def from_other_site(http: Request) -> bool:
-    """Return whether a browser says that a page of another site sends the request."""
+    """Return whether, according to the browser, a page of another site sends the request."""
     return http.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
 
 
 def secured(answer: Response, nonce: str = "") -> Response:
-    """Add the headers that forbid a page everything that it does not need."""
+    """Add the headers that forbid a page everything it does not need."""
     script = f"'nonce-{nonce}'" if nonce else "'none'"
     answer.headers["Content-Security-Policy"] = (
         f"default-src 'none'; script-src {script}; style-src 'self'; img-src 'self' data:; connect-src "
@@ -291,7 +294,7 @@ def secured(answer: Response, nonce: str = "") -> Response:
 
 
 class BelowPrefix:
-    """Serves an application below a prefix, whether the proxy leaves the prefix in the path or not."""
+    """Serves an application below a prefix, whether or not the proxy keeps the prefix in the path."""
 
     def __init__(self, prefix: str, app: ASGIApp) -> None:
         self._prefix, self._app = prefix, app
@@ -304,13 +307,13 @@ class BelowPrefix:
 
 
 SHARED_S = 1.0
-"""Time for which a page is shared: ages of things stand in it."""
+"""Seconds for which a rendered page is shared; it shows ages, which change."""
 NONCE, CSRF, PERSON = (secrets.token_hex(16) for _ in range(3))
-"""Marks; text of others cannot have them, for no page shows them."""
+"""Marks. No page shows them, so text of others cannot contain them."""
 
 
 class Texts:
-    """For one thread."""
+    """Rendered pages that are shared for a moment. Not thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -320,7 +323,7 @@ class Texts:
     def get(
         self, request: PageRequest, page: Page, position: str, render: Callable[[PageRequest, Page, str], str]
     ) -> bytes:
-        """Return the text of a page with marks: one that was rendered from the same answers, or a new one."""
+        """Return the text of a page with marks: one rendered from the same answers, or a new one."""
         marked = replace(
             request, visitor=replace(request.visitor, csrf=CSRF, person=request.visitor.person and PERSON)
         )
@@ -346,7 +349,7 @@ def _same(one: Seen[Any], other: Seen[Any]) -> bool:
 
 
 def personal(text: bytes, visitor: Visitor, nonce: str) -> bytes:
-    """Return the text of a page for a person."""
+    """Return the text of a page with the marks replaced by the values of a person."""
     name = str(escape(plain(visitor.person)))
     for mark, value in ((PERSON, name), (CSRF, visitor.csrf), (NONCE, nonce)):
         text = text.replace(mark.encode(), value.encode())

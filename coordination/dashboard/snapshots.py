@@ -1,9 +1,10 @@
-"""Answers of the facade for pages: read in a few threads, shared by all open pages for a moment, and kept,
-with their age, for the time when Redis is away. A follower of the event stream tells open pages that
-something has changed.
+"""Answers of the facade for pages, and the notification of open pages.
 
-A page names the last event that it knows, an id of the Redis stream, and asks for itself again when there is
-a newer one. So a page goes on where it was after a restart of the server, and no event is ever sent twice.
+Answers are read in a few threads, shared by all open pages for a moment, and kept with their age for the time
+when Redis is away. A follower of the event stream notifies open pages of changes.
+
+A page names the last event that it knows, by its id in the Redis stream, and reloads when there is a newer
+one. So a page continues after a restart of the server, and no event is sent twice.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from coordination.errors import CoordinationError, Unreachable
 T = TypeVar("T")
 THREADS = 8
 FRESH_S = 0.25
-"""Time for which pages share an answer, and least time between two readings of it."""
+"""Seconds for which pages share an answer; also the shortest time between two readings of it."""
 PATIENCE_S = 3.0
-"""Time after which a page shows the answer that it had before."""
+"""Seconds after which a page shows the former answer instead of waiting."""
 GLANCE_S = 0.2
 SLOW_FACTOR = 2.0
-"""It is not read again for so many times as long as it took to read: reading never takes all of the time."""
+"""Pause after reading an answer, as a multiple of the reading time: reading never takes all of the time."""
 KEPT = 200
 logger = logging.getLogger(__name__)
 
@@ -46,37 +47,37 @@ class Seen(Generic[T]):
     value: T
     at: datetime
     changes: int = 0
-    """`Snapshots.changes` when the reading began: what happened later may be missing."""
+    """`Snapshots.changes` when the reading began; later events may be missing."""
     position: str = ""
-    """Id of the newest event then; empty for an answer that is good for some time whatever happens."""
+    """Id of the newest event then; empty for an answer that is kept for a fixed time."""
     stale: str = ""
-    """Why a newer one could not be read; empty if this one is new."""
+    """Why a newer answer could not be read; empty if this one is current."""
 
 
 class Snapshots:
-    """Reads by keys. `path` is the ecosystem file."""
+    """Reads and keeps answers by their keys. `path` is the ecosystem file."""
 
     def __init__(self, path: Path | None, redis_url: str | None = None) -> None:
         self._current = CurrentCoord(path, redis_url)
         self._threads = ThreadPoolExecutor(THREADS, "dashboard")
         self._history = ThreadPoolExecutor(1, "dashboard history")  # SQLite stays in its thread
         self._kept: dict[Hashable, tuple[float, Seen[Any]]] = {}
-        """Key → the time before which it is not read again, and the answer."""
+        """Key → the time before which the answer is not read again, and the answer."""
         self.position = ""
         """Id of the newest event; empty until the first look."""
         self.changes = 0
-        """Number of events so far, and of operations of people here."""
+        """Number of events and of operations on this dashboard so far."""
         self._done_here = 0
-        """Value of `changes` after the last operation of a person here, which every answer must show."""
+        """Value of `changes` after the last operation on this dashboard, which every answer must show."""
         self._reading: dict[Hashable, asyncio.Future[Any]] = {}
 
     @property
     def coord(self) -> Coord:
-        """Return the ecosystem. Raises InvalidFile until it could be opened once."""
+        """Return the ecosystem. Raises InvalidFile until the file was valid once."""
         return self._current.get()
 
     def running(self) -> Coord:
-        """Return the ecosystem whose Redis runs; start no server. Raises Unreachable."""
+        """Return the ecosystem if its Redis runs; start no server. Raises Unreachable."""
         coord = self.coord
         if coord.running_redis() is None:
             raise Unreachable("no Redis runs for this file", "start it: coord up")
@@ -92,10 +93,11 @@ class Snapshots:
         fresh_s: float | None = None,
         at_once: bool = False,
     ) -> Seen[T]:
-        """Return an answer that shows all events so far, or an older one where Redis does not answer.
+        """Return an answer that shows all events so far, or an older one if Redis does not answer.
 
-        `fresh_s`: one that old will do, whatever has happened; `at_once`: so will the one that pages share;
-        `live`: it needs a Redis that runs; `history`: it reads the history. Raises what `read` raises.
+        `fresh_s`: an answer of this age in seconds is new enough, whatever has happened; `at_once`: the
+        shared answer is new enough; `live`: reading needs a running Redis; `history`: it reads the history.
+        Raises the errors of `read`.
         """
         needed = self._done_here if at_once or fresh_s is not None else self.changes
         kept, now = self._kept.get(key), time.monotonic()
@@ -105,8 +107,8 @@ class Snapshots:
         try:
             async with asyncio.timeout(patience):
                 while True:
-                    # One that has ended is still here until its callbacks run; to wait for it would not
-                    # let them run, and this loop would never end.
+                    # An ended reading stays in the table until its callbacks run; waiting for it would
+                    # keep them from running, and this loop would never end.
                     if (reading := self._reading.get(key)) is None or reading.done():
                         reading = asyncio.ensure_future(self._read(key, read, live, history, fresh_s))
                         self._reading[key] = reading
@@ -123,7 +125,7 @@ class Snapshots:
             return replace(kept[1], stale=error.message)
 
     async def glance(self, key: Hashable, read: Callable[[Coord], T], *, fresh_s: float) -> Seen[T | None]:
-        """Return an answer as `get` does, if there is one at once; else the one before, or None."""
+        """Return an answer as `get` does if it comes at once; else the former one, or one with None."""
         getting = asyncio.ensure_future(self.get(key, read, fresh_s=fresh_s))
         getting.add_done_callback(lambda done: done.cancelled() or done.exception())
         done, _ = await asyncio.wait([getting], timeout=GLANCE_S)
@@ -156,10 +158,10 @@ class Snapshots:
         if self._reading.get(key) is reading:
             del self._reading[key]
         if not reading.cancelled():
-            reading.exception()  # one that no page waits for any more is not reported
+            reading.exception()  # the error of a reading without a waiting page is not reported
 
     async def do(self, operation: Callable[[], T], person: str = "") -> T:
-        """Execute an operation in a thread, for a person if one is named."""
+        """Execute an operation in a thread, in the name of `person` if it is not empty."""
 
         def call() -> T:
             with acting_for(person):
@@ -168,19 +170,19 @@ class Snapshots:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def moved(self, position: str) -> None:
-        """Count an event: answers that were read before it do not show it."""
+        """Count an event: answers read before it are outdated."""
         if position != self.position:
             self.position = position
             self.changes += 1
 
     def forget(self) -> None:
-        """Read everything anew: a person has changed something here."""
+        """Read all answers again: a person has changed something on this dashboard."""
         self.changes += 1
         self._done_here = self.changes
         self._kept = {key: (0.0, seen) for key, (_, seen) in self._kept.items()}
 
     def close(self) -> None:
-        """Give back what was started for reading; runs continue."""
+        """End the threads and close the connections; runs continue."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._current.close(lambda coord: self._history.submit(_close_history, coord).result())
         self._history.shutdown(wait=False)
@@ -192,16 +194,16 @@ def _close_history(coord: Coord) -> None:
 
 
 TICK_S = 5.0
-"""A page asks again after this time without an event: durations and expected ends move on."""
+"""Seconds without an event after which a page reloads, because durations and expected ends change."""
 PAUSE_S, PAUSE_PER_PAGE_S, LONGEST_PAUSE_S = 0.4, 0.007, 0.75
-"""Least time between two messages to a page, which grows with the number of open pages: a run makes many
-events, and each page that follows it costs some milliseconds of a processor that the run needs.
+"""Shortest pause in seconds between two messages to a page, which grows with the number of open pages: a run
+makes many events, and rendering a page takes some milliseconds of a processor that the run needs.
 """
 AGAIN_S = 0.5
 
 
 class PageNews(BackgroundService):
-    """Follows the events in a thread; `wait` is for the pages, in the event loop."""
+    """Follows the events in a thread, and notifies the pages in the event loop."""
 
     name = "dashboard events"
     interval_s = AGAIN_S
@@ -217,7 +219,7 @@ class PageNews(BackgroundService):
         self._moved = asyncio.Event()
         self._ended = False
         self._pages = 0
-        """Streams of open pages."""
+        """Number of streams of open pages."""
 
     def open(self) -> None:
         """Begin, in the event loop of the pages."""
@@ -229,7 +231,7 @@ class PageNews(BackgroundService):
         self.end_streams()
 
     def end_streams(self) -> None:
-        """End the streams of all pages, which come again where the server does."""
+        """End the streams of all pages; the pages connect again after a restart of the server."""
         self._ended = True
         self._tell()
 
@@ -256,12 +258,12 @@ class PageNews(BackgroundService):
 
     def _tell(self) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop is closed: no page is left
+            with suppress(RuntimeError):  # the loop is closed, so there are no pages
                 self._loop.call_soon_threadsafe(self._wake_pages)
 
     @property
     def position(self) -> str:
-        """Return the id of the newest event that pages can be asked for; empty until the first look."""
+        """Return the id of the newest known event; empty until the first look."""
         return self._snapshots.position
 
     def _wake_pages(self) -> None:
@@ -270,7 +272,7 @@ class PageNews(BackgroundService):
         moved.set()
 
     async def messages(self, since: str) -> AsyncIterator[str]:
-        """Yield a message of the stream whenever the page is to load again. `since`: the event it knows."""
+        """Yield a message whenever the page is to reload. `since`: the last event that the page knows."""
         known = since if POSITION.fullmatch(since) else self.position
         self._pages += 1
         try:

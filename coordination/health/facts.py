@@ -1,7 +1,7 @@
 """Facts about an ecosystem, the subjects that follow from them, and a look at each subject.
 
 The rules are pure; `FactSource` gathers the facts from Redis, the file and the supervisors. The leader cannot
-see the disks of other machines: workers report folders and disks with each heartbeat, and remotes every five
+read the disks of other machines: workers report folders and disks with each heartbeat, and remotes every five
 minutes; supervisors report services.
 """
 
@@ -20,12 +20,12 @@ from coordination.models import Ecosystem, Repo, Service
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 
 REMOTE_EVERY_S = 300.0
-"""Time between two looks at a remote."""
+"""Seconds between two looks at a remote."""
 TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
-"""Age from which a report on a remote is ignored."""
+"""Age in seconds from which a report on a remote is ignored."""
 GROWS_FOR_S = 300.0
 GROWS_BY = 10
-"""A queue grows if it has this many messages more than GROWS_FOR_S ago, and has not become shorter since."""
+"""A queue grows if it has this many messages more than GROWS_FOR_S ago and has not become shorter since."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,11 @@ class ServiceReport:
     why: str = ""
     latency_s: float | None = None
     away: bool = False
-    """No worker of the host serves the repository: nothing can restart the service."""
+    """True if no worker of the host serves the repository, so that nothing can restart the service."""
 
 
 WORKS = ("healthy", "starting", "recovering", "shutting_down")
-"""States of a service that its supervisor already handles."""
+"""States of a service that works, or that its supervisor already handles."""
 SILENT = ("unreachable",)
 
 
@@ -61,10 +61,10 @@ class Facts:
 
 
 def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
-    """Yield all subjects. A repository is required if one of its required services is to be up."""
+    """Yield all subjects. A repository is required if one of its required services should be up."""
     services = {one.name: one for one in declared.coordination.services}
-    wanted = [services[name] for name in facts.services if name in services]
-    required = {one.repo for one in wanted if one.required}
+    desired = [services[name] for name in facts.services if name in services]
+    required = {one.repo for one in desired if one.required}
     for repo in declared.repos:
         connected = repo.name not in facts.disconnected
         yield Subject(
@@ -77,7 +77,7 @@ def subjects_of(declared: Ecosystem, facts: Facts) -> Iterator[Subject]:
         )
         if _remote_reports(repo.name, facts):
             yield Subject(kind=Kind.REMOTE, name=repo.name, repo=repo.name, connected=connected)
-    for service in wanted:
+    for service in desired:
         yield _of_service(service, facts)
     for host in sorted({worker.host for worker in facts.workers}):
         yield Subject(kind=Kind.DISK, name=host)
@@ -95,7 +95,7 @@ def _of_service(service: Service, facts: Facts) -> Subject:
 
 
 def look_at(subject: Subject, facts: Facts) -> Look:
-    """Return the result of a look at the subject, according to the facts."""
+    """Return the result of a look at the subject, by the facts."""
     match subject.kind:
         case Kind.REPO:
             return _repo(subject.name, facts)
@@ -133,7 +133,7 @@ def _remote(repo: str, facts: Facts) -> Look:
 
 
 def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
-    """Return the last reports of the hosts that serve the repository; without one it is no subject."""
+    """Return the last reports of the hosts that serve the repository; without reports it is no subject."""
     if repo not in facts.remotes:
         return []
     serving = {worker.host for worker in facts.workers if repo in worker.repos}
@@ -142,7 +142,7 @@ def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
 
 
 def _service(report: ServiceReport | None) -> Look:
-    if report is None:  # it was stopped since the subjects were listed
+    if report is None:  # it was stopped after the subjects were listed
         return Look(healthy=True)
     method = f"supervisor on {report.host}"
     why = f"{report.state} on host {report.host}: {report.why}"

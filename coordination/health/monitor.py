@@ -1,10 +1,10 @@
-"""The monitor: one worker looks at all subjects, writes their records, and starts their recoveries.
+"""The monitor: one worker checks all subjects, writes their records, and starts their recoveries.
 
-Every worker that has the file runs a monitor; the holder of the lock `health` leads. It checks its fence
-before it writes changed records, or every two seconds its mark. Each round renews the lock, so a monitor that
-hangs loses it. A recovery is a run, whose id is in the record, so the next leader follows that run. If a
-leader dies before the run is recorded, the run of the next leader is refused as a conflict until the first
-run has ended.
+Every worker that has the file runs a monitor; the holder of the lock `health` leads. The leader checks its
+fence before it writes changed records or, every two seconds, its mark. Each round renews the lock, so a
+monitor that hangs loses it. A recovery is a run. Its id is in the record, so the next leader follows it. If a
+leader dies before it has recorded the run, the run of the next leader is refused as a conflict until the
+first run has ended.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from coordination.locks.request import HEALTH
 TICK_S = 0.5
 LEAD_TTL = timedelta(seconds=5)
 GATHER_S = 2.0
-"""Time after which the facts are gathered again, and after which the mark of the monitor is renewed."""
+"""Seconds after which the facts are gathered again and the mark of the monitor is renewed."""
 TRY_S = 2.0
-"""Time between two tries for the lock by workers that do not lead."""
+"""Seconds between two tries for the lock by workers that do not lead."""
 RECOVERY_S = 300.0
-"""Time after which a recovery that has not ended is cancelled and counts as failed."""
+"""Seconds after which an unfinished recovery is cancelled and counts as failed."""
 BUSY_S = 10.0
-"""Time after which a recovery is tried again while a person changes the service."""
+"""Seconds after which a recovery is tried again while a person changes the service."""
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class HealthMonitor(BackgroundService):
         self._marked_at = 0.0
 
     def run_once(self) -> Round:
-        """Do one round if this worker leads; return what it did."""
+        """Do one round if this worker leads; return its results."""
         done, now = Round(), self._clock()
         leads = self._leads(now)
         self.interval_s = TICK_S if leads else TRY_S

@@ -29,16 +29,16 @@ class HealthState(Word):
     """Nothing has looked at it yet."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """The last look failed; the next one follows at once."""
+    """The last look failed; the next one follows soon."""
     FAILED = "failed"
     """All tries of a look failed."""
     RECOVERING = "recovering"
     UNREACHABLE = "unreachable"
-    """All tries failed because nothing reports: its worker, its supervisor or its remote does not answer."""
+    """All tries failed without a report: its worker, its supervisor or its remote does not answer."""
     FLAPPING = "flapping"
     """It has changed between healthy and not healthy too often within ten minutes."""
     DISCONNECTED = "disconnected"
-    """A person has disconnected its repository: it is not looked at, and not recovered."""
+    """A person has disconnected its repository: it is neither checked nor recovered."""
 
 
 DOWN = (HealthState.FAILED, HealthState.RECOVERING, HealthState.UNREACHABLE)
@@ -52,11 +52,11 @@ class Overall(Word):
     DEGRADED = "degraded"
     """A subject that is not required is down."""
     CRITICAL = "critical"
-    """A required subject is down, or nothing reports."""
+    """A required subject is down, or no monitor reports."""
 
 
 class Subject(BaseModel):
-    """A subject that is to be looked at."""
+    """A subject to check."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -92,9 +92,9 @@ class Look(BaseModel):
     """The source of the look, such as `git ls-remote`."""
     latency_s: float | None = None
     told: bool = True
-    """False if nothing reports the state of the subject."""
+    """False if no process reports the state of the subject."""
     tried: bool = False
-    """The reporting process has already made all tries."""
+    """True if the reporting process has already made all tries."""
 
 
 class Health(BaseModel):
@@ -108,7 +108,7 @@ class Health(BaseModel):
     since: float
     """Time since which it has this verdict."""
     failed_at: float | None = None
-    """Time at which it was found failed, until it is healthy again."""
+    """Time at which it was found failed; None while it is healthy."""
     looked_at: float | None = None
     latency_s: float | None = None
     method: str = ""
@@ -126,11 +126,11 @@ class Health(BaseModel):
     run: str = ""
     """The run of the present or the last recovery."""
     vain: int = 0
-    """Failed recoveries in a row."""
+    """Number of failed recoveries in a row."""
     vain_why: str = ""
-    """Reason why the last recovery failed or could not start; empty if it ended well and the looks failed."""
+    """Reason why the last recovery failed or could not start; empty if only the looks failed."""
     given_up: bool = False
-    """It is not recovered any more until it is healthy again."""
+    """True if it is not recovered again until it is healthy."""
     recovered: int = 0
     """Number of successful recoveries."""
     recovered_at: float | None = None

@@ -1,9 +1,9 @@
 """Health records of a namespace in Redis, and its disconnected repositories.
 
-A person disconnects a repository: from the moment in which the hash is written, the step `claim` parks its
-todos with the wait reason `disconnected`. Its running todos are handed back by their fences, as their workers
-would do it; the next heartbeat of each worker finds the lease lost and ends the command. The hash survives a
-restart of Redis, as runs do.
+A person disconnects a repository. As soon as the hash is written, the step `claim` parks its todos with the
+wait reason `disconnected`. Its running todos are handed back with their fences, as their workers would do;
+the next heartbeat of each worker finds the lease lost and ends the command. The hash survives a restart of
+Redis, as runs do.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # it imports Celery, which takes 300 ms
     from coordination.runs.dispatch import Dispatcher
 
 SILENT_MS = 30_000
-"""Time after its last round for which a monitor counts as looking: leaders change within a few seconds."""
+"""Milliseconds after its last round for which a monitor counts as active; leaders change within seconds."""
 
 R = TypeVar("R", bound=BaseModel)
 logger = logging.getLogger(__name__)
@@ -63,19 +63,19 @@ class HealthStore:
         self._keys = keys
 
     def records(self) -> tuple[Health, ...]:
-        """Return the records in the order of their ids. One that cannot be read is left out: the monitor
-        writes it again.
+        """Return the records in the order of their ids. Unreadable ones are left out: the monitor writes them
+        again.
         """
         found = (_read(Health, row) for row in self.redis.hgetall(self._keys.health).values())
         return tuple(sorted((one for one in found if one is not None), key=lambda one: one.id))
 
     def monitor(self) -> Monitor | None:
-        """Return the last round of the monitor; None if there was none lately."""
+        """Return the last round of the monitor; None without a recent one."""
         row = self.redis.get(self._keys.health_monitor)
         return None if row is None else _read(Monitor, row)
 
     def write(self, changed: Iterable[Health], removed: Collection[str], monitor: Monitor) -> None:
-        """Write records and the mark of this round; remove records without a subject."""
+        """Write the changed records and the mark of this round; delete the removed records."""
         rows = {one.id: one.model_dump_json() for one in changed}
         with self.redis.pipeline(transaction=True) as pipeline:
             if removed:
@@ -86,7 +86,7 @@ class HealthStore:
             pipeline.execute()
 
     def remotes(self) -> Mapping[str, tuple[RemoteReport, ...]]:
-        """Return repository → the last look of each host at its remote."""
+        """Return repository → the last report of each host on its remote."""
         found: dict[str, tuple[RemoteReport, ...]] = {}
         for row in self.redis.hgetall(self._keys.health_remotes).values():
             if (report := _read(RemoteReport, row)) is not None:
@@ -98,7 +98,7 @@ class HealthStore:
         self.redis.hset(self._keys.health_remotes, field, report.model_dump_json())
 
     def forget_remotes(self, reports: Iterable[RemoteReport]) -> None:
-        """Delete reports of hosts that do not look at these remotes any more."""
+        """Delete the reports of hosts that no longer check these remotes."""
         if fields := [f"{one.repo} {one.host}" for one in reports]:
             self.redis.hdel(self._keys.health_remotes, *fields)
 
@@ -135,8 +135,8 @@ class Disconnections:
     def disconnect(
         self, repo: str, dispatcher: Dispatcher, *, by: str, why: str = ""
     ) -> tuple[tuple[str, str], ...]:
-        """Let nothing start in the repository any more; return the todos that are handed back, each with its
-        run. Doing it twice changes nothing.
+        """Stop starting todos in the repository; return the run and the id of each todo that is handed back.
+        A second call changes nothing.
         """
         found = Disconnection(at=datetime.now(UTC), by=by, why=why)
         self._store.redis.hsetnx(self._store.keys.disconnected, repo, found.model_dump_json())
@@ -152,9 +152,7 @@ class Disconnections:
         return tuple(handed_back)
 
     def connect(self, repo: str) -> Disconnection:
-        """Let todos start again, at the latest after five seconds; return the former disconnection. Raises
-        NotFound.
-        """
+        """Let todos start again within five seconds; return the former disconnection. Raises NotFound."""
         row = self._store.redis.hget(self._store.keys.disconnected, repo)
         if row is None or not self._store.redis.hdel(self._store.keys.disconnected, repo):
             raise NotFound(f"repository {repo} is not disconnected", "list the states: coord health")

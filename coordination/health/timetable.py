@@ -1,7 +1,7 @@
 """The timetable of health: when each subject is looked at, which state follows, and when recovery begins.
 
-Pure: `now` is passed in, in seconds since 1970. The looks, the breakers and the recoveries are the caller's
-(monitor.py).
+Pure: callers pass `now` in seconds since 1970. The caller (monitor.py) owns the looks, the breakers and the
+recoveries.
 
 States of a subject and their changes::
 
@@ -10,15 +10,15 @@ States of a subject and their changes::
        └────── one success ─────┴─────────────────────────────────┼──────┴──────────────────────┤
                                                                   └──────────── vain ────────────┘
 
-Invariants. 1. A subject is looked at by one look at a time. 2. A recovery begins only for a subject that is
-wanted, connected, down and not being recovered, whose breaker lets it through, and at most every 120 s. 3. It
-is given up after five vain ones in a row, until it is healthy again. 4. A subject that is not wanted any more
-has no record: so a stop ends its recovery. 5. For one lease after Redis was away, failed looks count for
-nothing: workers and supervisors could not report. 6. A clock that is set back delays no look and no
-recovery.
+Invariants. 1. A subject has one look at a time. 2. A recovery begins only for a subject that is declared,
+connected, down and not in recovery, if its breaker allows it, and at most every 120 s. 3. A subject is given
+up after five failed recoveries in a row, until it is healthy again. 4. A subject that is not declared or not
+desired any more has no record, so a stop ends its recovery. 5. For one lease after Redis was away, failed
+looks are ignored, because workers and supervisors could not report. 6. A clock that is set back
+delays no look and no recovery.
 
-Times. A look begins less than EVERY_S after the last one began, and takes at most LOOK_S; with three tries
-2 s apart the subject is failed at most 50 s after a fault.
+Times. A look begins less than EVERY_S after the previous one began, and takes at most LOOK_S. With three
+tries 2 s apart, a subject is found failed at most 50 s after a fault.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from coordination.breakers.records import BreakerState
 from coordination.health.records import DOWN, Health, HealthState, Look, Subject
 
 LOOK_S = 5.0
-"""Time that a look may take."""
+"""Longest duration of a look in seconds."""
 TRIES = 3
 TRY_AGAIN_S = 2.0
 EVERY_S = 30.0
-"""Longest time between two looks."""
+"""Longest time in seconds between two looks."""
 SHARE = 0.93
-"""Share of EVERY_S after which the next look begins at the latest: the monitor acts at its own pace."""
+"""Share of EVERY_S after which the next look is due: the monitor needs time for its own rounds."""
 JITTER = 1 / 7
 """Share by which the time between two looks varies."""
 RECOVER_EVERY_S = 120.0
-"""Minimal time between the starts of two recoveries."""
+"""Shortest time in seconds between the starts of two recoveries."""
 GIVE_UP_AFTER = 5
 FLAPPING_S = 600.0
 CHANGES = 3
@@ -57,13 +57,13 @@ class Timetable:
         every_s: float = EVERY_S,
         spread: Callable[[], float] = random.random,
     ) -> None:
-        """`records`: those of the former leader; `every_s`: longest time between two looks; `spread`: a
-        random number between 0 and 1.
+        """`records`: those of the former leader; `every_s`: longest time in seconds between two looks;
+        `spread` returns a random number between 0 and 1.
         """
         self._every_s = every_s * SHARE
         self._records = {one.id: one for one in records}
         self._flying: dict[str, float] = {}
-        """Subjects that are being looked at, since when."""
+        """Subject → the time at which its present look began."""
         self._spread = spread
         self._trusted_from = self._lease_s = 0.0
 
@@ -72,7 +72,7 @@ class Timetable:
         return self._records
 
     def watch(self, subjects: Iterable[Subject], now: float) -> None:
-        """Set the subjects. New ones are looked at within the first seconds, others keep their records."""
+        """Set the subjects. New ones are due within the first seconds, others keep their records."""
         before, self._records = self._records, {}
         for subject in subjects:
             known = before.get(subject.id)
@@ -85,7 +85,7 @@ class Timetable:
         self._flying = {name: began for name, began in self._flying.items() if name in self._records}
 
     def due(self, now: float) -> tuple[str, ...]:
-        """Return the subjects to look at; each is due again after its look was taken."""
+        """Return the subjects to check now; each is due again after `take` got its result."""
         found = tuple(
             one.id
             for one in self._records.values()
@@ -100,8 +100,8 @@ class Timetable:
         self._flying.clear()
 
     def take(self, subject: str, look: Look, began: float, now: float) -> Health | None:
-        """Take the result of a look that was due at `began`; return the record, None where the result is
-        of no use any more: the subject was removed, disconnected or restarted in the meantime.
+        """Record the result of a look that was due at `began`; return the record. Return None for an outdated
+        result: the subject was removed, disconnected or restarted in the meantime.
         """
         record = self._records.get(subject)
         if record is None or self._flying.get(subject) != began:
@@ -117,14 +117,14 @@ class Timetable:
         return self._set(record, now, **facts)
 
     def breakers(self, states: Mapping[str, BreakerState]) -> None:
-        """Set the states of the breakers by subject; one that is not named is closed."""
+        """Set the states of the breakers. `states`: subject → state; other breakers are closed."""
         for subject, record in self._records.items():
             state = states.get(subject, BreakerState.CLOSED)
             if record.breaker is not state:
                 self._records[subject] = record.model_copy(update={"breaker": state})
 
     def may_recover(self, now: float) -> tuple[str, ...]:
-        """Return the subjects whose recovery is due, as far as their breaker is known to let it through."""
+        """Return the subjects whose recovery is due and whose breaker was not open when last read."""
         return tuple(
             one.id
             for one in self._records.values()
@@ -146,12 +146,12 @@ class Timetable:
             self._set(record, now, recovery_due=max(until, now + TRY_AGAIN_S))
 
     def under_recovery(self) -> tuple[Health, ...]:
-        """Return the subjects whose recovery has begun and not ended."""
+        """Return the records of the subjects that are in recovery."""
         return tuple(one for one in self._records.values() if one.recovery_from is not None)
 
     def recovery_ended(self, subject: str, why: str, now: float) -> Health | None:
-        """Record the end of a recovery. `why`: why it was vain, empty if it succeeded. The looks decide
-        whether it has helped. Return the record, None for a subject that is not wanted any more.
+        """Record the end of a recovery. `why`: the reason of its failure, empty if it succeeded. The next
+        looks decide whether it has helped. Return the record, None for a removed subject.
         """
         record = self._records.get(subject)
         if record is None or record.recovery_from is None:
@@ -164,7 +164,7 @@ class Timetable:
     # Rules
 
     def _is_due(self, at: float, now: float, most_s: float = 0.0) -> bool:
-        """Return whether a time has come, or is so far ahead that the clock was set back since it was set."""
+        """Return whether a time is past, or so far ahead that the clock must have been set back."""
         return at <= now or at > now + max(most_s, self._every_s) + TRY_AGAIN_S
 
     def _recovers(self, record: Health) -> bool:
@@ -178,7 +178,7 @@ class Timetable:
         )
 
     def _healthy(self, record: Health, began: float, now: float) -> Health:
-        if record.recovery_from is not None:  # its restart has not ended: it may be the process before it
+        if record.recovery_from is not None:  # until the restart ends, this may be the old process
             return record.model_copy(update={"next_look": now + TRY_AGAIN_S})
         facts: dict[str, object] = {
             "failures": 0,
@@ -217,7 +217,7 @@ class Timetable:
         return self._set(turned, now, **facts)
 
     def _reconnected(self, record: Health, subject: Subject, now: float) -> Health:
-        """Return the record of a changed subject; one that is disconnected forgets what was found."""
+        """Return the record of a changed subject; one whose connection has changed gets a new record."""
         if subject.connected == record.subject.connected:
             return record.model_copy(update={"subject": subject})
         self._flying.pop(subject.id, None)

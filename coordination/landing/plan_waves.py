@@ -293,8 +293,8 @@ def _backwards(ecosystem: Ecosystem, number: int, parts: Sequence[Landing]) -> I
 
 
 def _refuse_hosts(name: str, operation: str, parts: Sequence[Landing]) -> None:
-    """Raise PlanRefused if two plans have their commits of a repository on different hosts: a run uses one host
-    for a repository. `operation`: `land` or `revert`.
+    """Raise PlanRefused if two plans have their commits of a repository on different hosts: a run uses one
+    host for a repository. `operation`: `land` or `revert`.
     """
     host_of: dict[str, tuple[str, str]] = {}
     for part in parts:

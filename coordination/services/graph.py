@@ -1,4 +1,4 @@
-"""The order of services: levels and phases by what they depend on; pure."""
+"""The order and the phases of services, by their dependencies; pure."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from coordination.text import require_known
 
 
 class Phase(Word):
-    """The phases of a start; each begins when the one before has ended."""
+    """The phases of a start; each begins when the previous one has ended."""
 
     CORE = "core"
-    """Required services, and all that they depend on."""
+    """Required services, and the services that these depend on."""
     EXTERNAL = "external"
     """The other services."""
     INTEGRATION = "integration"
-    """Checks with everything up."""
+    """Checks while all services are up."""
 
 
 def in_order(services: Iterable[Service]) -> tuple[Service, ...]:
-    """Return the services, each behind those that it depends on, otherwise as in the file."""
+    """Return the services, each after its dependencies, otherwise in the order of the file."""
     known = {service.name: service for service in services}
     edges = {name: [one for one in service.depends_on if one in known] for name, service in known.items()}
-    needed_first = tuple(TopologicalSorter(edges).static_order())
+    dependencies_first = tuple(TopologicalSorter(edges).static_order())
     place: dict[str, int] = {name: number for number, name in enumerate(known)}
-    for name in reversed(needed_first):  # what is needed comes directly before the first that needs it
+    for name in reversed(dependencies_first):  # a dependency comes directly before its first dependent
         for one in edges[name]:
             place[one] = min(place[one], place[name])
-    return tuple(known[name] for name in sorted(needed_first, key=lambda name: place[name]))
+    return tuple(known[name] for name in sorted(dependencies_first, key=lambda name: place[name]))
 
 
 def select(services: Iterable[Service], names: Collection[str]) -> tuple[Service, ...]:
-    """Return the services of these names in order, all for no name. Raises NotFound."""
+    """Return the services with these names in order; without names, all services. Raises NotFound."""
     ordered = in_order(services)
     known = {service.name for service in ordered}
     require_known(names, known, "service", "service list")
@@ -41,12 +41,12 @@ def select(services: Iterable[Service], names: Collection[str]) -> tuple[Service
 
 
 def with_needed(services: Iterable[Service], names: Collection[str]) -> frozenset[str]:
-    """Return these services and all that they depend on, directly or not."""
+    """Return these services with their direct and indirect dependencies."""
     return _closure({service.name: service.depends_on for service in services}, names)
 
 
 def with_dependents(services: Iterable[Service], names: Collection[str]) -> frozenset[str]:
-    """Return these services and all that depend on them, directly or not."""
+    """Return these services with their direct and indirect dependents."""
     found: dict[str, list[str]] = {}
     for service in services:
         for needed in service.depends_on:

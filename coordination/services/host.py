@@ -1,8 +1,8 @@
-"""The services of one machine: which are desired, and the state that the supervisor reports of each.
+"""The services of one machine: the desired ones, and the state of each that the supervisor reports.
 
-Both are files of a state folder. Callers write the desired ones, the supervisor (supervisor.py) writes the
-states, and nothing else passes between them: so callers, the supervisor and the services may die in any
-order. The supervisor starts with the first desired service and ends with the last.
+Both are files of a state folder. Callers write the desired services, the supervisor (supervisor.py) writes
+the states. They share nothing else, so callers, the supervisor and the services may die in any order. The
+supervisor starts with the first desired service and ends with the last.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ SUPERVISOR = "supervisor"
 FIRST = "first.lock"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
-"""Time within which the supervisor must act on an order."""
+"""Seconds within which the supervisor must act on an order."""
 POLL_S = 0.05
-"""Interval at which the file of states is read by a caller that waits for a stop."""
+"""Seconds between two readings of the states by a caller that waits for a stop."""
 
 
 class ServiceState(Word):
     """State of a service on its host."""
 
     STARTING = "starting"
-    """Its process has started, its probe has not passed yet."""
+    """Its process has started, but its probe has not passed yet."""
     HEALTHY = "healthy"
     DEGRADED = "degraded"
-    """Its process lives, and its probe fails."""
+    """Its process lives, but its probe fails."""
     RECOVERING = "recovering"
-    """Its process has ended, and is started again."""
+    """Its process has ended and is started again."""
     FAILED = "failed"
-    """It has ended, or did not start, and is not started again by itself."""
+    """It has ended or did not start, and the supervisor does not start it again."""
     SHUTTING_DOWN = "shutting_down"
     STOPPED = "stopped"
     UNREACHABLE = "unreachable"
@@ -60,7 +60,7 @@ UP_BY_ITSELF = (
 
 
 SETTLED = (ServiceState.HEALTHY, ServiceState.FAILED, ServiceState.STOPPED)
-"""States in which a start has come to its end."""
+"""States in which a start has ended."""
 
 
 class DesiredService(BaseModel):
@@ -72,7 +72,7 @@ class DesiredService(BaseModel):
     folder: Path
     """The checkout of its repository."""
     order: str
-    """The run that ordered its start; the supervisor starts it once for each."""
+    """The run that ordered its start; the supervisor starts the service once for each run."""
     at: float = 0.0
     """Time of the order, in seconds since 1970."""
 
@@ -87,7 +87,7 @@ class ServiceStatus(BaseModel):
     order: str
     state: ServiceState
     why: str = ""
-    """The reason for the state, or the last look of the probe."""
+    """The reason for the state, or the result of the last probe."""
     since: float
     """Time since which it is in this state, in seconds since 1970."""
     unit: str = ""
@@ -100,9 +100,9 @@ class ServiceStatus(BaseModel):
     looked_at: float | None = None
     """Time of the last probe, in seconds since 1970."""
     latency_s: float | None = None
-    """Duration of the last probe."""
+    """Duration of the last probe in seconds."""
     failures: int = 0
-    """Failed probes in a row."""
+    """Number of failed probes in a row."""
 
 
 Stamp = tuple[int, int, int] | None
@@ -121,11 +121,11 @@ class ServiceHost:
         self.supervisor = Daemon(self.folder, SUPERVISOR)
 
     def stamps(self) -> tuple[Stamp, Stamp]:
-        """Return the stamps of both files, which change with the desired services and with their states."""
+        """Return the stamps of both files; a stamp changes with its file."""
         return _stamp(self._desired_file), _stamp(self._states)
 
     def desired(self) -> Mapping[str, DesiredService]:
-        """Return name → service that is to be up. Raises CoordinationError for a damaged file."""
+        """Return name → desired service. Raises CoordinationError for a damaged file."""
         try:
             return _DESIRED.validate_json(self._desired_file.read_bytes())
         except FileNotFoundError:
@@ -137,8 +137,8 @@ class ServiceHost:
             ) from error
 
     def states(self) -> Mapping[str, ServiceStatus]:
-        """Return name → state, as far as the supervisor has reported. Without a live supervisor,
-        those that should be up are unreachable.
+        """Return name → state as the supervisor last reported it. Without a live supervisor, desired services
+        are unreachable.
         """
         try:
             found = _STATES.validate_json(self._states.read_bytes())
@@ -151,7 +151,7 @@ class ServiceHost:
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
     def order_start(self, service: Service, folder: Path, order: str) -> None:
-        """Order the service to be up. One that runs already, or was started by this order, stays as it is."""
+        """Order the service to be up. Nothing changes if it is up, or if this order has started it."""
         with self._changing() as desired:
             before, now = desired.get(service.name), self.states().get(service.name)
             same = before is not None and (before.service, before.folder) == (service, folder)
@@ -159,7 +159,7 @@ class ServiceHost:
                 self._order(desired, now, service, folder, order)
 
     def order_restart(self, service: Service, folder: Path, order: str) -> None:
-        """Stop the service if it runs, and start it, unless this order has done that."""
+        """Stop the service if it is up, and start it, unless this order has already done so."""
         with self._changing() as desired:
             self._order(desired, self.states().get(service.name), service, folder, order)
 
@@ -171,7 +171,7 @@ class ServiceHost:
         folder: Path,
         order: str,
     ) -> None:
-        """Order the service, unless this order was given before: what was stopped since stays down."""
+        """Order the service, unless this order was given before: a service stopped since then stays down."""
         before = desired.get(service.name) or now
         if before is None or before.order != order:
             desired[service.name] = DesiredService(
@@ -179,10 +179,10 @@ class ServiceHost:
             )
 
     def settled(self, name: str) -> ServiceStatus | None:
-        """Return the state of a service whose start has come to its end: HEALTHY, FAILED, or STOPPED where
-        it was stopped in the meantime. None while the start goes on.
+        """Return the state of a service whose start has ended: HEALTHY, FAILED, or STOPPED if it was stopped
+        in the meantime. Return None while the start continues.
 
-        Raises Unreachable where the supervisor does not answer.
+        Raises Unreachable if the supervisor does not answer.
         """
         one, now = self.desired().get(name), self.states().get(name)
         if one is None and now is None:
@@ -196,14 +196,14 @@ class ServiceHost:
         return now if now is not None and now.state in SETTLED else None
 
     def stop(self, name: str, stopped: Callable[[], bool]) -> ServiceStatus | None:
-        """Stop the service; return its last state, None for one that was not up."""
+        """Stop the service; return its last state, None for a service that never was up."""
         with self._changing() as desired:
             if (one := desired.pop(name, None)) is None:
                 return self.states().get(name)
         return self._await_stopped(name, one.service, stopped)
 
     def stop_all(self) -> tuple[str, ...]:
-        """Stop all services of the machine, each before those that it depends on; return their names."""
+        """Stop all services of the machine, each before its dependencies; return their names."""
         names: list[str] = []
         while self.folder.is_dir() and (left := self.desired()):
             needed = {name for one in left.values() for name in one.service.depends_on}
@@ -218,15 +218,15 @@ class ServiceHost:
 
     @contextmanager
     def reserve_workers(self) -> Iterator[None]:
-        """Keep the workers of the machine from all todos but those of services during the block. The lock
-        ends with its process.
+        """Let the workers of the machine execute only todos of services during the block. The lock ends with
+        its process.
         """
         make_private(self.folder)
         with locked(self.folder / FIRST):
             yield
 
     def workers_are_reserved(self) -> bool:
-        """Return whether workers leave other todos until the services are up."""
+        """Return whether workers may execute only todos of services now."""
         file = self.folder / FIRST
         return file.exists() and is_locked(file)
 
@@ -235,7 +235,7 @@ class ServiceHost:
         return Daemon(self.folder / "processes", name)
 
     def report(self, states: Mapping[str, ServiceStatus]) -> None:
-        """Write the states: called by the supervisor, and before it is started. Raises OSError."""
+        """Write the states; called by the supervisor, and before it is started. Raises OSError."""
         replace_file(self._states, _STATES.dump_json(dict(states)), durable=False)
 
     @contextmanager
@@ -268,7 +268,7 @@ class ServiceHost:
     def _await_stopped(
         self, name: str, service: Service, stopped: Callable[[], bool]
     ) -> ServiceStatus | None:
-        """Wait until the supervisor has stopped a service that is desired no more. Raises Unreachable."""
+        """Wait until the supervisor has stopped a service that is no longer desired. Raises Unreachable."""
 
         def ended() -> bool:
             now = self.states().get(name)
@@ -302,8 +302,8 @@ ANSWER_S = 20.0
 
 
 def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END) -> list[str]:
-    """Return the last lines of a service's log, at most so many, of its last bytes. Raises FileNotFoundError;
-    CoordinationError for a journal that cannot be read.
+    """Return at most `most` last lines of a service's log, read from its last `size_bytes`. Raises
+    FileNotFoundError; CoordinationError if the journal cannot be read.
     """
     status, desired = host.states().get(name), host.desired().get(name)
     if unit := (desired.service.unit_file if desired else status.unit if status else ""):
@@ -315,7 +315,7 @@ def log_lines(host: ServiceHost, name: str, most: int, size_bytes: int = LOG_END
 
 
 def journal_lines(unit: str, most: int, size_bytes: int = LOG_END) -> list[str]:
-    """Return the last lines of a user's unit in the journal. Raises CoordinationError."""
+    """Return at most `most` last lines of a user unit in the journal. Raises CoordinationError."""
     command = ["journalctl", "--no-pager", "--output", "cat", "--lines", str(most), "--user-unit", unit]
     try:
         done = subprocess.run(

@@ -1,16 +1,16 @@
-"""One service under supervision: started, looked at by its probe, started again, stopped.
+"""One service under supervision: it is started, probed, restarted and stopped.
 
 | event | effect |
 |---|---|
 | the probe of a local port passes before the process has started: another program has the port | failed |
 | the probe passes | starting → healthy |
-| the process ends before that, or `start_timeout` is over | failed; what is left of it is killed |
+| the process ends before that, or `start_timeout` is over | failed; its remaining processes are killed |
 | `tries` failed looks in a row | healthy → degraded, until one passes |
 | the process ends later | by `restart`: recovering, at once, then after 1, 2, 4 and 8 s; else failed |
 | six ends within five minutes | failed |
 | it is stopped | SIGTERM to its process group, after `stop_grace` SIGKILL |
 
-A process that lives when the thread begins, and that was started by the same order, is adopted.
+A process that lives when the thread begins is adopted if the same order has started it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LOCAL = "127.0.0.1"
 
 
 def is_local(probe: Probe) -> bool:
-    """Return whether the probe looks at a port of this machine, which another program may have taken."""
+    """Return whether the probe uses a port of this machine, which another program may have taken."""
     if probe.http is None:
         return probe.tcp is not None
     host = urlsplit(probe.http.url).hostname or ""
@@ -49,8 +49,8 @@ def is_local(probe: Probe) -> bool:
 
 
 def look(probe: Probe, folder: Path, *, alive: bool, stopped: Event) -> CheckVerdict:
-    """Return whether the service works now, with the reason. `folder`: of the repository. `alive`: whether
-    its process lives. `stopped` cancels a command.
+    """Probe the service once; return whether it works, and the reason. `folder`: of its repository; `alive`:
+    whether its process lives; `stopped` cancels a command.
     """
     if not alive:
         return unsatisfied("its process has ended")
@@ -89,16 +89,18 @@ def _look_at_file(probe: FileProbe, folder: Path) -> CheckVerdict:
 
 
 COMING_UP_S = 0.2
-"""Longest time between two looks at a service that comes up."""
+"""Longest time in seconds between two looks at a starting service."""
 FIRST_LOOKS_S = 0.05
-"""Time between the first looks at it; later ones come after a tenth of the time since its start."""
+"""Seconds between its first looks; the later pauses are a tenth of the time since its start."""
 ROUND_S = 1.0
-"""Longest time between two rounds: for the length of the log, and for ends that the system does not tell."""
+"""Longest time in seconds between two rounds, which check the length of the log, and whether the process has
+ended where the system does not notify of that.
+"""
 SHORTEST_S = 0.01
 SETTLED_S = 1.0
-"""Time for which a process must live if nothing but its life is looked at."""
+"""Seconds for which a process must live if the probe looks only at the process."""
 LOG_LIMIT = 20 * 1024 * 1024
-"""Bytes of a log; beyond it its end is moved to `NAME.log.1`."""
+"""Bytes of the longest log; the end of a longer one is moved to `NAME.log.1`."""
 ORDER = "order"
 Report = Callable[[ServiceStatus], None]
 
@@ -129,14 +131,14 @@ class Runner(BackgroundService):
         report(self.status)
 
     def run_once(self) -> None:
-        """Look once at the clock, the process and the probe."""
+        """Check the clock, the process and the probe once."""
         self._round()
         failed = self.status.state is ServiceState.FAILED
         self.interval_s = ROUND_S if failed else min(max(self._due - time.monotonic(), SHORTEST_S), ROUND_S)
 
     @property
     def _due(self) -> float:
-        """Return the time of the next round that does anything, by the monotonic clock."""
+        """Return the time of the next action, by the monotonic clock."""
         return self._start_at if self.status.pid is None else self._next_look
 
     def _round(self) -> None:
@@ -171,7 +173,7 @@ class Runner(BackgroundService):
             self._now(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
 
     stays = False
-    """True where the service is to outlive the thread."""
+    """True if the service is to outlive the thread."""
 
     def _begin(self, record: Record | None) -> None:
         """Adopt the process of this order, or start one."""
@@ -201,14 +203,14 @@ class Runner(BackgroundService):
         self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
 
     def _answer_of_another(self) -> str:
-        """Return what a local port answers to the probe before the process has started; "" for no answer."""
+        """Return the answer of a local port before the process has started; "" without an answer."""
         if not is_local(self.desired.service.probe):
             return ""
         seen = look(self.desired.service.probe, self.desired.folder, alive=True, stopped=self.stopping)
         return seen.why if holds(seen) else ""
 
     def _follow(self, record: Record) -> None:
-        """Look at this process from now on, and learn its end at once."""
+        """Watch this process from now on; its end wakes the thread at once."""
         self._began = self._next_look = time.monotonic()
         self._deadline = self._began + self.desired.service.start_timeout.total_seconds()
         self._now(pid=record.pid)
@@ -254,7 +256,7 @@ class Runner(BackgroundService):
         self._now(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)
 
     def _ended(self, record: Record, code: int | None) -> None:
-        """Start the service again as `restart` says, or give it up."""
+        """Start the service again as `restart` says, or report its failure."""
         how = _how(code)
         restart = self.desired.service.restart
         now = time.monotonic()  # a wall clock that is set back would delay the restart
@@ -277,7 +279,7 @@ class Runner(BackgroundService):
         self._now(state=ServiceState.FAILED, why=why, pid=None, **facts)
 
     def _now(self, **facts: object) -> None:
-        """Set what has changed, and report it."""
+        """Change these fields of the status, and report it."""
         if facts.get("state", self.status.state) is not self.status.state:
             facts["since"] = time.time()
         self.status = self.status.model_copy(update=facts)
@@ -293,7 +295,7 @@ class Runner(BackgroundService):
         wait_until(lambda: not alive(record), float("inf"))
 
     def _shorten_log(self) -> None:
-        """Move the log's content to another file if it is too long. The service appends to the same file."""
+        """Move the end of a log that is too long to another file. The service appends to the same file."""
         log = self._daemon.log
         with suppress(OSError):
             if log.stat().st_size > LOG_LIMIT:
@@ -303,8 +305,8 @@ class Runner(BackgroundService):
                     file.truncate(0)
 
 
-def _await_end(pid: int, tell: Callable[[], None]) -> None:
-    """Call `tell` when the process has ended. Where the system has no pidfd, the rounds find the end."""
+def _await_end(pid: int, notify: Callable[[], None]) -> None:
+    """Call `notify` when the process has ended. On a system without pidfd, the rounds find the end."""
     if not hasattr(os, "pidfd_open"):
         return
     with suppress(OSError):
@@ -315,12 +317,12 @@ def _await_end(pid: int, tell: Callable[[], None]) -> None:
             ended.poll()
         finally:
             os.close(descriptor)
-    tell()
+    notify()
 
 
 def _exit_code(pid: int) -> int | None:
-    """Return the exit code of a child that has ended, and kill what it has left in its process group; None
-    for one that lives, or is no child. While it is not reaped, no other process can have its number.
+    """Return the exit code of an ended child, after killing the rest of its process group; None for a process
+    that lives or is no child. Until the child is reaped, no other process can get its pid.
     """
     try:
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:

@@ -1,5 +1,6 @@
-"""The run that starts, stops or restarts services: a todo of kind `service` for each, then the checks;
-and its outcome.
+"""The run that starts, stops or restarts services, and its outcome.
+
+The run has a todo of kind `service` for each service, then the checks.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 ONCE = Retry(attempts=1)
-"""A start waits for its probe by itself; the supervisor restarts what ends later."""
+"""One attempt is enough: a start waits for its probe, and the supervisor restarts a service that ends."""
 NOBODY: Mapping[str, str] = {}
 
 
@@ -59,7 +60,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
-    """A run that is planned and not started."""
+    """A run that is planned but not started."""
 
     step: ServiceStep
     members: tuple[Member, ...]
@@ -69,7 +70,7 @@ class Transition:
 
     @property
     def optional(self) -> frozenset[str]:
-        """Return the todos whose failure skips what depends on them, and undoes nothing."""
+        """Return the todos whose failure only skips their dependents and undoes nothing."""
         return frozenset(one.todo for one in self.members if one.phase is not Phase.CORE)
 
 
@@ -80,11 +81,11 @@ def transition(
     phase: Phase | None = None,
     undeclared: Mapping[str, str] = NOBODY,
 ) -> Transition:
-    """Return the run of a transition. A start includes what the services depend on, a stop and a restart what
-    depends on them; the checks follow where all services start or restart.
+    """Return the run of a transition. A start includes the dependencies of the services, a stop or restart
+    includes their dependents. The checks follow if all services start or restart.
 
-    `names`: none for all; `phase`: those of this phase only; `undeclared`: service → repository of those that
-    are up and that the file does not declare: they can be stopped. Raises NotFound.
+    `names`: empty for all services; `phase`: None for all phases; `undeclared`: service → repository of the
+    services that are up but not declared in the file; they can be stopped. Raises NotFound.
     """
     every = ecosystem.coordination.services
     stops = step is ServiceStep.STOP
@@ -285,7 +286,7 @@ def _results(transition: Transition, view: RunView) -> Iterable[ServiceResult]:
     todos = {todo.id: todo for todo in view.todos}
     for one in transition.members:
         todo = todos[one.todo]
-        said = todo.output if isinstance(todo.output, dict) else {}
+        output = todo.output if isinstance(todo.output, dict) else {}
         yield ServiceResult(
             name=one.name,
             repo=one.repo,
@@ -294,6 +295,6 @@ def _results(transition: Transition, view: RunView) -> Iterable[ServiceResult]:
             state=todo.state,
             why=todo.error or "",
             host=todo.host or "",
-            pid=said.get("pid"),
+            pid=output.get("pid"),
             duration_s=todo.duration_s,
         )

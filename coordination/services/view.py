@@ -52,7 +52,7 @@ def states_of(state: Path) -> Mapping[str, str]:
 
 
 def published(registry: WorkerRegistry) -> Iterator[PublishedService]:
-    """Yield the states of all hosts. What cannot be read is skipped: its worker writes it again."""
+    """Yield the states of all hosts. An unreadable state is skipped: its worker writes it again."""
     served = {(worker.host, repo) for worker in registry.workers() for repo in worker.repos}
     for host, repo, age_s, text in registry.services():
         try:
@@ -65,8 +65,9 @@ def published(registry: WorkerRegistry) -> Iterator[PublishedService]:
 
 
 def forget(registry: WorkerRegistry, host: str, names: Collection[str] = ()) -> tuple[PublishedService, ...]:
-    """Delete the published states of these services, or all, on a host that is gone; return them. Raises
-    Conflict while a worker of the host lives, which would publish them again; NotFound.
+    """Delete the published states of these services on a host that no longer exists, without names of all its
+    services; return them. Raises NotFound; Conflict while a worker of the host lives, which would publish
+    them again.
     """
     if there := next((worker for worker in registry.workers() if worker.host == host), None):
         raise Conflict(
@@ -88,7 +89,7 @@ def forget(registry: WorkerRegistry, host: str, names: Collection[str] = ()) -> 
 def on_all_hosts(
     here: str, local: Mapping[str, ServiceStatus], others: Iterable[PublishedService]
 ) -> Mapping[str, tuple[PublishedService, ...]]:
-    """Return service → its states: one for each host on which it is up, else the latest.
+    """Return service → its states: one for each host on which it is up, else only the latest.
 
     `local`: the states on the host `here`, which are newer than the published ones.
     """
@@ -143,8 +144,8 @@ def views_of(
     every: Collection[Service],
     states: Mapping[str, Collection[PublishedService]],
 ) -> tuple[ServiceView, ...]:
-    """Return the views of these services, one for each host on which a service is up. `every`: all of the
-    file, which decide the phases.
+    """Return the views of these services, one for each host on which a service is up. `every`: all services
+    of the file, which decide the phases.
     """
     phases = phase_of(every)
     found = []
@@ -164,7 +165,7 @@ def views_of(
 def undeclared_views(
     every: Collection[Service], states: Mapping[str, Collection[PublishedService]]
 ) -> tuple[ServiceView, ...]:
-    """Return the views of the services that are up and that the file does not declare."""
+    """Return the views of services that are up but not declared in the file."""
     names = {one.name for one in every}
     return tuple(
         _with_state(

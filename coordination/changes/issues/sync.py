@@ -2,8 +2,8 @@
 
 An issue is created at the forge in three steps: a random marker is written into the file, the issue is
 created with this marker in its text, and its id is written into the file. After a crash between two steps,
-the next synchronisation finds the marker at the forge. The file is written in one edit, even if a call to the forge
-fails midway; a change that could not be written is found equal on both sides the next time.
+the next synchronisation finds the marker at the forge. The file is written in one edit, even if a call to
+the forge fails midway; a change that could not be written is found equal on both sides the next time.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 | module | page |
 |---|---|
-| `now.py` | Now: what runs, waits, failed, is unhealthy; Fleet: workers, services, queues, locks, breakers |
+| `now.py` | Now: running, waiting and failed work; Fleet: workers, services, queues, locks, breakers |
 | `runs.py` | the list of runs, one run, one todo of a run with its log |
 | `changes.py` | change sets |
 | `board.py` | issues, plans and todos of the file |
-| `history.py` | search, trends |
-| `actions.py` | forms: what a person may do, and the commands that they stand for |
+| `history.py` | search, trends, comparison of two runs |
+| `actions.py` | forms: the actions of a person, and the equivalent commands |
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Actions of a person on a page: each is one operation of the facade, and one command of `coord`.
 
-Where this machine requires signatures, operations that are orders are signed by people: the page shows the
-command, and the form is refused.
+If this machine requires signatures, people sign the operations that are orders: the page shows the command
+instead of a button, and the form is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EDITABLE: Mapping[str, tuple[str, ...]] = {
     "issue": ("status", "title", "assignee", "priority", "target"),
     "plan": ("status", "title", "target"),
 }
-"""Kind of a record → its fields that a page edits."""
+"""Kind of record → the fields that its page can edit."""
 Fields = Mapping[str, str | None]
 Act = Callable[[Coord, Form], object]
 Words = Callable[[Form], tuple[str, ...]]
@@ -43,19 +43,19 @@ Words = Callable[[Form], tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """An action. `words` are those of the command that does the same."""
+    """An action. `words` returns the arguments of the equivalent command."""
 
     operation: str
     act: Act
     words: Words
     page: str = "/run"
-    """The page that shows the result; its argument `key` is what `act` returns."""
+    """The page that shows the result; `act` returns the value of its argument `key`."""
     key: str = "id"
     signed: bool = False
-    """It is an order, which the person signs where signatures are required."""
+    """True for an order, which the person must sign if signatures are required."""
 
     def line(self, form: Mapping[str, str]) -> str:
-        """Return the command that the person can type instead."""
+        """Return the equivalent command."""
         return shlex.join(("coord", *self.words(Form(form))))
 
 
@@ -127,7 +127,7 @@ def _edit(coord: Coord, form: Form) -> str:
 
 
 def _finish(coord: Coord, form: Form, changes: Fields) -> None:
-    """Complete a todo, after its other changes."""
+    """Write the other changes of a todo, then complete it."""
     name = form["record"]
     if coord.authority.required:
         raise NotAllowed(
@@ -164,7 +164,7 @@ def edited(value: object) -> str:
 
 
 def changes_of(form: Mapping[str, str]) -> Fields:
-    """Return the fields that the person has changed: the rest stays as the file has it."""
+    """Return the fields that the person has changed; the others are not written."""
     return {
         name: value or None
         for name in EDITABLE.get(form.get("kind", ""), ())
@@ -190,7 +190,7 @@ def _release(coord: Coord, form: Form) -> None:
 
 
 def holders_of(held: Held) -> str:
-    """Return the ids of the holders that a page shows; only these are released."""
+    """Return the ids of the holders that a page shows; only these holders lose the lock."""
     return " ".join(sorted(holder.id for holder in held.holders))
 
 
@@ -254,7 +254,7 @@ COMMANDS: Mapping[str, Command] = {
 
 
 async def perform(request: PageRequest, action: str, form: Form) -> str:
-    """Carry out an action for the person; return the address of the page that shows its result."""
+    """Perform an action for the person; return the address of the page that shows its result."""
     command, coord = COMMANDS[action], request.snapshots.coord
     if command.signed and coord.authority.required:
         raise NotAllowed(

@@ -1,4 +1,4 @@
-"""The page Board: the records of the file, with what runs do to them; and one record with what it blocks."""
+"""The page Board: the records of the file, joined with the states of runs; the page of one record."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from coordination.models import IssueStatus, Level, PlanStatus, TodoStatus
 ROWS = 200
 STATUSES = {"todo": TodoStatus, "issue": IssueStatus, "plan": PlanStatus}
 ENDED = ("completed", "cancelled", "resolved", "closed")
-"""Statuses of records that need nothing more: they are listed last."""
+"""Statuses of finished records, which are listed last."""
 ONLY = ("overdue", "blocked")
 FILTERS = ("status", "repo", "assignee", "plan", "priority", "label")
 
 
 async def board(request: PageRequest) -> Page:
-    """List issues, plans or todos by filters, and the overdue and blocked ones."""
+    """List issues, plans or todos by filters, with the overdue and blocked records."""
     kind = request.get("kind") if request.get("kind") in STATUSES else "todo"
     wanted = {name: request.get(name) for name in FILTERS if request.get(name)}
     found = await request.read(
@@ -56,7 +56,7 @@ async def board(request: PageRequest) -> Page:
 
 
 def _ids(status: EcosystemStatus, only: str) -> set[str]:
-    """Return the records that are overdue or blocked; with an overdue milestone its plan."""
+    """Return the ids of the overdue or blocked records; an overdue milestone counts as its plan."""
     if only == "blocked":
         return {one.todo.id for one in status.blocked}
     return {one.plan or one.id for one in status.overdue}
@@ -67,7 +67,7 @@ def _status(coord: Coord) -> EcosystemStatus:
 
 
 def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the records that fit; a value that no record has is said, and not an empty list."""
+    """Return the matching records; for an invalid filter, the error as `refused`."""
     manager, refused = coord.manager, ""
     lists: Mapping[str, Callable[..., Collection[Any]]] = {
         "todo": manager.list_todos,
@@ -98,8 +98,8 @@ def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str,
 async def record(
     request: PageRequest, entered: Mapping[str, str | None] = MappingProxyType({}), problem: str = ""
 ) -> Page:
-    """Show an issue, a plan or a todo, with its blockers and dependents. `entered`: fields that a person has
-    filled in, which the file does not have because of the `problem`.
+    """Show an issue, a plan or a todo, with its blockers and dependents. `entered`: the fields of a form that
+    were not written because of the `problem`.
     """
     name = request.get("id")
     found = await request.read(("record", name), lambda coord: _record(coord, name), live=False)
@@ -129,7 +129,7 @@ def _record(coord: Coord, name: str) -> Mapping[str, Any]:
                     "editable": {
                         field: text
                         for field in EDITABLE[kind]
-                        # A form shows no longer text, and would write what it shows.
+                        # A longer text is cut, and the form would write the cut text.
                         if len(text := edited(getattr(one, field))) <= LONGEST
                     },
                     "levels": [level.value for level in Level],

@@ -1,4 +1,4 @@
-"""The pages of change sets: all plans with work that has not landed, and one with its repositories."""
+"""The pages of change sets: all plans with work that has not landed, and one change set."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from coordination.errors import GitRefused, NotFound
 from coordination.models import OPEN_TODO, Todo, TodoStatus
 
 RUNS = 20
-"""Newest runs of a change set whose todos are read."""
+"""Number of the newest runs of a change set whose todos are read."""
 FAILED = (RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.ROLLED_BACK)
 
 DIFF_SHOWN = 200_000
 DIFF_S = 30.0
-"""Time for which a difference counts: its commits do not change."""
+"""Seconds for which a difference is kept: its commits do not change."""
 
 
 async def changes(request: PageRequest) -> Page:
-    """List the plans with work that has not landed, each with what its repositories wait for."""
+    """List the plans with work that has not landed, and the reasons why their repositories wait."""
     found = await request.read("changes", _all)
     return Page(template="changes.html", title="Change sets", data=found.value, seen=(found,))
 
@@ -42,7 +42,7 @@ def _all(coord: Coord) -> Mapping[str, Any]:
 
 
 async def change(request: PageRequest) -> Page:
-    """Show a change set, a row per repository; the difference of one of them where it is named."""
+    """Show a change set with a row per repository, and the difference of the repository `repo`."""
     plan, repo = request.get("plan"), request.get("repo")
     if not plan:
         raise NotFound("no plan is named", "list the change sets: coord changes")
@@ -90,7 +90,7 @@ def _one(coord: Coord, plan: str) -> Mapping[str, Any]:
 
 
 def _read(coord: Coord, names: Collection[str]) -> Iterator[RunView]:
-    """Yield the newest of these runs that are not forgotten, the newest first."""
+    """Yield the newest of these runs that still have records, the newest first."""
     for name in sorted(names, reverse=True)[:RUNS]:  # their ids begin with their time
         with suppress(NotFound):
             yield coord.runs.get(name).view()
@@ -162,7 +162,7 @@ def row_of(
 
 
 def _left_open(runs: Sequence[RunView], declared: Collection[Todo]) -> datetime | None:
-    """Return when the newest run ended without a todo that is still open."""
+    """Return when the newest run ended, if it left a todo open; else None."""
     open_ = {todo.id for todo in declared if todo.status in OPEN_TODO}
     left = runs and any(todo.id in open_ for todo in runs[0].todos)
     return moment(runs[0].finished_at) if left else None
@@ -178,7 +178,7 @@ def _red(view: ChangeView, runs: Sequence[RunView]) -> datetime | None:
 def _all_done(
     view: ChangeView, runs: Sequence[RunView], declared: Collection[Todo], checked: Sequence[RunView]
 ) -> datetime | None:
-    """Return when the last run or check ended, if runs have done all todos: a person did the rest later."""
+    """Return when the last run or check ended; None if a person has completed a todo, which may be later."""
     done = {todo.id for run in runs for todo in run.todos if todo.state is TodoState.SUCCEEDED}
     if not {todo.id for todo in declared} <= done:
         return None
@@ -194,9 +194,7 @@ def _step(action: str, label: str, fields: Mapping[str, str]) -> dict[str, Any]:
 def burndown(
     views: Collection[ChangeView], runs: Collection[RunView], declared: Collection[Todo], now: datetime
 ) -> Markup | None:
-    """Return the chart of open todos and of repositories that have not landed, over time; None before the
-    first run.
-    """
+    """Return the chart of open todos and of not landed repositories over time; None before the first run."""
     began = [at for run in runs if (at := moment(run.started_at))]
     if not began:
         return None

@@ -24,7 +24,7 @@ SENTENCES = {
 }
 """Kind of events without a title → the sentence that the page shows."""
 RUNS = 50
-"""Newest runs from which a person chooses two."""
+"""Number of the newest runs that the comparison offers."""
 
 
 def _hours(hours: float) -> str:
@@ -103,7 +103,7 @@ async def history(request: PageRequest) -> Page:
 
 
 def page_of(event: HistoryEvent) -> tuple[str, Mapping[str, str]] | None:
-    """Return path and arguments of the page about the subject of an event, or None."""
+    """Return path and arguments of the page about the subject of an event; None without a page."""
     noun, run = event.kind.partition(".")[0], str(event.data.get("run", ""))
     if noun in ("run", "level") and event.subject:
         return "/run", {"id": event.subject}

@@ -1,5 +1,7 @@
-"""The pages of the present. Now: what runs, what waits for a person, what failed, what is unhealthy. Fleet:
-workers and their slots, services, queues, locks, resources and breakers.
+"""The pages Now and Fleet.
+
+Now shows live runs, todos that wait for a person, failed runs and problems of health. Fleet shows workers and
+their slots, services, queues, locks, resources and breakers.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ LIVE = ("running", "paused", "rolling_back")
 FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
 SHOWN, FAILED_READ = 20, 50
 CAUSES, CAUSES_OF = 3, 500
-"""Failed todos that are shown of a run, and todos of the largest run that is read for them."""
+"""Number of failed todos that are shown of a run, and of todos of the largest run that is read for them."""
 UNWELL = ("failed", "degraded", "unreachable", "recovering")
 """States of a service that are problems."""
 DAY = timedelta(days=1)
 EXAMINED_S = 20.0
-"""Time for which an examination of machine, Redis and workers counts: it takes some tenths of a second."""
+"""Seconds for which an examination of machine, Redis and workers is kept, because it is slow."""
 
 
 async def now(request: PageRequest) -> Page:
@@ -50,7 +52,7 @@ async def now(request: PageRequest) -> Page:
 
 
 async def _causes(request: PageRequest, run: RunView) -> Sequence[TodoView]:
-    """Return the first failed todos of a run, none for a large one, which takes long to read."""
+    """Return the first failed todos of a run; none for a large run, which takes long to read."""
     if sum(run.counts.values()) > CAUSES_OF:
         return ()
     # The todos of a run that has ended change with a rollback only.

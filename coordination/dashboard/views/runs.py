@@ -18,9 +18,9 @@ from coordination.errors import GitRefused, NotFound, UsageError
 
 LISTED = 50
 ROWS = 200
-"""Todos of a page; more are on the next one."""
+"""Number of todos on a page."""
 LOG_SHOWN = 200_000
-"""Characters of a log on a page: its end."""
+"""Number of characters of the end of a log that a page shows."""
 LOG_MOST = 4_000_000
 OUTPUT_SHOWN = 20_000
 STATES = tuple(TodoState)
@@ -89,7 +89,7 @@ async def _run(request: PageRequest, run_id: str) -> Seen[_Run]:
 
 
 async def run(request: PageRequest) -> Page:
-    """Show a run: its progress, what it waits for, its graph, its todos page by page."""
+    """Show a run: its progress, its waits, its graph, and its todos page by page."""
     found = await _run(request, request.get("id") or "last")
     view = found.value.view
     state, words = request.get("state"), request.get("q").lower()
@@ -133,7 +133,7 @@ def _graph(coord: Coord, known: _Run) -> Markup:
 
 
 async def gantt(request: PageRequest) -> Page:
-    """Show when each todo of a run worked, and what it waited for."""
+    """Show when each todo of a run was executed and why it waited."""
     found = await _run(request, request.get("id"))
     drawn = await request.read(
         ("gantt", found.value.view.run_id),
@@ -182,7 +182,7 @@ async def todo(request: PageRequest) -> Page:
 
 
 async def _diff(request: PageRequest, view: RunView, one: TodoView) -> tuple[RepoDiff | None, str]:
-    """Return the difference of a todo's own commit, or why this machine cannot show it."""
+    """Return the difference of a todo's own commit, or the reason why this machine cannot show it."""
     if one.state is not TodoState.SUCCEEDED:
         return None, ""
 
@@ -197,7 +197,7 @@ async def _diff(request: PageRequest, view: RunView, one: TodoView) -> tuple[Rep
 
 
 async def log(request: PageRequest) -> Page:
-    """Answer with what a todo has written behind a place in its log: htmx adds it to the page."""
+    """Return the part of a todo's log after a position; htmx adds it to the page."""
     found = await _run(request, request.get("run"))
     view = found.value.view
     one = next((one for one in view.todos if one.id == request.get("id")), None)

@@ -85,7 +85,7 @@ def _held(run: Sequence[Step], at: int) -> set[str]:
 REPOS = [("a",), ("a", "b"), ("b", "a"), ("b", "c"), ("a", "b", "c")]
 
 
-@pytest.mark.parametrize(("first", "second"), product(REPOS, repeat=2))
+@pytest.mark.parametrize(("first", "second"), list(product(REPOS, repeat=2)))
 def test_no_interleaving_of_two_landings_and_a_sweep_blocks(first, second):
     assert stuck_states([landing(first), landing(second), work("abc")]) == []
 
