@@ -1,4 +1,4 @@
-"""Following a run: started, shown while it works, written back into the file, its result printed."""
+"""Starts a run, follows it to its end, writes its results into the file, and prints them."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def start_and_follow(
 ) -> int:
     """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
-    `since`: the last event that is not to be shown; `code`: returns the exit code; `extra`: further fields
-    of the JSON; `ending`: concludes it in place of `conclude`.
+    `since`: the last event that is not shown; `code`: returns the exit code; `extra`: further fields of the
+    JSON; `ending`: is called in place of `conclude`.
     """
     following, interrupted = None, False
     try:
@@ -76,13 +76,14 @@ def start_and_follow(
     except KeyboardInterrupt as interruption:
         if following is None:
             raise
-        back = _rolls_back(run)
-        if back or isinstance(interruption, Terminated) or not _wants_to_cancel():
+        rolling_back = _rolls_back(run)
+        if rolling_back or isinstance(interruption, Terminated) or not _wants_to_cancel():
             call.coord.detach()
-            what = "the rollback continues" if back else "the run continues"
-            way_out = "" if back else f"end it: coord cancel {run.id}; "
+            continues = "the rollback continues" if rolling_back else "the run continues"
+            cancel = "" if rolling_back else f"end it: coord cancel {run.id}; "
             click.echo(
-                f"\n{what}; follow it: coord watch {run.id}; {way_out}stop the processes here: coord down",
+                f"\n{continues}; follow it: coord watch {run.id}; {cancel}"
+                "stop the processes here: coord down",
                 err=True,
             )
             return INTERRUPTED
@@ -105,8 +106,8 @@ def conclude(
 
 
 def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
-    """Write the results of a run into the file; report what cannot be written. `always`: also where the
-    settings forbid it.
+    """Write the results of a run into the file; print the reasons where they cannot be written. `always`:
+    even if the settings forbid it.
     """
     if not call.coord.has_file:
         click.echo(f"no ecosystem.yaml here to update; in its folder: coord sync {run.id}", err=True)
@@ -129,7 +130,7 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
 
 
 def _rolls_back(run: Run) -> bool:
-    """Tell whether the run is rolled back: then there is nothing to cancel."""
+    """Return whether the run is being rolled back: a rollback cannot be cancelled."""
     with contextlib.suppress(Unreachable):
         return run.status() is RunStatus.ROLLING_BACK
     return False
@@ -139,7 +140,7 @@ def _cancel(run: Run, following: Following) -> RunView:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_at_once)
     click.echo("\ncancelling; press Ctrl-C again to leave at once", err=True)
-    with contextlib.suppress(Conflict):  # it ended in between
+    with contextlib.suppress(Conflict):  # the run has ended meanwhile
         run.cancel()
     return following.until_the_end()
 
@@ -157,24 +158,26 @@ def _interruption_held_back() -> Iterator[None]:
     """Delay interruptions until the end of the block: before that, the run has no id that could be shown.
     Afterwards SIGTERM raises Terminated.
     """
-    arrived: list[int] = []
+    received: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        arrived.append(number)
+        received.append(number)
         signal.signal(number, _leave_at_once)
 
-    # A handler that our parent process has set stays as it is.
-    meant = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    ours = [number for number, usual in meant.items() if signal.getsignal(number) in (usual, _terminate)]
-    for number in ours:
+    # A handler that the parent process has set stays.
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    replaced = [
+        number for number, default in defaults.items() if signal.getsignal(number) in (default, _terminate)
+    ]
+    for number in replaced:
         signal.signal(number, note)
     try:
         yield
     finally:
-        for number in ours:
+        for number in replaced:
             signal.signal(number, _terminate if number == signal.SIGTERM else signal.default_int_handler)
-    if arrived:
-        raise Terminated if signal.SIGTERM in arrived else KeyboardInterrupt
+    if received:
+        raise Terminated if signal.SIGTERM in received else KeyboardInterrupt
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:
@@ -183,7 +186,7 @@ def _leave_at_once(_number: int, _frame: object) -> None:
 
 
 def _wants_to_cancel() -> bool:
-    """Ask on a terminal; elsewhere an interruption cancels."""
+    """Return whether the user wants to cancel the run. Without a terminal, an interruption cancels it."""
     if not sys.stdin.isatty():
         return True
     signal.signal(signal.SIGINT, _leave_at_once)
@@ -236,7 +239,7 @@ def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Itera
 def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterator[str]:
     """Yield lines with the next commands. `branches`: repository → the branch with its work."""
     for branch in () if is_landing(run.plan_id) else sorted(set(branches.values()), reverse=True):
-        repos = sorted(repo for repo, its in branches.items() if its == branch)
+        repos = sorted(repo for repo, of_repo in branches.items() if of_repo == branch)
         yield f"commits are on branch {branch} in {listed(repos)}"
     failed = [todo for todo in run.todos if todo.state in FAILED]
     if run.status is RunStatus.ROLLED_BACK:

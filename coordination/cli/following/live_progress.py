@@ -1,9 +1,9 @@
 """Progress of a run on the screen: a line for each todo that ends, what the run waits for, a bar on a
 terminal.
 
-Off a terminal also a line for each todo that begins, and every `progress_interval` one with the running
-todos: a CI job's log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is
-killed, changes nothing.
+Without a terminal, a line also for each todo that begins, and every `progress_interval` one with the running
+todos, so that the log of a CI job shows that it is alive. The run does not depend on its viewers: one that
+leaves, or is killed, changes nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ UPDATE_S = 2.0
 STILL = timedelta(seconds=30)
 """Interval at which running todos are printed where there is no bar."""
 SHARE = 20
-"""The progress is read again after so many times the time that it took to read."""
+"""Time between two reads of the progress, as a multiple of the duration of a read."""
 SHOWN_WAITS = 8
 RUNNING = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
@@ -102,7 +102,7 @@ class Following:
         """
         self._run = run
         self._restarted = restarted
-        # A bar moves the cursor: what we print is spelled.
+        # The bar moves the cursor, so that control sequences pass; each text is made safe before.
         self._console = Console(file=driven(sys.stderr), highlight=False)
         self._has_bar = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._screen: Screen | None = None
@@ -115,13 +115,13 @@ class Following:
         self._parked = False
         self._progress = ""
         self._progress_due = 0.0
-        self._back = False
+        self._rolling_back = False
         self._in_hand: set[str] = set()
-        """Todos that have begun and not ended: the only ones to read again and again of a large run."""
+        """Todos that have begun and not ended: of a large run, only these are read repeatedly."""
 
     def until_the_end(self) -> RunView:
         """Show the run until it has ended. After an interruption another call continues."""
-        with suppress(Unreachable):  # then by what comes from now on
+        with suppress(Unreachable):  # later events name the todos as well
             self._in_hand = self._run.todos_in_hand()
             self._jobs = self._run.max_parallel()
         with self._screen_open():
@@ -149,9 +149,11 @@ class Following:
             # Todos that were carried over, or blocked from the beginning, have no events in this run.
             run = self._run.view()
             known = self._seen != BEGINNING
-            self._back = known and run.status is RunStatus.ROLLING_BACK
-            ours = [t for t in run.todos if (t.started_at if self._back else t.attempt and t.run is None)]
-            ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
+            self._rolling_back = known and run.status is RunStatus.ROLLING_BACK
+            ours = [
+                t for t in run.todos if (t.started_at if self._rolling_back else t.attempt and t.run is None)
+            ]
+            ended = sum(t.state.ended for t in ours if t.was or not self._rolling_back) if known else 0
             self._bar = self._screen.add_task(
                 self._run.id,
                 total=len(ours),
@@ -160,8 +162,8 @@ class Following:
             )
             yield
 
-    def _turn_back(self, event: RunEvent) -> None:
-        self._back = True
+    def _show_rollback(self, event: RunEvent) -> None:
+        self._rolling_back = True
         self._print(f"↶ rolling back: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
             begun = sum(bool(t.started_at) for t in self._run.view().todos)
@@ -182,20 +184,20 @@ class Following:
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
         elif event.what == "todo.approved":  # a rejected todo has failed, and that line names the person
-            said = f": {comment}" if (comment := event.fields.get("comment")) else ""
-            self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
+            comment = f": {text}" if (text := event.fields.get("comment")) else ""
+            self._print(f"· {event.todo} was approved by {event.fields.get('by')}{comment}")
         elif event.what == PARKED:
-            # The reason is printed at the first quiet moment: most are not parked for as long as that.
+            # The reason is printed at the next quiet moment: most todos are parked for a shorter time.
             self._parked = True
         elif self._is_reported(event):
-            # As it was then: an ended run is watched from its first event on.
-            then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
-            with suppress(Unreadable):  # the run does not have the todo: other programs can write to Redis
-                self._print(line(self._run.todo(event.todo, then, undoing=undoing)))
+            # The state at the event, not the present one: an ended run is shown from its first event on.
+            state, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
+            with suppress(Unreadable):  # another program may have written an event about an unknown todo
+                self._print(line(self._run.todo(event.todo, state, undoing=undoing)))
         elif event.what == BACK:
-            self._turn_back(event)
-        counted = event.what in ENDS and self._back == ("undo" in event.fields)
-        if counted and self._screen is not None and self._bar is not None:
+            self._show_rollback(event)
+        counts = event.what in ENDS and self._rolling_back == ("undo" in event.fields)
+        if counts and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
     def _is_reported(self, event: RunEvent) -> bool:
@@ -203,7 +205,7 @@ class Following:
         return event.what in REPORTED or (begins and not self._has_bar)
 
     def _update_waits(self, *, quiet: bool) -> None:
-        """Show the waits of the run: on a terminal below the bar, else a line now and then."""
+        """Show the waits of the run: below the bar on a terminal, else as lines at intervals."""
         if time.monotonic() - self._updated_at < min(UPDATE_S, self._still_s) and not (
             quiet and self._parked
         ):
@@ -211,7 +213,7 @@ class Following:
         self._updated_at, self._parked = time.monotonic(), False
         for restart in self._restarted():
             self._print(f"! {restart}")
-        with suppress(Unreachable):  # `follow` judges for how long Redis may be away
+        with suppress(Unreachable):  # `follow` decides how long Redis may be unreachable
             self._show_waits(self._run.view(only=self._in_hand))
 
     def _show_waits(self, view: RunView) -> None:
@@ -232,7 +234,7 @@ class Following:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _update_progress(self) -> None:
-        """Read how far the run is, where that costs little of the time: the more todos, the less often."""
+        """Read the progress of the run. Of a large run, which takes longer to read, it is read less often."""
         began = time.monotonic()
         if began < self._progress_due:
             return
@@ -259,7 +261,7 @@ SHORT = timedelta(seconds=10)
 
 
 def brief(progress: Progress) -> str:
-    """Return `42 % done, about 3 min left`, for a bar or a line that is printed now and then."""
+    """Return `42 % done, about 3 min left`, for the bar and for lines at intervals."""
     done = f"{int(progress.percent)} % done"
     if progress.eta is None or progress.left_s is None:
         return done
@@ -297,16 +299,16 @@ def progress_lines(progress: Progress) -> Iterator[str]:
 def _end(progress: Progress) -> str:
     done = f"{progress.percent:g} % done"
     left = _left(progress)
-    asked = (
+    approvals = (
         f", without the time of {counted(progress.approvals, 'approval')}"
         if progress.approvals and left
         else ""
     )
     if progress.eta is not None:
         until = f"until {format_time(datetime.fromisoformat(progress.eta))}"
-        return f"{done}, {left} left, {until}{' or later' if progress.at_least else ''}{asked}"
+        return f"{done}, {left} left, {until}{' or later' if progress.at_least else ''}{approvals}"
     why = plain(with_local_times(progress.why_no_eta or ""))
-    further = f"; then {left} more{asked}" if left and progress.no_eta is not NoEta.STUCK else ""
+    further = f"; then {left} more{approvals}" if left and progress.no_eta is not NoEta.STUCK else ""
     return f"{done}, end unknown: {why}{further}"
 
 

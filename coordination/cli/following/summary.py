@@ -48,8 +48,8 @@ BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLB
 
 
 def exit_code(run: RunView) -> int:
-    """Return 0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed.
-    1: cancelled.
+    """Return the exit code of a run: 0 if all todos succeeded; 3 if one failed or the run was undone; 5 if
+    todos were blocked from outside and none failed; 1 if the run was cancelled.
     """
     if run.status is RunStatus.FAILED or run.status in BACK:
         return SOME_FAILED
@@ -105,7 +105,7 @@ def reason(todo: TodoView) -> str:
 
 
 def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
-    """Print the run with a table of its todos. `bound`: also the least time that any schedule takes."""
+    """Print the run with a table of its todos. `bound`: with the least time that any schedule takes."""
     if as_json:
         print_json(run)
         return
@@ -161,7 +161,7 @@ def internal_error(text: str) -> str:
 
 
 def elsewhere(todo: TodoView) -> bool:
-    """Tell whether another machine executed the todo."""
+    """Return whether another machine executed the todo."""
     return todo.host not in ("", gethostname())
 
 
@@ -241,15 +241,15 @@ SERVE = (
 @dataclass(frozen=True, kw_only=True)
 class Wait:
     why: str
-    """Identity of the wait: it is the same as long as this is."""
+    """Identifies the wait: the same text is the same wait."""
     text: str
     since: datetime | None = None
     """None where it is not recorded."""
 
 
 def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
-    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait. `jobs`:
-    how many of its todos may run at once.
+    """Return the waits of a run, the longest first; todos that wait for the same thing share one wait.
+    `jobs`: the number of its todos that may run at once.
     """
     if run.status is RunStatus.PAUSED:
         text = f"the run is paused: coord resume {run.run_id}"
@@ -282,7 +282,7 @@ def still_running(run: RunView) -> str:
 
 @dataclass
 class Reminders:
-    """Repeats a wait when it is new, and each time that it has lasted twice as long."""
+    """Selects the waits to print: new ones, and each one again when it has lasted twice as long."""
 
     _seen: dict[str, datetime] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
@@ -304,14 +304,15 @@ def format_wait(wait: Wait, now: datetime) -> str:
 
 
 def _to_report(run: RunView) -> Iterable[TodoView]:
-    """Yield the todos whose waits are news. While something runs, waiting for a free worker is none."""
+    """Yield the todos whose waits are worth a line. While others run, a wait for a free worker is not."""
     under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
     busy = any(todo.waits_for is None for todo in under_way)
-    no_news = {None, WaitReason.TIMER, *([WaitReason.SLOT] if busy else [])}
-    yield from (todo for todo in under_way if todo.wait_reason not in no_news)  # its worker is gone, for one
+    unreported = {None, WaitReason.TIMER, *([WaitReason.SLOT] if busy else [])}
+    # A running todo waits, too: for another worker, if its own is gone.
+    yield from (todo for todo in under_way if todo.wait_reason not in unreported)
     for todo in run.todos:
         if todo.state is TodoState.PARKED or (
-            todo.state is TodoState.DISPATCHED and todo.wait_reason not in no_news
+            todo.state is TodoState.DISPATCHED and todo.wait_reason not in unreported
         ):
             yield todo
 

@@ -320,7 +320,7 @@ def _tokens(call: CliContext) -> Tokens:
 
 @dashboard.group(cls=RichGroup, no_args_is_help=True)
 def token() -> None:
-    """Give people tokens with which they sign in at the dashboard; only hashes are stored."""
+    """Manage the tokens with which people sign in at the dashboard. Only their hashes are stored."""
 
 
 @command(group=token)
@@ -329,14 +329,14 @@ def token() -> None:
 @as_json_option
 @click.pass_obj
 def add(call: CliContext, person: str, read_only: bool, as_json: bool) -> None:
-    """Print a new token of PERSON once; an older one ends, with its sessions."""
+    """Print a new token of PERSON, once. An older token and its sessions end."""
     call.coord.authority.check("credential")
     made = _tokens(call).add(person, read_only=read_only)
     if as_json:
         print_json({"person": person, "token": made, "read_only": read_only})
     else:
         click.echo(made)
-    click.echo(f"token of {person}, shown once: it is asked for by the page for signing in", err=True)
+    click.echo(f"{person} signs in at the dashboard with this token; it is not shown again", err=True)
 
 
 @command(group=token, name="list")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def print_json(data: Any) -> None:
-    """Print plain values, records, or both in each other."""
+    """Print plain values and records, nested in any way."""
     click.echo(to_json(data, indent=2))
 
 
@@ -52,9 +52,11 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 
 def _words(value: Any, indent: int) -> str:
     if isinstance(value, list):
-        plain = all(isinstance(item, str) and " " not in item for item in value)
+        one_line = all(isinstance(item, str) and " " not in item for item in value)
         return (
-            ", ".join(value) if plain else ("\n" + " " * indent).join(_words(item, indent) for item in value)
+            ", ".join(value)
+            if one_line
+            else ("\n" + " " * indent).join(_words(item, indent) for item in value)
         )
     if isinstance(value, dict):
         return ", ".join(
@@ -63,7 +65,8 @@ def _words(value: Any, indent: int) -> str:
     return str(value).strip().replace("\n", "\n" + " " * indent)
 
 
-LOOKED_AT_BYTES = 200
+HEAD_BYTES = 200
+"""Number of bytes at the beginning of a picture that name coord as its author."""
 
 
 def refuse_other(path: Path) -> None:
@@ -74,7 +77,7 @@ def refuse_other(path: Path) -> None:
         raise UsageError(f"{path}: the picture is SVG", "name a file that ends in .svg")
     try:
         with path.open("rb") as file:
-            head = file.read(LOOKED_AT_BYTES)
+            head = file.read(HEAD_BYTES)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -283,7 +286,7 @@ def _one_line(text: str) -> str:
 
 
 def text_of(value: object) -> str:
-    """Return the value of a field as text: a list by commas, nested values as JSON."""
+    """Return the value of a field as text: list items separated by commas, nested values as JSON."""
     if value is None:
         return ""
     if isinstance(value, str):  # a status too, whose own text this is
@@ -304,5 +307,5 @@ def text_of(value: object) -> str:
 
 
 def has_parts(item: object) -> bool:
-    """Tell whether an item of a list is nested."""
+    """Return whether an item of a list has fields of its own."""
     return isinstance(item, BaseModel) and not isinstance(item, ResourceNeed)

@@ -60,9 +60,9 @@ def _terminal_below(stream: TextIO) -> SafeOutput | None:
 
 
 def _command() -> list[str]:
-    """Return the pager; empty for none. A todo has no user, so its environment starts no program."""
-    here = click.get_current_context(silent=True)
-    call = here.find_object(CliContext) if here else None
+    """Return the command of the pager; empty for none. A todo has no user, so none is started there."""
+    context = click.get_current_context(silent=True)
+    call = context.find_object(CliContext) if context else None
     if call is None or call.no_pager or "--no-pager" in call.arguments or in_todo():
         return []
     return pager_from_environment()
@@ -85,11 +85,11 @@ def _writing_to(screen: Screenful, stream: TextIO) -> Iterator[None]:
 
 
 class Screenful(io.BufferedIOBase):
-    """Holds back what fits the screen; starts the pager when a line does not."""
+    """Holds back output while it fits the screen; starts the pager at the first line that does not."""
 
     def __init__(self, command: list[str], terminal: BinaryIO) -> None:
         self.left = False
-        """The user has left the pager."""
+        """True when the user has left the pager."""
         self._command, self._terminal = command, terminal
         self._size = shutil.get_terminal_size()
         self._held: list[bytes] = []
@@ -98,7 +98,7 @@ class Screenful(io.BufferedIOBase):
         self._rows = 1  # the shell's prompt, or the pager's own line
         self._pager: subprocess.Popen[bytes] | None = None
         self._plain = False
-        """There is no pager: everything goes to the terminal."""
+        """True without a pager: all output goes to the terminal."""
 
     def write(self, data: object) -> int:
         given = bytes(cast(bytes, data))
@@ -133,7 +133,7 @@ class Screenful(io.BufferedIOBase):
             self._send(b"".join(self._held))
 
     def _print_held(self) -> None:
-        """Print everything so far, and from now on."""
+        """Print all output so far; write further output to the terminal."""
         self._plain = True
         self._terminal.write(b"".join(self._held))
         self._held.clear()
@@ -151,7 +151,9 @@ class Screenful(io.BufferedIOBase):
             raise
 
     def _has_failed(self) -> bool:
-        """Wait for the pager; print what was sent to it if it failed and may have shown nothing of it."""
+        """Wait for the end of the pager, and return whether it failed. If it may have shown nothing, print
+        the output that was sent to it.
+        """
         if self._pager is None:
             return False
         while self._pager.returncode is None:
@@ -167,7 +169,7 @@ class Screenful(io.BufferedIOBase):
             self._terminal.flush()
 
     def finish(self) -> None:
-        """Print what was held back, or wait until the user leaves the pager."""
+        """Print the output that was held back, or wait until the user leaves the pager."""
         if self._pager is None:
             self._print_held()
         elif not self._plain and not self.left:
@@ -190,6 +192,6 @@ def length(text: str) -> int:
 
 
 def _rows(data: bytes, columns: int) -> int:
-    """Return how many rows of the screen a text takes; a line without an end counts with the next text."""
+    """Return the number of screen rows that a text takes; an unfinished line counts with the next text."""
     *lines, _rest = _COLOUR.sub("", data.decode(errors="replace")).split("\n")
     return sum(max(1, -(-length(line) // columns)) for line in lines)

@@ -38,17 +38,17 @@ class Cell(NamedTuple):
 class Column:
     name: str
     flexible: bool = False
-    """Shrinks where the width is short; other columns stay whole."""
+    """True if it shrinks in a narrow terminal; other columns keep their width."""
     folds: bool = False
-    """Continues in the next line where it is too long; else it is cut with `…`."""
+    """True if a long cell continues in the next line; else it is cut with `…`."""
 
 
 Row = Sequence[object]
 
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Row]) -> None:
-    """Print a table; headings are in capitals. The last column folds, unless columns say which give way. A
-    cell is a Cell or its text.
+    """Print a table with headings in capitals. A last column that is given by its name is flexible and folds.
+    A cell is a Cell or its text.
     """
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None
@@ -57,12 +57,12 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Row]) -> None:
 
 
 def print_none(text: str, next_step: str) -> None:
-    """Say in place of an empty table what there is none of, and the next command."""
+    """Print, in place of an empty table, why it is empty and the next command, on standard error."""
     click.echo(f"{text}; {next_step}", err=True)
 
 
 def colourful() -> bool:
-    """Tell whether colours are wanted on standard output; click has read `NO_COLOR` and the like."""
+    """Return whether standard output gets colours; click has read `NO_COLOR` and the like."""
     context = click.get_current_context(silent=True)
     wanted = context.color if context else None
     return sys.stdout.isatty() if wanted is None else wanted
@@ -150,21 +150,23 @@ def _columns(columns: Sequence[str | Column]) -> list[Column]:
 
 
 def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
-    """Shrink the widest flexible column first. Other columns stay whole, even past the edge."""
+    """Return the widths after shrinking the widest flexible columns. Other columns keep theirs, even if the
+    line becomes too long.
+    """
     fitted = list(widths)
     flexible = [i for i, column in enumerate(columns) if column.flexible]
-    over = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
-    while over > 0:
-        give = [i for i in flexible if fitted[i] > LEAST]
-        if not give:
+    excess = sum(fitted) + len(GAP) * (len(fitted) - 1) - width
+    while excess > 0:
+        shrinkable = [i for i in flexible if fitted[i] > LEAST]
+        if not shrinkable:
             break
-        widest = max(give, key=lambda i: fitted[i])
+        widest = max(shrinkable, key=lambda i: fitted[i])
         next_widest = max(
-            (fitted[i] for i in give if i != widest and fitted[i] < fitted[widest]), default=LEAST
+            (fitted[i] for i in shrinkable if i != widest and fitted[i] < fitted[widest]), default=LEAST
         )
-        given = min(over, max(1, fitted[widest] - max(LEAST, next_widest)))
-        fitted[widest] -= given
-        over -= given
+        taken = min(excess, max(1, fitted[widest] - max(LEAST, next_widest)))
+        fitted[widest] -= taken
+        excess -= taken
     return fitted
 
 
@@ -242,7 +244,7 @@ def status_cell(word: str | None) -> Cell:
 
 
 def due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
-    """Return the cell of a day, red where it has passed and the work is not `over`."""
+    """Return the cell of a day; it is red if the day has passed and the work is not `over`."""
     if target is None:
         return Cell("")
     day = target.date() if isinstance(target, datetime) else target
@@ -258,9 +260,9 @@ Facts = Iterable[tuple[str, Cell | str]]
 
 def print_page(*parts: Lines) -> None:
     """Print the parts that are not empty, with a blank line between them."""
-    said = ["\n".join(lines) for part in parts if (lines := list(part))]
+    texts = ["\n".join(lines) for part in parts if (lines := list(part))]
     with paged():
-        click.echo("\n\n".join(said))
+        click.echo("\n\n".join(texts))
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
@@ -271,8 +273,8 @@ def head(name: str, title: str, *states: Cell) -> Lines:
         yield " · ".join(words)
 
 
-def facts(given: Facts) -> Lines:
-    cells = [(name, fact if isinstance(fact, Cell) else Cell(fact)) for name, fact in given]
+def facts(pairs: Facts) -> Lines:
+    cells = [(name, fact if isinstance(fact, Cell) else Cell(fact)) for name, fact in pairs]
     shown = [(plain(name), cell) for name, cell in cells if cell.text]
     widest = max((length(name) for name, _ in shown), default=0)
     for name, cell in shown:
@@ -281,14 +283,14 @@ def facts(given: Facts) -> Lines:
         yield from (" " * (widest + 2) + styled(line, cell.style) for line in rest)
 
 
-def text(said: str) -> Lines:
-    return _folded(said, page_width())
+def text(content: str) -> Lines:
+    return _folded(content, page_width())
 
 
-def _folded(said: str, width: int) -> list[str]:
+def _folded(content: str, width: int) -> list[str]:
     """Fold long lines. Lines keep their indentation: they may be a script."""
     folded: list[str] = []
-    for line in said.strip("\r\n").rstrip().splitlines():
+    for line in content.strip("\r\n").rstrip().splitlines():
         bare = line.expandtabs(4).lstrip()
         indent = " " * min(len(line.expandtabs(4)) - len(bare), width // 2)
         folded += [(indent + part).rstrip() for part in wrapped(plain(bare), width - len(indent))]
@@ -304,13 +306,13 @@ def bullets(heading: str, items: Iterable[str]) -> Lines:
     return section(heading, [line for item in items for line in marked("·", "", item)])
 
 
-def marked(mark: str, style: str, said: str) -> Lines:
-    first, *rest = wrapped(plain(said), page_width() - 4)
+def marked(mark: str, style: str, content: str) -> Lines:
+    first, *rest = wrapped(plain(content), page_width() - 4)
     return [f"{styled(mark, style)} {first}", *(f"  {line}" for line in rest)]
 
 
 def rows(table: Sequence[Row]) -> list[str]:
-    """Return rows without a heading; the last column gives way."""
+    """Return the lines of a table without a heading; the last column is cut to the width."""
     if not table:
         return []
     columns = [Column(name="") for _ in table[0][:-1]] + [Column(name="", flexible=True)]
