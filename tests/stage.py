@@ -242,17 +242,24 @@ class Stage:
     def ok(self, *words: str, **env: str) -> Done:
         done = self.coord(*words, **env)
         assert done.code == 0, (
-            f"coord {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}{self._log_end()}"
+            f"coord {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}{self._of_the_worker()}"
         )
         return done
 
-    def _log_end(self) -> str:
-        """Return the end of the worker's log, for the message of a failed test."""
-        try:
-            lines = (self.state / "worker.log").read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\nthe worker's log:\n" + "\n".join(lines[-200:])
+    def _of_the_worker(self) -> str:
+        """Return the end of the worker's log and the states of its threads, for the message of a failed test.
+        A worker that hangs in the kernel writes nothing any more.
+        """
+        lines: list[str] = []
+        with suppress(OSError):
+            lines += ["the worker's log:"]
+            lines += (self.state / "worker.log").read_text(errors="replace").splitlines()[-200:]
+        record = Daemon(self.state, "worker").running()
+        for thread in Path(f"/proc/{record.pid}/task").glob("*") if record else ():
+            with suppress(OSError):
+                state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+                lines.append(f"thread {thread.name}: {state} {(thread / 'wchan').read_text()}")
+        return "\n".join(["", *lines])
 
     def sweep(self, *words: str) -> Done:
         """A sweep of the plan, with the run as data."""
