@@ -171,24 +171,11 @@ def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarde
     assert again.states == swept.states
 
 
-def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
-    gate = Gate(guarded.folder, "cancelled")
-    guarded.laptop.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
-    sweep = guarded.laptop.begin("sweep", "PLAN-001")
-    shell = gate.wait()
-
-    guarded.laptop.ok("cancel", "last")
-
-    assert sweep.wait(60) != 0
-    assert guarded.laptop.todo("LONG")["state"] == "cancelled"
-    until(lambda: not alive(shell))
-
-
-def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Guarded):
+def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled_and_stops_its_command(guarded: Guarded):
     gate = Gate(guarded.folder, "heard")
     guarded.laptop.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
     guarded.laptop.ok("sweep", "PLAN-001", "--detach")
-    gate.wait()
+    shell = gate.wait()
     with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
         ear.subscribe(KEYS.messages.mail(f"worker:{guarded.laptop.todo('LONG')['worker']}"))
         ear.get_message(timeout=60)  # the confirmation of the subscription
@@ -197,6 +184,8 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Gua
 
         assert until(lambda: ear.get_message(timeout=1))["data"] == "", "and nothing of what it is"
     guarded.laptop.coord("watch", "last")
+    assert guarded.laptop.todo("LONG")["state"] == "cancelled"
+    until(lambda: not alive(shell))
 
 
 def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):

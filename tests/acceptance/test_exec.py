@@ -76,12 +76,6 @@ def test_a_retry_runs_the_command_again_where_it_failed(stage: Stage):
     assert [bool(todo["run"]) for todo in retried.json["todos"] if todo["repo"] == "lib"] == [True]
 
 
-def test_two_commands_run_at_once_in_one_repository_by_turns(stage: Stage):
-    first = stage.begin("exec", "--all", "--jobs", "1", "--", "sleep 1")
-    second = stage.coord("exec", "--all", "--", "true")
-    assert (second.code, first.done().code) == (0, 0)
-
-
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -71,49 +71,6 @@ def test_validate_names_every_problem_with_its_line_and_ends_with_2(declared: St
     assert (found["valid"], sorted(problem["line"] for problem in found["problems"])) == (False, [6, 8])
 
 
-def test_validate_passes_what_is_only_loose_with_a_warning(declared: Stage) -> None:
-    declared.file.write_text(FILE.replace("[TODO-001]", "[TODO-999]"))
-
-    answer = declared.coord("validate")
-
-    assert answer.code == 0
-    assert "warning" in answer.err
-    assert "TODO-999" in answer.err
-
-
-def test_lists_are_arrays_and_filters_add_up(declared: Stage) -> None:
-    assert ids(asked(declared, "list-repos")) == ["api", "web"]
-    assert ids(asked(declared, "list-repos", "--tag", "core")) == ["api"]
-    assert ids(asked(declared, "list-plans", "--status", "active")) == ["PLAN-001"]
-    assert ids(asked(declared, "list-todos")) == ["TODO-001", "TODO-002", "TODO-003"]
-    assert ids(asked(declared, "list-todos", "--repo", "web", "--status", "pending")) == ["TODO-002"]
-    assert ids(asked(declared, "list-todos", "--plan", "PLAN-001")) == ["TODO-001", "TODO-002"]
-
-
-def test_shows_are_objects(declared: Stage) -> None:
-    todo, plan = asked(declared, "show-todo", "TODO-002"), asked(declared, "show-plan", "PLAN-001")
-
-    assert isinstance(todo, dict)
-    assert todo["blocked_by"] == ["TODO-001"]
-    assert isinstance(plan, dict)
-    assert ids(plan["todos"]) == ["TODO-001", "TODO-002"]
-
-
-def test_tables_show_text_as_it_stands_in_the_file(declared: Stage) -> None:
-    assert "[bold]Look[/bold]" in declared.coord("list-todos").out
-    assert "Raise the floor" in declared.coord("list-plans").out
-    assert "TODO-002" in declared.coord("show-plan", "PLAN-001").out
-    assert "TODO-001" in declared.coord("show-todo", "TODO-002").out
-
-
-def test_a_name_that_is_not_there_is_refused_with_the_nearest(declared: Stage) -> None:
-    answer = declared.coord("show-plan", "PLAN-1")
-
-    assert answer.code == 2
-    assert "PLAN-001" in answer.err
-    assert answer.out == ""
-
-
 @pytest.mark.parametrize(
     ("form", "holds"), [("tree", "TODO-002"), ("mermaid", "flowchart"), ("dot", "digraph")]
 )
@@ -173,15 +130,6 @@ def test_forecast_names_the_latest_run_of_a_finished_plan(stage: Stage) -> None:
     assert "remains      nothing" in answer.out
 
 
-def test_a_cycle_is_refused_with_its_path(declared: Stage) -> None:
-    declared.file.write_text(FILE.replace("estimated_hours: 2", "blocked_by: [TODO-002]"))
-
-    answer = declared.coord("graph", "PLAN-001")
-
-    assert answer.code == 2
-    assert "TODO-001 → TODO-002 → TODO-001" in answer.err
-
-
 def test_the_file_is_found_by_option_then_environment_then_upward(declared: Stage) -> None:
     deep, elsewhere = declared.folder / "a" / "b", declared.folder / "elsewhere"
     deep.mkdir(parents=True)
@@ -196,13 +144,6 @@ def test_the_file_is_found_by_option_then_environment_then_upward(declared: Stag
         ("list-repos", "--ecosystem", "../.."),
     ):
         assert "api" in declared.coord(*words, cwd=deep, COORD_ECOSYSTEM=str(other)).out
-
-
-def test_no_file_says_how_to_get_one(stage: Stage) -> None:
-    answer = stage.coord("list-plans")
-
-    assert answer.code == 2
-    assert "coord init" in answer.err
 
 
 def test_the_schema_is_printed_or_written_with_the_line_for_editors(stage: Stage) -> None:

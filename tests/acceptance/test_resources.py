@@ -97,25 +97,6 @@ def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_
     assert locks.resources.stats("gpu").used == 0
 
 
-def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(
-    stage: Stage, locks: LockManager
-) -> None:
-    stage.write([user("A", "api")])
-    declare(stage, {"gpu": 1})
-    locks.resources.declare({"gpu": 1})
-    held = locks.resources.acquire("gpu", ttl=HOUR)
-    stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1})
-
-    assert locks.resources.stats("gpu").waiting == 1
-    stage.ok("cancel", "last")
-
-    assert stage.run()["status"] == "cancelled"
-    assert locks.resources.stats("gpu").waiting == 0
-    held.release()
-    assert locks.resources.stats("gpu").used == 0
-
-
 def test_what_a_killed_workers_todo_used_is_free_after_its_lease(stage: Stage, locks: LockManager) -> None:
     gate = Gate(stage.folder)
     stage.settings = {"lease_ttl": "5s", "heartbeat": "1s", "lost_leases": 1}

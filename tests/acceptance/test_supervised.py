@@ -11,6 +11,7 @@ import pytest
 
 from coordination.backend.daemon import Daemon, Record, alive
 from coordination.operations.supervision import LIMIT, Restart, Restarts
+from coordination.processes import DUMP_STACKS
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until
@@ -48,6 +49,8 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_sweep_is_started_again_and_t
 ) -> None:
     sweep = stage.begin("sweep", PLAN)
     begun = gate.wait()
+    os.kill(stage.daemon("worker").pid, DUMP_STACKS)  # and it goes on
+    until(lambda: "most recent call first" in (stage.state / "worker.log").read_text())
 
     died = kill(stage, "worker")
     sweep.says(f"the worker (pid {died.pid}) died")

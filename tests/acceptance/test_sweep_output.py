@@ -92,17 +92,3 @@ def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
 
     assert re.fullmatch(r"· \d+ % done; running: A \(\d+ s\)\n", line)
     assert swept.done().code == 0
-
-
-def test_a_retry_says_first_what_it_does(declared: Stage) -> None:
-    declared.coord("sweep", PLAN)
-
-    again = declared.coord("retry", "last")
-
-    assert again.code == 3
-    assert re.match(
-        r"run \S+ of PLAN-001: 1 todo of \S+ again in 1 repository on this host \(embedded Redis\), "
-        r"at most \d+ at once; 2 carried over; strategy: ",
-        again.err,
-    )
-    assert len(again.out.splitlines()) == 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 
 import pytest
-import redis
 
 from coordination.backend.daemon import alive
 from coordination.operations.local import worker_answers
@@ -61,23 +59,6 @@ def test_up_in_the_foreground_sees_that_somebody_said_down(stage: Stage) -> None
 
     assert ended.code == 1
     assert "stopped by coord down" in ended.err
-
-
-def test_everything_killed_is_up_again_with_its_data(stage: Stage) -> None:
-    stage.up()
-    server = stage.server
-    redis.Redis.from_url(str(server.url)).set("kept", "yes")
-    before = [stage.daemon(name) for name in ("server", "worker")]
-    redis.Redis.from_url(str(server.url)).waitaof(1, 0, 5000)
-    for record in before:
-        os.kill(record.pid, signal.SIGKILL)
-    until(lambda: not any(map(alive, before)))
-
-    stage.up()
-
-    assert redis.Redis.from_url(str(server.url)).get("kept") == b"yes"
-    assert not {stage.daemon(name).pid for name in ("server", "worker")} & {record.pid for record in before}
-    stage.ok("down")
 
 
 def test_a_worker_of_ones_own_serves_through_the_embedded_server(stage: Stage) -> None:
