@@ -45,7 +45,7 @@ class RepoOutput(BaseModel):
     state: TodoState
     exit_code: int | None = None
     error: str | None = None
-    """Why it failed, or did not run."""
+    """Reason why it failed, or did not run."""
     duration_s: float | None = None
     host: str = ""
     output: str = ""

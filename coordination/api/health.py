@@ -50,7 +50,7 @@ class HealthView(BaseModel):
     vain: int
     """Recoveries in a row that have not helped."""
     vain_why: str
-    """Why the last of them has failed, or could not begin."""
+    """Reason why the last of them failed, or could not start."""
     given_up: bool
     """It is not recovered any more until it is healthy again."""
     recovered: int
@@ -67,7 +67,7 @@ class HealthReport(BaseModel):
 
     state: Overall
     why: str = ""
-    """Why nothing is known, where no worker looks."""
+    """Reason why nothing is known, if no worker monitors it."""
     looked_at: datetime | None = None
     """The last round of the monitor."""
     worker: str = ""

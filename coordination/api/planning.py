@@ -270,7 +270,7 @@ class SweepPreview:
 
 @dataclass(frozen=True, kw_only=True)
 class Workplaces:
-    """Where the todos of a run are executed."""
+    """The machines on which the todos of a run are executed."""
 
     hosts: tuple[str, ...]
     """Hosts with a worker for one of the repositories, sorted; empty while there is none."""

@@ -101,7 +101,7 @@ class ChangeView(BaseModel):
     wave: int | None = None
     """The number of the wave in which it lands, or has landed; None without waves."""
     wait_reason: ChangeWait | None = None
-    """Why it has not landed; None once it has."""
+    """Reason why it has not landed; None once it has."""
     waits_for: str | None = None
 
 

@@ -37,7 +37,7 @@ FOR_TODOS = frozenset({Purpose.TODO, Purpose.READ, Purpose.WRITE})
 
 
 class Expiry(StrEnum):
-    """Whether a credential has expired."""
+    """State of a credential: valid, about to expire, or expired."""
 
     VALID = "valid"
     SOON = "expires soon"

@@ -51,7 +51,7 @@ class Seen(Generic[T]):
     position: str = ""
     """Id of the newest event then; empty for an answer that is kept for a fixed time."""
     stale: str = ""
-    """Why a newer answer could not be read; empty if this one is current."""
+    """Reason why a newer answer could not be read; empty if this one is current."""
 
 
 class Snapshots:

@@ -87,7 +87,7 @@ class Look(BaseModel):
 
     healthy: bool
     why: str = ""
-    """Why it is not healthy."""
+    """Reason why it is not healthy."""
     method: str = ""
     """The source of the look, such as `git ls-remote`."""
     latency_s: float | None = None

@@ -33,7 +33,7 @@ class ResourceType(Word):
 
 
 class ForgeRule(Record):
-    """Where the pull requests of a repository are, as far as its `url` does not say it."""
+    """Location of the pull requests of a repository, as far as its `url` does not tell it."""
 
     type: Literal["github", "gitlab", "gitea"] | None = None
     api: Text | None = None
@@ -64,7 +64,7 @@ class Repo(Foreign):
     recover: Command | None = None
     """Brings the repository back when it has failed; executed in its folder."""
     owner: Text | None = None
-    """Person or team that is told when the repository cannot be recovered."""
+    """Person or team that is notified when the repository cannot be recovered."""
 
     def check(self, name: str | None) -> Check | None:
         """Return the declared check of this name, or the only one; None if there is none."""

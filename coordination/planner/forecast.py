@@ -245,7 +245,7 @@ class Forecast:
     learned: int
     """Number of todos without an estimate whose hours are the median of similar todos in earlier runs."""
     learned_from: LearnedFrom | None
-    """Where these hours were kept: in Redis, or in the history."""
+    """Source of these hours: Redis, or the history."""
     assumed: int
     """Number of todos without estimate or experience, which count for `assumed_h` each."""
     assumed_h: float

@@ -70,7 +70,7 @@ class PlanGraph:
     learned: Mapping[str, float] = field(default_factory=dict)
     """Hours of todos without an estimate, from similar todos in earlier runs."""
     learned_from: LearnedFrom | None = None
-    """Where `learned` comes from; None if nothing was learned."""
+    """Source of `learned`; None if nothing was learned."""
     finished: frozenset[str] = frozenset()
     """Nodes of `todos` that no sweep runs any more; only a graph to be drawn has some."""
 

@@ -23,7 +23,7 @@ a run.
 
 @dataclass(frozen=True)
 class Group:
-    """Todos that are taken to be alike: same repository, kind of action and labels."""
+    """Todos that are expected to take equally long: same repository, kind of action and labels."""
 
     repo: str
     kind: str
@@ -40,12 +40,12 @@ Learned = Mapping[Group, float]
 
 
 class LearnedFrom(StrEnum):
-    """Where learned durations were kept."""
+    """Source of learned durations."""
 
     REDIS = "redis"
     """The last 25 of each group, for 90 days after the newest."""
     HISTORY = "history"
-    """The events of earlier runs: known without a Redis, too."""
+    """The events of earlier runs: also available without Redis."""
 
 
 MS_IN_AN_HOUR = 3_600_000
@@ -71,8 +71,8 @@ def kind_of(todo: Todo) -> str:
 
 def groups(todos: Iterable[Todo]) -> set[Group]:
     """Return the groups of todos without an estimate, and their wider groups as a fallback."""
-    found = {group_of(todo) for todo in todos if todo.estimated_hours is None}
-    return found | {group.wider for group in found}
+    narrow = {group_of(todo) for todo in todos if todo.estimated_hours is None}
+    return narrow | {group.wider for group in narrow}
 
 
 def learned_hours(todo: Todo, learned: Learned) -> float | None:
@@ -85,5 +85,5 @@ def assumed_hours(todos: Mapping[str, Todo]) -> float:
     """Return the hours of a todo without estimate or experience: the median of the estimates, as outliers
     distort a mean.
     """
-    given = [todo.estimated_hours for todo in todos.values() if todo.estimated_hours is not None]
-    return median(given) if given else UNKNOWN_HOURS
+    estimates = [todo.estimated_hours for todo in todos.values() if todo.estimated_hours is not None]
+    return median(estimates) if estimates else UNKNOWN_HOURS

@@ -302,7 +302,7 @@ class Review:
     identity: str = ""
     """Fingerprint of this user's key; empty if the user has no usable identity."""
     source: str = ""
-    """Where the key is: a path, or the agent."""
+    """Location of the key: a path, or the agent."""
     name: str = ""
     """Name of this user in the trust file."""
     trust_file: str = ""

@@ -60,7 +60,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_print
 
 
 class Kind(Word):
-    """What a principal is."""
+    """Kind of a principal."""
 
     PERSON = "person"
     AGENT = "agent"

@@ -114,7 +114,7 @@ class RunTodo(AttemptAction):
     output_limit_bytes: int
     log: Log
     recall: Recall | None = None
-    """Where the todo has a `cache` that can be used."""
+    """Only if the todo has a `cache` that can be used."""
 
     @property
     def key(self) -> str:

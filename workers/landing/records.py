@@ -38,7 +38,7 @@ class Method(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a step was not done. Code branches on this, and on `passes`; the text with it is for people."""
+    """Reason why a step was not done. Code branches on it and on `passes`; its text is for people."""
 
     # Passing trouble: the same call may succeed later, with nothing changed by a person.
     NETWORK = "network"

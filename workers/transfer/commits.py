@@ -262,7 +262,7 @@ class BundleSender:
             except CoordinationError:
                 return self._bundles.explain(to_send.run_id, name, to_send.commit, why)
             self._bundles.put(to_send.run_id, name, to_send.commit, bundle, to_send.since)
-        # Where the run began is most likely known at the url, though we may not write there.
+        # The remote most likely has the commit that the run began at, although we may not write there.
         if to_send.repo.url:
             return self._bundles.refer(
                 to_send.run_id, name, to_send.since, Remote(to_send.repo.branch, to_send.repo.url)

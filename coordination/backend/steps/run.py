@@ -112,7 +112,7 @@ class Adopt(ReplyStep, name="run/adopt", keys=FURTHER_KEYS):
 
 
 class Undone(NamedTuple):
-    """What a worker needs to undo a todo."""
+    """Facts that a worker needs to undo a todo."""
 
     was: str
     output: str
@@ -148,9 +148,9 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
     request: str
     lease_ms: int
     unfit: str
-    """Why this worker cannot work in the repository; empty if it can."""
+    """Reason why this worker cannot work in the repository; empty if it can."""
     short: str
-    """Why it begins nothing new, although it undoes todos; empty if it does."""
+    """Reason why it starts no new todos, although it undoes some; empty if it starts them."""
 
     def read(self, reply: Any) -> Claimed:
         found, rest = self.reply(reply)

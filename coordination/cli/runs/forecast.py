@@ -90,7 +90,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:
-    """Of a plan that is finished, wholly or in part, it shows what that took and what remains."""
+    """A plan that is finished, wholly or in part, is shown with the hours it took and those that remain."""
     plan_graph = call.coord.planner.graph(plan, selectors)
     foreseen = call.coord.planner.forecast_graph(plan_graph, max_parallel=jobs)
     progress = call.coord.planner.progress(plan)

@@ -120,7 +120,7 @@ def read_carry(
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """Where a run left a repository."""
+    """State in which a run left a repository."""
 
     tip: str
     signed: str

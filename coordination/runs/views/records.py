@@ -220,7 +220,7 @@ class RunView(BaseModel):
     internal_error: str | None = None
     """Fault of coord itself because of which nothing will move the run on."""
     unwritten: str | None = None
-    """Why a worker could not write its results into the file; they wait."""
+    """Reason why a worker could not write its results into the file; they wait."""
     started_at: str | None
     finished_at: str | None
     duration_s: float | None
