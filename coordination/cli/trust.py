@@ -249,7 +249,9 @@ def _print_changed(call: CliContext, name: str, as_json: bool) -> None:
 
 def _print_keys(keys: list[KeyView]) -> None:
     if not keys:
-        print_none("nobody is trusted", "trust somebody: coord trust add LINE (of: coord identity show)")
+        print_none(
+            "nobody is trusted", 'trust somebody: coord trust add "$(coord identity show)" --role ROLE'
+        )
         return
     columns: list[str | Column] = [
         "NAME",

@@ -259,7 +259,8 @@ def read_bytes(path: Path, repos: Collection[Path] = ()) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise UsageError(
-            f"there is no trust file {path}", "make it: coord trust add LINE (of: coord identity show)"
+            f"there is no trust file {path}",
+            'make it: coord trust add "$(coord identity show)" --role admin',
         ) from error
     except OSError as error:
         if path.is_symlink():

@@ -105,3 +105,17 @@ def test_a_deletion_of_more_than_was_named_is_shown_and_confirmed(
     assert "TODO-001 is removed from TODO-002.blocked_by" in shown
     assert ended == code
     assert len(stage.ok("list-todos", "--json").json) == left
+
+
+def test_the_question_names_the_record_that_the_caller_deletes(
+    stage: Stage, on_terminal: Callable[..., Terminal]
+) -> None:
+    stage.ok("create-plan", "--id", "PLAN-001", "--title", "Lift")
+    stage.ok("update-todo", "TODO-001", "--plan", "PLAN-001")
+    terminal = on_terminal("delete-plan", "PLAN-001", "--cascade")
+
+    terminal.asked("Delete PLAN-001 with all this?", "n")
+
+    ended, shown = terminal.ended()
+    assert "TODO-001 is deleted, too" in shown
+    assert ended == 1

@@ -102,6 +102,7 @@ def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stag
     assert (done.json["failed"], done.json["skipped"]) == (["broken"], ["last"])
     assert stage.ok("service", "logs", "broken").out == "sorry\n"
     assert states(stage)["front"] == "healthy"
+    assert "coord service logs broken" in stage.coord("service", "start", "broken").err
     refused = stage.coord("retry", done.json["run"])
     assert (refused.code, "coord service start" in refused.err) == (2, True)
     stage.ok("service", "stop")

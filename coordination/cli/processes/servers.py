@@ -357,8 +357,10 @@ def list_(call: CliContext, form: Form) -> None:
         if not found:
             print_none("nobody has a token", "make one: coord dashboard token add PERSON")
             return
-        rows = [(one.person, format_time(one.since), "reading" if one.read_only else "") for one in found]
-        print_table(("person", "since", "only"), rows)
+        rows = [
+            (one.person, format_time(one.since), "read-only" if one.read_only else "by role") for one in found
+        ]
+        print_table(("person", "since", "access"), rows)
 
     form.records(found, show)
 

@@ -101,7 +101,9 @@ def show_service(call: CliContext, name: str, as_json: bool) -> None:
     for one in services:
         for field, value in one.model_dump(mode="json").items():
             if value not in (None, "", []):
-                click.echo(spelled(f"{field.replace('_', ' '):<12} {with_local_times(_words(value))}"))
+                label = field.replace("_", " ")
+                text = f"{value} s" if label.endswith(" s") else _words(value)
+                click.echo(spelled(f"{label.removesuffix(' s'):<12} {with_local_times(text)}"))
 
 
 @command("services.log")
@@ -207,6 +209,9 @@ def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> None:
         mark = MARKS.get(one.state, "-")
         why = f": {one.why}" if one.why else ""
         click.echo(spelled(f"{mark} {one.name}  {one.repo}  {one.state}{why}"))
+    for one in outcome.details:
+        if one.state == "failed" and one.phase is not Phase.INTEGRATION:
+            click.echo(spelled(f"log of {one.name}: coord service logs {one.name}"), err=True)
     for line in outcome.warnings:
         warn(line)
 
@@ -218,4 +223,6 @@ def _exit_code(outcome: ServicesOutcome) -> int:
 
 
 def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

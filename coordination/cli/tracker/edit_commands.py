@@ -131,8 +131,8 @@ def _confirm(manager: CoordinationManager, name: str, *, cascade: bool) -> None:
     goes = manager.what_goes(name)
     if goes and not cascade:
         return
-    for name in goes.deleted:
-        click.echo(f"  {name} is deleted, too", err=True)
+    for deleted in goes.deleted:
+        click.echo(f"  {deleted} is deleted, too", err=True)
     for reference in goes.released:
         click.echo(f"  {goes.id} is removed from {reference}", err=True)
     confirm(f"Delete {name} with all this?" if goes else f"Delete {name}?", yes=False)
