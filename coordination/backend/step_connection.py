@@ -190,10 +190,22 @@ class PlainLine(StepConnection):
 
 def pack(*words: Word) -> bytes:
     """Return a command in the Redis protocol."""
-    if bytes not in map(type, words):
-        texts = [word if isinstance(word, str) else str(word) for word in words]
+    try:
+        texts = [
+            word if type(word) is str else str(word) if type(word) is int else _text(word) for word in words
+        ]
+    except TypeError:  # some words are bytes
+        pass
+    else:
         whole = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
         if whole.isascii():  # character counts are byte counts: one encode takes half the time
             return f"*{len(texts)}\r\n{whole}".encode()
     raw = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"".join([b"*%d\r\n" % len(raw), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in raw)])
+
+
+def _text(word: Word) -> str:
+    """Return a float, or a member of an enum, as text. Raises TypeError for bytes."""
+    if isinstance(word, bytes):
+        raise TypeError
+    return str(word)

@@ -72,7 +72,8 @@ class Acquire(Step[Answer], name="lock/acquire"):
         head, *names = text(reply).split("\n")
         word, *numbers = head.split(" ")
         if word == "held":
-            return Held(*map(int, numbers))
+            fence, epoch = numbers
+            return Held(int(fence), int(epoch))
         if word == "waiting":
             rank, ask_again_ms = numbers
             return Queued(int(rank), int(ask_again_ms), tuple(names))

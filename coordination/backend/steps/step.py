@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import StrEnum
 from inspect import get_annotations
+from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform, get_args, get_origin
 
 from coordination.errors import CoordinationError
@@ -47,12 +48,12 @@ class Step(Generic[R]):
     counts: ClassVar[tuple[int, int, int, int]]
     """Minimum and maximum number of keys, then of arguments."""
     flags: ClassVar[tuple[Flag, ...]]
-    _values: ClassVar[tuple[str, ...]]
-    """Names of the fields that are no lists."""
+    _order: ClassVar[tuple[str, ...]]
+    """Names of the fields, the lists last."""
     _integers: ClassVar[tuple[int, ...]]
-    """Their positions that must be integers."""
-    _lists: ClassVar[tuple[tuple[str, bool], ...]]
-    """Names of the lists, each with whether its items are tuples."""
+    """Positions of the fields that must be integers."""
+    _lists: ClassVar[tuple[bool, ...]]
+    """Of each list, whether its items are tuples."""
 
     def __init_subclass__(
         cls, *, name: str = "", keys: int | tuple[int, int] = 1, flags: tuple[Flag, ...] = ()
@@ -62,43 +63,48 @@ class Step(Generic[R]):
         declaring = [base for base in reversed(cls.__mro__) if issubclass(base, Step) and base is not Step]
         fields = {field: kind for base in declaring for field, kind in get_annotations(base).items()}
         lists = {field: kind for field, kind in fields.items() if get_origin(kind) is Collection}
-        cls.name, cls.flags = name, flags
-        cls._values = tuple(field for field in fields if field not in lists)
-        cls._integers = tuple(i for i, field in enumerate(cls._values) if fields[field] is int)
-        cls._lists = tuple((field, get_origin(get_args(kind)[0]) is tuple) for field, kind in lists.items())
-        fixed = len(cls._values) + max(0, len(lists) - 1)
+        values = [field for field in fields if field not in lists]
+        cls.name, cls.flags, cls._order = name, flags, (*values, *lists)
+        cls._integers = tuple(i for i, field in enumerate(values) if fields[field] is int)
+        cls._lists = tuple(get_origin(get_args(kind)[0]) is tuple for kind in lists.values())
+        fixed = len(values) + max(0, len(lists) - 1)
         least, most = keys if isinstance(keys, tuple) else (keys, keys)
         cls.counts = (least, most, fixed, ANY_NUMBER if lists else fixed)
         if STEPS.setdefault(name, cls) is not cls:
             raise StepMisuse(f"step {name} is declared twice")
 
     def __init__(self, **fields: Any) -> None:
-        vars(self).update(fields)
+        self.__dict__ = fields
 
     def arguments(self) -> list[Word]:
         """Return ARGV. Raises StepMisuse if a field is missing or unknown, or is not the declared integer."""
         fields = vars(self)
-        try:
-            words: list[Word] = [fields[field] for field in self._values]
-            for i in self._integers:
-                if type(words[i]) is not int:
-                    raise StepMisuse(f"step {self.name}: {self._values[i]} is {words[i]!r}")
-            if self._lists:
-                words += self._listed(fields)
-        except KeyError as error:
-            raise StepMisuse(f"step {self.name} was called without {error}") from error
-        if len(fields) != len(self._values) + len(self._lists):
-            raise StepMisuse(f"step {self.name} was called with {', '.join(fields)}")
+        # Callers give the fields in the declared order, which halves the time of this method.
+        words = list(fields.values()) if tuple(fields) == self._order else self._ordered(fields)
+        for i in self._integers:
+            if type(words[i]) is not int:
+                raise StepMisuse(f"step {self.name}: {self._order[i]} is {words[i]!r}")
+        if self._lists:
+            self._append_lists(words)
         return words
 
-    def _listed(self, fields: dict[str, Any]) -> list[Word]:
-        words: list[Word] = []
-        for field, of_tuples in self._lists:
-            if field != self._lists[-1][0]:
-                words.append(len(fields[field]))
-            items = fields[field]
-            words += [word for item in items for word in item] if of_tuples else items
-        return words
+    def _append_lists(self, words: list[Any]) -> None:
+        """Replace the lists at the end of the words by their items."""
+        last = words.pop()
+        if len(self._lists) > 1:
+            count = len(self._lists) - 1
+            others = words[-count:]
+            del words[-count:]
+            for items, of_tuples in zip(others, self._lists, strict=False):
+                words.append(len(items))
+                words += chain.from_iterable(items) if of_tuples else items
+        words += chain.from_iterable(last) if self._lists[-1] else last
+
+    def _ordered(self, fields: dict[str, Any]) -> list[Any]:
+        """Return the values of the fields in the declared order."""
+        if wrong := fields.keys() ^ set(self._order):
+            raise StepMisuse(f"step {self.name} was called with wrong fields: {', '.join(sorted(wrong))}")
+        return [fields[field] for field in self._order]
 
     def read(self, reply: Any) -> R:
         """Convert the reply of Redis. Raises TypeError if it has another shape."""
