@@ -91,13 +91,18 @@ class Begun:
         return _text(self._err)
 
     def says(self, words: str) -> str:
-        """The first line with these words, as soon as it is there."""
+        """The first line with these words, as soon as it is there; fails as soon as the process has ended
+        without it.
+        """
 
         def line() -> str:
+            ended = self.poll() is not None
             whole = (
                 line for text in (self.out, self.err) for line in text.splitlines(True) if line.endswith("\n")
             )
-            return next((line for line in whole if words in line), "")
+            found = next((line for line in whole if words in line), "")
+            assert found or not ended, f"exit {self.returncode} without {words!r}:\n{self.out}\n{self.err}"
+            return found
 
         return until(line)
 
