@@ -356,6 +356,8 @@ def _log_end(outcome: AttemptOutcome, log: Log) -> None:
     elif outcome.kind is OutcomeKind.BUSY and not log.wait:
         pause_s = (outcome.again or PARKED_FOR).total_seconds()
         log.wait_line(f"waits for {outcome.error}; looks again every {pause_s:g} s")
+    elif outcome.kind is OutcomeKind.DEFERRED and not log.wait:
+        log.wait_line(f"waits for {outcome.error}")
 
 
 def _after_failure(

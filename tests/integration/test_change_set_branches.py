@@ -366,6 +366,10 @@ def test_an_attempt_waits_for_a_merge_by_hand_and_hands_its_figures_over(tmp_pat
     assert (waits.kind, waits.reason) == (OutcomeKind.DEFERRED, WaitReason.BASE)
     assert "code" in waits.error
     assert f"git -C {bench.tree} merge" in waits.error
+    wait, hint = bench.log.splitlines()[-2:]
+    assert "waits for a merge: " in wait
+    assert "code" in wait
+    assert hint.startswith(f"[coord] next: merge it by hand: git -C {bench.tree} merge")
 
 
 def test_no_branch_but_those_of_change_sets_is_moved_as_a_copy(checkout: Path):

@@ -8,13 +8,17 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coordination.models import Repo
+from coordination.landing.graph import landing_graph
+from coordination.landing.rules import Landing, RepoLanding
+from coordination.models import Ecosystem, Repo, Via
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
@@ -24,6 +28,7 @@ from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
+from tests.worktrees import make_checkout, save
 from workers.attempt import attempt, output
 from workers.attempt.output import KEPT_BYTES
 from workers.container import Container
@@ -255,3 +260,34 @@ def test_a_todo_whose_workspace_is_in_use_says_by_whom_once(
 
     assert log.count("[coord] waits: ") == 1
     assert f"worker {os.getpid()}" in log
+
+
+def test_a_landing_that_waits_for_a_dirty_checkout_says_so_once(make_worker: MakeWorker, tmp_path: Path):
+    checkout = make_checkout(tmp_path / "r1")
+    base = git(checkout, "rev-parse", "HEAD")
+    tip = save(checkout, "work", work="done\n")
+    git(checkout, "reset", "-q", "--hard", base)
+    parts = make_worker(r1=checkout)
+    change = RepoChange(repo="r1", branch="coord/P", base=base, tip=tip, run="R")
+    facts = {"tip r1": tip, "base r1": base, "branch r1": "coord/P", "run r1": "R"}
+    parts.redis.hset(parts.store.keys.changes("P"), mapping=facts)
+    landing = Landing(
+        change_set="P",
+        title="a change",
+        patience=timedelta(hours=1),
+        repos=(RepoLanding(repo="r1", branch="main", via=Via.LOCAL, change=change),),
+    )
+    records, todos = landing_graph(Ecosystem(repos=(Repo(name="r1"),)), landing)
+    run_id, reply = submit(parts.store, todos, records, Settings(), replace(order(), operation="land"))
+    parts.dispatcher.follow(reply)
+    for todo in ("P.check.r1", "P.locks"):
+        assert parts.deliveries.handle(run_id, todo, 1, "r1").kind is TaskResultKind.DONE
+    (checkout / "code.py").write_text("in the middle\n")
+
+    for _ in range(2):
+        assert parts.deliveries.handle(run_id, "P.land.r1", 1, "r1").kind is TaskResultKind.LATER
+        parts.store.fire(run_id, "P.land.r1")
+
+    (line,) = (parts.config.state / "logs" / run_id / "P.land.r1.log").read_text().splitlines()
+    assert line.startswith("[coord] waits for the base branch: ")
+    assert "uncommitted changes in code.py: commit or stash them" in line

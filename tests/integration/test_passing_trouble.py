@@ -15,6 +15,7 @@ import pytest
 
 from coordination.models import OnFailure
 from coordination.planner.graph import build
+from coordination.runs.logs import LogReader
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.disks import fill
@@ -91,6 +92,13 @@ class Scene:
         assert (self.state, self.fact("tries"), self.fact("attempt")) == ("parked", "", "1")
         assert words in self.fact("waits_for")
         assert self.store.status(self.run) == "running"
+
+    @property
+    def coords_lines(self) -> list[str]:
+        """The lines that coord itself has written into the todo's log."""
+        pieces = LogReader(self.store.redis, self.store.keys, self.run, ["A"]).written()
+        lines = "".join(piece.text for piece in pieces).splitlines()
+        return [line for line in lines if line.startswith("[coord] ")]
 
     def is_done(self) -> None:
         assert self.go().kind is TaskResultKind.DONE, self.fact("error")
@@ -255,6 +263,11 @@ def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_d
     assert scene.go().kind is TaskResultKind.LATER
     second = scene.store.redis.zscore(scene.store.keys.timers, f"{scene.run} A") - scene.store.now_ms()
     assert first <= 1000 < second <= 2000, "the timer grows"
+    ends_here, interrupted, hint = scene.coords_lines
+    assert "ends here" in ends_here
+    assert "interrupted, not failed: " in interrupted
+    assert "No space left on device" in interrupted
+    assert "next: " in hint
 
     filler.unlink()
     scene.is_done()
@@ -333,6 +346,8 @@ def test_a_command_is_tried_again_for_as_long_as_its_disk_is_full(
     for _ in range(Settings().lost_leases + 3):
         assert scene.go().kind is TaskResultKind.LATER
         scene.is_held_up("full")
+    for words in ("interrupted, not failed", "next: free some space", "ends here"):
+        assert sum(words in line for line in scene.coords_lines) == 1, "once, not at each try"
     opened.touch()
     assert scene.go().kind is TaskResultKind.DONE
 

@@ -25,7 +25,7 @@ from workers.attempt.commands import AttemptCommands, Command, Job, command_for
 from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.in_process import check_grant, execute_in_process
-from workers.attempt.output import Checkpoint, Log
+from workers.attempt.output import FULL_DISK, Checkpoint, Log
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Exit
@@ -87,7 +87,7 @@ class Attempt:
             with describe_os_error(self._env.state):
                 return self._execute()
         except WorkspaceBusy as busy:
-            self._log.wait_line(_plain(f"waits: {busy.message}; {busy.hint}"))
+            self._log.wait_line(_plain(f"waits: {busy.message}"), _plain(busy.hint))
             return AttemptOutcome(kind=OutcomeKind.BUSY, error=_plain(busy.message))
         except Superseded as superseded:
             return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, error=superseded.message)
@@ -96,47 +96,52 @@ class Attempt:
         except (GitInterrupted, WorkspaceUnusable) as interrupted:
             if interrupted.trouble is None:
                 return self._error(OutcomeKind.FAILED, interrupted)
-            return self._interrupted(interrupted.trouble, interrupted)
+            return self._hindered(interrupted.trouble, interrupted)
         except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
             return self._wait_for(missing.message)
         except Unsafe as unusable:
-            return self._wait_for(f"a trust file of this machine that can be used: {unusable}")
+            what = f"a trust file of this machine that can be used: {unusable.message}"
+            return self._wait_for(what, unusable.hint)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
         except CoordinationError as refused:
             return self._error(OutcomeKind.REFUSED, refused)
 
     def _error(self, kind: OutcomeKind, error: CoordinationError) -> AttemptOutcome:
-        why = _plain(str(error))
+        why, hint = _plain(error.message), _plain(error.hint)
         if isinstance(error, Unmergeable) and error.waits:
-            return self._wait_for(f"a merge: {why}", WaitReason.BASE)
-        self._log_end("failed", _plain(error.message), _plain(error.hint))
-        return AttemptOutcome(kind=self._commands.stopped or kind, error=why, blame=self._blame_for(error))
+            return self._wait_for(f"a merge: {why}", hint, WaitReason.BASE)
+        self._log_failure(why, hint)
+        error_text, blame = _plain(str(error)), self._blame_for(error)
+        return AttemptOutcome(kind=self._commands.stopped or kind, error=error_text, blame=blame)
 
-    def _interrupted(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
+    def _hindered(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
         """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
-        limited = (
-            (self._command_started or self._prepare_started)
-            and trouble.is_of_the_folder
-            and self._env.checkout.is_dir()
-        )
-        why = sentence(error.message)
-        self._log_end("interrupted, not failed", why, error.hint)
-        blame: Blame = "" if limited else "worker"
-        return AttemptOutcome(
-            kind=self._commands.stopped or OutcomeKind.DEFERRED, error=why, blame=blame, limited=limited
-        )
+        started = self._command_started or self._prepare_started
+        limited = started and trouble.is_of_the_folder and self._env.checkout.is_dir()
+        outcome = self._interrupted(trouble, sentence(error.message), error.hint)
+        return replace(outcome, blame="" if limited else "worker", limited=limited)
 
-    def _log_end(self, how: str, why: str, hint: str) -> None:
-        """Log how the attempt ended, the cause, and the next command or step."""
+    def _interrupted(self, trouble: Trouble, why: str, hint: str) -> AttemptOutcome:
+        """Log an interruption once; return its outcome. A full disk interrupts each attempt elsewhere."""
+        if self._commands.stopped:
+            self._log.line(why)
+        else:
+            cause = FULL_DISK if trouble is Trouble.DISK else ""
+            self._log.wait_line(f"interrupted, not failed: {why}", hint, cause)
+        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, error=why)
+
+    def _log_failure(self, why: str, hint: str) -> None:
+        """Log that the attempt failed, the cause, and the next command or step."""
         stopped = self._commands.stopped
-        self._log.line(why if stopped else f"{how}: {why}")
+        self._log.line(why if stopped else f"failed: {why}")
         if hint and not stopped:
             self._log.line(f"next: {hint}")
 
-    def _wait_for(self, what: str, reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
-        self._log.wait_line(f"waits for {what}")
-        return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.DEFERRED, error=what, reason=reason)
+    def _wait_for(self, what: str, hint: str = "", reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
+        self._log.wait_line(f"waits for {what}", hint)
+        kind, error = self._commands.stopped or OutcomeKind.DEFERRED, f"{what}\n  {hint}" if hint else what
+        return AttemptOutcome(kind=kind, error=error, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:
         """Return `worker` where the todo cannot have caused the error: git refused before its command was
@@ -153,7 +158,9 @@ class Attempt:
         self._env.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
-        if (done := self._execute_in_process()) is not None:
+        stopped, log_line = lambda: self._commands.stopped, self._log.line
+        done = execute_in_process(self.grant, self._env, stopped, log_line, self._run_check)
+        if done is not None:
             return done
         if self._action.needs_command():
             self._choose_sandbox()
@@ -167,12 +174,6 @@ class Attempt:
         if outcome.kind is OutcomeKind.SUCCEEDED:
             self._action.after_leave()
         return outcome
-
-    def _execute_in_process(self) -> AttemptOutcome | None:
-        """Execute or undo a todo of a service or a landing; None for any other todo."""
-        return execute_in_process(
-            self.grant, self._env, lambda: self._commands.stopped, self._log.line, self._run_check
-        )
 
     def _run_check(self, check: LandCheck, commit: str) -> AttemptOutcome:
         """Run a check of the repository at a commit, as a part of this attempt."""
@@ -349,28 +350,28 @@ class Attempt:
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
-    def _host_trouble(self, workspace: Workspace, ended: Exit) -> tuple[str, str]:
-        """Return why this host may have made a command fail, and what to do; empty if nothing is known."""
+    def _host_trouble(self, workspace: Workspace, ended: Exit) -> tuple[Trouble, str, str] | None:
+        """Return the trouble of this host that may have made a command fail, its cause, and what to do; None
+        if there is none.
+        """
         if ended.reason == GUARD_LOST:
-            return ended.message, TRIED_AGAIN
+            return Trouble.KILLED, ended.message, TRIED_AGAIN
         if not workspace.is_intact:
             hint = f"let the command keep this folder and its .git; {TRIED_AGAIN}"
-            return f"{workspace.path} is gone, or its .git is not the one that coord made", hint
+            why = f"{workspace.path} is gone, or its .git is not the one that coord made"
+            return Trouble.DAMAGED, why, hint
         if full_disk := self._commands.full_disk(workspace):
             workspace.make_room()
-            return full_disk, f"free some space; {TRIED_AGAIN}"
-        return "", ""
+            return Trouble.DISK, full_disk, f"free some space; {TRIED_AGAIN}"
+        return None
 
     def _failure(self, workspace: Workspace, ended: Exit, step: str = "", hint: str = "") -> AttemptOutcome:
         """Return the outcome of a command that failed; `step` precedes the cause, `hint` says what to do."""
         why = self._action.explain(f"{step}{describe_exit(ended, self.grant.spec.timeout)}")
-        trouble, remedy = self._host_trouble(workspace, ended)
-        if trouble:
-            why = f"{why}: {trouble}"
-            self._log_end("interrupted, not failed", why, remedy)
-            return AttemptOutcome(
-                kind=self._commands.stopped or OutcomeKind.DEFERRED,
-                error=why,
+        if (found := self._host_trouble(workspace, ended)) is not None:
+            trouble, cause, remedy = found
+            return replace(
+                self._interrupted(trouble, f"{why}: {cause}", remedy),
                 exit_code=ended.exit_code,
                 # a todo that fills the disk by itself finds room when it starts
                 limited=not self._commands.was_full,
@@ -378,7 +379,7 @@ class Attempt:
             )
         if ended.reason == "timeout":
             hint = "raise `timeout` of the todo, or the setting todo_timeout"
-        self._log_end("failed", why, hint)
+        self._log_failure(why, hint)
         return AttemptOutcome(
             kind=self._commands.stopped or OutcomeKind.FAILED,
             error=why,

@@ -46,6 +46,8 @@ TAIL_BYTES_A_SECOND = 128 * 1024
 """The most of a log's tail that Redis gets in a second: beyond the head a log is written less often."""
 MOST_BUFFERED = 4 * 1024 * 1024
 """The most bytes that wait to be sent to Redis."""
+FULL_DISK = "interrupted by a full disk"
+"""The cause of a wait, whatever file could not be written."""
 SHORTEST_SECRET = 4
 """Shorter values occur in any line, so they are not masked."""
 GIVEN_BACK = 2 * 1024 * 1024
@@ -244,20 +246,19 @@ class Log:
             self._timer = timer
 
     def line(self, text: str) -> None:
-        """Write a text of coord's own, each of its lines marked as such."""
+        """Write a text of coord's own, each of its lines marked."""
         lines = self.masked(text).splitlines() or [""]
         self.write("".join(f"[coord] {line}\n" for line in lines).encode())
 
-    def wait_line(self, text: str) -> None:
-        """Write why the todo waits, unless its last attempt waited for the same reason."""
-        self.wait = text
-        if text != self._last_wait:
-            self.line(text)
+    def wait_line(self, text: str, hint: str = "", cause: str = "") -> None:
+        """Write why the todo waits, and the next step, unless its last attempt had the same cause."""
+        lines = f"{text}\nnext: {hint}" if hint else text
+        self.wait = cause or lines
+        if self.wait != self._last_wait:
+            self.line(lines)
 
     def heading(self, text: str) -> None:
-        """Write a line of coord's own, which is sent to Redis only with the first output: alone it would cost
-        each todo a round trip.
-        """
+        """Write a line of coord's own, sent with the first output: alone it would cost a round trip."""
         with self._guard:
             self._heading = f"[coord] {self.masked(text)}\n".encode()
             self._to_file(self._heading)
@@ -300,7 +301,8 @@ class Log:
         except OSError as error:  # a full disk: the todo goes on, its log does not
             logger.warning("log file %s ends here: %s", self._path, error)
             line = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
-            self._buffer += line
+            if self._last_wait != FULL_DISK:  # else the log in Redis has it
+                self._buffer += line
             self._give_room(self._file, line)
             self._file.close()
             self._file = None

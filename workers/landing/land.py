@@ -40,7 +40,7 @@ from workers.landing.records import (
     Refused,
 )
 from workers.landing.remote import contains, may_push, push, refused_large_files
-from workers.outcome import AttemptOutcome
+from workers.outcome import AttemptOutcome, OutcomeKind
 
 LOOKS = 5
 """The most pushes of one attempt; then it waits for a base branch that keeps moving."""
@@ -69,7 +69,8 @@ def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOu
     try:
         return attempt()
     except AttemptEnd as end:
-        job.log(end.outcome.error)
+        if end.outcome.kind is not OutcomeKind.DEFERRED:  # a wait is logged once, with its step
+            job.log(end.outcome.error)
         return end.outcome
 
 
