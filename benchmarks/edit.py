@@ -58,7 +58,7 @@ LAYOUTS: dict[str, Callable[[object], str]] = {
 }
 
 
-class Desk:
+class EditFolder:
     """A folder with a file of many todos, and a cache folder that nobody else uses."""
 
     def __init__(self, folder: Path, todos: int) -> None:
@@ -101,13 +101,13 @@ class Desk:
 
 
 @contextmanager
-def desk(todos: int) -> Iterator[Desk]:
+def edit_folder(todos: int) -> Iterator[EditFolder]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Desk(Path(folder), todos)
+        yield EditFolder(Path(folder), todos)
 
 
 def main(todos: int, rounds: int, with_ruamel: bool) -> None:
-    with desk(todos) as place:
+    with edit_folder(todos) as place:
         print(f"{todos} todos, {place.file.stat().st_size / 1e6:.1f} MB; best of {rounds}")
         bare = best(lambda: place.run("-c", "pass"), rounds)
         row("python -c pass", bare)

@@ -29,7 +29,7 @@ READS = 'cp "$COORD_CONTEXT" "$COORD_OUTPUT"'
 
 
 @dataclass(frozen=True)
-class Door:
+class TcpRedis:
     """A server that listens on loopback, too."""
 
     port: int

@@ -10,7 +10,7 @@ Delivery = tuple[int, str, int]
 
 
 @dataclass
-class Letter:
+class ModelMessage:
     offset: int
     payload: int
     sender: str
@@ -42,20 +42,20 @@ class Box:
     deliveries: int
     idle_ms: int
     retry_ms: int
-    letters: dict[int, Letter] = field(default_factory=dict)
+    letters: dict[int, ModelMessage] = field(default_factory=dict)
     seq: int = 0
     trimmed: int = 0
     expired: int = 0
     dead: int = 0
     told: int = 0
 
-    def of(self, *states: str) -> list[Letter]:
+    def of(self, *states: str) -> list[ModelMessage]:
         return sorted((one for one in self.letters.values() if one.state in states), key=lambda one: one.rank)
 
-    def there(self) -> list[Letter]:
+    def there(self) -> list[ModelMessage]:
         return self.of("ready", "held", "paused")
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: ModelMessage) -> None:
         self.seq += 1
         assert letter.offset == self.seq
         self.letters[letter.offset] = letter
@@ -83,7 +83,7 @@ class Box:
         for sender in {one.sender for one in late}:
             self.free(sender, {one.offset for one in late})
 
-    def eligible(self, reader: str, now: int) -> list[Letter]:
+    def eligible(self, reader: str, now: int) -> list[ModelMessage]:
         """The messages that this reader may have, in order."""
         return [one for one in self.of("ready") if one.over_at > now and self.lane(one.sender) <= {reader}]
 
@@ -92,14 +92,14 @@ class Box:
             if letter.reader == reader and letter.offset not in known:
                 letter.state, letter.reader, letter.begun = "ready", "", False
 
-    def hand_out(self, letters: list[Letter], reader: str, now: int, begun: int) -> None:
+    def hand_out(self, letters: list[ModelMessage], reader: str, now: int, begun: int) -> None:
         """The first so many are begun."""
         for number, letter in enumerate(letters):
             letter.handed += 1
             letter.state = "held" if letter.wants_ack else "done"
             letter.reader, letter.due, letter.begun = reader, now + self.idle_ms, number < begun
 
-    def refuse(self, letter: Letter, now: int) -> None:
+    def refuse(self, letter: ModelMessage, now: int) -> None:
         wait_ms = self.retry_ms * 2**letter.failed
         letter.begun = True
         self.free(letter.sender, {letter.offset})

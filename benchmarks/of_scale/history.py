@@ -32,12 +32,12 @@ def looks(store: RunStore, url: str, work: Steps) -> dict[str, float]:
         store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label="benchmark"
     )
     run_id, _ = work.submit()  # one that is live, for the keeper
-    deeds = {
+    operations = {
         "list-runs": lambda: reader.list(),
         "show-run last": lambda: reader.read(reader.resolve(LAST)),
         "a keeper's round": lambda: keeper.run_once(),
     }
     costs = [work.carry_out().steps_ms for _ in range(3)]
-    found = {name: 1000 * best(deed, ROUNDS) for name, deed in deeds.items()}
+    found = {name: 1000 * best(operation, ROUNDS) for name, operation in operations.items()}
     store.cancel(run_id, "benchmark")
     return {"claim and settle": min(costs), **found}

@@ -111,13 +111,15 @@ def soak(folder: Path, scenarios: Sequence[Scenario], seconds: float, seed: int)
 class Troupe:
     """The players' processes. One that ended is replaced."""
 
-    def __init__(self, place: Place, deeds: Sequence[Callable[[Place, int], None]]) -> None:
+    def __init__(self, place: Place, operations: Sequence[Callable[[Place, int], None]]) -> None:
         self._place = place
-        self._deeds = deeds
-        self.processes = [self._start(number) for number in range(len(deeds))]
+        self._operations = operations
+        self.processes = [self._start(number) for number in range(len(operations))]
 
     def _start(self, number: int) -> BaseProcess:
-        process = FORK.Process(target=_play, args=(self._deeds[number], self._place, number), daemon=True)
+        process = FORK.Process(
+            target=_play, args=(self._operations[number], self._place, number), daemon=True
+        )
         process.start()
         return process
 
@@ -129,19 +131,19 @@ class Troupe:
     def rest(self) -> None:
         """Fate rests: everybody gets on, twice at least, and then ends when it is told to."""
         self.replace_the_dead()
-        before = [self._place.steps(number) for number in range(len(self._deeds))]
+        before = [self._place.steps(number) for number in range(len(self._operations))]
         self._await("did not get on", lambda number: self._place.steps(number) >= before[number] + 2)
         (self._place.folder / "over").touch()
         self._await("did not end", lambda number: self.processes[number].exitcode is not None)
 
     def _await(self, wrong: str, condition: Callable[[int], bool]) -> None:
         deadline = time.monotonic() + QUIET_S
-        missing = list(range(len(self._deeds)))
+        missing = list(range(len(self._operations)))
         while missing and time.monotonic() < deadline:
             missing = [number for number in missing if not condition(number)]
             time.sleep(POLL_S)
         for number in missing:
-            self._place.wrong(f"player {number} ({self._deeds[number]}) {wrong} within {QUIET_S} s")
+            self._place.wrong(f"player {number} ({self._operations[number]}) {wrong} within {QUIET_S} s")
 
     def kill(self) -> None:
         for process in self.processes:
@@ -149,9 +151,9 @@ class Troupe:
             process.join()
 
 
-def _play(deed: Callable[[Place, int], None], place: Place, number: int) -> None:
+def _play(operation: Callable[[Place, int], None], place: Place, number: int) -> None:
     try:
-        deed(place, number)
+        operation(place, number)
     except Exception as error:  # noqa: BLE001 (whatever it is, it is to be known)
         place.wrong(f"player {number}: {error!r}")
 
@@ -161,21 +163,21 @@ class Fate:
         self.did: Counter[str] = Counter()
         self._place, self._server, self._troupe, self._chance = place, server, troupe, chance
         self._stopped: dict[int, float] = {}
-        self._deeds = [self.kill] * 6 + [self.stop] * 6 + [self.cut_off] * 2
-        self._deeds += [self.restart_server, self.kill_server, self.lose_data]
+        self._operations = [self.kill] * 6 + [self.stop] * 6 + [self.cut_off] * 2
+        self._operations += [self.restart_server, self.kill_server, self.lose_data]
 
     def play(self, seconds: float) -> None:
-        """Each deed once, in any order, so that a slow machine leaves none out; then at random."""
+        """Each operation once, in any order, so that a slow machine leaves none out; then at random."""
         end = time.monotonic() + seconds
-        first = list(dict.fromkeys(self._deeds))
+        first = list(dict.fromkeys(self._operations))
         self._chance.shuffle(first)
         while time.monotonic() < end:
             time.sleep(self._chance.uniform(*BETWEEN_S))
             self._wake(time.monotonic())
-            deed = first.pop() if first else self._chance.choice(self._deeds)
+            operation = first.pop() if first else self._chance.choice(self._operations)
             with suppress(redis.ConnectionError, redis.TimeoutError):
-                deed()
-            self.did[deed.__name__] += 1
+                operation()
+            self.did[operation.__name__] += 1
             self._troupe.replace_the_dead()
         self._wake(float("inf"))
 

@@ -52,7 +52,7 @@ class Locks:
         events = Counter(
             line for path in place.folder.glob("events-*") for line in path.read_text().splitlines()
         )
-        _check_leftovers(place)
+        _check_orphans(place)
         return found | {name: f"{n:,}" for name, n in sorted(events.items())}
 
 
@@ -174,7 +174,7 @@ def contend(place: Place, number: int) -> None:
                     manager.resources.declare(CAPACITIES)  # nobody has yet, or the server lost its data
 
 
-def _check_leftovers(place: Place) -> None:
+def _check_orphans(place: Place) -> None:
     """Nothing stays that does not go away by itself, once the sweeper has looked for what the dead left."""
     deadline = time.monotonic() + LEFT_S
     while (left := _left_over(place)) and time.monotonic() < deadline:

@@ -25,7 +25,7 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from coordination.backend.keys import LUA_NAMES
-from coordination.backend.steps import STEPS, Step, StepMisuse, Word
+from coordination.backend.steps import STEPS, Step, StepMisuse, StepValue
 from coordination.errors import Unusable
 
 KEPT = timedelta(days=30)
@@ -79,7 +79,7 @@ def function(name: str) -> str:
     return f"{_base(name)}_{digest()}"
 
 
-def fcall(step: Step[Any], keys: Sequence[str]) -> list[Word]:
+def fcall(step: Step[Any], keys: Sequence[str]) -> list[StepValue]:
     """Return the arguments of FCALL for a call: function, number of keys, keys, ARGV. Raises StepMisuse."""
     least, most, _, _ = step.counts
     if not least <= len(keys) <= most:

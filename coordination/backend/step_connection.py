@@ -25,7 +25,7 @@ from redis.retry import Retry
 from coordination.backend import library
 from coordination.backend.client import ANSWER_S, address_of
 from coordination.backend.error_messages import explain
-from coordination.backend.steps import Step, Word
+from coordination.backend.steps import Step, StepValue
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class StepConnection(StepCaller):
                     raise self._explained(error) from error
         return step.result(self._send(command, patience_s, 0))
 
-    def send(self, *words: Word, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
+    def send(self, *words: StepValue, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
         """Send a command and return its reply.
 
         `patience_s`: the timeout, over all attempts. `blocks_s`: time added to it for a command that blocks.
@@ -188,7 +188,7 @@ class PlainLine(StepConnection):
         return error  # type: ignore[no-any-return]
 
 
-def pack(*words: Word) -> bytes:
+def pack(*words: StepValue) -> bytes:
     """Return a command in the Redis protocol."""
     try:
         texts = [
@@ -204,7 +204,7 @@ def pack(*words: Word) -> bytes:
     return b"".join([b"*%d\r\n" % len(raw), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in raw)])
 
 
-def _text(word: Word) -> str:
+def _text(word: StepValue) -> str:
     """Return a float, or a member of an enum, as text. Raises TypeError for bytes."""
     if isinstance(word, bytes):
         raise TypeError

@@ -76,15 +76,15 @@ def _of_context(walk: Walk, context: str) -> Iterator[str]:
 
 
 def _with_values(walk: Walk, batch: list[ScannedEntry]) -> Iterator[str]:
-    sharing: dict[str, list[ScannedEntry]] = {}
+    by_digest: dict[str, list[ScannedEntry]] = {}
     for entry in batch:
         if entry.hides:
             yield _line(entry, {"hides": True})
         else:
-            sharing.setdefault(entry.digest, []).append(entry)
-    for values in walk.values(same[0] for same in sharing.values()):
+            by_digest.setdefault(entry.digest, []).append(entry)
+    for values in walk.values(same[0] for same in by_digest.values()):
         for digest, value in values.items():
-            yield from (_line(entry, {"value": json.loads(value)}) for entry in sharing[digest])
+            yield from (_line(entry, {"value": json.loads(value)}) for entry in by_digest[digest])
 
 
 def _line(entry: ScannedEntry, what: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ FRESH_S = 0.25
 """Seconds for which pages share an answer; also the shortest time between two readings of it."""
 PATIENCE_S = 3.0
 """Seconds after which a page shows the former answer instead of waiting."""
-GLANCE_S = 0.2
+QUICK_S = 0.2
 SLOW_FACTOR = 2.0
 """Pause after reading an answer, as a multiple of the reading time: reading never takes all of the time."""
 KEPT = 200
@@ -124,11 +124,13 @@ class Snapshots:
                 raise
             return replace(kept[1], stale=error.message)
 
-    async def glance(self, key: Hashable, read: Callable[[Coord], T], *, fresh_s: float) -> Seen[T | None]:
+    async def get_if_quick(
+        self, key: Hashable, read: Callable[[Coord], T], *, fresh_s: float
+    ) -> Seen[T | None]:
         """Return an answer as `get` does if it comes at once; else the former one, or one with None."""
         getting = asyncio.ensure_future(self.get(key, read, fresh_s=fresh_s))
         getting.add_done_callback(lambda done: done.cancelled() or done.exception())
-        done, _ = await asyncio.wait([getting], timeout=GLANCE_S)
+        done, _ = await asyncio.wait([getting], timeout=QUICK_S)
         if done:
             found: Seen[Any] = getting.result()
             return found

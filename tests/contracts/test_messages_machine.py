@@ -30,7 +30,7 @@ from coordination.errors import NotFound
 from coordination.messages import Limits, Message, MessageBus, Position, Taken
 from tests.contracts.conftest import CLOCK
 from tests.examples import examples
-from tests.message_model import Box, Letter
+from tests.message_model import Box, ModelMessage
 
 TO = "repo:api"
 READERS = st.sampled_from(["ann", "bob", "cy"])
@@ -129,7 +129,9 @@ class AnyHistory(RuleBasedStateMachine):
         lasts = KEEP if ttl is None else TTL
         over_at = self.now + lasts // MS
         number = self.box.seq + 1
-        self.box.add(Letter(number, self.payloads, sender, priority, over_at, ttl is ..., wants_ack=ack))
+        self.box.add(
+            ModelMessage(number, self.payloads, sender, priority, over_at, ttl is ..., wants_ack=ack)
+        )
         self.follow(crowded=1)
 
     @precondition(lambda self: self.known)
@@ -163,7 +165,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.took(reader, since, foretold, self.bus.take(TO, reader, limit, since), begun=len(foretold))
 
     def took(
-        self, reader: str, since: Position | None, foretold: list[Letter], taken: Taken, begun: int
+        self, reader: str, since: Position | None, foretold: list[ModelMessage], taken: Taken, begun: int
     ) -> None:
         given = [(message.offset, message.payload, message.deliveries) for message in taken.messages]
         assert given == [(one.offset, one.payload, one.failed + 1) for one in foretold]

@@ -29,7 +29,7 @@ from tests.commands import Started
 from tests.contracts.carrier import Harness
 from tests.fleet import WORKER, Make, begin_user
 from tests.forked import PipedFork
-from tests.hosts import Door, World
+from tests.hosts import TcpRedis, World
 from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
 from tests.restricted import Site
@@ -133,17 +133,17 @@ def cleaning(store: RunStore) -> Cleaning:
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+def tcp_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpRedis]:
     port = free_port()
     server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".coord", Settings(server_port=port))
     address = urlsplit(server.start())
-    yield Door(port, address.password or "", Path(address.path))
+    yield TcpRedis(port, address.password or "", Path(address.path))
     server.stop()
 
 
 @pytest.fixture
-def tcp(door: Door) -> str:
-    url = door.url(door.port)
+def tcp(tcp_redis: TcpRedis) -> str:
+    url = tcp_redis.url(tcp_redis.port)
     with connect(url, Profile.COMMAND) as client:
         client.flushall()
     return url

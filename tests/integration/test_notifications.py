@@ -26,7 +26,7 @@ SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message c
 SOON_S = 60
 
 
-class Colleague:
+class PeerWorker:
     """A worker of which there is but its mail; what it is told stands in `told`."""
 
     def __init__(self, url: str, name: str, *, restricted: bool = False) -> None:
@@ -65,33 +65,33 @@ def run(store: RunStore) -> Harness:
 
 
 @pytest.fixture
-def one(redis_url: str) -> Iterator[Colleague]:
-    made = Colleague(redis_url, "one")
+def one(redis_url: str) -> Iterator[PeerWorker]:
+    made = PeerWorker(redis_url, "one")
     yield made
     made.end()
 
 
 @pytest.fixture
-def other(redis_url: str) -> Iterator[Colleague]:
-    made = Colleague(redis_url, "other")
+def other(redis_url: str) -> Iterator[PeerWorker]:
+    made = PeerWorker(redis_url, "other")
     yield made
     made.end()
 
 
 @pytest.fixture
-def restricted(redis_url: str) -> Iterator[Colleague]:
-    made = Colleague(redis_url, "restricted", restricted=True)
+def restricted(redis_url: str) -> Iterator[PeerWorker]:
+    made = PeerWorker(redis_url, "restricted", restricted=True)
     assert {made.next(), made.next()} == {("beat",), ("look",)}, "what was said before it listened"
     yield made
     made.end()
 
 
-def takes(run: Harness, todo: str, who: Colleague) -> None:
+def takes(run: Harness, todo: str, who: PeerWorker) -> None:
     claimed = run.store.claim(run.run_id, todo, 1, worker=who.worker.id, host="h", lease=SETTINGS.lease_ttl)
     assert claimed.word == "granted"
 
 
-def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(run: Harness, one: Colleague):
+def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(run: Harness, one: PeerWorker):
     takes(run, "A", one)
     takes(run, "B", one)
 
@@ -106,7 +106,7 @@ def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(ru
     assert one.told.empty(), "once, for two todos"
 
 
-def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: Colleague, other: Colleague):
+def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: PeerWorker, other: PeerWorker):
     takes(run, "A", one)
 
     run.store.pause(run.run_id, "lena@there")
@@ -116,7 +116,9 @@ def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: C
     assert other.told.empty()
 
 
-def test_a_restricted_worker_hears_that_there_is_news(run: Harness, restricted: Colleague, other: Colleague):
+def test_a_restricted_worker_hears_that_there_is_news(
+    run: Harness, restricted: PeerWorker, other: PeerWorker
+):
     takes(run, "A", restricted)
 
     run.store.cancel(run.run_id, "lena@there")
@@ -126,15 +128,15 @@ def test_a_restricted_worker_hears_that_there_is_news(run: Harness, restricted: 
 
 
 def test_every_worker_is_told_of_a_job(
-    store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
+    store: RunStore, one: PeerWorker, other: PeerWorker, restricted: PeerWorker
 ):
     CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
 
     assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
 
 
-def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url: str, one: Colleague):
-    late = Colleague(redis_url, "late")
+def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url: str, one: PeerWorker):
+    late = PeerWorker(redis_url, "late")
     assert set(one.bus.recipients()) == {"worker:late@h", "worker:one@h"}
 
     late.end()
@@ -143,7 +145,7 @@ def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url:
     assert one.bus.broadcast("workers", "errands") == 1
 
 
-def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: Colleague):
+def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):
     client = connect(redis_url, Profile.WORKER)
     told: Queue[str] = Queue()
     mail = Notifications(
@@ -164,7 +166,7 @@ def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_
 
 def test_a_worker_looks_for_missed_notifications_after_an_outage(tmp_path: Path):
     server = EmbeddedServer(tmp_path / ".coord", Settings())
-    restricted = Colleague(server.start(), "restricted", restricted=True)
+    restricted = PeerWorker(server.start(), "restricted", restricted=True)
     for _ in range(2):
         assert {restricted.next(), restricted.next()} == {("beat",), ("look",)}
         server.stop()
@@ -175,7 +177,7 @@ def test_a_worker_looks_for_missed_notifications_after_an_outage(tmp_path: Path)
 
 
 def test_the_worker_of_a_todo_is_notified_of_a_rollback_at_once(
-    run: Harness, one: Colleague, restricted: Colleague
+    run: Harness, one: PeerWorker, restricted: PeerWorker
 ):
     takes(run, "A", one)
     takes(run, "B", restricted)

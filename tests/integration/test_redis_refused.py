@@ -19,7 +19,7 @@ from coordination.broker.celery_app import make_app
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
-from tests.hosts import Door
+from tests.hosts import TcpRedis
 from tests.waiting import until
 
 SECRET = "s3cret@/#%"
@@ -196,8 +196,8 @@ def test_a_wrong_password_and_an_unknown_user_are_refused(socket: Path, ann: str
     assert f"refuses the login of user {user}" in error.message
 
 
-def test_a_missing_password_is_asked_for(door: Door):
-    error = refusal(f"redis://127.0.0.1:{door.port}")
+def test_a_missing_password_is_asked_for(tcp_redis: TcpRedis):
+    error = refusal(f"redis://127.0.0.1:{tcp_redis.port}")
 
     assert isinstance(error, Unusable)
     assert "requires a password" in error.message

@@ -15,7 +15,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.runs.records import Result, TodoState
 from tests.doors import leading_to, listening
-from tests.hosts import Door, Host, World, reads, tip, works
+from tests.hosts import Host, TcpRedis, World, reads, tip, works
 from tests.plans import Todos
 from tests.ports import free_port
 from tests.stage import git
@@ -324,14 +324,16 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
     assert "is not here, and no host has sent it" in b.told(run, "T2")["T1"]["why"]
 
 
-def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: pytest.LogCaptureFixture):
+def test_a_redis_that_is_away_is_waited_for(
+    world: World, tcp_redis: TcpRedis, caplog: pytest.LogCaptureFixture
+):
     mine, port = world.repo("a/up"), free_port()
     a = world.host("a", up=mine)
-    a.parts.bundle_redis = connect(door.url(port), Profile.BULK)
+    a.parts.bundle_redis = connect(tcp_redis.url(port), Profile.BULK)
     run = world.run({"T1": "up"}, **works("T1"))
     does = threading.Thread(target=a.do, args=(run, "T1", "up"), daemon=True)
     does.start()
     until(lambda: "Redis does not answer, asking again" in caplog.text)
-    with listening(leading_to(door.socket), port):
+    with listening(leading_to(tcp_redis.socket), port):
         does.join(60)
         assert world.bundles.label(run, "up", tip(mine, run)).bundled

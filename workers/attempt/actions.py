@@ -42,7 +42,7 @@ from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, ju
 from workers.attempt.commands import CompensatedTodo
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log, read_output
-from workers.attempt.result_cache import Recall
+from workers.attempt.result_cache import AttemptCache
 from workers.cleanup.rollback import RollbackCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
@@ -113,7 +113,7 @@ class AttemptAction:
 class RunTodo(AttemptAction):
     output_limit_bytes: int
     log: Log
-    recall: Recall | None = None
+    cache: AttemptCache | None = None
     """Only if the todo has a `cache` that can be used."""
 
     @property
@@ -130,7 +130,7 @@ class RunTodo(AttemptAction):
         return True
 
     def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
-        return self.recall.look(workspace, start) if self.recall else None
+        return self.cache.look(workspace, start) if self.cache else None
 
     def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         written = read_output(output, self.output_limit_bytes, self.log.masked_json)
@@ -140,17 +140,17 @@ class RunTodo(AttemptAction):
         done = AttemptOutcome(
             kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, began=start, figures=figures
         )
-        if self.recall:
-            self.recall.note(done, workspace)
+        if self.cache:
+            self.cache.note(done, workspace)
         return done
 
     def after_settle(self) -> None:
-        if self.recall:
-            self.recall.keep()
+        if self.cache:
+            self.cache.keep()
 
     def close(self) -> None:
-        if self.recall:
-            self.recall.close()
+        if self.cache:
+            self.cache.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,8 +277,8 @@ class RunCheck(RunTodo):
                 kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
                 check=self._told(result.verdict, start),
             )  # fmt: skip
-            if green and self.recall:
-                self.recall.note(done, workspace)
+            if green and self.cache:
+                self.cache.note(done, workspace)
             return done
         return AttemptOutcome(
             kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
@@ -324,13 +324,11 @@ def action_of(
 ) -> AttemptAction:
     """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
     if grant.undo is None:
-        recall = _recall(grant, env, log.line, bounds)
+        cache = _attempt_cache(grant, env, log.line, bounds)
         limit = env.output_limit_bytes
         if isinstance(grant.spec.todo.action, QaAction):
-            return RunCheck(
-                grant=grant, output_limit_bytes=limit, log=log, recall=recall, context=env.context
-            )
-        return RunTodo(grant=grant, output_limit_bytes=limit, log=log, recall=recall)
+            return RunCheck(grant=grant, output_limit_bytes=limit, log=log, cache=cache, context=env.context)
+        return RunTodo(grant=grant, output_limit_bytes=limit, log=log, cache=cache)
     repo = grant.spec.repo.name
     removal = RollbackCleanup(
         state=env.state,
@@ -360,16 +358,16 @@ def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
     )
 
 
-def _recall(
+def _attempt_cache(
     grant: Grant, env: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
-) -> Recall | None:
+) -> AttemptCache | None:
     cache = grant.spec.todo.cache
     if cache is None:
         return None
     if env.results is None:
         say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
         return None
-    return Recall(
+    return AttemptCache(
         grant,
         cache,
         env.results,

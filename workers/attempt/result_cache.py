@@ -2,9 +2,9 @@
 
 Two attempts are the same if their keys are (`cache_key.py`): the action as it would run, the git tree that it
 starts from, the files that its `inputs` name, and the outputs and commits of its predecessors. A result is an
-output, and the change from that tree to another, as a patch. It is kept in the cache's store on Redis, so for
-all hosts and runs, until its ttl is over or it is evicted. `Results` stores results; `Recall` looks up and
-keeps the result of one attempt.
+output, and the change from that tree to another, as a patch. Redis keeps it for all hosts and runs until its
+ttl ends or it is evicted. `Results` stores results; `AttemptCache` looks up and stores the result of one
+attempt.
 
 A stored value is the SHA-256 of its rest; a line of JSON (run, todo, time, tree, output, signed record); and
 the patch, packed. It is written whole, once; one with a wrong digest counts as none, and so does one that no
@@ -217,7 +217,7 @@ A look keeps a slot for 25 to 56 ms (2 cores).
 logger = logging.getLogger(__name__)
 
 
-class Recall:
+class AttemptCache:
     """The cache for one attempt. `look` may be called twice, before `prepare` and after it."""
 
     def __init__(

@@ -17,6 +17,6 @@ call and each reader of a reply. The library registers the functions with the de
 from __future__ import annotations
 
 from coordination.backend.steps import cache, lock, message, namespace, run  # noqa: F401 -- they fill STEPS
-from coordination.backend.steps.step import STEPS, Step, StepMisuse, Word
+from coordination.backend.steps.step import STEPS, Step, StepMisuse, StepValue
 
-__all__ = ["STEPS", "Step", "StepMisuse", "Word"]
+__all__ = ["STEPS", "Step", "StepMisuse", "StepValue"]

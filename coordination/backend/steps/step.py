@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar, dataclass_transform, get_arg
 from coordination.errors import CoordinationError
 
 R = TypeVar("R", covariant=True)
-Word = str | int | float | bytes
+StepValue = str | int | float | bytes
 """A value that redis-py sends as an argument."""
 
 ANY_NUMBER = 100_000
@@ -76,7 +76,7 @@ class Step(Generic[R]):
     def __init__(self, **fields: Any) -> None:
         self.__dict__ = fields
 
-    def arguments(self) -> list[Word]:
+    def arguments(self) -> list[StepValue]:
         """Return ARGV. Raises StepMisuse if a field is missing or unknown, or is not the declared integer."""
         fields = vars(self)
         # Callers give the fields in the declared order, which halves the time of this method.

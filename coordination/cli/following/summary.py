@@ -268,15 +268,15 @@ def still_running(run: RunView) -> str:
     """Return `· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where
     nothing runs.
     """
-    under_way = [
+    running_todos = [
         todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None
     ]
-    under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
+    running_todos.sort(key=lambda todo: -(todo.duration_s or 0.0))
     text = [
         f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})"
-        for todo in under_way[:SHOWN_RUNNING]
+        for todo in running_todos[:SHOWN_RUNNING]
     ]
-    more = len(under_way) - SHOWN_RUNNING
+    more = len(running_todos) - SHOWN_RUNNING
     return f"· running: {', '.join(text)}{f' and {more} more' if more > 0 else ''}" if text else ""
 
 
@@ -305,11 +305,11 @@ def format_wait(wait: Wait, now: datetime) -> str:
 
 def _to_report(run: RunView) -> Iterable[TodoView]:
     """Yield the todos whose waits are worth a line. While others run, a wait for a free worker is not."""
-    under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
-    busy = any(todo.waits_for is None for todo in under_way)
+    running_todos = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
+    busy = any(todo.waits_for is None for todo in running_todos)
     unreported = {None, WaitReason.TIMER, *([WaitReason.SLOT] if busy else [])}
     # A running todo waits, too: for another worker, if its own is gone.
-    yield from (todo for todo in under_way if todo.wait_reason not in unreported)
+    yield from (todo for todo in running_todos if todo.wait_reason not in unreported)
     for todo in run.todos:
         if todo.state is TodoState.PARKED or (
             todo.state is TodoState.DISPATCHED and todo.wait_reason not in unreported

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GIVING = frozenset({"WORKER", "ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """Columns that shrink in a narrow terminal."""
-NOWHERE = ("", "", "")
+NO_RUN = ("", "", "")
 """Columns on the run of a todo that no live run has."""
 
 
@@ -89,7 +89,7 @@ def print_todos(todos: Sequence[Todo]) -> None:
                 t.id,
                 status_cell(t.status),
                 status_cell(t.priority),
-                *(_in_run(t) if isinstance(t, TodoInView) and t.run_id else NOWHERE),
+                *(_in_run(t) if isinstance(t, TodoInView) and t.run_id else NO_RUN),
                 t.repo,
                 t.assignee,
                 t.task,

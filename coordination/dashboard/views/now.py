@@ -32,7 +32,7 @@ EXAMINED_S = 20.0
 
 async def now(request: PageRequest) -> Page:
     runs = await request.read("now", _now)
-    health = await request.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+    health = await request.snapshots.get_if_quick("health", unhealthy, fresh_s=EXAMINED_S)
     asking = runs.value["asking"]
     causes_of = {run.run_id: await _causes(request, run) for run in runs.value["failed"]}
     mine = await request.repos_with("approve", {repo for _, repo in asking})
@@ -115,7 +115,7 @@ LOCKS = 100
 
 async def fleet(request: PageRequest) -> Page:
     found = await request.read("fleet", _fleet)
-    health = await request.snapshots.glance("health", unhealthy, fresh_s=EXAMINED_S)
+    health = await request.snapshots.get_if_quick("health", unhealthy, fresh_s=EXAMINED_S)
     return Page(
         template="fleet.html",
         title="Fleet",

@@ -82,7 +82,7 @@ class Sweep:
     notes: Counter[str] = field(default_factory=Counter)
     struck: int = 0
 
-    def discover(self, stage: Ground) -> None:
+    def discover(self, stage: SweepTarget) -> None:
         trials = [Trial(story=number) for number in range(len(self.stories))]
         for trial, outcome in stage.play(trials):
             self._judge(trial, outcome)
@@ -116,7 +116,7 @@ class Sweep:
         random.Random(self.seed).shuffle(found)
         return found
 
-    def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
+    def strike(self, stage: SweepTarget, trials: Iterable[Trial]) -> None:
         """Try points that were not reached this time elsewhere: the leader, or the first process,
         may differ.
         """
@@ -151,7 +151,7 @@ class Sweep:
         self.notes.update(f"{what}: {words[:SAID]}" for words in outcome.notes)
 
 
-class Ground:
+class SweepTarget:
     """A server of its own, and processes that play trials at the same time."""
 
     def __init__(
@@ -214,14 +214,14 @@ class Ground:
 @contextmanager
 def ground(
     stories: Sequence[Story], said: Callable[[Trial, Outcome], None] = lambda *_: None
-) -> Iterator[Ground]:
+) -> Iterator[SweepTarget]:
     with tempfile.TemporaryDirectory(prefix="coord-failpoints-", ignore_cleanup_errors=True) as root:
         port = free_port()  # over TCP: on a socket there is one machine, and nothing is carried
         server = EmbeddedServer(Path(root) / "server", Settings(server_port=port))
         server.start()
         try:
             password = str(server.url).partition("@")[0].rpartition(":")[2]
-            yield Ground(Path(root), f"redis://:{password}@127.0.0.1:{port}", stories, said)
+            yield SweepTarget(Path(root), f"redis://:{password}@127.0.0.1:{port}", stories, said)
         finally:
             server.stop()
 

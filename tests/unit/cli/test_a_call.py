@@ -15,11 +15,11 @@ from coordination.errors import Blocked, LockTimeout, NotFound, Unreachable
 
 HELP = "import sys; sys.argv = ['coord', '--help']\nfrom coordination.cli import main\n"
 
-Ending = Callable[[BaseException | None], tuple[int, str]]
+EndCall = Callable[[BaseException | None], tuple[int, str]]
 
 
 @pytest.fixture
-def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ending:
+def end_call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> EndCall:
     """How a call ends, and what it says on standard error, when its command raises this."""
 
     def end(error: BaseException | None) -> tuple[int, str]:
@@ -89,20 +89,22 @@ def test_a_mistyped_command_gets_the_nearest_ones(capsys: pytest.CaptureFixture[
         (Unreachable("no answer", "start it"), 7),
     ],
 )
-def test_a_refusal_says_what_to_do_and_has_its_own_code(ending: Ending, error: Exception, code: int) -> None:
-    assert ending(error) == (code, f"error: {error}\n")
+def test_a_refusal_says_what_to_do_and_has_its_own_code(
+    end_call: EndCall, error: Exception, code: int
+) -> None:
+    assert end_call(error) == (code, f"error: {error}\n")
 
 
-def test_an_interrupted_call_ends_with_130(ending: Ending) -> None:
-    assert ending(KeyboardInterrupt())[0] == 130
+def test_an_interrupted_call_ends_with_130(end_call: EndCall) -> None:
+    assert end_call(KeyboardInterrupt())[0] == 130
 
 
-def test_a_good_call_ends_with_0_and_says_nothing(ending: Ending) -> None:
-    assert ending(None) == (0, "")
+def test_a_good_call_ends_with_0_and_says_nothing(end_call: EndCall) -> None:
+    assert end_call(None) == (0, "")
 
 
-def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback(ending: Ending) -> None:
-    code, said = ending(ZeroDivisionError("oh"))
+def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback(end_call: EndCall) -> None:
+    code, said = end_call(ZeroDivisionError("oh"))
 
     assert code == 1
     assert said.startswith("error: coord has a fault: ZeroDivisionError: oh\n")
@@ -112,11 +114,11 @@ def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback(ending: E
 
 
 def test_a_fault_of_ours_shows_its_traceback_when_asked(
-    ending: Ending, monkeypatch: pytest.MonkeyPatch
+    end_call: EndCall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COORD_DEBUG", "1")
 
-    assert "Traceback" in ending(ZeroDivisionError("oh"))[1]
+    assert "Traceback" in end_call(ZeroDivisionError("oh"))[1]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")

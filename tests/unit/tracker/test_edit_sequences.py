@@ -84,7 +84,7 @@ def do(manager: CoordinationManager, operation: str, *words: Any) -> None:
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(operations, min_size=1, max_size=8))
-def test_after_any_deeds_the_file_is_whole(tmp_path: Path, history: list[tuple[Any, ...]]):
+def test_after_any_edits_the_file_is_whole(tmp_path: Path, history: list[tuple[Any, ...]]):
     path = tmp_path / "ecosystem.yaml"
     path.write_text(BEGINNING)
     manager = CoordinationManager(load(path), now=lambda: NOW)

@@ -87,8 +87,8 @@ local function holds_something(party)
   return false
 end
 
-local looking = load(ARGV[1])
-if not looking or looking.state ~= 'waiting' or not holds_something(looking.party) then return nil end
+local waiter = load(ARGV[1])
+if not waiter or waiter.state ~= 'waiting' or not holds_something(waiter.party) then return nil end
 holding[1] = ARGV[1]
 local next_holding, next_queueing = 1, 1
 while #requests < most do
