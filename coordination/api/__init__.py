@@ -61,10 +61,12 @@ if TYPE_CHECKING:
     from coordination.checks.ci import CiJob, annotations_of, summary_of, write_junit
     from coordination.checks.report import CheckView, QaReport, checks_in_words
     from coordination.checks.start import CheckOptions
+    from coordination.credentials.records import Credential, Expiry, Purpose
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.diagnostics import USED_ELSEWHERE
     from coordination.ecosystem.document import Document
     from coordination.ecosystem.writeback import Written
+    from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
     from coordination.events.kinds import GAP, KINDS
     from coordination.events.records import POSITION, Event
     from coordination.forges.models import CheckState, RequestState, ReviewState
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from coordination.history.trends import RunTrend, Trend
     from coordination.landing.preview import LandingPreview, RepoPreview
     from coordination.landing.rules import LandOptions
+    from coordination.landing.start import PreparedLanding
     from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.resources import ResourceStats
@@ -159,10 +162,12 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "checks.ci": ("CiJob", "annotations_of", "summary_of", "write_junit"),
     "checks.report": ("CheckView", "QaReport", "checks_in_words"),
     "checks.start": ("CheckOptions",),
+    "credentials.records": ("Credential", "Expiry", "Purpose"),
     "dependencies.records": ("DependencyReport", "Outcome"),
     "ecosystem.document": ("Document",),
     "ecosystem.diagnostics": ("USED_ELSEWHERE",),
     "ecosystem.writeback": ("Written",),
+    "ecosystem.yaml_text.tree": ("AliasBomb", "read_tree", "read_values"),
     "events.kinds": ("GAP", "KINDS"),
     "events.records": ("POSITION", "Event"),
     "forges.models": ("CheckState", "RequestState", "ReviewState"),
@@ -171,6 +176,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "history.trends": ("RunTrend", "Trend"),
     "landing.preview": ("LandingPreview", "RepoPreview"),
     "landing.rules": ("LandOptions",),
+    "landing.start": ("PreparedLanding",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
     "locks.resources": ("ResourceStats",),

@@ -23,9 +23,8 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
-    from coordination.api import LandingPreview, RepoPreview
+    from coordination.api import LandingPreview, PreparedLanding, RepoPreview
     from coordination.api.run import Run
-    from coordination.landing.start import PreparedLanding
 
 
 @command("landings.land")

@@ -15,10 +15,10 @@ import click
 from pydantic import BaseModel
 from rich_click import option
 
+from coordination.api import AliasBomb, read_tree, read_values
 from coordination.cli.context import despite_quiet, on_a_terminal
 from coordination.cli.options.fields import Field, Many
 from coordination.cli.options.values import read_stdin
-from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
 from coordination.errors import InvalidFile, UsageError
 from coordination.text import did_you_mean, is_utf8, listed
 

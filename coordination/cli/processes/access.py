@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 import click
 from rich_click import RichGroup, group
 
-from coordination.api import credentials
+from coordination.api import Credential, Expiry, Purpose, credentials
 from coordination.api.credentials import Written
 from coordination.api.machine import acl_line, load_steps
 from coordination.cli.completion import credential_names
@@ -25,7 +25,6 @@ from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, print_none, print_table
 from coordination.cli.times import format_time
-from coordination.credentials.records import Credential, Expiry, Purpose
 from coordination.errors import NotFound, UsageError
 from coordination.models import parse_duration
 
