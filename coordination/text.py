@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -184,7 +184,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def require_known(names: Iterable[str], known: Collection[str], noun: str, list_command: str) -> None:
     """Raise NotFound for names that are not known, each with a suggestion. `noun`: what they would name."""
     if unknown := [f"{name!r:.100}{did_you_mean(name, known)}" for name in names if name not in known]:
-        raise NotFound(f"there is no {noun} {listed(unknown)}", f"list the known ones: coord {list_command}")
+        raise NotFound(f"there is no {noun} {listed(unknown)}", hint_for_unknown(known, list_command))
+
+
+_CREATED_BY = {
+    "list-issues": "create-issue",
+    "list-plans": "create-plan",
+    "list-todos": "create-todo",
+    "list-deps": "create-dep",
+}
+"""Command that creates a record, by the command that lists them."""
+
+
+def hint_for_unknown(known: Collection[str], list_command: str) -> str:
+    """Return the command that lists the known names, or that creates the first record if there is none."""
+    if not known and list_command in _CREATED_BY:
+        return f"the file has none yet; create one: coord {_CREATED_BY[list_command]}"
+    return f"list the known ones: coord {list_command}"
 
 
 def _is_candidate(word: str, known: str) -> bool:
@@ -222,6 +238,18 @@ class Suggester:
             return ""
         self._left -= len(known)
         return nearest(word, known)
+
+
+CYCLE_SHOWN = 12
+"""Most names of a cycle in a message."""
+
+
+def cycle_text(names: Sequence[str]) -> str:
+    """Return the names of a cycle with arrows between them; the middle of a long one is counted."""
+    if len(names) > CYCLE_SHOWN:
+        first, last = names[: CYCLE_SHOWN // 2], names[-CYCLE_SHOWN // 2 + 1 :]
+        names = [*first, f"… {len(names) - len(first) - len(last):,} more …", *last]
+    return " → ".join(names)
 
 
 def cycle_through(start: str, after: Mapping[str, Collection[str]], limit: int = -1) -> list[str]:

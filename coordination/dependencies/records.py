@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coordination.models import DependencyStatus, DependencyType, Record
+from coordination.text import cycle_text
 
 
 class Outcome(Record):
@@ -55,7 +56,7 @@ class Cycle(Record):
 
     def __str__(self) -> str:
         kind = "at run time" if self.at_run_time else f"through {', '.join(dict.fromkeys(self.types))}"
-        return f"{' → '.join(self.repos)}, {kind} ({', '.join(self.dependencies)})"
+        return f"{cycle_text(self.repos)}, {kind} ({', '.join(self.dependencies)})"
 
 
 class DependencyReport(Record):

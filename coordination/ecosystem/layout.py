@@ -12,6 +12,7 @@ from coordination import models
 from coordination.ecosystem.yaml_text.tree import Finding, Location
 from coordination.errors import Problem
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, ResourceNeed, Todo
+from coordination.text import shortened
 
 SHOWN = 60
 
@@ -128,8 +129,7 @@ def _shown(node: Node | None) -> str:
     if node is None:
         return ""
     if isinstance(node, ScalarNode):
-        text = " ".join(node.value.split())
-        return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+        return shortened(" ".join(node.value.split()), SHOWN)
     return "a list" if isinstance(node, SequenceNode) else "a mapping"
 
 
@@ -142,7 +142,7 @@ def where(location: Location, data: Any) -> str:
         data = inside(data, step)
         if isinstance(step, int) and isinstance(data, dict):
             name = data.get("id") or data.get("name") or name
-    return (f"{path} ({name})" if isinstance(name, str) and name else path) or "the file"
+    return (f"{path} ({shortened(name, SHOWN)})" if isinstance(name, str) and name else path) or "the file"
 
 
 def inside(data: Any, step: str | int) -> Any:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
+from coordination.text import cycle_text
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 UnitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9:_.@-]*$", max_length=200)]
@@ -122,7 +123,7 @@ def _reject_circle(services: tuple[Service, ...]) -> tuple[Service, ...]:
     try:
         TopologicalSorter(edges).prepare()
     except CycleError as error:
-        circle = " → ".join(reversed(error.args[1]))
+        circle = cycle_text(error.args[1][::-1])
         raise ValueError(
             f"depend on each other in a circle: {circle}; remove one of these names from `depends_on`"
         ) from error

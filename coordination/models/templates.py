@@ -28,7 +28,7 @@ from coordination.models.values import (
     Id,
     Labels,
     Level,
-    PositiveNumber,
+    PositiveHours,
     Record,
     Scalar,
     SecretName,
@@ -171,7 +171,7 @@ class TemplateStep(Record):
     task: Text
     description: str = ""
     priority: Level = Level.MEDIUM
-    estimated_hours: PositiveNumber | None = None
+    estimated_hours: PositiveHours | None = None
     assignee: Text | None = None
     labels: Labels = ()
     acceptance_criteria: tuple[Text, ...] = ()

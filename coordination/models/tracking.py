@@ -27,7 +27,6 @@ from coordination.models.repositories import Repo, Resource, ResourceNeeds
 from coordination.models.services import IntegrationCheck, Services
 from coordination.models.templates import PlanRules, Template
 from coordination.models.values import (
-    Amount,
     AtGate,
     Command,
     Count,
@@ -35,10 +34,11 @@ from coordination.models.values import (
     Duration,
     EcosystemId,
     Foreign,
+    Hours,
     Id,
     Labels,
     Level,
-    PositiveNumber,
+    PositiveHours,
     Record,
     RepoName,
     Scalar,
@@ -175,8 +175,8 @@ class Todo(Record):
     priority: Level = Level.MEDIUM
     created: Day | None = None
     updated: Day | None = None
-    estimated_hours: PositiveNumber | None = None
-    actual_hours: Amount | None = None
+    estimated_hours: PositiveHours | None = None
+    actual_hours: Hours | None = None
     blocked_by: tuple[Id, ...] = ()
     blocking: tuple[Id, ...] = ()
     assignee: Text | None = None

@@ -132,7 +132,10 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 # Lua counts in doubles, and sums of units must stay exact there.
 Units = Annotated[Count, Field(le=1_000_000_000)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-PositiveNumber = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+LONGEST_HOURS = 1_000_000
+"""Most hours of a todo, 114 years, so that the sums over a plan stay finite."""
+Hours = Annotated[Amount, Field(le=LONGEST_HOURS)]
+PositiveHours = Annotated[float, Field(strict=True, gt=0, le=LONGEST_HOURS, allow_inf_nan=False)]
 Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Labels = tuple[Text, ...]
 EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]

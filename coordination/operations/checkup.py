@@ -340,7 +340,7 @@ def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
         try:
             refuse_without_agent(build(document.ecosystem, plan.id).todos.values(), settings)
         except PlanRefused as refused:
-            yield _problem(document, plan.id, refused.message)
+            yield _problem(document, plan.id, refused.message.removeprefix(f"{plan.id} "))
 
 
 def _repositories(document: Document) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
 from coordination.planner.gates import is_milestone
-from coordination.text import cycle_through, did_you_mean, listed
+from coordination.text import cycle_text, cycle_through, did_you_mean, listed
 
 if TYPE_CHECKING:  # it takes 110 ms to import, and commands that only list records need none of it
     import networkx as nx
@@ -312,7 +312,7 @@ def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
 
     if not nx.is_directed_acyclic_graph(graph):
         for cycle in shortest_cycles(graph):
-            yield f"a cycle: {' → '.join(cycle)}: remove one of these dependencies"
+            yield f"a cycle: {cycle_text(cycle)}: remove one of these dependencies"
 
 
 def refusal(plan: Plan, problems: list[str]) -> PlanRefused:

@@ -40,7 +40,7 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
-from coordination.text import nearest
+from coordination.text import hint_for_unknown, nearest
 
 Work = Issue | Plan | Todo
 """Records that blockers may name; they share one id space."""
@@ -121,8 +121,9 @@ def repos_of(record: TrackedRecord | Milestone) -> tuple[str, ...]:
 
 def unknown(noun: str, name: str, known: Iterable[str], listed_by: str) -> NotFound:
     """Return the error for an unknown name, with a suggestion."""
-    close = nearest(name, tuple(known))
-    hint = f"did you mean {close}?" if close else f"list the known ones: coord {listed_by}"
+    names = tuple(known)
+    close = nearest(name, names)
+    hint = f"did you mean {close}?" if close else hint_for_unknown(names, listed_by)
     return NotFound(f"there is no {noun} {name!r}", hint)
 
 

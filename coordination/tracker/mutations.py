@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, DependencyStatus, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
-from coordination.text import counted, listed
+from coordination.text import counted, cycle_text, listed
 from coordination.tracker.kinds import DEPENDENCY, OPEN, Kind, R, check_finish
 from coordination.tracker.records import Edited
 from coordination.tracker.relations import Relations
@@ -287,7 +287,7 @@ def check_cycles(transaction: Transaction, after: Relations) -> None:
     """Raise UsageError with the first cycle that the operation would close; existing cycles are accepted."""
     for name in transaction.reordered:
         if (cycle := _cycle(after, name)) and not _cycle(transaction.relations_before, name):
-            raise UsageError(f"a cycle: {' → '.join(cycle)}", "remove one of these dependencies first")
+            raise UsageError(f"a cycle: {cycle_text(cycle)}", "remove one of these dependencies first")
 
 
 def _cycle(relations: Relations, name: str) -> list[str]:

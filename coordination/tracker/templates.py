@@ -39,7 +39,7 @@ from coordination.models.templates import (
     TemplatePlan,
     TemplateStep,
 )
-from coordination.text import did_you_mean, is_utf8, limit, listed
+from coordination.text import cycle_text, did_you_mean, is_utf8, limit, listed
 from coordination.tracker.transaction import fields_of
 
 CHANGE, CHECK = "change", "check"
@@ -236,7 +236,7 @@ def in_order(names: Collection[str], dependencies: Iterable[Dependency]) -> list
         order = TopologicalSorter(before).static_order()
         return [(name, before[name]) for name in order]
     except CycleError as error:
-        circle = " → ".join(error.args[1])
+        circle = cycle_text(error.args[1])
         raise PlanRefused(
             f"these repositories depend on each other in a circle: {circle}",
             "leave the order open: --order none; or correct the dependencies: coord list-deps",

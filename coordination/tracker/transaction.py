@@ -26,9 +26,9 @@ from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.layout import Diagnostic, SourceMap, inside, where
 from coordination.ecosystem.parsing import moment
 from coordination.ecosystem.yaml_text.tree import Location
-from coordination.errors import UsageError
+from coordination.errors import NotFound, UsageError
 from coordination.models import HIDDEN, Ecosystem, Record, ResourceNeed, Todo, Validation, secrets_of
-from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move, unknown
+from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move
 from coordination.tracker.relations import Names, Relations, added_work, check_references, mentioned, named
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
@@ -114,7 +114,8 @@ class Transaction:
         self.names.check_free(kind, record.id)
         # The new id was not known to the user, so the record cannot mean itself.
         if not fields.get("id") and record.id in added_work(record, None):
-            raise unknown(kind.noun, record.id, (), kind.listed_by)
+            hint = f"list the known ones: coord {kind.listed_by}"
+            raise NotFound(f"there is no {kind.noun} {record.id!r}", hint)
         check_references(self.names, record)
         self.add((kind.section,), record, given)
         self.names.add(kind, record.id)

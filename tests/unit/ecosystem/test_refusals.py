@@ -64,6 +64,8 @@ TODO_LINES = [
     ("estimated_hours: yes", "needs a number", ""),
     ("estimated_hours: .inf", "needs a number that is not infinite", ""),
     ("estimated_hours: '2'", "needs a number", ""),
+    ("estimated_hours: 1.0e+308", "must be at most 1000000", ""),  # the sum of two would be infinite
+    ("actual_hours: 1.0e+308", "must be at most 1000000", ""),
     ("actual_hours: -1", "must be at least 0", ""),
     ("timeout: soon", "needs a duration like 90s", ""),
     ("timeout: 0", "must be more than 0", ""),
@@ -151,6 +153,19 @@ def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: 
     assert (problem.line, problem.where) == (7, "coordination.todos[0].cache (TODO-1)")
 
 
+def test_a_long_id_is_shortened_in_its_place() -> None:
+    (problem,) = problems(f"coordination:\n  plans:\n    - {{id: {'P' * 5000}, title: p}}\n")
+
+    assert "must not be longer than 100 characters" in problem.message
+    assert len(str(problem)) < 300
+
+
+def test_a_surrogate_in_an_escape_is_explained() -> None:
+    (problem,) = problems('x-note: "\\ud83c\\udf89"\n')
+
+    assert "write the character itself" in problem.message
+
+
 TODO_1 = "coordination.todos[0]"
 OTHER_PLACES = [
     ("repos:\n  - {name: a b}", 2, "repos[0].name (a b)", "may hold letters"),
@@ -204,7 +219,7 @@ def test_a_problem_says_where_it_stands(text: str, line: int, where: str, messag
 
 
 SYNTAX = [
-    ("a: b: c", 1, "a ':' with a space after it cannot stand here"),
+    ("a: b: c", 1, "a ':' with a space after it is not allowed here"),
     ("\tkey: x", 1, "indents with spaces, never tabs"),
     ("repos:\n  - name: @x", 2, "text that begins with %, @ or ` needs quotes"),
     ('a: "x\nb: c\n', 3, "the quote that opens on line 1 is never closed"),

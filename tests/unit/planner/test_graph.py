@@ -369,7 +369,8 @@ def test_a_chain_of_ten_thousand_todos_needs_no_recursion() -> None:
     assert len(graph.levels) == len(graph.critical_path) == 10_000
 
 
-def test_a_ring_of_ten_thousand_todos_is_named_in_good_time() -> None:
+def test_a_ring_of_ten_thousand_todos_is_named_by_its_ends() -> None:
     message = refusal(ecosystem(*(todo(f"T{i}", f"T{i - 1 if i else 9_999}") for i in range(10_000))))
 
-    assert message.count("→") == 10_000
+    assert "T4 → T5 → … 9,990 more … → T9996" in message
+    assert len(message) < 300

@@ -84,6 +84,18 @@ def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], ob
     assert hint in caught.value.hint
 
 
+def test_a_name_in_a_file_without_such_records_is_refused_with_the_command_that_creates_one(tmp_path: Path):
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text("repos: [{name: api}]\n")
+    manager = CoordinationManager.open(path)
+
+    records = [{"task": "a", "repo": "api"}, {"task": "b", "repo": "api", "plan": "P"}]
+    for ask in (lambda: manager.get_plan("P"), lambda: manager.create_all("todo", records)):
+        with pytest.raises(NotFound) as caught:
+            ask()
+        assert caught.value.hint == "the file has none yet; create one: coord create-plan"
+
+
 def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
     path.write_text("repos: [{name: api}, {name: web}]\n")
