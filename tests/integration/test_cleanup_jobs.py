@@ -77,7 +77,7 @@ def test_a_lost_answer_is_given_again(machine: Machine, store: RunStore, monkeyp
         with pytest.raises(redis.TimeoutError):
             jobs.run_once()
     assert not machine.path(run).exists()
-    assert [errand.id for errand in jobs.run_once()] == ["e1"]
+    assert [job.id for job in jobs.run_once()] == ["e1"]
 
     (answer,) = board.answers("e1").values()
     assert answer.done
@@ -179,10 +179,10 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
 ):
     handlers = StepHandlers(store, dispatcher, Settings(), "0")
     machine.stop()
-    errand = CleanupJob(
+    job = CleanupJob(
         id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
     )
-    CleanupQueue(store.redis, store.keys).post(errand)
+    CleanupQueue(store.redis, store.keys).post(job)
     found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {
         "errand_id": "1",
@@ -190,9 +190,9 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
         "answer": CleanupAnswer(host="h1", found=(found,)).model_dump(),
     }
 
-    (told,) = handlers.do(frozenset({"r1"}), "errands", {})
+    (visible,) = handlers.do(frozenset({"r1"}), "errands", {})
 
-    assert told.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
+    assert visible.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
         handlers.do(frozenset({"r1"}), "answer", answer)
 
@@ -203,8 +203,8 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
 def test_a_cleanup_job_names_no_folder_outside(machine: Machine, store: RunStore, tmp_path: Path, run: str):
     (tmp_path / "precious" / "logs").mkdir(parents=True)
     (machine.state / "logs").mkdir(parents=True)
-    errand = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
-    store.redis.hset(store.keys.errands, "x", json.dumps({**errand, "runs": [run]}))
+    job = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
+    store.redis.hset(store.keys.errands, "x", json.dumps({**job, "runs": [run]}))
 
     assert machine.cleanup_jobs("w9").run_once() == []
     assert (tmp_path / "precious" / "logs").is_dir()

@@ -55,7 +55,7 @@ class StepHandlers:
         self._store = store
         self._dispatcher = dispatcher
         self._registry = WorkerRegistry(store.redis, store.keys)
-        self._board = CleanupQueue(store.redis, store.keys)
+        self._cleanup_queue = CleanupQueue(store.redis, store.keys)
         self._settings = settings
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # a brief never changes
@@ -293,13 +293,13 @@ class StepHandlers:
         """Return the cleanup jobs without the commits of other repositories: the name of a commit suffices to
         read its bundle.
         """
-        return [errand.about(repos) for errand in self._board.errands()]
+        return [job.about(repos) for job in self._cleanup_queue.errands()]
 
     def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: CleanupAnswer) -> None:
         known = self._registry.worker(worker_id)
         if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
             raise NotAllowed(f"the answer of {worker_id} concerns more than {_named(repos)}")
-        self._board.answer(errand_id, worker_id, answer)
+        self._cleanup_queue.answer(errand_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
         """Follow the reply in place of the worker, which may neither send nor count. `last`: the word after

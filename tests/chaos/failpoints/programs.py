@@ -29,7 +29,7 @@ from coordination.runs.maintenance import expiry, faults, leader
 from coordination.runs.submission import draft
 from workers import delivery
 from workers.attempt import attempt
-from workers.cleanup import jobs as errands
+from workers.cleanup import jobs as cleanup_jobs
 from workers.process import trouble
 
 CLOCK = "clock-was-set"
@@ -56,8 +56,8 @@ HURRIED = (
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
     (delivery, "PARKED_FOR", timedelta(seconds=0.3)),
     (trouble, "REDIS_RETRY_S", 0.1),
-    (errands, "LOOK_EVERY_S", 0.3),
-    (errands, "CHORES_EVERY_S", 0.5),
+    (cleanup_jobs, "LOOK_EVERY_S", 0.3),
+    (cleanup_jobs, "CHORES_EVERY_S", 0.5),
 )
 """Module, constant, and what it is here."""
 

@@ -4,8 +4,8 @@
 -- ARGV: ttl in ms, eviction policy, maximum bytes, number of contexts; the contexts, that of the keys first,
 --   then its outer ones; then the keys (at most 1,000)
 -- Returns: how many of the handled keys had a value before, the generation, the number of handled keys: call
---   again with the others, because a step evicts a limited number; or `none`, generation, 0: no room to record
---   that a key is hidden
+--   again with the others, because a step evicts a limited number; or `none`, generation, 0: no room to
+--   record that a key is hidden
 local ttl_ms, policy, max_bytes, depth = unpack(ARGV)
 depth = tonumber(depth)
 local context = ARGV[5]
