@@ -93,13 +93,6 @@ def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
 
 
-def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
-    """Return where this process is to fail in tests, in the syntax of broker/failpoints.py; empty for
-    nowhere.
-    """
-    return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
-
-
 def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the file through which a worker gives a todo's command access to its context; None outside of a
     todo.

@@ -254,6 +254,8 @@ def _begin_daemon(
     if not os.read(0, 1):  # as the shell that waits there: its parent was killed
         os._exit(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if program == "workers" and (failpoints := env.get("COORD_FAILPOINTS")):
+        importlib.import_module("tests.chaos.failpoints.hooks").switch_on(failpoints)
     _become(_main_of(program), [program, *arguments], cwd, env)
 
 

@@ -36,11 +36,7 @@ from celery.worker import state
 from coordination.backend.client import reaching
 from coordination.backend.server_check import refuse_unfit
 from coordination.background import BackgroundService
-from coordination.environment import (
-    failpoints_from_environment,
-    hide_process,
-    refuse_in_todo,
-)
+from coordination.environment import hide_process, refuse_in_todo
 from coordination.errors import Conflict, CoordinationError, Unreachable, Unusable
 from coordination.files import close_to_others
 from coordination.processes import DUMP_STACKS
@@ -85,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Celery's warning to root names an option of its own, which this program does not have.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
-        _switch_failpoints_on()
         refuse_in_todo("a worker")
         watch = _watch(arguments)
         config = read_config(arguments)
@@ -105,17 +100,6 @@ def _close_state(state: Path) -> None:
         logging.warning(
             "other users of this machine could read %d files in %s (%s …): closed", len(mended), state, shown
         )
-
-
-def _switch_failpoints_on() -> None:
-    """Switch on the failures that tests have ordered by the environment."""
-    if words := failpoints_from_environment():
-        from coordination.broker import failpoints
-        from workers.attempt.actions import FAILPOINTS
-        from workers.landing import land, land_request, revert_request
-
-        seams = (*land.FAILPOINTS, *land_request.FAILPOINTS, *revert_request.FAILPOINTS)
-        failpoints.switch_on(words, (*FAILPOINTS, *seams))
 
 
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:

@@ -8,5 +8,4 @@ is lost, late or delivered twice does no harm.
 | `celery_app.py` | the Celery app of clients and workers, with the reason for each setting |
 | `kombu_transport.py` | kombu's Redis transport; survives unreadable queue entries and outages of Redis |
 | `priority_transport.py` | takes the most urgent message from all queues of a worker in one step |
-| `failpoints.py` | makes calls to Redis fail where tests ask for it |
 """

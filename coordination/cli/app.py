@@ -87,7 +87,6 @@ def coord(ctx: click.Context) -> None:
     """
     from coordination.environment import (
         colour_from_environment,
-        failpoints_from_environment,
         hide_process,
         refuse_in_todo,
         secret_in_environment,
@@ -98,10 +97,6 @@ def coord(ctx: click.Context) -> None:
     if ctx.invoked_subcommand != "context":
         refuse_in_todo(f"coord {ctx.invoked_subcommand}")
     ctx.color = colour_from_environment()
-    if words := failpoints_from_environment():
-        from coordination.broker import failpoints
-
-        failpoints.switch_on(words)
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:

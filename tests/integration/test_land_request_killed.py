@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.failpoints.hooks import SEAMS_OF_REQUESTS
 from tests.forge.server import TestForge
 from tests.landing_place import Killed
 from tests.request_place import Proposal, ends, proposal
-from workers.landing import land_request, revert_request
 from workers.outcome import OutcomeKind
 
 DEFERRED, SUCCEEDED, REFUSED = OutcomeKind.DEFERRED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
@@ -29,7 +29,7 @@ def place(
 ) -> Iterator[Proposal]:
     """A request that is ready; `die_at` also takes the failpoints of workers."""
     with proposal(forge, redis_url, tmp_path, monkeypatch) as place:
-        for owner, method, name in (*land_request.FAILPOINTS, *revert_request.FAILPOINTS):
+        for owner, method, name in SEAMS_OF_REQUESTS:
             monkeypatch.setattr(owner, method, dying(place, getattr(owner, method), name))
         ends(place.check(), SUCCEEDED)
         yield place

@@ -221,16 +221,6 @@ class Compensate(AttemptAction):
         )
 
 
-FAILPOINTS = (
-    (Compensate, "compensated", "compensate.begin"),
-    (Compensate, "keep_result", "compensate.end"),
-    (Compensate, "after_leave", "compensate.remove"),
-)
-"""Methods at which tests make a worker fail, besides its calls to Redis: before the command of a compensation
-starts; after it has succeeded; before worktree and branch are removed.
-"""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunCheck(RunTodo):
     context: Callable[[], Mapping[str, Any]]

@@ -252,7 +252,3 @@ class DirectAttempt(LandAttempt):
             self._job.log(f"the change set is open again, and not signed: {refused.message}")
             return False
         return True
-
-
-FAILPOINTS = ((DirectAttempt, "_record", "land.record"), (DirectAttempt, "_pushed", "land.push"))
-"""Methods at which tests make a worker fail: the commit is recorded; it is pushed."""

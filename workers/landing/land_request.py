@@ -325,7 +325,3 @@ class RequestAttempt(RequestLook):
 def _passes(missing: tuple[Missing, ...]) -> bool:
     """Return whether the forge only has to finish computing."""
     return all(one.lack is Lack.UNKNOWN for one in missing)
-
-
-FAILPOINTS = ((RequestAttempt, "_merge", "land.merge"),)
-"""Methods at which tests make a worker fail: the forge has merged the request."""

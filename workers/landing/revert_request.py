@@ -205,7 +205,3 @@ class RequestRevert(ForgeAttempt):
             f"the revert of {self._job.repo.name} is left to people: {request.url}: {error}",
             f"merge it; then: coord rollback {self._job.run_id}, or coord revert {self._name}",
         )
-
-
-FAILPOINTS = ((RequestRevert, "_open", "revert.open"), (RequestRevert, "_merge", "revert.merge"))
-"""Methods at which tests make a worker fail: the request of the revert is open; the forge has merged it."""

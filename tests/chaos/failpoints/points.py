@@ -1,9 +1,8 @@
 """Every point at which a process of coord can be made to fail, found in its code: a step or a call that is
 new is in the list by itself.
 
-The names are those of broker/failpoints.py. That the list is right is seen when a process runs: what it
-reaches and is not in the
-list is a call that was overlooked here, and the sweep says so.
+The names are those of `hooks.py`. The sweep shows whether the list is right: it reports each point that a
+process reaches and that is not in the list.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ from redis.client import PubSub
 
 import coordination
 import workers
-from coordination.broker.failpoints import CARRIER, PUBLISHES
-from workers.attempt.actions import FAILPOINTS
-from workers.landing import land, land_request, revert_request
+from tests.chaos.failpoints.hooks import CARRIER, PUBLISHES, SEAMS
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
@@ -28,7 +25,6 @@ PACKAGES = (coordination, workers)
 SENDERS = (
     "coordination.backend.library",
     "coordination.backend.step_connection",
-    "coordination.broker.failpoints",
     "coordination.backend.client",
 )
 """Calls that steps go through: they have their own names."""
@@ -52,19 +48,13 @@ METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.starts
 @cache
 def names() -> frozenset[str]:
     """Without `.before` and `.after`."""
-    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CARRIER, *_seams()])
+    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CARRIER, *(name for _, _, name in SEAMS)])
 
 
 def _steps() -> Iterator[str]:
     for file in LUA.glob("*/*.lua"):
         if not file.name.startswith("_"):
             yield f"{file.parent.name}/{file.stem}"
-
-
-def _seams() -> Iterator[str]:
-    of_requests = (*land_request.FAILPOINTS, *revert_request.FAILPOINTS)
-    for _, _, name in (*FAILPOINTS, *land.FAILPOINTS, *of_requests):
-        yield name
 
 
 def _calls() -> Iterator[str]:

@@ -27,6 +27,7 @@ from coordination.locks.sweeper import Sweeper
 from coordination.runs.control import starting
 from coordination.runs.maintenance import expiry, faults, leader
 from coordination.runs.submission import draft
+from tests.chaos.failpoints.hooks import switch_on
 from workers import delivery
 from workers.attempt import attempt
 from workers.cleanup import jobs as cleanup_jobs
@@ -134,11 +135,13 @@ def begin(role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str], 
     failpoints = ",".join(filter(None, (f"log={points}", fault)))
     pid = os.fork()
     if pid == 0:
-        _become(role, argv, folder, {**env, "COORD_FAILPOINTS": failpoints}, out)
+        _become(role, argv, folder, env, out, failpoints)
     return Program(role=role, pid=pid, out=out, points=points)
 
 
-def _become(role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str], out: Path) -> None:
+def _become(
+    role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str], out: Path, failpoints: str
+) -> None:
     code = 70
     try:
         os.setsid()
@@ -157,6 +160,7 @@ def _become(role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str]
             assert hasattr(module, name), name
             setattr(module, name, value)
         Sweeper.__init__.__kwdefaults__["every"] = timedelta(seconds=0.5)  # type: ignore[index]
+        switch_on(failpoints)
         code = worker.main(argv) if role.startswith("worker") else _command(argv)
     except BaseException:  # noqa: BLE001 (the process ends here, whatever it was)
         traceback.print_exc()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.broker.failpoints import Fault
 from coordination.runs.records import RunStatus
+from tests.chaos.failpoints.hooks import Fault
 from tests.stage import Fields
 
 if TYPE_CHECKING:

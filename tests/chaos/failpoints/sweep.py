@@ -26,9 +26,9 @@ from pathlib import Path
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
-from coordination.broker.failpoints import FAULTS
 from coordination.settings import Settings
 from tests.chaos.failpoints import points
+from tests.chaos.failpoints.hooks import FAULTS
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.failpoints.stories.book import QUICK, STORIES
 from tests.chaos.failpoints.story import Outcome, Story, Target

@@ -1,4 +1,4 @@
-"""Fault injection for tests: makes a process fail before or after a call of Redis, a publish or an ack.
+"""Fault injection: make a process of coord fail before or after a call of Redis, a publish or an ack.
 
     COORD_FAILPOINTS="run/claim.after=kill@2,publish.execute.before=lost,log=/tmp/reached"
 
@@ -16,12 +16,12 @@ with `.before` or `.after`:
 | `carrier.ack`                    | a message is acknowledged                                          |
 | `carrier.size`                   | the backend stores the size of a level                             |
 | `carrier.join`                   | the backend counts a todo of a level                               |
-| names of `seams`                 | methods that a program adds                                        |
+| names of `SEAMS`                 | methods of attempts                                                |
 
 `log` names a file to which each point is appended when it is reached, followed by its fault, if any.
 
-Without the variable this costs nothing: only `switch_on` changes the classes below, and only processes that
-call it import this module.
+`switch_on` changes the classes below for the rest of a process. The fork server calls it for workers that
+have the variable (`tests/fork_server.py`), the sweep of failpoints for all its programs (`programs.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,7 +47,10 @@ from coordination.backend.step_connection import StepCaller, StepConnection
 from coordination.broker.celery_app import ADVANCE, EXECUTE, JoinBackend
 from coordination.broker.kombu_transport import TolerantChannel, TolerantQoS
 from coordination.broker.priority_transport import RankedQoS
-from coordination.errors import UsageError
+from workers.attempt.actions import Compensate
+from workers.landing.land import DirectAttempt
+from workers.landing.land_request import RequestAttempt
+from workers.landing.revert_request import RequestRevert
 
 OURS = ("coordination.", "workers.")
 PUBLISHES = ("publish.execute", "publish.advance", "publish.level")
@@ -57,6 +60,19 @@ _STEPS = ("coordination.backend.library", "coordination.backend.step_connection"
 
 Seam = tuple[type, str, str]
 """A class, its method, and the name of the points before and after each call of the method."""
+SEAMS_OF_REQUESTS: tuple[Seam, ...] = (
+    (RequestAttempt, "_merge", "land.merge"),
+    (RequestRevert, "_open", "revert.open"),
+    (RequestRevert, "_merge", "revert.merge"),
+)
+SEAMS: tuple[Seam, ...] = (
+    (Compensate, "compensated", "compensate.begin"),
+    (Compensate, "keep_result", "compensate.end"),
+    (Compensate, "after_leave", "compensate.remove"),
+    (DirectAttempt, "_record", "land.record"),
+    (DirectAttempt, "_pushed", "land.push"),
+    *SEAMS_OF_REQUESTS,
+)
 Name = str | Callable[..., str | None]
 """Name of a call, or a function that derives it from the call's arguments; None for a call without points."""
 
@@ -117,7 +133,7 @@ class Failpoints:
 
 
 def parse(words: str) -> Failpoints:
-    """Parse COORD_FAILPOINTS. Raises UsageError."""
+    """Parse COORD_FAILPOINTS. Raises ValueError."""
     found = Failpoints()
     for word in filter(None, words.split(",")):
         point, _, what = word.partition("=")
@@ -126,15 +142,12 @@ def parse(words: str) -> Failpoints:
             continue
         fault, _, hit = what.partition("@")
         if fault not in FAULTS.get(point.rpartition(".")[2], ()) or not (hit or "1").isdecimal():
-            raise UsageError(
-                f"COORD_FAILPOINTS: {word!r}",
-                "write POINT=FAULT or POINT=FAULT@HIT, as in broker/failpoints.py",
-            )
+            raise ValueError(f"COORD_FAILPOINTS: {word!r}: write POINT=FAULT or POINT=FAULT@HIT")
         found.faults[point, int(hit or 1)] = Fault(fault)
     return found
 
 
-def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
+def switch_on(words: str) -> None:
     """Hook the points into the classes, for the rest of this process. Call it before creating a client."""
     points, step = parse(words), _Step()
     _hook(points, StepCaller, "__call__", lambda _self, step, *_: step.name)
@@ -147,7 +160,7 @@ def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
     _hook(points, RankedQoS, "ack", "carrier.ack")
     _hook(points, JoinBackend, "set_chord_size", "carrier.size")
     _hook(points, JoinBackend, "on_chord_part_return", "carrier.join")
-    for owner, method, name in seams:
+    for owner, method, name in SEAMS:
         _hook(points, owner, method, name)
 
 
