@@ -59,6 +59,20 @@ def test_the_merge_queue_merges_a_request_and_its_revert(place: Proposal):
     assert place.landed is None
 
 
+def test_time_in_the_merge_queue_is_no_part_of_the_patience_with_a_forge(place: Proposal):
+    place.at.protect(place.project, queue=True, dismiss_stale=False)
+    place.check()
+    for _ in range(3):
+        place.at.fail(500, times=99)
+        ends(place.land(), DEFERRED)
+        place.at.faults.clear()
+        ends(place.land(), DEFERRED)
+        assert [one.number for one in place.project.queue] == [1]
+        place.now += timedelta(hours=2)
+    place.at.run_queue(place.project)
+    ends(place.land(), SUCCEEDED)
+
+
 def test_a_credential_for_merging_merges(place: Proposal, monkeypatch: pytest.MonkeyPatch):
     place.project.members[place.at.core.person("merger")] = "write"
     monkeypatch.setenv("MERGER", place.at.token("merger"))

@@ -20,6 +20,7 @@ from coordination.runs.change_sets.records import RepoChange
 from tests.landing_place import Killed, Place
 from tests.stage import git
 from workers.landing import land as landing
+from workers.landing.attempt import TROUBLE
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
@@ -215,6 +216,31 @@ def test_a_disk_that_takes_nothing_is_waited_for_until_patience_ends(place: Dire
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
     assert "land_patience" in refused.error
+
+
+def test_a_push_that_is_never_taken_is_refused_when_patience_ends(place: Direct):
+    """Each attempt reads the base branch and records its commit before the push fails."""
+    git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
+    (git_dir / "refs" / "heads" / "main.lock").touch()
+
+    assert place.land().kind is OutcomeKind.DEFERRED
+    place.now += timedelta(minutes=59)
+    assert place.land().kind is OutcomeKind.DEFERRED
+    place.now += timedelta(minutes=2)
+    refused = place.land()
+    assert (refused.kind, place.has_work) == (OutcomeKind.REFUSED, False)
+    assert "land_patience" in refused.error
+
+
+@pytest.mark.parametrize("since", ["2999-01-01T00:00:00+00:00", "9999-12-31T23:59:59-23:00", "soon"])
+def test_a_record_of_trouble_that_cannot_be_true_does_not_prolong_patience(place: Direct, since: str):
+    git_dir = place.target if place.via is Via.PUSH else place.checkout / ".git"
+    (git_dir / "refs" / "heads" / "main.lock").touch()
+    place.checkpoint = json.dumps({TROUBLE: since})
+
+    assert place.land().kind is OutcomeKind.DEFERRED
+    place.now += timedelta(minutes=61)
+    assert place.land().kind is OutcomeKind.REFUSED
 
 
 def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):

@@ -162,15 +162,23 @@ class LandAttempt:
 
     def _end_of_patience(self, error: str) -> AttemptEnd | None:
         """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
-        now = self._job.now()
-        since = self._checkpoint.get(TROUBLE)
-        began = _moment(since) or now
-        if now - began > self._patience:
-            why = f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)"
-            return refusal(why)
-        if not since:
+        now, since = self._job.now(), _moment(self._checkpoint.get(TROUBLE))
+        if since is None or since > now:  # a damaged record, or a clock that was set back
             self._save_checkpoint({**self._checkpoint, TROUBLE: now.isoformat()})
+        elif now - since > self._patience:
+            return refusal(f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)")
         return None
+
+    @property
+    def _has_trouble(self) -> bool:
+        return TROUBLE in self._checkpoint
+
+    def _forget_trouble(self) -> None:
+        """Let the patience count from the next trouble."""
+        if self._has_trouble:
+            self._save_checkpoint(
+                {name: value for name, value in self._checkpoint.items() if name != TROUBLE}
+            )
 
     def _begin_undo(self, landing: dict[str, Any]) -> None:
         """Begin an undo with the record of the landing; its own trouble is timed separately."""
@@ -206,5 +214,5 @@ def postponed(why: str, reason: WaitReason, again: timedelta | None = None) -> A
 def _moment(text: object) -> datetime | None:
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -35,7 +35,7 @@ from coordination.landing.readiness import DEPENDS, Missing, ObservedRequest, Re
 from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, TROUBLE, AttemptEnd, postponed, refusal
+from workers.landing.attempt import BY_PEOPLE, AttemptEnd, postponed, refusal
 from workers.landing.commits import commit_in, heads_of, merge, tree_before
 from workers.landing.job import LandJob
 from workers.landing.land import DirectAttempt
@@ -119,17 +119,6 @@ class ForgeAttempt(DirectAttempt):
         if self._begun and refused.reason in _LOGINS:
             return self._forge_trouble(refused.error)
         return super()._end_after(refused)
-
-    @property
-    def _has_trouble(self) -> bool:
-        return TROUBLE in self._checkpoint
-
-    def _answers_again(self) -> None:
-        """Forget earlier trouble: the patience counts from the next trouble."""
-        if self._has_trouble:
-            self._save_checkpoint(
-                {name: value for name, value in self._checkpoint.items() if name != TROUBLE}
-            )
 
     def _interval(self) -> timedelta:
         """Return the pause before the next look at the request, by the budget of calls."""

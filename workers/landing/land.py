@@ -13,7 +13,7 @@ from collections.abc import Callable
 from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
-from workers.landing.attempt import BY_PEOPLE, AttemptEnd, LandAttempt, parsed, refusal
+from workers.landing.attempt import BY_PEOPLE, TROUBLE, AttemptEnd, LandAttempt, parsed, refusal
 from workers.landing.commits import (
     REVERTS,
     as_checked,
@@ -170,7 +170,9 @@ class DirectAttempt(LandAttempt):
 
     def _record(self, at: BaseBranch, made: Prepared, action: LandAction) -> Landed:
         landed = self._landing(made.commit, tree_of(at, made.base), str(action.method))
-        self._save_checkpoint(landed.model_dump())
+        # Trouble stays recorded until a push succeeds: reading the base branch proves nothing about pushing.
+        trouble = {name: since for name, since in self._checkpoint.items() if name == TROUBLE}
+        self._save_checkpoint({**landed.model_dump(), **trouble})
         return landed
 
     def _there_already(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:

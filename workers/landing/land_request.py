@@ -154,7 +154,7 @@ class RequestAttempt(RequestLook):
                 )
             if missing and _passes(missing):
                 raise self._computes(request, missing)
-            self._answers_again()
+            self._forget_trouble()
             if missing:
                 error = f"{request.url}: {missing_text(missing)}"
                 raise postponed(error, WaitReason.REQUEST, self._interval())
@@ -264,6 +264,7 @@ class RequestAttempt(RequestLook):
                 f"the merge queue has thrown {request.url} out",
                 f"see its page; then land it again: coord land {self._name}",
             )
+        self._forget_trouble()
         return postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
 
     # Facts

@@ -162,6 +162,7 @@ class RequestRevert(ForgeAttempt):
             if self._is_late(at, request) and not self._forge.is_queued(request):
                 raise self._left(request, "the merge queue has thrown it out")
             self._enqueue(request)
+            self._forget_trouble()
             raise postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
         methods = self._forge.repository().methods
