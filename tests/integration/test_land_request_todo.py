@@ -257,6 +257,19 @@ def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal)
     ends(place.land(), REFUSED, "coord sweep")
 
 
+@pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])
+def test_a_request_brings_no_commit_back_that_people_took_out_since_it_was_ready(
+    place: Proposal, step: LandStep
+):
+    kept = place.base
+    place.begin_at_a_new_commit()
+    git(place.checkout, "push", "-q", str(place.target), f"{place.base}:main")
+    place.check()
+    git(place.target, "update-ref", "refs/heads/main", kept)
+    ends(land_request(place.job, place.action(step)), REFUSED, "--fresh")
+    assert place.main() == kept
+
+
 def test_a_merge_that_the_forge_refuses_is_tried_again_until_patience_ends(place: Proposal):
     place.check()
     place.at.fail(405, times=9, only="PUT .*/merge$")

@@ -190,6 +190,16 @@ def test_a_landing_pushes_no_commit_that_coord_did_not_make(place: Direct, how: 
     assert place.commits() == ["first"]
 
 
+def test_a_local_landing_brings_no_commit_back_that_people_took_out(place: Direct):
+    if place.via is Via.PUSH:
+        pytest.skip("see the test before")
+    place.begin_at_a_new_commit()
+    git(place.checkout, "reset", "-q", "--hard", "HEAD~1")
+    for step in (LandStep.CHECK, LandStep.LAND):
+        refused = place.land(Method.MERGE, step)
+        assert (refused.kind, place.commits()) == (OutcomeKind.REFUSED, ["first"])
+
+
 def test_local_changes_are_refused_before_a_landing_and_waited_for_in_it_until_patience_ends(place: Direct):
     if place.via is Via.PUSH:
         pytest.skip("a push touches no checkout")

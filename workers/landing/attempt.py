@@ -106,10 +106,17 @@ class LandAttempt:
         )
         if isinstance(made, Refused):
             raise self._end_after(made)
-        is_pushed = isinstance(made, Prepared) and self._via is Via.PUSH
-        if is_pushed and (refused := refused_base(at, base, action.tip, since)) is not None:
-            raise refusal(refused.error, f"coord sweep {self._name} --fresh")
+        # A local branch may be behind the remote branch on which the work began.
+        if isinstance(made, Prepared) and (self._via is Via.PUSH or not self._job.repo.url):
+            self._refuse_removed(at, base, action.tip, since)
         return made
+
+    def _refuse_removed(self, at: BaseBranch, base: str, tip: str, since: str) -> None:
+        """Raise AttemptEnd if the work `since..tip` would bring commits to the base branch that people have
+        removed from it, or that were never there.
+        """
+        if (refused := refused_base(at, base, tip, since)) is not None:
+            raise refusal(refused.error, f"coord sweep {self._name} --fresh")
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began."""

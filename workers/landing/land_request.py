@@ -143,6 +143,7 @@ class RequestAttempt(RequestLook):
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest
     ) -> AttemptOutcome:
         if request.state is not RequestState.MERGED:
+            self._refuse_removed_by(at, change, request)
             self._method(MergeMethod(action.method.value))
             missing = self._missing(at, action, change, request, ignored=action.after_upstream)
             missing = self._brought_up(at, change, request, missing)
@@ -166,6 +167,11 @@ class RequestAttempt(RequestLook):
         made = self._would_land(at, action, change, request.head_sha)
         return self._stated(at, done, made.base if isinstance(made, NoChange) else made.commit, base)
 
+    def _refuse_removed_by(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> None:
+        """Refuse a request that would bring removed commits back: people may rewrite the base at any time."""
+        base = self._base_commit
+        self._refuse_removed(at, base, request.head_sha, self._since(at, change, base))
+
     def _computes(self, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
         """Return the end of an attempt for which the forge cannot say yet whether the request merges."""
         error, pause = (
@@ -182,6 +188,7 @@ class RequestAttempt(RequestLook):
             if request.state is RequestState.MERGED:
                 self._waits_no_longer()
                 return self._landed_by(at, action, change, request)
+            self._refuse_removed_by(at, change, request)
             if self._checkpoint.get("queued") == request.head_sha:
                 raise self._in_queue(request)
             missing = self._missing(at, action, change, request, ignored=())

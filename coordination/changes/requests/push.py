@@ -153,9 +153,9 @@ def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) 
     """Return why the work `since..tip` must not come to a base branch that lacks a commit at which coord
     began the work; empty if the base branch has them all. `branch`: its name in the text.
 
-    Such a commit was never pushed, as where a run could not reach the remote and began at the local branch,
-    or people have taken it out by rewriting the branch. It would come to the base branch with the work, and
-    all commits before it too.
+    Such a commit was never pushed, because a run could not reach the remote and began at the local branch, or
+    people have removed it by rewriting the branch. It would land with the work, and so would all commits
+    before it.
     """
     log = read("log", "--format=%H %(trailers:key=Coord-Base,valueonly,separator=%x20)", *_new(tip, base))
     commits = [line.split() for line in log.splitlines()]
@@ -165,8 +165,8 @@ def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) 
     if not lacking:
         return ""
     return (
-        f"{branch} lacks {lacking[:12]}, where the change set began: push it there, or begin anew where "
-        "people have taken it out"
+        f"{branch} lacks {lacking[:12]}, where the change set began: push it there, or begin anew if people "
+        "have taken it out"
     )
 
 
