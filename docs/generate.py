@@ -48,6 +48,7 @@ REACHED = {
     "coord.landings": "coordination.api.landing:Landings",
     "coord.commands": "coordination.api.generators:Commands",
     "coord.generators": "coordination.api.generators:Generators",
+    "coord.exclusion": "coordination.api.exclusion:Exclusion",
     "coord.records": "coordination.api.records:Records",
     "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",

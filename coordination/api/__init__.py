@@ -13,6 +13,7 @@
 | `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |
 | `health.py` | health; repositories disconnected and connected |
+| `exclusion.py` | locks, resources and circuit breakers |
 | `records.py` | views of records and repositories, with the state of runs |
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
@@ -78,7 +79,6 @@ if TYPE_CHECKING:
     from coordination.landing.start import PreparedLanding
     from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
-    from coordination.locks.resources import ResourceStats
     from coordination.messages.live import BEGINNING
     from coordination.operations.doctor import Facts, findings, too_large_words
     from coordination.operations.http_limits import http_limits
@@ -179,7 +179,6 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "landing.start": ("PreparedLanding",),
     "locks.force_release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
-    "locks.resources": ("ResourceStats",),
     "messages.live": ("BEGINNING",),
     "operations.doctor": ("Facts", "findings", "too_large_words"),
     "operations.http_limits": ("http_limits",),

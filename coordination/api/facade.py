@@ -15,6 +15,7 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
+    from coordination.api.exclusion import Exclusion
     from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
@@ -63,6 +64,13 @@ class Facade(EcosystemAccess):
         from coordination.api.health import HealthOperations
 
         return HealthOperations(self)
+
+    @cached_property
+    def exclusion(self) -> Exclusion:
+        """Return locks, resources and circuit breakers as people steer them."""
+        from coordination.api.exclusion import Exclusion
+
+        return Exclusion(self)
 
     @cached_property
     def services(self) -> Services:

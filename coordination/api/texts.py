@@ -19,6 +19,7 @@ PARTS = {
     "context": "coordination.cache.contexts:Context",
     "credentials": "coordination.api.credentials",
     "events": "coordination.api.events:Events",
+    "exclusion": "coordination.api.exclusion:Exclusion",
     "generators": "coordination.api.generators:Generators",
     "health": "coordination.api.health:HealthOperations",
     "inbox": "coordination.api.messages",

@@ -3,79 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from pydantic import BaseModel, ConfigDict
 
-from coordination.api import LOCK, Held, Holder, Released, ResourceStats, texts
+from coordination.api import LOCK, Held, Holder, Released, texts
+from coordination.api.exclusion import LockList, ResourceView
 from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext, confirm, yes_option
 from coordination.cli.groups import command
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
 from coordination.cli.times import format_time
-from coordination.environment import actor
 from coordination.errors import UsageError
-from coordination.models import Resource
 from coordination.text import counted, listed
 
-RELEASED_SHOWN = 100
 
-
-class ResourceView(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    type: str
-    capacity: int
-    used: int = 0
-    waiting: int = 0
-    utilisation: float = 0.0
-    """Used share of the capacity since its first use: 0 to 1."""
-    longest_wait_s: float = 0.0
-    granted: int = 0
-    mean_wait_s: float = 0.0
-
-
-@command()
+@command("exclusion.list_locks")
 @click.option("--resources", is_flag=True, help=texts.LOCKED_RESOURCES)
 @click.option("--all", "internal", is_flag=True, help=texts.INTERNAL_LOCKS)
 @click.option("--released", is_flag=True, help="List the locks that release-lock has released, latest first.")
 @output_options(Held, released=Released)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, internal: bool, released: bool, form: Form) -> None:
-    """List the locks with their holders and waiters, ages and times to live."""
     if released and (resources or internal):
         raise UsageError(
             "--released lists former holders; --resources and --all list present ones",
             "leave --released out, or the others: coord list-locks --released",
         )
-    with call.coord.answering() as connection:
-        locks = connection.locks
-        if released:
-            broken = locks.broken(RELEASED_SHOWN)
-            form.records(broken, lambda: _print_released(broken))
-            return
-        every = locks.list(resources=resources)
-    found = [held for held in every if internal or not held.internal]
-    form.records(found, lambda: _print_locks(found, len(every) - len(found), resources=resources))
+    if released:
+        broken = call.coord.exclusion.list_released()
+        form.records(broken, lambda: _print_released(broken))
+        return
+    found = call.coord.exclusion.list_locks(resources=resources, internal=internal)
+    form.records(found.held, lambda: _print_locks(found, resources=resources))
 
 
-@command()
+@command("exclusion.list_resources")
 @output_options(ResourceView)
 @click.pass_obj
 def list_resources(call: CliContext, form: Form) -> None:
-    """List the resources of the file: capacity, use, waiters."""
-    declared = call.coord.document.ecosystem.resources
-    with call.coord.answering() as connection:
-        known = connection.locks.resources.all_stats()
-    found = [_resource(resource, known.get(resource.name)) for resource in declared]
-    form.records(found, lambda: _print_resources(found))
+    resources = call.coord.exclusion.list_resources()
+    form.records(resources, lambda: _print_resources(resources))
 
 
-@command()
+@command("exclusion.release_locks")
 @click.argument("name", required=False, shell_complete=lock_names)
 @click.option("--owner", metavar="LABEL", help="Release all locks of this owner.")
 @click.option("--force", is_flag=True, help="Release it even if the holder runs, or may run on another host.")
@@ -85,32 +57,19 @@ def list_resources(call: CliContext, form: Form) -> None:
 def release_lock(
     call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool
 ) -> int:
-    """Release a lock that somebody else holds: the lock NAME (or `resource:NAME`), or all locks of an owner.
-    The holder is notified, and the next waiter gets it.
-
-    The release is recorded: coord list-locks --released.
-    """
+    """NAME is a lock or `resource:NAME`. The release is recorded: coord list-locks --released."""
     if (name is None) == (owner is None):
         raise UsageError(
             "which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL"
         )
-    call.coord.authority.check("release_lock")
-    with call.coord.answering() as connection:
-        locks = connection.locks
-        found = (
-            locks.held_by(owner, force=force)
-            if owner is not None
-            else (locks.breakable(name or "", force=force),)
-        )
-        for held in found:
-            confirm(_question(held), yes=yes)
-        if owner is not None:
-            found = locks.release_all(owner, actor(), force=force)
-        else:
-            locks.break_(found[0], actor())
-    if as_json:
-        print_json(found if owner else found[0])
+    exclusion = call.coord.exclusion
+    found = exclusion.find_locks(name or "", owner=owner, force=force)
     for held in found:
+        confirm(_question(held), yes=yes)
+    released = exclusion.release_locks(found, owner=owner, force=force)
+    if as_json:
+        print_json(released if owner else released[0])
+    for held in released:
         following = f"; next: {held.waiters[0].who}" if held.waiters else ""
         click.echo(f"{_named(held)} was taken from {_holders(held)}{following}", err=True)
     return 0
@@ -129,14 +88,14 @@ def _holders(found: Held) -> str:
     return listed([holder.who for holder in found.holders])
 
 
-def _print_locks(found: Sequence[Held], hidden: int, *, resources: bool) -> None:
-    if found:
-        _print_held(found)
+def _print_locks(found: LockList, *, resources: bool) -> None:
+    if found.held:
+        _print_held(found.held)
     else:
         what, option = ("lock is held", " --resources") if not resources else ("resource is in use", "")
         print_none(f"no {what}", f"see also: coord list-locks{option}")
-    if hidden:
-        click.echo(f"{counted(hidden, 'internal lock')} hidden: coord list-locks --all", err=True)
+    if found.hidden:
+        click.echo(f"{counted(found.hidden, 'internal lock')} hidden: coord list-locks --all", err=True)
 
 
 def _print_held(found: Sequence[Held]) -> None:
@@ -186,14 +145,6 @@ def _print_released(found: Sequence[Released]) -> None:
     print_table(columns, rows)
 
 
-def _resource(resource: Resource, stats: ResourceStats | None) -> ResourceView:
-    view = ResourceView(name=resource.name, type=resource.type, capacity=resource.capacity)
-    if stats is None:  # no run has declared it yet
-        return view
-    used = asdict(stats) | {"capacity": view.capacity, "utilisation": round(stats.utilisation, 4)}
-    return view.model_copy(update=used)
-
-
 def _print_resources(found: Sequence[ResourceView]) -> None:
     if not found:
         print_none("the file declares no resource", "declare one: coord help file")
@@ -206,19 +157,15 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
     print_table(columns, rows)
 
 
-@command()
+@command("exclusion.reset_breaker")
 @click.argument("name", shell_complete=breaker_names)
 @as_json_option
 @click.pass_obj
 def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
-    """Close a circuit breaker: its failures are forgotten, and the todos behind it continue. NAME is
-    `repo:api`, `resource:db`, or an unambiguous part of such a name.
-
-    The reset is recorded: coord status.
+    """NAME is `repo:api`, `resource:db`, or an unambiguous part of such a name. The reset is recorded: coord
+    status.
     """
-    call.coord.authority.check("reset_breaker")
-    with call.coord.answering() as connection:
-        was = connection.breakers.reset(name, actor())
+    was = call.coord.exclusion.reset_breaker(name)
     if as_json:
         print_json(was)
     behind = f"; {counted(was.behind, 'todo')} behind it can continue" if was.behind else ""

@@ -27,7 +27,7 @@ OWN_COMMANDS = {
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
     "context", "checkpoint", "credential", "status", "show-service",
-    "events", "list-locks", "release-lock", "list-resources", "reset-breaker",
+    "events",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
 OWN_TOOLS = {
