@@ -86,12 +86,13 @@ test-long: setup forge-tools
 	$(MAKE) soak chaos
 	$(BIN)/python -m benchmarks
 
-# The share of lines that `make test` executes, also in commands, workers and their children.
+# The share of lines that `make test` executes, also in commands, workers and their children; TESTS=FILES: only
+# those tests.
 coverage: setup
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run $(PYTEST) --numprocesses 3 -m "not long"
+	$(BIN)/coverage run $(PYTEST) --numprocesses 3 -m "not long" $(TESTS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --skip-covered $(if $(TESTS),--fail-under=0)
 
 # Renew tests/golden: the expected help, JSON and MCP tools.
 golden: setup

@@ -26,13 +26,12 @@ def shown(new_stage: NewStage) -> tuple[Stage, Done]:
 
 
 @pytest.fixture(scope="module")
-def broken(new_stage: NewStage) -> tuple[Stage, Done, Done]:
-    """The sample with a fault in `store`, swept and retried."""
+def broken(new_stage: NewStage) -> tuple[Stage, Done]:
+    """The sample with a fault in `store`, swept."""
     stage = new_stage()
     create(stage.folder)
     break_package(stage.folder, "store")
-    first = stage.sweep()
-    return stage, first, stage.coord("retry", first.json["run_id"], "--json")
+    return stage, stage.sweep()
 
 
 CHANGE_SET = "coord/PLAN-001"
@@ -127,9 +126,9 @@ def test_no_worktree_and_no_process_is_left(shown: tuple[Stage, Done]) -> None:
 
 
 def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_on_it(
-    broken: tuple[Stage, Done, Done],
+    broken: tuple[Stage, Done],
 ) -> None:
-    _, first, _ = broken
+    _, first = broken
 
     assert first.code == 3
     assert first.json["status"] == "failed"
@@ -139,8 +138,8 @@ def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_
     assert sorted(first.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
 
 
-def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Stage, Done, Done]) -> None:
-    stage, first, _ = broken
+def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Stage, Done]) -> None:
+    stage, first = broken
     run = first.json["run_id"]
 
     kept = stage.state / "worktrees" / run / "store"
@@ -148,26 +147,3 @@ def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tupl
     assert str(kept) in first.err
     assert f"coord logs {run} TODO-010" in first.err
     assert "Error" in stage.coord("logs", run, "TODO-010").out
-
-
-def test_a_retry_does_only_what_is_not_done_yet(broken: tuple[Stage, Done, Done]) -> None:
-    stage, first, again = broken
-
-    assert again.code == 3
-    assert {todo: again.states[todo] for todo in ("TODO-010", "TODO-012")} == {
-        "TODO-010": "failed",
-        "TODO-012": "skipped",
-    }
-    assert list(first.states.values()).count("succeeded") == 10
-    assert stage.file.read_text().count("status: completed") == 10
-
-
-def test_a_second_sweep_tests_the_changed_versions_and_fails_as_before(
-    broken: tuple[Stage, Done, Done],
-) -> None:
-    stage, _, _ = broken
-    again = stage.sweep()
-
-    assert again.code == 3
-    assert again.todo("TODO-010")["state"] == "failed"
-    assert again.todo("TODO-012")["state"] == "skipped"

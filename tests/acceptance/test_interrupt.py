@@ -86,38 +86,26 @@ def gate(stage: Stage) -> Gate:
     return gate
 
 
-def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> None:
+@pytest.mark.parametrize("answer", ["leave", "cancel"])
+def test_on_a_terminal_the_run_can_be_left_going_or_cancelled(stage: Stage, gate: Gate, answer: str) -> None:
     terminal = Terminal(stage, "sweep", PLAN)
     shell = gate.wait()
 
     terminal.press(CTRL_C)
     terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
-    terminal.press(b"l\n")
-    code = terminal.until_it_ends()
+    terminal.press(f"{answer[0]}\n".encode())
 
-    assert code == 130
+    assert terminal.until_it_ends() == 130
+    assert alive(shell) == (answer == "leave")
+    if answer == "cancel":
+        assert stage.shown().json["status"] == "cancelled"
+        assert stage.shown().states == {"A": "cancelled", "B": "cancelled"}
+        return
     assert "the run continues; follow it: coord watch" in terminal.shown
-    assert alive(shell)
     gate.open()
     watched = stage.coord("watch", "last", "--json")
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
     assert stage.file.read_text().count("status: completed") == 2
-
-
-def test_on_a_terminal_the_run_can_be_cancelled(stage: Stage, gate: Gate) -> None:
-    terminal = Terminal(stage, "sweep", PLAN)
-    shell = gate.wait()
-
-    terminal.press(CTRL_C)
-    terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
-    terminal.press(b"c\n")
-    code = terminal.until_it_ends()
-
-    assert code == 130
-    assert not alive(shell)
-    shown = stage.shown()
-    assert shown.json["status"] == "cancelled"
-    assert shown.states == {"A": "cancelled", "B": "cancelled"}
 
 
 def test_a_second_ctrl_c_at_the_question_leaves_at_once(stage: Stage, gate: Gate) -> None:
