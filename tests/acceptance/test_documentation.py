@@ -171,3 +171,12 @@ def test_every_field_of_the_file_is_documented(field: str) -> None:
 def test_every_benchmark_that_is_named_exists() -> None:
     for name in re.findall(r"-m benchmarks\.(\w+)", (ROOT / "docs" / "measured.md").read_text()):
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
+
+
+def test_every_module_on_the_way_of_a_todo_exists() -> None:
+    named = re.findall(
+        r"`((?:coordination|workers)/[a-z_/]+\.(?:py|lua))`", (ROOT / "docs/how-it-works.md").read_text()
+    )
+
+    assert named
+    assert [path for path in named if not (ROOT / path).is_file()] == []
