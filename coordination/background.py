@@ -35,6 +35,10 @@ class BackgroundService:
         """Run one round."""
         raise NotImplementedError
 
+    def until_next_s(self) -> float | None:
+        """Return the seconds until the next round; None: until it is woken."""
+        return self.interval_s
+
     def failed(self, error: Exception) -> float:
         """Log an error of a round; return the seconds until the next one."""
         logger.exception("a round of %s failed; the next one follows", self.name, exc_info=error)
@@ -87,11 +91,11 @@ class BackgroundService:
 
     def _repeat(self, stopping: threading.Event) -> None:
         if not self.first_at_once:
-            self._wake.wait(self.interval_s)
+            self._wake.wait(self.until_next_s())
         while not stopping.is_set():
             self._wake.clear()  # before the round, so that a wake-up during it causes another one
             if pause_s := self.guarded(self.run_once):
                 stopping.wait(pause_s)
             elif not stopping.is_set():
-                self._wake.wait(self.interval_s)
+                self._wake.wait(self.until_next_s())
         self.guarded(self.finish)

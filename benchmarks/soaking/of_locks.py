@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.soaking.frame import LOSING, Place
-from benchmarks.soaking.register import Refused, Register, TwoHolders
+from benchmarks.soaking.register import Late, Refused, Register, TwoHolders
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
@@ -127,6 +127,9 @@ class Contender:
                 )
             except Refused:
                 self._refused(lock, name)
+            except Late as error:
+                self.note("came in too late")
+                raise LockLost("it expired before it was used", "acquire it again") from error
 
     def _act(self, lock: Lock, amounts: Mapping[str, int]) -> None:
         for name in amounts:
@@ -189,6 +192,7 @@ def _left_over(place: Place) -> set[str]:
         keys.epoch,
         keys.capacities,
         f"{NAMESPACE}:fence",
+        Keys(NAMESPACE).events.lasting,
         *(keys.stats(f"resource:{name}") for name in CAPACITIES),
     }
     with connect(place.url, Profile.WORKER) as client:

@@ -28,6 +28,10 @@ class TwoHolders(AssertionError):
     """More are inside than may be."""
 
 
+class Late(Exception):
+    """The lock had expired before its holder came in: its process was stopped, or slow."""
+
+
 class Refused(Exception):
     """Somebody with a newer fence came in since."""
 
@@ -49,14 +53,16 @@ class Register:
         self.capacity = capacity
 
     def come(self, fence: int, amount: int, until_s: float, *, lost_at: Callable[[], int]) -> None:
-        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders,
-        Refused.
+        """`lost_at`: the fence below which holders are of before a loss of data. Raises TwoHolders, Refused,
+        Late.
         """
         with self._open() as page:
             alone = amount == self.capacity
             if alone and fence <= page.newest:
                 raise Refused
             counts_from, at_s = lost_at(), now_s()
+            if until_s <= at_s:
+                raise Late
             inside = [
                 it for it in page.slots if it.fence != fence and it.fence > counts_from and it.until_s > at_s
             ]

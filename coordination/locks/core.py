@@ -19,6 +19,7 @@ from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import Step
 from coordination.backend.steps import lock as steps
+from coordination.background import BackgroundService
 from coordination.durations import now_s
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks.deadlock import Detector
@@ -33,66 +34,51 @@ NEVER_S = float("inf")
 R = TypeVar("R")
 
 
-class Renewal:
-    """The thread that renews locks.
+class Renewal(BackgroundService):
+    """Renews locks: a round renews those that are due."""
 
-    It is no `BackgroundService`, because it waits on a condition until the next lock is due, and is reset in
-    a forked child.
-    """
+    name = "lock-renewal"
+    join_s = 30.0
 
     def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew
-        self._stopping = False
         self._reset_state()
         _renewals.add(self)
 
     def _reset_state(self) -> None:
+        super().__init__()
+        self._guard = threading.Lock()
         self._due_s: dict[Lock, float] = {}
-        self._changed = threading.Condition()
         self._wakes_s = NEVER_S
-        self._thread: threading.Thread | None = None
 
     def add(self, lock: Lock) -> None:
         now = now_s()
         due_s = now + (lock.deadline_s - now) / PART_OF_TTL
-        with self._changed:
+        with self._guard:
             self._due_s[lock] = due_s
-            if due_s < self._wakes_s:
+            if due_s < self._wakes_s and not self.stopping.is_set():
                 # Kept even if the lock is released by then: the thread then looks for the next one.
                 self._wakes_s = due_s
-                self._wake()
+                self.start()
+                self.wake()
 
     def remove(self, lock: Lock) -> None:
-        with self._changed:
+        with self._guard:
             self._due_s.pop(lock, None)
 
-    def stop(self) -> None:
-        """Stop the thread; locks that are still held expire after their ttl."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+    def run_once(self) -> list[Lock]:
+        """Renew the locks that are due; return them."""
+        with self._guard:
+            due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
+        for lock in due:
+            self._renew_due(lock)
+        with self._guard:
+            self._wakes_s = min(self._due_s.values(), default=NEVER_S)
+        return due
 
-    def _wake(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
-            self._thread.start()
-        else:
-            self._changed.notify()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._stopping and now_s() < self._wakes_s:
-                    self._changed.wait(None if self._wakes_s == NEVER_S else self._wakes_s - now_s())
-                if self._stopping:
-                    return
-                due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
-            for lock in due:
-                self._renew_due(lock)
-            with self._changed:
-                self._wakes_s = min(self._due_s.values(), default=NEVER_S)
+    def until_next_s(self) -> float | None:
+        with self._guard:
+            return None if self._wakes_s == NEVER_S else max(0.0, self._wakes_s - now_s())
 
     def _renew_due(self, lock: Lock) -> None:
         left_s, ttl_s = lock.deadline_s - now_s(), lock.ttl.total_seconds()
@@ -106,7 +92,7 @@ class Renewal:
                 "lock %s cannot be renewed and expires in %.1f s: %s", lock.name, left_s, error.message
             )
             next_s = min(now_s() + ttl_s / (3 * PART_OF_TTL), lock.deadline_s)
-        with self._changed:
+        with self._guard:
             if lock not in self._due_s:
                 return  # released in the meantime
             if kept:
@@ -120,7 +106,7 @@ class Renewal:
         """Return the limit for an answer, so that no lock expires unnoticed while another one's renewal
         waits.
         """
-        with self._changed:
+        with self._guard:
             return min((lock.deadline_s for lock in self._due_s), default=now_s()) - now_s()
 
 
@@ -128,7 +114,7 @@ _renewals: weakref.WeakSet[Renewal] = weakref.WeakSet()
 
 
 def _reset_in_child() -> None:
-    """Reset the state in a forked child: the thread does not exist there, `_changed` may be locked, and the
+    """Reset the state in a forked child: the thread does not exist there, `_guard` may be locked, and the
     locks are the parent's.
     """
     for renewal in _renewals:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from math import inf
-from threading import Condition, Event, Lock, Thread
+from threading import Event, Lock
 from types import TracebackType
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from redis.client import PubSub
 from redis.exceptions import TimeoutError
 
 from coordination.backend.client import reaching
+from coordination.background import BackgroundService
 from coordination.errors import Unreachable
 from coordination.messages.names import name, recipient
 from coordination.messages.outage import Outage, Stopped
@@ -39,30 +40,33 @@ RETRY_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class InFlight:
+class InFlight(BackgroundService):
     """Started messages, those that wait behind them, and processed ones that are not acknowledged yet.
 
-    A thread acknowledges and extends. A kill loses up to `GATHER_S` of acknowledgements of messages on their
-    first delivery, which are then delivered again. Messages on a later delivery may have killed their reader,
-    so each is acknowledged before the next one starts, and its start is recorded.
+    A round acknowledges, and extends the messages in flight when that is due. A kill loses the
+    acknowledgements of up to `GATHER_S`, of messages on their first delivery, which are then delivered again.
+    A message on a later delivery may have killed its reader, so its start is recorded, and it is acknowledged
+    before the next one starts.
     """
 
+    name = "inbox"
+    join_s = 30.0
+
     def __init__(self, bus: ReaderOperations) -> None:
+        super().__init__()
         self._bus = bus
         self._lock = Lock()
-        self._changed = Condition(self._lock)
         self._settling = Lock()
         self._begun: dict[int, Message] = {}
         self._waiting: deque[Message] = deque()
         self._done: list[Message] = []
-        self._closed = Event()
-        self._thread: Thread | None = None
+        self._extend_every_s = bus.limits.idle.total_seconds() / BEATS_PER_IDLE
+        self._extend_at = 0.0
 
-    def open(self) -> None:
-        if self._thread is None:
-            self._closed = Event()
-            self._thread = Thread(target=self._keep, args=(self._closed,), name="inbox", daemon=True)
-            self._thread.start()
+    def start(self) -> None:
+        if not self.is_running:
+            self._extend_at = time.monotonic() + self._extend_every_s
+        super().start()
 
     def refill(self, take: Callable[[Sequence[Message], Sequence[Message]], Taken]) -> Taken:
         """Take messages. `take` gets the messages in flight and the processed ones, which it acknowledges in
@@ -92,13 +96,13 @@ class InFlight:
         with self._lock:
             self._begun.pop(message.offset, None)
 
-    def finish(self, message: Message) -> None:
+    def processed(self, message: Message) -> None:
         """Queue a message for acknowledgement, unless it was removed."""
         with self._lock:
             if self._begun.pop(message.offset, None) is not None:
                 self._done.append(message)
                 if len(self._done) == 1:
-                    self._changed.notify()
+                    self.wake()
 
     def all(self) -> tuple[Message, ...]:
         with self._lock:
@@ -123,12 +127,7 @@ class InFlight:
 
     def close(self) -> None:
         """Return all messages; if Redis is unreachable, others get them after the idle time."""
-        self._closed.set()
-        with self._lock:
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.stop()
         try:
             self.settle()
             self._bus.hand_back(*self._begun.values(), *self._waiting)
@@ -138,23 +137,22 @@ class InFlight:
         self._waiting.clear()
         self._done.clear()
 
-    def _keep(self, closed: Event) -> None:
-        every_s = self._bus.limits.idle.total_seconds() / BEATS_PER_IDLE
-        beat = time.monotonic() + every_s
-        while not closed.is_set():
-            with self._lock:
-                self._changed.wait_for(
-                    lambda: self._done or closed.is_set(), timeout=max(0.0, beat - time.monotonic())
-                )
-            try:
-                if not closed.wait(GATHER_S):
-                    self.settle()
-                if time.monotonic() >= beat:
-                    beat = time.monotonic() + every_s
-                    self._extend()
-            except Unreachable as error:
-                logger.warning("cannot acknowledge or extend messages in flight: %s", error.message)
-                closed.wait(RETRY_S)
+    def run_once(self) -> None:
+        if not self.stopping.wait(GATHER_S):
+            self.settle()
+        if time.monotonic() >= self._extend_at:
+            self._extend_at = time.monotonic() + self._extend_every_s
+            self._extend()
+
+    def until_next_s(self) -> float:
+        with self._lock:
+            return 0.0 if self._done else max(0.0, self._extend_at - time.monotonic())
+
+    def failed(self, error: Exception) -> float:
+        if not isinstance(error, Unreachable):
+            return super().failed(error)
+        logger.warning("cannot acknowledge or extend messages in flight: %s", error.message)
+        return RETRY_S
 
     def _extend(self) -> None:
         lost = self._bus.extend(*self.all())
@@ -255,7 +253,7 @@ class Inbox:
 
     def __enter__(self) -> Inbox:
         """Read the inbox for the first time; `recovered` then says whether messages are missing."""
-        self._in_flight.open()
+        self._in_flight.start()
         self._fill()
         return self
 
@@ -268,7 +266,7 @@ class Inbox:
         with self:
             while (message := self.next()) is not None:
                 yield message
-                self._in_flight.finish(message)
+                self._in_flight.processed(message)
 
     def run(self, handler: Callable[[Message], object]) -> None:
         """Call `handler` for each message: acknowledge it when it returns, refuse it when it raises."""

@@ -65,6 +65,18 @@ def test_a_woken_service_does_its_first_round_at_once(rounds: Rounds) -> None:
     assert rounds.done.get(timeout=SOON_S) == 1
 
 
+def test_a_service_decides_itself_when_its_next_round_begins(rounds: Rounds) -> None:
+    pauses = iter((0.0, 0.001, None))
+    rounds.until_next_s = lambda: next(pauses)  # type: ignore[method-assign]
+    rounds.start()
+    assert [rounds.done.get(timeout=SOON_S) for _ in range(3)] == [1, 2, 3]
+
+    rounds.until_next_s = lambda: None  # type: ignore[method-assign]
+    rounds.wake()
+
+    assert rounds.done.get(timeout=SOON_S) == 4
+
+
 def test_a_round_that_fails_is_logged_and_the_next_one_follows(
     rounds: Rounds, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -143,7 +143,7 @@ ELSEWHERE = {
     "broker.priority_transport.": "the carrier's question for a message: see carrier.take",
     "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
-    "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore.handed_over",
+    "cache/visible": "asked along with what a todo is handed: see runs.replies.InputsReader",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
     "cache/",
     "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",

@@ -16,7 +16,7 @@ from coordination.locks.core import Renewal
 def test_a_lock_is_renewed_at_each_third_of_its_ttl(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(s=100.0)
     monkeypatch.setattr(renewal, "now_s", lambda: clock.s)
-    monkeypatch.setattr(Renewal, "_wake", lambda self: None)  # the thread is played by the test
+    monkeypatch.setattr(Renewal, "start", lambda self: None)  # the thread is played by the test
     lock: Any = Mock(deadline_s=109.0, ttl=timedelta(seconds=9))
 
     def renew(held: Any, patience_s: float) -> bool:
