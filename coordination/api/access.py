@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 
 class EcosystemAccess:
-    """Opens each part when it is first used, so that a command pays for no more than it needs. `close` gives
-    back all of it.
+    """Opens each part when it is first used, so that a command pays only for the parts it needs. `close`
+    closes them.
 
     The file is read once; `Coord`, which lives longer, reads it anew. A Redis that is named needs no file.
     """
@@ -206,13 +206,13 @@ class EcosystemAccess:
 
     @property
     def redis_url(self) -> str:
-        """Return the Redis to use; start the embedded server if none is configured."""
+        """Return the URL of Redis; start the embedded server if none is configured."""
         if self._url is None:
             self._url = self.settings.redis_url or self.local.ensure_server()
         return self._url
 
     def running_redis(self) -> str | None:
-        """Return the Redis that is configured, or the embedded server if it runs; start nothing."""
+        """Return the URL of the configured Redis, or of the embedded server if it runs. Start nothing."""
         from coordination.operations.quick_queries import running_redis
 
         return running_redis(self.path, self.settings)
@@ -242,8 +242,8 @@ class EcosystemAccess:
 
     @contextmanager
     def answering(self) -> Iterator[Connection]:
-        """Open Redis as `reached` does, and ask first whether it answers: managers wait out an outage, and
-        a person would wait too.
+        """Open Redis as `reached` does, and check first that it answers: managers wait until an outage ends,
+        and a person would have to wait with them.
         """
         with self.reached() as connection:
             connection.redis.ping()
@@ -263,13 +263,13 @@ class EcosystemAccess:
         self._url = self.local.ensure_worker(meanwhile=lambda: import_module("coordination.runs.dispatch"))
 
     def restarted(self) -> list[str]:
-        """Return what was started again here since the last call. Raises Unreachable where something is
-        given up.
+        """Return the processes of this machine that were restarted since the last call. Raises Unreachable
+        for one that was given up.
         """
         return self.local.news() if "local" in self.__dict__ else []
 
     def detach(self) -> None:
-        """Leave running what was started here, until `coord down`."""
+        """Keep the processes that were started here running until `coord down`."""
         if "local" in self.__dict__:
             self.local.detach()
 
@@ -322,8 +322,8 @@ class EcosystemAccess:
         return self.ask_live(lambda live: live.asking(), ())
 
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
-        """Write the event of a command that was carried out, with the fields of `EventStream.append`;
-        without those that are None or empty. If that fails, the command has been carried out all the same.
+        """Write the event of an executed command, with the fields of `EventStream.append` that are not empty.
+        A failure is only a warning: the command itself has succeeded.
         """
         from redis import RedisError
 

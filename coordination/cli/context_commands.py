@@ -200,7 +200,7 @@ def _words(value: str) -> str:
     try:
         if value != "-":
             return Path(value[1:]).read_text(encoding="utf-8")
-        if sys.stdin is None:  # who starts us may close it
+        if sys.stdin is None:  # the caller may have closed it
             raise UsageError("standard input is closed", "redirect a file: … < FILE")
         return sys.stdin.buffer.read().decode()
     except (OSError, UnicodeDecodeError) as error:

@@ -44,7 +44,9 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """The session of this recipient may have to end, unless its id is `but`; "" if the token has changed."""
+    """Tells all gateways to end the sessions of a recipient, except the one with the id `but`; if `but` is
+    empty, to check its token, which has changed.
+    """
 
     recipient: str
     but: str = ""
@@ -88,8 +90,8 @@ class Tokens:
     def revoke(self, recipient: str) -> None:
         """Revoke a recipient's token. Raises NotFound if it has none."""
         with reaching(self._url):
-            had = self._redis.hdel(self._keys.tokens, _token_id(recipient))
-        if not had:
+            removed = self._redis.hdel(self._keys.tokens, _token_id(recipient))
+        if not removed:
             near = did_you_mean(recipient, [grant.recipient for grant in self.list()])
             raise NotFound(
                 f"{recipient} has no token{near}", "list the recipients with a token: coord gateway --list"
@@ -106,11 +108,11 @@ class Tokens:
         return grant.recipient if grant else None
 
     def grant_of(self, token: str) -> Grant | None:
-        """Return the token's grant, or None; the time does not depend on where a wrong token differs."""
+        """Return the grant of the token, or None. The duration does not tell where a wrong token differs."""
         with reaching(self._url):
             entry = json.loads(self._redis.hget(self._keys.tokens, token.partition(".")[0]) or "{}")
-        right = hmac.compare_digest(_hash(token), entry.get("sha256", NOBODY))
-        return _grant(entry) if right else None
+        matches = hmac.compare_digest(_hash(token), entry.get("sha256", NOBODY))
+        return _grant(entry) if matches else None
 
     def tell(self, news: News) -> None:
         """Notify all gateways."""

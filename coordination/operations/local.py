@@ -69,7 +69,7 @@ Ready = Callable[[str, int], bool]
 
 
 def _nothing() -> None:
-    """Stop nothing besides the processes of `Local`."""
+    """Do nothing between the stops of the worker and the server."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from coordination.api import Held
 from coordination.api.coord import Coord
 from coordination.dashboard.pages import PageRequest, plain
-from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, NotAllowed, UsageError
 from coordination.text import quoted
 
@@ -104,9 +103,7 @@ def _complete(coord: Coord, form: Form) -> str:
 
 
 def _reset(coord: Coord, form: Form) -> None:
-    coord.authority.check("reset_breaker")
-    with coord.answering() as connection:
-        connection.breakers.reset(form["breaker"], actor())
+    coord.exclusion.reset_breaker(form["breaker"])
 
 
 def _edit(coord: Coord, form: Form) -> str:
@@ -178,15 +175,14 @@ def _edit_words(form: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _release(coord: Coord, form: Form) -> None:
-    coord.authority.check("release_lock")
-    with coord.answering() as connection:
-        held = connection.locks.breakable(form["lock"], force=bool(form.get("force")))
+    found = coord.exclusion.find_locks(form["lock"], force=bool(form.get("force")))
+    for held in found:
         if form.get("holders") != holders_of(held):
             now_held = ", ".join(holder.who for holder in held.holders)
             raise Conflict(
                 f"{form['lock']} is held by {now_held} now", "look who holds it: load the page again"
             )
-        connection.locks.break_(held, actor())
+    coord.exclusion.release_locks(found)
 
 
 def holders_of(held: Held) -> str:
