@@ -58,14 +58,22 @@ class Command:
         return shlex.join(("coord", *self.words(Form(form))))
 
 
-def _steer(name: str, *, operation: str = "", signed: bool = False) -> Command:
+def _steer(name: str, *, signed: bool = False) -> Command:
     def act(coord: Coord, form: Form) -> str:
         run = coord.runs.get(form["run"])
         getattr(run, name)()
         return run.id
 
+    return Command(operation=name, act=act, words=lambda form: (name, form["run"]), signed=signed)
+
+
+def _start(name: str, field: str, start: Callable[[Coord, str], str]) -> Command:
+    """Return an order with one field as its argument; `start` returns the id of the run."""
     return Command(
-        operation=operation or name, act=act, words=lambda form: (name, form["run"]), signed=signed
+        operation=name,
+        act=lambda coord, form: start(coord, form[field]),
+        words=lambda form: (name, form[field]),
+        signed=True,
     )
 
 
@@ -79,22 +87,6 @@ def _decide(verdict: str) -> Command:
         return (verdict, form["todo"], "--run", form["run"], *comment)
 
     return Command(operation=verdict, act=act, words=words, signed=True)
-
-
-def _retry(coord: Coord, form: Form) -> str:
-    return coord.runs.retry(form["run"]).id
-
-
-def _sweep(coord: Coord, form: Form) -> str:
-    return coord.runs.sweep(form["plan"]).id
-
-
-def _land(coord: Coord, form: Form) -> str:
-    return coord.landings.land(form["plan"]).id
-
-
-def _revert(coord: Coord, form: Form) -> str:
-    return coord.landings.revert(form["plan"]).id
 
 
 def _complete(coord: Coord, form: Form) -> str:
@@ -190,10 +182,6 @@ def holders_of(held: Held) -> str:
     return " ".join(sorted(holder.id for holder in held.holders))
 
 
-def _check(coord: Coord, form: Form) -> str:
-    return coord.checks.run(plan=form["plan"]).id
-
-
 def _request(coord: Coord, form: Form) -> str:
     refused = [one for one in coord.requests.create(form["plan"]) if one.error]
     if refused:
@@ -208,14 +196,12 @@ COMMANDS: Mapping[str, Command] = {
     "resume": _steer("resume"),
     "cancel": _steer("cancel"),
     "rollback": _steer("rollback", signed=True),
-    "retry": Command(operation="retry", act=_retry, words=lambda form: ("retry", form["run"]), signed=True),
+    "retry": _start("retry", "run", lambda coord, run: coord.runs.retry(run).id),
     "approve": _decide("approve"),
     "reject": _decide("reject"),
-    "sweep": Command(operation="sweep", act=_sweep, words=lambda form: ("sweep", form["plan"]), signed=True),
-    "land": Command(operation="land", act=_land, words=lambda form: ("land", form["plan"]), signed=True),
-    "revert": Command(
-        operation="revert", act=_revert, words=lambda form: ("revert", form["plan"]), signed=True
-    ),
+    "sweep": _start("sweep", "plan", lambda coord, plan: coord.runs.sweep(plan).id),
+    "land": _start("land", "plan", lambda coord, plan: coord.landings.land(plan).id),
+    "revert": _start("revert", "plan", lambda coord, plan: coord.landings.revert(plan).id),
     "complete": Command(
         operation="complete",
         act=_complete,
@@ -225,7 +211,10 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "edit": Command(operation="edit", act=_edit, words=_edit_words, page="/record"),
     "check": Command(
-        operation="qa", act=_check, words=lambda form: ("qa", "--plan", form["plan"]), signed=True
+        operation="qa",
+        act=lambda coord, form: coord.checks.run(plan=form["plan"]).id,
+        words=lambda form: ("qa", "--plan", form["plan"]),
+        signed=True,
     ),
     "request": Command(
         operation="create_request",

@@ -14,7 +14,7 @@ from coordination.api.coord import Coord
 from coordination.dashboard.pages import DRAWN, Page, PageRequest, inline
 from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
-from coordination.errors import GitRefused, NotFound, UsageError
+from coordination.errors import GitRefused, NotFound
 
 LISTED = 50
 ROWS = 200
@@ -151,12 +151,7 @@ async def todo(request: PageRequest) -> Page:
     """Show a todo of a run: its state, decisions, output and log."""
     found = await _run(request, request.get("run"))
     view = found.value.view
-    one = next((one for one in view.todos if one.id == request.get("id")), None)
-    if one is None:
-        raise NotFound(
-            f"run {view.run_id} has no todo {request.get('id')!r:.100}",
-            f"list them: coord show-run {view.run_id}",
-        )
+    one = _todo(view, request.get("id"))
     log = await _log(request, view, one.id)
     diff, refused = await _diff(request, view, one)
     text = log.value[-LOG_SHOWN:]
@@ -181,6 +176,13 @@ async def todo(request: PageRequest) -> Page:
     )
 
 
+def _todo(view: RunView, name: str) -> TodoView:
+    for todo in view.todos:
+        if todo.id == name:
+            return todo
+    raise NotFound(f"run {view.run_id} has no todo {name!r:.100}", f"list them: coord show-run {view.run_id}")
+
+
 async def _diff(request: PageRequest, view: RunView, one: TodoView) -> tuple[RepoDiff | None, str]:
     """Return the difference of a todo's own commit, or the reason why this machine cannot show it."""
     if one.state is not TodoState.SUCCEEDED:
@@ -200,9 +202,7 @@ async def log(request: PageRequest) -> Page:
     """Return the part of a todo's log after a position; htmx adds it to the page."""
     found = await _run(request, request.get("run"))
     view = found.value.view
-    one = next((one for one in view.todos if one.id == request.get("id")), None)
-    if one is None:
-        raise UsageError("no todo is named", "load the page again")
+    one = _todo(view, request.get("id"))
     # The state was read before the log: a log is complete before its todo has ended.
     written = await _log(request, view, one.id)
     start = request.number("from")
