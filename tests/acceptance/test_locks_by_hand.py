@@ -4,8 +4,6 @@ record.
 
 from __future__ import annotations
 
-import os
-import pty
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -20,7 +18,8 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
 from tests.lock_requests import ask
-from tests.stage import COORD, FORKS, Stage
+from tests.stage import Stage
+from tests.terminals import typing_on_terminal
 
 FILE = """\
 repos: [{name: api, path: api}]
@@ -236,15 +235,9 @@ def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Stag
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
 def test_on_a_terminal_it_asks(laptop: Stage, far: LockManager, answer: str, code: int, kept: bool):
     lock = far.acquire("deploy", ttl=TTL)
-    ours, its = pty.openpty()
-    command = [COORD, "release-lock", "deploy", "--force"]
+    ended, asked = typing_on_terminal(
+        laptop, "release-lock", "deploy", "--force", after={"release it?": f"{answer}\n"}
+    )
 
-    process = FORKS.begin_on(its, command, cwd=laptop.folder, env={**os.environ, **laptop.env})
-    os.close(its)
-    asked = os.read(ours, 1000)
-    os.write(ours, f"{answer}\n".encode())
-    assert process.wait(60) == code
-
-    assert b"release it?" in asked
+    assert (ended, "release it?" in asked) == (code, True)
     assert lock.renew() is kept
-    os.close(ours)
