@@ -149,9 +149,13 @@ class ForkServer:
             return self._requests
 
     def spawner(self) -> Callable[..., tuple[int, int]]:
-        """Return a `Daemon._spawn` with which this process gets workers and supervisors as forks."""
+        """Return a `Daemon._spawn` with which this process gets workers and supervisors as forks.
+
+        Waits until the fork server has started: under load that takes as long as a daemon may take to answer.
+        """
         from tests.fork_server import spawner  # which imports this module
 
+        self.run([sys.executable, "-c", ""], cwd=Path.cwd(), env=os.environ, timeout=120)
         return spawner(self._connection())
 
     @property

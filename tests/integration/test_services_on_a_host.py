@@ -27,12 +27,13 @@ from tests.ports import free_port
 from tests.stage import FORKS
 
 SERVE = "exec python3 -m http.server --bind 127.0.0.1 {port}"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServiceHost]:
     monkeypatch.setattr(Daemon, "_spawn", FORKS.spawner())
+    monkeypatch.setattr("coordination.services.host.STARTED_S", PATIENCE_S)
     found = ServiceHost(tmp_path / "state")
     yield found
     for name in found.desired():
