@@ -82,7 +82,9 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
     if len(without) == len(repos) or set(without) & set(options.repos):
         names = listed(without) if repos else "no repository"
         what = f"{names} {'declare' if len(without) > 1 else 'declares'} {'no' if repos else 'a'} check"
-        raise PlanRefused(f"{what}{_of_kinds(options.kinds)}", "add `qa` to it in the file")
+        raise PlanRefused(
+            f"{what}{_of_kinds(options.kinds)}", "declare one in the file: field `qa` of the repository"
+        )
     todos = check_todos(ecosystem, repos, kinds=kinds, prefix=f"{QA}.{subject}")
     records, graph = checks_graph(ecosystem, subject, todos)
     return PreparedChecks(

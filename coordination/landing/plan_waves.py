@@ -247,8 +247,7 @@ def decide_plan_reverts(
         decided = [decide_revert(ecosystem, sets[plan], plan, run=run, patience=patience) for plan in own]
         parts += _backwards(ecosystem, number, decided)
     if not parts:
-        what = f"run {run} has landed nothing" if run else f"nothing of {name} has landed"
-        raise NotFound(f"{what} that stands", "see: coord changes")
+        raise NotFound(f"{f'run {run}' if run else name} has no landed work to revert", "see: coord changes")
     _refuse_hosts(name, REVERT, parts)
     waves = waves_named(ecosystem, name)
     return Landing(

@@ -269,8 +269,8 @@ def decide_revert(
     found = change_set.repos if change_set else {}
     landed = has_landed(change_set, run)
     if not landed or change_set is None:
-        what = f"run {run} has landed nothing of {name}" if run else f"nothing of {name} has landed"
-        raise NotFound(f"{what} that stands", f"see: coord changes {name}")
+        of_run = f" of run {run}" if run else ""
+        raise NotFound(f"{name} has no landed work{of_run} to revert", f"see: coord changes {name}")
     _refuse_writer(change_set)
     _refuse_damaged(name, landed)
     plan, todos = plan_of(ecosystem, name)
