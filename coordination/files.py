@@ -63,14 +63,14 @@ def open_own(file: Path, flags: int) -> int:
 def loose(state: Path) -> Iterator[Path]:
     """Yield the paths at and below `state` that other users may enter, read or write, without git's."""
     with suppress(OSError):  # it was removed meanwhile, or belongs to another user
-        found = state.lstat()
-        if found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode):
+        status = state.lstat()
+        if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
             return
-        if stat.S_ISDIR(found.st_mode) and _is_of_git(state):
+        if stat.S_ISDIR(status.st_mode) and _is_of_git(state):
             return
-        if found.st_mode & OTHERS:
+        if status.st_mode & OTHERS:
             yield state
-        if stat.S_ISDIR(found.st_mode):
+        if stat.S_ISDIR(status.st_mode):
             for path in sorted(state.iterdir()):
                 yield from loose(path)
 

@@ -79,9 +79,9 @@ class SafeOutput(io.BufferedIOBase):
         self._held = ""
 
     def write(self, data: object) -> int:
-        given = bytes(cast(bytes, data))
-        self._put(self._held + self._decoder.decode(given), more=True)
-        return len(given)
+        chunk = bytes(cast(bytes, data))
+        self._put(self._held + self._decoder.decode(chunk), more=True)
+        return len(chunk)
 
     def _put(self, text: str, *, more: bool) -> None:
         cut = found.start() if more and (found := _UNFINISHED.search(text)) else len(text)

@@ -130,11 +130,11 @@ def limit(detail: ErrorDetails) -> str:
     """Return the message for a value of the right type that violates a constraint."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in BOUNDS:
-        name, words = BOUNDS[kind]
+        name, template = BOUNDS[kind]
         bound = context[name]
         if str(bound) == "datetime.timedelta(0)":
-            return words.format(0)
-        return words.format(f"{bound:{',' if bound > MILLION else ''}.12g}")
+            return template.format(0)
+        return template.format(f"{bound:{',' if bound > MILLION else ''}.12g}")
     if kind in ("string_too_short", "too_short"):
         return "must not be empty"
     if kind == "string_pattern_mismatch":
@@ -171,8 +171,8 @@ def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
     adjacent digits swapped. TODO-002 is not suggested for TODO-003.
     """
     plain = {_plain(k): k for k in known if _is_candidate(word, k)}
-    found = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
-    return plain[found[0]] if found else ""
+    matches = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
+    return plain[matches[0]] if matches else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -352,8 +352,8 @@ def _edge(plan: _Plan, edge: tuple[str, str], class_: str, tip: str) -> str:
             if straight
             else f" C{_point((ax + half, ay))} {_point((bx - half, by))} {_point((bx, by))}"
         )
-    words = svg.hover(f"{before} → {name}")
-    return svg.element("path", words, d=path, class_=class_, marker_end=f"url(#{tip})")
+    label = svg.hover(f"{before} → {name}")
+    return svg.element("path", label, d=path, class_=class_, marker_end=f"url(#{tip})")
 
 
 def _point(at: tuple[float, float]) -> str:
@@ -370,16 +370,16 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
     )  # fmt: skip
     if large:
         room = size.width - 20 - svg.width_of(box.right, 11) - 8
-        words = [
+        texts = [
             svg.text(svg.fitted(box.first, room, 12.6), x + 10, y + 17, "in b"),
             svg.text(box.right, x + size.width - 10, y + 17, "in s", "end"),
             svg.text(svg.fitted(box.second, size.width - 20, 11), x + 10, y + 33, "in s"),
         ]
     else:
-        words = [
+        texts = [
             svg.text(svg.fitted(name, size.width - 8, 10), x + 4, y + 12.5, "in xs b" if bold else "in xs")
         ]
-    return svg.element("g", svg.hover(box.hover), frame, *words, data_todo=name)
+    return svg.element("g", svg.hover(box.hover), frame, *texts, data_todo=name)
 
 
 def _legend(picture: Picture, y: float) -> Iterator[str]:

@@ -107,11 +107,11 @@ def _bad(report: QaReport) -> Iterator[CheckView]:
 
 def _place(words: str, folder: str) -> dict[str, str]:
     """Return the file, and the line, that the words of a failure name."""
-    found = _PLACE.search(words)
-    if found is None or ".." in found["file"].split("/"):
+    match = _PLACE.search(words)
+    if match is None or ".." in match["file"].split("/"):
         return {}
-    line = {"line": found["line"]} if found["line"] else {}
-    return {"file": f"{folder}/{found['file']}" if folder else found["file"], **line}
+    line = {"line": match["line"]} if match["line"] else {}
+    return {"file": f"{folder}/{match['file']}" if folder else match["file"], **line}
 
 
 def _escaped(words: str, *, field: bool = False) -> str:

@@ -184,12 +184,12 @@ def _view(
 def _result(todo: TodoView, checkpoint: str | None) -> CheckResult:
     """Return the result of a check's todo. Only a todo that succeeded may be green."""
     if todo.state is TodoState.SUCCEEDED:
-        found = read_result(todo.output)
-        return found or _without(CheckVerdict.COULD_NOT_RUN, "its result cannot be read")
+        result = read_result(todo.output)
+        return result or _without(CheckVerdict.COULD_NOT_RUN, "its result cannot be read")
     if todo.state is TodoState.FAILED:
-        found, why = read_result(checkpoint), todo.error or "it failed"
-        if found and found.verdict is not CheckVerdict.GREEN and found.why in why:
-            return found
+        result, why = read_result(checkpoint), todo.error or "it failed"
+        if result and result.verdict is not CheckVerdict.GREEN and result.why in why:
+            return result
         return _without(CheckVerdict.COULD_NOT_RUN, why)
     if todo.state.ended:
         return _without(CheckVerdict.SKIPPED, todo.error or str(todo.state))
@@ -201,8 +201,8 @@ def _without(verdict: CheckVerdict, why: str) -> CheckResult:
 
 
 def _totals(checks: Collection[CheckView]) -> Totals:
-    found = {check.verdict for check in checks}
-    worst = next((verdict for verdict in WORST if verdict in found), None)
+    verdicts = {check.verdict for check in checks}
+    worst = next((verdict for verdict in WORST if verdict in verdicts), None)
     return Totals(
         verdict=worst or (CheckVerdict.GREEN if checks else CheckVerdict.COULD_NOT_RUN),
         checks=len(checks),
@@ -218,10 +218,10 @@ def _totals(checks: Collection[CheckView]) -> Totals:
 
 def checks_in_words(totals: Totals) -> str:
     """Return `3 of 4 checks green, 120 of 122 tests passed`."""
-    words = f"{totals.green:,} of {counted(totals.checks, 'check')} green"
+    text = f"{totals.green:,} of {counted(totals.checks, 'check')} green"
     if not totals.total:
-        return words
-    return f"{words}, {totals.passed:,} of {counted(totals.total, 'test')} passed"
+        return text
+    return f"{text}, {totals.passed:,} of {counted(totals.total, 'test')} passed"
 
 
 def recorded_checks(
@@ -231,14 +231,14 @@ def recorded_checks(
     accept only results that a worker of this trust file has signed.
     """
     names = {(repo.name, check.name) for repo in checked_repos(ecosystem, plan) for check in repo.qa}
-    found = newest_checks(connection, plan.id, names)
-    change_set = ChangeSets(connection.store).read(plan.id) if found else None
+    newest = newest_checks(connection, plan.id, names)
+    change_set = ChangeSets(connection.store).read(plan.id) if newest else None
     tips = {repo: change.tip for repo, change in change_set.open.items()} if change_set else {}
-    standings = {name: _standing(plan, name, run, check, tips) for name, (run, check) in found.items()}
+    standings = {name: _standing(plan, name, run, check, tips) for name, (run, check) in newest.items()}
     if trust is None:
         return standings
     return {
-        name: _verified(connection, trust, found[name][1].todo, standing)
+        name: _verified(connection, trust, newest[name][1].todo, standing)
         for name, standing in standings.items()
     }
 
@@ -257,8 +257,8 @@ def _verified(connection: Connection, trust: TrustFile, todo: str, standing: Che
         why, same = refused.message, False
     if same:
         return standing
-    words = f"has no signed result{f': {why}' if why else ''}"
-    return CheckStanding(repo=standing.repo, check=standing.check, why=words, run_id=standing.run_id)
+    reason = f"has no signed result{f': {why}' if why else ''}"
+    return CheckStanding(repo=standing.repo, check=standing.check, why=reason, run_id=standing.run_id)
 
 
 def newest_checks(

@@ -188,10 +188,10 @@ def _repos(ecosystem: Ecosystem, options: CheckOptions, involved: Collection[str
     declared = {repo.name: repo for repo in ecosystem.repos}
     require_known(options.repos, declared, "repo", "list-repos")
     chosen = options.repos or (declared if involved is None else involved)
-    found = tuple(name for name in declared if name in chosen)
+    repos = tuple(name for name in declared if name in chosen)
     if options.repos or involved is not None:
-        return found
-    return tuple(name for name in found if declared[name].qa)
+        return repos
+    return tuple(name for name in repos if declared[name].qa)
 
 
 def _of_kinds(kinds: Collection[CheckKind]) -> str:

@@ -52,9 +52,9 @@ def git(*words: str, cwd: Path) -> None:
             "git cannot be started", "install git ≥ 2.39 and check that it is in PATH"
         ) from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}"
+        reason = done.stderr.decode(errors="replace").strip() or f"git ended with {done.returncode}"
         raise GitRefused(
-            f"git {words[0]} in {cwd}: {said}", "fix the problem, then try again in an empty folder"
+            f"git {words[0]} in {cwd}: {reason}", "fix the problem, then try again in an empty folder"
         )
 
 

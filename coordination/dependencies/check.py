@@ -168,10 +168,10 @@ def _by_version(constraint: str, provider: str, place: Path | None) -> CheckVerd
         admitted = satisfies(found.version, constraint, found.rules)
     except CoordinationError as error:
         return unknown(why_not(error))
-    words = f"{provider} is {found.version} ({found.source})"
+    fact = f"{provider} is {found.version} ({found.source})"
     if admitted:
-        return satisfied(f"{words}, as {constraint} asks", found.version)
-    return unsatisfied(f"{words}, which {constraint} does not admit{_for_a_prerelease(found)}", found.version)
+        return satisfied(f"{fact}, as {constraint} asks", found.version)
+    return unsatisfied(f"{fact}, which {constraint} does not admit{_for_a_prerelease(found)}", found.version)
 
 
 def _for_a_prerelease(found: Found) -> str:
@@ -209,7 +209,7 @@ def _rules(place: Path | None) -> Rules:
 
 
 def _demands(dependencies: Iterable[Dependency], rules: Rules) -> list[Demanded]:
-    found: dict[str, Demanded] = {}
+    by_constraint: dict[str, Demanded] = {}
     for d in dependencies:
         constraint = d.version_constraint or ""
         try:
@@ -217,8 +217,8 @@ def _demands(dependencies: Iterable[Dependency], rules: Rules) -> list[Demanded]
         except UsageError:
             continue
         demand = Demand(id=d.id, consumer=d.consumer, version_constraint=constraint)
-        found.setdefault(constraint.replace(" ", ""), (demand, allowed))
-    return list(found.values())
+        by_constraint.setdefault(constraint.replace(" ", ""), (demand, allowed))
+    return list(by_constraint.values())
 
 
 def _contradicting(demands: list[Demanded]) -> Iterator[tuple[Demanded, ...]]:

@@ -184,7 +184,7 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
     """Return whether a line matches; None if that is not known at `until` (monotonic clock) or on
     cancellation.
     """
-    given = json.dumps(pattern).encode() + b"\n" + text
+    message = json.dumps(pattern).encode() + b"\n" + text
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", SEARCH],
         env=without_ours(os.environ),
@@ -193,7 +193,7 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
         stderr=subprocess.DEVNULL,
     )
     assert process.stdin is not None
-    Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
+    Thread(target=_feed, args=(process.stdin, message), daemon=True).start()
     try:
         while time.monotonic() < until and not stopped.is_set():
             with suppress(subprocess.TimeoutExpired):

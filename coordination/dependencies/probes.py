@@ -168,8 +168,8 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> C
         )
     except httpx2.RequestError as error:
         return unsatisfied(f"{_shown(address)} {_describe_error(error, timeout, deadline.over)}")
-    words = f"{_shown(address)} answered {status}"
-    return satisfied(words) if status == wanted else unsatisfied(f"{words}, not {wanted}")
+    answer_text = f"{_shown(address)} answered {status}"
+    return satisfied(answer_text) if status == wanted else unsatisfied(f"{answer_text}, not {wanted}")
 
 
 @cache

@@ -37,8 +37,8 @@ class Contradiction(Record):
     demands: tuple[Demand, ...]
 
     def __str__(self) -> str:
-        words = (f"{d.consumer} wants {d.version_constraint} ({d.id})" for d in self.demands)
-        return f"no version of {self.provider} satisfies all: {', '.join(words)}"
+        demands = (f"{d.consumer} wants {d.version_constraint} ({d.id})" for d in self.demands)
+        return f"no version of {self.provider} satisfies all: {', '.join(demands)}"
 
 
 class Cycle(Record):

@@ -62,8 +62,8 @@ def inside(data: Any, *names: str) -> Any:
 
 
 def text_inside(data: Any, *names: str) -> str | None:
-    found = inside(data, *names)
-    return found.strip() or None if isinstance(found, str) else None
+    value = inside(data, *names)
+    return value.strip() or None if isinstance(value, str) else None
 
 
 NAMES = ("__version__", "VERSION")

@@ -98,8 +98,8 @@ class Edit:
         if len(place) % 2:
             owner = self._location(place[:-1]) if len(place) > 1 else ()
             return (*owner, place[-1]) if owner else _list_location(place[-1])
-        here = self._location(place[:-1])
-        location = self._positions(here).get(place[-1])
+        list_location = self._location(place[:-1])
+        location = self._positions(list_location).get(place[-1])
         if location is None or any(location[: len(gone)] == gone for gone in self.changes.removed):
             kind = record_at(place[:-1]).__name__.lower()
             raise NotFound(
@@ -193,13 +193,13 @@ def _steps(changes: Changes) -> Iterator[list[Step]]:
     Each group is applied to the result of the previous one, so that two new fields at one place get the right
     order. Removals come last, so that all locations stay those before the edit.
     """
-    left = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
-    while left:
-        yield [_set_step(location, *fields.pop(0)) for location, fields in left.items()]
-        left = {location: fields for location, fields in left.items() if fields}
+    remaining = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
+    while remaining:
+        yield [_set_step(location, *fields.pop(0)) for location, fields in remaining.items()]
+        remaining = {location: fields for location, fields in remaining.items() if fields}
     for location, records in changes.added.items():
-        given = list(records.values())
-        for group in filter(None, (given[:1], given[1:2], given[2:])):
+        new_records = list(records.values())
+        for group in filter(None, (new_records[:1], new_records[1:2], new_records[2:])):
             yield [_add_step(location, group)]
     for location in sorted(changes.removed, reverse=True):
         yield [_remove_step(location)]
@@ -260,8 +260,8 @@ def _list_at(data: Any, location: Location) -> list[Any]:
         data = data[step]
     if not data.get(location[-1]):
         data[location[-1]] = []
-    found: list[Any] = data[location[-1]]
-    return found
+    records: list[Any] = data[location[-1]]
+    return records
 
 
 def values_equal(found: Any, wanted: Any) -> bool:

@@ -84,8 +84,8 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
 
 def _diagnostic(location: Location, details: list[ErrorDetails], source_map: SourceMap) -> Diagnostic:
     if "env" in location[:-1] and SECRET.search(str(location[-1])):  # the value is not shown
-        wanted = "needs text, a number, or true or false, under a name of letters, digits and _"
-        return Diagnostic(location=location, message=wanted, show_value=False)
+        message = "needs text, a number, or true or false, under a name of letters, digits and _"
+        return Diagnostic(location=location, message=message, show_value=False)
     strict = [d for d in details if d["type"] not in WANTED]
     if not strict:
         return Diagnostic(location=location, message=_wanted(location, details, source_map))
@@ -267,19 +267,19 @@ def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     """Yield values of `env` that look like secrets: every reader of the file or of Redis has them."""
     for i, todo in enumerate(ecosystem.coordination.todos):
         for name, value in todo.env.items():
-            if isinstance(value, str) and (found := looks_secret(name, value)):
+            if isinstance(value, str) and (secret_kind := looks_secret(name, value)):
                 yield Diagnostic(
                     location=("coordination", "todos", i, "env", name),
-                    message=f"looks like {found}, which everybody who reads the file or Redis has; keep it "
-                    "on the worker's machine (coord credential add), and name it: secrets: "
+                    message=f"looks like {secret_kind}, which everybody who reads the file or Redis has; "
+                    "keep it on the worker's machine (coord credential add), and name it: secrets: "
                     f"[{_as_name(name)}]",
                     show_value=False,
                 )
 
 
 def shared_ports(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
-    """Yield services whose probes look at one port: on one host, the second cannot have it, and its probe
-    passes by the first. Yield services of one unit, too: the stop of one stops the other.
+    """Yield services whose probes check the same port: on one host, the second cannot have it, and its probe
+    passes because of the first. Yield services of the same unit, too: the stop of one stops the other.
     """
     first: dict[int, int] = {}
     units: dict[str, int] = {}

@@ -231,15 +231,15 @@ class Journal:
             with os.fdopen(open_own(self.path, os.O_RDWR), "r+b") as file:
                 if self._checkout_in(file.readline(_TAIL)) is None:
                     return None
-                size, wanted = file.seek(0, os.SEEK_END), _TAIL
+                size, block = file.seek(0, os.SEEK_END), _TAIL
                 while size:
-                    begin = max(0, size - wanted)
+                    begin = max(0, size - block)
                     file.seek(begin)
                     tail = file.read(size - begin)
                     complete = tail.rfind(b"\n") + 1
                     start = tail.rfind(b"\n", 0, max(0, complete - 1)) + 1
                     if begin and not (complete and start):
-                        wanted *= 4
+                        block *= 4
                         continue
                     if complete < len(tail):
                         file.truncate(begin + complete)

@@ -85,10 +85,10 @@ class SourceMap:
         """
         key, value = self.root, self.root
         for step in location:
-            found = _child(value, step)
-            if found is None:
+            child = _child(value, step)
+            if child is None:
                 return key, None
-            key, value = found
+            key, value = child
         return key, value
 
 

@@ -214,8 +214,8 @@ def outline_of(tree: Tree) -> Outline | None:
     """Return the outline; None if the file has an alias, which makes one part depend on another."""
     if tree.root is None or (_ALIAS.search(tree.text) and _has_alias(tree.root)):
         return None
-    found = ((location, _listing(tree, location)) for location in LISTS)
-    lists = {location: listing for location, listing in found if listing is not None}
+    listings = ((location, _listing(tree, location)) for location in LISTS)
+    lists = {location: listing for location, listing in listings if listing is not None}
     return Outline(lists=lists, events=count_events(tree.text), newline=line_end_text(tree.text))
 
 
@@ -248,12 +248,12 @@ def _listing(tree: Tree, location: Location) -> Listing | None:
     node, columns = tree.root, []
     text, below = tree.text, 0
     for step in location:
-        found = entry(node, str(step)) if isinstance(node, MappingNode) and not node.flow_style else None
-        if found is None or not alone_before(text, int(found.key.start_mark.index)):
+        child = entry(node, str(step)) if isinstance(node, MappingNode) and not node.flow_style else None
+        if child is None or not alone_before(text, int(child.key.start_mark.index)):
             return None
-        columns.append(int(found.key.start_mark.column))
-        below = next_line(text, int(found.key.end_mark.index))
-        node = found.value
+        columns.append(int(child.key.start_mark.column))
+        below = next_line(text, int(child.key.end_mark.index))
+        node = child.value
     if not isinstance(node, SequenceNode) or node.flow_style or not node.value:
         return None
     column = int(node.start_mark.column)

@@ -116,17 +116,17 @@ def windows(outline: Outline, changes: Changes) -> list[Window]:
     """Return the windows that the changes need; neighbours are included to show a new record's style and the
     gaps between records.
     """
-    wanted: dict[Location, list[tuple[int, int]]] = {}
+    spans_by_list: dict[Location, list[tuple[int, int]]] = {}
     for owner, span in _touched_spans(outline, changes):
-        wanted.setdefault(owner, []).append(span)
-    found = {
+        spans_by_list.setdefault(owner, []).append(span)
+    windows_by_list = {
         owner: [
             Window(list=owner, first=first, last=last, changes=Changes()) for first, last in _merged(spans)
         ]
-        for owner, spans in wanted.items()
+        for owner, spans in spans_by_list.items()
     }
-    _distribute(outline, changes, found)
-    return [window for of_list in found.values() for window in of_list]
+    _distribute(outline, changes, windows_by_list)
+    return [window for of_list in windows_by_list.values() for window in of_list]
 
 
 def _distribute(outline: Outline, changes: Changes, found: dict[Location, list[Window]]) -> None:

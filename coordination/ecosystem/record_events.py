@@ -96,10 +96,10 @@ def _record_place(location: Location) -> Location:
 
 
 def _at(ecosystem: Ecosystem, location: Location) -> Any:
-    found: Any = ecosystem
+    value: Any = ecosystem
     for step in location:
-        found = found[step] if isinstance(step, int) else getattr(found, step)
-    return found
+        value = value[step] if isinstance(step, int) else getattr(value, step)
+    return value
 
 
 def _key(record: Record) -> str:

@@ -216,8 +216,8 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
         if bare := BARE_ITEMS.get((record, name)):
             field["items"] = {"anyOf": [bare, field["items"]]}
         field = _with_durations(field)
-        if words := DESCRIPTIONS.get(f"{record}.{name}"):
-            field["description"] = words
+        if description := DESCRIPTIONS.get(f"{record}.{name}"):
+            field["description"] = description
         definition["properties"][name] = _or_empty(field) if may_be_empty and name not in required else field
 
 
@@ -225,9 +225,9 @@ def _with_short_forms(checks: dict[str, Any]) -> dict[str, Any]:
     """Return the field `qa` of a repository or plan, with a command, one check, or a word in its place."""
     if "$ref" in checks:
         return {"anyOf": [{"$ref": "#/$defs/QaWhen"}, {"$ref": checks["$ref"]}]}
-    one = checks["items"]
+    check = checks["items"]
     head = {name: value for name, value in checks.items() if name not in ("items", "type")}
-    return head | {"anyOf": [*_BARE_COMMAND, one, {"type": "array", "items": one}]}
+    return head | {"anyOf": [*_BARE_COMMAND, check, {"type": "array", "items": check}]}
 
 
 def _with_durations(field: dict[str, Any]) -> dict[str, Any]:
@@ -256,16 +256,16 @@ def _or_empty(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(properties: dict[str, Any]) -> dict[str, Any]:
-    words = _attribute_docstrings(Settings)
+    descriptions = _attribute_docstrings(Settings)
     return {
-        name: field | ({"description": words[name]} if name in words else {})
+        name: field | ({"description": descriptions[name]} if name in descriptions else {})
         for name, field in properties.items()
     }
 
 
 def _enum_words(enum: type[StrEnum], offered: Collection[str]) -> str:
-    words = {enum[name].value: text for name, text in _attribute_docstrings(enum).items()}
-    return " · ".join(f"{value}: {text}" for value, text in words.items() if value in offered) or (
+    descriptions = {enum[name].value: text for name, text in _attribute_docstrings(enum).items()}
+    return " · ".join(f"{value}: {text}" for value, text in descriptions.items() if value in offered) or (
         enum.__doc__ or ""
     )
 
@@ -274,12 +274,12 @@ def _attribute_docstrings(source: type[BaseModel] | type) -> dict[str, str]:
     """Return the docstrings of the attributes, which Python does not keep at run time."""
     (definition,) = ast.parse(inspect.getsource(source)).body
     assert isinstance(definition, ast.ClassDef)
-    words: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
     for before, after in zip(definition.body, definition.body[1:], strict=False):
         match before, after:
             case (
                 ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
-                words[name] = " ".join(text.split())
-    return words
+                docstrings[name] = " ".join(text.split())
+    return docstrings

@@ -111,23 +111,23 @@ def _events_of(source: str, entry: Entry, *, began: bool, texts: Sequence[bytes]
         return
     after = _ecosystem(entry.text)
     before = next((known for text in reversed(texts) if (known := _ecosystem(text)) is not None), None)
-    found = []
+    events = []
     if after is not None and (began or before is not None):
-        found = differences(before or Ecosystem(), after)
+        events = differences(before or Ecosystem(), after)
     yield HistoryEvent(
         id=f"{source}:{entry.seq}",
         at=entry.at,
         kind="file.recorded" if began else "file.changed",
         actor=entry.actor or "file",
         title=_title(began, after is not None),
-        repos=tuple(sorted({repo for event in found for repo in event["repos"]}))[:MOST_REPOS],
+        repos=tuple(sorted({repo for event in events for repo in event["repos"]}))[:MOST_REPOS],
         data={
             "commit": entry.commit,
             "valid": after is not None,
-            "counts": dict(Counter(event["kind"] for event in found)),
-            "subjects": [event["subject"] for event in found[:MOST_IDS]],
+            "counts": dict(Counter(event["kind"] for event in events)),
+            "subjects": [event["subject"] for event in events[:MOST_IDS]],
         },
-        parts=tuple(_record_event("", entry, _existing(event) if began else event) for event in found),
+        parts=tuple(_record_event("", entry, _existing(event) if began else event) for event in events),
     )
 
 

@@ -67,12 +67,12 @@ class Embedder:
     def vectors(self, texts: Sequence[str]) -> list[Vector]:
         """Return a vector of length 1 for each text. Raises EmbeddingFailed."""
         lines = "".join(json.dumps(text[:_LONGEST_TEXT]) + "\n" for text in texts)
-        found = [_vector(line) for line in self._answer(lines, len(texts)).splitlines() if line.strip()]
-        if len(found) != len(texts) or len({len(vector) for vector in found}) > 1:
+        vectors = [_vector(line) for line in self._answer(lines, len(texts)).splitlines() if line.strip()]
+        if len(vectors) != len(texts) or len({len(vector) for vector in vectors}) > 1:
             raise EmbeddingFailed(
-                f"it answered {len(texts)} texts with {len(found)} vectors, or of several lengths"
+                f"it answered {len(texts)} texts with {len(vectors)} vectors, or of several lengths"
             )
-        return found
+        return vectors
 
     def _answer(self, lines: str, texts: int) -> str:
         try:
@@ -115,12 +115,14 @@ def similar(
         *values,
     )
     cosines = sorted(((_cosine(asked, row["vector"]), row["seq"]) for row in rows), reverse=True)
-    found = []
+    similar_events = []
     for cosine, seq in cosines[:limit]:
         if cosine >= SMALLEST:
             (row,) = store.rows("SELECT * FROM events WHERE seq = ?", seq)
-            found.append(event_of(row).model_copy(update={"matched": f"similar in meaning ({cosine:.2f})"}))
-    return found
+            similar_events.append(
+                event_of(row).model_copy(update={"matched": f"similar in meaning ({cosine:.2f})"})
+            )
+    return similar_events
 
 
 def _add_missing(store: HistoryStore, embedder: Embedder, where: str, values: Sequence[object]) -> None:
@@ -192,18 +194,18 @@ def search(
     if not 1 <= limit <= MOST:
         raise UsageError(f"{limit} events cannot be listed", f"choose a limit from 1 to {MOST}")
     check_known(store, filters)
-    words = re.findall(r"\w[\w.-]*", query, re.UNICODE)[:MOST_WORDS]
-    if query.strip() and not words:
+    query_words = re.findall(r"\w[\w.-]*", query, re.UNICODE)[:MOST_WORDS]
+    if query.strip() and not query_words:
         return []
-    if not words:
+    if not query_words:
         return _latest(store, filters, limit)
-    terms = [_term(word, synonyms) for word in words]
-    found = _ranked(store, " AND ".join(terms), filters, limit) or (
+    terms = [_term(word, synonyms) for word in query_words]
+    ranked = _ranked(store, " AND ".join(terms), filters, limit) or (
         _ranked(store, " OR ".join(terms), filters, limit) if len(terms) > 1 else []
     )
     if embedder is None:
-        return found
-    return joined(found, similar(store, embedder, query, *_where(filters), limit), limit=limit)
+        return ranked
+    return joined(ranked, similar(store, embedder, query, *_where(filters), limit), limit=limit)
 
 
 def check_known(store: HistoryStore, filters: HistoryFilters) -> None:
@@ -213,18 +215,19 @@ def check_known(store: HistoryStore, filters: HistoryFilters) -> None:
         ("kind", "kind", "events"),
         ("repo", "repo", "event_repos"),
     ):
-        asked = getattr(filters, name)
-        if asked is None or "*" in asked:
+        value = getattr(filters, name)
+        if value is None or "*" in value:
             continue
-        if store.rows(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", asked):  # noqa: S608 (our names)
+        if store.rows(f"SELECT 1 FROM {table} WHERE {column} = ? LIMIT 1", value):  # noqa: S608 (our names)
             continue
-        if (name == "entity" and asked in ENTITIES) or (name == "kind" and asked in HISTORY_KINDS):
+        if (name == "entity" and value in ENTITIES) or (name == "kind" and value in HISTORY_KINDS):
             continue
         known = [row[0] for row in store.rows(f"SELECT DISTINCT {column} FROM {table} LIMIT 1000")]  # noqa: S608
         if known:
-            said = ", ".join(sorted(known)[:20])
+            examples = ", ".join(sorted(known)[:20])
             raise NotFound(
-                f"no event has the {LABELS[name]} {asked!r}{did_you_mean(asked, known)}", f"there are: {said}"
+                f"no event has the {LABELS[name]} {value!r}{did_you_mean(value, known)}",
+                f"there are: {examples}",
             )
 
 
@@ -251,8 +254,8 @@ def _ranked(store: HistoryStore, match: str, filters: HistoryFilters, limit: int
         limit,
     )
     places = ", ".join("?" * len(best))
-    found = store.rows(f"SELECT * FROM events WHERE seq IN ({places})", *(row["seq"] for row in best))  # noqa: S608
-    events = {row["seq"]: event_of(row) for row in found}
+    rows = store.rows(f"SELECT * FROM events WHERE seq IN ({places})", *(row["seq"] for row in best))  # noqa: S608
+    events = {row["seq"]: event_of(row) for row in rows}
     return [
         events[row["seq"]].model_copy(update={"matched": row["matched"]})
         for row in best
@@ -262,12 +265,12 @@ def _ranked(store: HistoryStore, match: str, filters: HistoryFilters, limit: int
 
 def _latest(store: HistoryStore, filters: HistoryFilters, limit: int) -> list[HistoryEvent]:
     where, values = _where(filters)
-    found = store.rows(
+    rows = store.rows(
         f"SELECT * FROM events WHERE 1{where} ORDER BY at DESC, seq DESC LIMIT ?",  # noqa: S608
         *values,
         limit,
     )
-    return [event_of(row) for row in found]
+    return [event_of(row) for row in rows]
 
 
 def _where(filters: HistoryFilters) -> tuple[str, list[object]]:

@@ -138,7 +138,7 @@ class FigureReader:
 
     def values(self, since: str, until: str) -> dict[str, list[float]]:
         """Return figure → its values, of those that are measured."""
-        found: dict[str, list[float]] = defaultdict(list)
+        by_figure: dict[str, list[float]] = defaultdict(list)
         rows = self._rows(
             "SELECT name, value FROM figures "
             "WHERE repo = ? AND name > ? AND name < ? AND day >= ? AND day < ?",
@@ -146,8 +146,8 @@ class FigureReader:
             until,
         )
         for name, value in rows:
-            found[self._verb(name)].append(value)
-        return found
+            by_figure[self._verb(name)].append(value)
+        return by_figure
 
     def by(self, column: str, figure: str, since: str) -> dict[str, float]:
         """Return repository or assignee → sum of a figure, the largest first."""

@@ -22,11 +22,11 @@ class CheckKind(Word):
     INTEGRATION = "integration"
     """Needs several repositories, or resources."""
     E2E = "e2e"
-    """Needs all of it."""
+    """Needs the whole ecosystem."""
 
 
 class Check(Record):
-    """A command that judges a repository: exit code 0, and no failed test in its report, is green."""
+    """A command that judges a repository. It is green with exit code 0 and no failed test in its report."""
 
     name: CheckName = BARE
     run: Command
@@ -52,7 +52,7 @@ class QaAction(Record):
     report: RelativePath | None = None
     """JUnit XML that the command writes: a path or glob in the repository."""
     retries: Retries = 0
-    """How often the check runs again where tests failed; only for tests that are known to be flaky."""
+    """How often the check runs again if tests fail; only for tests that are known to be flaky."""
     kind: CheckKind | None = None
     needs: tuple[RepoName, ...] | None = None
     """Repositories whose trees decide the result, besides its own; None: those of all predecessors."""

@@ -27,7 +27,7 @@ from coordination.models.values import (
 from coordination.text import pattern_mistake
 
 LEAST_MEMORY = 16 * 1024 * 1024
-"""Less would not start an interpreter."""
+"""Least memory in bytes: an interpreter does not start with less."""
 
 
 class Strategy(Word):
@@ -47,9 +47,9 @@ class Signatures(Word):
     OFF = "off"
     """Nothing is checked."""
     WARN = "warn"
-    """A missing or wrong signature is logged, and the todo executed."""
+    """A missing or wrong signature is logged; the todo is executed."""
     REQUIRE = "require"
-    """It is refused."""
+    """A todo without a valid signature is refused."""
 
 
 class OnFailure(Word):
@@ -84,7 +84,7 @@ class SandboxKind(Word):
 
 
 class Sandbox(Record):
-    """Bounds of a todo's command. A field without a value leaves it to the repository, then to the
+    """Limits of a todo's command. A field without a value is taken from the repository, then from the
     settings.
     """
 
@@ -143,7 +143,7 @@ class NoopAction(Record):
     `frees` them. Only `coord land` and `coord revert` make such a todo.
     """
     frees: Annotated[bool, Field(strict=True)] = False
-    """It gives back the landing locks of the run."""
+    """Release the landing locks of the run."""
     keeps: Annotated[bool, Field(strict=True)] = False
     """A rollback of the run leaves everything that ended before it as it is."""
     tolerates: Annotated[int, Field(strict=True, ge=0)] | None = None
@@ -151,7 +151,7 @@ class NoopAction(Record):
     do not count. None: each must succeed.
     """
     soak: Annotated[bool, Field(strict=True)] = False
-    """Its gate is a time that passes, not a question to a person."""
+    """Its gate waits for a time to pass, not for a person."""
 
 
 def is_of_landing(action: object) -> bool:

@@ -12,7 +12,7 @@ from coordination.models.checks import QaAction
 from coordination.models.values import AtGate, Command, Count, Duration, Id, Record, Text, Word
 
 REST = "rest"
-"""All repositories that no wave before takes; the last wave only."""
+"""All repositories that no earlier wave takes; the last wave only."""
 _SHARE = re.compile(r"([1-9]\d?|100)%")
 
 
@@ -37,9 +37,9 @@ class WaveRules(Record):
     """Conditions of a wave."""
 
     soak: Duration | None = None
-    """Time that passes after it has landed, before its checks."""
+    """Time between its landing and its checks."""
     check: Command | None = None
-    """A command in each of its repositories, as landed, when it has soaked; again behind each later wave."""
+    """A command, run in its landed repositories after the soak time, and after each later wave."""
     gate: AtGate | None = None
     """A person approves it before it lands."""
 
@@ -60,8 +60,8 @@ class Wave(WaveRules):
     @property
     def share(self) -> int | None:
         """Return the percentage of the repositories that it takes; None where it takes none."""
-        found = _SHARE.fullmatch(self.take) if isinstance(self.take, str) else None
-        return int(found[1]) if found else None
+        match = _SHARE.fullmatch(self.take) if isinstance(self.take, str) else None
+        return int(match[1]) if match else None
 
 
 def _bare_wave(value: object) -> object:
@@ -76,7 +76,7 @@ class Waves(WaveRules):
     by: WaveBy = WaveBy.LIST
     order: tuple[Annotated[Wave, BeforeValidator(_bare_wave)], ...] = ()
     max_open: Count | None = None
-    """Most repositories in a wave: those beyond make a further wave behind it."""
+    """Maximum of repositories in a wave; the others form further waves after it."""
     max_failures: Annotated[int, Field(strict=True, ge=0)] = 0
     """With `atomic: repo`: refused repositories and red checks of a wave after which the next one begins
     nevertheless.
@@ -91,7 +91,7 @@ class Waves(WaveRules):
         if not self.order:
             raise ValueError("has no waves; list them: order: [1, 5, rest]")
         if any(wave.take == REST for wave in self.order[:-1]):
-            raise ValueError("has waves behind rest, which takes all repositories; put rest last")
+            raise ValueError("has waves after rest, which takes all repositories; put rest last")
         names = [name for wave in self.order for name in wave.names]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"has {twice} in two waves; name it once")
@@ -147,7 +147,7 @@ class Via(Word):
 
 
 class Method(Word):
-    """The form that a change set has in a base branch."""
+    """The form in which a change set enters a base branch."""
 
     MERGE = "merge"
     """A merge commit, also where the base has not moved."""
@@ -156,7 +156,7 @@ class Method(Word):
     FF = "ff"
     """The commits as they are; only while the base has not moved. Not by pull requests."""
     REBASE = "rebase"
-    """The commits, made anew on the base; only by pull requests."""
+    """The commits, rebased onto the base; only by pull requests."""
 
 
 class Atomic(Word):
@@ -168,7 +168,7 @@ class Atomic(Word):
     """A lasting refusal, or a red check, reverts its wave; later waves do not begin. The default with waves.
     """
     REPO = "repo"
-    """Each repository lands for itself; those that depend on a refused one are skipped."""
+    """Each repository lands on its own; those that depend on a refused one are skipped."""
 
 
 class LandRules(Record):
@@ -189,15 +189,15 @@ class LandRules(Record):
     that the repositories declare must be green.
     """
     after_upstream: tuple[ForgeCheck, ...] = ()
-    """Checks at the forge that can be green only when the repositories before have landed: the landing begins
-    without them, and merges with them. By pull requests only.
+    """Checks at the forge that can be green only when the earlier repositories have landed: the landing
+    starts before they are green, and merges when they are. By pull requests only.
     """
     waves: LandWaves | None = None
     """The groups in which the repositories land, one after the other. None: all at once."""
 
     @property
     def unit(self) -> Atomic:
-        """Return what lands whole or not at all."""
+        """Return the unit that lands whole or not at all."""
         return Atomic.WAVE if self.waves and "atomic" not in self.model_fields_set else self.atomic
 
     @model_validator(mode="after")
@@ -211,11 +211,11 @@ class LandRules(Record):
 
 class LandStep(Word):
     CHECK = "check"
-    """Look at the base, try the merge and the right to push; change nothing."""
+    """Check the base, the merge and the right to push; change nothing."""
     LAND = "land"
     """Bring the tip into the base branch."""
     LANDED = "landed"
-    """Look whether the base branch still has the tip, and state the base for checks; change nothing."""
+    """Check that the base branch still has the tip, and state the base for checks; change nothing."""
 
 
 class LandCheck(Record):
@@ -233,11 +233,11 @@ class RequestFacts(Record):
 
     title: Text
     issues: tuple[tuple[str, str], ...] = ()
-    """Id and title of those that wait for the plan."""
+    """Id and title of the issues that wait for the plan."""
     todos: tuple[tuple[str, str], ...] = ()
-    """Id and task of those whose work the request has."""
+    """Id and task of the todos whose work the request contains."""
     after: tuple[str, ...] = ()
-    """Repositories that land before."""
+    """Repositories that land earlier."""
 
 
 class LandAction(Record):
@@ -252,19 +252,19 @@ class LandAction(Record):
     title: Text
     """Subject of a commit that coord makes."""
     patience: Duration = timedelta(hours=1)
-    """Time for which passing trouble is waited out."""
+    """Time during which transient failures are retried."""
     stated: Annotated[bool, Field(strict=True)] = False
-    """The todo states the commit that it makes: the checks of the run begin at it."""
+    """The todo reports the commit that it makes; the checks of the run start at it."""
     checks: tuple[LandCheck, ...] = ()
-    """The checks of this repository. They run again where the tree to land is not the one that was checked.
+    """The checks of this repository. They run again if the tree to land is not the one that was checked.
     """
     approvals: Annotated[int, Field(strict=True, ge=0, le=MOST_APPROVALS)] = 0
     """Approvals that its pull request needs."""
     after_upstream: tuple[ForgeCheck, ...] = ()
     when_ready: Annotated[bool, Field(strict=True)] = False
-    """Wait until the pull request is ready; else it fails if that is not so."""
+    """Wait until the pull request is ready; if false, fail when it is not ready."""
     request: RequestFacts | None = None
-    """Given where it lands by a pull request."""
+    """Only for a landing by a pull request."""
     wave: Annotated[int, Field(strict=True, ge=1)] | None = None
     """The number of its wave; None without waves."""
 

@@ -68,8 +68,8 @@ class Repo(Foreign):
 
     def check(self, name: str | None) -> Check | None:
         """Return the declared check of this name, or the only one; None if there is none."""
-        found = [check for check in self.qa if name in (None, check.name)]
-        return found[0] if len(found) == 1 else None
+        checks = [check for check in self.qa if name in (None, check.name)]
+        return checks[0] if len(checks) == 1 else None
 
 
 class Resource(Record):

@@ -26,24 +26,24 @@ class HttpProbe(Record):
 
 
 class FileProbe(Record):
-    """A file that the service writes again and again."""
+    """A file that the service writes regularly."""
 
     path: RelativePath
     max_age: Duration
-    """Greatest time since its last change: a file that merely exists says nothing."""
+    """Maximum time since its last change, because a file that merely exists proves nothing."""
 
 
 class Probe(Record):
-    """How to see that a service works; exactly one of the first five fields."""
+    """The check that a service works; exactly one of the first five fields."""
 
     http: HttpProbe | None = None
     tcp: Port | None = None
     """A port of the service's host that accepts connections."""
     command: Command | None = None
-    """A command that ends with 0, in the folder of the repository."""
+    """A command that must exit with 0, run in the folder of the repository."""
     file: FileProbe | None = None
     process: Literal[True] | None = None
-    """The process lives."""
+    """The process must be alive."""
     timeout: Duration = timedelta(seconds=5)
     """Time limit of one try."""
     tries: Annotated[Count, Field(le=20)] = 3
@@ -53,7 +53,7 @@ class Probe(Record):
 
     @property
     def port(self) -> int | None:
-        """Return the port of the service's host that it looks at; None for another kind of probe."""
+        """Return the port of the service's host that it checks; None for another kind of probe."""
         if self.http is None:
             return self.tcp
         url = urlsplit(self.http.url)
@@ -88,14 +88,14 @@ class Service(Record):
     name: ServiceName
     repo: RepoName
     command: Command | None = None
-    """It stays in the foreground."""
+    """The command that runs in the foreground."""
     unit: UnitName | None = None
     """A systemd service unit of the worker's user, which systemd starts, stops and restarts."""
     cwd: RelativePath | None = None
     """Folder in the repository; without it the repository's."""
     env: dict[str, str] = {}
     required: Annotated[bool, Field(strict=True)] = False
-    """Nothing works without it: if it fails, what was started with it is stopped."""
+    """Nothing works without it: if it fails, the services that were started with it are stopped."""
     depends_on: tuple[ServiceName, ...] = ()
     start_timeout: Duration = timedelta(seconds=60)
     """Time from its start until its probe passes."""
@@ -140,7 +140,7 @@ class ServiceStep(Word):
     STOP = "stop"
     RESTART = "restart"
     LOGS = "logs"
-    """Nothing changes: its host tells the end of its log."""
+    """Change nothing; return the end of its log."""
 
 
 class ServiceAction(Record):
@@ -152,16 +152,16 @@ class ServiceAction(Record):
     service: Service | None = None
     """Its declaration; only a start and a restart need it."""
     lines: Annotated[Count, Field(ge=1)] | None = None
-    """Number of lines of its log that are asked for."""
+    """Number of requested lines of its log."""
     if_wanted: Annotated[bool, Field(strict=True)] = False
-    """Change nothing where the service is not to be up any more: a stop wins over a recovery."""
+    """Change nothing if the service is no longer meant to be up: a stop wins over a recovery."""
 
 
 class IntegrationCheck(Record):
-    """A command that must end with 0 when all services are up."""
+    """A command that must exit with 0 when all services are up."""
 
     name: ServiceName
     repo: RepoName
-    """It runs in a worktree of this repository."""
+    """The repository in whose worktree it runs."""
     command: Command
     timeout: Duration = timedelta(seconds=90)

@@ -44,7 +44,7 @@ class QaWhen(Word):
     BEFORE = "before"
     """On the base, before all todos."""
     AFTER = "after"
-    """On the results, behind the todos of the repository and of those that it needs."""
+    """On the results, after the todos of the repository and of those that it needs."""
     BOTH = "both"
 
     @property
@@ -61,7 +61,7 @@ class PlanChecks(Record):
 
     when: QaWhen = QaWhen.NONE
     allow_red: Annotated[bool, Field(strict=True)] = False
-    """Go on although a check is red before the plan; what was red before is reported as debt."""
+    """Continue although a check is red before the plan; earlier failures are reported as debt."""
 
 
 def _bare_when(value: object) -> object:
@@ -102,7 +102,7 @@ class ParameterType(Word):
 
 
 class Parameter(Record):
-    """A value that is given when a plan is made. Without a default it is required."""
+    """A value that is passed when a plan is generated. Without a default it is required."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     """Also the name of the environment variable that commands get, so it has no capital letters: PATH and the
@@ -111,7 +111,7 @@ class Parameter(Record):
     type: ParameterType = ParameterType.TEXT
     description: str = ""
     required: Annotated[bool, Field(strict=True)] | None = None
-    """None: required unless there is a default. false: empty text, 0 or false if it is not given."""
+    """None: required unless there is a default. False: empty text, 0 or false if it is not passed."""
     default: Annotated[bool, Field(strict=True)] | Scalar | None = None
     choices: Annotated[tuple[Text, ...], Field(max_length=100)] = ()
 
@@ -148,7 +148,7 @@ class Parameter(Record):
 
     @property
     def empty(self) -> str:
-        """Return the value where none is given."""
+        """Return the value of a parameter that is not passed."""
         if self.default is not None:
             return self.read(self.default)
         return {ParameterType.NUMBER: "0", ParameterType.FLAG: "false"}.get(self.type, "")
@@ -158,7 +158,7 @@ LONGEST_VALUE = 10_000
 
 
 class TemplatePlan(PlanRules):
-    """The fields of the plan; `${parameter}` stands in texts."""
+    """The fields of the plan; its texts may contain `${parameter}`."""
 
     title: Text
     description: str = ""
@@ -249,7 +249,7 @@ class Template(Record):
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Yield every text in a value of JSON's kinds."""
+    """Yield every text in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -275,5 +275,5 @@ def _refuse_unknown(text: str, known: tuple[str, ...], where: str) -> None:
 
 
 def _first_parameter(command: tuple[str, ...], known: tuple[str, ...]) -> str:
-    found = (name for word in command for _, name in REFERENCE.findall(word))
-    return next((name for name in found if name in known), "")
+    names = (name for word in command for _, name in REFERENCE.findall(word))
+    return next((name for name in names if name in known), "")

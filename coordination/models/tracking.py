@@ -97,7 +97,7 @@ class ForgeLink(Record):
     id: Annotated[str, Field(pattern=r"^[a-z]+:[^\s#]+#[1-9][0-9]*$", max_length=500)] | None = None
     """As in `github:acme/api#7`; None: it is being created."""
     marker: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
-    """Word in the text of the issue that is being created."""
+    """Word by which the issue is found in the forge while it is being created."""
     synced: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]] = {}
     """Digest of each field when both sides had the same value last."""
 
@@ -163,7 +163,7 @@ class PlanRecord(Record):
 
 
 class Plan(PlanRules, PlanRecord):
-    """A plan. Its rules stand behind its other fields: the first base is the last in the order of fields."""
+    """A plan. Its rules follow its other fields, because the fields of the first base come last."""
 
 
 class Todo(Record):
@@ -182,7 +182,7 @@ class Todo(Record):
     assignee: Text | None = None
     labels: Labels = ()
     acceptance_criteria: tuple[Text | Criterion, ...] = ()
-    """Texts, or criteria whose `check` runs as a todo behind this one."""
+    """Texts, or criteria whose `check` runs as a todo after this one."""
     plan: Id | None = None
     action: Action | None = None
     compensate: Compensation | None = None

@@ -105,7 +105,7 @@ class Register:
         """Return the completed todos that these todos depend on, also behind finished records, each with the
         todo that depends on it.
         """
-        found: dict[str, str] = {}
+        completed: dict[str, str] = {}
         ahead, seen = [(name, name) for name in todos][::-1], set[str]()
         while ahead:
             name, todo = ahead.pop()
@@ -113,17 +113,17 @@ class Register:
                 continue
             seen.add(name)
             if isinstance(self.items[name], Todo) and self.items[name].status is TodoStatus.COMPLETED:
-                found[name] = todo
+                completed[name] = todo
             ahead += [(before, todo) for before in self.waits_for(name)]
-        return found
+        return completed
 
-    def words(self, name: str) -> str:
+    def describe(self, name: str) -> str:
         """Return a description of the blocker, to follow "blocked by"."""
         if name in self._members:
             return f"{name}, which is not part of this sweep"
         item = self.items[name]
-        words = f"{name} ({item.status}: {_title(item)})"
-        return f"{words} of {item.plan}" if isinstance(item, Todo) and item.plan else words
+        text = f"{name} ({item.status}: {_title(item)})"
+        return f"{text} of {item.plan}" if isinstance(item, Todo) and item.plan else text
 
     def problems(self, todos: Mapping[str, Todo]) -> list[str]:
         """Return a sentence, with its remedy, for each undeclared or cancelled blocker of these todos."""
@@ -192,12 +192,12 @@ def blocked_from_outside(
     root: dict[str, str] = {}
     for todo in order:
         outside = [name for name in waits[todo] if name not in selected]
-        behind = [name for name in waits[todo] if name in blocked]
-        if outside or behind:
-            root[todo] = outside[0] if outside else root[behind[0]]
-            words = [register.words(name) for name in outside]
-            words += [f"{name}, which is blocked by {root[name]}" for name in behind]
-            blocked[todo] = _reasons(words)
+        blocked_blockers = [name for name in waits[todo] if name in blocked]
+        if outside or blocked_blockers:
+            root[todo] = outside[0] if outside else root[blocked_blockers[0]]
+            descriptions = [register.describe(name) for name in outside]
+            descriptions += [f"{name}, which is blocked by {root[name]}" for name in blocked_blockers]
+            blocked[todo] = _reasons(descriptions)
     return blocked
 
 
@@ -218,8 +218,8 @@ def _items(ecosystem: Ecosystem, plan: Plan | None, gates: Mapping[str, Todo]) -
 
 
 def _title(item: Item) -> str:
-    words = item.task if isinstance(item, Todo) else item.name if isinstance(item, Milestone) else item.title
-    return " ".join(words.split())
+    title = item.task if isinstance(item, Todo) else item.name if isinstance(item, Milestone) else item.title
+    return " ".join(title.split())
 
 
 Edges = dict[str, set[str]]
@@ -232,13 +232,13 @@ def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
     import networkx as nx
 
     position = {name: i for i, name in enumerate(graph)}
-    found = []
+    cycles = []
     for component in nx.strongly_connected_components(graph):
         names = sorted(component, key=position.__getitem__)
         cycle = _shortest_cycle(names, {name: graph.adj[name] for name in names})
         if cycle:
-            found.append(_rotate_to_first(cycle, position))
-    return sorted(found, key=lambda cycle: position[cycle[0]])
+            cycles.append(_rotate_to_first(cycle, position))
+    return sorted(cycles, key=lambda cycle: position[cycle[0]])
 
 
 def _rotate_to_first(cycle: list[str], position: Mapping[str, int]) -> list[str]:

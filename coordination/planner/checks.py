@@ -55,15 +55,15 @@ class Needs:
     @cached_property
     def direct(self) -> Mapping[str, tuple[str, ...]]:
         """Return repository → the repositories that it needs directly, in the file's order."""
-        found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        needs: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for dependency in self._ecosystem.coordination.dependencies:
             if dependency.type is not DependencyType.DOCUMENTATION:
-                found[dependency.consumer][dependency.provider] = None
+                needs[dependency.consumer][dependency.provider] = None
         for repo in self._ecosystem.repos:
-            found[repo.name] |= dict.fromkeys(name for check in repo.qa for name in check.needs)
+            needs[repo.name] |= dict.fromkeys(name for check in repo.qa for name in check.needs)
         return {
             repo: tuple(name for name in names if name in self.repos and name != repo)
-            for repo, names in found.items()
+            for repo, names in needs.items()
         }
 
     def of(self, repo: str) -> frozenset[str]:
@@ -124,7 +124,7 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
     their acceptance criteria.
     """
     criteria = list(_criteria(ecosystem, plan, todos))
-    found = {todo.id: todo for todo in criteria}
+    generated = {todo.id: todo for todo in criteria}
     repos = {todo.repo for todo in todos.values()}
     before: list[Todo] = []
     if plan.qa.when.before:
@@ -136,7 +136,7 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
             allow_red=plan.qa.allow_red,
             with_needed=False,
         )
-        found |= {todo.id: todo for todo in (*before, *_barrier(plan, before, todos))}
+        generated |= {todo.id: todo for todo in (*before, *_barrier(plan, before, todos))}
     if plan.qa.when.after:
         after = _behind(ecosystem, (*todos.values(), *criteria))
         known = {f"{todo.repo} {_name(todo)}": todo.id for todo in before}
@@ -150,9 +150,9 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
             allow_red=plan.qa.allow_red,
             with_needed=False,
         )
-        found |= {todo.id: _strict(todo) for todo in checks}
+        generated |= {todo.id: _strict(todo) for todo in checks}
     declared = {todo.id for todo in ecosystem.coordination.todos}
-    return {name: todo for name, todo in found.items() if name not in declared}
+    return {name: todo for name, todo in generated.items() if name not in declared}
 
 
 def is_check(plan: str, todo: str) -> bool:
@@ -163,18 +163,20 @@ def is_check(plan: str, todo: str) -> bool:
 def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:
     """Return a sentence, with its remedy, for each check that its repository does not declare."""
     repos = {repo.name: repo for repo in ecosystem.repos}
-    found = []
+    sentences = []
     for todo in todos:
         action, repo = todo.action, repos.get(todo.repo)
         if not isinstance(action, QaAction) or action.run is not None or repo is None:
             continue
         names = [check.name for check in repo.qa]
         if action.check is None and len(names) > 1:
-            found.append(f"{todo.id}: {repo.name} has the checks {listed(names)}: name one, as check")
+            sentences.append(f"{todo.id}: {repo.name} has the checks {listed(names)}: name one, as check")
         elif repo.check(action.check) is None:
             which = f"no check {action.check!r}" if action.check else "no check"
-            found.append(f"{todo.id}: {repo.name} declares {which}: add it to its qa, or give the todo `run`")
-    return found
+            sentences.append(
+                f"{todo.id}: {repo.name} declares {which}: add it to its qa, or give the todo `run`"
+            )
+    return sentences
 
 
 def _untouched(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> set[str]:
@@ -276,10 +278,10 @@ class _Generator:
         self._stated = stated
 
     def todos(self, repos: Collection[str]) -> list[Todo]:
-        asked = [repo for repo in self._needs.repos if repo in repos]
+        checked = [repo for repo in self._needs.repos if repo in repos]
         nodes: dict[tuple[str, CheckKind], list[str]] = {}
         checks: dict[str, tuple[Repo, Check]] = {}
-        for name in asked:
+        for name in checked:
             repo = self._needs.repos[name]
             for check in sorted(repo.qa, key=lambda check: ORDER[check.kind]):
                 if check.kind in self._kinds:
@@ -292,21 +294,21 @@ class _Generator:
 
     def _commits(self, checked: Collection[str]) -> dict[str, Todo]:
         """Return the todos that state the commits of repositories whose checks no other check waits for."""
-        found = {}
+        stating = {}
         for name in (name for name in self._needs.repos if name not in self._stated):
             waiting = [repo for repo in checked if name in self._needs.of(repo)]
             ordered = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
             waited_for = name in checked and len(ordered) == len(waiting)
             in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
             if waiting and not waited_for and not in_place:
-                found[name] = Todo(
+                stating[name] = Todo(
                     id=generated_id(f"{self._prefix}.{name}.commit"),
                     task=f"State the commit of {name}",
                     repo=name,
                     plan=self._plan,
                     action=STATE_COMMIT,
                 )
-        return found
+        return stating
 
     def _todo(
         self,
@@ -356,9 +358,9 @@ class _Generator:
 def _in_order(todos: Mapping[str, Todo]) -> list[Todo]:
     """Return the todos so that each comes after those of them that it waits for."""
     done: dict[str, Todo] = {}
-    left = dict(todos)
-    while left:
-        ready = [name for name, todo in left.items() if not set(todo.blocked_by) & left.keys()]
-        for name in ready or [next(iter(left))]:
-            done[name] = left.pop(name)
+    remaining = dict(todos)
+    while remaining:
+        ready = [name for name, todo in remaining.items() if not set(todo.blocked_by) & remaining.keys()]
+        for name in ready or [next(iter(remaining))]:
+            done[name] = remaining.pop(name)
     return list(done.values())

@@ -61,17 +61,17 @@ class Selectors:
             what = "all repositories and some of them" if everywhere else "no repositories"
             raise UsageError(f"{what} are selected", "add --repo REPO, --tag TAG, --role ROLE or --all")
         _check_repos(ecosystem, {}, self)
-        found = tuple(
+        repos = tuple(
             repo
             for repo in ecosystem.repos
             if (not self.repos or repo.name in self.repos) and self._has_tag_and_role(repo)
         )
-        if not found:
-            given = (("--repo", self.repos), ("--tag", self.tags), ("--role", self.roles))
-            words = " ".join(f"{option} {name}" for option, names in given for name in names)
-            what = f"no repository matches {words}" if words else "the file declares no repository"
+        if not repos:
+            criteria = (("--repo", self.repos), ("--tag", self.tags), ("--role", self.roles))
+            options = " ".join(f"{option} {name}" for option, names in criteria for name in names)
+            what = f"no repository matches {options}" if options else "the file declares no repository"
             raise NotFound(what, "see the repositories with their tags and roles: coord list-repos")
-        return found
+        return repos
 
 
 ALL = Selectors()
@@ -145,8 +145,8 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:
     if unknown := [name for name in todos if name not in owned]:
         elsewhere = {todo.id: todo for todo in ecosystem.coordination.todos}
-        words = ", ".join(_describe_unknown_todo(name, owned, elsewhere) for name in unknown)
-        raise NotFound(f"{plan.id} has no todo {words}", f"its todos: {listed(owned) or 'none'}")
+        descriptions = ", ".join(_describe_unknown_todo(name, owned, elsewhere) for name in unknown)
+        raise NotFound(f"{plan.id} has no todo {descriptions}", f"its todos: {listed(owned) or 'none'}")
 
 
 def _describe_unknown_todo(name: str, owned: Mapping[str, Todo], elsewhere: Mapping[str, Todo]) -> str:

@@ -159,8 +159,8 @@ def _quality(
         for check in repo.qa
     }
     known = recorded or {}
-    found = tuple(known.get(name, standing) for name, standing in none.items())
-    return found, tuple(repo.name for repo in repos if not repo.qa)
+    standings = tuple(known.get(name, standing) for name, standing in none.items())
+    return standings, tuple(repo.name for repo in repos if not repo.qa)
 
 
 def not_green(plan: Plan, checks: Iterable[CheckStanding]) -> Iterator[str]:
@@ -233,8 +233,10 @@ def run_command(command: Command, folder: Path) -> tuple[bool, str]:
         return False, str(error)
     if ended.code is None:
         return False, f"took longer than {CHECK_TIMEOUT.total_seconds():g} s"
-    said = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
-    return ended.code == 0, said if ended.code == 0 else f"exit {ended.code}" + (f": {said}" if said else "")
+    last_lines = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
+    return ended.code == 0, last_lines if ended.code == 0 else f"exit {ended.code}" + (
+        f": {last_lines}" if last_lines else ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,12 +356,12 @@ class CompletionGuard:
         standing = check_completion(transaction.ecosystem, plan, checks, self._today)
         red = list(not_green(plan, [check for check in standing.checks if check.verdict is not None]))
         names = {milestone.id for milestone in completed.milestones}
-        found = {
+        incomplete = {
             f"{plan.id}/{one.id}": [*(f"{one.id}: {words}" for words in lacks_of(one)), *red]
             for one in standing.milestones
             if one.id in names
         }
-        return {plan.id: list(standing.missing), **found} if completed.whole else found
+        return {plan.id: list(standing.missing), **incomplete} if completed.whole else incomplete
 
 
 def _completed(before: Ecosystem, after: Ecosystem) -> Iterator[_Completed]:

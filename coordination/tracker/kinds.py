@@ -163,9 +163,9 @@ def check_move(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
         return
     allowed = MOVES[noun][before]
     if after not in allowed:
-        words = " or ".join(status for status in type(before) if status in allowed)
+        statuses = " or ".join(status for status in type(before) if status in allowed)
         raise Conflict(
-            f"{name} is {before} and cannot become {after}", f"from {before} it can become {words}"
+            f"{name} is {before} and cannot become {after}", f"from {before} it can become {statuses}"
         )
 
 

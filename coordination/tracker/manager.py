@@ -288,8 +288,8 @@ class CoordinationManager(Reader):
         `noun` is issue, todo, plan or dependency.
         """
         kind: Kind[Any] = next(kind for kind in KINDS if kind.noun == noun)
-        given = list(records)
-        return self._edit(lambda transaction: mutations.create_records(transaction, kind, given))
+        new_records = list(records)
+        return self._edit(lambda transaction: mutations.create_records(transaction, kind, new_records))
 
     def generate_plan(
         self,

@@ -18,14 +18,14 @@ FIRST = "M1"
 def add(transaction: Transaction, plan: Plan, fields: Mapping[str, Any]) -> Plan:
     """Add a milestone and return the plan."""
     own = [m.id for m in plan.milestones]
-    given = {
+    values = {
         "id": Numbering(own, own, FIRST).next(),
         **{name: value for name, value in fields.items() if value is not None},
     }
-    milestone = validated("milestone", Milestone, given)
+    milestone = validated("milestone", Milestone, values)
     check_free(milestone.id, own)
     check_references(transaction.names, milestone, plan=plan)
-    transaction.add((PLAN.section, plan.id, "milestones"), milestone, given)
+    transaction.add((PLAN.section, plan.id, "milestones"), milestone, values)
     return _store_plan(transaction, plan, (*plan.milestones, milestone), milestone.id)
 
 

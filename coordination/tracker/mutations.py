@@ -37,10 +37,10 @@ def create_records(transaction: Transaction, kind: Kind[R], records: Iterable[Fi
     """Create records; a later one may name an earlier one. The last result holds the ids
     that became ready.
     """
-    given = list(records)
+    new_records = list(records)
     made = [
-        (_create(transaction, kind, fields, i if len(given) > 1 else None), fields)
-        for i, fields in enumerate(given, 1)
+        (_create(transaction, kind, fields, i if len(new_records) > 1 else None), fields)
+        for i, fields in enumerate(new_records, 1)
     ]
     ready = release(transaction)
     return tuple(
@@ -275,12 +275,12 @@ def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:
 
 
 def _reasons(goes: DeletePreview) -> str:
-    words = []
+    reasons = []
     if goes.deleted:
-        words.append(f"{listed(goes.deleted)} {'belongs' if len(goes.deleted) == 1 else 'belong'} to it")
+        reasons.append(f"{listed(goes.deleted)} {'belongs' if len(goes.deleted) == 1 else 'belong'} to it")
     if goes.released:
-        words.append(f"{listed(goes.released)} {'names' if len(goes.released) == 1 else 'name'} it")
-    return ", and ".join(words)
+        reasons.append(f"{listed(goes.released)} {'names' if len(goes.released) == 1 else 'name'} it")
+    return ", and ".join(reasons)
 
 
 def check_cycles(transaction: Transaction, after: Relations) -> None:

@@ -38,27 +38,27 @@ def values(wanted: Wanted) -> frozenset[str] | None:
 def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     """Return the wanted values of an enumeration. Raises UsageError with the valid values."""
     known = [str(word) for word in kind]
-    given = values(wanted)
-    if given is not None:
-        given = frozenset(word.lower() for word in given)
-    for word in sorted(given or ()):
+    chosen = values(wanted)
+    if chosen is not None:
+        chosen = frozenset(word.lower() for word in chosen)
+    for word in sorted(chosen or ()):
         if word not in known:
             close = nearest(word, known)
             hint = f"did you mean {close}?" if close else "use one of these, or omit the filter to see all"
             raise UsageError(f"{field} must be one of {', '.join(known)}, got {word!r}", hint)
-    return given
+    return chosen
 
 
 def names(
     wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_by: str
 ) -> frozenset[str] | None:
     """Return the wanted names. Raises NotFound with a suggestion."""
-    given = values(wanted)
-    if given is not None:
+    chosen = values(wanted)
+    if chosen is not None:
         there = set(known())
-        for name in sorted(given - there):
+        for name in sorted(chosen - there):
             raise unknown(noun, name, there, listed_by)
-    return given
+    return chosen
 
 
 def matching(records: Iterable[R], wanted: Mapping[str, frozenset[str] | None]) -> list[R]:
@@ -164,13 +164,13 @@ def join(ecosystem: Ecosystem, executing: Executing | None) -> Joined:
     recurring = {plan.id for plan in coordination.plans if plan.recurring}
     shown, queued = list[Todo](), dict[str, str]()
     for todo in coordination.todos:
-        one = executing.get(todo.id)
-        if one is not None and _is_shown(todo, one, recurring):
-            shown.append(_in_progress(todo, one))
+        in_run = executing.get(todo.id)
+        if in_run is not None and _is_shown(todo, in_run, recurring):
+            shown.append(_in_progress(todo, in_run))
             continue
         shown.append(todo)
-        if one is not None and not one.in_progress:
-            queued[todo.id] = one.run_id
+        if in_run is not None and not in_run.in_progress:
+            queued[todo.id] = in_run.run_id
     return Joined(ecosystem=ecosystem.with_coordination(todos=tuple(shown)), queued=queued)
 
 
@@ -198,5 +198,5 @@ def _in_progress(todo: Todo, one: InRun) -> TodoInView:
         "since": one.since,
         "run_waits_for": one.waits_for,
     }
-    given = {**dict(todo), "status": TodoStatus.IN_PROGRESS, **in_run}
-    return TodoInView.model_construct(_fields_set=todo.model_fields_set | {"status", *in_run}, **given)
+    values = {**dict(todo), "status": TodoStatus.IN_PROGRESS, **in_run}
+    return TodoInView.model_construct(_fields_set=todo.model_fields_set | {"status", *in_run}, **values)

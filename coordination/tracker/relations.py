@@ -253,9 +253,9 @@ def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | 
     there = before.resources if isinstance(before, Todo) else ()
     for need in after.resources:
         if need not in there and need.amount > capacities.get(need.name, need.amount):
-            words = capacity_exceeded(need.name, need.amount, capacities)
+            excess = capacity_exceeded(need.name, need.amount, capacities)
             raise UsageError(
-                f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml"
+                f"{after.id} {excess}", "lower the amount, or raise the capacity in ecosystem.yaml"
             )
 
 
@@ -276,13 +276,13 @@ def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def naming(ecosystem: Ecosystem, names: Iterable[str]) -> Iterator[tuple[Reference, Held]]:
     """Yield every field that names one of these, including a todo's `plan`, in the file's order."""
-    wanted = frozenset(names)
+    searched = frozenset(names)
     for record in everything(ecosystem):
         for owner, plan in _with_milestones(record):
             for field, others in named_work(owner):
-                if not wanted.isdisjoint(others):
+                if not searched.isdisjoint(others):
                     yield Reference(owner=owner.id, field=field, plan=plan), owner
-        if isinstance(record, Todo) and record.plan in wanted:
+        if isinstance(record, Todo) and record.plan in searched:
             yield Reference(owner=record.id, field="plan"), record
 
 

@@ -49,15 +49,15 @@ HEAVIEST = 10
 
 def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...]:
     relations = Relations(ecosystem)
-    here = _work_of(relations, repo)
-    among = {name for name in relations.before(here) if relations.is_open(name)}
-    found = []
-    for issue in _holding(ecosystem, relations, here):
-        chains = relations.chains(issue.id, among, here)
+    work = _work_of(relations, repo)
+    among = {name for name in relations.before(work) if relations.is_open(name)}
+    blocking = []
+    for issue in _holding(ecosystem, relations, work):
+        chains = relations.chains(issue.id, among, work)
         if chains:
             held = tuple(HeldUp(work=relations.describe(name), chain=chain) for name, chain in chains.items())
-            found.append(BlockingIssue(issue=issue, holds_up=held))
-    return tuple(found)
+            blocking.append(BlockingIssue(issue=issue, holds_up=held))
+    return tuple(blocking)
 
 
 def _work_of(relations: Relations, repo: str) -> list[str]:
@@ -148,12 +148,12 @@ def _blocked(
         for todo in todos
         if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)
     }
-    found = [
+    blocked = [
         relations.items[name]
         for name, by in held.items()
         if by or name in queued or relations.items[name].status is TodoStatus.BLOCKED
     ]
-    ordered = sorted_todos(todo for todo in found if isinstance(todo, Todo))
+    ordered = sorted_todos(todo for todo in blocked if isinstance(todo, Todo))
     return tuple(
         BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id]), run_id=queued.get(todo.id))
         for todo in ordered
@@ -235,8 +235,12 @@ class Weights:
         """Return the records with the most open dependents; equal ones in the file's order."""
         plans = ~self._mask(name for name in self._behind if isinstance(self._relations.items[name], Plan))
         weights = {name: self._weight(name, plans) for name in self._behind}
-        found = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])[:count]
-        return tuple(Holding(work=self._relations.describe(name), holds_up=weights[name]) for name in found)
+        heaviest = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])[
+            :count
+        ]
+        return tuple(
+            Holding(work=self._relations.describe(name), holds_up=weights[name]) for name in heaviest
+        )
 
     def holding(self, names: Collection[str], wanted: Collection[str]) -> list[str]:
         """Return those of `names` on which one of `wanted` depends, or may depend where that is unknown."""

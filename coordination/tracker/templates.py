@@ -62,12 +62,12 @@ def templates_of(ecosystem: Ecosystem) -> tuple[Template, ...]:
 
 def find_template(ecosystem: Ecosystem, name: str) -> Template:
     """Return the template of that name. Raises NotFound."""
-    found = {template.name: template for template in templates_of(ecosystem)}
-    if name not in found:
+    by_name = {template.name: template for template in templates_of(ecosystem)}
+    if name not in by_name:
         raise NotFound(
-            f"there is no template {name!r}{did_you_mean(name, found)}", "list them: coord list-templates"
+            f"there is no template {name!r}{did_you_mean(name, by_name)}", "list them: coord list-templates"
         )
-    return found[name]
+    return by_name[name]
 
 
 def read_values(template: Template, given: Mapping[str, object]) -> Values:
@@ -143,17 +143,17 @@ def todo_fields(
     """
     by_name = {repo.name: repo for repo in repos}
     deps = ecosystem.coordination.dependencies if template.order is RepoOrder.DEPS else ()
-    found: list[Fields] = []
+    fields_of_todos: list[Fields] = []
     ends: dict[str, list[str]] = {}
     for name, providers in in_order(by_name, deps):
         before = [end for provider in providers for end in ends[provider]]
         for step in template.steps:
             for group in _expanded(step, by_name[name]):
                 made = [_todo(one, {**values, "repo": name, "plan": plan_id}, before) for one in group]
-                found += made
+                fields_of_todos += made
                 before = [todo["id"] for todo in made]
         ends[name] = before
-    return found
+    return fields_of_todos
 
 
 def without_check(template: Template, repos: Iterable[Repo]) -> tuple[str, ...]:

@@ -322,14 +322,14 @@ def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name:
     diagnostics = list(diagnostics_of(error, source_map, prefix=place))
     lines = [_sentence(diagnostic, len(place), fields) for diagnostic in diagnostics]
     subject = name or f"the new {noun}"
-    words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
+    message = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
     meant = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
     hint = (
         f"did you mean {', '.join(meant)}?"
         if meant
         else "correct that and try again; all fields: coord schema"
     )
-    return UsageError(words, hint)
+    return UsageError(message, hint)
 
 
 def _sentence(diagnostic: Diagnostic, depth: int, fields: Mapping[str, Any]) -> str:

@@ -30,8 +30,8 @@ _COMMENT_OR_BLANK = re.compile(rf"[ \t]*(?:#[^{BREAKS}]*)?")
 
 def line_end_text(text: str) -> str:
     """Return the first line end of this text; a newline if it has none."""
-    found = BREAK.search(text)
-    return found.group() if found else "\n"
+    match = BREAK.search(text)
+    return match.group() if match else "\n"
 
 
 @lru_cache(maxsize=8)
@@ -74,8 +74,8 @@ def line_before(text: str, start: int) -> int:
 
 def gap_end(text: str, at: int) -> int:
     """Return the position of the next character that is neither blank nor comment."""
-    found = _GAP_HERE.match(text, at)
-    return found.end() if found else at
+    match = _GAP_HERE.match(text, at)
+    return match.end() if match else at
 
 
 def is_blank(text: str, start: int) -> bool:
@@ -101,8 +101,8 @@ def blank_above(text: str, at: int) -> bool:
 
 def rest_is_blank(text: str, at: int) -> bool:
     """Return whether only blanks and a comment follow on the line."""
-    found = _COMMENT_OR_BLANK.match(text, at)
-    return found is None or found.end() == len(text) or text[found.end()] in BREAKS
+    match = _COMMENT_OR_BLANK.match(text, at)
+    return match is None or match.end() == len(text) or text[match.end()] in BREAKS
 
 
 def alone_before(text: str, at: int) -> bool:
@@ -156,8 +156,8 @@ def item_ends(text: str, sequence: SequenceNode) -> list[int]:
 
 
 def _alias_end(text: str, after: int) -> int:
-    found = _ALIAS.match(text, after)
-    return found.end() if found else after
+    match = _ALIAS.match(text, after)
+    return match.end() if match else after
 
 
 def _block_end(text: str, scalar: ScalarNode) -> int:
@@ -190,8 +190,8 @@ def block_header(text: str, node: Node) -> str:
     last = last_scalar(node)
     if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
         return ""
-    found = _HEADER.match(text, int(last.start_mark.index))
-    return found.group() if found else ""
+    match = _HEADER.match(text, int(last.start_mark.index))
+    return match.group() if match else ""
 
 
 def keeps_blank_lines(text: str, node: Node) -> bool:
@@ -205,7 +205,7 @@ def after_comments(text: str, start: int, column: int) -> int:
     """
     done = start
     while start < len(text):
-        if (found := comment_column(text, start)) is not None and found > column:
+        if (comment := comment_column(text, start)) is not None and comment > column:
             done = next_line(text, start)
         elif not is_blank(text, start):
             break
@@ -216,15 +216,15 @@ def after_comments(text: str, start: int, column: int) -> int:
 def dash(text: str, sequence: SequenceNode, at: int) -> int:
     """Return the position of an item's dash. Raises EditConflict if other text precedes it on the line."""
     if at == 0 and text[sequence.start_mark.index] == "-":
-        found = int(sequence.start_mark.index)
+        position = int(sequence.start_mark.index)
     else:
-        found = _dash_before(text, int(sequence.value[at].start_mark.index))
-    if not alone_before(text, found):
+        position = _dash_before(text, int(sequence.value[at].start_mark.index))
+    if not alone_before(text, position):
         line = sequence.start_mark.line + 1
         raise EditConflict(
             f"line {line}: a list begins in the middle of a line", "begin it on a line of its own"
         )
-    return found
+    return position
 
 
 def _dash_before(text: str, at: int) -> int:
@@ -333,8 +333,8 @@ def item(root: Node | None, *location: str | int) -> MappingNode:
         if isinstance(step, int) and isinstance(node, SequenceNode):
             node = node.value[step]
         else:
-            found = entry(node, str(step)) if node else None
-            node = found.value if found and not found.is_alias else None
+            child = entry(node, str(step)) if node else None
+            node = child.value if child and not child.is_alias else None
     if not isinstance(node, MappingNode):
         place = ".".join(map(str, location))
         raise EditConflict(f"{place} is written through an alias or '<<'", "write it out there and try again")

@@ -59,8 +59,8 @@ def brackets(text: str, node: CollectionNode) -> Brackets:
     """Return the parts of a flow collection. Raises EditConflict for a mapping without brackets of its own:
     `[a: b]`.
     """
-    found = _OPENING.match(text, int(node.start_mark.index))
-    if found is None:
+    match = _OPENING.match(text, int(node.start_mark.index))
+    if match is None:
         line = node.start_mark.line + 1
         raise EditConflict(
             f"line {line}: a mapping without braces cannot be edited", "put it in braces and try again"
@@ -69,7 +69,7 @@ def brackets(text: str, node: CollectionNode) -> Brackets:
     ends = [gap_end(text, end) for _, end in spans]
     commas = tuple(at if text[at : at + 1] == "," else None for at in ends)
     return Brackets(
-        text=text, open=found.end(), close=int(node.end_mark.index) - 1, spans=spans, commas=commas
+        text=text, open=match.end(), close=int(node.end_mark.index) - 1, spans=spans, commas=commas
     )
 
 

@@ -57,15 +57,15 @@ class Layout:
 
 def layout_of(root: Node) -> Layout:
     """Return the indentation that the first sections show."""
-    found: dict[str, int] = {}
+    indents: dict[str, int] = {}
     for key, value in _entries(root, 2):
         inside = value.start_mark.column - key.start_mark.column
         if isinstance(value, MappingNode) and inside > 0:
-            found.setdefault("step", inside)
-        elif isinstance(value, SequenceNode) and value.value and inside >= 0 and "dash" not in found:
-            found["dash"] = inside
-            found["item"] = max(value.value[0].start_mark.column - value.start_mark.column, 2)
-    return Layout(**{"step": found.get("dash") or rendering.STEP} | found)
+            indents.setdefault("step", inside)
+        elif isinstance(value, SequenceNode) and value.value and inside >= 0 and "dash" not in indents:
+            indents["dash"] = inside
+            indents["item"] = max(value.value[0].start_mark.column - value.start_mark.column, 2)
+    return Layout(**{"step": indents.get("dash") or rendering.STEP} | indents)
 
 
 def _entries(node: Node, depth: int) -> Iterator[tuple[Node, CollectionNode]]:
@@ -136,7 +136,7 @@ def add_items(
     """
     node: Node = root
     owner: Entry | None = None
-    given = [_fields(record, order) for record in records]
+    new_items = [_fields(record, order) for record in records]
     for i, step in enumerate(place):
         if isinstance(step, int):
             assert isinstance(node, SequenceNode)
@@ -147,16 +147,16 @@ def add_items(
         owner = entry(node, step)
         rest = [str(name) for name in place[i + 1 :]]
         if owner is None:
-            (one,) = given
+            (one,) = new_items
             return insert_section(text, node, (step, *rest), one, _sections(place[:i]), layout_of(root))
         refuse_shared(text, owner)
         if _is_empty(owner.value):
-            (one,) = given
+            (one,) = new_items
             return fill_section(text, node, owner, rest, one, layout_of(root))
         node = owner.value
     if not isinstance(node, SequenceNode):
         raise _no_place(node, place)
-    return _append(text, node, given)
+    return _append(text, node, new_items)
 
 
 def _is_empty(node: Node) -> bool:
@@ -190,16 +190,16 @@ def _append(text: str, sequence: SequenceNode, records: Sequence[dict[str, Any]]
     neighbour = (
         last if isinstance(last, MappingNode) and not is_alias(sequence.start_mark.index, last) else None
     )
-    given = [in_order_of(neighbour, record) for record in records]
+    new_items = [in_order_of(neighbour, record) for record in records]
     if sequence.flow_style:
-        items = [flow_item(text, neighbour, fields) for fields in given]
+        items = [flow_item(text, neighbour, fields) for fields in new_items]
         return insert_elements(brackets(text, sequence), len(sequence.value), items)
     first = dash(text, sequence, 0)
     start = first - line_start(text, first)
     spaced = len(sequence.value) > 1 and blank_above(text, dash(text, sequence, len(sequence.value) - 1))
     blank = [""] if spaced and not keeps_blank_lines(text, sequence) else []
     lines = [
-        line for fields in given for line in blank + item_lines(text, sequence, neighbour, fields, start)
+        line for fields in new_items for line in blank + item_lines(text, sequence, neighbour, fields, start)
     ]
     return below(text, sequence, content_end(text, sequence), start, lines)
 
@@ -210,18 +210,18 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Tex
     Comments above the first item stay, because they may describe the list. Removing the only item leaves
     `[]`.
     """
-    found = entry(owner, key)
-    if found is None or not isinstance(found.value, SequenceNode):
+    list_entry = entry(owner, key)
+    if list_entry is None or not isinstance(list_entry.value, SequenceNode):
         raise EditConflict(
             f"line {owner.start_mark.line + 1}: {key} is written through an alias or '<<'", "write it out"
         )
-    refuse_shared(text, found)
-    sequence = found.value
+    refuse_shared(text, list_entry)
+    sequence = list_entry.value
     _refuse_shared_item(text, sequence, index)
     if sequence.flow_style:
         return remove_elements(brackets(text, sequence), index, index)
     if len(sequence.value) == 1:
-        return replace_value(text, found, RenderedValue(head="[]"), flow_style=False)
+        return replace_value(text, list_entry, RenderedValue(head="[]"), flow_style=False)
     return [remove_items(text, sequence, index, index)]
 
 
@@ -288,10 +288,10 @@ def flow_item(text: str, neighbour: MappingNode | None, fields: dict[str, Any]) 
     for name, value in fields.items():
         style = style_of(text, neighbour, name, entry(neighbour, name))
         parts.append(f"{quote}{name}{quote}: {write(value, style).head}")
-    here = brackets(text, neighbour)
-    if not _is_one_line(text, neighbour) and alone_before(text, here.spans[-1][0]):
-        return _rows(text, here, parts)
-    padding = " " if text[here.open] == " " and text[here.open : here.spans[0][0]].strip(" ") == "" else ""
+    row = brackets(text, neighbour)
+    if not _is_one_line(text, neighbour) and alone_before(text, row.spans[-1][0]):
+        return _rows(text, row, parts)
+    padding = " " if text[row.open] == " " and text[row.open : row.spans[0][0]].strip(" ") == "" else ""
     return "{" + padding + ", ".join(parts) + padding + "}"
 
 

@@ -53,13 +53,13 @@ def reads_as(source: str, value: object, *, flow: bool, date: bool = False) -> b
     entries = node.value if isinstance(node, yaml.MappingNode) else []
     if len(entries) != 1 or not isinstance(entries[0][1], yaml.ScalarNode):
         return False
-    found = entries[0][1]
+    node_read = entries[0][1]
     try:
-        read = plain_value(found.value) if found.tag == PLAIN else found.value
+        read = plain_value(node_read.value) if node_read.tag == PLAIN else node_read.value
     except ValueError:  # 2026-02-30
         return False
     if date and isinstance(read, datetime.date):
-        return bool(found.value == value)
+        return bool(node_read.value == value)
     return type(read) is type(value) and bool(read == value or read != read)
 
 
@@ -222,7 +222,7 @@ def _styled(value: Any) -> Any:
         return items
     if not isinstance(value, str):
         return value
-    if "\n" in value and (found := literal(value, STEP)) and "+" not in found[0]:
+    if "\n" in value and (block_text := literal(value, STEP)) and "+" not in block_text[0]:
         return LiteralScalarString(value)
     return value if scalar(value, flow=True) == value else DoubleQuotedScalarString(value)
 
