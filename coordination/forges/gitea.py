@@ -1,8 +1,8 @@
 """Gitea and Forgejo: REST version 1, which follows GitHub's for requests, comments and statuses.
 
 It differs in drafts (a prefix of the title), labels (by their ids), reviews, rules of branches, and merges.
-It has no check runs, no merge queue, no GraphQL and no ETags. `mergeable` is false also for a draft, where it
-says nothing, and while Gitea computes it.
+It has no check runs, no merge queue, no GraphQL and no ETags. `mergeable` is also false for a draft, where it
+has no meaning, and while Gitea computes it.
 """
 
 from __future__ import annotations

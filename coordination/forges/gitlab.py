@@ -148,7 +148,7 @@ class GitLab(GitLabIssues, Forge):
         for kind, wanted, there in (
             ("assignee", changes.assignees, changed.assignees),
             ("reviewer", changes.reviewers, changed.reviewers),
-        ):  # editions without several people keep the first one only
+        ):  # editions without several assignees or reviewers keep only the first
             refuse_unknown(
                 ForgeProblem.UNKNOWN_PERSON, wanted, there, f"{self._project} as {kind}", fold=True
             )
@@ -177,7 +177,7 @@ class GitLab(GitLabIssues, Forge):
                 if state := _REVIEWS.get(one.get("state") or ""):
                     states[one["user"]["username"]] = state
             approved = {one["user"]["username"] for one in approvals.get("approved_by") or ()}
-            for name in states.keys() - approved:  # an approval that has been taken back
+            for name in states.keys() - approved:  # a withdrawn approval
                 if states[name] is ReviewState.APPROVED:
                     states[name] = ReviewState.DISMISSED
             states |= dict.fromkeys(approved, ReviewState.APPROVED)
@@ -216,7 +216,7 @@ class GitLab(GitLabIssues, Forge):
             )
 
     def _approvals_of_rules(self) -> int:
-        """Return the most approvals that a rule of the project asks for; 0 in editions without rules."""
+        """Return the highest number of approvals that a rule of the project requires; 0 without rules."""
         rules = self._if_visible(lambda: self._http.list(f"{self._root}/approval_rules")) or ()
         return max((int(rule.get("approvals_required") or 0) for rule in rules), default=0)
 
@@ -275,7 +275,7 @@ class GitLab(GitLabIssues, Forge):
             self._http.send("POST", f"{self._root}/statuses/{full_commit(commit)}", body)
         except ForgeError as error:
             if not re.search("cannot transition status", error.reason, re.IGNORECASE):
-                raise  # else it has this state already
+                raise  # otherwise the commit has this status already
 
     def _request(self, data: Any) -> PullRequest:
         with self._parsing("the request"):
@@ -328,7 +328,7 @@ def _mergeable(data: Mapping[str, Any], word: str) -> bool | None:
 
 
 def _merge_commit(data: Mapping[str, Any]) -> str:
-    """Return the commit on the base branch: after a fast-forward it is the head."""
+    """Return the commit on the base branch; after a fast-forward, the head."""
     return str(data.get("merge_commit_sha") or data.get("squash_commit_sha") or data["sha"])
 
 

@@ -176,7 +176,7 @@ def worst_by_name(found: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def last_verdicts(reviews: Iterable[Review]) -> tuple[Review, ...]:
-    """Return the last verdict of each reviewer, of reviews from old to new; a comment replaces none."""
+    """Return the last verdict of each reviewer. `reviews`: from old to new; comments are ignored."""
     found: dict[str, Review] = {}
     for review in reviews:
         if review.state in VERDICTS or review.author not in found:
@@ -189,5 +189,5 @@ def names_of(items: Iterable[Mapping[str, str]] | None, field: str) -> tuple[str
 
 
 def merged_names(before: Iterable[str], added: Iterable[str]) -> list[str]:
-    """Return the names in order, each once, whatever its case."""
+    """Return the names in order without repetitions, which may differ in case."""
     return list({name.casefold(): name for name in (*added, *before)}.values())

@@ -41,12 +41,12 @@ LANDED, SOAK, LOOK, AFTER, DONE = "landed", "soak", "look", "after", "done"
 """Todos of a wave after those that land."""
 OUT = "out"
 ONCE = Retry(attempts=1)
-"""Land todos are not retried by the engine: they wait for the end of passing trouble themselves."""
+"""The engine does not retry land todos: they wait for the end of temporary trouble themselves."""
 LONGEST_PREFIX = 60
 
 
 def run_plan_id(change_set: str, what: str) -> str:
-    """Return the plan's id of a run that lands or reverts: no plan of the file has a colon in its id."""
+    """Return the plan id of a run that lands or reverts. It has a colon, unlike the ids of declared plans."""
     return f"{what}:{change_set}"
 
 
@@ -83,9 +83,8 @@ def _wave(ecosystem: Ecosystem, landing: Landing, wave: LandWave, begins: Sequen
 def check_todos_of(
     ecosystem: Ecosystem, landing: Landing, part: Landing, wave: int, begins: Sequence[str] = ()
 ) -> list[Todo]:
-    """Return the todos of the checks that must be green before a part of a wave lands: at the commits that it
-    has prepared, and in repositories that do not land with it, but are needed, as they have landed before, or
-    at their base branches.
+    """Return the todos of the checks that must be green before a part of a wave lands. They read the commits
+    that it has prepared; of other needed repositories, what an earlier wave has landed, else the base branch.
     """
     needs, names = Needs(ecosystem), part.names
     known = (other for other in landing.parts if other.qa)
@@ -104,7 +103,7 @@ def check_todos_of(
 
 
 def in_worktrees(ecosystem: Ecosystem, todos: Sequence[Todo], begins: Sequence[str]) -> list[Todo]:
-    """Return checks as a landing runs them: in worktrees, and none before the todos `begins`."""
+    """Return the checks in the form for a landing: in worktrees, and after the todos `begins`."""
     repos = {repo.name: repo for repo in ecosystem.repos}
     ours = (
         todo.model_copy(
@@ -116,8 +115,8 @@ def in_worktrees(ecosystem: Ecosystem, todos: Sequence[Todo], begins: Sequence[s
 
 
 def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave]) -> list[Todo]:
-    """Return the todos that end the last of these waves: they free its locks, let it soak, run the checks of
-    all waves that have landed, as the base branches are then, and keep it from being reverted.
+    """Return the todos that end the last of these waves. They free its locks, let it soak, run the checks of
+    all landed waves on the base branches, and then keep the wave from being reverted.
     """
     wave, whole = begun[-1], landing.atomic is not Atomic.REPO
     before = [todo_id(landing.change_set, LOCKS, wave=wave.number)]
@@ -149,7 +148,7 @@ def end_of_wave(ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave
 def _checks_after(
     ecosystem: Ecosystem, landing: Landing, begun: Sequence[LandWave], after: str
 ) -> list[Todo]:
-    """Return the todos that look at the repositories that have landed, and run the checks of all waves."""
+    """Return the todos that read the landed repositories, and run the checks of all waves."""
     number = begun[-1].number
     parts = [part for wave in begun for part in landing.within(wave.number)]
     commands = [(repo, wave.check) for wave in begun for repo in wave.repos if wave.check]
@@ -187,8 +186,8 @@ def _checks_after(
 
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
-    """Return the records and the graph of a run that reverts. A failure stops no other repository of its
-    wave: what can be reverted is. No wave is taken out while a later one stands.
+    """Return the records and the graph of a run that reverts. A failure does not stop the other repositories
+    of its wave. A wave is reverted only when all later waves are.
     """
     barrier = barrier_todo(revert, LandWave(number=0, repos=revert.names), [])
     todos, after = [barrier], barrier.id
@@ -218,8 +217,8 @@ def _graph(
 
 
 def todo_id(change_set: str, what: str, repo: str = "", wave: int = 0) -> str:
-    """Return the name of a todo of a landing: `PLAN-001.land.api`, `PLAN-001.wave-2.land.api`, shortened by a
-    digest where it is long.
+    """Return the id of a todo of a landing, such as `PLAN-001.land.api` or `PLAN-001.wave-2.land.api`. A
+    digest shortens a long id.
     """
     if wave:
         change_set = f"{_short(change_set)}.wave-{wave}"
@@ -227,7 +226,7 @@ def todo_id(change_set: str, what: str, repo: str = "", wave: int = 0) -> str:
 
 
 def _short(change_set: str) -> str:
-    """Return the change set as the beginning of an id that keeps the number of its wave."""
+    """Return the prefix of an id for a change set, short enough to keep the number of the wave."""
     if len(change_set) <= LONGEST_PREFIX:
         return change_set
     return f"{change_set[:LONGEST_PREFIX]}.{sha256(change_set.encode()).hexdigest()[:12]}"
@@ -329,7 +328,7 @@ def revert_todo(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
 
 
 def out_todo(revert: Landing, number: int, reverts: Sequence[Todo]) -> Todo:
-    """Return the todo that ends when a wave is taken out, which the wave before it waits for."""
+    """Return the todo that ends when a wave is reverted; the revert of the wave before waits for it."""
     return Todo(
         id=todo_id(revert.change_set, OUT, str(number)),
         task=f"end the revert of wave {number}",

@@ -76,7 +76,7 @@ class LandWave:
     """A wave of a landing."""
 
     number: int
-    """Its place among the waves of the plan, from 1 on; 0: the only one of a landing without waves."""
+    """Its number among the waves of the plan, from 1 on; 0 for a landing without waves."""
     repos: tuple[str, ...]
     """In the order in which they land."""
     soak: timedelta | None = None
@@ -87,11 +87,11 @@ class LandWave:
 def decide_waves(
     plan: str, waves: Waves, repos: Sequence[str], edges: Edges, of: Ecosystem
 ) -> list[LandWave]:
-    """Return the waves of the repositories, which are in the order of their landing. Waves that nothing is
-    left for are left out; the others keep their numbers.
+    """Return the waves of the repositories. `repos`: in the order of their landing. Empty waves are left out;
+    the others keep their numbers.
 
-    Raises PlanRefused for names that the file does not declare, repositories in two waves or in none, and
-    those that depend on a later wave.
+    Raises PlanRefused for undeclared names, for repositories in two waves or in none, and for repositories
+    that depend on a later wave.
     """
     _refuse_unknown(plan, waves, of.repos)
     groups = _by_level(repos, edges) if waves.by is WaveBy.LEVEL else _in_order(plan, waves, repos, of.repos)
@@ -148,8 +148,8 @@ def _members(by: WaveBy, declared: Sequence[Repo]) -> dict[str, list[str]]:
 
 
 def _by_level(repos: Sequence[str], edges: Edges) -> list[tuple[Wave, list[str]]]:
-    """Return a wave for each level: a repository is in the first one after all that it depends on. Where
-    repositories depend on each other, the order in which they land decides.
+    """Return a wave for each level: a repository is in the first wave after its dependencies. In a cycle, the
+    order of landing decides.
     """
     level: dict[str, int] = {}
     for repo in repos:
@@ -159,7 +159,7 @@ def _by_level(repos: Sequence[str], edges: Edges) -> list[tuple[Wave, list[str]]
 
 
 def _parts(names: Sequence[str], most: int | None) -> Iterator[tuple[str, ...]]:
-    """Yield the repositories of a wave in parts that are small enough: one part, if there are none."""
+    """Yield the repositories of a wave in parts of at most `most`; one empty part for no repositories."""
     size = most or max(len(names), 1)
     for start in range(0, max(len(names), 1), size):
         yield tuple(names[start : start + size])
@@ -177,7 +177,7 @@ def _refuse_unknown(plan: str, waves: Waves, declared: Sequence[Repo]) -> None:
 
 
 def refuse_order(plan: str, waves: Sequence[LandWave], edges: Edges) -> None:
-    """Raise PlanRefused where a repository depends on one that lands in no wave up to its own."""
+    """Raise PlanRefused if a repository depends on one that lands in a later wave or in none."""
     place: dict[str, int] = {}
     for wave in waves:
         for repo in wave.repos:

@@ -5,9 +5,9 @@ merges without a conflict, and the rules of the forge allow the merge. The requi
 rules of the base branch name; if they name none, all checks of the commit. Facts that could not be read count
 as unknown, never as good.
 
-An approval holds for the commit that was approved, and for those that coord made of it by merging the base
-branch in (`ObservedRequest.heads`). A forge that does not say which commit was approved (GitLab) is believed
-for the commit at which coord saw the approval first.
+An approval holds for the approved commit, and for the commits that coord made from it by merging the base
+branch (`ObservedRequest.heads`). If a forge does not say which commit was approved (GitLab), the approval
+counts for the commit at which coord first saw it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _EXPLAINED = frozenset(
 
 
 class Lack(StrEnum):
-    """The reason for which a pull request cannot be merged."""
+    """The reason why a pull request cannot be merged."""
 
     CLOSED = "closed"
     """Somebody has closed it without merging it."""
     FOREIGN = "foreign"
-    """Its head is a commit that coord did not push."""
+    """coord did not push its head."""
     CONFLICT = "conflict"
     DRAFT = "draft"
     CHANGES_REQUESTED = "changes_requested"
@@ -57,15 +57,15 @@ class Lack(StrEnum):
     PENDING = "pending"
     """A required check has no result yet."""
     BEHIND = "behind"
-    """It must contain the tip of the base branch: coord merges that in."""
+    """It must contain the tip of the base branch; coord merges the base branch into it."""
     RULES = "rules"
-    """The forge refuses it for a reason of its own."""
+    """The forge refuses it for another reason."""
     UNKNOWN = "unknown"
     """The forge has not answered, or does not know yet."""
 
 
 LASTING = frozenset({Lack.CLOSED, Lack.FOREIGN, Lack.CONFLICT})
-"""Obstacles that only a person can remove, and not by a review: the landing does not wait for them."""
+"""Obstacles that only a person can remove, other than by a review; the landing does not wait for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,18 +87,18 @@ class Requirements:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedRequest:
-    """A pull request as its forge has it now; None: it could not be read."""
+    """A pull request as its forge shows it now; None for facts that could not be read."""
 
     request: PullRequest
     heads: Collection[str]
-    """The commits whose approvals hold: the head, and those from which coord made it. Empty where the head is
-    of somebody else.
+    """The commits whose approvals hold: the head, and the commits from which coord made it. Empty if somebody
+    else pushed the head.
     """
     checks: Sequence[Check] | None
     reviews: Sequence[Review] | None
     protection: Protection | None
     first_seen: Mapping[str, str] = field(default_factory=dict)
-    """Person → the head at which coord saw the approval first, where the forge does not say which it was."""
+    """Person → the head at which coord first saw the approval, if the forge does not name the commit."""
 
 
 def missing_of(seen: ObservedRequest, required: Requirements) -> tuple[Missing, ...]:
@@ -157,7 +157,7 @@ def _is_behind(seen: ObservedRequest) -> bool:
 
 
 def _is_refused(seen: ObservedRequest, required: Requirements) -> bool:
-    """Return whether the forge names an obstacle that nothing else here explains."""
+    """Return whether the forge names an obstacle that the other facts do not explain."""
     word = seen.request.blocked
     if not word or word in _EXPLAINED - {"blocked"}:
         return False
@@ -165,7 +165,7 @@ def _is_refused(seen: ObservedRequest, required: Requirements) -> bool:
 
 
 def _explained_by_checks(seen: ObservedRequest) -> bool:
-    """Return whether a required check is not green; coord's own counts where the branch requires it."""
+    """Return whether a required check is not green; coord's own check counts if the branch requires it."""
     named = seen.protection.checks if seen.protection else ()
     own = next((one for one in seen.checks or () if one.name == DEPENDS), None)
     is_required = DEPENDS in named or bool(own and own.required)
@@ -205,8 +205,8 @@ def _of_checks(seen: ObservedRequest, required: Requirements) -> Iterator[Missin
 
 
 def _not_green(seen: ObservedRequest, ignored: Collection[str]) -> dict[str, CheckState]:
-    """Return the required checks that are not green; one that the commit does not have yet is pending. The
-    status of coord itself is none of them.
+    """Return the required checks that are not green, without coord's own status. A check that the commit does
+    not have yet is pending.
     """
     if seen.checks is None or seen.protection is None:
         return {}

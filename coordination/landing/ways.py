@@ -1,4 +1,4 @@
-"""The ways into the base branches: the one that a repository takes by default, and what each way refuses."""
+"""The ways of landing: the default way of a repository, and what each way refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coordination.text import listed
 
 
 def usual_way(repo: Repo, forges: Collection[str]) -> Via:
-    """Return the way of a repository if neither the plan nor an option names one.
+    """Return the default way of a repository, if neither the plan nor an option names one.
 
     `forges`: the repositories for whose forge this machine has a token.
     """
@@ -79,7 +79,7 @@ def refuse_rules(
 def request_facts(
     ecosystem: Ecosystem, plan: Plan | None, todos: Sequence[Todo], change: RepoChange, after: tuple[str, ...]
 ) -> RequestFacts:
-    """Return what the text of a repository's request shows of the plan."""
+    """Return the facts of the plan for the text of a repository's pull request."""
     tasks = {todo.id: todo.task for todo in todos}
     return RequestFacts(
         title=plan.title if plan else todos[0].task,

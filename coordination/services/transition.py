@@ -174,7 +174,7 @@ def _todos(services: Collection[Service], phases: Mapping[str, Phase], step: Ser
 
 
 def _last(services: Collection[Service]) -> tuple[str, ...]:
-    """Return the services on which none of the others depends: when these are up, all are."""
+    """Return the services without dependents: when these are up, all are."""
     needed = {name for one in services for name in one.depends_on}
     return tuple(one.name for one in services if one.name not in needed)
 
@@ -198,7 +198,7 @@ def _todo(name: str, repo: str, step: ServiceStep, before: Iterable[str], servic
 
 
 def _checks(checks: Iterable[IntegrationCheck], services: Collection[Service]) -> Iterator[Todo]:
-    """Yield the todos of the checks, which wait until all services of the run are up."""
+    """Yield the todos of the checks; they wait until all services of the run are up."""
     before = tuple(generated_id(f"{SERVICE}.{name}") for name in _last(services))
     for check in checks:
         yield Todo(
@@ -216,7 +216,7 @@ UNTOUCHED = (TodoState.SKIPPED, TodoState.CANCELLED)
 
 
 class ServiceResult(BaseModel):
-    """The transition of one service, or one check."""
+    """The result of one service or one check."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -241,21 +241,21 @@ class ServicesOutcome(BaseModel):
     step: ServiceStep
     run: str
     success: bool
-    """All are as ordered, and all checks have passed."""
+    """True if all services are in the ordered state and all checks have passed."""
     degraded: bool
-    """Required services are up, others or checks are not."""
+    """True if the required services are up, but an optional service or a check has failed."""
     started: tuple[str, ...]
     """Started or restarted."""
     failed: tuple[str, ...]
-    """Services and checks."""
+    """Names of failed services and checks."""
     stopped: tuple[str, ...]
-    """Stopped as ordered; by a start: stopped again, because a required one failed."""
+    """Services stopped as ordered; for a start, those stopped again because a required service failed."""
     skipped: tuple[str, ...]
-    """Not begun, because what they depend on failed."""
+    """Services that were not started because a dependency failed."""
     total_s: float
     details: tuple[ServiceResult, ...]
     warnings: tuple[str, ...] = ()
-    """Services that are up and that the file does not declare."""
+    """Notes about services that are up but not declared in the file."""
 
 
 def outcome_of(transition: Transition, view: RunView, warnings: Iterable[str] = ()) -> ServicesOutcome:

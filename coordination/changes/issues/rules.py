@@ -67,7 +67,7 @@ class IssueAction(StrEnum):
     CREATED = "created"
     """At the forge."""
     LINKED = "linked"
-    """An earlier synchronisation had created it at the forge, and ended before it could note that."""
+    """An earlier synchronisation created it at the forge but ended before it wrote the id into the file."""
     PULLED = "pulled"
     """Created in the file."""
     UPDATED = "updated"
@@ -86,10 +86,10 @@ class FieldConflict(BaseModel):
 
     field: str
     file: str
-    """The value of the file; of labels, their names with commas."""
+    """The value of the file; labels are joined by commas."""
     forge: str
     kept: Side
-    """The side whose value both have now."""
+    """The side whose value won."""
 
 
 class IssueResult(BaseModel):
@@ -106,7 +106,7 @@ class IssueResult(BaseModel):
     title: str = ""
     action: IssueAction
     to_forge: tuple[str, ...] = ()
-    """Fields whose values the forge has got."""
+    """Fields that were written to the forge."""
     to_file: tuple[str, ...] = ()
     conflicts: tuple[FieldConflict, ...] = ()
     error: str = ""
@@ -115,7 +115,7 @@ class IssueResult(BaseModel):
     """The exit code that belongs to the failure."""
 
     def failed(self, error: CoordinationError) -> IssueResult:
-        """Return it as a failure."""
+        """Return this result as a failure."""
         update = {"action": IssueAction.FAILED, "error": str(error), "code": error.exit_code}
         return self.model_copy(update=update)
 
@@ -129,7 +129,7 @@ class IssueSyncReport(BaseModel):
 
 
 def has_priorities(labels: Collection[str]) -> bool:
-    """Return whether a repository has the labels that stand for priorities."""
+    """Return whether a repository has the labels of priorities."""
     return {label.casefold() for label in labels} >= PRIORITY_LABELS
 
 
@@ -149,7 +149,7 @@ def values_of_forge(
 ) -> dict[str, Value]:
     """Return the values of a forge's issue.
 
-    Of several assignees it is the one that both sides had last, else that of the file, else the first.
+    Of several assignees, the one that both sides had last counts, else that of the file, else the first.
     """
     people = [(_line(name),) for name in found.assignees]
     known = [one for one in people if digest(one) == base.get("assignee")]
@@ -168,7 +168,7 @@ def values_of_forge(
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The values that go to each side, and those that both have."""
+    """The values to write to each side, and the equal ones."""
 
     to_forge: Values
     to_file: Values
@@ -177,13 +177,13 @@ class Decision:
 
     @property
     def agreed(self) -> dict[str, str]:
-        """Return the digests of the values that both sides have after it."""
+        """Return the digests of the values that both sides have after the synchronisation."""
         return {name: digest(v) for name, v in {**self.equal, **self.to_forge, **self.to_file}.items()}
 
 
 def decide(mine: Values, theirs: Values, base: Mapping[str, str], prefer: Side) -> Decision:
-    """Compare the file's and the forge's values. `base`: digests of what both sides had last; a field that
-    is not in it and differs is one that both have changed.
+    """Compare the values of the file and the forge. `base`: digests of the last common values; a field that
+    is not in it and differs counts as changed by both sides.
     """
     to_forge: dict[str, Value] = {}
     to_file: dict[str, Value] = {}
@@ -227,7 +227,7 @@ def new_issue(values: Values, marker: str) -> NewIssue:
 
 
 def changes_at_forge(decision: Decision, found: ForgeIssue, theirs: Values) -> IssueChanges:
-    """Return the changes that give the forge's issue the values; its other assignees stay."""
+    """Return the changes that give the values to the forge's issue; its other assignees stay."""
     values, marker = decision.to_forge, marker_of(found.body)
     changes: dict[str, Any] = {}
     if "title" in values:
@@ -256,7 +256,7 @@ def _without_priority(names: Collection[str]) -> tuple[str, ...]:
 
 
 def marker_of(body: str) -> str:
-    """Return the word of coord's marker in a text; empty without one."""
+    """Return the random word in coord's marker of a text; empty without a marker."""
     found = _MARKER.search(body)
     return found[1] if found else ""
 
@@ -279,7 +279,7 @@ def shown(value: Value) -> str:
 
 
 def _key(value: Value) -> Any:
-    """Return the form in which values are compared: names in any order and case."""
+    """Return a value in the form for comparison, without order and case of names."""
     return value if isinstance(value, str) else sorted({text.casefold() for text in value})
 
 

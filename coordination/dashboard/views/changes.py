@@ -98,7 +98,7 @@ def _read(coord: Coord, names: Collection[str]) -> Iterator[RunView]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A repository of a change set: who holds it up, since when, and the next step."""
+    """A repository of a change set: the people it waits for, since when, and the next step."""
 
     view: ChangeView
     who: str
@@ -121,9 +121,8 @@ def row_of(
     asking: Mapping[str, Asked],
     checked: Sequence[RunView] = (),
 ) -> Row:
-    """Return what a repository of a change set waits for, from its runs, newest first, and from those that
-    only `checked` it. `since` is a time that a record has; it is None where nothing was recorded, as after an
-    edit of the file.
+    """Return what a repository of a change set waits for. `runs`: its runs, newest first; `checked`: runs
+    that only checked it. `since` of the row is None if no record has the time, as after an edit of the file.
     """
     mine = [todo for todo in declared if todo.repo == view.repo]
     request = view.request if view.landed is None else None
