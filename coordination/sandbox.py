@@ -1,10 +1,10 @@
-"""Sandboxes for the commands of todos: which one holds for a todo, and the command line of bubblewrap.
+"""Sandboxes for the commands of todos: which one applies to a todo, and the command line of bubblewrap.
 
 `decide` takes a todo, its repository and the settings of the worker; `probe` tries whether bubblewrap works.
 
-A command sees the machine's programs, the worktree and the files that it is told of; everything else of the
-file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that end
-with the command, so that no memory is used outside of its processes.
+A command sees the machine's programs, the worktree and the files that coord gives to it; everything else of
+the file system is absent, not merely protected. Home, /tmp and /dev/shm are empty folders on the disk that
+end with the command, so that no memory is used outside of its processes.
 
 Invariants
 

@@ -10,7 +10,7 @@ worker cannot give waits (`SecretsMissing`): for a person, not for another attem
 Git of the worker itself gets a password for one https host, and for no other. Credential helpers are switched
 off meanwhile: one that stores passwords would keep the secret.
 
-The values leave this process only in those files: `Masker` takes them out of all that comes back.
+The values leave this process only in those files: `Masker` removes them from all output of the todo.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class WithheldVariables(Mapping[str, str]):
                     for reference in filter(None, (credential.reference, credential.replaced)):
                         self.get(parse(reference).variable)
                 self._stamp = stamp
-        except (OSError, CoordinationError) as error:  # todos that name a secret wait, with the same words
+        except (OSError, CoordinationError) as error:  # todos that name a secret wait for the same reason
             logger.debug("no credentials: %s", error)
 
 

@@ -5,11 +5,11 @@ Every worker that has the file has all of them; one of all monitors acts. A rest
 write nothing but the results of its todos.
 
 Each host looks at its own remotes, every five minutes, a few at once, each for five seconds at most: a remote
-that hangs delays no other by more than its share, and nothing else at all. The look asks whether the remote
-is reached, with no secret of coord's: a remote that asks for a password has answered.
+that hangs delays no other by more than its share. The look asks whether the remote can be reached, without
+any secret of coord: a remote that asks for a password has answered.
 
-The restart of a service is the todo `service.NAME`, as of `coord service restart`: so people and the monitor
-cannot change one service at the same time. It restarts no service that a person has stopped in the meantime.
+The restart of a service is the todo `service.NAME`, as in `coord service restart`, so that people and the
+monitor cannot change a service at the same time. A service that a person has stopped meanwhile stays down.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ class RemoteLooks(BackgroundService):
         )
         try:
             self._store.report_remote(report)
-        except redis.RedisError as error:  # the next look is told
-            logger.debug("the look at the remote of %s is not told: %s", repo, error)
+        except redis.RedisError as error:  # the next look is reported
+            logger.debug("the look at the remote of %s is not reported: %s", repo, error)
 
 
 def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
@@ -165,14 +165,14 @@ def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
         text=True, errors="replace", start_new_session=True, env=env,
     ) as process:  # fmt: skip
         try:
-            _, told = process.communicate(timeout=timeout_s)
+            _, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
             return f"git ls-remote did not answer within {timeout_s:g} s"
-    if process.returncode in (0, 2) or any(words in told for words in ANSWERS):  # 2: it has no HEAD
+    if process.returncode in (0, 2) or any(words in errors for words in ANSWERS):  # 2: it has no HEAD
         return ""
-    lines = [line for line in told.splitlines() if line.strip()]
+    lines = [line for line in errors.splitlines() if line.strip()]
     return (lines[-1] if lines else f"git ls-remote ended with {process.returncode}")[:300]
 
 
@@ -190,8 +190,8 @@ class RecoveryRuns:
         services: Callable[[], Iterable[ServiceReport]],
         bus: MessageBus,
     ) -> None:
-        """`connection`: that of the worker, opened when it is first needed; `services`: those that are to be
-        up, of all hosts.
+        """`connection` opens the connection of the worker; `services` returns the services of all hosts that
+        should be up.
         """
         self._open = connection
         self._declared = declared
@@ -303,7 +303,7 @@ DOWN_ON_PURPOSE = (ServiceState.STOPPED, ServiceState.SHUTTING_DOWN)
 
 
 class DeclaredFile:
-    """The records of the file, read again when it has changed. While it is invalid, the former ones hold."""
+    """The records of the file, read again when it has changed. An invalid file does not replace them."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -336,7 +336,7 @@ class HealthParts:
 
     @cached_property
     def services(self) -> Sequence[BackgroundService]:
-        """Return the threads."""
+        """Return the background services; none for a restricted worker."""
         if self._config.settings.restricted:
             return ()
         store = HealthStore(self._redis, self._keys)

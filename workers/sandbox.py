@@ -168,21 +168,21 @@ class Sandboxes:
 
     @cached_property
     def _tools(self) -> Binds:
-        """Python, coord, the folders of PATH, and what the settings name."""
+        """Python, coord, the folders of PATH, and the paths that the settings name."""
         ours = (Path(package).parent for package in (coordination.__file__, __file__))
         search = self._environ.get("PATH", "").split(os.pathsep)
         programs = (_tool_folder(Path(folder)) for folder in search if folder.startswith("/"))
         personal = (self._home / name for name in PERSONAL) if self._home else ()
-        tools = (*_beside_system((Path(sys.prefix), Path(sys.base_prefix), *ours, *programs)), *personal)
+        tools = (*_outside_system((Path(sys.prefix), Path(sys.base_prefix), *ours, *programs)), *personal)
         return Binds(
             readable=_outermost(
                 (*(tool for tool in tools if self._is_narrow(tool)), *self._named("readable"))
             ),
-            writable=_there(self._named("writable")),
+            writable=_existing(self._named("writable")),
         )
 
     def _is_narrow(self, folder: Path) -> bool:
-        """Return whether the folder holds neither the home folder nor this worker's state."""
+        """Return whether the folder contains neither the home folder nor this worker's state."""
         keep = [place for place in (self._home, self._state.absolute()) if place]
         return not any(place.is_relative_to(folder) for place in keep)
 
@@ -206,8 +206,8 @@ class Sandboxes:
         follows = self._settings.sandbox != "require"
         scripts = (Path(word) for word in words if follows and word.startswith("/"))
         return Binds(
-            readable=_there(_beside_system(script for script in scripts if script.is_file())),
-            writable=_there(self._home / name for name in own) if self._home else (),
+            readable=_existing(_outside_system(script for script in scripts if script.is_file())),
+            writable=_existing(self._home / name for name in own) if self._home else (),
         )
 
     def _dropped(self) -> Iterator[str]:
@@ -223,18 +223,18 @@ def _tool_folder(folder: Path) -> Path:
     return folder.parent if folder.name == "shims" else folder
 
 
-def _beside_system(folders: Iterable[Path]) -> Iterator[Path]:
-    """Yield the folders that every sandbox does not show anyway."""
+def _outside_system(folders: Iterable[Path]) -> Iterator[Path]:
+    """Yield the folders outside of those that every sandbox shows."""
     for folder in folders:
         if not any(folder.is_relative_to(system) for system in (*SYSTEM, *LINKED)):
             yield folder
 
 
 def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the paths that exist, without those that lie in another one: each costs 0.4 ms."""
-    there = _there(paths)
-    return tuple(one for one in there if not any(other in one.parents for other in there))
+    """Return the existing paths, without those that lie in another one: each costs 0.4 ms."""
+    existing = _existing(paths)
+    return tuple(path for path in existing if not any(other in path.parents for other in existing))
 
 
-def _there(paths: Iterable[Path]) -> tuple[Path, ...]:
+def _existing(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(path for path in dict.fromkeys(paths) if path.is_absolute() and path.exists())

@@ -1,6 +1,7 @@
 """The actions of an attempt on its todo: run it, check the repository, or compensate it.
 
-`attempt.py` does the same for all: the workspace, the command under its guard, timeout, log, lease and fence.
+`attempt.py` does for all actions what they share: the workspace, the command under its guard, timeout, log,
+lease and fence.
 Running a todo executes its action, and commits its changes.
 
 A quality check judges the repository, and changes nothing in it. Files that it leaves are removed, and
@@ -240,9 +241,9 @@ class RunCheck(RunTodo):
         found = super().cached(workspace, start)
         if found is None or found.kind is not OutcomeKind.SUCCEEDED:
             return found
-        return replace(found, check=self._told(CheckVerdict.GREEN, start))
+        return replace(found, check=self._check_field(CheckVerdict.GREEN, start))
 
-    def _told(self, verdict: CheckVerdict, commit: str) -> str:
+    def _check_field(self, verdict: CheckVerdict, commit: str) -> str:
         return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
 
     def before_command(self, workspace: Workspace) -> None:
@@ -265,7 +266,7 @@ class RunCheck(RunTodo):
                 self.log.line("check: it has left changes, which are not kept: a check changes nothing")
             done = AttemptOutcome(
                 kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
-                check=self._told(result.verdict, start),
+                check=self._check_field(result.verdict, start),
             )  # fmt: skip
             if green and self.cache:
                 self.cache.note(done, workspace)
@@ -276,21 +277,22 @@ class RunCheck(RunTodo):
             exit_code=ended.exit_code,
             failure=outcome.failure if outcome else None,
             output=output,
-            check=self._told(result.verdict, start),
+            check=self._check_field(result.verdict, start),
         )
 
     def _result(self, ended: Exit, workspace: Workspace, start: str) -> CheckResult:
         how = describe_exit(ended, self.grant.spec.timeout)
-        told = self.context()
+        context = self.context()
         result = judge(self.action, ended, how, self._report(workspace), start)
         before = next(
-            (one["output"] for one in told.get("predecessors", ()) if one["todo"] == self.action.before), None
+            (one["output"] for one in context.get("predecessors", ()) if one["todo"] == self.action.before),
+            None,
         )
-        wanted = self.action.needs
+        needed = self.action.needs
         needs = {
             repo: commit
-            for repo, commit in told.get("commits", {}).items()
-            if repo != self.grant.spec.repo.name and (wanted is None or repo in wanted)
+            for repo, commit in context.get("commits", {}).items()
+            if repo != self.grant.spec.repo.name and (needed is None or repo in needed)
         }
         known = before is not None and is_known(result, read_result(before))
         return result.model_copy(update={"known": known, "needs": needs})
@@ -312,7 +314,7 @@ class RunCheck(RunTodo):
 def action_of(
     grant: Grant, env: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
 ) -> AttemptAction:
-    """Return the action of an attempt, which writes into the todo's log; `bounds` tells its sandbox."""
+    """Return the action of an attempt, which writes into the todo's log; `bounds` returns its sandbox."""
     if grant.undo is None:
         cache = _attempt_cache(grant, env, log.line, bounds)
         limit = env.output_limit_bytes

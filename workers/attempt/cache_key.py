@@ -1,9 +1,10 @@
-"""The key of a result: one digest of all that decides the result of an attempt, as far as coord knows it.
+"""The key of a result: one digest of everything that decides the result of an attempt, as far as coord knows
+it.
 
 It covers the action as a worker would run it, in its repository, from a git tree (not a commit: that has a
-date), with the outputs of its predecessors and the git tree at which each left its repository: all of them,
-for COORD_CONTEXT has all of them, by their names there; and the shared context of the todo. Not covered: its
-own id and text where no agent gets these, timeouts, retries, resources, gates, the run.
+date); the outputs of all predecessors, by their names, and the git tree at which each left its repository,
+because COORD_CONTEXT has them; and the shared context of the todo. Not covered: its own id and text where no
+agent gets these, timeouts, retries, resources, gates, the run.
 
 The files that `inputs` name are read as git sees them: tracked, untracked and ignored ones alike. A pattern
 is a pathspec of git with its `glob` rules: `*` stays within a folder, `**` does not, a folder stands for all
@@ -31,7 +32,7 @@ from workers.workspace.git import ask
 from workers.workspace.worktree import Worktree
 
 FORMAT = 2
-"""The format of keys and results: a new one finds none of the former."""
+"""The format of keys and results: results of another format are not found."""
 
 
 def key_of(
@@ -65,8 +66,8 @@ def key_of(
 
 
 def _predecessors(spec: TodoSpec, context: Mapping[str, Any], trees: Mapping[str, str]) -> list[list[object]]:
-    """Return what the result depends on besides its own repository: the predecessors' outputs and trees; for
-    a check the trees of the repositories that it needs, whichever todos have left them.
+    """Return the inputs of the result from other todos: the outputs and trees of the predecessors; for a
+    check, the trees of the repositories that it needs, whichever todos have left them.
 
     Raises NotKnown for a check that needs a repository without commits.
     """

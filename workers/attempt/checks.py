@@ -42,7 +42,7 @@ Stamp = tuple[int, int, int, int]
 def judge(
     action: QaAction, ended: Exit, how: str, report: Report | ReportUnreadable | None, commit: str
 ) -> CheckResult:
-    """Return the verdict. `how` the command ended, for people; `report`: None if the check has none."""
+    """Return the verdict. `how`: a text on how the command ended; `report`: None if the check has none."""
     verdict, why = _verdict(ended, how, report)
     found = CheckResult(
         verdict=verdict,
@@ -90,7 +90,7 @@ def _verdict(ended: Exit, how: str, report: Report | ReportUnreadable | None) ->
 
 
 def is_known(now: CheckResult, before: CheckResult | None) -> bool:
-    """Return whether nothing failed that had not failed before. Without reports the verdicts are compared."""
+    """Return whether all failures are known from before. Without reports the verdicts are compared."""
     if now.verdict is not CheckVerdict.RED or before is None or before.verdict is not CheckVerdict.RED:
         return False
     if now.total is None or before.total is None:
@@ -149,7 +149,7 @@ def read_report(root: Path, pattern: str, before: Mapping[Path, Stamp]) -> Repor
 
 
 def _files(root: Path, pattern: str) -> Iterator[Path]:
-    """Yield paths; not more than a report may have, and one more."""
+    """Yield the paths of the report, at most one more than allowed."""
     return islice((path for path in root.glob(pattern) if path.is_file()), MOST_FILES + 1)
 
 

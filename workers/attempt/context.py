@@ -1,8 +1,8 @@
 """Make COORD_CONTEXT of a todo: its predecessors' results, where their work is on this host, shared values.
 
 The brief that all todos of a run share is read and parsed once in this process, however many of its threads
-begin at the same time: of a run of 50,000 todos it is megabytes, and a thread for each of 500 repositories
-would parse it for itself.
+begin at the same time. The brief of a run with 50,000 todos has megabytes, and each of 500 threads would
+otherwise parse it again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ KEPT = 16
 
 @dataclass(frozen=True)
 class Known:
+    """The brief of a run, and facts that are computed from it once."""
+
     brief: RunBrief
 
     @cached_property
@@ -45,10 +47,7 @@ class Known:
         return {todo: rank for rank, todo in enumerate(self.brief.predecessors)}
 
     def ancestors(self, todo: str) -> list[str]:
-        """Return every transitive predecessor, in the order of the run.
-
-        Other todos of the run cost nothing.
-        """
+        """Return every transitive predecessor, in the order of the run. Other todos cost no time."""
         return sorted(self.brief.ancestors(todo), key=self.rank.__getitem__)
 
 
@@ -184,12 +183,13 @@ class Context:
 
     def _names(self, grant: Grant) -> list[str]:
         known = self._briefs.of(grant.run_id)
-        return [n for n in known.ancestors(grant.todo_id) if known.brief.repo_of[n] != MILESTONE_REPO]
+        ancestors = known.ancestors(grant.todo_id)
+        return [todo for todo in ancestors if known.brief.repo_of[todo] != MILESTONE_REPO]
 
     def of(self, grant: Grant) -> dict[str, Any]:
         brief, names = self.brief(grant.run_id), self._names(grant)
-        over = self._handed_over(grant, names)
-        handed = over.todos
+        inputs = self._handed_over(grant, names)
+        handed = inputs.todos
         newest = _newest(handed, brief.repo_of)
         places = {
             repo: self._predecessor_paths.of(grant, brief, repo, newest.get(repo))
@@ -198,15 +198,15 @@ class Context:
         predecessors = [_fields(one, repo := brief.repo_of[one.todo]) | places[repo].fields for one in handed]
         identity = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
         commits = {repo: one.commit for repo, one in newest.items()}
-        return {**identity, "commits": commits, "context": over.context, "context_omitted": over.omitted}
+        return {**identity, "commits": commits, "context": inputs.context, "context_omitted": inputs.omitted}
 
     def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
         known = self._signed_results.verified(grant.run_id, predecessors)
-        over = self._read(grant, predecessors, chain, known or {})
+        inputs = self._read(grant, predecessors, chain, known or {})
         if known is not None:
-            self._signed_results.check_inputs(grant, self.brief(grant.run_id), over, known)
-        return over
+            self._signed_results.check_inputs(grant, self.brief(grant.run_id), inputs, known)
+        return inputs
 
     def _read(
         self,
@@ -218,7 +218,7 @@ class Context:
         """Read the inputs of a todo, and the signed results of predecessors that are not known yet."""
         if not predecessors and not chain:
             return TodoInputs(todos=[], context={}, omitted=0)
-        over = self._store.handed_over(
+        inputs = self._store.handed_over(
             grant.run_id,
             predecessors,
             chain,
@@ -226,13 +226,13 @@ class Context:
             to=grant.todo_id,
             signed=[todo for todo, record in known.items() if record is None],
         )
-        if over.claimed_by != grant.fence:
+        if inputs.claimed_by != grant.fence:
             raise LeaseLost(
                 f"Redis does not know the claim of {grant.todo_id} (fence {grant.fence}): "
                 "its data is older, or newer",
                 "nothing to do: the todo is dispatched again when its predecessors have succeeded",
             )
-        return over
+        return inputs
 
 
 def _fields(handed: PredecessorOutput, repo: str) -> dict[str, Any]:

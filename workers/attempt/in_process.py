@@ -95,8 +95,8 @@ def check_grant(grant: Grant, check: LandCheck, commit: str) -> Grant:
         workspace=Workspace.WORKTREE,
         cache=Cache(),
     )
-    told = {"todo": todo, "retry": Retry(attempts=1), "timeout": check.timeout or grant.spec.timeout}
-    spec = grant.spec.model_copy(update=told)
+    fields = {"todo": todo, "retry": Retry(attempts=1), "timeout": check.timeout or grant.spec.timeout}
+    spec = grant.spec.model_copy(update=fields)
     return replace(grant, spec_json=spec.model_dump_json(exclude_defaults=True), tip=commit, checkpoint="")
 
 
@@ -150,10 +150,10 @@ def _outcome(
     """Return the outcome of a finished transition. `before`: what was ordered of the service when the attempt
     began; `own`: this run ordered it.
     """
-    told = status.model_dump(mode="json") if status else {"state": ServiceState.STOPPED}
+    facts = status.model_dump(mode="json") if status else {"state": ServiceState.STOPPED}
     was_up = before is not None and status is not None and before.order == status.order and not own
     took_s = max(0.0, status.since - before.at) if own and before and status else 0.0
-    output = json.dumps({**told, WAS_UP: was_up, TOOK_S: round(took_s, 3)})
+    output = json.dumps({**facts, WAS_UP: was_up, TOOK_S: round(took_s, 3)})
     is_up = status is not None and status.state is ServiceState.HEALTHY
     if step is not ServiceStep.STOP and not is_up:
         why = status.why if status else "it was stopped"

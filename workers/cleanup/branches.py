@@ -2,12 +2,12 @@
 
 The branch `coord/<run>` of a run is removed only if every commit on it is in another branch or recorded by
 a run (its own, or one that carried it on), and if it is checked out nowhere. So the branch of a person who
-went on working on it stays, and so does that of a run that is forgotten. That of a run that has succeeded
-goes by itself where the branch of its change set has all of it.
+continued to work on it stays, and so does that of a run that is forgotten. The branch of a run that has
+succeeded is removed without a command if the branch of its change set contains all of it.
 
-The branch of a change set is removed when that has landed or is discarded. Its name is made here from the
-change set's id: a job removes no other branch. A branch with a commit that the change set does not have is a
-person's, and one that is checked out is in use: both stay. A discarded tip stays reachable as
+The branch of a change set is removed when the change set has landed or is discarded. Its name is derived here
+from the id of the change set: a job removes no other branch. A branch with a commit that the change set does
+not have is a person's, and one that is checked out is in use: both stay. A discarded tip stays reachable as
 `refs/coord/discarded/<branch>/<commit>`, with such commits of a person.
 """
 

@@ -6,9 +6,9 @@ Start it, pass its output on, report its end.
 pumps the output in the calling thread, so a slow callback slows the command, and memory stays flat. `stop`
 and `kill` may be called from any thread, at any time. `guard.py` says which processes are killed, and when.
 
-A guard that does not do its part in time (a todo can stop it: `kill -STOP $PPID`) is killed MARGIN_S later,
-and the processes that it guarded are ended by their mark. A guard that kills processes which take long to die
-reports that, and is left alone.
+A guard that does not end its command in time (a todo can stop it: `kill -STOP $PPID`) is killed MARGIN_S
+later, and the processes that it guarded are ended by their mark. A guard that kills processes which take long
+to die reports that, and is left alone.
 
 Measured on 2 shared cores, median of 100 runs of `true`: 15 ms under a guard, 1 ms without (most of it the
 start of the guard's Python). 100 MB of output take 0.6 s.
@@ -39,7 +39,7 @@ DRAIN_S = 1.0
 """How long output is read after the guard's end: only processes that it may not kill can still write."""
 CLEAR_UP = timedelta(seconds=5)
 MARGIN_S = 10.0
-"""How much later than it should a guard may do its part, on a busy machine."""
+"""How late a guard may be on a busy machine before it is killed."""
 START_S = 60.0
 """The most that the start of a command may take."""
 LOOK_EVERY_S = 1.0
@@ -138,7 +138,7 @@ class Report:
     """Text on the limit of the sandbox that was exceeded."""
     gone: bool = False
     overdue: bool = False
-    """True if the guard did not do its part in time, and was killed by us."""
+    """True if the guard did not end its command in time, and was killed by us."""
     late: bool = False
     """True if the command's own timeout had passed by then as well."""
 
@@ -225,7 +225,7 @@ class Child:
         self._began = time.monotonic()
         self._grace_s = kill_grace.total_seconds()
         self._until = self._began + timeout.total_seconds() + self._grace_s + MARGIN_S
-        """When the guard is killed: after the time that it has for its part."""
+        """When the guard is killed, by the monotonic clock: after the time that it has to end the command."""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._received = b""

@@ -33,10 +33,10 @@ Failures
   (`child.py`).
 * Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line`
   alone counts.
-* The command is in a sandbox (`limits` are given): its leader is bubblewrap, which hands no signal on and
-  ends all processes of the sandbox with itself. So TERM goes to the processes inside only, and KILL to all.
-* They use more memory together, or are more, than `limits` allow: KILL at once. That is looked at every
-  COUNT_EVERY_S; what a single process may allocate, the kernel bounds (RLIMIT_DATA).
+* The command is in a sandbox (`limits` are given): its leader is bubblewrap, which forwards no signal, and
+  whose end ends all processes of the sandbox. So TERM goes to the processes inside only, and KILL to all.
+* Its processes use more memory together than `limits` allow, or are too many: KILL at once. This is checked
+  every COUNT_EVERY_S; the kernel limits the memory of a single process (RLIMIT_DATA).
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
 `line` is a socket pair of which each side holds one end. To the guard it carries one-byte commands: T stop, K
@@ -74,7 +74,7 @@ SWEEP_EVERY_S = (0.02, 0.5)
 uninterruptible read may take minutes to die.
 """
 COUNT_EVERY_S = 0.2
-"""How often memory and processes of a sandbox are looked at: 0.3 ms each time."""
+"""How often memory and processes of a sandbox are counted, which takes 0.3 ms."""
 
 
 class Refused(Exception):

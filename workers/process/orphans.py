@@ -1,18 +1,18 @@
-"""Find and end the processes of an attempt whose guard died as well, and touch no other process.
+"""Find and end the processes of an attempt whose guard has died, and no other process.
 
 A process belongs to the attempt if (Linux)
 
 * its soft limit of file locks is the attempt's mark, or
 * the environment that it was started with has the attempt's idempotency key *and* fence, or
-* it is in the session that the guard made for the command, and that session is surely still the same one: its
-  leader has the recorded start time, or the process works inside the workspace. (A session's number is a pid:
-  an empty session's number may go to a foreign one.)
+* it is in the session that the guard made for the command, and the session is certainly still the same: its
+  leader has the recorded start time, or the process works inside the workspace. (The number of a session is a
+  pid, which the system may use again once the session is empty.)
 
 The mark is a random number that the guard sets as RLIMIT_LOCKS of the command before exec. Linux has not read
 that limit since 2.6, every child inherits it, and neither a new session, an empty environment, another folder
 nor closed files drop it; an open file as a mark would be lost to every daemon that closes what it inherits.
-/proc/PID/limits shows it to all users. A process that sets that limit itself (`ulimit -x`) loses the mark;
-then the other two signs are left.
+/proc/PID/limits shows it to all users. A process that sets that limit itself (`ulimit -x`) loses the mark,
+and has only the other two signs.
 
 Elsewhere only the process group is known, and only while its leader lives. This process and its ancestors are
 spared in any case: a worker may itself have been started by a todo.
@@ -40,7 +40,7 @@ POLL_S = 0.02
 LIMIT_OF_LOCKS = re.compile(r"^Max file locks +(\d+)", re.MULTILINE)
 HIGHEST_MARK = 1 << 62
 QUIET_S = 0.2
-"""How long no process may be found: one in the middle of exec has no environment to be known by."""
+"""For how long no process must be found: a process has no environment to identify it during exec."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +72,7 @@ def new_mark() -> int:
 
 
 def is_alive(marker: ProcessMarker) -> bool:
-    """Return whether a process of the attempt lives. One quick look, for it is made at the end of each
-    attempt.
-    """
+    """Return whether a process of the attempt lives. Quick, because each attempt calls it at its end."""
     if not ON_LINUX:
         return False
     signs = (
@@ -123,10 +121,7 @@ def find(marker: ProcessMarker) -> set[int]:
 
 
 def started(pid: int) -> str:
-    """Return when a process of this boot began, in a form that only compares.
-
-    Empty if there is no such process.
-    """
+    """Return when a process of this boot began, as a text to compare; empty if there is no such process."""
     found = look(pid)
     return found.started if found else ""
 
@@ -140,7 +135,7 @@ def _kill(pid: int, marker: ProcessMarker) -> None:
     try:
         if not ON_LINUX:
             return kill_group(pid)
-        handle = os.pidfd_open(pid)  # from here on the number cannot come to mean another process
+        handle = os.pidfd_open(pid)  # from here on the pid cannot be reused
         try:
             if _belongs(pid, marker):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""Tells whether the processes of a sandbox exceed its limits. Part of the guard: it imports as little.
+"""Find out whether the processes of a sandbox exceed its limits. Part of the guard: it imports as little.
 
-The kernel bounds what one process may allocate. All of them together only a control group could bound, which
-needs rights that a worker seldom has. So they are counted.
+The kernel limits the memory of a single process. Only a control group could limit that of all processes
+together, and needs rights that a worker seldom has. So the guard counts them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Limits:
         self.processes = processes
 
     def exceeded(self, root: int, descendants: Callable[[int], Iterable[int]]) -> tuple[str, int] | None:
-        """Return which limit the processes below `root` exceed, and the number that does.
+        """Return the limit that the processes below `root` exceed, and the number that exceeds it.
 
         `descendants` finds them where the kernel has no lists of children.
         """
@@ -37,8 +37,8 @@ class Limits:
 
 
 def inside(root: int) -> list[int] | None:
-    """Return every process below `root`, by the kernel's lists of children: a look at all of /proc costs ten
-    times as much. None if there are none of `root`.
+    """Return every process below `root`, by the kernel's lists of children: reading all of /proc takes ten
+    times as long. None if the kernel has no such lists.
     """
     found: list[int] = []
     below = [root]

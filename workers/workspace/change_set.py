@@ -2,9 +2,9 @@
 
 The branch is a copy of the tip in Redis, for people and their tools. An attempt moves it right before its
 settle, by compare-and-swap and alone in its worktree, so it is in place when the run has ended. If the settle
-is refused, that attempt or the next one sets it back; what is still wrong is repaired when the next run
-begins. `refs/coord/copies/` keeps the commit at which coord left the branch: if the branch is elsewhere, a
-person has moved it, and it stays. So does a branch that is checked out with uncommitted changes.
+is refused, that attempt or the next one sets it back; the start of the next run repairs a branch that is
+still wrong. `refs/coord/copies/` keeps the commit at which coord left the branch: if the branch is elsewhere,
+a person has moved it, and it stays. So does a branch that is checked out with uncommitted changes.
 
 The size (commits, files, lines between base and tip) is recorded by each settle. A todo that committed costs
 one question to git: its number of commits follows from that of the todo before it. A change that git cannot
@@ -98,8 +98,9 @@ class BranchCopy:
     def move(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
         """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty.
 
-        `before`: where it is expected, which spares a look; `keeps`: commits that the tip lacks stay under
-        `refs/coord/discarded`. Never raises for what git or a person does.
+        `before`: the commit at which it is expected, which spares a look; `keeps`: keep commits that the tip
+        lacks under `refs/coord/discarded`. Raises nothing if git refuses, or if a person has moved the
+        branch.
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
@@ -136,7 +137,7 @@ class BranchCopy:
         return f"{self.branch} stays where it is: {refused}" if refused else ""
 
     def _is_moved_at_once(self, tip: str, before: str) -> bool:
-        """Move the branch if it stands where it is expected; return whether it was moved."""
+        """Move the branch if it is at the expected commit; return whether it was moved."""
         if self._is_checked_out():
             return False
         if self.sessions is None:
@@ -149,7 +150,7 @@ class BranchCopy:
         return heads.head == tip or bool(tip and added and contains(self.checkout, heads.head, tip))
 
     def _swap(self, tip: str, head: str, left: str) -> str:
-        """Move branch and record at once; return why git refuses it, as where one of them is elsewhere."""
+        """Move branch and record in one step; return why git refuses, for example because one was moved."""
         changes = self._changes(tip, head, left)
         done = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=QUICK)
         return (done.stderr.strip() or f"git ended with {done.returncode}") if done.returncode else ""
@@ -181,7 +182,7 @@ def _text(file: Path) -> str:
 
 
 def _occupied(place: Path) -> str:
-    """Return why the files of a checkout must not change; empty if nothing speaks against it."""
+    """Return why the files of a checkout must not change; empty if they may."""
     changed = git("status", "--porcelain", "-z", cwd=place).split("\0")[0]
     return f"with uncommitted changes ({changed[3:]})" if changed else ""
 

@@ -2,7 +2,7 @@
 
 Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit
 that it began with before it moves it. A hook that refuses fails the todo; one that changes files and refuses
-(a formatter) is asked once more with its changes. Commits of the todo itself are kept; the commit with the
+(a formatter) is run once more with its changes. Commits of the todo itself are kept; the commit with the
 trailers comes on top, only if changes are left. Untracked repositories inside the worktree (a clone that the
 todo made to look at) are left out: git would record a commit that exists nowhere else. Real submodules are
 tracked, and are included.
@@ -32,7 +32,7 @@ NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
-"""Settings in the user's stead: no daemon stays behind, and the message is ours to encode."""
+"""Settings that override the user's: git starts no daemon, and reads the message as UTF-8."""
 COMMIT = ("commit", "--quiet", "--cleanup=whitespace", "--file=-")
 NO_HOOKS = "core.hooksPath=/dev/null"
 LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
@@ -176,7 +176,7 @@ def commit(worktree: WorktreeState, text: Message) -> str:
     head = seen.head
     was = head if seen.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
     tip = was or worktree.since
-    # HEAD, where the todo went on from the tip on a branch of its own or on none.
+    # HEAD, if the todo committed on top of the tip: on another branch, or on a detached HEAD.
     parent = head if head and worktree.contains(tip, head) else tip
     if not worktree.contains(worktree.since, parent):
         raise GitRefused(
@@ -227,8 +227,8 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         worktree.git(*COMMIT, stdin=str(text), settings=settings)
         return _committed(worktree, parent, text)
     options = [word for setting in settings for word in ("-c", setting)]
-    # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
-    # one.
+    # Hooks get GIT_DIR as usual, but no GIT_WORK_TREE: they may change the folder, and git then finds its
+    # own.
     argv = [
         "git",
         f"--git-dir={worktree.git_dir}",
@@ -261,8 +261,8 @@ def _has_hooks(worktree: WorktreeState) -> bool:
 
 def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
     """Return the commit that was made on top of `parent`. Raises CommitRefused, GitRefused."""
-    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
-    # place: so it lists them all. One call for everything, for each takes 3 ms.
+    # With core.fsyncMethod=batch, git ends with 0 although a full disk may have lost some of its objects, so
+    # list them all. One call answers everything, because each call takes 3 ms.
     listing = ("--objects", "--missing=allow-promisor", "--format=%H %P%n%B")
     listed = worktree.git("rev-list", *listing, "HEAD", f"^{parent}")
     new, *parents = listed.split("\n", 2)[1].split() if listed else [parent]

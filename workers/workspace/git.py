@@ -2,8 +2,8 @@
 
 * Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are
   removed.
-* Personal settings that would run or ask something are overridden. All else stays the user's: filters, line
-  endings and excludes make the files what they are in the checkout. A todo's commit is made with the user's
+* Personal settings that would run or ask something are overridden. All others apply: filters, line endings
+  and excludes give the files the same content as in the checkout. A todo's commit is made with the user's
   hooks (`commit.py`).
 * git discovers no repository above its folder. In a worktree and in a submodule it discovers nothing at all:
   a todo can delete or rewrite the `.git` of its worktree, or put a link in its place, and git would then work
@@ -11,9 +11,9 @@
   folder names another one by now.
 * A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git
   still writes. With it go the mark and the variables of the attempt, by which processes that git leaves (a
-  filter's, say) are found and ended (`orphans.py`). The mark is set right after git's start, for a hook
-  before exec costs 10 ms: git takes longer to read its configuration, and if not, the variables are left as a
-  sign.
+  filter's, say) are found and ended (`orphans.py`). The mark is set right after git's start, because a hook
+  before exec costs 10 ms. git takes longer to read its configuration; if not, the variables identify the
+  processes.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
 
@@ -240,14 +240,14 @@ def _run(
 
 def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: float) -> tuple[str, str]:
     """Return git's output. Processes that keep the output open when git has ended are ended, too."""
-    said: str | None = stdin or None
+    unsent: str | None = stdin or None
     while True:
         try:
-            return process.communicate(said, timeout=max(0.0, min(until - time.monotonic(), LOOK_EVERY_S)))
+            return process.communicate(unsent, timeout=max(0.0, min(until - time.monotonic(), LOOK_EVERY_S)))
         except subprocess.TimeoutExpired:
             if time.monotonic() >= until:
                 raise
-            said = None
+            unsent = None
             if hold and process.poll() is not None:
                 hold.end_rest()
 

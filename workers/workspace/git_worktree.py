@@ -90,8 +90,8 @@ class GitWorktree:
         if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
             return False
         file = self._common_dir / ref
-        there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
-        return there.strip() == commit
+        head = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
+        return head.strip() == commit
 
     def reset_branch(self, commit: str) -> None:
         self._abort_unfinished()
@@ -101,8 +101,8 @@ class GitWorktree:
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)
-        except GitInterrupted as hindered:  # making it anew repairs damage and a lock, and takes much room
-            if hindered.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
+        except GitInterrupted as interrupted:  # making it anew repairs damage and a lock, and takes much room
+            if interrupted.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
                 raise
             sound = False
         except GitRefused:  # making it anew may repair it; if not, its error says why
@@ -305,8 +305,8 @@ def worktree_binds(path: Path, git_dir: Path, branch: str) -> Binds:
         .git/refs/heads/coord, .git/logs/refs/heads/coord                     writable
 
     A todo can make commits on the run's branch, and no other branches, tags, stashes or remotes. Its damage
-    is bounded by its own repository: it could delete objects, and move branches of runs, whose tips workers
-    know from Redis and compare.
+    is limited to its own repository: it could delete objects, and move branches of runs, whose tips workers
+    compare with those in Redis.
 
     Makes the folders of the branch and of its log, which git would make.
     """
@@ -324,7 +324,7 @@ def worktree_binds(path: Path, git_dir: Path, branch: str) -> Binds:
 
 
 def _alternates(objects: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders of objects that these lean on: a clone with --reference or --shared has them."""
+    """Yield the folders of objects that this one needs: a clone with --reference or --shared has some."""
     file = objects / "info" / "alternates"
     if not depth or not file.is_file():
         return

@@ -121,7 +121,7 @@ class WorkspaceLock:
     def enter(self, lock_request: LockRequest, patience: timedelta, *, again: bool = False) -> bool:
         """Enter alone; return whether no former attempt is known. Raises WorkspaceBusy or Superseded.
 
-        `again`: only if no other attempt has been in it since the same one.
+        `again`: enter only if the last attempt in it was this one.
         """
         with describe_os_error(self._folder):
             self._take_lock(patience)
@@ -160,8 +160,8 @@ class WorkspaceLock:
 
     def check(self) -> None:
         """Refuse to go on after a newer attempt has entered. Raises Superseded."""
-        there = self.read()
-        if self._occupant is None or there is None or there.fence != self._occupant.fence:
+        holder = self.read()
+        if self._occupant is None or holder is None or holder.fence != self._occupant.fence:
             raise Superseded(
                 "a newer attempt took over this workspace", "nothing to do: the newer attempt counts"
             )
@@ -174,7 +174,7 @@ class WorkspaceLock:
         if self._fd is None:
             return
         left = not self._end_rest_of_git()
-        # The disk is full: the next attempt looks for processes in vain, nothing worse.
+        # If the disk is full, nothing is recorded: the next attempt then looks for processes in vain.
         with suppress(OSError):
             if self._occupant is not None:
                 self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
@@ -251,10 +251,7 @@ class WorkspaceLock:
             )
 
     def _git_marker(self) -> orphans.ProcessMarker | None:
-        """Return the signs of git's processes, without the group.
-
-        Its number may be another process's by now.
-        """
+        """Return the signs of git's processes, without the group: its number may have been reused."""
         return (
             None
             if self._occupant is None

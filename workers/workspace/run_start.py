@@ -171,8 +171,10 @@ class RunStart:
         return [*gone, *filter(None, [self.copy.move(carried.tip)])]
 
     def take_copy_back(self, tip: str | None) -> None:
-        """Set the branch of the change set back to the run's tip: an attempt has moved it that does not
-        count. A line where that is not possible stands in the log of the attempt that moves it next.
+        """Set the branch of the change set back to the run's tip: an attempt that does not count has moved
+        it.
+
+        If that is not possible, the log of the attempt that moves it next says why.
         """
         if self.copy is not None:
             self.copy.move(tip or (self._carried.tip if self._carried else None) or "")

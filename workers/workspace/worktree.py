@@ -31,8 +31,8 @@ Failures
   was killed with its todo are removed, since no other process may work here.
 * A merge, rebase or bisect in progress, HEAD elsewhere, the branch deleted: set back.
 * The folder or its entry deleted, the index broken: made anew (and prepared anew).
-* The tip is not in the checkout, for it was made on another host: fetched, else refused with the reason.
-* The branch checked out somewhere else: refused, for moving it would make that checkout look changed.
+* The tip is not in the checkout, because another host made it: fetched, else refused with the reason.
+* The branch checked out somewhere else: refused, because moving it would make that checkout look changed.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ class Worktree(Workspace):
         return self._since
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
-        # The records go with the worktree when the run has succeeded, and so does its branch where there is
-        # one of the change set; what was committed still tells of newer attempts.
+        # When the run has succeeded, its records are removed with the worktree, and so is the run's branch
+        # if the change set has one. The commits that were made still show newer attempts.
         heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]
         done = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
         words = (line.split() for line in done.stdout.splitlines())
@@ -294,7 +294,7 @@ class Worktree(Workspace):
         with describe_os_error(self.path):
             refuse_damaged(self.path, self._folder.git_dir)
             self._folder.remove_stale_locks()
-            stand = WorktreeState(
+            state = WorktreeState(
                 path=self.path,
                 git_dir=self._folder.git_dir,
                 branch=self.branch,
@@ -308,7 +308,7 @@ class Worktree(Workspace):
             style = replace(self._style, base=self._start.base)
             text = message(style, self._run, todo, task, self._lock_request.fence, source)
             try:
-                self._stands = commit(stand, text)
+                self._stands = commit(state, text)
             except GitRefused:
                 self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
