@@ -347,7 +347,7 @@ class OutcomeSteps:
 
 
 def _log_end(outcome: AttemptOutcome, log: Log) -> None:
-    """Log what the attempt itself could not: that it was stopped, or for what it waits."""
+    """Log the end of an attempt that has not done so itself: its lease was lost, or it waits."""
     if outcome.kind is OutcomeKind.LOST:
         known = outcome.error not in ("", OutcomeKind.LOST)
         cause = outcome.error if known else "Redis does not know it any more"
