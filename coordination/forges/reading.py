@@ -176,7 +176,7 @@ def worst_by_name(found: Iterable[Check]) -> tuple[Check, ...]:
 
 
 def last_verdicts(reviews: Iterable[Review]) -> tuple[Review, ...]:
-    """Return the last verdict of each reviewer. `reviews`: from old to new; comments are ignored."""
+    """Return the last verdict of each reviewer. `reviews`: old to new; a comment replaces no verdict."""
     found: dict[str, Review] = {}
     for review in reviews:
         if review.state in VERDICTS or review.author not in found:
