@@ -20,7 +20,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Transport
-from kombu.transport.virtual import QoS as Places
+from kombu.transport.virtual import QoS as VirtualQoS
 
 from coordination.backend.address import hide_password
 from coordination.backend.client import DRIVER
@@ -45,7 +45,7 @@ class TolerantQoS(RankedQoS):
         try:
             super().ack(delivery_tag)
         except redis.RedisError:
-            Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise
 
 

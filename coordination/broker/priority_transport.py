@@ -21,7 +21,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport.redis import Channel, QoS
-from kombu.transport.virtual import QoS as Places
+from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.json import dumps, loads
 from redis.exceptions import ResponseError
 
@@ -39,7 +39,7 @@ class RankedQoS(QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         if delivery_tag == self.noted:
-            Places.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+            VirtualQoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
 
@@ -48,7 +48,7 @@ class RankedQoS(QoS):
         # again after its visibility timeout, and the claim step refuses it.
         if self.channel.asks_again:
             self.channel.done.append(delivery_tag)
-            Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
         else:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 

@@ -73,9 +73,8 @@ Content Management Techniques for Web Proxy Caches" (2000). Computing once: `sin
 |---|---|
 | `contexts.py` | contexts: JSON values in a tree; statistics |
 | `connection.py` | the context of the todo whose command this process is |
-| `entries.py` `local.py` | the two layers: steps on Redis and stores of bytes; local values |
+| `entries.py` `local.py` | the two layers: entries in Redis and stores of bytes; local values |
 | `names.py` | validation of keys, patterns and contexts; limits of size and lifetime, eviction |
-| `scan.py` | paged iteration over entries |
 | `document.py` `disk.py` | export and import; the folder, and the leader's periodic job |
 """
 

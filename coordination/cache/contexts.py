@@ -19,7 +19,7 @@ from redis import Redis
 from coordination.backend.keys import CacheKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.cache.document import packed
-from coordination.cache.entries import Entries
+from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.local import Local
 from coordination.cache.names import (
     Chain,
@@ -34,7 +34,6 @@ from coordination.cache.names import (
     scope_of,
     write_chain,
 )
-from coordination.cache.scan import ScannedEntry, Walk
 from coordination.errors import Unreachable
 
 T = TypeVar("T")

@@ -23,9 +23,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
-from coordination.cache.entries import Entries
+from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.names import Limits, Scope, scope_of
-from coordination.cache.scan import ScannedEntry, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError
 from coordination.files import make_private, remove_unfinished, replace_file

@@ -15,9 +15,8 @@ from typing import Annotated, Any, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from coordination.cache.entries import Entries
+from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.names import LONGEST_TTL, STORE, check_contexts, check_key, check_value, scope_of
-from coordination.cache.scan import ScannedEntry, Walk
 from coordination.durations import MS
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import replacing

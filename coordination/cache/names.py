@@ -16,13 +16,13 @@ from coordination.text import pattern_mistake
 
 LONGEST_KEY = 255
 NAMES_AT_ONCE = 1000
-"""Names in one call of a todo or a restricted worker, because whoever serves it serves others, too."""
+"""Names in one call of a todo or a restricted worker: the process that serves it also serves others."""
 PATTERNS_AT_ONCE = 20
 """Patterns among those names, because each is matched against every visible key."""
 REQUEST_SLACK_BYTES = 1024 * 1024
 """Size of a request for a context in addition to a value."""
 GLOB = "*?[]"
-"""Characters of patterns, which are not allowed in keys, so that both can be told apart."""
+"""Characters of patterns, which are not allowed in keys, so that both can be distinguished."""
 
 _CLASS = re.compile(r"\[!?\]?[^\]]+\]")
 _OPEN = re.compile(r"[\[\]]")

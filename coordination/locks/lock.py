@@ -41,7 +41,7 @@ class Lock:
         lost.
         """
         self.lost = threading.Event()
-        """Set when the lock is known to be lost; the protected work must stop."""
+        """Set once the lock is known to be lost; the protected work must stop."""
         self.released = False
         self.deadline_s = granted.until_s
         self._process = os.getpid()

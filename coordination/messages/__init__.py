@@ -15,22 +15,26 @@ Lua step of backend/lua/message or backend/lua/inbox, by the server's clock:
 Invariants
 
 1. A message for which `send` returned is in the inbox until it is acknowledged, expired, trimmed or dead;
-until then it waits or is in flight. 2. A message is in flight with one reader at a time. Each delivery has a
-number, so a replaced reader can no longer acknowledge, refuse or extend it. 3. Messages of one sender arrive
-in order within a priority, whoever reads. While a reader has messages of a sender in flight (the sender's
-queue, its *lane* in Redis), no other reader gets more of them; messages that are returned are returned
-together; behind a refused message its sender's others wait. A dead letter does not hold up later messages. 4.
-A message with the same sender and sequence in the same inbox within the retention is a duplicate: it is
-dropped, with the same id. A bus numbers its messages in order under a mark of its process. For numbers chosen
-by the caller, an inbox remembers the last 10,000 individually, so that one that arrives after a greater one
-is delivered; beyond that, a number that is not greater counts as a duplicate. A sender that restarts with its
-old name and numbers repeats itself: let the bus number, or use the clock in µs. 5. Nothing in flight is
-trimmed, and nothing is trimmed silently. A position (epoch, offset, trimmed) records what its owner was told;
-`recovered` is false if messages were trimmed since, or the data is not the same; it is exact as long as the
-data lives. A reader without a position is told until some reader has shown, by passing one, that it knows. 6.
-A delivery counts as failed only if its reader had started the message; messages behind one that kills its
-reader are not affected. 7. `ack(effects=…)` runs in one transaction (WATCH) with the check that the reader
-still has the message: one effect, however many deliveries.
+   until then it waits or is in flight.
+2. A message is in flight with one reader at a time. Each delivery has a number, so a replaced reader can no
+   longer acknowledge, refuse or extend it.
+3. Messages of one sender arrive in order within a priority, whoever reads. While a reader has messages of a
+   sender in flight (the sender's queue, its *lane* in Redis), no other reader gets more of them; messages
+   that are returned are returned together; behind a refused message its sender's others wait. A dead letter
+   does not hold up later messages.
+4. A message with the same sender and sequence in the same inbox within the retention is a duplicate: it is
+   dropped, with the same id. A bus numbers its messages in order under a mark of its process. For numbers
+   chosen by the caller, an inbox remembers the last 10,000 individually, so that one that arrives after a
+   greater one is delivered; beyond that, a number that is not greater counts as a duplicate. A sender that
+   restarts with its old name and numbers repeats itself: let the bus number, or use the clock in µs.
+5. Nothing in flight is trimmed, and nothing is trimmed silently. A position (epoch, offset, trimmed) records
+   what its owner knows; `recovered` is false if messages were trimmed since, or the data is not the same; it
+   is exact as long as the data lives. A reader without a position gets the report until some reader has
+   shown, by passing a position, that it knows.
+6. A delivery counts as failed only if its reader had started the message; messages behind one that kills its
+   reader are not affected.
+7. `ack(effects=…)` runs in one transaction (WATCH) with the check that the reader still has the message: one
+   effect, however many deliveries.
 
 Failures
 
@@ -50,9 +54,9 @@ Failures
   `send`, `ack` and similar calls are retried for 2 s, which the sequence and the delivery number make
   harmless, and then raise Unreachable. There is no local fallback.
 * Redis returns with its data: nothing is lost. If it returns without data, or with older data, the epoch
-  differs or the offset is smaller than the reader's, and the reader is told `recovered` false, `trimmed` 0:
+  differs or the offset is smaller than the reader's, and the reader gets `recovered` false and `trimmed` 0:
   the number is unknown. (Older data that has grown beyond the reader's offset before it returns cannot be
-  distinguished; `appendfsync always` leaves no older data.) Senders are not told; a sender that must know
+  distinguished; `appendfsync always` leaves no older data.) Senders get no report; a sender that must know
   requests a reply. A recipient that does not reconnect by itself has to be registered again.
 * Redis refuses (login, permissions): Unusable at once.
 * A sender's clock is wrong: clients' times are never used; waits use monotonic clocks.
@@ -61,7 +65,7 @@ Failures
   `worker:` recipients that have been silent for an hour.
 * `broadcast`: all copies or none; each copy is then a message of its own.
 * `publish`: the same, and live subscribers get the event. A subscriber misses events that are published while
-  it is disconnected, and is told of a gap.
+  it is disconnected, and gets a report of the gap.
 
 | module | content |
 |---|---|

@@ -91,7 +91,7 @@ class ReaderOperations:
         failed delivery.
 
         `done` is acknowledged in the same step, beforehand. `known` are all other messages in flight;
-        messages that were handed to the reader by a lost answer are delivered again.
+        messages in a reply that the reader never received are delivered again.
         """
         return _take(self.steps, self.limits, recipient, reader, limit, since, known, done, all_begun=False)
 

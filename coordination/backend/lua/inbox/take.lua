@@ -86,11 +86,11 @@ local function loaded_of(picked, offsets)
 end
 
 local function hand_out(picked, offsets, senders)
-  local rows, noted, due, handed = {}, {}, {}, {}
+  local rows, noted, due, taken = {}, {}, {}, {}
   local values = call('HMGET', box.deliveries, unpack(picked))
   for i, fields in ipairs(loaded_of(picked, offsets)) do
     local ticket, d = picked[i], inbox.read_delivery(values[i])
-    handed[i] = ticket
+    taken[i] = ticket
     d.n, d.reader, d.begun = d.n + 1, reader, (all_begun == '1' or i == 1) and 1 or 0
     if fields[7] == 'forget' then
       message.erase(box, ticket)
@@ -103,7 +103,7 @@ local function hand_out(picked, offsets, senders)
     rows[2 * i - 1] = d.n .. ' ' .. d.failed .. ' ' .. fields[2] .. ' ' .. ticket .. ' ' .. fields[4]
     rows[2 * i] = fields[6]
   end
-  call('ZREM', box.ready, unpack(handed))
+  call('ZREM', box.ready, unpack(taken))
   if #noted > 0 then
     call('HSET', box.deliveries, unpack(noted))
     call('ZADD', box.pending, unpack(due))

@@ -1,5 +1,5 @@
--- Handle a step of the server's clock. Counted once, whoever measured it. After a step backwards, limit each
--- lease to its longest duration and move the timers that were set before the step.
+-- Handle a step of the server's clock; it is counted once, whichever process measured it. After a step
+-- backwards, limit each lease to its longest duration and move the timers that were set before the step.
 -- KEYS: leases, timers, epoch, counters
 -- ARGV: size of the step in ms, the two moments (in the new time) between which it happened, the longest
 --   lease in ms, then for each timer to be moved: member, due, new due

@@ -81,8 +81,8 @@ local function tell(request, kept_ms)
     call('ZADD', head .. KEY.timers, now, request.id) -- due if the releasing process dies now
     woken[#woken + 1] = request.id
   else
-    local told = string.format('held %s %s %.0f', request.fence, epoch(), kept_ms)
-    call('RPUSH', key(KEY.wake, request.id), told)
+    local notification = string.format('held %s %s %.0f', request.fence, epoch(), kept_ms)
+    call('RPUSH', key(KEY.wake, request.id), notification)
     call('PEXPIRE', key(KEY.wake, request.id), WAKE_MS)
   end
 end

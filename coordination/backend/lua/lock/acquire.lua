@@ -61,9 +61,9 @@ if not known then
   record_owner(id, party)
   if #names > 0 then announce_names('waiting', request) end
   local wake = key(KEY.wake, id)
-  local told = rank ~= '' and call('LINDEX', wake, 0)
+  local notification = rank ~= '' and call('LINDEX', wake, 0)
   -- a notification of a grant that expired before it was read
-  if told and string.sub(told, 1, 5) == 'held ' then call('DEL', wake) end
+  if notification and string.sub(notification, 1, 5) == 'held ' then call('DEL', wake) end
 end
 if #names == 0 then
   local fence = grant(request, request.ttl)

@@ -1,7 +1,7 @@
 -- Delete expired places and shares of names, offer what that frees to the next, and delete unused names.
 -- KEYS: head    ARGV: names
 -- Returns: {places in queues, expired shares, requests that were granted, unused names}
-local places, shares, handed, idle = 0, 0, 0, 0
+local places, shares, granted, idle = 0, 0, 0, 0
 for _, name in ipairs(ARGV) do
   local queue = key(KEY.queue, name)
   for _, id in ipairs(call('ZRANGE', queue, 0, -1)) do
@@ -11,7 +11,7 @@ for _, name in ipairs(ARGV) do
   drop_expired_shares(name)
   local waiting = call('ZCARD', queue)
   offer_names({ name })
-  handed = handed + waiting - call('ZCARD', queue)
+  granted = granted + waiting - call('ZCARD', queue)
   idle = idle + 1 - call('SISMEMBER', head .. KEY.names, name)
 end
-return { places, shares, handed, idle }
+return { places, shares, granted, idle }

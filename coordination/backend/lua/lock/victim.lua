@@ -9,7 +9,7 @@ local function is_ahead(queue, other, waiter)
   return its and (own and its < own or not own and other.rank <= waiter.rank)
 end
 
-local function stands(waiter, name, other)
+local function is_unchanged(waiter, name, other)
   if not waiter or waiter.state ~= 'waiting' or not want_for(waiter, name) then return false end
   if not other or not want_for(other, name) then return false end
   if other.state == 'held' then return holds(other, want_for(other, name)) end
@@ -19,7 +19,7 @@ end
 local victim = load(ARGV[1])
 if not victim or victim.state ~= 'waiting' then return 0 end
 for i = 3, #ARGV, 3 do
-  if not stands(load(ARGV[i]), ARGV[i + 1], load(ARGV[i + 2])) then return 0 end
+  if not is_unchanged(load(ARGV[i]), ARGV[i + 1], load(ARGV[i + 2])) then return 0 end
 end
 local names = names_of(victim)
 local host, pid, label = unpack(call('HMGET', key(KEY.request, victim.id), 'host', 'pid', 'label'))

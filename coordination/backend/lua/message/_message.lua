@@ -79,7 +79,7 @@ do
   end
 
   -- Make room for one message: delete the oldest of the lowest priority and count it, because the recipient
-  -- is told.
+  -- gets a report.
   local function make_room(box, limit)
     if tonumber(call('HGET', box.facts, 'tidied') or 0) < now - TIDY_EVERY_MS then
       call('HSET', box.facts, 'tidied', now)

@@ -164,11 +164,11 @@ do
   end
 
   -- Record the verdict of a quality check on the tip of a change set: by a run that writes it, one of checks
-  -- of it, or its landing, which has merged the tip into its base branch. `told`: check, verdict, commit.
+  -- of it, or its landing, which has merged the tip into its base branch. `record`: check, verdict, commit.
   -- Field `checks <repo>` has a line of words for each check: its name, verdict, tip, run.
-  function change_set.checked(repo, told)
+  function change_set.checked(repo, record)
     local kind, subject = string.match(call('HGET', meta, 'plan_id') or '', '^(%l+):(.+)$')
-    local name, verdict, commit = string.match(told, '^(%S+) (%S+) (%S+)$')
+    local name, verdict, commit = string.match(record, '^(%S+) (%S+) (%S+)$')
     local key = key_of() or subject and head .. KEY.changes .. subject
     if not key or not name then return end
     local tip, had = unpack(call('HMGET', key, 'tip ' .. repo, 'checks ' .. repo))

@@ -90,7 +90,7 @@ local function ending()
 end
 
 -- Try the todo again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
--- `lost` (its worker is gone) or `handed_back` (its worker was told to stop, which counts towards nothing).
+-- `lost` (its worker is gone) or `handed_back` (its worker stops; no limit counts this).
 local function again(todo, counted, delay_ms, why)
   local p = place_of(todo)
   local began = tonumber(fact(todo, 'started_at') or '')
@@ -146,11 +146,11 @@ local function tell_workers(kind, by, event)
   local sequence = string.gsub(event, '-', '.')
   local body = cjson.encode({ run = run, by = by })
   local letter = message.letter('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
-  local told = {}
+  local notified = {}
   for _, todo in ipairs(running_todos()) do
     local worker = fact(todo, 'worker')
-    if worker and not told[worker] then
-      told[worker] = true
+    if worker and not notified[worker] then
+      notified[worker] = true
       local to = 'worker:' .. worker
       if message.send(head, to, letter) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
     end

@@ -1,4 +1,4 @@
--- Cancel a run: nothing new starts, and running todos are told to stop. Ended todos keep their state. A
+-- Cancel a run: nothing new starts, and running todos are notified to stop. Ended todos keep their state. A
 -- second call changes nothing.
 -- A landing says `queueing` in the record of a todo before it puts a request into a merge queue, and looks
 -- whether the run is cancelled after that. So this step sees the record, or the landing the cancellation.

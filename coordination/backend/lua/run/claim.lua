@@ -35,8 +35,8 @@ local function granted(fence)
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
     local had_ended = tostring(call('HEXISTS', meta, 'lay_still_ms'))
     local todo_output = call('HGET', output, todo) or kept
-    for _, told in ipairs({ was, todo_output, last, done_in, had_ended, its_result or '' }) do
-      answer[#answer + 1] = told
+    for _, value in ipairs({ was, todo_output, last, done_in, had_ended, its_result or '' }) do
+      answer[#answer + 1] = value
     end
   end
   return answer
