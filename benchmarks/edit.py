@@ -47,8 +47,10 @@ WRITE_BACK = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from coordination.ecosystem.writeback import complete_todos
-complete_todos(Path(sys.argv[1]), {f"T{i}": 0.5 for i in range(int(sys.argv[2]))}, datetime.now(UTC))
+from coordination.ecosystem.changes import RunOutcome
+from coordination.ecosystem.writeback import write_back
+outcome = RunOutcome(plan="", succeeded={f"T{i}": 0.5 for i in range(int(sys.argv[2]))}, undone={})
+write_back(Path(sys.argv[1]), lambda: outcome, datetime.now(UTC))
 """
 RESULTS = 1000
 LAYOUTS: dict[str, Callable[[object], str]] = {

@@ -58,29 +58,6 @@ def write_back(path: Path, read: Callable[[], RunOutcome], now: datetime, run_id
     return written
 
 
-def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
-    """Set `status: completed`, `actual_hours` (unless None) and `updated` of the named todos, in one edit.
-
-    Returns the changed ids in the file's order; todos that are completed already or no longer in the file
-    stay unchanged. Raises what `edit` raises; the file is then unchanged.
-    """
-    return write_back(path, lambda: RunOutcome(plan="", succeeded=hours, undone={}), now).completed
-
-
-def reopen_todos(
-    path: Path, hours: Mapping[str, float | None], now: datetime, filed: Collection[str] = ()
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Set `status: pending` and remove `actual_hours` of the named todos, in one edit.
-
-    Only todos in `filed` (the run is known to have completed them here) or completed with exactly these hours
-    (None: without hours) are changed, so that todos completed by hand stay completed. Returns the changed
-    ids, and those left completed, each in the file's order. Raises what `complete_todos` raises.
-    """
-    outcome = RunOutcome(plan="", succeeded={}, undone=hours, filed=frozenset(filed))
-    written = write_back(path, lambda: outcome, now)
-    return written.reopened, written.left
-
-
 def _complete(edit: Edit, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
     completed = []
     for todo in edit.document.ecosystem.coordination.todos:

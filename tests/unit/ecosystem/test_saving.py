@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from coordination.ecosystem.editing import Edit, edit, exclusive, save
-from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import CoordinationError, EditConflict
 
-NOW = datetime(2026, 3, 4, tzinfo=UTC)
 TEXT = "coordination: {todos: [{id: T, task: t, repo: r}]}\n"
 
 
@@ -23,10 +21,10 @@ def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path):
     link.parent.mkdir()
     link.symlink_to("../ecosystem.yaml")
 
-    complete_todos(link, {"T": 1}, NOW)
+    edit(link, lambda edit: edit.set(("todos", "T"), "actual_hours", 1))
 
     assert link.is_symlink()
-    assert "completed" in path.read_text()
+    assert "actual_hours: 1" in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o640
     assert {p.name for p in path.parent.iterdir()} == {"ecosystem.yaml", "here", ".coord"}
     assert [p.name for p in link.parent.iterdir()] == ["link.yaml"]
@@ -36,7 +34,7 @@ def test_a_read_only_file_is_refused(path: Path):
     path.chmod(0o444)
 
     with pytest.raises(CoordinationError, match="was not changed: the file is read-only") as caught:
-        complete_todos(path, {"T": 1}, NOW)
+        edit(path, lambda edit: edit.set(("todos", "T"), "actual_hours", 1))
 
     assert caught.value.hint
     assert path.read_text() == TEXT

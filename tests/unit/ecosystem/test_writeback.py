@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +17,22 @@ from hypothesis import strategies as st
 from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
-from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
+from coordination.ecosystem.writeback import Written, write_back
 from coordination.ecosystem.yaml_text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
 from coordination.errors import EditConflict, InvalidFile
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
+    return write_back(path, lambda: RunOutcome(plan="", succeeded=hours, undone={}), now).completed
+
+
+def reopen_todos(
+    path: Path, hours: Mapping[str, float | None], now: datetime
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    written = write_back(path, lambda: RunOutcome(plan="", succeeded={}, undone=hours), now)
+    return written.reopened, written.left
 
 
 def written(tmp_path: Path, before: str, hours: float | None = 0.5) -> str:
