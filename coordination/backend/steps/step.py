@@ -53,7 +53,7 @@ class Step(Generic[R]):
     _integers: ClassVar[tuple[int, ...]]
     """Positions of the fields that must be integers."""
     _lists: ClassVar[tuple[bool, ...]]
-    """Whether the items of each list are tuples."""
+    """True if the items of each list are tuples."""
 
     def __init_subclass__(
         cls, *, name: str = "", keys: int | tuple[int, int] = 1, flags: tuple[Flag, ...] = ()
