@@ -233,10 +233,9 @@ def run_command(command: Command, folder: Path) -> tuple[bool, str]:
         return False, str(error)
     if ended.code is None:
         return False, f"took longer than {CHECK_TIMEOUT.total_seconds():g} s"
-    last_lines = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
-    return ended.code == 0, last_lines if ended.code == 0 else f"exit {ended.code}" + (
-        f": {last_lines}" if last_lines else ""
-    )
+    lines = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
+    failure = f"exit {ended.code}: {lines}" if lines else f"exit {ended.code}"
+    return ended.code == 0, failure if ended.code else lines
 
 
 @dataclass(frozen=True, kw_only=True)
