@@ -33,6 +33,15 @@ def test_promise_1_a_todo_starts_only_after_all_its_predecessors_succeeded(run: 
     assert run.store.live_runs() == []
 
 
+@STRATEGIES
+def test_promise_1_the_first_of_two_predecessors_starts_nothing(run: Harness, strategy: Strategy):
+    run.begin(DIAMOND, strategy=strategy)
+    run.settle(run.take("A"))
+    run.settle(run.take("B"))
+
+    assert run.states(["D"]) == {"D": "waiting"}
+
+
 def test_promise_2_a_worker_that_lost_its_lease_changes_nothing(run: Harness):
     run.begin({"A": "r1"})
     old = run.take("A")
