@@ -1,8 +1,8 @@
 -- Handle a lost lease: the todo is tried again at once, up to a limit of lost leases; then it counts as fatal
 -- to workers and fails.
 -- ARGV: run, todo, maximum number of lost leases; the time by which the lease must have expired (empty: now),
---   so that no lease is lost because the clock was set after the check; a worker that is known to be dead: its
---   todos, and no others, are lost whatever their leases say
+--   so that no lease is lost because the clock was set after the check; a worker that is known to be dead:
+--   its todos, and no others, are lost whatever their leases say
 -- Returns: `alive` (renewed or settled meanwhile); or `requeued` or `settled`, the lost attempt, its worker.
 local todo, cap, by, dead = unpack(ARGV, 2, 5)
 local expiry = call('ZSCORE', leases, member(todo))
