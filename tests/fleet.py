@@ -23,6 +23,7 @@ def term(*_):
     if heard == {"prompt": 1, "busy": 2, "deaf": 99}[mode]:
         sys.exit(0)
 signal.signal(signal.SIGTERM, term)
+signal.signal(signal.SIGUSR1, lambda *_: print("the stacks of its threads", flush=True))
 (state / "argv").write_text("\\n".join(sys.argv))
 (state / "env").write_text(os.environ.get("COORD_REDIS_URL", ""))
 (state / f"ready-{os.getpid()}").write_text("")

@@ -268,15 +268,19 @@ class Local:
             f"the {restart.name} (pid {restart.died}) died; {_restart_outcome(restart)}" for restart in fresh
         ]
 
-    def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
-        """Yield processes that `need` includes and that died by themselves, the server first."""
-        parts = (
+    @property
+    def _parts(self) -> tuple[tuple[Daemon, Need], ...]:
+        """The processes, the server first, each with the least need that includes it."""
+        return (
             (self.server.daemon, Need.SERVER),
             (self._worker, Need.WORKER),
             (self._flower, Need.FLOWER),
             (self._dashboard, Need.FLOWER),
         )
-        for daemon, least in parts:
+
+    def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
+        """Yield processes that `need` includes and that died by themselves, the server first."""
+        for daemon, least in self._parts:
             record = daemon.record()
             if record and need >= least and not alive(record):
                 yield daemon, record
@@ -312,8 +316,7 @@ class Local:
         return record.pid if record else 0
 
     def _given_up(self, restart: Restart) -> CoordinationError:
-        daemons = (self.server.daemon, self._worker, self._flower, self._dashboard)
-        daemon = next(one for one in daemons if one.name == restart.name)
+        daemon = next(daemon for daemon, _ in self._parts if daemon.name == restart.name)
         without = {self._flower.name: "--no-flower", self._dashboard.name: "--no-dashboard"}.get(daemon.name)
         instead = f"coord up {without} continues without it" if without else "runs will continue"
         return Unreachable(
@@ -344,14 +347,8 @@ class Local:
 
     def _launch_worker(self, url: str, jobs: int | None) -> Record:
         secret = bool(urlsplit(url).password)  # a command line is visible to all users
-        command = [
-            *self._worker_command,
-            "--all",
-            "--ecosystem",
-            str(self.ecosystem),
-            "--state",
-            str(self.state),
-        ]
+        command = [*self._worker_command, "--all", "--ecosystem", str(self.ecosystem)]
+        command += ["--state", str(self.state)]
         command += [] if secret else ["--redis", url]
         command += ["--jobs", str(jobs)] if jobs else []
         env = {"COORD_REDIS_URL": url} if secret else {}
@@ -373,6 +370,9 @@ class Local:
             ("dashboard", self._dashboard.stop() if need < Need.FLOWER else None),
             ("server", self.server.stop() if need < Need.SERVER else None),
         ]
+        for daemon, least in self._parts:
+            if need < least:
+                daemon.forget()  # one that had died would be restarted by a process that still needs it
         return tuple(Stopped(name=name, pid=record.pid) for name, record in stopped if record)
 
     def _worker_steps(self) -> tuple[Step, ...]:

@@ -21,7 +21,7 @@ from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
 from coordination.operations import pages
 from coordination.operations.local import Local
-from coordination.operations.state import state_folder
+from coordination.operations.state import Need, state_folder
 from coordination.processes import is_stopped, start_time
 from coordination.settings import Settings
 from tests.fleet import Make, begin_user, names
@@ -183,6 +183,26 @@ def test_a_worker_that_is_stopped_or_silent_is_named_with_the_next_command(
     with pytest.raises(Unreachable, match=rf"\(pid {worker.pid}\) does not answer") as silent:
         second.ensure_worker()
     assert "worker.log" in silent.value.hint
+    assert "the stacks of its threads" in (first.state / "worker.log").read_text()
+    assert names(first.down()) == ["worker", "server"]
+
+
+def test_down_forgets_a_worker_and_a_server_that_had_died(user: Make, monkeypatch: pytest.MonkeyPatch):
+    up = user()
+    monkeypatch.setattr(up._revival, "start", lambda: None)  # its rounds are called here
+    up.ensure_worker()
+    for name in ("worker", "server"):
+        died = daemon.Daemon(up.state, name).running()
+        assert died
+        os.kill(died.pid, signal.SIGKILL)
+        until(lambda died=died: not daemon.alive(died))
+        user().down()
+
+        up.revive(Need.WORKER)
+
+        assert not daemon.Daemon(up.state, "worker").running()
+        assert up.server.running() is None
+        up.ensure_worker()
 
 
 def test_a_worker_that_cannot_start_says_why_at_once(user: Make):
