@@ -249,7 +249,7 @@ LABELS = {
     "lead_h_p90": "lead time, p90 h",
     "cycle_h_median": "work, median h",
     "cycle_h_p90": "work, p90 h",
-    "actual_by_estimate": "actual by estimate",
+    "actual_by_estimate": "actual time compared with the estimate",
 }
 RUN_LABELS = {
     "succeeded": "todos succeeded",
@@ -259,7 +259,7 @@ RUN_LABELS = {
     "cache_hit_rate": "results reused, share",
     "worked_h": "worked, h",
     "waited_h": "waited, h",
-    "makespan_by_bound": "duration by lower bound",
+    "makespan_by_bound": "duration compared with the shortest possible",
 }
 
 
