@@ -69,6 +69,8 @@ class Renewal(BackgroundService):
     def run_once(self) -> list[Lock]:
         """Renew the locks that are due; return them."""
         with self._guard:
+            if now_s() < self._wakes_s:  # woken in order to wait for less time
+                return []
             due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
         for lock in due:
             self._renew_due(lock)

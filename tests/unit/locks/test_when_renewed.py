@@ -32,3 +32,20 @@ def test_a_lock_is_renewed_at_each_third_of_its_ttl(monkeypatch: pytest.MonkeyPa
         due.append(thirds._due_s[lock])
 
     assert due == [103.0, 106.0, 109.0]
+
+
+def test_a_lock_that_is_released_before_a_round_does_not_cause_another_wake_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wake = Mock()
+    monkeypatch.setattr(Renewal, "start", lambda self: None)
+    monkeypatch.setattr(Renewal, "wake", wake)
+    renewals = Renewal(lambda held, patience_s: True)
+    for _ in range(3):
+        lock: Any = Mock(deadline_s=renewal.now_s() + 3600, ttl=timedelta(hours=1))
+        renewals.add(lock)
+        renewals.remove(lock)
+        assert renewals.run_once() == []
+
+    assert wake.call_count == 1
+    assert renewals.until_next_s()
