@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
@@ -306,22 +307,29 @@ class FileWatch(BackgroundService):
 
 
 class RateLimitedLog(logging.Filter):
-    """Drop a warning that the same logger has written within the last minute."""
+    """Drop a warning that the same logger has written within the last minute; the next one that is written
+    says how many were dropped.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._logged: dict[tuple[str, str], float] = {}
+        self._dropped: Counter[tuple[str, str]] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         now, line = self._clock(), (record.name, _without_numbers(record))
         if now - self._logged.get(line, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
+            self._dropped[line] += 1
             return False
         if len(self._logged) >= REMEMBERED:
             self._logged.clear()
+            self._dropped.clear()
         self._logged[line] = now
+        if dropped := self._dropped.pop(line, 0):
+            record.msg, record.args = f"{record.getMessage()} (and {dropped} times before)", None
         return True
 
 

@@ -22,33 +22,42 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def once(clock: Clock) -> RateLimitedLog:
+def log(clock: Clock) -> RateLimitedLog:
     return RateLimitedLog(clock)
 
 
-def said(words: str, *, by: str = "workers.leases", level: int = logging.WARNING) -> logging.LogRecord:
+def record(words: str, *, by: str = "workers.leases", level: int = logging.WARNING) -> logging.LogRecord:
     return logging.LogRecord(by, level, "file", 1, words, None, None)
 
 
-def test_a_warning_is_said_once_a_minute(once: RateLimitedLog, clock: Clock):
-    assert once.filter(said("Redis is away"))
-    assert not once.filter(said("Redis is away"))
+def test_a_warning_is_logged_once_a_minute_with_the_number_of_its_repetitions(
+    log: RateLimitedLog, clock: Clock
+):
+    assert log.filter(record("Redis is away"))
+    assert not log.filter(record("Redis is away"))
 
+    assert not log.filter(record("Redis is away"))
     clock.now += REPEATED_AFTER_S
+    later, latest = record("Redis is away"), record("Redis is away")
 
-    assert once.filter(said("Redis is away"))
-
-
-def test_other_words_and_other_speakers_are_heard(once: RateLimitedLog):
-    assert once.filter(said("A lost its worker 1"))
-    assert once.filter(said("A lost its worker 2"))
-    assert once.filter(said("A lost its worker 1", by="coordination.runs.maintenance.leader"))
-
-
-def test_what_is_no_warning_is_always_said(once: RateLimitedLog):
-    assert [once.filter(said("A succeeded", level=logging.INFO)) for _ in range(2)] == [True, True]
+    assert log.filter(later)
+    clock.now += REPEATED_AFTER_S
+    assert log.filter(latest)
+    assert (later.getMessage(), latest.getMessage()) == (
+        "Redis is away (and 2 times before)", "Redis is away",
+    )  # fmt: skip
 
 
-def test_the_carriers_count_of_its_attempts_makes_no_news(once: RateLimitedLog):
-    assert once.filter(said("Trying again in 3.00 seconds... (7/None)", by="celery.worker.consumer"))
-    assert not once.filter(said("Trying again in 3.00 seconds... (8/None)", by="celery.worker.consumer"))
+def test_other_texts_and_other_loggers_are_logged(log: RateLimitedLog):
+    assert log.filter(record("A lost its worker 1"))
+    assert log.filter(record("A lost its worker 2"))
+    assert log.filter(record("A lost its worker 1", by="coordination.runs.maintenance.leader"))
+
+
+def test_lower_levels_are_always_logged(log: RateLimitedLog):
+    assert [log.filter(record("A succeeded", level=logging.INFO)) for _ in range(2)] == [True, True]
+
+
+def test_a_number_of_tries_that_celery_counts_is_no_new_text(log: RateLimitedLog):
+    assert log.filter(record("Trying again in 3.00 seconds... (7/None)", by="celery.worker.consumer"))
+    assert not log.filter(record("Trying again in 3.00 seconds... (8/None)", by="celery.worker.consumer"))
