@@ -68,7 +68,7 @@ def test_a_worker_of_ones_own_serves_through_the_embedded_server(stage: Stage) -
     until(lambda: worker_answers("coord", url, worker.pid))
     client = stage.redis()
     (known,) = client.zrange("coord:workers", 0, -1)
-    assert client.zrange("coord:recipients", 0, -1) == [f"worker:{known}"]
+    until(lambda: client.zrange("coord:recipients", 0, -1) == [f"worker:{known}"])
     worker.terminate()
 
     assert worker.wait(60) == 0

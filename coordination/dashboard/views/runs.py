@@ -152,7 +152,7 @@ async def todo(request: PageRequest) -> Page:
     found = await _run(request, request.get("run"))
     view = found.value.view
     one = _todo(view, request.get("id"))
-    log = await _log(request, view, one.id)
+    log = await _log(request, view, one)
     diff, refused = await _diff(request, view, one)
     text = log.value[-LOG_SHOWN:]
     output = "" if one.output is None else json.dumps(one.output, indent=2, ensure_ascii=False, default=str)
@@ -203,8 +203,7 @@ async def log(request: PageRequest) -> Page:
     found = await _run(request, request.get("run"))
     view = found.value.view
     one = _todo(view, request.get("id"))
-    # The state was read before the log: a log is complete before its todo has ended.
-    written = await _log(request, view, one.id)
+    written = await _log(request, view, one)
     start = request.number("from")
     return Page(
         template="log.html",
@@ -220,14 +219,18 @@ async def log(request: PageRequest) -> Page:
     )
 
 
-async def _log(request: PageRequest, view: RunView, todo_id: str) -> Seen[str]:
+async def _log(request: PageRequest, view: RunView, todo: TodoView) -> Seen[str]:
+    """Return the log of a todo. A log is complete before its todo ends: the log of an ended todo is never
+    one that was read, and kept for other pages, before that.
+    """
+
     def read(coord: Coord) -> str:
         text, size = [], 0
-        for piece in islice(coord.runs.get(view.run_id).log(todo_id), 10_000):
+        for piece in islice(coord.runs.get(view.run_id).log(todo.id), 10_000):
             text.append(piece)
             size += len(piece)
             if size > LOG_MOST:
                 break
         return "".join(text)
 
-    return await request.read(("log", view.run_id, todo_id), read)
+    return await request.read(("log", view.run_id, todo.id, todo.state.ended), read)
