@@ -25,7 +25,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.change_sets import record
-from tests.stage import git
+from tests.testbed import git
 
 REPOS = 500
 ROUNDS = 5

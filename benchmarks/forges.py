@@ -27,7 +27,7 @@ from coordination.git import commit_of
 from coordination.settings import Settings
 from tests.change_sets import record
 from tests.forge.server import Seen, TestForge
-from tests.stage import git
+from tests.testbed import git
 
 REPOS = 100
 MOST_CALLS = 6

@@ -24,7 +24,7 @@ from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from tests.git_server import GitServer
-from tests.stage import git
+from tests.testbed import git
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob
 from workers.landing.land import land

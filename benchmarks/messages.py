@@ -33,9 +33,9 @@ from urllib.parse import quote
 from redis.connection import parse_url
 
 from benchmarks.of_messages.cancelling import cancelling
-from benchmarks.of_messages.carriers import CARRIERS
 from benchmarks.of_messages.plenty import plenty
 from benchmarks.of_messages.speed import catch_up, speed
+from benchmarks.of_messages.transports import TRANSPORTS
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 
@@ -57,11 +57,11 @@ def show(what: str, figures: Sequence[str], goal: str = "", met: bool | None = N
 
 def fast(url: str) -> None:
     found = speed(url, ROUNDS, SINGLE, MANY)
-    show("", list(CARRIERS))
+    show("", list(TRANSPORTS))
     for percent, goal_ms in ((50, 1), (99, 5)):
-        ms = [found.took_ms(system, percent) for system in CARRIERS]
+        ms = [found.took_ms(system, percent) for system in TRANSPORTS]
         show(f"send to handler p{percent}, ms", [f"{it:.3f}" for it in ms], f"<= {goal_ms}", ms[0] <= goal_ms)
-    show("messages a second", [f"{found.rate(system):,.0f}" for system in CARRIERS])
+    show("messages a second", [f"{found.rate(system):,.0f}" for system in TRANSPORTS])
     show(
         "  of a raw stream's",
         [f"{found.share_of('stream'):.2f} x"],

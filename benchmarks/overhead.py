@@ -6,7 +6,7 @@ run's duration over N. `fresh worktree` is the first todo of a run in its reposi
 one; in place there is no git.
 
 To the right is the processor time of one todo, by /proc, which other work on the machine changes less:
-`worker` is the worker's own Python (claim, settle, the carrier, files), `children` the guard, the command and
+`worker` is the worker's own Python (claim, settle, Celery, files), `children` the guard, the command and
 git, `server` Redis. With more at once the processors are the limit: their number times 1000 over the sum is
 how many empty todos end in a second.
 """
@@ -26,7 +26,7 @@ from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
 from coordination.backend.daemon import Daemon
 from coordination.models import Repo, Workspace
-from tests.stage import git
+from tests.testbed import git
 from workers.process.child import start
 from workers.workspace.base import InPlace
 from workers.workspace.base import Workspace as Folder

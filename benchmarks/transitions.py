@@ -52,8 +52,8 @@ PURPOSES = (  # the first words of a command that is no step
     (r"XADD \S+:log:", "log chunks"),
     (r"(SET|ZADD|ZREMRANGEBYSCORE) \S+:worker", HEARTBEATS),
     (r"(TIME|INFO|(HGET|HSET|HINCRBY) \S+:epoch|ZRANGE \S+:live|ZRANGEBYSCORE \S+:|HM?GET \S+:meta)", KEEPER),
-    (r"PUBLISH ", "the carrier's events for Flower"),
-    (r"(MULTI|EXEC|\w+ (\d+ )?(_kombu\.|\w+\.)|FCALL \S+ \d+ \w+\.)", "the carrier's messages (commands)"),
+    (r"PUBLISH ", "the transport's events for Flower"),
+    (r"(MULTI|EXEC|\w+ (\d+ )?(_kombu\.|\w+\.)|FCALL \S+ \d+ \w+\.)", "the transport's messages (commands)"),
     (r"(HELLO|CLIENT|PING|AUTH|SELECT|FUNCTION)", "new connections, loading of steps"),
 )
 PROMISED = ("claim", "outputs of predecessors", "settle")

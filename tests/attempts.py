@@ -12,7 +12,7 @@ from coordination.models import Repo, Retry, Todo
 from coordination.runs.records import RunBrief, TodoSpec
 from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
-from tests.stage import git
+from tests.testbed import git
 from workers.attempt.attempt import Attempt
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log

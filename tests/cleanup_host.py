@@ -14,9 +14,9 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from workers.cleanup.jobs import CleanupJobs
 from workers.wakeups import Callbacks, Notifications

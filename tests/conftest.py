@@ -24,7 +24,7 @@ from coordination.settings import Settings
 from tests import disks, ports
 from tests.examples import examples
 from tests.forge.server import TestForge
-from tests.stage import FORKS, Stage
+from tests.testbed import FORKS, Testbed
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
 """By folder: what takes long is begun first, so that with several processes none is left alone with it in the
@@ -124,8 +124,8 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
+def testbed(tmp_path: Path) -> Iterator[Testbed]:
+    made = Testbed(tmp_path)
     yield made
     made.end()
 
@@ -136,12 +136,12 @@ def small_disk() -> Iterator[Callable[[Path], Path]]:
 
 
 @pytest.fixture(scope="module")
-def new_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Stage]]:
-    """Makes stages that live as long as the module's tests, which look at them together."""
+def new_testbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Testbed]]:
+    """Makes testbeds that live as long as the module's tests, which look at them together."""
     with ExitStack() as ends:
 
-        def make() -> Stage:
-            made = Stage(tmp_path_factory.mktemp("stage"))
+        def make() -> Testbed:
+            made = Testbed(tmp_path_factory.mktemp("testbed"))
             ends.callback(made.end)
             return made
 

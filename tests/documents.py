@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from coordination.demo.create import create
-from tests.stage import COORD, FORKS, Done, Stage
+from tests.testbed import COORD, FORKS, Done, Testbed
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -114,10 +114,10 @@ def _demo() -> Path:
 class Reader:
     """Does what a document says, in a folder of its own."""
 
-    def __init__(self, stage: Stage, document: Path) -> None:
-        self.stage = stage
-        stage.env = {**stage.env, "XDG_CONFIG_HOME": str(stage.folder / "config")}
-        self.folder = stage.folder / "work"
+    def __init__(self, testbed: Testbed, document: Path) -> None:
+        self.testbed = testbed
+        testbed.env = {**testbed.env, "XDG_CONFIG_HOME": str(testbed.folder / "config")}
+        self.folder = testbed.folder / "work"
         self.run_ids: dict[str, str] = {}
         """The id that the document shows, and the one that was printed."""
         if EMPTY in document.read_text():
@@ -137,7 +137,7 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text)
         elif block.language == "python":
-            done = self.stage.python(block.text, cwd=self.folder, COORD_JOBS="")
+            done = self.testbed.python(block.text, cwd=self.folder, COORD_JOBS="")
             assert done.code == 0, f"{block}\n{done.out}{done.err}"
         elif block.language == "console":
             for step in steps(block):
@@ -166,15 +166,15 @@ class Reader:
         return self.execute("sh", "-c", command)
 
     def coord(self, *words: str) -> Done:
-        return self.stage.coord(*words, cwd=self.folder, COORD_JOBS="")
+        return self.testbed.coord(*words, cwd=self.folder, COORD_JOBS="")
 
     def execute(self, *words: str) -> Done:
-        return self.stage.begin(command=words, cwd=self.folder, COORD_JOBS="").done()
+        return self.testbed.begin(command=words, cwd=self.folder, COORD_JOBS="").done()
 
     def close(self) -> None:
-        for state in self.stage.folder.rglob(".coord"):
+        for state in self.testbed.folder.rglob(".coord"):
             if (state.parent / "ecosystem.yaml").exists():
-                self.stage.coord("down", cwd=state.parent)
+                self.testbed.coord("down", cwd=state.parent)
 
 
 def search_path() -> str:

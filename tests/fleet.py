@@ -8,7 +8,7 @@ from pathlib import Path
 
 from coordination.operations.local import Local, Stopped
 from tests.forked import PipedFork
-from tests.stage import FORKS
+from tests.testbed import FORKS
 
 WORKER = """
 import os, pathlib, signal, sys

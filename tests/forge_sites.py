@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.forge.records import Project, Request
 from tests.forge.server import TestForge
-from tests.stage import PLAN, Begun, Done, Stage, git
+from tests.testbed import PLAN, Begun, Done, Testbed, git
 from tests.waiting import until
 
 BRANCH = f"coord/{PLAN}"
@@ -19,7 +19,7 @@ LANDING = f"land:{PLAN}"
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    stage: Stage
+    testbed: Testbed
     forge: TestForge
     projects: Mapping[str, Project]
     token: str
@@ -29,10 +29,10 @@ class Site:
         return tuple(self.projects)
 
     def land(self, *words: str) -> Done:
-        return self.stage.coord("land", PLAN, "--yes", "--json", *words, timeout=150)
+        return self.testbed.coord("land", PLAN, "--yes", "--json", *words, timeout=150)
 
     def begin(self, *words: str) -> Begun:
-        return self.stage.begin("land", PLAN, "--yes", "--json", "--when-ready", *words)
+        return self.testbed.begin("land", PLAN, "--yes", "--json", "--when-ready", *words)
 
     def requests(self, name: str) -> list[Request]:
         return [one for one in self.projects[name].requests if one.head == BRANCH]
@@ -50,7 +50,7 @@ class Site:
         """Return what the landing waits for in a repository, as soon as it has these words."""
 
         def found() -> str:
-            run = self.stage.run()
+            run = self.testbed.run()
             if run["plan_id"] != LANDING:
                 return ""
             waits = [
@@ -77,27 +77,27 @@ class Site:
         return [self.has_work(name) for name in self.names]
 
     def change(self, name: str) -> Any:
-        return next(one for one in self.stage.ok("changes", PLAN, "--json").json if one["repo"] == name)
+        return next(one for one in self.testbed.ok("changes", PLAN, "--json").json if one["repo"] == name)
 
 
-def hosted(stage: Stage, forge: TestForge, name: str, token: str) -> tuple[Project, dict[str, Any]]:
+def hosted(testbed: Testbed, forge: TestForge, name: str, token: str) -> tuple[Project, dict[str, Any]]:
     """Make a repository at the forge; return the project and the fields of the repository in the file."""
-    project = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+    project = forge.create_project(f"acme/{name}", seed=testbed.repo(name))
     url = forge.url(f"acme/{name}", f"coord:{token}")
     return project, {"url": url, "forge": {"type": forge.dialect.name, "api": forge.api}}
 
 
-def add_credential(stage: Stage, token: str) -> None:
-    secret = stage.folder / "token"
+def add_credential(testbed: Testbed, token: str) -> None:
+    secret = testbed.folder / "token"
     secret.write_text(token)
     secret.chmod(0o600)
     where = ("--host", "127.0.0.1", "--all")
-    stage.ok("credential", "add", "forge", f"file:{secret}", "--purpose", "pr", *where)
+    testbed.ok("credential", "add", "forge", f"file:{secret}", "--purpose", "pr", *where)
 
 
 @contextmanager
 def site(
-    stage: Stage,
+    testbed: Testbed,
     folder: Path,
     dialect: str,
     names: str,
@@ -108,13 +108,13 @@ def site(
 ) -> Iterator[Site]:
     """Yield a swept plan over a chain of repositories; `land`: the rules of its
     landing; `patience`: land_patience; `budget`: forge_budget."""
-    stage.settings = {"forge_budget": budget, "land_patience": patience, "lease_ttl": "5s"}
+    testbed.settings = {"forge_budget": budget, "land_patience": patience, "lease_ttl": "5s"}
     with TestForge(folder, dialect) as forge:
         forge.core.computes_at_once = dialect == "gitlab"
         token = forge.token("coord")
         projects, repos = {}, {}
         for name in names:
-            projects[name], repos[name] = hosted(stage, forge, name, token)
+            projects[name], repos[name] = hosted(testbed, forge, name, token)
             forge.protect(projects[name], dismiss_stale=False)
         todos = [
             {
@@ -125,10 +125,10 @@ def site(
             }
             for number, name in enumerate(names)
         ]
-        stage.write(todos, repos=repos, plan={"land": land} if land else None)
-        stage.up()
-        swept = stage.sweep()
+        testbed.write(todos, repos=repos, plan={"land": land} if land else None)
+        testbed.up()
+        swept = testbed.sweep()
         assert swept.code == 0, swept.err
-        add_credential(stage, token)
-        yield Site(stage=stage, forge=forge, projects=projects, token=token)
+        add_credential(testbed, token)
+        yield Site(testbed=testbed, forge=forge, projects=projects, token=token)
         assert forge.violations == []

@@ -4,7 +4,7 @@ command costs a tenth of a second instead of a second, a worker a third of a sec
 Commands and workers are the real ones, in a process, a folder and an environment of their own. So are the
 lines of Python that a test or a document has for `python -c`. A shell finds the commands as the program
 `coord` in `ForkServer.programs`. The start of an interpreter is not tried here: tests of that begin the
-installed script (`Stage.begin`), or start workers from the test itself (`Local`).
+installed script (`Testbed.begin`), or start workers from the test itself (`Local`).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from coordination.gateway.app import open_tokens
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
 from tests.ports import free_port
-from tests.stage import Begun, Stage
+from tests.testbed import Begun, Testbed
 
 Said = dict[str, Any]
 HEARD_S = 60
@@ -65,11 +65,11 @@ class Client:
 
 
 class Gateway:
-    """On a stage, at a port of its own."""
+    """On a testbed, at a port of its own."""
 
-    def __init__(self, stage: Stage, *words: str, **env: str) -> None:
-        self._stage, self._words, self._env = stage, words, env
-        self.url = stage.server.start()
+    def __init__(self, testbed: Testbed, *words: str, **env: str) -> None:
+        self._testbed, self._words, self._env = testbed, words, env
+        self.url = testbed.server.start()
         self.port = free_port()
         self.tokens = open_tokens(self.url, Settings())
         self.redis = connect_to_redis(self.url, Profile.WORKER)
@@ -77,7 +77,7 @@ class Gateway:
 
     def start(self) -> None:
         """At the same port again."""
-        self.process: Begun = self._stage.begin(
+        self.process: Begun = self._testbed.begin(
             "gateway", "--listen", str(self.port), *self._words, **self._env
         )
         self.process.says("gateway")

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.ports import free_port
-from tests.stage import git
+from tests.testbed import git
 
 
 @dataclass

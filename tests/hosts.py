@@ -18,7 +18,7 @@ from coordination.runs.submission.submit import submit
 from coordination.runs.submission.writes import NO_WRITES, read_change_set, writes_of
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
-from tests.stage import git
+from tests.testbed import git
 from workers.config import WorkerConfig
 from workers.container import Container
 from workers.outcome import TaskResultKind
@@ -115,7 +115,7 @@ class World:
     def bundles(self) -> BundleStore:
         return self.hosts[0].parts.bundles
 
-    def take_up(self, first: str, second: str) -> None:
+    def carry_over(self, first: str, second: str) -> None:
         """As a retry does it: where the one stood, the other begins."""
         keys, client = Keys(self.settings.namespace), self.hosts[0].parts.bundle_redis
         client.copy(keys.run(first).bundle("up"), keys.run(second).bundle("up"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
-from tests.stage import git
+from tests.testbed import git
 from workers.landing.job import CheckRuns, LandJob
 from workers.outcome import AttemptOutcome
 

@@ -13,7 +13,7 @@ import redis
 from coordination.errors import CoordinationError
 from coordination.locks import Guard, Lock, LockManager
 from tests.forked import PipedFork
-from tests.stage import FORKS
+from tests.testbed import FORKS
 
 LONG = timedelta(minutes=1)
 

@@ -17,12 +17,12 @@ from typing import Protocol
 
 from coordination.backend.embedded import server_binary
 from tests.ports import free_port
-from tests.stage import Begun, Stage, git, in_network
+from tests.testbed import Begun, Testbed, git, in_network
 
 PASSWORD = secrets.token_hex(12)
 
 
-class Machine(Stage):
+class Machine(Testbed):
     """Where repositories lie. There is no ecosystem.yaml."""
 
     def clone(self, origin: Path, place: str) -> Path:
@@ -125,7 +125,7 @@ class Site:
 
     def __init__(self, folder: Path, network: Network) -> None:
         self._folder, self._network = folder, network
-        self._stages: list[Stage] = []
+        self._testbeds: list[Testbed] = []
         self.socket = folder / "redis.sock"
         port = free_port()
         self.url = f"redis://:{PASSWORD}@{network.address}:{port}/0"
@@ -143,10 +143,10 @@ class Site:
         self._redis = Begun([*in_network(network.hub), server_binary(), *listen, *keep], cwd=folder)
         self._redis.says("Ready to accept connections")
 
-    def submitter(self, **env: str) -> Stage:
+    def submitter(self, **env: str) -> Testbed:
         """Where the file is, and no repository."""
         return self._join(
-            Stage(self._made("laptop"), env=self._env(env), network=self._network.join("laptop"))
+            Testbed(self._made("laptop"), env=self._env(env), network=self._network.join("laptop"))
         )
 
     def machine(self, name: str, **env: str) -> Machine:
@@ -158,8 +158,8 @@ class Site:
 
     def end(self) -> None:
         try:
-            for stage in self._stages:
-                stage.end()
+            for testbed in self._testbeds:
+                testbed.end()
         finally:
             self._redis.kill()
             self._redis.wait()
@@ -173,12 +173,12 @@ class Site:
     def _env(self, more: Mapping[str, str]) -> Mapping[str, str]:
         return {"COORD_REDIS_URL": self.url, **more}
 
-    def _join(self, stage: Stage) -> Stage:
-        self._stages.append(stage)
-        return stage
+    def _join(self, testbed: Testbed) -> Testbed:
+        self._testbeds.append(testbed)
+        return testbed
 
 
-def trusting(site: Site, folder: Path) -> tuple[Stage, Machine, Machine]:
+def trusting(site: Site, folder: Path) -> tuple[Testbed, Machine, Machine]:
     """A laptop, and the machines of `up` and `down`; each trusts the laptop and the other worker."""
     laptop = site.submitter(COORD_IDENTITY=str(folder / "person"))
     laptop.coord(

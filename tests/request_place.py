@@ -22,7 +22,7 @@ from coordination.settings import Settings
 from tests.forge.records import Project, Request
 from tests.forge.server import TestForge
 from tests.landing_place import Place
-from tests.stage import git
+from tests.testbed import git
 from workers.landing.job import FORGE_PAUSE
 from workers.landing.land_request import land_request
 from workers.landing.revert_request import revert_request

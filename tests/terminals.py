@@ -12,19 +12,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
-from tests.stage import COORD, FORKS, Stage, plain
+from tests.testbed import COORD, FORKS, Testbed, plain
 
 OURS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
 
-def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **env: str) -> str:
+def on_terminal(testbed: Testbed, *words: str, columns: int = 80, code: int = 0, **env: str) -> str:
     """All that it prints on both streams; fails where it ends with another exit code."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
+    environment = {name: value for name, value in plain(testbed.env).items() if name not in OURS}
     environment |= {"TERM": "xterm", "PAGER": "cat", **env}
-    start = FORKS.begin if stage.forks(env) else partial(subprocess.Popen, stdin=subprocess.DEVNULL)
-    process = start([COORD, *words], cwd=stage.folder, env=environment, stdout=theirs, stderr=theirs)
+    start = FORKS.begin if testbed.forks(env) else partial(subprocess.Popen, stdin=subprocess.DEVNULL)
+    process = start([COORD, *words], cwd=testbed.folder, env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = b""
     with (
@@ -37,15 +37,17 @@ def on_terminal(stage: Stage, *words: str, columns: int = 80, code: int = 0, **e
     return said.decode().replace("\r\n", "\n")
 
 
-def typing_on_terminal(stage: Stage, *words: str, after: Mapping[str, str], **env: str) -> tuple[int, str]:
+def typing_on_terminal(
+    testbed: Testbed, *words: str, after: Mapping[str, str], **env: str
+) -> tuple[int, str]:
     """The exit code and output of a command on a terminal of its own. `after`: what it prints → what is typed
     then.
     """
     terminal, theirs = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = {name: value for name, value in plain(stage.env).items() if name not in OURS}
+    environment = {name: value for name, value in plain(testbed.env).items() if name not in OURS}
     environment |= {"TERM": "xterm", "PAGER": "cat", **env}
-    process = FORKS.begin_on(theirs, [COORD, *words], cwd=stage.folder, env=environment)
+    process = FORKS.begin_on(theirs, [COORD, *words], cwd=testbed.folder, env=environment)
     os.close(theirs)
     said, left = b"", dict(after)
     with suppress(OSError):

@@ -17,7 +17,7 @@ from coordination.backend.step_connection import PlainLine
 from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
-from coordination.cache.disk import CacheChore
+from coordination.cache.disk import CacheMaintenance
 from coordination.cache.entries import RESULTS
 from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
@@ -302,7 +302,7 @@ class Container:
     @cached_property
     def cleanup_jobs(self) -> CleanupJobs:
         clear = partial(clear_scratch, self.config.state)
-        chores: list[Callable[[], object]] = [
+        periodic_jobs: list[Callable[[], object]] = [
             collect, forget_names, self.auto_cleanup.run_once, clear, clear_sockets,
             self.git_sessions.close_idle, *self._expiry(),
         ]  # fmt: skip
@@ -311,12 +311,12 @@ class Container:
             self.worker,
             self.config.state,
             self.served,
-            chores,
+            periodic_jobs,
             self.order_check.refuse_job,
         )
 
     def _expiry(self) -> Iterable[Callable[[], object]]:
-        """Yield the chore that announces expiry; a restricted worker may write no event."""
+        """Yield the periodic job that announces expiry; a restricted worker may write no event."""
         if not self.reads_parts:
             yield ExpiryWatch(
                 self.config.settings, self.config.state, self.trust.read, self._announce_expiry
@@ -342,9 +342,9 @@ class Container:
     @cached_property
     def sweeper(self) -> Sweeper:
         bus = open_bus(self.redis, self.config.settings, self.worker.id)
-        cache = CacheChore(self.redis, self.config.settings)
+        cache = CacheMaintenance(self.redis, self.config.settings)
         return Sweeper(
-            self.redis, self.keys.namespace, chores=[bus.sweep, cache.run_once], label=self.worker.id
+            self.redis, self.keys.namespace, periodic_jobs=[bus.sweep, cache.run_once], label=self.worker.id
         )
 
     @cached_property

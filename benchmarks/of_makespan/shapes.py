@@ -43,10 +43,10 @@ def packages(_dice: random.Random) -> Places:
 
 def fork_join(_dice: random.Random) -> Places:
     found: dict[str, tuple[str, Collection[str]]] = {"join-0": ("repo-0", ())}
-    for stage in range(1, STAGES + 1):
-        branches = {f"branch-{stage}-{i}": (f"repo-{i}", (f"join-{stage - 1}",)) for i in range(BRANCHES)}
+    for testbed in range(1, STAGES + 1):
+        branches = {f"branch-{testbed}-{i}": (f"repo-{i}", (f"join-{testbed - 1}",)) for i in range(BRANCHES)}
         found |= branches
-        found[f"join-{stage}"] = ("repo-0", tuple(branches))
+        found[f"join-{testbed}"] = ("repo-0", tuple(branches))
     return found
 
 

@@ -1,4 +1,4 @@
-"""A process that handles what one carrier brings, and says when."""
+"""A process that handles what one transport brings, and says when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from benchmarks.of_messages.carriers import CARRIERS, Carrier
+from benchmarks.of_messages.transports import TRANSPORTS, Transport
 
 SPAWN = multiprocessing.get_context("spawn")
 HELLO = -1
@@ -27,8 +27,8 @@ class Handled:
 
 
 class Handler:
-    def __init__(self, carrier: Carrier, pipe: Connection, process: BaseProcess) -> None:
-        self.carrier = carrier
+    def __init__(self, transport: Transport, pipe: Connection, process: BaseProcess) -> None:
+        self.transport = transport
         self._pipe = pipe
         self._process = process
 
@@ -36,7 +36,7 @@ class Handler:
         """Sends until the handler hears: bare PUBLISH reaches nobody who is not there yet."""
         while not self._pipe.poll(0.05):
             assert self._process.is_alive(), "the handler failed"
-            self.carrier.send((HELLO, 0))
+            self.transport.send((HELLO, 0))
         self._pipe.recv()
 
     def expect(self, number: int) -> None:
@@ -52,18 +52,18 @@ class Handler:
 def handler(url: str, system: str, name: str) -> Iterator[Handler]:
     """Started at once; ended with the block."""
     ours, theirs = SPAWN.Pipe()
-    carrier = CARRIERS[system](url, name)
+    transport = TRANSPORTS[system](url, name)
     process = SPAWN.Process(target=_handle, args=(theirs, url, system, name), daemon=True)
     process.start()
     try:
-        yield Handler(carrier, ours, process)
+        yield Handler(transport, ours, process)
     finally:
         process.kill()
         process.join()
 
 
 def _handle(pipe: Connection, url: str, system: str, name: str) -> None:
-    words = CARRIERS[system](url, name).receive()
+    words = TRANSPORTS[system](url, name).receive()
     next(words)
     pipe.send("here")
     while True:

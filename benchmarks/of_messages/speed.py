@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from benchmarks.of_messages.carriers import CARRIERS
 from benchmarks.of_messages.handler import Handler, handler
+from benchmarks.of_messages.transports import TRANSPORTS
 
 PACE_S = 0.004
 """Between two messages whose time is taken: none waits for another."""
@@ -17,9 +17,9 @@ PACE_S = 0.004
 
 @dataclass
 class Speed:
-    took_s: dict[str, list[float]] = field(default_factory=lambda: {system: [] for system in CARRIERS})
+    took_s: dict[str, list[float]] = field(default_factory=lambda: {system: [] for system in TRANSPORTS})
     """Send → handler, by system."""
-    rates: dict[str, list[float]] = field(default_factory=lambda: {system: [] for system in CARRIERS})
+    rates: dict[str, list[float]] = field(default_factory=lambda: {system: [] for system in TRANSPORTS})
     """Messages a second, sent one after the other and handled in another process, by system and round."""
 
     def took_ms(self, system: str, percent: int) -> float:
@@ -40,14 +40,14 @@ class Speed:
 def speed(url: str, rounds: int, single: int, many: int) -> Speed:
     """Rounds in turns: of `single` messages one by one, and of `many` as fast as it goes."""
     found = Speed()
-    for system in CARRIERS:
-        CARRIERS[system](url, "speed").prepare()
+    for system in TRANSPORTS:
+        TRANSPORTS[system](url, "speed").prepare()
     with ExitStack() as ends:
-        handlers = {system: ends.enter_context(handler(url, system, "speed")) for system in CARRIERS}
+        handlers = {system: ends.enter_context(handler(url, system, "speed")) for system in TRANSPORTS}
         for one in handlers.values():
             one.greet()
         for number in range(-1, rounds):
-            for system in sorted(CARRIERS, reverse=bool(number % 2)):
+            for system in sorted(TRANSPORTS, reverse=bool(number % 2)):
                 took, rate = _paced(handlers[system], single), _rushed(handlers[system], many)
                 if number >= 0:  # the first is for connections and scripts
                     found.took_s[system] += took
@@ -59,7 +59,7 @@ def _paced(to: Handler, number: int) -> Sequence[float]:
     to.expect(number)
     for n in range(number):
         time.sleep(PACE_S)
-        to.carrier.send((n, time.monotonic_ns()))
+        to.transport.send((n, time.monotonic_ns()))
     return to.handled().took_s
 
 
@@ -67,7 +67,7 @@ def _rushed(to: Handler, number: int) -> float:
     to.expect(number)
     begin = time.monotonic_ns()
     for n in range(number):
-        to.carrier.send((n, begin))
+        to.transport.send((n, begin))
     handled = to.handled()
     assert handled.in_order, "not in the order of sending"
     return number / ((handled.end_ns - begin) / 1e9)
@@ -77,10 +77,10 @@ def catch_up(url: str, system: str, number: int) -> float:
     """Messages a second, of a recipient that was away: from the first it handles to the last, each handled
     and acknowledged.
     """
-    carrier = CARRIERS[system](url, "away")
-    carrier.prepare()
+    transport = TRANSPORTS[system](url, "away")
+    transport.prepare()
     for n in range(number):
-        carrier.send((n, time.monotonic_ns()))
+        transport.send((n, time.monotonic_ns()))
     with handler(url, system, "away") as back:
         back.greet()
         begin = time.monotonic_ns()

@@ -139,7 +139,7 @@ class TidyReport:
     """Entries restored from disk after Redis had lost its data."""
 
 
-class CacheChore:
+class CacheMaintenance:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._entries = Entries(redis, settings.namespace, Limits.of(settings))
         folder = settings.cache_folder

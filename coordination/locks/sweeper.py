@@ -35,7 +35,7 @@ EVERY = timedelta(seconds=30)
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R")
-Chore = Callable[[], object]
+PeriodicJob = Callable[[], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class SweepReport:
     """Unused names that were removed."""
     owners: int = 0
     """Index entries of owners without locks that were removed."""
-    chores: tuple[object, ...] = ()
+    periodic_jobs: tuple[object, ...] = ()
     """Results of the jobs; None for a failed one."""
 
 
@@ -66,7 +66,7 @@ class Sweeper(BackgroundService):
         client: redis.Redis,
         namespace: str,
         *,
-        chores: Sequence[Chore] = (),
+        periodic_jobs: Sequence[PeriodicJob] = (),
         every: timedelta = EVERY,
         label: str = "",
     ) -> None:
@@ -74,7 +74,7 @@ class Sweeper(BackgroundService):
         self._line = StepConnection(client)
         self._keys = Keys(namespace).locks
         self._locks = LockManager(client, namespace)
-        self._chores = tuple(chores)
+        self._periodic_jobs = tuple(periodic_jobs)
         self.interval_s = every.total_seconds()
         self._label = label
         self._lock: Lock | None = None
@@ -89,7 +89,7 @@ class Sweeper(BackgroundService):
         if not self._leads():
             return SweepReport(led=False)
         swept = replace(self._names(), owners=self._owners())
-        return replace(swept, chores=tuple(map(_run_job, self._chores)))
+        return replace(swept, periodic_jobs=tuple(map(_run_job, self._periodic_jobs)))
 
     def _leads(self) -> bool:
         """Return whether this sweeper holds the lock, which it keeps between rounds."""
@@ -132,10 +132,10 @@ class Sweeper(BackgroundService):
             self._lock.release()
 
 
-def _run_job(chore: Chore) -> object:
+def _run_job(job: PeriodicJob) -> object:
     """Run one job; a failure does not prevent the others."""
     try:
-        return chore()
+        return job()
     except (CoordinationError, redis.RedisError) as error:
         logger.warning("a job of the sweeper failed: %s", error)
         return None

@@ -25,7 +25,7 @@ from coordination.errors import NotAllowed
 from coordination.runs.remote_steps.proxy import ProxyStore
 from tests.acceptance.gate import Gate
 from tests.ports import free_port
-from tests.stage import Begun, Done, Stage
+from tests.testbed import Begun, Done, Testbed
 from tests.waiting import until
 
 PASSWORD = "only-for-tests"
@@ -65,10 +65,10 @@ class Guarded:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.stages = folder, []
+        self.folder, self.testbeds = folder, []
         self.port = free_port()
         (folder / "password").write_text(PASSWORD + "\n")
-        self.laptop = self.stage("submitter", "submitter")
+        self.laptop = self.testbed("submitter", "submitter")
         lines = [
             self.laptop.ok("acl", *words, "--user", name, "--password-file", "../password").out
             for name, words in USERS.items()
@@ -77,7 +77,7 @@ class Guarded:
         listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--aclfile", str(folder / "users.acl"))
         self.server = Begun([server_binary(), *listen, "--appendonly", "yes", "--save", ""], cwd=folder)
         self.server.says("Ready to accept connections")
-        self.keepers = self.stage("keeper", "keeper")
+        self.keepers = self.testbed("keeper", "keeper")
         self.keeper = self.keepers.begin("keeper")
         with self.client("keeper") as client:
             # a worker that nobody answers does not stay
@@ -88,14 +88,14 @@ class Guarded:
     def url(self, user: str) -> str:
         return f"redis://{user}:{PASSWORD}@127.0.0.1:{self.port}/0"
 
-    def stage(self, name: str, user: str, **env: str) -> Stage:
+    def testbed(self, name: str, user: str, **env: str) -> Testbed:
         (self.folder / name).mkdir()
-        made = Stage(self.folder / name, env={"COORD_REDIS_URL": self.url(user), **env})
-        self.stages.append(made)
+        made = Testbed(self.folder / name, env={"COORD_REDIS_URL": self.url(user), **env})
+        self.testbeds.append(made)
         return made
 
     def worker(self, repo: str, user: str, restricted: str = "true") -> Begun:
-        machine = self.stage(
+        machine = self.testbed(
             f"{repo}-of-{user}-{restricted}", user, COORD_HOST=f"host-{repo}", COORD_RESTRICTED=restricted
         )
         machine.repo(repo)
@@ -113,8 +113,8 @@ class Guarded:
         return self.laptop.sweep()
 
     def end(self) -> None:
-        for stage in self.stages:
-            stage.end()
+        for testbed in self.testbeds:
+            testbed.end()
         self.server.kill()
         self.server.wait()
 
@@ -237,7 +237,9 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
 
 def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):
     port = free_port()
-    guarded.stage("flower", "flower", COORD_FLOWER_AUTH="user:password").begin("flower", "--port", str(port))
+    guarded.testbed("flower", "flower", COORD_FLOWER_AUTH="user:password").begin(
+        "flower", "--port", str(port)
+    )
 
     def page(path: str) -> Any:
         request = urllib.request.Request(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.stage import COORD, FORKS, Stage, plain
+from tests.testbed import COORD, FORKS, Testbed, plain
 from tests.waiting import until
 
 FILE = """\
@@ -23,11 +23,11 @@ coordination:
 class Terminal:
     """A command on a terminal of its own; `says` is what has been shown on it so far."""
 
-    def __init__(self, stage: Stage, *words: str) -> None:
+    def __init__(self, testbed: Testbed, *words: str) -> None:
         self._mine, theirs = pty.openpty()
         env = plain({"TERM": "dumb"})
-        self.process = FORKS.begin_on(theirs, [COORD, *words], cwd=stage.folder, env=env)
-        stage.started.append(self.process)
+        self.process = FORKS.begin_on(theirs, [COORD, *words], cwd=testbed.folder, env=env)
+        testbed.started.append(self.process)
         os.close(theirs)
         os.set_blocking(self._mine, False)
         self.shown = ""
@@ -53,12 +53,12 @@ class Terminal:
 
 
 @pytest.fixture
-def on_terminal(stage: Stage) -> Iterator[Callable[..., Terminal]]:
-    stage.file.write_text(FILE)
+def on_terminal(testbed: Testbed) -> Iterator[Callable[..., Terminal]]:
+    testbed.file.write_text(FILE)
     opened: list[Terminal] = []
 
     def begin(*words: str) -> Terminal:
-        opened.append(Terminal(stage, *words))
+        opened.append(Terminal(testbed, *words))
         return opened[-1]
 
     yield begin
@@ -66,7 +66,7 @@ def on_terminal(stage: Stage) -> Iterator[Callable[..., Terminal]]:
         terminal.close()
 
 
-def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., Terminal]) -> None:
+def test_what_is_missing_is_asked_for(testbed: Testbed, on_terminal: Callable[..., Terminal]) -> None:
     terminal = on_terminal("create-todo")
 
     terminal.asked("Task: ", "Paint it")
@@ -74,12 +74,12 @@ def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., T
 
     code, shown = terminal.ended()
     assert (code, "created TODO-003" in shown) == (0, True), shown
-    made = stage.ok("show-todo", "TODO-003", "--json").json
+    made = testbed.ok("show-todo", "TODO-003", "--json").json
     assert (made["task"], made["repo"]) == ("Paint it", "web")
 
 
 def test_an_answer_that_cannot_be_is_asked_for_again(
-    stage: Stage, on_terminal: Callable[..., Terminal]
+    testbed: Testbed, on_terminal: Callable[..., Terminal]
 ) -> None:
     terminal = on_terminal("create-todo")
 
@@ -89,13 +89,13 @@ def test_an_answer_that_cannot_be_is_asked_for_again(
     terminal.asked("there is no 'wep' (did you mean 'web'?)", "web")
 
     assert terminal.ended()[0] == 0
-    made = stage.ok("show-todo", "TODO-003", "--json").json
+    made = testbed.ok("show-todo", "TODO-003", "--json").json
     assert (made["task"], made["repo"]) == ("Paint it", "web")
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 1)])
 def test_a_deletion_of_more_than_was_named_is_shown_and_confirmed(
-    stage: Stage, on_terminal: Callable[..., Terminal], answer: str, code: int, left: int
+    testbed: Testbed, on_terminal: Callable[..., Terminal], answer: str, code: int, left: int
 ) -> None:
     terminal = on_terminal("delete-todo", "TODO-001", "--cascade")
 
@@ -104,14 +104,14 @@ def test_a_deletion_of_more_than_was_named_is_shown_and_confirmed(
     ended, shown = terminal.ended()
     assert "TODO-001 is removed from TODO-002.blocked_by" in shown
     assert ended == code
-    assert len(stage.ok("list-todos", "--json").json) == left
+    assert len(testbed.ok("list-todos", "--json").json) == left
 
 
 def test_the_question_names_the_record_that_the_caller_deletes(
-    stage: Stage, on_terminal: Callable[..., Terminal]
+    testbed: Testbed, on_terminal: Callable[..., Terminal]
 ) -> None:
-    stage.ok("create-plan", "--id", "PLAN-001", "--title", "Lift")
-    stage.ok("update-todo", "TODO-001", "--plan", "PLAN-001")
+    testbed.ok("create-plan", "--id", "PLAN-001", "--title", "Lift")
+    testbed.ok("update-todo", "TODO-001", "--plan", "PLAN-001")
     terminal = on_terminal("delete-plan", "PLAN-001", "--cascade")
 
     terminal.asked("Delete PLAN-001 with all this?", "n")

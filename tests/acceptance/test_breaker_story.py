@@ -6,28 +6,30 @@ from pathlib import Path
 
 import yaml
 
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 
 def test_a_todo_behind_an_open_breaker_goes_on_as_soon_as_somebody_has_closed_it(
-    stage: Stage, tmp_path: Path
+    testbed: Testbed, tmp_path: Path
 ):
     flag = tmp_path / "mended"
-    stage.settings = {"breaker_failures": 1, "breaker_open": "1h"}
+    testbed.settings = {"breaker_failures": 1, "breaker_open": "1h"}
     needs = {"resources": ["staging-db"], "action": f"test -e {flag} || exit 7"}
-    stage.write([{"id": "TODO-3", "repo": "api", **needs}])
-    stage.file.write_text(stage.file.read_text() + yaml.safe_dump({"resources": [{"name": "staging-db"}]}))
-    stage.up()
-    assert stage.sweep().states == {"TODO-3": "failed"}
+    testbed.write([{"id": "TODO-3", "repo": "api", **needs}])
+    testbed.file.write_text(
+        testbed.file.read_text() + yaml.safe_dump({"resources": [{"name": "staging-db"}]})
+    )
+    testbed.up()
+    assert testbed.sweep().states == {"TODO-3": "failed"}
 
-    stage.ok("retry", "last", "--detach")
-    parked = until(lambda: (todo := stage.todo("TODO-3"))["state"] == "parked" and todo)
+    testbed.ok("retry", "last", "--detach")
+    parked = until(lambda: (todo := testbed.todo("TODO-3"))["state"] == "parked" and todo)
     assert parked["waits_for"].startswith(
         "resource staging-db: its circuit breaker is open after 1 failure in 300 s, last: "
         "TODO-3 exit code 7; probe at "
     )
     flag.touch()
-    assert "1 todo behind it can continue" in stage.ok("reset-breaker", "staging-db").err
+    assert "1 todo behind it can continue" in testbed.ok("reset-breaker", "staging-db").err
 
-    assert stage.ok("watch", "last", "--json").states == {"TODO-3": "succeeded"}
+    assert testbed.ok("watch", "last", "--json").states == {"TODO-3": "succeeded"}

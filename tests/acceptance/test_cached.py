@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 WRITE = "echo A >> $LEDGER; echo new > format; echo '{\"format\": 2}' > $COORD_OUTPUT"
@@ -24,23 +24,23 @@ TODOS = [
 
 
 @pytest.fixture
-def swept(stage: Stage) -> Iterator[Stage]:
+def swept(testbed: Testbed) -> Iterator[Testbed]:
     # for another plan: a second sweep of this one would begin with what the first has made
     earlier = [{**todo, "plan": "BEFORE"} for todo in TODOS]
-    stage.write(earlier, repos={"r1": {"slots": 2}}, plans=[{"id": "BEFORE", "title": "before"}])
-    stage.up()
-    assert stage.coord("sweep", "BEFORE").code == 0
-    stage.write(TODOS, repos={"r1": {"slots": 2}})
-    yield stage
-    stage.ok("down")
+    testbed.write(earlier, repos={"r1": {"slots": 2}}, plans=[{"id": "BEFORE", "title": "before"}])
+    testbed.up()
+    assert testbed.coord("sweep", "BEFORE").code == 0
+    testbed.write(TODOS, repos={"r1": {"slots": 2}})
+    yield testbed
+    testbed.ok("down")
 
 
-def written(stage: Stage) -> dict[str, dict[str, Any]]:
-    return {todo["id"]: todo for todo in yaml.safe_load(stage.file.read_text())["coordination"]["todos"]}
+def written(testbed: Testbed) -> dict[str, dict[str, Any]]:
+    return {todo["id"]: todo for todo in yaml.safe_load(testbed.file.read_text())["coordination"]["todos"]}
 
 
 def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeated_on_request(
-    swept: Stage,
+    swept: Testbed,
 ):
     first, again = swept.run(), swept.sweep()
 
@@ -84,7 +84,7 @@ def test_a_former_result_is_reused_shown_as_cached_undone_like_others_and_repeat
     assert swept.sweep().json["cached"] == 0
 
 
-def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_again_once(swept: Stage):
+def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_again_once(swept: Testbed):
     (swept.folder / "ledger").unlink()
     body = "echo ran >> $LEDGER; until test -e $LEDGER.go; do sleep 0.05; done; echo 7 > $COORD_OUTPUT"
     todos = [
@@ -111,7 +111,7 @@ def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_agai
     assert one["output"] == other["output"] == 7
 
 
-def test_a_check_is_not_taken_from_the_cache_where_a_library_two_steps_below_it_was_changed(swept: Stage):
+def test_a_check_is_not_taken_from_the_cache_where_a_library_two_steps_below_it_was_changed(swept: Testbed):
     find = (
         "python3 -c 'import json, os; print(next("
         'p["path"] for p in json.load(open(os.environ["COORD_CONTEXT"]))'

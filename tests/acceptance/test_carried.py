@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines import Loopback, Site
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 FOLLOWS = """
@@ -51,17 +51,17 @@ def test_the_work_of_a_host_that_is_gone_for_good_is_there_for_its_dependents(si
     until(lambda: not (ben.state / "carried" / ended.json["run_id"]).exists())
 
 
-def test_a_run_that_goes_on_by_itself_is_printed_as_json_as_it_was_begun(stage: Stage):
-    stage.write([{"id": "A", "repo": "r1", "action": "test -e $LEDGER.mended"}])
-    stage.up()
-    first = stage.ok("sweep", PLAN, "--detach", "--json").json
-    assert stage.coord("watch", "last").code == 3
-    (stage.folder / "ledger.mended").touch()
-    second = stage.ok("retry", "last", "--detach", "--json").json
+def test_a_run_that_goes_on_by_itself_is_printed_as_json_as_it_was_begun(testbed: Testbed):
+    testbed.write([{"id": "A", "repo": "r1", "action": "test -e $LEDGER.mended"}])
+    testbed.up()
+    first = testbed.ok("sweep", PLAN, "--detach", "--json").json
+    assert testbed.coord("watch", "last").code == 3
+    (testbed.folder / "ledger.mended").touch()
+    second = testbed.ok("retry", "last", "--detach", "--json").json
 
     assert [todo["id"] for todo in first["todos"]] == ["A"]
     assert second["carried_from"] == first["run_id"]
-    assert stage.ok("watch", second["run_id"], "--json").json["status"] == "succeeded"
-    undone = stage.ok("rollback", "last", "--yes", "--detach", "--json").json
+    assert testbed.ok("watch", second["run_id"], "--json").json["status"] == "succeeded"
+    undone = testbed.ok("rollback", "last", "--yes", "--detach", "--json").json
     assert undone["run_id"] == second["run_id"]
-    assert stage.coord("watch", "last").code == 3
+    assert testbed.coord("watch", "last").code == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 FILE = """\
@@ -30,20 +30,20 @@ coordination:
 
 
 @pytest.fixture
-def declared(stage: Stage) -> Stage:
+def declared(testbed: Testbed) -> Testbed:
     for name in ("api", "web", "lib"):
-        (stage.folder / name).mkdir()
-    (stage.folder / "lib" / "pyproject.toml").write_text('[project]\nversion = "2.1.0"\n')
-    stage.file.write_text(FILE)
-    return stage
+        (testbed.folder / name).mkdir()
+    (testbed.folder / "lib" / "pyproject.toml").write_text('[project]\nversion = "2.1.0"\n')
+    testbed.file.write_text(FILE)
+    return testbed
 
 
-def statuses(stage: Stage) -> dict[str, str]:
-    declared = yaml.safe_load(stage.file.read_text())["coordination"]["dependencies"]
+def statuses(testbed: Testbed) -> dict[str, str]:
+    declared = yaml.safe_load(testbed.file.read_text())["coordination"]["dependencies"]
     return {d["id"]: d["status"] for d in declared}
 
 
-def test_a_changed_status_is_written_into_the_file_once_and_nothing_else_changes(declared: Stage) -> None:
+def test_a_changed_status_is_written_into_the_file_once_and_nothing_else_changes(declared: Testbed) -> None:
     report = declared.ok("check-deps", "--no-write", "--json").json
     assert (report["outcomes"][0]["status"], report["written"]) == ("satisfied", [])
     assert declared.file.read_text() == FILE
@@ -64,7 +64,7 @@ def test_a_changed_status_is_written_into_the_file_once_and_nothing_else_changes
     assert declared.file.stat().st_mtime_ns == written
 
 
-def test_what_is_unsatisfied_or_contradictory_ends_with_3(declared: Stage) -> None:
+def test_what_is_unsatisfied_or_contradictory_ends_with_3(declared: Testbed) -> None:
     declared.file.write_text(FILE.replace("^2.1", "^1.2"))
 
     answer = declared.coord("check-deps")
@@ -77,7 +77,7 @@ def test_what_is_unsatisfied_or_contradictory_ends_with_3(declared: Stage) -> No
     assert statuses(declared) == {"DEP-1": "satisfied", "DEP-2": "unsatisfied", "DEP-3": "satisfied"}
 
 
-def test_options_narrow_what_is_checked(declared: Stage) -> None:
+def test_options_narrow_what_is_checked(declared: Testbed) -> None:
     def checked(*words: str) -> list[str]:
         return [outcome["id"] for outcome in declared.ok("check-deps", "--json", *words).json["outcomes"]]
 
@@ -90,7 +90,7 @@ def test_options_narrow_what_is_checked(declared: Stage) -> None:
     )
 
 
-def test_a_template_prints_lines_and_leaves_the_findings_to_people(declared: Stage) -> None:
+def test_a_template_prints_lines_and_leaves_the_findings_to_people(declared: Testbed) -> None:
     answer = declared.coord("check-deps", "--no-write", "--format", "{id} {consumer}>{provider} {status}")
 
     assert answer.out.splitlines()[0] == "DEP-1 api>lib satisfied"
@@ -99,7 +99,7 @@ def test_a_template_prints_lines_and_leaves_the_findings_to_people(declared: Sta
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_every_check_and_nothing_is_written(declared: Stage, number: int) -> None:
+def test_a_signal_ends_every_check_and_nothing_is_written(declared: Testbed, number: int) -> None:
     hang = f'[sh, -c, "echo $$ > {declared.folder}/pid; sleep 600"]'
     declared.file.write_text(
         FILE + f"    - {{id: DEP-4, consumer: api, provider: web, validation: {{command: {hang}}}}}\n"
@@ -115,7 +115,7 @@ def test_a_signal_ends_every_check_and_nothing_is_written(declared: Stage, numbe
     assert declared.file.read_text() == before
 
 
-def test_a_file_that_cannot_be_written_keeps_nobody_from_seeing_what_was_found(declared: Stage) -> None:
+def test_a_file_that_cannot_be_written_keeps_nobody_from_seeing_what_was_found(declared: Testbed) -> None:
     broken = f"echo '    nonsense: [' >> {declared.file}"
     declared.file.write_text(
         FILE + f'    - {{id: DEP-4, consumer: api, provider: web, validation: {{command: "{broken}"}}}}\n'
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_written_keeps_nobody_from_seeing_what_was_found(d
     assert "ecosystem.yaml:" in answer.err
 
 
-def test_where_there_is_nothing_to_check_it_says_so(declared: Stage) -> None:
+def test_where_there_is_nothing_to_check_it_says_so(declared: Testbed) -> None:
     declared.file.write_text("repos: []\n")
 
     answer = declared.ok("check-deps")

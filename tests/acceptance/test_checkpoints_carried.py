@@ -4,7 +4,7 @@ retry.
 
 from __future__ import annotations
 
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 STEP = """
@@ -23,9 +23,9 @@ pathlib.Path(os.environ["COORD_OUTPUT"]).write_text(json.dumps({"all": done}))
 """
 
 
-def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> None:
-    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s"}
-    stage.write(
+def test_each_attempt_goes_on_where_the_last_one_had_come_to(testbed: Testbed) -> None:
+    testbed.settings = {"lease_ttl": "5s", "heartbeat": "1s"}
+    testbed.write(
         [
             {
                 "id": "long",
@@ -35,18 +35,18 @@ def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> No
             }
         ]
     )
-    stage.up()
-    run = stage.begin("sweep", PLAN, "--json")
-    client = stage.redis()
+    testbed.up()
+    run = testbed.begin("sweep", PLAN, "--json")
+    client = testbed.redis()
     run_id = until(lambda: client.zrange("coord:live", 0, -1))[0]
     until(lambda: client.hget(f"coord:run:{run_id}:checkpoint", "long") == "[0]")
-    stage.kill("worker")
-    stage.up()
+    testbed.kill("worker")
+    testbed.up()
 
     done = run.done()
     assert done.code == 3, done.err
-    assert stage.ledger == ["[]", "[0]", "[0, 1]"]
-    again = stage.coord("retry", "--json")
+    assert testbed.ledger == ["[]", "[0]", "[0, 1]"]
+    again = testbed.coord("retry", "--json")
     assert again.code == 0, again.err
-    assert stage.ledger[3:] == ["[0, 1, 2]"]
+    assert testbed.ledger[3:] == ["[0, 1, 2]"]
     assert again.todo("long")["output"] == {"all": [0, 1, 2]}

@@ -10,7 +10,7 @@ import yaml
 
 from coordination import Coord
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict
-from tests.stage import PLAN, Done, Stage
+from tests.testbed import PLAN, Done, Testbed
 
 TESTED = (
     "{ echo '<testsuite>'; while read name ends; do echo \"<testcase name='$name'>\"; "
@@ -23,69 +23,69 @@ BREAKS = {"id": "B", "repo": "low", "action": "sed -i s/good.ok/good.bad/ tests"
 
 
 @pytest.fixture
-def stage_of_debt(stage: Stage) -> Iterator[Stage]:
-    stage.repo("low", tests="old bad\ngood ok\n")
-    stage.write([ADDS], repos=REPOS, plan={"status": "active", "qa": "both"})
-    stage.up()
-    yield stage
-    stage.ok("down")
+def testbed_with_debt(testbed: Testbed) -> Iterator[Testbed]:
+    testbed.repo("low", tests="old bad\ngood ok\n")
+    testbed.write([ADDS], repos=REPOS, plan={"status": "active", "qa": "both"})
+    testbed.up()
+    yield testbed
+    testbed.ok("down")
 
 
-def edit(stage: Stage, **plan: Any) -> None:
-    document = yaml.safe_load(stage.file.read_text())
+def edit(testbed: Testbed, **plan: Any) -> None:
+    document = yaml.safe_load(testbed.file.read_text())
     document["coordination"]["plans"][0].update(plan)
-    stage.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    testbed.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-def add(stage: Stage, *todos: dict[str, Any]) -> None:
-    document = yaml.safe_load(stage.file.read_text())
+def add(testbed: Testbed, *todos: dict[str, Any]) -> None:
+    document = yaml.safe_load(testbed.file.read_text())
     document["coordination"]["todos"] += [{"task": "t", "plan": PLAN, **todo} for todo in todos]
-    stage.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    testbed.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-def checks(stage: Stage) -> dict[str, tuple[str, bool]]:
-    report = stage.coord("show-qa", "last", "--json").json
+def checks(testbed: Testbed) -> dict[str, tuple[str, bool]]:
+    report = testbed.coord("show-qa", "last", "--json").json
     return {check["todo"]: (check["verdict"], check["known"]) for check in report["checks"]}
 
 
-def missing(stage: Stage) -> list[str]:
-    done: Done = stage.coord("validate-plan", PLAN, "--json")
+def missing(testbed: Testbed) -> list[str]:
+    done: Done = testbed.coord("validate-plan", PLAN, "--json")
     return list(done.json["missing"])
 
 
-def test_what_is_red_before_blocks_is_allowed_and_is_no_excuse_for_more(stage_of_debt: Stage):
-    stage = stage_of_debt
-    blocked = stage.sweep()
+def test_what_is_red_before_blocks_is_allowed_and_is_no_excuse_for_more(testbed_with_debt: Testbed):
+    testbed = testbed_with_debt
+    blocked = testbed.sweep()
     assert (blocked.code, blocked.states["A"]) == (3, "skipped")
-    assert checks(stage)[BEFORE] == ("red", False)
+    assert checks(testbed)[BEFORE] == ("red", False)
 
-    edit(stage, qa="after")
-    assert stage.sweep().code == 3
-    assert checks(stage) == {AFTER: ("red", False)}
-    assert missing(stage) == ["check unit of low is red (1 of 3 tests failed)"]
-    refused = stage.coord("update-plan", PLAN, "--status", "completed")
+    edit(testbed, qa="after")
+    assert testbed.sweep().code == 3
+    assert checks(testbed) == {AFTER: ("red", False)}
+    assert missing(testbed) == ["check unit of low is red (1 of 3 tests failed)"]
+    refused = testbed.coord("update-plan", PLAN, "--status", "completed")
     assert (refused.code, "check unit of low is red" in refused.err) == (3, True)
 
 
-def test_still_possible_redis_shows_a_red_check_as_green_to_a_person(stage_of_debt: Stage):
-    stage = stage_of_debt
-    edit(stage, qa="after")
-    assert stage.sweep().code == 3
-    with Coord(stage.file) as coord, coord.reached() as connection:
+def test_still_possible_redis_shows_a_red_check_as_green_to_a_person(testbed_with_debt: Testbed):
+    testbed = testbed_with_debt
+    edit(testbed, qa="after")
+    assert testbed.sweep().code == 3
+    with Coord(testbed.file) as coord, coord.reached() as connection:
         keys = connection.keys.run(coord.runs.get("last").id)
         connection.redis.hset(keys.state, AFTER, "succeeded")
         connection.redis.hset(keys.output, AFTER, CheckResult(verdict=CheckVerdict.GREEN).written())
 
-    assert checks(stage) == {AFTER: ("green", False)}
-    assert missing(stage) == []
+    assert checks(testbed) == {AFTER: ("green", False)}
+    assert missing(testbed) == []
 
 
-def test_tests_that_failed_before_may_fail_and_no_others(stage_of_debt: Stage):
-    stage = stage_of_debt
-    edit(stage, qa={"when": "both", "allow_red": True})
+def test_tests_that_failed_before_may_fail_and_no_others(testbed_with_debt: Testbed):
+    testbed = testbed_with_debt
+    edit(testbed, qa={"when": "both", "allow_red": True})
 
-    add(stage, {"id": "Z", "repo": "low", "action": f"test -e {stage.folder}/ready", "blocked_by": ["A"]})
-    assert stage.sweep().states == {
+    add(testbed, {"id": "Z", "repo": "low", "action": f"test -e {testbed.folder}/ready", "blocked_by": ["A"]})
+    assert testbed.sweep().states == {
         BEFORE: "succeeded",
         f"{PLAN}.qa.before": "succeeded",
         "A": "succeeded",
@@ -93,20 +93,20 @@ def test_tests_that_failed_before_may_fail_and_no_others(stage_of_debt: Stage):
         "Z": "failed",
         AFTER: "skipped",
     }
-    (stage.folder / "ready").touch()
-    first = stage.coord("retry", "last", "--json")  # A is completed in the file by now
+    (testbed.folder / "ready").touch()
+    first = testbed.coord("retry", "last", "--json")  # A is completed in the file by now
     assert first.code == 0, first.err
-    assert checks(stage) == {BEFORE: ("red", False), AFTER: ("red", True)}
-    assert missing(stage) == []
+    assert checks(testbed) == {BEFORE: ("red", False), AFTER: ("red", True)}
+    assert missing(testbed) == []
 
-    add(stage, BREAKS)
-    later = stage.sweep()
+    add(testbed, BREAKS)
+    later = testbed.sweep()
     assert (later.code, later.states["B"], later.states[AFTER]) == (3, "succeeded", "failed")
-    assert missing(stage) == ["check unit of low is red (2 of 3 tests failed)"]
+    assert missing(testbed) == ["check unit of low is red (2 of 3 tests failed)"]
 
-    add(stage, {"id": "C", "repo": "low", "action": f"test -e {stage.folder}/open"})
-    assert stage.sweep().states["C"] == "failed"
-    (stage.folder / "open").touch()
-    retried = stage.coord("retry", "last", "--json")
+    add(testbed, {"id": "C", "repo": "low", "action": f"test -e {testbed.folder}/open"})
+    assert testbed.sweep().states["C"] == "failed"
+    (testbed.folder / "open").touch()
+    retried = testbed.coord("retry", "last", "--json")
     assert retried.out, retried.err
     assert retried.states == dict.fromkeys("AZBC", "succeeded") | {AFTER: "failed"}

@@ -14,7 +14,7 @@ from coordination.checks.ci import LONGEST_SUMMARY, annotations_of, summary_of
 from coordination.checks.report import CheckView, QaReport, Totals
 from coordination.runs.change_sets.records import CheckVerdict, FailedTest
 from tests.forge.tools import ACT
-from tests.stage import COORD, Stage, git
+from tests.testbed import COORD, Testbed, git
 
 FAILED = (
     "<testcase name='tests/test_a.py::test_b'><failure message='::set-output name=x::y | a.py:7'/></testcase>"
@@ -27,24 +27,24 @@ REPOS = {
 }
 
 
-def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(stage: Stage):
-    stage.env = {"SUITE": SUITE}
-    stage.write(repos=REPOS)
-    (stage.folder / "elsewhere").rename(stage.folder / "not-cloned")
-    lib = stage.folder / "lib"
+def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(testbed: Testbed):
+    testbed.env = {"SUITE": SUITE}
+    testbed.write(repos=REPOS)
+    (testbed.folder / "elsewhere").rename(testbed.folder / "not-cloned")
+    lib = testbed.folder / "lib"
     git(lib, "checkout", "-q", "--detach")
     (lib / "format").write_text("new\n")
     git(lib, "add", "format")
     git(lib, "commit", "-q", "-m", "on no branch")
-    summary = stage.folder / "summary.md"
+    summary = testbed.folder / "summary.md"
     summary.write_text("before\n")
     job = {
         "GITHUB_ACTIONS": "true",
-        "GITHUB_WORKSPACE": str(stage.folder),
+        "GITHUB_WORKSPACE": str(testbed.folder),
         "GITHUB_STEP_SUMMARY": str(summary),
     }
 
-    red = stage.coord("ci", "--json", **job)
+    red = testbed.coord("ci", "--json", **job)
 
     assert red.code == 3
     checks = {check["repo"]: check for check in red.json["checks"]}
@@ -59,12 +59,12 @@ def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(stage: Stage)
     assert len(commands) == 2
     assert summary.read_text().startswith("before\n### Quality checks: red")
 
-    gitlab = stage.coord("ci", "--repo", "tool", GITLAB_CI="true")
+    gitlab = testbed.coord("ci", "--repo", "tool", GITLAB_CI="true")
     assert gitlab.code == 0
-    suites = ElementTree.parse(stage.folder / "coord-junit.xml").getroot()
+    suites = ElementTree.parse(testbed.folder / "coord-junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["tool.qa"]
-    assert stage.coord("ci", "--repo", "elsewhere").code == 2
-    stage.ok("down")
+    assert testbed.coord("ci", "--repo", "elsewhere").code == 2
+    testbed.ok("down")
 
 
 def report(*failures: FailedTest, why: str = "it failed") -> QaReport:
@@ -103,13 +103,13 @@ def test_many_failures_are_bounded():
 
 @pytest.mark.long
 @pytest.mark.skipif(ACT is None, reason="act is not installed: make forge-tools")
-def test_a_workflow_of_github_runs_it(stage: Stage, tmp_path: Path):
+def test_a_workflow_of_github_runs_it(testbed: Testbed, tmp_path: Path):
     """By act, a runner of workflows: its commands, its summary and its exit code are those of the job."""
     run = 'cat green > r.xml || { echo "$SUITE" > r.xml; false; }'
-    stage.write(repos={"lib": {"qa": {"name": "unit", "run": run, "report": "r.xml"}}})
+    testbed.write(repos={"lib": {"qa": {"name": "unit", "run": run, "report": "r.xml"}}})
     workflow = tmp_path / "job" / ".github" / "workflows" / "checks.yml"
     workflow.parent.mkdir(parents=True)
-    steps = [{"run": f"cd {stage.folder} && {COORD} ci"}]
+    steps = [{"run": f"cd {testbed.folder} && {COORD} ci"}]
     job = {"runs-on": "ubuntu-latest", "env": {"SUITE": SUITE}, "steps": steps}
     workflow.write_text(json.dumps({"on": "push", "jobs": {"checks": job}}))
     git(tmp_path / "job", "init", "-q", "-b", "main")
@@ -127,11 +127,11 @@ def test_a_workflow_of_github_runs_it(stage: Stage, tmp_path: Path):
     assert red.returncode != 0
     assert "::error file=" in red.stdout
     assert "Summary - ### Quality checks: red" in red.stdout
-    lib = stage.folder / "lib"
+    lib = testbed.folder / "lib"
     (lib / "green").write_text("<testsuite><testcase name='a'/></testsuite>\n")
     git(lib, "add", "green")
     git(lib, "commit", "-q", "-m", "green")
     green = act()
     assert green.returncode == 0, green.stdout
     assert "Summary - ### Quality checks: green" in green.stdout
-    stage.ok("down")
+    testbed.ok("down")

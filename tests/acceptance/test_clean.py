@@ -9,33 +9,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import PLAN, Stage, git
 from tests.terminals import typing_on_terminal
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 WAITS_FOR_GO = 'while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
 
 
 @pytest.fixture
-def swept(stage: Stage) -> Stage:
+def swept(testbed: Testbed) -> Testbed:
     """One run, of which A succeeded and B failed; nothing is running any more."""
-    stage.write(
+    testbed.write(
         [
             {"id": "A", "repo": "r1", "action": "echo new > new"},
             {"id": "B", "repo": "r2", "action": "echo x; exit 1"},
         ],
         plan={"on_failure": "continue"},
     )
-    stage.up()
-    assert stage.sweep().code == 3
-    return stage
+    testbed.up()
+    assert testbed.sweep().code == 3
+    return testbed
 
 
-def branches(stage: Stage, repo: str) -> list[str]:
-    return branches_at(stage.folder / repo)
+def branches(testbed: Testbed, repo: str) -> list[str]:
+    return branches_at(testbed.folder / repo)
 
 
-def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: Stage):
+def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: Testbed):
     shown = swept.ok("clean", "--dry-run", "--json").json
 
     assert {(found["kind"], found["repo"]) for found in shown["found"]} == {
@@ -76,55 +76,55 @@ def test_clean_shows_and_refuses_and_asks_and_removes_when_it_is_told_so(swept: 
     assert "have left nothing" in swept.ok("clean").err, "nobody has to be asked about nothing"
 
 
-def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
-    stage.write([{"id": "A", "repo": "r1", "action": "true"}])
-    stage.up()
-    assert stage.sweep().code == 0
-    stage.write([{"id": "B", "repo": "r1", "action": WAITS_FOR_GO}])
-    stage.ok("sweep", PLAN, "--detach")
-    live = stage.run()["run_id"]
-    until(lambda: (stage.state / "worktrees" / live / "r1").exists())
+def test_a_live_run_is_not_touched_and_refused_by_name(testbed: Testbed):
+    testbed.write([{"id": "A", "repo": "r1", "action": "true"}])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.write([{"id": "B", "repo": "r1", "action": WAITS_FOR_GO}])
+    testbed.ok("sweep", PLAN, "--detach")
+    live = testbed.run()["run_id"]
+    until(lambda: (testbed.state / "worktrees" / live / "r1").exists())
 
-    refused = stage.coord("clean", "last", "--yes")
-    stage.ok("clean", "--yes")
+    refused = testbed.coord("clean", "last", "--yes")
+    testbed.ok("clean", "--yes")
 
     assert refused.code == 6
     assert live in refused.err
-    assert branches(stage, "r1") == [f"coord/{live}", "main"]
-    (stage.folder / "ledger.go").touch()
-    assert stage.ok("watch", "last", "--json").json["status"] == "succeeded"
+    assert branches(testbed, "r1") == [f"coord/{live}", "main"]
+    (testbed.folder / "ledger.go").touch()
+    assert testbed.ok("watch", "last", "--json").json["status"] == "succeeded"
 
 
 def test_what_lies_with_several_workers_is_removed_by_each(
-    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+    testbed: Testbed, tmp_path_factory: pytest.TempPathFactory
 ):
     """Two machines, as far as coord can tell: two names, two folders, one Redis."""
-    stage.write(
+    testbed.write(
         [{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "false"}]
     )
-    url = stage.server.start()
+    url = testbed.server.start()
     places = {}
     for host, repo in (("h1", "r1"), ("h2", "r2")):
         places[repo] = tmp_path_factory.mktemp(host)
         clone = places[repo] / repo
-        git(stage.folder, "clone", "-q", str(stage.folder / repo), str(clone))
-        stage.begin(
+        git(testbed.folder, "clone", "-q", str(testbed.folder / repo), str(clone))
+        testbed.begin(
             "worker", "--repo", f"{repo}={clone}", cwd=places[repo], COORD_REDIS_URL=url, COORD_HOST=host
         )
-    until(lambda: stage.redis().zcard("coord:workers") == 2)
-    swept = stage.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
+    until(lambda: testbed.redis().zcard("coord:workers") == 2)
+    swept = testbed.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
     assert swept.states == {"A": "succeeded", "B": "failed"}
 
-    refused = stage.coord("clean", "--yes", COORD_REDIS_URL=url)
+    refused = testbed.coord("clean", "--yes", COORD_REDIS_URL=url)
     assert (refused.code, len(branches_at(places["r1"] / "r1"))) == (6, 2), "the only copy of what A made"
-    assert stage.ok("clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
+    assert testbed.ok("clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
     assert (
-        stage.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json[
+        testbed.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json[
             "found"
         ]
         == []
     )
-    done = stage.ok("clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
+    done = testbed.ok("clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
 
     found = json.loads(done.out)["found"]
     assert {(one["host"], one["kind"]) for one in found} >= {
@@ -144,7 +144,7 @@ def branches_at(path: Path) -> list[str]:
     return [branch for branch in found if branch != f"coord/{PLAN}"]
 
 
-def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: Stage):
+def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: Testbed):
     run = swept.run()["run_id"]
     git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
     kept = swept.state / "worktrees" / run / "r2"
@@ -167,7 +167,7 @@ def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: S
     assert branches(swept, "r2") == ["main", "mine"]
 
 
-def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Stage):
+def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Testbed):
     run = swept.run()["run_id"]
     git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
     kept = swept.state / "worktrees" / run / "r2"

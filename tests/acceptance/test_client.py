@@ -17,14 +17,14 @@ from coordination.errors import Conflict, NotAllowed, Unreachable, UsageError
 from coordination.events.stream import EventStream
 from tests.gateways import Gateway
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 
 @pytest.fixture
-def gateway(stage: Stage) -> Gateway:
-    stage.write()
-    return Gateway(stage)
+def gateway(testbed: Testbed) -> Gateway:
+    testbed.write()
+    return Gateway(testbed)
 
 
 def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_killed(

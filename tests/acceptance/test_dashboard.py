@@ -20,7 +20,7 @@ from coordination.dashboard.views import VIEWS
 from coordination.errors import LockLost
 from tests.forge.server import TestForge
 from tests.forge_sites import add_credential, hosted
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.trusted import Persons
 from tests.waiting import until
 
@@ -78,9 +78,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestForge]:
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
+def testbed(new_testbed: Callable[[], Testbed], site: TestForge) -> Testbed:
     """A run that failed loudly, one that waits for an approval, and workers that stay."""
-    made = new_stage()
+    made = new_testbed()
     _, at_forge = hosted(made, site, "hosted", site.token("coord"))
     repos = {"hosted": {**at_forge, "qa": "test -e new"}}
     made.write(TODOS, plans=PLANS, plan={"title": EVIL}, repos=repos)
@@ -92,23 +92,23 @@ def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def client(stage: Stage) -> Iterator[TestClient]:
-    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app()) as made:
+def client(testbed: Testbed) -> Iterator[TestClient]:
+    with TestClient(Dashboard(Snapshots(testbed.file), Tokens(testbed.state)).app()) as made:
         yield made
 
 
 @pytest.fixture
-def tab(client: TestClient, stage: Stage) -> Tab:
-    return Tab(client, Tokens(stage.state).add("ann"))
+def tab(client: TestClient, testbed: Testbed) -> Tab:
+    return Tab(client, Tokens(testbed.state).add("ann"))
 
 
-def run_of(stage: Stage, plan: str) -> str:
-    runs = stage.ok("list-runs", "--json", "--plan", plan).json
+def run_of(testbed: Testbed, plan: str) -> str:
+    runs = testbed.ok("list-runs", "--json", "--plan", plan).json
     return str((runs["runs"] if isinstance(runs, dict) else runs)[0]["run_id"])
 
 
-def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(stage: Stage, tab: Tab):
-    run, failed = run_of(stage, PLAN), run_of(stage, "PLAN-002")
+def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(testbed: Testbed, tab: Tab):
+    run, failed = run_of(testbed, PLAN), run_of(testbed, "PLAN-002")
     queries = {
         "/run": {"id": run},
         "/run/gantt": {"id": failed},
@@ -133,26 +133,26 @@ def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(
         assert not re.search(r"\sstyle=|<style|\son\w+=", answer.text), path
 
 
-def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(stage: Stage, tab: Tab):
+def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(testbed: Testbed, tab: Tab):
     text = unescape(tab.get("/").text)
 
-    assert run_of(stage, PLAN) in text
+    assert run_of(testbed, PLAN) in text
     assert "GATED</a> waits for an approval" in text
-    assert run_of(stage, "PLAN-002") in text
+    assert run_of(testbed, "PLAN-002") in text
     assert 'value="GATED"' in text  # the form that approves it
 
 
 @pytest.mark.parametrize("path", ["/runs", "/run"])
-def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(stage: Stage, tab: Tab, path: str):
-    failed = run_of(stage, "PLAN-002")
+def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(testbed: Testbed, tab: Tab, path: str):
+    failed = run_of(testbed, "PLAN-002")
     text = tab.get(path, id=failed).text
 
     assert re.search(rf'<progress class="bad"[^>]* aria-label="progress of run {failed}"', text)
     assert re.search(r"<strong>\s*failed: 0 of \d+ succeeded", text)
 
 
-def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(stage: Stage, tab: Tab):
-    run = run_of(stage, "PLAN-002")
+def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, tab: Tab):
+    run = run_of(testbed, "PLAN-002")
 
     page = unescape(tab.get("/todo", run=run, id="LOUD").text)
     whole = tab.get("/todo/log", run=run, id="LOUD").text
@@ -164,7 +164,7 @@ def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(stage: Stage, tab: T
     assert "hx-get" not in whole  # it has ended, so nothing asks again
 
 
-def test_nobody_reads_without_a_session_and_guesses_are_bounded(stage: Stage, fresh: Any):
+def test_nobody_reads_without_a_session_and_guesses_are_bounded(testbed: Testbed, fresh: Any):
     client = fresh()
 
     assert client.get("/run?id=last", follow_redirects=False).headers["location"] == (
@@ -174,7 +174,7 @@ def test_nobody_reads_without_a_session_and_guesses_are_bounded(stage: Stage, fr
     assert client.post("/do/cancel", data={"run": "last"}, follow_redirects=False).status_code == 401
     answer = client.post(
         "/sign-in",
-        data={"token": Tokens(stage.state).add("cat"), "to": "//evil.example/"},
+        data={"token": Tokens(testbed.state).add("cat"), "to": "//evil.example/"},
         follow_redirects=False,
     )
     assert answer.headers["location"] == "/"
@@ -183,9 +183,11 @@ def test_nobody_reads_without_a_session_and_guesses_are_bounded(stage: Stage, fr
     assert guesses == [401] * GUESSES + [429]
 
 
-def test_pages_below_a_prefix_stay_below_it(stage: Stage):
-    token = Tokens(stage.state).add("fay")
-    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state), prefix="/coord").app()) as client:
+def test_pages_below_a_prefix_stay_below_it(testbed: Testbed):
+    token = Tokens(testbed.state).add("fay")
+    with TestClient(
+        Dashboard(Snapshots(testbed.file), Tokens(testbed.state), prefix="/coord").app()
+    ) as client:
         for base in ("/coord", ""):  # a proxy may leave the prefix in the path, or remove it
             signed = client.post(f"{base}/sign-in", data={"token": token}, follow_redirects=False)
             assert signed.headers["location"] == "/coord/"
@@ -197,36 +199,38 @@ def test_pages_below_a_prefix_stay_below_it(stage: Stage):
             assert client.get(f"{base}/static/dashboard.css").status_code == 200
 
 
-def test_without_redis_a_page_says_how_old_it_is_and_goes_on_when_it_is_back(stage_of_its_own: Stage):
-    stage = stage_of_its_own
-    with TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app()) as client:
-        tab = Tab(client, Tokens(stage.state).add("ann"))
+def test_without_redis_a_page_says_how_old_it_is_and_goes_on_when_it_is_back(own_testbed: Testbed):
+    testbed = own_testbed
+    with TestClient(Dashboard(Snapshots(testbed.file), Tokens(testbed.state)).app()) as client:
+        tab = Tab(client, Tokens(testbed.state).add("ann"))
         assert 'class="stale"' not in tab.get("/runs").text
-        stage.ok("down")
+        testbed.ok("down")
 
         away = until(lambda: 'class="stale"' in (page := tab.get("/runs").text) and page)
         assert "this was read <time" in away
         unseen = tab.get("/fleet")
         assert unseen.status_code == 503
         assert "coord up" in unseen.text
-        stage.up()
+        testbed.up()
         until(lambda: 'class="stale"' not in tab.get("/runs").text)
-    stage.ok("down")
+    testbed.ok("down")
 
 
 @pytest.fixture
-def stage_of_its_own(new_stage: Callable[[], Stage]) -> Stage:
-    made = new_stage()
+def own_testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
+    made = new_testbed()
     made.write(repos=["api"])
     made.up()
     return made
 
 
-def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(stage: Stage, tab: Tab, fresh: Any):
+def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(
+    testbed: Testbed, tab: Tab, fresh: Any
+):
     client = fresh()
-    reader = Tab(client, Tokens(stage.state).add("bob", read_only=True))
-    writer = Tab(client, Tokens(stage.state).add("dan"))
-    run = run_of(stage, PLAN)
+    reader = Tab(client, Tokens(testbed.state).add("bob", read_only=True))
+    writer = Tab(client, Tokens(testbed.state).add("dan"))
+    run = run_of(testbed, PLAN)
 
     assert writer.do("cancel", csrf="", run=run).status_code == 403
     assert writer.do("cancel", csrf=reader.csrf, run=run).status_code == 403
@@ -236,16 +240,16 @@ def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(stage: St
     assert writer.do("nothing").status_code == 404
     assert writer.do("pause").status_code == 400
     assert writer.do("pause", run="x" * 70_000).status_code == 400
-    assert stage.run(run)["status"] == "running"
+    assert testbed.run(run)["status"] == "running"
 
 
 @pytest.fixture
-def fresh(stage: Stage) -> Iterator[Callable[[], TestClient]]:
+def fresh(testbed: Testbed) -> Iterator[Callable[[], TestClient]]:
     """Makes servers that know of no guesses."""
     made: list[TestClient] = []
 
     def make() -> TestClient:
-        client = TestClient(Dashboard(Snapshots(stage.file), Tokens(stage.state)).app())
+        client = TestClient(Dashboard(Snapshots(testbed.file), Tokens(testbed.state)).app())
         client.__enter__()
         made.append(client)
         return client
@@ -256,14 +260,14 @@ def fresh(stage: Stage) -> Iterator[Callable[[], TestClient]]:
 
 
 def test_two_tabs_that_act_at_once_and_what_a_person_does_has_the_name_of_the_person(
-    stage: Stage, fresh: Any
+    testbed: Testbed, fresh: Any
 ):
     client = fresh()
-    token = Tokens(stage.state).add("eve")
+    token = Tokens(testbed.state).add("eve")
     one, other = Tab(client, token), Tab(client, token)
-    stage.ok("sweep", "PLAN-003", "--detach")
-    run = run_of(stage, "PLAN-003")
-    until(lambda: stage.todo("ASKED", run)["state"] == "parked")
+    testbed.ok("sweep", "PLAN-003", "--detach")
+    run = run_of(testbed, "PLAN-003")
+    until(lambda: testbed.todo("ASKED", run)["state"] == "parked")
 
     assert one.do("pause", run=run).status_code == 303
     assert other.do("pause", run=run).status_code == 409
@@ -273,29 +277,29 @@ def test_two_tabs_that_act_at_once_and_what_a_person_does_has_the_name_of_the_pe
 
     assert twice.status_code == 409
     assert "was approved by eve" in unescape(twice.text)
-    until(lambda: stage.run(run)["status"] == "succeeded")
-    assert stage.todo("ASKED", run)["approved_by"] == "eve"
+    until(lambda: testbed.run(run)["status"] == "succeeded")
+    assert testbed.todo("ASKED", run)["approved_by"] == "eve"
     assert "<script>alert" not in one.get("/todo", run=run, id="ASKED").text
 
 
-def test_the_board_edits_the_file_as_the_command_does(stage: Stage, fresh: Any):
-    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
+def test_the_board_edits_the_file_as_the_command_does(testbed: Testbed, fresh: Any):
+    tab = Tab(fresh(), Tokens(testbed.state).add("ann"))
     fields = {"kind": "todo", "record": "HELD", "was-priority": "medium", "was-assignee": ""}
-    before = stage.file.read_text()
-    stage.file.write_text(f"# of a person\n{before}")
+    before = testbed.file.read_text()
+    testbed.file.write_text(f"# of a person\n{before}")
     options = ("--status", "cancelled", "--assignee", "bob: # no comment", "--priority", "high")
-    stage.ok("update-todo", "HELD", *options)
-    by_command = stage.file.read_bytes()
-    stage.file.write_text(f"# of a person\n{before}")
+    testbed.ok("update-todo", "HELD", *options)
+    by_command = testbed.file.read_bytes()
+    testbed.file.write_text(f"# of a person\n{before}")
 
     changed = {"status": "cancelled", "assignee": "bob: # no comment", "priority": "high"}
     assert tab.do("edit", **fields, **changed).status_code == 303
-    by_page = stage.file.read_bytes()
+    by_page = testbed.file.read_bytes()
     refused = tab.do("edit", kind="todo", record="HELD", status="nonsense").status_code
     # A form that was loaded before the edit takes nothing back.
     assert tab.do("edit", **fields, assignee="", priority="medium", task="again").status_code == 303
-    edited = stage.ok("show-todo", "HELD", "--json").json
-    stage.ok("update-todo", "HELD", "--status", "pending")
+    edited = testbed.ok("show-todo", "HELD", "--json").json
+    testbed.ok("update-todo", "HELD", "--status", "pending")
 
     assert (by_page, refused) == (by_command, 400)
     assert (edited["assignee"], edited["priority"]) == ("bob: # no comment", "high")
@@ -314,19 +318,21 @@ def fields_of(page: str) -> dict[str, str]:
     return {name: unescape(value) for name, value in found.items()}
 
 
-def test_of_two_tabs_that_edit_one_record_the_second_is_told_and_nothing_is_lost(stage: Stage, fresh: Any):
-    stage.ok("create-issue", "--id", "ISSUE-8", "--title", "first", "--target", "2030-01-31")
-    client, token = fresh(), Tokens(stage.state).add("ann")
+def test_of_two_tabs_that_edit_one_record_the_second_is_told_and_nothing_is_lost(
+    testbed: Testbed, fresh: Any
+):
+    testbed.ok("create-issue", "--id", "ISSUE-8", "--title", "first", "--target", "2030-01-31")
+    client, token = fresh(), Tokens(testbed.state).add("ann")
     one, other = Tab(client, token), Tab(client, token)
     loaded = fields_of(one.get("/record", id="ISSUE-8").text)
 
     mine = one.do("edit", **{**loaded, "title": f"mine {EVIL}", "assignee": "ann"})
     beside = other.do("edit", **{**loaded, "priority": "high", "target": "2031-01-31"})
     told = other.do("edit", **{**loaded, "title": "theirs", "status": "in_progress"})
-    between = stage.ok("show-issue", "ISSUE-8", "--json").json
+    between = testbed.ok("show-issue", "ISSUE-8", "--json").json
     again = fields_of(told.text)
     insisted = other.do("edit", **again)
-    after = stage.ok("show-issue", "ISSUE-8", "--json").json
+    after = testbed.ok("show-issue", "ISSUE-8", "--json").json
 
     assert [answer.status_code for answer in (mine, beside, told, insisted)] == [303, 303, 409, 303]
     assert "title was 'first' and is 'mine <script>" in unescape(told.text)
@@ -340,18 +346,20 @@ def test_of_two_tabs_that_edit_one_record_the_second_is_told_and_nothing_is_lost
 
 
 def test_a_change_set_is_checked_and_its_requests_are_opened_once(
-    stage: Stage, site: TestForge, fresh: Any, monkeypatch: pytest.MonkeyPatch
+    testbed: Testbed, site: TestForge, fresh: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(stage.folder / "config"))  # where credentials are kept
-    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    stage.ok("sweep", "PLAN-008")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(testbed.folder / "config"))  # where credentials are kept
+    tab = Tab(fresh(), Tokens(testbed.state).add("ann"))
+    testbed.ok("sweep", "PLAN-008")
     before = tab.get("/change", plan="PLAN-008").text
 
     refused = tab.do("request", plan="PLAN-008")
-    add_credential(stage, site.token("coord"))
+    add_credential(testbed, site.token("coord"))
     opened = [tab.do("request", plan="PLAN-008").status_code for _ in range(2)]
     checked = tab.do("check", plan="PLAN-008")
-    until(lambda: stage.run(checked.headers["location"].partition("id=")[2].partition("&")[0])["finished_at"])
+    until(
+        lambda: testbed.run(checked.headers["location"].partition("id=")[2].partition("&")[0])["finished_at"]
+    )
     after = tab.get("/change", plan="PLAN-008").text
 
     assert 'action="/do/check"' in before
@@ -365,32 +373,32 @@ def test_a_change_set_is_checked_and_its_requests_are_opened_once(
     assert "unit: green" in after or "qa: green" in after
 
 
-def test_a_failed_run_is_retried_and_a_live_one_cancelled(stage: Stage, fresh: Any):
-    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    stage.coord("sweep", "PLAN-004")
-    stage.ok("sweep", "PLAN-005", "--detach")
+def test_a_failed_run_is_retried_and_a_live_one_cancelled(testbed: Testbed, fresh: Any):
+    tab = Tab(fresh(), Tokens(testbed.state).add("ann"))
+    testbed.coord("sweep", "PLAN-004")
+    testbed.ok("sweep", "PLAN-005", "--detach")
 
-    retried = tab.do("retry", run=run_of(stage, "PLAN-004"))
-    cancelled = tab.do("cancel", run=run_of(stage, "PLAN-005"))
+    retried = tab.do("retry", run=run_of(testbed, "PLAN-004"))
+    cancelled = tab.do("cancel", run=run_of(testbed, "PLAN-005"))
 
     assert (retried.status_code, cancelled.status_code) == (303, 303)
     assert tab.get(retried.headers["location"]).status_code == 200
-    until(lambda: stage.run(run_of(stage, "PLAN-005"))["status"] == "cancelled")
+    until(lambda: testbed.run(run_of(testbed, "PLAN-005"))["status"] == "cancelled")
 
 
 def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
-    stage: Stage, fresh: Any, monkeypatch: pytest.MonkeyPatch
+    testbed: Testbed, fresh: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = stage.folder.parent / f"{stage.folder.name}-persons"
+    folder = testbed.folder.parent / f"{testbed.folder.name}-persons"
     folder.mkdir()
     persons = Persons(folder)
     persons.trust(ann="viewer", eve="operator")
     monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
     client = fresh()
-    viewer = Tab(client, Tokens(stage.state).add("ann"))
-    operator = Tab(client, Tokens(stage.state).add("eve"))
-    stranger = Tab(client, Tokens(stage.state).add("bob"))
-    run = run_of(stage, "PLAN-002")
+    viewer = Tab(client, Tokens(testbed.state).add("ann"))
+    operator = Tab(client, Tokens(testbed.state).add("eve"))
+    stranger = Tab(client, Tokens(testbed.state).add("bob"))
+    run = run_of(testbed, "PLAN-002")
 
     assert stranger.get("/").status_code == 403
     assert viewer.get("/").status_code == 200
@@ -399,16 +407,16 @@ def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
     assert viewer.do("rollback", run=run).status_code == 403
 
     monkeypatch.setenv("COORD_SIGNATURES", "require")
-    operator = Tab(fresh(), Tokens(stage.state).add("eve"))
+    operator = Tab(fresh(), Tokens(testbed.state).add("eve"))
     text = unescape(operator.get("/run", id=run).text)
     assert "/do/rollback" not in text
     assert f"coord rollback {run}" in text
     assert operator.do("rollback", run=run).status_code == 403
 
 
-def test_the_due_date_of_an_issue_decides_whether_the_board_shows_it_as_overdue(stage: Stage, fresh: Any):
-    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    stage.ok("create-issue", "--id", "ISSUE-9", "--title", "late", "--target", "2020-01-31")
+def test_the_due_date_of_an_issue_decides_whether_the_board_shows_it_as_overdue(testbed: Testbed, fresh: Any):
+    tab = Tab(fresh(), Tokens(testbed.state).add("ann"))
+    testbed.ok("create-issue", "--id", "ISSUE-9", "--title", "late", "--target", "2020-01-31")
     shown = '<a href="/record?id=ISSUE-9">ISSUE-9</a></th>'
 
     overdue = tab.get("/board", kind="issue", only="overdue").text
@@ -422,26 +430,26 @@ def test_the_due_date_of_an_issue_decides_whether_the_board_shows_it_as_overdue(
     assert ">AFTER</a></th>" in tab.get("/board", only="blocked").text
 
 
-def test_a_rejected_todo_fails_with_the_words_of_the_person(stage: Stage, fresh: Any):
-    tab = Tab(fresh(), Tokens(stage.state).add("eve"))
-    stage.ok("sweep", "PLAN-006", "--detach")
-    run = run_of(stage, "PLAN-006")
-    until(lambda: stage.todo("NAY", run)["state"] == "parked")
+def test_a_rejected_todo_fails_with_the_words_of_the_person(testbed: Testbed, fresh: Any):
+    tab = Tab(fresh(), Tokens(testbed.state).add("eve"))
+    testbed.ok("sweep", "PLAN-006", "--detach")
+    run = run_of(testbed, "PLAN-006")
+    until(lambda: testbed.todo("NAY", run)["state"] == "parked")
 
     answer = tab.do("reject", run=run, todo="NAY", comment=EVIL)
 
     assert answer.status_code == 303
-    until(lambda: stage.run(run)["status"] == "failed")
+    until(lambda: testbed.run(run)["status"] == "failed")
     page = tab.get("/todo", run=run, id="NAY").text
     assert "rejected by eve" in unescape(page)
     assert "<script>alert" not in page
     assert tab.do("reject", run=run, todo="NAY").status_code == 409
 
 
-def test_a_todo_shows_its_own_commit_and_the_change_set_its_next_step(stage: Stage, fresh: Any):
-    tab = Tab(fresh(), Tokens(stage.state).add("ann"))
-    stage.ok("sweep", "PLAN-007")
-    run = run_of(stage, "PLAN-007")
+def test_a_todo_shows_its_own_commit_and_the_change_set_its_next_step(testbed: Testbed, fresh: Any):
+    tab = Tab(fresh(), Tokens(testbed.state).add("ann"))
+    testbed.ok("sweep", "PLAN-007")
+    run = run_of(testbed, "PLAN-007")
 
     wrote, quiet = (tab.get("/todo", run=run, id=name).text for name in ("WROTE", "QUIET"))
     change = tab.get("/change", plan="PLAN-007", repo="docs").text
@@ -454,10 +462,12 @@ def test_a_todo_shows_its_own_commit_and_the_change_set_its_next_step(stage: Sta
     assert re.search(r'aria-label="2 to 0 todos open, 1 to 1 repositories not landed"', change)
 
 
-def test_a_lock_is_taken_from_the_holder_that_the_person_saw_and_from_nobody_else(stage: Stage, fresh: Any):
+def test_a_lock_is_taken_from_the_holder_that_the_person_saw_and_from_nobody_else(
+    testbed: Testbed, fresh: Any
+):
     client = fresh()
-    tab = Tab(client, Tokens(stage.state).add("ann"))
-    with Coord(stage.file) as coord:
+    tab = Tab(client, Tokens(testbed.state).add("ann"))
+    with Coord(testbed.file) as coord:
         held = coord.locks.acquire("deploy", owner="first")
         page = until(lambda: "first" in (text := tab.get("/fleet").text) and text)
         (holders,) = re.findall(r'name="holders" value="([^"]+)"', page)
@@ -469,21 +479,21 @@ def test_a_lock_is_taken_from_the_holder_that_the_person_saw_and_from_nobody_els
             held.release()
 
     assert [one.status_code for one in (another, alive, taken, again)] == [409, 409, 303, 404]
-    released = stage.ok("list-locks", "--released", "--json").json
+    released = testbed.ok("list-locks", "--released", "--json").json
     assert "ann" in str(released)
 
 
 def test_an_approval_waits_for_those_who_may_give_it_in_its_repository(
-    stage: Stage, fresh: Any, monkeypatch: pytest.MonkeyPatch
+    testbed: Testbed, fresh: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = stage.folder.parent / f"{stage.folder.name}-approvers"
+    folder = testbed.folder.parent / f"{testbed.folder.name}-approvers"
     folder.mkdir()
     persons = Persons(folder)
     persons.trust(ann={"approver": ["api"]}, eve={"approver": ["web"]})
     monkeypatch.setenv("COORD_TRUST_FILE", str(persons.file))
     client = fresh()
 
-    mine, others = (Tab(client, Tokens(stage.state).add(name)).get("/").text for name in ("ann", "eve"))
+    mine, others = (Tab(client, Tokens(testbed.state).add(name)).get("/").text for name in ("ann", "eve"))
 
     assert 'name="todo" value="GATED"' in mine
     assert 'name="todo" value="GATED"' not in others

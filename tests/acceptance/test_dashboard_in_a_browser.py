@@ -21,7 +21,7 @@ from coordination.dashboard.access import Tokens
 from tests.forge.server import TestForge
 from tests.forge_sites import add_credential, hosted
 from tests.ports import free_port
-from tests.stage import PLAN, Begun, Stage
+from tests.testbed import PLAN, Begun, Testbed
 from tests.waiting import until
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -53,13 +53,13 @@ OPEN_FORMS = "for (const one of document.querySelectorAll('details')) one.open =
 
 
 class Server:
-    def __init__(self, stage: Stage) -> None:
-        self._stage, self.port = stage, free_port()
+    def __init__(self, testbed: Testbed) -> None:
+        self._testbed, self.port = testbed, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 
     def start(self) -> None:
-        self.process: Begun = self._stage.begin("dashboard", "--listen", str(self.port))
+        self.process: Begun = self._testbed.begin("dashboard", "--listen", str(self.port))
         self.process.says("dashboard  http")
 
     def stop(self) -> int:
@@ -75,9 +75,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestForge]:
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
+def testbed(new_testbed: Callable[[], Testbed], site: TestForge) -> Testbed:
     """A run that works and waits, one that failed, and a change set that a forge may have."""
-    made, token = new_stage(), site.token("coord")
+    made, token = new_testbed(), site.token("coord")
     _, at_forge = hosted(made, site, "hosted", token)
     plans = [{"id": "PLAN-002", "title": "fails"}, {"id": "PLAN-003", "title": "lands"}]
     made.write(TODOS, plans=plans, repos={"hosted": {**at_forge, "qa": "test -e made.txt"}})
@@ -92,14 +92,14 @@ def stage(new_stage: Callable[[], Stage], site: TestForge) -> Stage:
 
 
 @pytest.fixture(scope="module")
-def run(stage: Stage) -> str:
-    runs = stage.ok("list-runs", "--json", "--plan", PLAN).json
+def run(testbed: Testbed) -> str:
+    runs = testbed.ok("list-runs", "--json", "--plan", PLAN).json
     return str((runs["runs"] if isinstance(runs, dict) else runs)[0]["run_id"])
 
 
 @pytest.fixture(scope="module")
-def server(stage: Stage) -> Server:
-    return Server(stage)
+def server(testbed: Testbed) -> Server:
+    return Server(testbed)
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +118,13 @@ def watched(page: Any, errors: list[str]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def person(browser: Any, server: Server, stage: Stage) -> Any:
+def person(browser: Any, server: Server, testbed: Testbed) -> Any:
     """The browser of a person who has signed in by keyboard."""
     context, errors = browser.new_context(), list[str]()
     page = watched(context.new_page(), errors)
     page.goto(f"{server.url}/sign-in")
     page.wait_for_selector("#token:focus")
-    page.keyboard.type(Tokens(stage.state).add("ann"))
+    page.keyboard.type(Tokens(testbed.state).add("ann"))
     page.keyboard.press("Enter")
     page.wait_for_url(f"{server.url}/")
     page.close()
@@ -200,12 +200,12 @@ def confirm(page: Any, label: str) -> None:
     press(page, f"details[open] button:text-is('{label}')")
 
 
-def issue(stage: Stage) -> dict[str, Any]:
-    found: dict[str, Any] = stage.ok("show-issue", "ISSUE-1", "--json").json
+def issue(testbed: Testbed) -> dict[str, Any]:
+    found: dict[str, Any] = testbed.ok("show-issue", "ISSUE-1", "--json").json
     return found
 
 
-def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, stage: Stage, site: TestForge):
+def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, testbed: Testbed, site: TestForge):
     page = open_page()
     press(page, "tr:has-text('PLAN-002') button:text-is('Retry')")
     page.wait_for_url("**/run?id=*done=retry")
@@ -221,7 +221,7 @@ def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, stage: 
     page.wait_for_selector("summary:text-is('Update requests …')")
     assert len(site.core.projects[0].requests) == 1
 
-    with Coord(stage.file) as coord:
+    with Coord(testbed.file) as coord:
         coord.locks.acquire("deploy", owner="first")
         page.goto(f"{server.url}/fleet")
         press(page, "tr:has-text('deploy') summary")
@@ -237,14 +237,14 @@ def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, stage: 
         page.keyboard.type(keys)
     press(page, "#edit button")
     page.wait_for_url("**/record?id=ISSUE-1&done=edit")
-    edited = issue(stage)
+    edited = issue(testbed)
     assert [edited[name] for name in ("title", "assignee", "priority", "target")] == [
         *("Slower", "bob", "high", "2031-12-31"),
     ]
 
 
 def test_the_second_of_two_tabs_that_edit_a_record_keeps_what_was_typed_and_is_told(
-    open_page: Any, server: Server, stage: Stage
+    open_page: Any, server: Server, testbed: Testbed
 ):
     one, other = open_page(), open_page()
     for page in (one, other):
@@ -260,9 +260,9 @@ def test_the_second_of_two_tabs_that_edit_a_record_keeps_what_was_typed_and_is_t
     typed = [other.input_value(f"#edit [name={name}]") for name in ("title", "priority")]
     other.click("#edit button")
     other.wait_for_selector("[role=alert]:has-text('meanwhile')")
-    kept = issue(stage)["title"]
+    kept = issue(testbed)["title"]
     with other.expect_response("**/record?id=ISSUE-1"):  # a renewal leaves the answer as it is
-        stage.ok("update-issue", "ISSUE-1", "--description", "renewed")
+        testbed.ok("update-issue", "ISSUE-1", "--description", "renewed")
     other.wait_for_selector(".text:text-is('renewed')")
     again = [other.input_value(f"#edit [name={name}]") for name in ("title", "assignee", "priority")]
     other.click("#edit button")
@@ -271,11 +271,11 @@ def test_the_second_of_two_tabs_that_edit_a_record_keeps_what_was_typed_and_is_t
     assert typed == ["typed by the second", "low"]
     assert kept == "of the first"
     assert again == ["typed by the second", "cat", "low"]
-    assert [issue(stage)[name] for name in ("title", "assignee")] == ["typed by the second", "cat"]
+    assert [issue(testbed)[name] for name in ("title", "assignee")] == ["typed by the second", "cat"]
 
 
 def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_by_keyboard(
-    open_page: Any, server: Server, stage: Stage, run: str
+    open_page: Any, server: Server, testbed: Testbed, run: str
 ):
     page, log = open_page(), open_page()
     page.goto(f"{server.url}/run?id={run}")
@@ -289,14 +289,14 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     now.wait_for_url("**/run?id=*done=approve")
     page.wait_for_selector(row.format("GATED", "succeeded"))
 
-    killed = stage.daemon("worker").pid
+    killed = testbed.daemon("worker").pid
     os.kill(killed, signal.SIGKILL)
     assert server.stop() == 0
     server.start()
-    (stage.folder / "ledger.go").touch()
+    (testbed.folder / "ledger.go").touch()
     page.wait_for_selector(row.format("NEXT", "succeeded"), timeout=60_000)
     log.wait_for_selector("pre.log:has-text('gone on')", timeout=60_000)
-    assert "ann" in stage.todo("GATED", run)["approved_by"]
+    assert "ann" in testbed.todo("GATED", run)["approved_by"]
 
 
 def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, server: Server, run: str):

@@ -10,28 +10,28 @@ import yaml
 
 from coordination.demo import break_package, create
 from coordination.demo.create import names
-from tests.stage import Done, Stage, git
+from tests.testbed import Done, Testbed, git
 from tests.waiting import until
 
 SAMPLE = Path(create.__code__.co_filename).parent / "ecosystem.yaml"
 TODOS = [f"TODO-{n:03}" for n in range(1, 13)]
-NewStage = Callable[[], Stage]
+NewTestbed = Callable[[], Testbed]
 
 
 @pytest.fixture(scope="module")
-def shown(new_stage: NewStage) -> tuple[Stage, Done]:
+def shown(new_testbed: NewTestbed) -> tuple[Testbed, Done]:
     """`coord demo DIR`, carried out."""
-    stage = new_stage()
-    return stage, stage.coord("demo", str(stage.folder), cwd=stage.folder.parent)
+    testbed = new_testbed()
+    return testbed, testbed.coord("demo", str(testbed.folder), cwd=testbed.folder.parent)
 
 
 @pytest.fixture(scope="module")
-def broken(new_stage: NewStage) -> tuple[Stage, Done]:
+def broken(new_testbed: NewTestbed) -> tuple[Testbed, Done]:
     """The sample with a fault in `store`, swept."""
-    stage = new_stage()
-    create(stage.folder)
-    break_package(stage.folder, "store")
-    return stage, stage.sweep()
+    testbed = new_testbed()
+    create(testbed.folder)
+    break_package(testbed.folder, "store")
+    return testbed, testbed.sweep()
 
 
 CHANGE_SET = "coord/PLAN-001"
@@ -41,7 +41,7 @@ def branches(repository: Path) -> list[str]:
     return git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads/coord").split()
 
 
-def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tuple[Stage, Done]) -> None:
+def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tuple[Testbed, Done]) -> None:
     _, answer = shown
 
     assert answer.code == 0, answer.err
@@ -51,13 +51,13 @@ def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tupl
 
 
 def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of_the_plan(
-    shown: tuple[Stage, Done],
+    shown: tuple[Testbed, Done],
 ) -> None:
-    stage, _ = shown
-    run = stage.coord("list-runs", "--json").json[0]["run_id"]
+    testbed, _ = shown
+    run = testbed.coord("list-runs", "--json").json[0]["run_id"]
 
     for name in names():
-        repository = stage.folder / name
+        repository = testbed.folder / name
         until(lambda at=repository: branches(at) == [CHANGE_SET])
         metadata = git(repository, "show", f"{CHANGE_SET}:pyproject.toml")
         trailers = git(repository, "log", "--format=%(trailers)", f"main..{CHANGE_SET}")
@@ -67,41 +67,43 @@ def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of
         assert "Coord-Fence: " in trailers
 
 
-def test_the_checkouts_are_as_they_were(shown: tuple[Stage, Done]) -> None:
-    stage, _ = shown
+def test_the_checkouts_are_as_they_were(shown: tuple[Testbed, Done]) -> None:
+    testbed, _ = shown
 
     for name in names():
-        repository = stage.folder / name
+        repository = testbed.folder / name
         assert git(repository, "status", "--porcelain", "--ignored") == ""
         assert git(repository, "branch", "--show-current") == "main"
         assert git(repository, "worktree", "list").count("\n") == 0
         assert ">=3.9" in (repository / "pyproject.toml").read_text()
 
 
-def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(shown: tuple[Stage, Done]) -> None:
-    stage, _ = shown
-    run = stage.shown()
+def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(
+    shown: tuple[Testbed, Done],
+) -> None:
+    testbed, _ = shown
+    run = testbed.shown()
 
     # On main the packages below still work with Python 3.9: only the branch has StrEnum and UTC.
-    assert "StrEnum" not in git(stage.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
-    assert "StrEnum" in git(stage.folder / "units", "grep", "-h", "Enum", CHANGE_SET, "--", "src")
+    assert "StrEnum" not in git(testbed.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
+    assert "StrEnum" in git(testbed.folder / "units", "grep", "-h", "Enum", CHANGE_SET, "--", "src")
     for todo in TODOS[6:]:
-        assert b"OK" in stage.log_of(run.json["run_id"], todo)
+        assert b"OK" in testbed.log_of(run.json["run_id"], todo)
         assert run.todo(todo)["exit_code"] == 0
 
 
 def test_the_file_has_the_todos_completed_with_hours_and_every_other_byte_as_before(
-    shown: tuple[Stage, Done],
+    shown: tuple[Testbed, Done],
 ) -> None:
-    stage, _ = shown
-    before, after = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(stage.file.read_text())
+    testbed, _ = shown
+    before, after = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(testbed.file.read_text())
 
     for todo in after["coordination"]["todos"]:
         assert todo.pop("status") == "completed"
         assert todo.pop("actual_hours") >= 0
         assert todo.pop("updated")
     assert after == before
-    assert without_what_was_written(stage.file.read_text()) == SAMPLE.read_text()
+    assert without_what_was_written(testbed.file.read_text()) == SAMPLE.read_text()
 
 
 def without_what_was_written(text: str) -> str:
@@ -118,15 +120,15 @@ def without_what_was_written(text: str) -> str:
     return "".join(lines)
 
 
-def test_no_worktree_and_no_process_is_left(shown: tuple[Stage, Done]) -> None:
-    stage, _ = shown
+def test_no_worktree_and_no_process_is_left(shown: tuple[Testbed, Done]) -> None:
+    testbed, _ = shown
 
-    assert list((stage.state / "worktrees").glob("*")) == []
-    until(lambda: not list(stage.alive()))
+    assert list((testbed.state / "worktrees").glob("*")) == []
+    until(lambda: not list(testbed.alive()))
 
 
 def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_on_it(
-    broken: tuple[Stage, Done],
+    broken: tuple[Testbed, Done],
 ) -> None:
     _, first = broken
 
@@ -138,12 +140,12 @@ def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_
     assert sorted(first.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
 
 
-def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Stage, Done]) -> None:
-    stage, first = broken
+def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Testbed, Done]) -> None:
+    testbed, first = broken
     run = first.json["run_id"]
 
-    kept = stage.state / "worktrees" / run / "store"
+    kept = testbed.state / "worktrees" / run / "store"
     assert kept.is_dir()
     assert str(kept) in first.err
     assert f"coord logs {run} TODO-010" in first.err
-    assert "Error" in stage.coord("logs", run, "TODO-010").out
+    assert "Error" in testbed.coord("logs", run, "TODO-010").out

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done, Stage
+from tests.testbed import Done, Testbed
 
 MEGABYTE = 1_000_000
 GROWTH_ALLOWED = 60 * MEGABYTE
@@ -36,29 +36,29 @@ TODOS = [
 
 @dataclass(frozen=True)
 class Swept:
-    stage: Stage
+    testbed: Testbed
     answer: Done
     grown: int
     """Resident memory of the worker, after the sweep less before."""
 
     def log(self, todo: str) -> bytes:
-        return self.stage.log_of(self.answer.json["run_id"], todo)
+        return self.testbed.log_of(self.answer.json["run_id"], todo)
 
     def shown(self, todo: str) -> str:
-        return self.stage.coord("logs", "last", todo).out
+        return self.testbed.coord("logs", "last", todo).out
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> Swept:
-    stage = new_stage()
-    folder = {"env": {"D": str(stage.folder)}}
-    stage.settings = {"log_limit_bytes": LIMIT, "kill_grace": "500ms"}
-    stage.write([todo | folder for todo in TODOS], plan={"on_failure": "continue"})
-    stage.up()
-    worker = stage.daemon("worker").pid
+def swept(new_testbed: Callable[[], Testbed]) -> Swept:
+    testbed = new_testbed()
+    folder = {"env": {"D": str(testbed.folder)}}
+    testbed.settings = {"log_limit_bytes": LIMIT, "kill_grace": "500ms"}
+    testbed.write([todo | folder for todo in TODOS], plan={"on_failure": "continue"})
+    testbed.up()
+    worker = testbed.daemon("worker").pid
     before = resident(worker)
-    answer = stage.sweep()
-    return Swept(stage, answer, peak(worker) - before)
+    answer = testbed.sweep()
+    return Swept(testbed, answer, peak(worker) - before)
 
 
 def resident(pid: int) -> int:
@@ -81,7 +81,7 @@ def test_a_hundred_megabytes_of_output_are_whole_on_disk_and_cut_and_marked_else
     assert swept.answer.states["flood"] == "succeeded"
     assert len(swept.log("flood")) == 100 * MEGABYTE + len("\nthe last line\n")
     assert 0.9 * LIMIT <= len(shown) < LIMIT + 1000
-    path = swept.stage.state / "logs" / swept.answer.json["run_id"] / "flood.log"
+    path = swept.testbed.state / "logs" / swept.answer.json["run_id"] / "flood.log"
     assert f" bytes left out here; all of it is in {path}\n" in shown
     assert shown.startswith("0123456789\n")
     assert shown.endswith("0123456789\n0\nthe last line\n")
@@ -105,7 +105,7 @@ def test_bytes_that_are_no_text_are_kept_as_they_are_and_shown_with_a_mark(swept
 
 
 def test_a_daemon_that_a_todo_leaves_behind_is_ended_with_it(swept: Swept) -> None:
-    daemon = int((swept.stage.folder / "daemon").read_text())
+    daemon = int((swept.testbed.folder / "daemon").read_text())
 
     assert swept.answer.states["daemon"] == "succeeded"
     assert swept.answer.todo("daemon")["duration_s"] < 300

@@ -13,7 +13,7 @@ from coordination.backend.keys import Keys
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from tests.doors import listening, silent
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 WRONG, USAGE, UNREACHABLE = 1, 2, 7
 KEYS = Keys("coord")
@@ -45,11 +45,13 @@ def said(data: dict[str, Any]) -> list[str]:
 
 
 def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(
-    stage: Stage, redis_url: str, store: RunStore
+    testbed: Testbed, redis_url: str, store: RunStore
 ):
-    stage.write(repos=["units", "text", "report", "store"])
-    alpha = stage.begin("worker", "--repo", "units", COORD_HOST="alpha", COORD_REDIS_URL=redis_url)
-    beta = stage.begin("worker", "--repo", "text=/no/such/text", COORD_HOST="beta", COORD_REDIS_URL=redis_url)
+    testbed.write(repos=["units", "text", "report", "store"])
+    alpha = testbed.begin("worker", "--repo", "units", COORD_HOST="alpha", COORD_REDIS_URL=redis_url)
+    beta = testbed.begin(
+        "worker", "--repo", "text=/no/such/text", COORD_HOST="beta", COORD_REDIS_URL=redis_url
+    )
     heard(store, of_host("gamma", "report", clock_offset_ms=90_000))
     heard(store, gone := of_host("delta", "units"), ago=timedelta(minutes=10))
     store.redis.delete(KEYS.worker(gone.id))
@@ -58,12 +60,12 @@ def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(
     alpha.says("serving units")
     beta.says("serving text")
 
-    seen = stage.coord("doctor", "--json", COORD_REDIS_URL=redis_url)
-    printed = stage.coord("doctor", COORD_REDIS_URL=redis_url)
+    seen = testbed.coord("doctor", "--json", COORD_REDIS_URL=redis_url)
+    printed = testbed.coord("doctor", COORD_REDIS_URL=redis_url)
 
     assert seen.code == printed.code == WRONG
     places = {worker["host"]: worker["places"] for worker in seen.json["workers"]}
-    assert places["alpha"] == {"units": str(stage.folder / "units")}
+    assert places["alpha"] == {"units": str(testbed.folder / "units")}
     repos = {row.pop("repo"): row for row in seen.json["repos"]}
     assert repos["units"] == {"hosts": ["alpha"], "unfit": {}, "queues": {"shared": 0, "delta": 1}}
     assert repos["text"]["unfit"].keys() == {"beta"}
@@ -81,20 +83,20 @@ def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(
         assert line in printed.out
 
 
-def test_a_run_says_what_it_waits_for(stage: Stage, redis_url: str):
-    stage.write([{"id": "TODO-001", "repo": "units"}])
-    stage.ok("sweep", "PLAN-001", "--detach", COORD_REDIS_URL=redis_url)
+def test_a_run_says_what_it_waits_for(testbed: Testbed, redis_url: str):
+    testbed.write([{"id": "TODO-001", "repo": "units"}])
+    testbed.ok("sweep", "PLAN-001", "--detach", COORD_REDIS_URL=redis_url)
 
-    done = stage.coord("doctor", COORD_REDIS_URL=redis_url)
+    done = testbed.coord("doctor", COORD_REDIS_URL=redis_url)
 
     assert "of PLAN-001, running; TODO-001 waits for a worker for units: none serves it" in done.out
     assert "wrong: no worker serves units" in done.out
 
 
-def test_without_a_redis_the_rest_is_still_told(stage: Stage):
-    stage.write(repos=["units"])
+def test_without_a_redis_the_rest_is_still_told(testbed: Testbed):
+    testbed.write(repos=["units"])
     with listening(silent) as port:
-        done = stage.coord("doctor", COORD_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}")
+        done = testbed.coord("doctor", COORD_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}")
 
     assert done.code == UNREACHABLE
     assert "valid, 1 repository" in done.out
@@ -102,53 +104,53 @@ def test_without_a_redis_the_rest_is_still_told(stage: Stage):
     assert "s3cret" not in done.out + done.err
 
 
-def test_without_a_file_a_redis_that_is_named_is_looked_at(stage: Stage, redis_url: str, store: RunStore):
+def test_without_a_file_a_redis_that_is_named_is_looked_at(testbed: Testbed, redis_url: str, store: RunStore):
     heard(store, of_host("alpha", "units"))
 
-    done = stage.coord("--redis", redis_url, "doctor", "--json")
+    done = testbed.coord("--redis", redis_url, "doctor", "--json")
 
     assert done.code == 0
     assert done.json["file"] is None
     assert [row["repo"] for row in done.json["repos"]] == ["units"]
 
 
-def test_with_neither_a_file_nor_a_redis_there_is_nothing_to_look_at(stage: Stage):
-    assert stage.coord("doctor").code == USAGE
+def test_with_neither_a_file_nor_a_redis_there_is_nothing_to_look_at(testbed: Testbed):
+    assert testbed.coord("doctor").code == USAGE
 
 
-def test_the_embedded_server_is_looked_at_and_nothing_is_wrong_before_the_first_sweep(stage: Stage):
-    stage.write(repos=["units"])
+def test_the_embedded_server_is_looked_at_and_nothing_is_wrong_before_the_first_sweep(testbed: Testbed):
+    testbed.write(repos=["units"])
 
-    done = stage.coord("doctor")
+    done = testbed.coord("doctor")
 
     assert done.code == 0
     assert "nothing is wrong" in done.out
     assert "none until a sweep" in done.out
 
 
-def test_a_file_that_is_invalid_and_one_that_shows_a_password(stage: Stage, redis_url: str):
-    stage.settings = {"redis_url": redis_url.replace("unix://", "unix://:s3cret@")}
-    stage.write(repos=[])
-    stage.file.chmod(0o644)
+def test_a_file_that_is_invalid_and_one_that_shows_a_password(testbed: Testbed, redis_url: str):
+    testbed.settings = {"redis_url": redis_url.replace("unix://", "unix://:s3cret@")}
+    testbed.write(repos=[])
+    testbed.file.chmod(0o644)
 
-    shown = stage.coord("doctor")
-    stage.file.write_text("repos: [{name: units, slots: none}]\n")
-    broken = stage.coord("doctor")
+    shown = testbed.coord("doctor")
+    testbed.file.write_text("repos: [{name: units, slots: none}]\n")
+    broken = testbed.coord("doctor")
 
     assert shown.code == 0
-    assert f"warning: {stage.file} holds Redis' password" in shown.out
+    assert f"warning: {testbed.file} holds Redis' password" in shown.out
     assert "s3cret" not in shown.out
     assert broken.code == WRONG
-    assert f"wrong: {stage.file} has 1 problem" in broken.out
+    assert f"wrong: {testbed.file} has 1 problem" in broken.out
 
 
-def test_a_server_that_throws_things_away_is_told(stage: Stage):
-    stage.write(repos=["units"])
-    with stage.redis() as client:
+def test_a_server_that_throws_things_away_is_told(testbed: Testbed):
+    testbed.write(repos=["units"])
+    with testbed.redis() as client:
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "volatile-lru")
 
-    done = stage.coord("doctor")
+    done = testbed.coord("doctor")
 
     assert done.code == WRONG
     assert "policy volatile-lru deletes locks" in done.out

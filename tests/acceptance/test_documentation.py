@@ -30,7 +30,7 @@ from tests.documents import (
     prose,
     search_path,
 )
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 WRITTEN = [document for document in DOCUMENTS if document.name not in PAGES]
 EXECUTED = [
@@ -50,10 +50,10 @@ SECTIONS = (
 
 @pytest.mark.parametrize("document", EXECUTED, ids=lambda path: path.name)
 def test_every_block_runs_and_prints_what_the_document_shows(
-    stage: Stage, document: Path, monkeypatch: pytest.MonkeyPatch
+    testbed: Testbed, document: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", search_path())
-    reader = Reader(stage, document)
+    reader = Reader(testbed, document)
     try:
         for block in blocks(document):
             reader.follow(block)

@@ -13,7 +13,7 @@ import yaml
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from tests.stage import PLAN, Begun, Stage, git
+from tests.testbed import PLAN, Begun, Testbed, git
 
 CONFLICT = 6
 OURS, THEIRS = "eco-00000000000000aa", "eco-00000000000000bb"
@@ -21,40 +21,40 @@ KEYS = Keys("coord")
 WORK = {"repo": "api", "action": 'echo "$COORD_TODO_ID" >> "$LEDGER"'}
 
 
-def write(stage: Stage, ecosystem: str | None) -> None:
-    stage.write([{"id": "A", **WORK}, {"id": "B", **WORK}])
-    data = yaml.safe_load(stage.file.read_text())
+def write(testbed: Testbed, ecosystem: str | None) -> None:
+    testbed.write([{"id": "A", **WORK}, {"id": "B", **WORK}])
+    data = yaml.safe_load(testbed.file.read_text())
     if ecosystem:
         data["coordination"]["id"] = ecosystem
-    stage.file.write_text(yaml.safe_dump(data, sort_keys=False))
+    testbed.file.write_text(yaml.safe_dump(data, sort_keys=False))
 
 
 @pytest.fixture
-def ours(stage: Stage, redis_url: str) -> Stage:
-    stage.env = {"COORD_REDIS_URL": redis_url}
-    write(stage, OURS)
-    return stage
+def ours(testbed: Testbed, redis_url: str) -> Testbed:
+    testbed.env = {"COORD_REDIS_URL": redis_url}
+    write(testbed, OURS)
+    return testbed
 
 
 @pytest.fixture
-def worker(ours: Stage) -> Begun:
+def worker(ours: Testbed) -> Begun:
     process = ours.begin("worker", "--all")
     process.says("serving api")
     return process
 
 
 @pytest.fixture
-def other(ours: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def other(ours: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Testbed]:
     """Another folder, on the same Redis."""
-    stage = Stage(tmp_path_factory.mktemp("other"), settings=ours.settings, env=ours.env)
-    yield stage
-    for process in stage.started:
+    testbed = Testbed(tmp_path_factory.mktemp("other"), settings=ours.settings, env=ours.env)
+    yield testbed
+    for process in testbed.started:
         process.kill()
         process.wait()
 
 
 def test_a_second_ecosystem_in_a_namespace_is_refused_and_nothing_of_it_runs(
-    ours: Stage, other: Stage, worker: Begun
+    ours: Testbed, other: Testbed, worker: Begun
 ) -> None:
     write(other, THEIRS)
 
@@ -76,7 +76,7 @@ def test_a_second_ecosystem_in_a_namespace_is_refused_and_nothing_of_it_runs(
 
 @pytest.mark.parametrize("ecosystem", [OURS, None])
 def test_the_same_id_in_another_folder_and_a_file_without_one_are_welcome(
-    ours: Stage, other: Stage, worker: Begun, ecosystem: str | None
+    ours: Testbed, other: Testbed, worker: Begun, ecosystem: str | None
 ) -> None:
     write(other, ecosystem)
 
@@ -89,7 +89,7 @@ def test_the_same_id_in_another_folder_and_a_file_without_one_are_welcome(
 
 
 def test_another_ecosystem_takes_over_when_nothing_is_left_of_the_first(
-    ours: Stage, other: Stage, worker: Begun
+    ours: Testbed, other: Testbed, worker: Begun
 ) -> None:
     write(other, THEIRS)
     worker.terminate()
@@ -103,7 +103,7 @@ def test_another_ecosystem_takes_over_when_nothing_is_left_of_the_first(
     assert ours.sweep("--todo", "A").code == CONFLICT
 
 
-def test_a_key_of_another_type_is_said_and_set_apart(ours: Stage, worker: Begun) -> None:
+def test_a_key_of_another_type_is_said_and_set_apart(ours: Testbed, worker: Begun) -> None:
     with connect(ours.env["COORD_REDIS_URL"], Profile.COMMAND) as client:
         client.delete(KEYS.ecosystem)
         client.rpush(KEYS.ecosystem, "x")
@@ -121,23 +121,23 @@ def test_a_key_of_another_type_is_said_and_set_apart(ours: Stage, worker: Begun)
 def test_init_writes_a_random_id_that_stays_through_edits(tmp_path: Path) -> None:
     ids = set()
     for name in ("one", "two"):
-        stage = Stage(tmp_path / name)
-        (stage.folder / "api").mkdir(parents=True)
-        git(stage.folder, "init", "-q", "--initial-branch=main", str(stage.folder / "api"))
-        git(stage.folder / "api", "commit", "-q", "--allow-empty", "-m", "first commit")
-        stage.ok("init")
-        ids.add(found := yaml.safe_load(stage.file.read_text())["coordination"]["id"])
+        testbed = Testbed(tmp_path / name)
+        (testbed.folder / "api").mkdir(parents=True)
+        git(testbed.folder, "init", "-q", "--initial-branch=main", str(testbed.folder / "api"))
+        git(testbed.folder / "api", "commit", "-q", "--allow-empty", "-m", "first commit")
+        testbed.ok("init")
+        ids.add(found := yaml.safe_load(testbed.file.read_text())["coordination"]["id"])
         assert re.fullmatch(r"[a-z0-9-]{8,64}", found)
-        stage.ok("create-issue", "--title", "First")
-        assert yaml.safe_load(stage.file.read_text())["coordination"]["id"] == found
+        testbed.ok("create-issue", "--title", "First")
+        assert yaml.safe_load(testbed.file.read_text())["coordination"]["id"] == found
     assert len(ids) == 2
 
 
-def test_validate_tells_how_to_add_an_id_only_where_a_redis_is_shared(stage: Stage) -> None:
-    write(stage, None)
+def test_validate_tells_how_to_add_an_id_only_where_a_redis_is_shared(testbed: Testbed) -> None:
+    write(testbed, None)
 
-    alone = stage.coord("validate", "--strict")
-    shared = stage.coord("validate", "--strict", COORD_REDIS_URL="redis://127.0.0.1:1")
+    alone = testbed.coord("validate", "--strict")
+    shared = testbed.coord("validate", "--strict", COORD_REDIS_URL="redis://127.0.0.1:1")
 
     assert (alone.code, shared.code) == (0, 0)
     assert "id: eco-" not in alone.err

@@ -12,16 +12,16 @@ from coordination.backend.keys import Keys
 from coordination.events.stream import EventStream
 from coordination.locks import LockManager
 from tests.agent import agent
-from tests.stage import FORKS, PLAN, Stage, plain
+from tests.testbed import FORKS, PLAN, Testbed, plain
 from tests.waiting import until
 
 HOSTILE = "\x1b]0;owned\x07\u202etxt"
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
+def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
     """A run of three levels has been carried out."""
-    made = new_stage()
+    made = new_testbed()
     made.write(
         [
             {"id": "LIB", "repo": "lib", "action": "true"},
@@ -35,21 +35,21 @@ def stage(new_stage: Callable[[], Stage]) -> Stage:
 
 
 @pytest.fixture
-def stream(stage: Stage) -> EventStream:
-    return EventStream(stage.redis(), "coord")
+def stream(testbed: Testbed) -> EventStream:
+    return EventStream(testbed.redis(), "coord")
 
 
-def test_without_a_server_the_error_says_where_events_are(new_stage: Callable[[], Stage]):
-    stage = new_stage()
-    stage.write()
+def test_without_a_server_the_error_says_where_events_are(new_testbed: Callable[[], Testbed]):
+    testbed = new_testbed()
+    testbed.write()
     for words in ((), ("-f",)):
-        done = stage.coord("events", *words)
+        done = testbed.coord("events", *words)
         assert (done.code, "coord up" in done.err, "coord history" in done.err) == (7, True, True)
-    assert not stage.server.running(), "and none was started"
+    assert not testbed.server.running(), "and none was started"
 
 
-def test_events_are_listed_by_kind_repository_and_time(stage: Stage, stream: EventStream):
-    whole = stage.ok("events", "--since", "0-0", "--json").json
+def test_events_are_listed_by_kind_repository_and_time(testbed: Testbed, stream: EventStream):
+    whole = testbed.ok("events", "--since", "0-0", "--json").json
     every = [event for event in whole if event["run"]]
     kinds = [event["kind"] for event in every]
 
@@ -57,12 +57,12 @@ def test_events_are_listed_by_kind_repository_and_time(stage: Stage, stream: Eve
     assert [kinds.count(kind) for kind in ("level.opened", "level.settled", "todo.settled")] == [3, 3, 3]
     sweep = next(event for event in every if event["kind"] == "command.sweep")
     assert (sweep["subject"], sweep["data"]["strategy"], sweep["repos"]) == (PLAN, "levels", ["app", "lib"])
-    assert stage.ok("events", "--since", "1h", "--json").json[: len(whole)] == whole
-    of_lib = stage.ok("events", "--kind", "todo.*", "--repo", "lib", "--json").json
+    assert testbed.ok("events", "--since", "1h", "--json").json[: len(whole)] == whole
+    of_lib = testbed.ok("events", "--kind", "todo.*", "--repo", "lib", "--json").json
     assert {event["subject"] for event in of_lib} == {"LIB", "DOC"}
-    later = stage.ok("events", "--since", every[2]["id"], "--limit", "2", "--json").json
+    later = testbed.ok("events", "--since", every[2]["id"], "--limit", "2", "--json").json
     assert [event["id"] for event in later] == [event["id"] for event in every[3:5]]
-    assert len(stage.ok("events", "--limit", "1", "--format", "{kind} {subject}").out.splitlines()) == 1
+    assert len(testbed.ok("events", "--limit", "1", "--format", "{kind} {subject}").out.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,19 @@ def test_events_are_listed_by_kind_repository_and_time(stage: Stage, stream: Eve
     ],
 )
 def test_unknown_kinds_repositories_and_times_are_refused(
-    stage: Stage, words: tuple[str, ...], code: int, hint: str
+    testbed: Testbed, words: tuple[str, ...], code: int, hint: str
 ):
-    done = stage.coord("events", *words)
+    done = testbed.coord("events", *words)
     assert (done.code, hint in done.err) == (code, True), done.err
 
 
-def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(stage: Stage, stream: EventStream):
+def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(testbed: Testbed, stream: EventStream):
     before = stream.append("run.cleaned", "r1")
     first = stream.append("command.clean", "one", title=HOSTILE)
-    programs = stage.begin(
+    programs = testbed.begin(
         "events", "-f", "--kind", "command.clean", "--since", first, "--json", "--limit", "2"
     )
-    people = stage.begin("events", "-f", "--kind", "command.clean", "--since", before, "--limit", "3")
+    people = testbed.begin("events", "-f", "--kind", "command.clean", "--since", before, "--limit", "3")
     for number in ("two", "three"):
         stream.append("command.clean", number, title=HOSTILE)
 
@@ -101,40 +101,40 @@ def test_following_prints_a_line_for_each_event_and_goes_on_from_an_id(stage: St
     assert [line.split("  ")[2] for line in shown.splitlines()] == ["one", "two", "three"]
 
 
-def test_a_line_for_people_shows_no_whole_edits_and_cuts_long_values(stage: Stage, stream: EventStream):
+def test_a_line_for_people_shows_no_whole_edits_and_cuts_long_values(testbed: Testbed, stream: EventStream):
     whole = json.dumps({"changes": {"title": ["old", "x" * 100_000]}})
     stream.forward("journal:lines", 1, [("todo.updated", "LIB", "ann@host", "lib", "The title", whole)])
     stream.append("command.clean", "long", data={"folder": "y" * 100_000})
 
-    edit, long = stage.ok("events", "--limit", "2", "--format", "{kind} {subject}").out.splitlines()
-    shown = stage.ok("events", "--limit", "2").out
+    edit, long = testbed.ok("events", "--limit", "2", "--format", "{kind} {subject}").out.splitlines()
+    shown = testbed.ok("events", "--limit", "2").out
     assert (edit, long) == ("todo.updated LIB", "command.clean long")
     assert "The title" in shown
     assert len(shown) < 1000
     assert "changes" not in shown
 
 
-def test_show_run_groups_the_todos_by_level(stage: Stage):
-    shown = stage.ok("show-run", "last", "--by-level").out.splitlines()
+def test_show_run_groups_the_todos_by_level(testbed: Testbed):
+    shown = testbed.ok("show-run", "last", "--by-level").out.splitlines()
     rows = [line.split()[:2] for line in shown]
     at = [next(i for i, row in enumerate(rows) if row == ["level", str(n)]) for n in range(3)]
     assert [rows[i + 1][0] for i in at] == ["LIB", "APP", "DOC"]
-    assert [todo["level"] for todo in stage.ok("show-run", "last", "--json").json["todos"]] == [0, 1, 2]
+    assert [todo["level"] for todo in testbed.ok("show-run", "last", "--json").json["todos"]] == [0, 1, 2]
 
 
-def test_checks_of_dependencies_and_cleaning_are_events(new_stage: Callable[[], Stage]):
-    stage = new_stage()
-    stage.write([{"id": "A", "repo": "app", "action": "true"}], repos={"app": {}, "lib": {}})
-    stage.ok("create-dep", "--consumer", "app", "--provider", "lib", "--constraint", ">=2")
-    stage.ok("sweep", PLAN)
-    run = stage.ok("show-run", "last", "--json").json["run_id"]
-    stage.redis()  # starts the server, which ends with the run, and here with the cleaning
-    stage.coord("check-deps")
-    stage.ok("clean", run, "--yes")
-    stage.redis()
+def test_checks_of_dependencies_and_cleaning_are_events(new_testbed: Callable[[], Testbed]):
+    testbed = new_testbed()
+    testbed.write([{"id": "A", "repo": "app", "action": "true"}], repos={"app": {}, "lib": {}})
+    testbed.ok("create-dep", "--consumer", "app", "--provider", "lib", "--constraint", ">=2")
+    testbed.ok("sweep", PLAN)
+    run = testbed.ok("show-run", "last", "--json").json["run_id"]
+    testbed.redis()  # starts the server, which ends with the run, and here with the cleaning
+    testbed.coord("check-deps")
+    testbed.ok("clean", run, "--yes")
+    testbed.redis()
 
     checked, cleaned = (
-        stage.ok("events", "--kind", kind, "--json").json for kind in ("dependency.checked", "run.cleaned")
+        testbed.ok("events", "--kind", kind, "--json").json for kind in ("dependency.checked", "run.cleaned")
     )
     assert [(event["repos"], event["data"]["result"]) for event in checked] == [(["app", "lib"], "unknown")]
     assert [(event["subject"], event["run"], event["repos"]) for event in cleaned] == [(run, run, ["app"])]
@@ -142,28 +142,30 @@ def test_checks_of_dependencies_and_cleaning_are_events(new_stage: Callable[[], 
     assert checked[0]["actor"] == cleaned[0]["actor"] != ""
 
 
-def test_counted_kinds_are_written_while_a_follower_asks_for_them(stage: Stage, stream: EventStream):
+def test_counted_kinds_are_written_while_a_follower_asks_for_them(testbed: Testbed, stream: EventStream):
     asked = Keys("coord").events.requests
-    follower = stage.begin("events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}")
-    until(lambda: stage.redis().zcard(asked))
-    locks = LockManager(stage.redis(), "coord")
+    follower = testbed.begin(
+        "events", "-f", "--kind", "lock.granted", "--limit", "1", "--format", "{subject}"
+    )
+    until(lambda: testbed.redis().zcard(asked))
+    locks = LockManager(testbed.redis(), "coord")
     with locks.acquire("deploy"):
         assert follower.done().out == "lock:deploy\n"
     locks.close()
 
 
-def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_stage: Callable[[], Stage]):
-    stage = new_stage()
-    stage.write()
-    stream = EventStream(stage.redis(), "coord")
+def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_testbed: Callable[[], Testbed]):
+    testbed = new_testbed()
+    testbed.write()
+    stream = EventStream(testbed.redis(), "coord")
     gone = [stream.append("command.clean", str(number)) for number in range(300)]
     stream.trim(gone[-1])
-    follower = stage.begin("events", "-f", "--since", gone[0], "--kind", "command.clean", "--json")
+    follower = testbed.begin("events", "-f", "--since", gone[0], "--kind", "command.clean", "--json")
     follower.says('"299"')
     assert json.loads(follower.out.splitlines()[0])["kind"] == "events.gap"
-    stage.server.stop()
-    stage.server.start()
-    EventStream(stage.redis(), "coord").append("command.clean", "after")
+    testbed.server.stop()
+    testbed.server.start()
+    EventStream(testbed.redis(), "coord").append("command.clean", "after")
     assert json.loads(follower.says('"after"'))["kind"] == "command.clean"
     follower.terminate()
     subjects = [json.loads(line)["subject"] for line in follower.out.splitlines()]
@@ -171,11 +173,13 @@ def test_following_survives_a_restart_of_redis_and_tells_a_gap(new_stage: Callab
     assert len({*subjects}) == len(subjects), "nothing is printed twice"
 
 
-def test_agents_read_events_from_a_position_on(stage: Stage, stream: EventStream):
+def test_agents_read_events_from_a_position_on(testbed: Testbed, stream: EventStream):
     position = stream.end()
     stream.append("command.clean", "new", title=HOSTILE)
     program = str(FORKS.programs / "coord")
-    with agent(StdioTransport(program, ["mcp"], env=plain(), cwd=str(stage.folder), keep_alive=False)) as ai:
+    with agent(
+        StdioTransport(program, ["mcp"], env=plain(), cwd=str(testbed.folder), keep_alive=False)
+    ) as ai:
         page = json.loads(ai.read(f"coord://events/{position}"))
         latest = json.loads(ai.read("coord://events"))
         with pytest.raises(Exception, match="id of an event"):

@@ -10,41 +10,44 @@ from coordination import Coord, Unreachable
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import Agent, agent
-from tests.stage import Stage, git
+from tests.testbed import Testbed, git
 
 REPOS = {"lib": {"tags": ["py"]}, "app": {"tags": ["py"]}, "web": {}}
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
-    stage = new_stage()
+def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
+    testbed = new_testbed()
     for name in REPOS:
-        stage.repo(name)
-    stage.write(repos=REPOS)
-    stage.up()
-    return stage
+        testbed.repo(name)
+    testbed.write(repos=REPOS)
+    testbed.up()
+    return testbed
 
 
-def results(stage: Stage, *words: str) -> dict[str, tuple[str, int | None, str]]:
-    done = stage.coord("exec", "--json", *words)
+def results(testbed: Testbed, *words: str) -> dict[str, tuple[str, int | None, str]]:
+    done = testbed.coord("exec", "--json", *words)
     assert done.code in (0, 3), done.err
     return {one["repo"]: (one["state"], one["exit_code"], one["output"]) for one in done.json["outputs"]}
 
 
-def test_words_run_without_a_shell_and_one_word_in_it(stage: Stage):
-    before, heads = stage.file.read_bytes(), [git(stage.folder / repo, "rev-parse", "main") for repo in REPOS]
-    plain = results(stage, "--tag", "py", "--", "printf", "%s|", "$HOME; id", "", "a b")
+def test_words_run_without_a_shell_and_one_word_in_it(testbed: Testbed):
+    before, heads = (
+        testbed.file.read_bytes(),
+        [git(testbed.folder / repo, "rev-parse", "main") for repo in REPOS],
+    )
+    plain = results(testbed, "--tag", "py", "--", "printf", "%s|", "$HOME; id", "", "a b")
     assert plain == dict.fromkeys(("lib", "app"), ("succeeded", 0, "$HOME; id||a b|"))
-    assert results(stage, "--repo", "web", "--", "cat README | tr a-z A-Z") == {
+    assert results(testbed, "--repo", "web", "--", "cat README | tr a-z A-Z") == {
         "web": ("succeeded", 0, "WEB\n")
     }
-    assert stage.file.read_bytes() == before
-    assert [git(stage.folder / repo, "rev-parse", "main") for repo in REPOS] == heads
+    assert testbed.file.read_bytes() == before
+    assert [git(testbed.folder / repo, "rev-parse", "main") for repo in REPOS] == heads
 
 
-def test_a_failure_and_a_changed_file_are_named_by_repository(stage: Stage):
+def test_a_failure_and_a_changed_file_are_named_by_repository(testbed: Testbed):
     command = "grep -q lib README && exit 4; grep -q app README && touch NEW; echo '\033[2Jdone'"
-    done = stage.coord("exec", "--all", "--", command)
+    done = testbed.coord("exec", "--all", "--", command)
     assert done.code == 3
     lines = [line for line in done.out.splitlines() if line.startswith("── ")]
     assert [line.split(" in ")[0] for line in lines] == [
@@ -55,21 +58,21 @@ def test_a_failure_and_a_changed_file_are_named_by_repository(stage: Stage):
     assert "exit code 4" in lines[0]
     assert "NEW" in lines[1]
     assert "\033[2J" not in done.out
-    tried = stage.run()
+    tried = testbed.run()
     assert {todo["attempt"] for todo in tried["todos"]} == {1}
-    assert stage.ok("list-todos", "--json").json == []
+    assert testbed.ok("list-todos", "--json").json == []
 
 
-def test_a_retry_runs_the_command_again_where_it_failed(stage: Stage):
-    opened = stage.folder / "opened"
+def test_a_retry_runs_the_command_again_where_it_failed(testbed: Testbed):
+    opened = testbed.folder / "opened"
     command = f"grep -q lib README || test -e {opened}"
-    assert {repo: ends[0] for repo, ends in results(stage, "--tag", "py", "--", command).items()} == {
+    assert {repo: ends[0] for repo, ends in results(testbed, "--tag", "py", "--", command).items()} == {
         "lib": "succeeded",
         "app": "failed",
     }
     opened.touch()
 
-    retried = stage.coord("retry", "last", "--json")
+    retried = testbed.coord("retry", "last", "--json")
 
     assert retried.code == 0, retried.err
     assert sorted(retried.states.values()) == ["succeeded", "succeeded"]
@@ -85,16 +88,16 @@ def test_a_retry_runs_the_command_again_where_it_failed(stage: Stage):
         (("--tag", "none", "--", "true"), 2, "coord list-repos"),
     ],
 )
-def test_bad_input_starts_nothing(stage: Stage, words: tuple[str, ...], code: int, said: str):
-    runs = stage.ok("list-runs", "--json").json
-    done = stage.coord("exec", *words)
+def test_bad_input_starts_nothing(testbed: Testbed, words: tuple[str, ...], code: int, said: str):
+    runs = testbed.ok("list-runs", "--json").json
+    done = testbed.coord("exec", *words)
     assert (done.code, said in done.err) == (code, True)
-    assert stage.ok("list-runs", "--json").json == runs
+    assert testbed.ok("list-runs", "--json").json == runs
 
 
 @pytest.fixture(scope="module")
-def ai(stage: Stage) -> Iterator[Agent]:
-    session = Session(stage.file)
+def ai(testbed: Testbed) -> Iterator[Agent]:
+    session = Session(testbed.file)
     with agent(build(session)) as made:
         yield made
     session.close()
@@ -114,13 +117,13 @@ SOME: Mapping[str, object] = {"tags": ["py"], "dry_run": True}
     ],
 )
 def test_agents_work_on_many_repositories(
-    stage: Stage, ai: Agent, tool: str, arguments: Mapping[str, object], expected: int
+    testbed: Testbed, ai: Agent, tool: str, arguments: Mapping[str, object], expected: int
 ):
-    before = stage.file.read_bytes()
+    before = testbed.file.read_bytes()
 
     made = ai.call(tool, **arguments)
 
-    assert (len(made["todos"]), stage.file.read_bytes()) == (expected, before)
+    assert (len(made["todos"]), testbed.file.read_bytes()) == (expected, before)
     if tool == "coord_exec":
         assert {one["repo"]: one["output"] for one in made["outputs"]} == {
             todo["repo"]: f"{todo['repo']}\n" for todo in made["todos"]
@@ -129,8 +132,8 @@ def test_agents_work_on_many_repositories(
     assert "coord list-repos" in ai.refused(tool, **nowhere)
 
 
-def test_a_repository_without_a_worker_is_named_and_nothing_starts(stage: Stage, redis_url: str):
-    with Coord(stage.file, redis_url) as coord:
+def test_a_repository_without_a_worker_is_named_and_nothing_starts(testbed: Testbed, redis_url: str):
+    with Coord(testbed.file, redis_url) as coord:
         with pytest.raises(Unreachable, match="lib") as refused:
             coord.commands.exec("true", repos=["lib"])
         assert "coord worker --repo lib=PATH" in str(refused.value)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.doors import Certificates, leading_to, listening
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 LATER = {"attempts": 100, "delay": "1h", "max_delay": "1h"}
@@ -38,7 +38,7 @@ class Page:
         return answer.status, answer.read().decode()
 
     def tasks(self) -> dict[str, Any]:
-        """The todos by name; the carrier's own tasks left out."""
+        """The todos by name; Celery's own tasks left out."""
         code, text = self.ask("/api/tasks")
         assert code == 200, text
         return {task["name"]: task for task in json.loads(text).values() if task["name"].startswith("TODO")}
@@ -50,9 +50,9 @@ class Page:
             return False
 
 
-def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_nothing(stage: Stage):
-    store = stage.folder / "store"
-    stage.write(
+def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_nothing(testbed: Testbed):
+    store = testbed.folder / "store"
+    testbed.write(
         [
             {"id": "TODO-001", "repo": "units", "action": f"mv {store} {store}-away"},
             {"id": "TODO-002", "repo": "text", "action": "exit 3"},
@@ -67,41 +67,41 @@ def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_n
         ],
         plan={"on_failure": "continue"},
     )
-    up = stage.ok("up", "--detach")
+    up = testbed.ok("up", "--detach")
     port, password = re.search(r"Flower  http://127.0.0.1:(\d+)  user coord  password (\S+)", up.out).groups()
     page = Page(int(port), f"coord:{password}")
 
-    stage.ok("sweep", PLAN, "--detach", "--strategy", "levels")
+    testbed.ok("sweep", PLAN, "--detach", "--strategy", "levels")
 
     until(lambda: {name: task["state"] for name, task in page.tasks().items()} == WANTED)
-    until(lambda: stage.shown().states["TODO-004"] == "parked")
+    until(lambda: testbed.shown().states["TODO-004"] == "parked")
     late = [page.tasks()[name] for name in ("TODO-003 config", "TODO-004 store")]
     assert [task["succeeded"] for task in late] == [None, None]
     assert page.ask(f"/api/task/revoke/{late[0]['uuid']}?terminate=true", "POST")[0] == 403
     assert [Page(page.port).ask(path)[0] for path in ("/api/tasks", "/tasks", "/workers", "/broker")] == [
         401
     ] * 4
-    stage.ok("cancel")
+    testbed.ok("cancel")
 
 
-def test_a_todo_that_is_cancelled_while_it_runs_is_shown_as_revoked(stage: Stage):
-    stage.write([{"id": "TODO-001", "repo": "units", "action": "echo began >> $LEDGER; sleep 600"}])
-    up = stage.ok("up", "--detach")
+def test_a_todo_that_is_cancelled_while_it_runs_is_shown_as_revoked(testbed: Testbed):
+    testbed.write([{"id": "TODO-001", "repo": "units", "action": "echo began >> $LEDGER; sleep 600"}])
+    up = testbed.ok("up", "--detach")
     port, password = re.search(r"Flower  http://127.0.0.1:(\d+)  user coord  password (\S+)", up.out).groups()
     page = Page(int(port), f"coord:{password}")
 
-    stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.ledger)
+    testbed.ok("sweep", PLAN, "--detach")
+    until(lambda: testbed.ledger)
     until(lambda: {task["state"] for task in page.tasks().values()} == {"STARTED"})
-    assert stage.todo("TODO-001")["duration_s"] >= 0
-    assert re.search(r"running +1 +\d+\.\d s", stage.ok("show-run").out)
-    stage.ok("cancel")
+    assert testbed.todo("TODO-001")["duration_s"] >= 0
+    assert re.search(r"running +1 +\d+\.\d s", testbed.ok("show-run").out)
+    testbed.ok("cancel")
 
     until(lambda: {task["state"] for task in page.tasks().values()} == {"REVOKED"})
 
 
 def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
-    stage: Stage, redis_url: str, free_port: int, tmp_path: Path
+    testbed: Testbed, redis_url: str, free_port: int, tmp_path: Path
 ):
     certificates = Certificates(tmp_path)
     tls = certificates.of_server("localhost", asks_for_ours=True)
@@ -112,7 +112,7 @@ def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
         url = (
             f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
         )
-        flower = stage.begin(
+        flower = testbed.begin(
             "flower",
             "--port",
             str(free_port),
@@ -132,9 +132,9 @@ def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
     assert "s3cret" not in command.decode() + ended.out + ended.err
 
 
-def test_coord_flower_says_that_its_port_is_taken(stage: Stage, redis_url: str):
+def test_coord_flower_says_that_its_port_is_taken(testbed: Testbed, redis_url: str):
     with listening(lambda client: None) as port:
-        done = stage.coord("flower", "--port", str(port), COORD_REDIS_URL=redis_url)
+        done = testbed.coord("flower", "--port", str(port), COORD_REDIS_URL=redis_url)
 
     assert done.code == 1
     assert "cannot listen there: Address already in use\n  name another --port" in done.err

@@ -8,7 +8,7 @@ import signal
 
 import yaml
 
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 GATED = [
@@ -25,25 +25,25 @@ GATED = [
 MILESTONE = {"id": "M1", "name": "reviewed", "dependencies": ["build"], "gate": True}
 
 
-def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> None:
-    stage.write(GATED, plan={"milestones": [MILESTONE], "strategy": "levels"})
-    watch = stage.begin("sweep", PLAN)
+def test_people_are_asked_once_whatever_is_killed_meanwhile(testbed: Testbed) -> None:
+    testbed.write(GATED, plan={"milestones": [MILESTONE], "strategy": "levels"})
+    watch = testbed.begin("sweep", PLAN)
     watch.says("other waits for an approval: coord approve other")
-    until(lambda: stage.todo("build")["state"] == "succeeded")
-    run_id = stage.run()["run_id"]
+    until(lambda: testbed.todo("build")["state"] == "succeeded")
+    run_id = testbed.run()["run_id"]
 
-    stage.kill("worker")
-    stage.kill("server")
+    testbed.kill("worker")
+    testbed.kill("server")
     watch.send_signal(signal.SIGKILL)
     watch.wait()
-    stage.up()
-    asked = stage.ok("ecosystem-status").out
-    other = stage.ok("approve", "other", "--comment", "looks right", "--json")
-    until(lambda: stage.todo("M1")["state"] == "parked")
-    milestone = stage.ok("approve", "M1")
-    rejected = stage.ok("reject", "ship", "--run", run_id, "--comment", "not before Friday")
-    ended = stage.coord("watch", run_id, "--json")
-    again = stage.coord("approve", "ship")
+    testbed.up()
+    asked = testbed.ok("ecosystem-status").out
+    other = testbed.ok("approve", "other", "--comment", "looks right", "--json")
+    until(lambda: testbed.todo("M1")["state"] == "parked")
+    milestone = testbed.ok("approve", "M1")
+    rejected = testbed.ok("reject", "ship", "--run", run_id, "--comment", "not before Friday")
+    ended = testbed.coord("watch", run_id, "--json")
+    again = testbed.coord("approve", "ship")
 
     assert "coord approve other" in asked
     assert (other.json["verdict"], other.json["run_status"], other.json["comment"]) == (
@@ -58,12 +58,12 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(stage: Stage) -> Non
     assert f"other was approved by {other.json['by']}: looks right" in ended.err
     assert ended.todo("ship")["error"] == f"rejected by {other.json['by']}: not before Friday"
     assert (again.code, f"retry the run: coord retry {run_id}" in again.err) == (6, True)
-    assert sorted(stage.ledger) == ["build", "other"]
-    (plan,) = yaml.safe_load(stage.file.read_text())["coordination"]["plans"]
+    assert sorted(testbed.ledger) == ["build", "other"]
+    (plan,) = yaml.safe_load(testbed.file.read_text())["coordination"]["plans"]
     assert plan["milestones"][0]["status"] == "completed"
 
-    retry = stage.begin("retry", run_id)
+    retry = testbed.begin("retry", run_id)
     retry.says("ship waits for an approval")
-    stage.ok("approve", "ship")
+    testbed.ok("approve", "ship")
     assert retry.done(60).code == 0
-    assert sorted(stage.ledger) == ["build", "other", "ship"]
+    assert sorted(testbed.ledger) == ["build", "other", "ship"]

@@ -12,18 +12,18 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from coordination.messages import MessageBus
 from tests.gateways import Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 GOING_AWAY, BROKEN, POLICY, TOO_BIG, BAD_FRAME, TAKEN_OVER = 1001, 1006, 1008, 1009, 4000, 4001
 
 
 @pytest.fixture(scope="module")
-def gateway(new_stage: Callable[[], Stage]) -> Gateway:
+def gateway(new_testbed: Callable[[], Testbed]) -> Gateway:
     """For tests that leave it as it is; each has a recipient of its own."""
-    stage = new_stage()
-    stage.write()
-    return Gateway(stage, "--origin", "https://pages.example")
+    testbed = new_testbed()
+    testbed.write()
+    return Gateway(testbed, "--origin", "https://pages.example")
 
 
 def sent(bus: MessageBus, to: str, *payloads: object) -> None:
@@ -37,11 +37,11 @@ def left(gateway: Gateway, recipient: str) -> int:
     return standing.waiting + standing.in_hand
 
 
-def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(stage: Stage):
-    stage.write()
-    granted = stage.ok("gateway", "--grant", "agent:ann")
+def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(testbed: Testbed):
+    testbed.write()
+    granted = testbed.ok("gateway", "--grant", "agent:ann")
     token = granted.out.strip()
-    gateway = Gateway(stage)
+    gateway = Gateway(testbed)
     sent(gateway.bus("repo:api"), "agent:ann", {"text": "grüß dich"})
 
     with gateway.client(token) as ann:
@@ -55,22 +55,22 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
         ann.say(ack=message["id"])
         until(lambda: left(gateway, "agent:ann") == 0)
 
-    assert [grant["recipient"] for grant in stage.ok("gateway", "--list", "--json").json] == ["agent:ann"]
-    assert stage.ok("gateway", "--list", "--format", "{recipient} {topics}").out == "agent:ann **\n"
+    assert [grant["recipient"] for grant in testbed.ok("gateway", "--list", "--json").json] == ["agent:ann"]
+    assert testbed.ok("gateway", "--list", "--format", "{recipient} {topics}").out == "agent:ann **\n"
     kept = str(gateway.bus().steps.redis.hgetall("coord:gateway-tokens"))
     assert token.partition(".")[2] not in kept
-    stage.ok("gateway", "--revoke", "agent:ann")
-    assert stage.coord("gateway", "--revoke", "agent:ann").code == 2
-    assert stage.coord("gateway", "--grant", "ann").code == 2
-    assert stage.coord("gateway", "--grant", "worker:w1").code == 2
+    testbed.ok("gateway", "--revoke", "agent:ann")
+    assert testbed.coord("gateway", "--revoke", "agent:ann").code == 2
+    assert testbed.coord("gateway", "--grant", "ann").code == 2
+    assert testbed.coord("gateway", "--grant", "worker:w1").code == 2
     os.kill(gateway.process.pid, signal.SIGTERM)
     assert gateway.process.wait(60) == 0
     assert gateway.process.err.strip() == f"gateway  ws://127.0.0.1:{gateway.port}/"
 
 
-def test_a_stopped_gateway_sends_its_clients_elsewhere_and_returns_their_messages(stage: Stage):
-    stage.write()
-    gateway = Gateway(stage)
+def test_a_stopped_gateway_sends_its_clients_elsewhere_and_returns_their_messages(testbed: Testbed):
+    testbed.write()
+    gateway = Gateway(testbed)
     with gateway.client(gateway.token("agent:a")) as client:
         sent(gateway.bus(), "agent:a", 1)
         client.message()
@@ -78,7 +78,7 @@ def test_a_stopped_gateway_sends_its_clients_elsewhere_and_returns_their_message
         assert client.ended() == GOING_AWAY
 
     assert gateway.process.wait(60) == 0
-    stage.server.start()  # nobody needed it any more
+    testbed.server.start()  # nobody needed it any more
     assert gateway.bus().standing("agent:a").waiting == 1
 
 
@@ -251,10 +251,10 @@ def test_the_last_who_comes_as_a_recipient_takes_over_from_the_one_before(gatewa
             until(lambda: left(gateway, "agent:twice") == 1)
 
 
-def test_a_recipient_is_in_at_one_of_several_gateways(gateway: Gateway, new_stage: Callable[[], Stage]):
-    stage = new_stage()
-    stage.write()
-    other = Gateway(stage, COORD_REDIS_URL=gateway.url)
+def test_a_recipient_is_in_at_one_of_several_gateways(gateway: Gateway, new_testbed: Callable[[], Testbed]):
+    testbed = new_testbed()
+    testbed.write()
+    other = Gateway(testbed, COORD_REDIS_URL=gateway.url)
     other.tokens = gateway.tokens
     token = gateway.token("agent:mover")
     with gateway.client(token) as first:
@@ -317,9 +317,9 @@ def test_a_token_that_was_replaced_or_revoked_lets_nobody_in_and_whoever_is_in_h
         assert client.ended() == POLICY
 
 
-def test_a_wrong_token_is_not_told_why_and_does_not_lock_out_the_right_one(stage: Stage):
-    stage.write()
-    gateway = Gateway(stage)
+def test_a_wrong_token_is_not_told_why_and_does_not_lock_out_the_right_one(testbed: Testbed):
+    testbed.write()
+    gateway = Gateway(testbed)
     right = gateway.token("agent:right")
     who = right.partition(".")[0]
 
@@ -346,10 +346,10 @@ def test_a_wrong_token_is_not_told_why_and_does_not_lock_out_the_right_one(stage
     ("proxies", "counted"), [("", "127.0.0.1"), ("192.0.2.1, 127.0.0.0/8", "203.0.113.9")]
 )
 def test_x_forwarded_for_counts_only_from_a_proxy_that_a_setting_names(
-    stage: Stage, proxies: str, counted: str
+    testbed: Testbed, proxies: str, counted: str
 ):
-    stage.write()
-    gateway = Gateway(stage, COORD_GATEWAY_PROXIES=proxies)
+    testbed.write()
+    gateway = Gateway(testbed, COORD_GATEWAY_PROXIES=proxies)
 
     for n in range(10):
         said = {"Authorization": "Bearer a.b", "X-Forwarded-For": f"198.51.100.{n}, 203.0.113.9"}
@@ -359,21 +359,21 @@ def test_x_forwarded_for_counts_only_from_a_proxy_that_a_setting_names(
     assert gateway.process.says("wrong tokens").rstrip().endswith(f"from {counted}, for a")
 
 
-def test_a_name_that_is_none_gets_no_token_and_a_token_is_printed_as_json(stage: Stage):
-    stage.write()
-    refused = stage.coord("gateway", "--grant", "agent:two words")
-    granted = stage.coord("gateway", "--grant", "agent:one", "--json")
-    revoked = stage.coord("gateway", "--revoke", "agent:one", "--json")
+def test_a_name_that_is_none_gets_no_token_and_a_token_is_printed_as_json(testbed: Testbed):
+    testbed.write()
+    refused = testbed.coord("gateway", "--grant", "agent:two words")
+    granted = testbed.coord("gateway", "--grant", "agent:one", "--json")
+    revoked = testbed.coord("gateway", "--revoke", "agent:one", "--json")
 
     assert (refused.code, "no blanks" in refused.err) == (2, True)
     assert (granted.json["recipient"], len(granted.json["token"]) > 40) == ("agent:one", True)
     assert revoked.json == {"recipient": "agent:one"}
-    assert stage.coord("gateway", "--list", "--json").json == []
+    assert testbed.coord("gateway", "--list", "--json").json == []
 
 
-def test_when_redis_is_full_a_send_is_refused_and_an_acknowledgement_is_not(stage: Stage):
-    stage.write()
-    gateway, server = Gateway(stage), stage.redis()
+def test_when_redis_is_full_a_send_is_refused_and_an_acknowledgement_is_not(testbed: Testbed):
+    testbed.write()
+    gateway, server = Gateway(testbed), testbed.redis()
     bus, token = gateway.bus(), gateway.token("agent:full")
     sent(bus, "agent:full", "only")
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.gateways import Gateway
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -65,10 +65,10 @@ def browser(page: str, profile: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser here")
-def test_a_page_gets_a_message_and_answers_it(stage: Stage, tmp_path: Path):
-    stage.write()
+def test_a_page_gets_a_message_and_answers_it(testbed: Testbed, tmp_path: Path):
+    testbed.write()
     port = free_port()
-    gateway = Gateway(stage, "--origin", f"http://127.0.0.1:{port}")
+    gateway = Gateway(testbed, "--origin", f"http://127.0.0.1:{port}")
     token, bus = gateway.token("person:ann"), gateway.bus("repo:api")
     bus.register("repo:api")
     bus.send("person:ann", "question", {"text": "wie geht's?"})

@@ -13,23 +13,25 @@ from coordination.events.stream import EventStream
 from coordination.messages import Event, MessageBus
 from coordination.operations.acl import Role, Rules
 from tests.gateways import Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 PASSWORD = "only-for-tests"
 
 
-def url_of_the_user(stage: Stage) -> str:
+def url_of_the_user(testbed: Testbed) -> str:
     rules = Rules(Keys("coord")).of(Role.GATEWAY)
-    stage.redis().execute_command("ACL", "SETUSER", "gateway", "reset", "on", f">{PASSWORD}", *rules.split())
-    path = urlsplit(stage.server.start()).path
+    testbed.redis().execute_command(
+        "ACL", "SETUSER", "gateway", "reset", "on", f">{PASSWORD}", *rules.split()
+    )
+    path = urlsplit(testbed.server.start()).path
     return f"unix://gateway:{PASSWORD}@{path}"
 
 
-def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(stage: Stage):
-    stage.write()
-    url = url_of_the_user(stage)
-    gateway = Gateway(stage, COORD_REDIS_URL=url)
+def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(testbed: Testbed):
+    testbed.write()
+    url = url_of_the_user(testbed)
+    gateway = Gateway(testbed, COORD_REDIS_URL=url)
     bus = gateway.bus()
     token = gateway.token("agent:a", ("a.*", "events.**"))
 
@@ -48,7 +50,7 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
         assert {word for frame in frames for word in frame} == {"subscribed", "published", "event"}
         client.say(subscribe="events.command.*")
         assert "subscribed" in client.hear()
-        told = EventStream(stage.redis(), "coord").append("command.clean", "told")
+        told = EventStream(testbed.redis(), "coord").append("command.clean", "told")
         assert client.hear()["event"]["id"] == told
         gateway.tokens.revoke("agent:a")
         assert client.ended() == 1008
@@ -68,16 +70,16 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
             user.execute_command(*command)
     with pytest.raises(redis.exceptions.ResponseError):
         EventStream(user, "coord").append("run.ended", "x")
-    assert not [e for e in EventStream(stage.redis(), "coord").read().events if e.subject == "x"]
+    assert not [e for e in EventStream(testbed.redis(), "coord").read().events if e.subject == "x"]
 
 
-def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(stage: Stage):
-    stage.write()
+def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(testbed: Testbed):
+    testbed.write()
     rules = Rules(Keys("coord")).of(Role.SUBMITTER)
-    stage.ok("steps", "load")
-    stage.redis().execute_command("ACL", "SETUSER", "ann", "reset", "on", f">{PASSWORD}", *rules.split())
+    testbed.ok("steps", "load")
+    testbed.redis().execute_command("ACL", "SETUSER", "ann", "reset", "on", f">{PASSWORD}", *rules.split())
     bus = MessageBus(
-        connect(f"unix://ann:{PASSWORD}@{urlsplit(stage.server.start()).path}", Profile.COMMAND), "coord"
+        connect(f"unix://ann:{PASSWORD}@{urlsplit(testbed.server.start()).path}", Profile.COMMAND), "coord"
     )
 
     with bus.listen("a.*") as listening:

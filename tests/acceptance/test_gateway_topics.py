@@ -13,15 +13,15 @@ from websockets.exceptions import ConnectionClosed
 from coordination.errors import UsageError
 from coordination.events.stream import EventStream
 from tests.gateways import Client, Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def gateway(new_stage: Callable[[], Stage]) -> Gateway:
-    stage = new_stage()
-    stage.write()
-    return Gateway(stage)
+def gateway(new_testbed: Callable[[], Testbed]) -> Gateway:
+    testbed = new_testbed()
+    testbed.write()
+    return Gateway(testbed)
 
 
 def heard(client: Client, word: str) -> Any:
@@ -149,9 +149,9 @@ def test_a_client_that_does_not_read_loses_the_oldest_events_and_learns_of_it(ga
         assert got == sorted(got)
 
 
-def test_an_absence_of_redis_is_a_gap(stage: Stage):
-    stage.write()
-    gateway = Gateway(stage)
+def test_an_absence_of_redis_is_a_gap(testbed: Testbed):
+    testbed.write()
+    gateway = Gateway(testbed)
     with gateway.client(gateway.token("agent:a")) as client:
         client.say(subscribe="a")
         heard(client, "subscribed")

@@ -13,7 +13,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from tests.chaos.hostile import RUBBISH, Hostile
 from tests.chaos.workers import Watch, begin, straight
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 KEYS = Keys("coord")
@@ -26,20 +26,20 @@ TODOS = [
 
 
 @pytest.fixture
-def served(stage: Stage) -> Stage:
-    stage.settings = {"lease_ttl": "10s", "heartbeat": "500ms"}
-    stage.write(TODOS)
-    stage.up()
-    return stage
+def served(testbed: Testbed) -> Testbed:
+    testbed.settings = {"lease_ttl": "10s", "heartbeat": "500ms"}
+    testbed.write(TODOS)
+    testbed.up()
+    return testbed
 
 
-def hostile_client(stage: Stage) -> redis.Redis:
-    return connect(str(stage.server.url), Profile.COMMAND, decode=False)
+def hostile_client(testbed: Testbed) -> redis.Redis:
+    return connect(str(testbed.server.url), Profile.COMMAND, decode=False)
 
 
 @pytest.mark.parametrize("seed", [7])  # `make chaos ONLY=hostile` takes others
 def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordered_runs(
-    served: Stage, seed: int
+    served: Testbed, seed: int
 ) -> None:
     url, worker = str(served.server.url), served.daemon("worker").pid
     hostile = Hostile(hostile_client(served), random.Random(seed))
@@ -59,7 +59,7 @@ def test_whatever_is_written_into_its_keys_nothing_ends_and_only_what_was_ordere
     assert watch.status(again) == "succeeded", f"seed {seed}"
 
 
-def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -> None:
+def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Testbed) -> None:
     url, client = str(served.server.url), hostile_client(served)
     keys = (
         KEYS.live,
@@ -84,7 +84,7 @@ def test_keys_of_another_type_are_set_apart_and_live_runs_go_on(served: Stage) -
     assert any("set aside" in finding["what"] for finding in told)
 
 
-def test_a_record_that_cannot_be_read_does_not_hide_the_others(served: Stage) -> None:
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(served: Testbed) -> None:
     client = hostile_client(served)
     client.zadd(KEYS.workers, {b"\xff\xfe": 2**52, b"other": 2**52})
     client.set(KEYS.worker("other"), b"{")

@@ -11,8 +11,8 @@ import pytest
 
 from coordination.backend.keys import Keys
 from coordination.terminal import Lets, spelled
-from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
+from tests.testbed import PLAN, Testbed
 
 EVIL = (
     "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\"
@@ -59,14 +59,14 @@ def test_what_separates_lines_is_written_out():
 
 
 @pytest.fixture(scope="module")
-def hostile(new_stage: Callable[[], Stage]) -> Stage:
+def hostile(new_testbed: Callable[[], Testbed]) -> Testbed:
     """An ecosystem in which every text is evil, and a run that says evil things."""
-    stage = new_stage()
-    script = stage.folder / "evil.sh"
-    script.write_text(f"cat {stage.folder}/evil.txt; exit 3\n")
-    (stage.folder / "evil.txt").write_text(f"{EVIL}\n{COLOURED}\n")
+    testbed = new_testbed()
+    script = testbed.folder / "evil.sh"
+    script.write_text(f"cat {testbed.folder}/evil.txt; exit 3\n")
+    (testbed.folder / "evil.txt").write_text(f"{EVIL}\n{COLOURED}\n")
     said = {"assignee": EVIL, "labels": [EVIL], "description": EVIL, "acceptance_criteria": [EVIL]}
-    stage.write(
+    testbed.write(
         [
             {"id": "A", "repo": "api", "task": EVIL, "action": f"sh {script}", "env": {"X": EVIL}, **said},
             {"id": "B", "repo": "api", "task": EVIL, "action": "true", "blocked_by": ["A"], **said},
@@ -77,14 +77,14 @@ def hostile(new_stage: Callable[[], Stage]) -> Stage:
             "milestones": [{"id": "M1", "name": EVIL, "description": EVIL}],
         },
     )
-    text = stage.file.read_text()
-    stage.file.write_text(
+    text = testbed.file.read_text()
+    testbed.file.write_text(
         text
         + "  issues:\n  - {id: ISSUE-1, title: %s, assignee: %s, metadata: {k: %s}, blocking: [B]}\n"
         % ((_quoted(EVIL),) * 3)
     )
-    stage.up()
-    return stage
+    testbed.up()
+    return testbed
 
 
 def _quoted(text: str) -> str:
@@ -96,7 +96,7 @@ def assert_harmless(shown: str) -> None:
     assert found is None, (found, shown[max(0, found.start() - 80) : found.end() + 80])
 
 
-def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Stage) -> None:
+def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Testbed) -> None:
     assert_harmless(on_terminal(hostile, "sweep", PLAN, code=3))
     assert_harmless(on_terminal(hostile, "watch", code=3))
     assert_harmless(on_terminal(hostile, "show-run"))
@@ -115,19 +115,19 @@ def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Stage) -> None:
     assert "\x1b" not in on_terminal(hostile, "logs", "last", "A", NO_COLOR="1")
 
 
-def test_texts_of_the_file_cannot_drive_the_terminal(hostile: Stage) -> None:
+def test_texts_of_the_file_cannot_drive_the_terminal(hostile: Testbed) -> None:
     for command in OF_THE_FILE:
         assert_harmless(on_terminal(hostile, *command.split(), code=ENDS.get(command, 0)))
 
 
-def test_texts_of_the_file_are_as_harmless_in_a_pipe(hostile: Stage) -> None:
+def test_texts_of_the_file_are_as_harmless_in_a_pipe(hostile: Testbed) -> None:
     for command in (*OF_THE_FILE, "history", "history --format {title}"):
         done = hostile.coord(*command.split())
         assert done.code == ENDS.get(command, 0)
         assert_harmless(done.out + done.err)
 
 
-def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
+def test_what_is_shared_cannot_drive_the_terminal(hostile: Testbed) -> None:
     hostile.ok("execute", "A", "--detach")
     hostile.ok("context", "set", "k", "--text", EVIL)
     hostile.ok("send-message", "api", EVIL)
@@ -142,11 +142,11 @@ def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
     assert_harmless(on_terminal(hostile, "list-todos", "--repo", EVIL, code=2))
 
 
-def test_an_approval_with_words_like_markup_is_told(stage: Stage) -> None:
-    stage.write([{"id": "G", "repo": "api", "action": "true", "gate": {}}])
-    run = stage.begin("sweep", PLAN)
+def test_an_approval_with_words_like_markup_is_told(testbed: Testbed) -> None:
+    testbed.write([{"id": "G", "repo": "api", "action": "true", "gate": {}}])
+    run = testbed.begin("sweep", PLAN)
     run.says("waits for an approval")
-    stage.ok("approve", "G", "--comment", "[/red] " + EVIL)
+    testbed.ok("approve", "G", "--comment", "[/red] " + EVIL)
 
     assert run.done().code == 0
     assert "[/red]" in run.err

@@ -7,13 +7,13 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.acceptance.gate import Gate
 from tests.agent import agent
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 
-def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.write(
+def test_a_running_todo_is_in_progress_in_every_view_with_its_run(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.write(
         [
             {"id": "first", "repo": "api", "action": "true"},
             {"id": "runs", "repo": "api", "action": gate.action, "blocked_by": ["first"]},
@@ -21,13 +21,13 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
             {"id": "free", "repo": "web", "plan": None, "action": "true"},
         ]
     )
-    before = stage.file.read_bytes()
-    sweep = stage.begin("sweep", PLAN)
+    before = testbed.file.read_bytes()
+    sweep = testbed.begin("sweep", PLAN)
     gate.wait()
-    run_id = stage.run()["run_id"]
+    run_id = testbed.run()["run_id"]
 
     def in_progress() -> list[dict[str, str]]:
-        found: list[dict[str, str]] = stage.ok("list-todos", "--status", "in_progress", "--json").json
+        found: list[dict[str, str]] = testbed.ok("list-todos", "--status", "in_progress", "--json").json
         return found
 
     listed = until(in_progress)
@@ -35,28 +35,31 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
         ("first", "in_progress", run_id),
         ("runs", "in_progress", run_id),
     }
-    assert stage.ok("list-todos", "--status", "pending", "--format", "{id}").out.split() == ["free", "later"]
-    repo = stage.ok("status", "api", "--json").json
+    assert testbed.ok("list-todos", "--status", "pending", "--format", "{id}").out.split() == [
+        "free",
+        "later",
+    ]
+    repo = testbed.ok("status", "api", "--json").json
     assert [(todo["id"], todo["run_id"]) for todo in repo["in_progress"]] == [
         ("first", run_id),
         ("runs", run_id),
     ]
     assert repo["ready"] == []
-    whole = stage.ok("ecosystem-status", "--json").json
+    whole = testbed.ok("ecosystem-status", "--json").json
     assert whole["counts"]["todos"] == {"in_progress": 2, "pending": 2}
     assert [todo["id"] for todo in whole["ready"]] == ["free"]
     assert [todo["id"] for todo in whole["in_progress"]] == ["first", "runs"]
-    shown = stage.ok("show-todo", "runs", "--json").json
+    shown = testbed.ok("show-todo", "runs", "--json").json
     assert (shown["status"], shown["run_id"], shown["run_state"]) == ("in_progress", run_id, "running")
     assert (shown["worker"], shown["since"]) == (shown["live"]["worker"], shown["live"]["since"])
     for words in (["list-todos"], ["status", "api"], ["ecosystem-status"], ["export", "--format", "md"]):
-        page = stage.ok(*words).out
+        page = testbed.ok(*words).out
         assert run_id in page
         assert shown["worker"].partition("@")[0] in page
-    exported = stage.ok("export", "--format", "json", "--kind", "todos").json
+    exported = testbed.ok("export", "--format", "json", "--kind", "todos").json
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
-    with agent(build(office := Session(stage.file))) as ai:
+    with agent(build(office := Session(testbed.file))) as ai:
         (mine,) = (
             t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs"
         )
@@ -69,21 +72,23 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
         ]
         assert ai.call("coord_get_todo", todo="runs")["status"] == "in_progress"
     office.close()
-    with Coord(stage.file) as coord:
+    with Coord(testbed.file) as coord:
         assert [todo.id for todo in coord.manager.list_todos(status="in_progress")] == ["first", "runs"]
-    assert stage.file.read_bytes() == before  # nothing was written for it
+    assert testbed.file.read_bytes() == before  # nothing was written for it
 
     gate.open()
     assert sweep.done().code == 0
-    assert stage.ok("list-todos", "--status", "completed", "--format", "{id}").out.split() == [
+    assert testbed.ok("list-todos", "--status", "completed", "--format", "{id}").out.split() == [
         "first",
         "later",
         "runs",
     ]
 
 
-def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_matters(stage: Stage) -> None:
-    stage.write([{"id": "free", "repo": "api", "action": "true"}])
+def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_matters(
+    testbed: Testbed,
+) -> None:
+    testbed.write([{"id": "free", "repo": "api", "action": "true"}])
     nobody = {"COORD_REDIS_URL": "redis://127.0.0.1:1"}
 
     for words in (
@@ -93,9 +98,9 @@ def test_without_an_answer_of_redis_the_file_is_shown_and_it_is_said_where_it_ma
         ["status", "api"],
         ["export", "--format", "md"],
     ):
-        silent, there = stage.ok(*words, **nobody), stage.ok(*words)
+        silent, there = testbed.ok(*words, **nobody), testbed.ok(*words)
         assert silent.out == there.out
         assert ("Redis gave no answer" in silent.err, there.err) == (True, "")
-    assert "Redis" not in stage.ok("list-todos", "--status", "completed", **nobody).err
-    known = [stage.ok("ecosystem-status", "--json", **env).json["runs_known"] for env in ({}, nobody)]
+    assert "Redis" not in testbed.ok("list-todos", "--status", "completed", **nobody).err
+    known = [testbed.ok("ecosystem-status", "--json", **env).json["runs_known"] for env in ({}, nobody)]
     assert known == [True, False]

@@ -13,7 +13,7 @@ import pytest
 
 from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
-from tests.stage import COORD, FORKS, PLAN, Stage, plain
+from tests.testbed import COORD, FORKS, PLAN, Testbed, plain
 from tests.waiting import until
 
 CTRL_C = b"\x03"
@@ -23,12 +23,12 @@ STUBBORN = "trap '' TERM; "
 class Terminal:
     """A terminal with `coord` in its foreground; keys go in, what is shown comes out."""
 
-    def __init__(self, stage: Stage, *words: str) -> None:
+    def __init__(self, testbed: Testbed, *words: str) -> None:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.shown = ""
-        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=stage.folder, env=plain())
-        stage.started.append(self.process)
+        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=testbed.folder, env=plain())
+        testbed.started.append(self.process)
         os.close(slave)
 
     def press(self, keys: bytes) -> None:
@@ -73,11 +73,11 @@ def as_a_terminal_starts_us() -> Iterator[None]:
 
 
 @pytest.fixture
-def gate(stage: Stage) -> Gate:
+def gate(testbed: Testbed) -> Gate:
     """The plan's first todo waits at it; a second one follows."""
-    gate = Gate(stage.folder)
-    stage.settings = {"kill_grace": "500ms"}
-    stage.write(
+    gate = Gate(testbed.folder)
+    testbed.settings = {"kill_grace": "500ms"}
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": gate.action},
             {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
@@ -87,8 +87,10 @@ def gate(stage: Stage) -> Gate:
 
 
 @pytest.mark.parametrize("answer", ["leave", "cancel"])
-def test_on_a_terminal_the_run_can_be_left_going_or_cancelled(stage: Stage, gate: Gate, answer: str) -> None:
-    terminal = Terminal(stage, "sweep", PLAN)
+def test_on_a_terminal_the_run_can_be_left_going_or_cancelled(
+    testbed: Testbed, gate: Gate, answer: str
+) -> None:
+    terminal = Terminal(testbed, "sweep", PLAN)
     shell = gate.wait()
 
     terminal.press(CTRL_C)
@@ -98,18 +100,18 @@ def test_on_a_terminal_the_run_can_be_left_going_or_cancelled(stage: Stage, gate
     assert terminal.until_it_ends() == 130
     assert alive(shell) == (answer == "leave")
     if answer == "cancel":
-        assert stage.shown().json["status"] == "cancelled"
-        assert stage.shown().states == {"A": "cancelled", "B": "cancelled"}
+        assert testbed.shown().json["status"] == "cancelled"
+        assert testbed.shown().states == {"A": "cancelled", "B": "cancelled"}
         return
     assert "the run continues; follow it: coord watch" in terminal.shown
     gate.open()
-    watched = stage.coord("watch", "last", "--json")
+    watched = testbed.coord("watch", "last", "--json")
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
-    assert stage.file.read_text().count("status: completed") == 2
+    assert testbed.file.read_text().count("status: completed") == 2
 
 
-def test_a_second_ctrl_c_at_the_question_leaves_at_once(stage: Stage, gate: Gate) -> None:
-    terminal = Terminal(stage, "sweep", PLAN)
+def test_a_second_ctrl_c_at_the_question_leaves_at_once(testbed: Testbed, gate: Gate) -> None:
+    terminal = Terminal(testbed, "sweep", PLAN)
     shell = gate.wait()
 
     terminal.press(CTRL_C)
@@ -122,8 +124,8 @@ def test_a_second_ctrl_c_at_the_question_leaves_at_once(stage: Stage, gate: Gate
     gate.open()
 
 
-def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate) -> None:
-    sweep = stage.begin("sweep", PLAN, "--json")
+def test_off_a_terminal_an_interruption_cancels_the_run(testbed: Testbed, gate: Gate) -> None:
+    sweep = testbed.begin("sweep", PLAN, "--json")
     shell = gate.wait()
 
     sweep.send_signal(signal.SIGINT)
@@ -133,14 +135,14 @@ def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate
     assert ended.json["status"] == "cancelled"
     assert "cancelling; press Ctrl-C again to leave at once" in ended.err
     assert not alive(shell)
-    until(lambda: not list(stage.alive()))
+    until(lambda: not list(testbed.alive()))
 
 
-def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.settings = {"kill_grace": "60s"}
-    stage.write([{"id": "A", "repo": "api", "action": STUBBORN + gate.action}])
-    sweep = stage.begin("sweep", PLAN)
+def test_a_second_interruption_leaves_at_once(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.settings = {"kill_grace": "60s"}
+    testbed.write([{"id": "A", "repo": "api", "action": STUBBORN + gate.action}])
+    sweep = testbed.begin("sweep", PLAN)
     shell = gate.wait()
     sweep.send_signal(signal.SIGINT)
     sweep.says("cancelling")
@@ -155,18 +157,18 @@ def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
 
 
 def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(
-    stage: Stage, tmp_path: Path
+    testbed: Testbed, tmp_path: Path
 ):
     hold = Gate(tmp_path)
-    stage.write([{"id": "A", "repo": "api", "action": hold.action}])
-    sweep = stage.begin("sweep", PLAN)
+    testbed.write([{"id": "A", "repo": "api", "action": hold.action}])
+    sweep = testbed.begin("sweep", PLAN)
     hold.wait()
 
     sweep.terminate()
     done = sweep.done()
 
-    run = stage.run()
+    run = testbed.run()
     assert (done.code, run["status"]) == (130, "running")
     assert f"coord watch {run['run_id']}" in done.err
     hold.open()
-    assert stage.ok("watch", "last", "--json").json["status"] == "succeeded"
+    assert testbed.ok("watch", "last", "--json").json["status"] == "succeeded"

@@ -11,44 +11,44 @@ import pytest
 import yaml
 
 from tests.ports import free_port
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 REPOS = ("a", "b", "c")
 
 
 @pytest.fixture
-def swept(stage: Stage) -> Stage:
+def swept(testbed: Testbed) -> Testbed:
     """Three repositories in a chain, with a bare remote each."""
     repos = {}
     for name in REPOS:
-        path = stage.repo(name)
-        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
-        repos[name] = {"url": str(stage.folder / f"{name}.git")}
-    stage.settings = {"land_patience": "60s"}
+        path = testbed.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(testbed.folder / f"{name}.git"))
+        repos[name] = {"url": str(testbed.folder / f"{name}.git")}
+    testbed.settings = {"land_patience": "60s"}
     before = {"b": ["T-a"], "c": ["T-b"]}
-    stage.write(
+    testbed.write(
         [
             {"id": f"T-{name}", "repo": name, "action": "echo new > work", "blocked_by": before.get(name, [])}
             for name in REPOS
         ],
         repos=repos,
     )
-    stage.up()
-    assert stage.sweep().code == 0
-    return stage
+    testbed.up()
+    assert testbed.sweep().code == 0
+    return testbed
 
 
-def remote(stage: Stage, name: str) -> Path:
-    return stage.folder / f"{name}.git"
+def remote(testbed: Testbed, name: str) -> Path:
+    return testbed.folder / f"{name}.git"
 
 
-def has_work(stage: Stage, name: str) -> bool:
-    return "work" in git(remote(stage, name), "ls-tree", "--name-only", "main").split()
+def has_work(testbed: Testbed, name: str) -> bool:
+    return "work" in git(remote(testbed, name), "ls-tree", "--name-only", "main").split()
 
 
-def refuse(stage: Stage, name: str) -> Path:
-    hook = remote(stage, name) / "hooks" / "pre-receive"
+def refuse(testbed: Testbed, name: str) -> Path:
+    hook = remote(testbed, name) / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     # a push that changes nothing reaches no hook: the refusal comes after the others have landed
     hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
@@ -56,7 +56,7 @@ def refuse(stage: Stage, name: str) -> Path:
     return hook
 
 
-def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_does_not(swept: Stage):
+def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_does_not(swept: Testbed):
     """Although the worker is killed after its first push: the next attempt knows what has arrived."""
     swept.ok("down")
     log = swept.folder / "points"
@@ -80,7 +80,7 @@ def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_
     assert git(swept.folder / "a", "log", "--format=%s", "main") == "first", "the checkout is left alone"
 
 
-def test_a_remote_that_is_away_is_waited_for(swept: Stage):
+def test_a_remote_that_is_away_is_waited_for(swept: Testbed):
     port = free_port()
     file = yaml.safe_load(swept.file.read_text())
     file["repos"][1]["url"] = f"git://127.0.0.1:{port}/b.git"
@@ -100,9 +100,9 @@ def test_a_remote_that_is_away_is_waited_for(swept: Stage):
 
 
 @contextmanager
-def serving(stage: Stage, port: int) -> Iterator[None]:
+def serving(testbed: Testbed, port: int) -> Iterator[None]:
     """A server of the bare repositories."""
-    where = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={stage.folder}")
+    where = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={testbed.folder}")
     words = ["git", "daemon", "--export-all", "--enable=receive-pack", "--reuseaddr", *where]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as daemon:
         try:
@@ -111,8 +111,8 @@ def serving(stage: Stage, port: int) -> Iterator[None]:
             daemon.terminate()
 
 
-def waits(stage: Stage) -> bool:
-    found = stage.run()
+def waits(testbed: Testbed) -> bool:
+    found = testbed.run()
     return any(
         todo["wait_reason"] == "base" for todo in found["todos"] if found["plan_id"].startswith("land")
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.forge_sites import BRANCH, Site, site
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 
-def test_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_path: Path):
-    with site(stage, tmp_path / "forge", "github", "abcd", approvals=1) as at:
+def test_requests_are_reviewed_and_mended_and_merged_in_order(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "abcd", approvals=1) as at:
         at.forge.protect(at.projects["c"], checks=("build",))
         refused = at.land()
         assert refused.code == 3, "a token and a known forge: by pull requests, and they are not ready"
@@ -41,7 +41,7 @@ def test_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_
             "each is set once"
         )
 
-        reverting = at.stage.begin("revert", PLAN, "--yes", "--json")
+        reverting = at.testbed.begin("revert", PLAN, "--yes", "--json")
         revert = until(
             lambda: next((one for one in at.projects["c"].requests if one.head != BRANCH), None), 40
         )
@@ -53,9 +53,9 @@ def test_requests_are_reviewed_and_mended_and_merged_in_order(stage: Stage, tmp_
 
 
 @pytest.mark.timeout(360)
-def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(stage: Stage, tmp_path: Path):
+def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(testbed: Testbed, tmp_path: Path):
     """One set of three requests, through what can go wrong with it."""
-    with site(stage, tmp_path / "forge", "github", "abc", patience="100s", approvals=1) as at:
+    with site(testbed, tmp_path / "forge", "github", "abc", patience="100s", approvals=1) as at:
         a_push_by_a_person_after_two_of_three_merges_reverts_both(at)
         what_people_close_breaks_the_set_and_what_they_merge_counts(at)
 
@@ -76,11 +76,11 @@ def a_push_by_a_person_after_two_of_three_merges_reverts_both(at: Site) -> None:
     assert [len(at.projects[name].requests) for name in "abc"] == [2, 2, 1], "each merge has its revert"
     assert at.change("a")["landed"] is None
     assert at.change("b")["request"]["seen"]["approvals"] == 1
-    assert at.stage.coord("sweep", PLAN, "--fresh", "--yes").code == 5, "requests are open"
+    assert at.testbed.coord("sweep", PLAN, "--fresh", "--yes").code == 5, "requests are open"
 
     at.approve("c")
     at.forge.push(at.projects["c"], BRANCH, theirs="2\n")
-    at.stage.ok("adopt", PLAN, "c", "--pr", str(at.request("c").number), "--yes")
+    at.testbed.ok("adopt", PLAN, "c", "--pr", str(at.request("c").number), "--yes")
 
 
 def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> None:
@@ -91,7 +91,7 @@ def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> Non
     assert closed.code == 3
     assert "coord pr create" in closed.err
 
-    at.stage.ok("pr", "create", PLAN)
+    at.testbed.ok("pr", "create", PLAN)
     at.approve("a", "b")
     at.forge.merge(at.projects["a"], at.request("a").number)
     at.approve("c")
@@ -103,14 +103,14 @@ def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> Non
 
 @pytest.mark.timeout(240)
 def test_a_gitlab_landing_goes_on_after_a_moved_base_and_a_kill_and_waits_for_a_check_of_what_has_merged(
-    stage: Stage, tmp_path: Path
+    testbed: Testbed, tmp_path: Path
 ):
     rules = {"approvals": 1, "after_upstream": ["integration"]}
-    with site(stage, tmp_path / "forge", "gitlab", "ab", patience="100s", **rules) as at:
-        at.stage.ok("down")
-        log = at.stage.folder / "points"
+    with site(testbed, tmp_path / "forge", "gitlab", "ab", patience="100s", **rules) as at:
+        at.testbed.ok("down")
+        log = at.testbed.folder / "points"
         points = f"land.merge.after=kill,log={log}"
-        at.stage.ok("up", "--detach", "--no-flower", COORD_FAILPOINTS=points)
+        at.testbed.ok("up", "--detach", "--no-flower", COORD_FAILPOINTS=points)
         landing = at.begin()
         at.approve("a")
         request = at.request("b")

@@ -10,7 +10,7 @@ import yaml
 from tests.forge.actions import run_workflows
 from tests.forge.tools import ACT
 from tests.forge_sites import site
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 WORKFLOW = {
     "on": "pull_request",
@@ -27,8 +27,8 @@ pytestmark = [
 ]
 
 
-def test_a_red_workflow_is_waited_for_until_it_is_mended(stage: Stage, tmp_path: Path):
-    with site(stage, tmp_path / "forge", "github", "ab", approvals=0) as at:
+def test_a_red_workflow_is_waited_for_until_it_is_mended(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "ab", approvals=0) as at:
         files = {".github/workflows/test.yml": yaml.safe_dump(WORKFLOW)}
         for name, project in at.projects.items():
             at.forge.push(project, "main", **files, **{"test.sh": f"test {name} = a\n"})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.stage import PLAN, Done, Stage, git
+from tests.testbed import PLAN, Done, Testbed, git
 from tests.waiting import until
 
 SEEN = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
@@ -26,64 +26,64 @@ DEPENDS = {"id": "D", "consumer": "app", "provider": "lib", "type": "runtime"}
 
 
 @pytest.fixture
-def swept(stage: Stage) -> Stage:
+def swept(testbed: Testbed) -> Testbed:
     """A change set in two repositories, with a bare remote each."""
-    stage.env = {"LEDGER": str(stage.folder / "ledger"), "HOLD": str(stage.folder / "hold")}
+    testbed.env = {"LEDGER": str(testbed.folder / "ledger"), "HOLD": str(testbed.folder / "hold")}
     repos: dict[str, Any] = {}
     for name, fields in REPOS.items():
-        path = stage.repo(name)
-        git(path, "clone", "-q", "--bare", str(path), str(stage.folder / f"{name}.git"))
-        repos[name] = {**fields, "url": str(stage.folder / f"{name}.git")}
-    stage.write(TODOS, repos=repos)
-    edit(stage, lambda document: document["coordination"].update(dependencies=[DEPENDS]))
-    stage.up()
-    assert stage.sweep().code == 0
-    return stage
+        path = testbed.repo(name)
+        git(path, "clone", "-q", "--bare", str(path), str(testbed.folder / f"{name}.git"))
+        repos[name] = {**fields, "url": str(testbed.folder / f"{name}.git")}
+    testbed.write(TODOS, repos=repos)
+    edit(testbed, lambda document: document["coordination"].update(dependencies=[DEPENDS]))
+    testbed.up()
+    assert testbed.sweep().code == 0
+    return testbed
 
 
-def edit(stage: Stage, change: Any) -> None:
-    document = yaml.safe_load(stage.file.read_text())
+def edit(testbed: Testbed, change: Any) -> None:
+    document = yaml.safe_load(testbed.file.read_text())
     change(document)
-    stage.file.write_text(yaml.safe_dump(document))
+    testbed.file.write_text(yaml.safe_dump(document))
 
 
-def land(stage: Stage, *words: str) -> Done:
-    return stage.coord("land", PLAN, "--yes", "--json", *words)
+def land(testbed: Testbed, *words: str) -> Done:
+    return testbed.coord("land", PLAN, "--yes", "--json", *words)
 
 
-def heads(stage: Stage) -> list[str]:
-    return [git(stage.folder / f"{repo}.git", "rev-parse", "main") for repo in ("lib", "app")]
+def heads(testbed: Testbed) -> list[str]:
+    return [git(testbed.folder / f"{repo}.git", "rev-parse", "main") for repo in ("lib", "app")]
 
 
-def landed(stage: Stage) -> list[bool]:
-    return ["version" in files(stage, "lib"), "needs" in files(stage, "app")]
+def landed(testbed: Testbed) -> list[bool]:
+    return ["version" in files(testbed, "lib"), "needs" in files(testbed, "app")]
 
 
-def files(stage: Stage, repo: str) -> list[str]:
-    return git(stage.folder / f"{repo}.git", "ls-tree", "--name-only", "main").split()
+def files(testbed: Testbed, repo: str) -> list[str]:
+    return git(testbed.folder / f"{repo}.git", "ls-tree", "--name-only", "main").split()
 
 
-def colleague(stage: Stage, repo: str, file: str) -> None:
+def colleague(testbed: Testbed, repo: str, file: str) -> None:
     """Somebody pushes a file to the base branch."""
-    other = stage.folder / f"colleague-{file}"
-    git(stage.folder, "clone", "-q", str(stage.folder / f"{repo}.git"), str(other))
+    other = testbed.folder / f"colleague-{file}"
+    git(testbed.folder, "clone", "-q", str(testbed.folder / f"{repo}.git"), str(other))
     (other / file).write_text("x\n")
     git(other, "add", "--all")
     git(other, "commit", "-qm", file)
     git(other, "push", "-q", "origin", "main")
 
 
-def changes(stage: Stage) -> dict[str, str]:
-    return {one["repo"]: one["tip"] for one in stage.ok("changes", PLAN, "--json").json}
+def changes(testbed: Testbed) -> dict[str, str]:
+    return {one["repo"]: one["tip"] for one in testbed.ok("changes", PLAN, "--json").json}
 
 
-def preview(stage: Stage) -> dict[str, bool]:
-    found = stage.ok("land", PLAN, "--dry-run", "--json").json
+def preview(testbed: Testbed) -> dict[str, bool]:
+    found = testbed.ok("land", PLAN, "--dry-run", "--json").json
     return {one["check"]: one["green"] for one in found["checks"]}
 
 
-def verdicts(stage: Stage) -> dict[str, dict[str, str]]:
-    rows = stage.ok("changes", PLAN, "--json").json
+def verdicts(testbed: Testbed) -> dict[str, dict[str, str]]:
+    rows = testbed.ok("changes", PLAN, "--json").json
     return {one["repo"]: {check["name"]: check["verdict"] for check in one["checks"]} for one in rows}
 
 
@@ -95,7 +95,7 @@ def checks(done: Done) -> dict[str, tuple[str, bool]]:
     }
 
 
-def test_green_checks_land_and_their_results_are_reused(swept: Stage):
+def test_green_checks_land_and_their_results_are_reused(swept: Testbed):
     edit(swept, lambda document: document["coordination"]["plans"][0].update(land={"method": "squash"}))
     assert swept.ok("qa", "--plan", PLAN).code == 0
     ran = list(swept.ledger)
@@ -111,7 +111,7 @@ def test_green_checks_land_and_their_results_are_reused(swept: Stage):
     assert "left" not in files(swept, "lib")
 
 
-def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Stage):
+def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Testbed):
     before, tips = heads(swept), changes(swept)
     edit(swept, lambda document: document["repos"][1]["qa"].update(run="echo 'no such thing' && exit 3"))
     red = land(swept)
@@ -138,7 +138,7 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Stage
     assert (land(swept, "--no-qa").code, landed(swept)) == (0, [True, True])
 
 
-def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_pushed(swept: Stage):
+def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_pushed(swept: Testbed):
     hold = Path(swept.env["HOLD"])
     hold.touch()
     landing = swept.begin("land", PLAN, "--yes", "--json")
@@ -164,7 +164,7 @@ def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_p
     assert f"{PLAN}.qa.lib.qa is not green for what would land now" in refused.err
 
 
-def test_with_atomic_repo_a_red_check_keeps_its_own_repository_out(swept: Stage):
+def test_with_atomic_repo_a_red_check_keeps_its_own_repository_out(swept: Testbed):
     land_rules = {"method": "ff", "atomic": "repo"}
     edit(swept, lambda document: document["coordination"]["plans"][0].update(land=land_rules))
     edit(swept, lambda document: document["repos"][1]["qa"].update(run="false"))

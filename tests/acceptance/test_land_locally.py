@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 TODOS = [
     {"id": "LIB", "repo": "lib", "action": "echo 2 > version"},
@@ -16,27 +16,27 @@ MORE = [{"id": "LIB-2", "repo": "lib", "action": "test $(cat version) = 2 && ech
 
 
 @pytest.fixture
-def swept(stage: Stage) -> Stage:
-    stage.write(TODOS)
-    stage.up()
-    assert stage.sweep().code == 0
-    return stage
+def swept(testbed: Testbed) -> Testbed:
+    testbed.write(TODOS)
+    testbed.up()
+    assert testbed.sweep().code == 0
+    return testbed
 
 
-def head(stage: Stage, repo: str) -> str:
-    return git(stage.folder / repo, "rev-parse", "main")
+def head(testbed: Testbed, repo: str) -> str:
+    return git(testbed.folder / repo, "rev-parse", "main")
 
 
 def read(path: Path) -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def land(stage: Stage, *words: str) -> dict:
-    done = stage.coord("land", PLAN, "--yes", "--json", *words)
+def land(testbed: Testbed, *words: str) -> dict:
+    done = testbed.coord("land", PLAN, "--yes", "--json", *words)
     return {"code": done.code, **(done.json if done.out.startswith("{") else {}), "err": done.err}
 
 
-def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept: Stage):
+def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept: Testbed):
     before = {repo: head(swept, repo) for repo in ("lib", "app")}
     preview = swept.ok("land", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["via"], one["base"]) for one in preview["repos"]] == [
@@ -65,7 +65,7 @@ def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept:
     assert read(swept.folder / "lib/version") == "3"
 
 
-def test_what_was_reverted_lands_again_with_all_the_work(swept: Stage):
+def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     """And no other command takes it back."""
     assert land(swept)["code"] == 0
     landed = swept.run()["run_id"]

@@ -11,7 +11,7 @@ import yaml
 
 from coordination.backend.client import Profile, connect
 from tests.machines import Loopback, Machine, Site, trusting
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 READ = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
 SEES = (
@@ -29,7 +29,7 @@ DEPENDS = {"id": "D", "consumer": "down", "provider": "up", "type": "runtime"}
 class Two:
     """A laptop with the file; `up` on ann and `down` on ben, each with a bare remote."""
 
-    def __init__(self, laptop: Stage, ann: Machine, ben: Machine, folder: Path, url: str) -> None:
+    def __init__(self, laptop: Testbed, ann: Machine, ben: Machine, folder: Path, url: str) -> None:
         self.laptop, self.folder, self.url = laptop, folder, url
         self.machines = {"up": ann, "down": ben}
         self.repos: dict[str, Any] = {
@@ -43,14 +43,14 @@ class Two:
             machine.worker(**{repo: repo})
         self.write(laptop)
 
-    def write(self, stage: Stage, *more: dict[str, Any], **paths: str) -> None:
+    def write(self, testbed: Testbed, *more: dict[str, Any], **paths: str) -> None:
         """Write the file with these further todos, on a machine with these checkouts. A sweep is over."""
         repos = {name: {**fields, "path": paths.get(name)} for name, fields in self.repos.items()}
         done = {"status": "completed"} if more else {}
-        stage.write([*({**todo, **done} for todo in TODOS), *more], repos=repos)
-        document = yaml.safe_load(stage.file.read_text())
+        testbed.write([*({**todo, **done} for todo in TODOS), *more], repos=repos)
+        document = yaml.safe_load(testbed.file.read_text())
         document["coordination"]["dependencies"] = [DEPENDS]
-        stage.file.write_text(yaml.safe_dump(document))
+        testbed.file.write_text(yaml.safe_dump(document))
 
     def remote(self, repo: str) -> Path:
         return self.folder / f"{repo}.git"

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from tests.stage import Stage, git
+from tests.testbed import Testbed, git
 
 
-def test_a_sweep_says_which_uncommitted_work_and_which_commits_are_not_part_of_it(stage: Stage):
+def test_a_sweep_says_which_uncommitted_work_and_which_commits_are_not_part_of_it(testbed: Testbed):
     for name in ("clean", "dirty", "ahead", "place", "idle"):
-        stage.repo(name)
+        testbed.repo(name)
     for name in ("dirty", "place", "idle"):
-        (stage.folder / name / "README").write_text("changed\n")
-        (stage.folder / name / "new file").write_text("untracked\n")
-    git(stage.folder / "dirty", "mv", "README", "READ ME")
-    git(stage.folder / "ahead", "switch", "-q", "-c", "feature-x")
-    git(stage.folder / "ahead", "commit", "-q", "--allow-empty", "-m", "mine")
+        (testbed.folder / name / "README").write_text("changed\n")
+        (testbed.folder / name / "new file").write_text("untracked\n")
+    git(testbed.folder / "dirty", "mv", "README", "READ ME")
+    git(testbed.folder / "ahead", "switch", "-q", "-c", "feature-x")
+    git(testbed.folder / "ahead", "commit", "-q", "--allow-empty", "-m", "mine")
     todos = [{"id": name, "repo": name} for name in ("clean", "dirty", "ahead", "place")]
     todos[-1] |= {"workspace": "in-place"}
-    stage.write(todos, repos={"idle": {}})
+    testbed.write(todos, repos={"idle": {}})
 
-    told = stage.sweep()
+    told = testbed.sweep()
 
     assert told.code == 0, told.err
     assert sorted(told.json["left_out"], key=lambda one: one["repo"]) == [
@@ -27,4 +27,4 @@ def test_a_sweep_says_which_uncommitted_work_and_which_commits_are_not_part_of_i
     ]
     lines = [line for line in told.err.splitlines() if "not part of the run" in line]
     assert sorted(line.partition(":")[0] for line in lines) == ["ahead", "dirty"]
-    assert git(stage.folder / "dirty", "status", "--porcelain").count("\n") == 1
+    assert git(testbed.folder / "dirty", "status", "--porcelain").count("\n") == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordination import Coord
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 APPEND = 'echo "$COORD_TODO_ID" >> "$LEDGER"'
 FAIL_ONCE = f'{APPEND}; test "$COORD_ATTEMPT" -gt 1'
@@ -37,16 +37,16 @@ def three_per_repo_and_level() -> list[Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> Stage:
-    stage = new_stage()
-    stage.settings = {"reaper": False}
-    stage.write(three_per_repo_and_level(), plan={"on_failure": "continue"})
-    done = stage.coord("sweep", "PLAN-001", "--strategy", "levels", timeout=60)
+def swept(new_testbed: Callable[[], Testbed]) -> Testbed:
+    testbed = new_testbed()
+    testbed.settings = {"reaper": False}
+    testbed.write(three_per_repo_and_level(), plan={"on_failure": "continue"})
+    done = testbed.coord("sweep", "PLAN-001", "--strategy", "levels", timeout=60)
     assert done.code == 3, done.err
-    return stage
+    return testbed
 
 
-def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reaper(swept: Stage):
+def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reaper(swept: Testbed):
     run = swept.run()
     events = swept.redis().xrange(f"coord:run:{run['run_id']}:events")
 
@@ -63,7 +63,7 @@ def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reape
     looked_at_afterwards(swept, run["run_id"])
 
 
-def looked_at_afterwards(swept: Stage, run_id: str) -> None:
+def looked_at_afterwards(swept: Testbed, run_id: str) -> None:
     """The output of such a run, and its durations in a forecast, with and without the server."""
     swept.ok("show-run", run_id, "--gantt", "run.svg")
     chart, graph = (
@@ -89,7 +89,7 @@ def looked_at_afterwards(swept: Stage, run_id: str) -> None:
     assert "durations: 1 learned from earlier runs" in swept.ok("forecast", "PLAN-001").out
 
 
-def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage):
+def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Testbed):
     run = swept.run()
     redis = swept.redis()
     sources = [
@@ -107,7 +107,7 @@ def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage)
     assert all(joined.values()), sorted(redis.scan_iter("coord.celery:*"))
 
 
-def test_the_end_of_every_level_is_told_also_of_the_last_one(swept: Stage):
+def test_the_end_of_every_level_is_told_also_of_the_last_one(swept: Testbed):
     with Coord(swept.file) as coord:
         told = [event.name for event in coord.runs.events() if event.name.startswith(("level.", "run.ended"))]
 

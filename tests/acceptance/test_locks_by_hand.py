@@ -18,8 +18,8 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
 from tests.lock_requests import ask
-from tests.stage import Stage
 from tests.terminals import typing_on_terminal
+from tests.testbed import Testbed
 
 FILE = """\
 repos: [{name: api, path: api}]
@@ -30,10 +30,10 @@ KEYS = Keys("coord").locks
 
 
 @pytest.fixture
-def laptop(stage: Stage, redis_url: str) -> Stage:
-    stage.file.write_text(FILE)
-    stage.env = {"COORD_REDIS_URL": redis_url}
-    return stage
+def laptop(testbed: Testbed, redis_url: str) -> Testbed:
+    testbed.file.write_text(FILE)
+    testbed.env = {"COORD_REDIS_URL": redis_url}
+    return testbed
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def parked(redis_url: str, want: str) -> None:
         ask(redis, member, want, namespace="coord", ttl_ms=0, kind="todo")
 
 
-def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Stage, far: LockManager, dead: LockManager):
+def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Testbed, far: LockManager, dead: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
     dead.acquire("docs", ttl=TTL, keep=False)
 
@@ -85,7 +85,7 @@ def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Stage, far: Lock
     assert "Redis has lost nothing since" in listed.err
 
 
-def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Stage, far: LockManager, redis_url: str):
+def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Testbed, far: LockManager, redis_url: str):
     far.resources.declare({"gpu": 4})
     with far.acquire("deploy", ttl=TTL) as lock, far.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
@@ -110,7 +110,7 @@ INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
 
 
 def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
-    laptop: Stage, far: LockManager, redis_url: str
+    laptop: Testbed, far: LockManager, redis_url: str
 ):
     office = Session(laptop.file, redis_url)
     for name in ("deploy", "cached", *INTERNAL):
@@ -133,7 +133,7 @@ def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
     office.close()
 
 
-def test_resources_of_the_file_are_shown_with_their_use(laptop: Stage, locks: LockManager, redis_url: str):
+def test_resources_of_the_file_are_shown_with_their_use(laptop: Testbed, locks: LockManager, redis_url: str):
     locks.resources.declare({"gpu": 4, "staging": 1})
     with locks.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
@@ -150,7 +150,7 @@ def test_resources_of_the_file_are_shown_with_their_use(laptop: Stage, locks: Lo
     assert len(table) == 4
 
 
-def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Stage, dead: LockManager):
+def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Testbed, dead: LockManager):
     lock = dead.acquire("deploy", ttl=TTL, keep=False)
 
     done = laptop.coord("release-lock", "deploy", "--yes", "--json")
@@ -168,7 +168,7 @@ def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Stage, d
     )
 
 
-def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Stage, far: LockManager):
+def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Testbed, far: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
 
     unasked = laptop.coord("release-lock", "deploy", "--force")
@@ -185,7 +185,7 @@ def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Stage, far: 
     assert not lock.renew()
 
 
-def test_where_there_is_nothing_to_list_that_is_said(laptop: Stage, redis_url: str):
+def test_where_there_is_nothing_to_list_that_is_said(laptop: Testbed, redis_url: str):
     for words, told in (
         ("", "no lock is held; see also: coord list-locks --resources\n"),
         ("--resources", "no resource is in use; see also: coord list-locks\n"),
@@ -203,7 +203,7 @@ def test_where_there_is_nothing_to_list_that_is_said(laptop: Stage, redis_url: s
 
 
 @pytest.mark.parametrize("name", ["--x", "ü*[a] %s'\""])
-def test_a_lock_of_any_name_is_released_by_it(laptop: Stage, far: LockManager, name: str):
+def test_a_lock_of_any_name_is_released_by_it(laptop: Testbed, far: LockManager, name: str):
     lock = far.acquire(name, ttl=TTL)
     neighbour = far.acquire("x", ttl=TTL)
 
@@ -215,7 +215,7 @@ def test_a_lock_of_any_name_is_released_by_it(laptop: Stage, far: LockManager, n
 
 
 @pytest.mark.parametrize("name", ["", "\x1b[2J" + "x" * 10_240])
-def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Stage, name: str):
+def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Testbed, name: str):
     refused = laptop.coord("release-lock", "--yes", "--", name)
 
     assert refused.code == 2
@@ -223,7 +223,7 @@ def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Stage, name: str):
     assert len(refused.err) < 200
 
 
-def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Stage, far: LockManager):
+def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Testbed, far: LockManager):
     far.resources.declare({"gpu": 1})
     with far.resources.acquire("gpu"):
         refused = laptop.coord("release-lock", "gpu", "--yes", "--force")
@@ -233,7 +233,7 @@ def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Stag
 
 
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
-def test_on_a_terminal_it_asks(laptop: Stage, far: LockManager, answer: str, code: int, kept: bool):
+def test_on_a_terminal_it_asks(laptop: Testbed, far: LockManager, answer: str, code: int, kept: bool):
     lock = far.acquire("deploy", ttl=TTL)
     ended, asked = typing_on_terminal(
         laptop, "release-lock", "deploy", "--force", after={"release it?": f"{answer}\n"}

@@ -9,11 +9,11 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.doors import listening, silent
 from tests.plans import ecosystem, graph, order
-from tests.stage import Stage
 from tests.terminals import on_terminal
+from tests.testbed import Testbed
 
 FILE = """\
 repos: [{name: web, path: web}]
@@ -30,12 +30,12 @@ coordination:
 
 
 @pytest.fixture
-def declared(stage: Stage) -> Stage:
-    stage.file.write_text(FILE)
-    return stage
+def declared(testbed: Testbed) -> Testbed:
+    testbed.file.write_text(FILE)
+    return testbed
 
 
-def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Stage) -> None:
+def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Testbed) -> None:
     table = on_terminal(declared, "list-todos", columns=50)
     page = on_terminal(declared, "show-todo", "TODO-002", columns=50)
 
@@ -44,13 +44,13 @@ def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Stage
     assert "…" in table
 
 
-def test_a_terminal_is_told_once_what_was_created(declared: Stage) -> None:
+def test_a_terminal_is_told_once_what_was_created(declared: Testbed) -> None:
     (line,) = on_terminal(declared, "create-issue", "--title", "Once").splitlines()
 
     assert line.startswith("created ISSUE-")
 
 
-def test_no_color_is_obeyed(declared: Stage) -> None:
+def test_no_color_is_obeyed(declared: Testbed) -> None:
     coloured = on_terminal(declared, "show-todo", "TODO-002")
     without = on_terminal(declared, "show-todo", "TODO-002", NO_COLOR="1")
 
@@ -59,7 +59,7 @@ def test_no_color_is_obeyed(declared: Stage) -> None:
     assert click.unstyle(coloured) == without
 
 
-def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(declared: Stage) -> None:
+def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(declared: Testbed) -> None:
     quiet = declared.ok("show-todo", "TODO-002").out
     assert "in a run" not in quiet
     assert not declared.state.exists()
@@ -86,7 +86,7 @@ def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(de
     assert re.search(r"failed \d+ s ago.*\n  exit code 1\n", failed)
 
 
-def test_a_redis_that_does_not_answer_is_passed_over(declared: Stage) -> None:
+def test_a_redis_that_does_not_answer_is_passed_over(declared: Testbed) -> None:
     with listening(silent) as port:
         answer = declared.ok("show-todo", "TODO-002", COORD_REDIS_URL=f"redis://127.0.0.1:{port}")
 

@@ -14,7 +14,7 @@ from coordination.demo import create
 from tests.acceptance.gate import Gate
 from tests.doors import Certificates, leading_to, listening
 from tests.machines import PASSWORD, Loopback, Machine, Namespaces, Network, Site
-from tests.stage import PLAN, Begun, Stage, git
+from tests.testbed import PLAN, Begun, Testbed, git
 from tests.waiting import until
 
 PACKAGES = ("units", "config", "cli", "text", "store", "report")
@@ -55,7 +55,7 @@ def checkout(machine: Machine, repo: str) -> Path:
     return machine.folder / place(machine, repo)
 
 
-def hosts(laptop: Stage) -> set[tuple[str, str]]:
+def hosts(laptop: Testbed) -> set[tuple[str, str]]:
     """Return each repository of the last run with the host that served it."""
     told = [line.split() for line in laptop.ok("show-run").out.splitlines()[2:-1]]
     return {(repo, host) for _, repo, host, *_ in told}
@@ -208,7 +208,7 @@ def with_version(number: str, folder: Path) -> Callable[..., Begun]:
     told.mkdir()
     (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: coord\nVersion: {number}\n")
     script = f"import sys; sys.path.insert(0, {str(folder)!r}); from coordination.cli import main; main()"
-    return lambda stage, *words: stage.begin_script(script, *words)
+    return lambda testbed, *words: testbed.begin_script(script, *words)
 
 
 def test_a_wrong_password_ends_a_command_and_a_worker_with_7(site: Site):

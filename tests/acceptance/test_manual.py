@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 
-def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(stage: Stage) -> None:
-    stage.write(
+def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(testbed: Testbed) -> None:
+    testbed.write(
         [
             {"id": "look", "repo": "api", "action": {"type": "manual"}},
             {"id": "other", "repo": "api", "action": "true"},
             {"id": "after", "repo": "web", "action": "true", "blocked_by": ["look", "other"]},
         ]
     )
-    sweep = stage.begin("sweep", PLAN, "--strategy", "levels")
+    sweep = testbed.begin("sweep", PLAN, "--strategy", "levels")
 
     said = sweep.says("waits for")
-    waiting = stage.shown()
-    done = stage.coord("complete-todo", "look")
+    waiting = testbed.shown()
+    done = testbed.coord("complete-todo", "look")
     ended = sweep.done(60)
 
     assert "look waits for a person: coord complete-todo look" in said
@@ -27,11 +27,11 @@ def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(stage: Stage) -
     assert done.code == 0
     assert ended.code == 0, ended.err
     assert "3 succeeded" in ended.out
-    assert stage.coord("complete-todo", "look").code == 6
+    assert testbed.coord("complete-todo", "look").code == 6
 
 
-def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage: Stage) -> None:
-    stage.write(
+def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(testbed: Testbed) -> None:
+    testbed.write(
         [
             {"id": "look", "repo": "api", "action": {"type": "manual"}},
             {"id": "then", "repo": "web", "action": {"type": "manual"}, "blocked_by": ["look"]},
@@ -39,18 +39,18 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
             {"id": "aside", "repo": "api", "plan": None, "action": {"type": "manual"}},
         ]
     )
-    stage.up()
-    sweep = stage.begin("sweep", PLAN, "--strategy", "dataflow")
+    testbed.up()
+    sweep = testbed.begin("sweep", PLAN, "--strategy", "dataflow")
     sweep.says("look waits for a person")
-    until(lambda: stage.todo("busy")["state"] == "running")
-    run_id = stage.run()["run_id"]
+    until(lambda: testbed.todo("busy")["state"] == "running")
+    run_id = testbed.run()["run_id"]
 
-    busy, early = stage.coord("complete-todo", "busy"), stage.coord("complete-todo", "then")
-    unknown, aside = stage.coord("complete-todo", "lock"), stage.ok("complete-todo", "aside", "--json")
-    done = stage.ok("complete-todo", "look", "--run", run_id, "--json")
+    busy, early = testbed.coord("complete-todo", "busy"), testbed.coord("complete-todo", "then")
+    unknown, aside = testbed.coord("complete-todo", "lock"), testbed.ok("complete-todo", "aside", "--json")
+    done = testbed.ok("complete-todo", "look", "--run", run_id, "--json")
     sweep.says("then waits for a person")
-    with_hours = stage.ok("complete-todo", "then", "--hours", "2h")
-    (stage.folder / "ledger").touch()
+    with_hours = testbed.ok("complete-todo", "then", "--hours", "2h")
+    (testbed.folder / "ledger").touch()
     ended = sweep.done(60)
 
     assert (busy.code, f"is executing busy in run {run_id}" in busy.err) == (6, True)
@@ -60,6 +60,6 @@ def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage:
     assert done.json == {"todo": "look", "run_id": run_id}
     assert f"run {run_id} continues" in with_hours.err
     assert ended.code == 0, ended.err
-    assert stage.ok("show-todo", "then", "--json").json["actual_hours"] == 2
-    again = stage.coord("complete-todo", "look")
+    assert testbed.ok("show-todo", "then", "--json").json["actual_hours"] == 2
+    again = testbed.coord("complete-todo", "look")
     assert (again.code, "look is completed already" in again.err) == (6, True)

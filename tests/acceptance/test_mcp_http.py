@@ -14,7 +14,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 from tests.agent import agent, all_tools
 from tests.half_open import closed, half_open
 from tests.ports import free_port
-from tests.stage import PLAN, Begun, Stage
+from tests.testbed import PLAN, Begun, Testbed
 
 OURS = "a-token-that-we-chose"
 
@@ -24,9 +24,9 @@ def ended(process: Begun, number: signal.Signals = signal.SIGTERM) -> int:
     return process.wait(60)
 
 
-def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_port: int) -> None:
-    stage.write([{"id": "A", "repo": "api", "action": "echo hello"}])
-    process = stage.begin("mcp", "--http", str(free_port))
+def test_a_plan_is_swept_by_who_has_the_token_that_was_said(testbed: Testbed, free_port: int) -> None:
+    testbed.write([{"id": "A", "repo": "api", "action": "echo hello"}])
+    process = testbed.begin("mcp", "--http", str(free_port))
     said = re.fullmatch(r"MCP  (http://127.0.0.1:\d+/mcp)  token (\S{40,})\n", process.says("MCP"))
     assert said
     url, token = said.groups()
@@ -42,9 +42,9 @@ def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_p
     assert process.err.count(token) == 1
 
 
-def test_another_token_or_none_is_refused(stage: Stage, free_port: int) -> None:
-    stage.write([{"id": "A", "repo": "api"}])
-    process = stage.begin("mcp", "--http", f"localhost:{free_port}", COORD_MCP_TOKEN=OURS)
+def test_another_token_or_none_is_refused(testbed: Testbed, free_port: int) -> None:
+    testbed.write([{"id": "A", "repo": "api"}])
+    process = testbed.begin("mcp", "--http", f"localhost:{free_port}", COORD_MCP_TOKEN=OURS)
     assert process.says("MCP").endswith("token as in mcp_token\n")
     url = f"http://localhost:{free_port}/mcp"
 
@@ -57,19 +57,19 @@ def test_another_token_or_none_is_refused(stage: Stage, free_port: int) -> None:
     with agent(StreamableHttpTransport(url, auth=OURS)) as ai:
         assert ai.call("coord_list_todos")["total"] == 1
 
-    taken = stage.coord("mcp", "--http", str(free_port))
+    taken = testbed.coord("mcp", "--http", str(free_port))
     assert (taken.code, "cannot listen at" in taken.err) == (1, True)
-    config = stage.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"][
+    config = testbed.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"][
         "coord"
     ]
     assert config["headers"] == {"Authorization": f"Bearer {OURS}"}
     assert ended(process, signal.SIGINT) == 0
 
 
-def test_a_token_that_could_be_guessed_is_refused(stage: Stage) -> None:
-    stage.write([{"id": "A", "repo": "api"}])
+def test_a_token_that_could_be_guessed_is_refused(testbed: Testbed) -> None:
+    testbed.write([{"id": "A", "repo": "api"}])
 
-    answer = stage.coord("mcp", "--http", "8765", COORD_MCP_TOKEN="short")
+    answer = testbed.coord("mcp", "--http", "8765", COORD_MCP_TOKEN="short")
 
     assert answer.code == 2
     assert "COORD_MCP_TOKEN must have 16 characters or more" in answer.err
@@ -77,12 +77,12 @@ def test_a_token_that_could_be_guessed_is_refused(stage: Stage) -> None:
 
 
 @pytest.mark.long
-def test_300_half_open_connections_are_let_go_and_keep_nobody_out(stage: Stage) -> None:
-    stage.write([{"id": "A", "repo": "api"}])
+def test_300_half_open_connections_are_let_go_and_keep_nobody_out(testbed: Testbed) -> None:
+    testbed.write([{"id": "A", "repo": "api"}])
     commands = {"mcp": "--http", "metrics": "--listen", "gateway": "--listen"}
     ports = {command: free_port() for command in commands}
     processes = [
-        stage.begin(c, option, str(ports[c]), COORD_MCP_TOKEN=OURS) for c, option in commands.items()
+        testbed.begin(c, option, str(ports[c]), COORD_MCP_TOKEN=OURS) for c, option in commands.items()
     ]
     for process in processes:
         process.says("//")

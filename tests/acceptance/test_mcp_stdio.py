@@ -19,7 +19,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.agent import Agent, agent, all_tools
-from tests.stage import COORD, FORKS, PLAN, Stage, plain
+from tests.testbed import COORD, FORKS, PLAN, Testbed, plain
 from tests.waiting import until
 
 TODOS = [
@@ -28,28 +28,28 @@ TODOS = [
 ]
 
 
-def over_stdio(stage: Stage, **env: str) -> StdioTransport:
-    words, program = ["mcp", "--ecosystem", str(stage.file)], FORKS.programs / "coord"
+def over_stdio(testbed: Testbed, **env: str) -> StdioTransport:
+    words, program = ["mcp", "--ecosystem", str(testbed.file)], FORKS.programs / "coord"
     return StdioTransport(str(program), words, env=plain(env), cwd="/", keep_alive=False)
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
-    stage = new_stage()
-    stage.write(TODOS)
-    return stage
+def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
+    testbed = new_testbed()
+    testbed.write(TODOS)
+    return testbed
 
 
 @pytest.fixture(scope="module")
-def ai(stage: Stage) -> Iterator[Agent]:
+def ai(testbed: Testbed) -> Iterator[Agent]:
     """Started as the configuration for clients says."""
-    found = stage.ok("mcp", "--config").json["mcpServers"]["coord"]
+    found = testbed.ok("mcp", "--config").json["mcpServers"]["coord"]
     with agent(StdioTransport(found["command"], found["args"], env=plain(), cwd="/", keep_alive=False)) as ai:
         yield ai
 
 
-def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) -> None:
-    stage.write(TODOS)
+def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, testbed: Testbed) -> None:
+    testbed.write(TODOS)
     assert set(ai.tools()) == all_tools()
     assert "coord_sweep_plan" in ai.instructions()
 
@@ -59,11 +59,11 @@ def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) ->
     assert (failed["status"], failed["counts"]) == ("failed", {"succeeded": 1, "failed": 1})
     assert failed.pop("left_out") == {}
     assert failed.pop("progress")["percent"] == 100
-    shown = stage.run(begun["run_id"])
+    shown = testbed.run(begun["run_id"])
     assert failed == {name: value for name, value in shown.items() if name != "progress"}
-    assert stage.ok("show-todo", "TODO-001", "--json").json["status"] == "completed"
+    assert testbed.ok("show-todo", "TODO-001", "--json").json["status"] == "completed"
 
-    (stage.folder / "ledger").write_text("mended\n")
+    (testbed.folder / "ledger").write_text("mended\n")
     again = ai.call("coord_retry_run", run=begun["run_id"], wait_s=60)
     assert (again["status"], again["carried_from"]) == ("succeeded", begun["run_id"])
     assert [run["run_id"] for run in ai.call("coord_list_runs")][:2] == [again["run_id"], begun["run_id"]]
@@ -87,9 +87,9 @@ def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) ->
     assert ai.call("coord_get_run", run=begun["run_id"], limit=1)["left_out"] == {"todos": 1}
 
 
-def test_one_todo_is_run_and_a_run_is_cancelled(ai: Agent, stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "web"}])
+def test_one_todo_is_run_and_a_run_is_cancelled(ai: Agent, testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "web"}])
 
     assert ai.call("coord_execute_todo", todo="B", wait_s=60)["counts"] == {"succeeded": 1}
     begun = ai.call("coord_execute_todo", todo="A")["run_id"]
@@ -100,9 +100,9 @@ def test_one_todo_is_run_and_a_run_is_cancelled(ai: Agent, stage: Stage) -> None
     assert cancelled["status"] == "cancelled"
 
 
-def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(ai: Agent, stage: Stage) -> None:
+def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(ai: Agent, testbed: Testbed) -> None:
     ship = {"id": "ship", "repo": "web", "gate": True, "blocked_by": ["look"]}
-    stage.write([{"id": "look", "repo": "api", "action": {"type": "manual"}}, ship])
+    testbed.write([{"id": "look", "repo": "api", "action": {"type": "manual"}}, ship])
 
     begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
     until(lambda: ai.call("coord_get_run", run=begun)["counts"] == {"parked": 1, "waiting": 1})
@@ -117,24 +117,24 @@ def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(ai: Agent, stage
     assert ai.call("coord_get_todo", todo="look")["status"] == "completed"
 
 
-def test_what_was_started_goes_on_without_the_client(new_stage: Callable[[], Stage]) -> None:
-    stage = new_stage()
-    gate = Gate(stage.folder)
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
-    with agent(over_stdio(stage)) as ai:
+def test_what_was_started_goes_on_without_the_client(new_testbed: Callable[[], Testbed]) -> None:
+    testbed = new_testbed()
+    gate = Gate(testbed.folder)
+    testbed.write([{"id": "A", "repo": "api", "action": gate.action}])
+    with agent(over_stdio(testbed)) as ai:
         begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
 
     gate.open()
-    until(lambda: stage.run(begun)["status"] == "succeeded")
-    assert Daemon(stage.state, "worker").running()
-    until(lambda: stage.ok("show-todo", "A", "--json").json["status"] == "completed")
+    until(lambda: testbed.run(begun)["status"] == "succeeded")
+    assert Daemon(testbed.state, "worker").running()
+    until(lambda: testbed.ok("show-todo", "A", "--json").json["status"] == "completed")
 
 
 def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path: Path) -> None:
-    stage, redis = Stage(tmp_path), EmbeddedServer(tmp_path / "elsewhere" / ".coord", Settings())
-    stage.write([{"id": "A", "repo": "api"}])
+    testbed, redis = Testbed(tmp_path), EmbeddedServer(tmp_path / "elsewhere" / ".coord", Settings())
+    testbed.write([{"id": "A", "repo": "api"}])
     try:
-        with agent(over_stdio(stage, COORD_REDIS_URL=redis.start())) as ai:
+        with agent(over_stdio(testbed, COORD_REDIS_URL=redis.start())) as ai:
             assert ai.call("coord_list_runs") == []
             redis.stop()
             assert "does not answer" in ai.refused("coord_list_runs")
@@ -143,18 +143,18 @@ def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path
             assert ai.call("coord_list_runs") == []
     finally:
         redis.stop()
-        stage.end()
+        testbed.end()
 
 
-def test_the_embedded_server_is_started_again_when_it_was_killed(stage: Stage, ai: Agent) -> None:
+def test_the_embedded_server_is_started_again_when_it_was_killed(testbed: Testbed, ai: Agent) -> None:
     before = ai.call("coord_list_runs")
-    stage.kill("server")
+    testbed.kill("server")
 
     assert ai.call("coord_list_runs") == before
 
 
-def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
-    ended = stage.begin("mcp").done(60)
+def test_a_client_that_hangs_up_ends_it(testbed: Testbed) -> None:
+    ended = testbed.begin("mcp").done(60)
 
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
@@ -163,8 +163,8 @@ def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
 def test_a_signal_ends_it_and_what_it_started_for_itself(
     tmp_path: Path, number: signal.Signals, hangs_up: bool
 ) -> None:
-    stage = Stage(tmp_path)
-    stage.write([{"id": "A", "repo": "api"}])
+    testbed = Testbed(tmp_path)
+    testbed.write([{"id": "A", "repo": "api"}])
     hello = {
         "jsonrpc": "2.0",
         "id": 1,
@@ -181,12 +181,12 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(
             "clientInfo": {"name": "t", "version": "1"},
         },
     }
-    process = FORKS.piped([COORD, "mcp"], cwd=stage.folder, env=plain())
+    process = FORKS.piped([COORD, "mcp"], cwd=testbed.folder, env=plain())
     for message in (first, {"jsonrpc": "2.0", "method": "notifications/initialized"}, hello):
         process.stdin.write(f"{json.dumps(message)}\n")
     answers = [json.loads(process.stdout.readline()) for _ in range(2)]
     assert [answer["id"] for answer in answers] == [0, 1]
-    assert Daemon(stage.state, "server").running()
+    assert Daemon(testbed.state, "server").running()
 
     if hangs_up:
         process.stdin.close()
@@ -195,15 +195,15 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(
     assert process.wait(60) == 0
     assert process.stdout.read() == ""
     process.close()
-    until(lambda: not list(stage.alive()))
+    until(lambda: not list(testbed.alive()))
 
 
-def test_a_clients_configuration_starts_it(stage: Stage, ai: Agent) -> None:
-    found = stage.ok("mcp", "--config", COORD_REDIS_URL="redis://elsewhere").json["mcpServers"]["coord"]
+def test_a_clients_configuration_starts_it(testbed: Testbed, ai: Agent) -> None:
+    found = testbed.ok("mcp", "--config", COORD_REDIS_URL="redis://elsewhere").json["mcpServers"]["coord"]
 
-    assert found["args"] == ["mcp", "--ecosystem", str(stage.file)]
+    assert found["args"] == ["mcp", "--ecosystem", str(testbed.file)]
     assert found["env"] == {"COORD_REDIS_URL": "redis://elsewhere"}
-    assert ai.read("coord://ecosystem") == stage.file.read_text()
+    assert ai.read("coord://ecosystem") == testbed.file.read_text()
 
 
 def test_no_other_command_pays_for_it() -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from coordination import Blocked, Coord
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
 TODOS = [
@@ -28,12 +28,12 @@ TODOS = [
 ]
 
 
-def failed(stage: Stage) -> str:
+def failed(testbed: Testbed) -> str:
     """The sweep in which the test of lib failed; returns its run."""
-    stage.repo("lib", limit="wrong\n")
-    stage.write(TODOS, plan={"on_failure": "continue"})
-    stage.up()
-    done = stage.sweep()
+    testbed.repo("lib", limit="wrong\n")
+    testbed.write(TODOS, plan={"on_failure": "continue"})
+    testbed.up()
+    done = testbed.sweep()
 
     assert done.code == 3, done.err
     assert done.states == {"change": "succeeded", "test": "failed", "use": "skipped", "apart": "succeeded"}
@@ -46,16 +46,16 @@ def failed(stage: Stage) -> str:
     return run
 
 
-def in_the_file(stage: Stage, run: str) -> None:
-    stage.file.write_text(stage.file.read_text().replace("grep -qx right limit", "grep -qx wrong limit"))
+def in_the_file(testbed: Testbed, run: str) -> None:
+    testbed.file.write_text(testbed.file.read_text().replace("grep -qx right limit", "grep -qx wrong limit"))
 
 
-def in_the_kept_worktree(stage: Stage, run: str) -> None:
-    commit_mend(stage.state / "worktrees" / run / "lib")
+def in_the_kept_worktree(testbed: Testbed, run: str) -> None:
+    commit_mend(testbed.state / "worktrees" / run / "lib")
 
 
-def on_the_repositorys_branch(stage: Stage, run: str) -> None:
-    commit_mend(stage.folder / "lib")
+def on_the_repositorys_branch(testbed: Testbed, run: str) -> None:
+    commit_mend(testbed.folder / "lib")
 
 
 def commit_mend(folder: Path) -> None:
@@ -65,18 +65,18 @@ def commit_mend(folder: Path) -> None:
 
 @pytest.mark.parametrize("mend", [in_the_file, in_the_kept_worktree, on_the_repositorys_branch])
 def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
-    stage: Stage, mend: Callable[[Stage, str], None]
+    testbed: Testbed, mend: Callable[[Testbed, str], None]
 ) -> None:
-    first = failed(stage)
-    before = {name: stage.todo(name) for name in ("change", "apart")}
-    mend(stage, first)
-    done = stage.coord("retry", "last", "--json")
+    first = failed(testbed)
+    before = {name: testbed.todo(name) for name in ("change", "apart")}
+    mend(testbed, first)
+    done = testbed.coord("retry", "last", "--json")
 
     assert done.code == 0, done.err
     second = done.json["run_id"]
     assert f"run {second} of {PLAN}: 2 todos of {first} again in 2 repositories on this host" in done.err
-    assert sorted(stage.ledger[:3]) == ["apart", "change", "test"]
-    assert stage.ledger[3:] == ["test", "use"]
+    assert sorted(testbed.ledger[:3]) == ["apart", "change", "test"]
+    assert testbed.ledger[3:] == ["test", "use"]
 
     assert (done.json["status"], done.json["carried_from"]) == ("succeeded", first)
     assert {t["id"]: t["run"] for t in done.json["todos"]} == {
@@ -93,84 +93,84 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
 
     told = [line for line in done.err.splitlines() if line.startswith("commits are on branch")]
     assert told == [f"commits are on branch coord/{PLAN} in app, lib, other"]
-    lib = git(stage.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
+    lib = git(testbed.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
     assert "change: do change" in lib
     assert ("the right limit" in lib) == (mend is not in_the_file)
 
-    declared = yaml.safe_load(stage.file.read_text())["coordination"]["todos"]
+    declared = yaml.safe_load(testbed.file.read_text())["coordination"]["todos"]
     assert {todo["id"]: todo["status"] for todo in declared} == dict.fromkeys(
         ("change", "test", "use", "apart"), "completed"
     )
-    assert "now 2" in stage.ok("logs", "last", "change").out
-    again = stage.coord("retry", "last")
+    assert "now 2" in testbed.ok("logs", "last", "change").out
+    again = testbed.coord("retry", "last")
     assert (again.code, again.err) == (
         0,
         f"nothing to do: all todos of run {second} are done\n",
     )
 
 
-def test_a_retry_that_fails_is_retried_and_the_one_before_it_no_more(stage: Stage) -> None:
-    first = failed(stage)
-    second = stage.coord("retry", "last", "--json")
+def test_a_retry_that_fails_is_retried_and_the_one_before_it_no_more(testbed: Testbed) -> None:
+    first = failed(testbed)
+    second = testbed.coord("retry", "last", "--json")
     assert second.code == 3
-    refused = stage.coord("retry", first)
+    refused = testbed.coord("retry", first)
     assert (refused.code, refused.err.splitlines()[0]) == (
         6,
         f"error: run {first} has a retry already, run {second.json['run_id']}",
     )
 
-    in_the_kept_worktree(stage, second.json["run_id"])
-    third = stage.coord("retry", "--json")
+    in_the_kept_worktree(testbed, second.json["run_id"])
+    third = testbed.coord("retry", "--json")
     assert third.code == 0, third.err
     assert third.todo("change")["run"] == first
-    assert stage.ledger[3:] == ["test", "test", "use"]
+    assert testbed.ledger[3:] == ["test", "test", "use"]
 
 
-def test_what_cannot_be_retried_is_refused_with_what_can_be_done(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.write([{"id": "slow", "repo": "a", "action": f"{gate.action}; exit 1"}])
-    stage.up()
-    assert stage.coord("retry", "nonsense").err.startswith("error: there is no run 'nonsense'")
-    run = stage.begin("sweep", PLAN)
+def test_what_cannot_be_retried_is_refused_with_what_can_be_done(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.write([{"id": "slow", "repo": "a", "action": f"{gate.action}; exit 1"}])
+    testbed.up()
+    assert testbed.coord("retry", "nonsense").err.startswith("error: there is no run 'nonsense'")
+    run = testbed.begin("sweep", PLAN)
     gate.wait()
-    live = stage.coord("retry", "last")
+    live = testbed.coord("retry", "last")
     assert live.code == 6
     assert "is running: there is nothing to retry before it has ended" in live.err
     assert "follow it: coord watch" in live.err
     gate.open()
     assert run.done().code == 3
 
-    strange = stage.coord("retry", "last", "--without", "nowhere")
+    strange = testbed.coord("retry", "last", "--without", "nowhere")
     assert (strange.code, "has not worked on host nowhere" in strange.err) == (2, True)
-    host = stage.todo("slow")["worker"].partition("@")[2]
-    there = stage.coord("retry", "last", "--without", host)
+    host = testbed.todo("slow")["worker"].partition("@")[2]
+    there = testbed.coord("retry", "last", "--without", host)
     assert (there.code, f"host {host} is running" in there.err) == (6, True)
 
-    stage.file.write_text(stage.file.read_text() + "resources: 1\n")
-    assert stage.coord("retry", "last").code == 2
+    testbed.file.write_text(testbed.file.read_text() + "resources: 1\n")
+    assert testbed.coord("retry", "last").code == 2
 
 
 def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
-    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+    testbed: Testbed, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    first = failed(stage)
-    commit_mend(stage.folder / "lib")
+    first = failed(testbed)
+    commit_mend(testbed.folder / "lib")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    done = stage.coord("retry", "last", "--json", "--redis", stage.server.start(), cwd=elsewhere)
+    done = testbed.coord("retry", "last", "--json", "--redis", testbed.server.start(), cwd=elsewhere)
 
     assert done.code == 0, done.err
     assert done.json["carried_from"] == first
     assert "no ecosystem.yaml here to update" in done.err
-    assert stage.ok("sync").err.startswith("2 todos ")
+    assert testbed.ok("sync").err.startswith("2 todos ")
 
 
-def test_a_program_retries_as_people_do(stage: Stage) -> None:
-    first = failed(stage)
-    in_the_kept_worktree(stage, first)
-    with Coord(stage.file) as coord:
+def test_a_program_retries_as_people_do(testbed: Testbed) -> None:
+    first = failed(testbed)
+    in_the_kept_worktree(testbed, first)
+    with Coord(testbed.file) as coord:
         again = coord.runs.retry().wait(60)
         with pytest.raises(Blocked, match="are done"):
             coord.runs.retry(again.run_id)
 
     assert (again.status, again.carried_from) == ("succeeded", first)
-    assert stage.ledger[3:] == ["test", "use"]
+    assert testbed.ledger[3:] == ["test", "use"]

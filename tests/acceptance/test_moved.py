@@ -11,22 +11,22 @@ from coordination import Conflict, Coord
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
 
 
 @pytest.fixture
-def second(stage: Stage) -> Iterator[str]:
+def second(testbed: Testbed) -> Iterator[str]:
     """The address of another server."""
-    server = EmbeddedServer(stage.folder / "second", Settings())
+    server = EmbeddedServer(testbed.folder / "second", Settings())
     yield server.start()
     server.stop()
 
 
-def test_a_run_is_begun_on_one_redis_and_ended_on_another(stage: Stage, second: str) -> None:
-    gate = Gate(stage.folder)
-    stage.write(
+def test_a_run_is_begun_on_one_redis_and_ended_on_another(testbed: Testbed, second: str) -> None:
+    gate = Gate(testbed.folder)
+    testbed.write(
         [
             {
                 "id": "one",
@@ -53,37 +53,37 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(stage: Stage, second: 
             },
         ]
     )
-    stage.up()
-    stage.ok("sweep", PLAN, "--detach")
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
-    stage.ok("pause")
-    running = stage.coord("export-run", "last", "run.json")
+    testbed.ok("pause")
+    running = testbed.coord("export-run", "last", "run.json")
     assert (running.code, "two of it runs: it cannot be moved as it is" in running.err) == (6, True)
-    assert not (stage.folder / "run.json").exists()
-    assert json.loads(stage.ok("export-run", "last", "--look").out)["shared"]["holders"].keys() == {"two"}
+    assert not (testbed.folder / "run.json").exists()
+    assert json.loads(testbed.ok("export-run", "last", "--look").out)["shared"]["holders"].keys() == {"two"}
     gate.open()
-    stage.ok("logs", "last", "two", "--follow")
-    run = stage.run()["run_id"]
-    done = stage.ok("export-run", run, "run.json.gz")
+    testbed.ok("logs", "last", "two", "--follow")
+    run = testbed.run()["run_id"]
+    done = testbed.ok("export-run", run, "run.json.gz")
     assert f"wrote run {run} to run.json.gz" in done.err
     assert "do not resume it here" in done.err
 
-    imported = stage.ok("import-run", "run.json.gz", COORD_REDIS_URL=second)
+    imported = testbed.ok("import-run", "run.json.gz", COORD_REDIS_URL=second)
     assert imported.err == f"imported run {run} of {PLAN}, paused; continue it: coord resume {run}\n"
-    worker = stage.begin("worker", "--all", COORD_REDIS_URL=second)
-    stage.ok("resume", COORD_REDIS_URL=second)
-    ended = stage.coord("watch", "--json", COORD_REDIS_URL=second)
+    worker = testbed.begin("worker", "--all", COORD_REDIS_URL=second)
+    testbed.ok("resume", COORD_REDIS_URL=second)
+    ended = testbed.coord("watch", "--json", COORD_REDIS_URL=second)
     assert ended.code == 0, ended.err
     assert (ended.json["run_id"], ended.json["status"]) == (run, "succeeded")
-    assert stage.ledger == ["one", "two", "three", "four"]
-    subjects = git(stage.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
+    assert testbed.ledger == ["one", "two", "three", "four"]
+    subjects = git(testbed.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
     assert subjects == ["three: do three", "two: do two", "one: do one", "first"]
     worker.terminate()
     worker.wait()
 
-    with Coord(stage.file, redis_url=second) as coord:
-        kept = coord.runs.export("last", stage.folder / "kept.json")
+    with Coord(testbed.file, redis_url=second) as coord:
+        kept = coord.runs.export("last", testbed.folder / "kept.json")
         with pytest.raises(Conflict, match="is here already: it is succeeded"):
             coord.runs.import_(kept)
-    with Coord(stage.file) as coord:
+    with Coord(testbed.file) as coord:
         assert coord.runs.get(run).view().status == "paused"

@@ -5,16 +5,16 @@ again, the rest stays.
 from __future__ import annotations
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 UNDO = 'echo "undo $COORD_TODO_ID" >> "$LEDGER"'
 DO = 'echo "do $COORD_TODO_ID" >> "$LEDGER"; echo $COORD_TODO_ID > $COORD_TODO_ID'
 
 
-def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage: Stage):
-    gate = Gate(stage.folder)
-    stage.write(
+def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(testbed: Testbed):
+    gate = Gate(testbed.folder)
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
             {
@@ -28,45 +28,45 @@ def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage:
             {"id": "C", "repo": "web", "action": "test -e $LEDGER.mended", "blocked_by": ["D"]},
         ]
     )
-    stage.up()
-    stage.ok("sweep", PLAN, "--detach")
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
-    made = stage.ok("checkpoint", "create", "last", "after-a", "--json").json
+    made = testbed.ok("checkpoint", "create", "last", "after-a", "--json").json
     gate.open()
-    assert stage.coord("watch", "last").code == 3
-    (stage.folder / "ledger.mended").touch()
-    first = stage.run()["run_id"]
+    assert testbed.coord("watch", "last").code == 3
+    (testbed.folder / "ledger.mended").touch()
+    first = testbed.run()["run_id"]
 
     assert made["succeeded"] == ["A"]
-    assert [one["name"] for one in stage.ok("checkpoint", "list", "last", "--json").json] == ["after-a"]
-    assert stage.ok("checkpoint", "restore", "last", "after-a", "--dry-run", "--json").json["todos"] == [
+    assert [one["name"] for one in testbed.ok("checkpoint", "list", "last", "--json").json] == ["after-a"]
+    assert testbed.ok("checkpoint", "restore", "last", "after-a", "--dry-run", "--json").json["todos"] == [
         "B",
         "D",
         "C",
     ]
-    assert stage.ok("checkpoint", "list", "last", "--format", "{name}: {succeeded}").out == "after-a: A\n"
-    refused = stage.coord("checkpoint", "restore", "last", "after-a")
+    assert testbed.ok("checkpoint", "list", "last", "--format", "{name}: {succeeded}").out == "after-a: A\n"
+    refused = testbed.coord("checkpoint", "restore", "last", "after-a")
     assert (refused.code, "restore last after-a --yes" in refused.err) == (2, True)
-    restored = stage.ok("checkpoint", "restore", "last", "after-a", "--yes", "--json")
+    restored = testbed.ok("checkpoint", "restore", "last", "after-a", "--yes", "--json")
 
     assert restored.states == dict.fromkeys("ABCD", "succeeded")
     assert restored.json["carried_from"] == first
-    assert stage.ledger == ["do A", "do B", "do D", "undo D", "undo B", "do B", "do D"]
+    assert testbed.ledger == ["do A", "do B", "do D", "undo D", "undo B", "do B", "do D"]
     second = restored.json["run_id"]
-    log = git(stage.folder / "api", "log", "--format=%s", f"main..coord/{PLAN}").splitlines()
+    log = git(testbed.folder / "api", "log", "--format=%s", f"main..coord/{PLAN}").splitlines()
     assert log == ["B: do B", "A: do A"], "the first B is not built upon"
-    assert stage.run(first)["status"] == "cancelled"
-    assert [one["name"] for one in stage.ok("checkpoint", "list", second, "--json").json] == ["after-a"]
+    assert testbed.run(first)["status"] == "cancelled"
+    assert [one["name"] for one in testbed.ok("checkpoint", "list", second, "--json").json] == ["after-a"]
 
-    stage.ok("rollback", second, "--yes")
-    assert stage.ledger[7:] == ["undo D", "undo B", "undo A"], (
+    testbed.ok("rollback", second, "--yes")
+    assert testbed.ledger[7:] == ["undo D", "undo B", "undo A"], (
         "what was kept is undone with the run that took it up"
     )
 
 
-def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage: Stage):
-    gate = Gate(stage.folder)
-    stage.write(
+def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(testbed: Testbed):
+    gate = Gate(testbed.folder)
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
             {
@@ -78,27 +78,29 @@ def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage
             },
         ]
     )
-    stage.up()
-    assert stage.coord("execute", "A").code == 0
-    stage.file.write_text(stage.file.read_text().replace("status: completed", "status: pending"))
-    assert stage.sweep().code == 0
-    run = stage.run()["run_id"]
-    stage.ok("checkpoint", "create", run, "end")
+    testbed.up()
+    assert testbed.coord("execute", "A").code == 0
+    testbed.file.write_text(testbed.file.read_text().replace("status: completed", "status: pending"))
+    assert testbed.sweep().code == 0
+    run = testbed.run()["run_id"]
+    testbed.ok("checkpoint", "create", run, "end")
 
-    assert stage.coord("checkpoint", "create", run, "end").code == 6
-    assert stage.coord("checkpoint", "create", run, "../x *\n").code == 2
-    assert stage.coord("checkpoint", "restore", run, "ende").code == 2
-    stage.redis().hset(f"coord:run:{run}:meta", "named.begin", '{"at_ms": 1, "by": "t", "succeeded": ["A"]}')
-    asked = stage.begin("checkpoint", "restore", run, "begin", "--yes")
+    assert testbed.coord("checkpoint", "create", run, "end").code == 6
+    assert testbed.coord("checkpoint", "create", run, "../x *\n").code == 2
+    assert testbed.coord("checkpoint", "restore", run, "ende").code == 2
+    testbed.redis().hset(
+        f"coord:run:{run}:meta", "named.begin", '{"at_ms": 1, "by": "t", "succeeded": ["A"]}'
+    )
+    asked = testbed.begin("checkpoint", "restore", run, "begin", "--yes")
     gate.wait()
     asked.kill()
     asked.wait()
-    assert stage.run(run)["status"] == "rolling_back"
-    again = stage.begin("checkpoint", "restore", run, "begin", "--yes", "--json")
+    assert testbed.run(run)["status"] == "rolling_back"
+    again = testbed.begin("checkpoint", "restore", run, "begin", "--yes", "--json")
     gate.open()
 
     done = again.done()
     assert (done.code, done.states) == (0, {"A": "succeeded", "B": "succeeded"}), done.err
-    assert [line for line in stage.ledger if "undo" in line] == ["undo B"]
-    until(lambda: stage.run()["status"] == "succeeded")
-    assert stage.coord("checkpoint", "restore", run, "begin", "--yes").code == 6, "it was retried"
+    assert [line for line in testbed.ledger if "undo" in line] == ["undo B"]
+    until(lambda: testbed.run()["status"] == "succeeded")
+    assert testbed.coord("checkpoint", "restore", run, "begin", "--yes").code == 6, "it was retried"

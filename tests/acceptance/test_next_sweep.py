@@ -7,26 +7,26 @@ import yaml
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.store import RunStore
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version; echo '{\"v\": 2}' > $COORD_OUTPUT"}
 READS = 'test "$(cat version)" = 2 && echo 3 > next'
 
 
-def changes(stage: Stage, name: str = PLAN) -> ChangeSet:
-    with stage.redis() as client:
+def changes(testbed: Testbed, name: str = PLAN) -> ChangeSet:
+    with testbed.redis() as client:
         found = ChangeSets(RunStore(client, "coord")).read(name)
     assert found is not None
     return found
 
 
-def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
-    stage.write([LIB])
-    stage.up()
-    assert stage.sweep().code == 0
-    first = stage.run()["run_id"]
-    lib = stage.folder / "lib"
-    change = changes(stage).repos["lib"]
+def test_a_second_sweep_builds_on_the_results_of_the_first(testbed: Testbed):
+    testbed.write([LIB])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    first = testbed.run()["run_id"]
+    lib = testbed.folder / "lib"
+    change = changes(testbed).repos["lib"]
     assert (change.tip, change.run, change.todos) == (
         git(lib, "rev-parse", f"coord/{PLAN}"),
         first,
@@ -34,28 +34,28 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
     )
 
     told = "test $(jq -r '.predecessors[0].output.v' < $COORD_CONTEXT) = 2 || true"
-    stage.write(
+    testbed.write(
         [
             {**LIB, "status": "completed"},
             {"id": "NEXT", "repo": "lib", "blocked_by": ["LIB"], "action": READS},
             {"id": "APP", "repo": "app", "blocked_by": ["LIB"], "action": f"{told}; echo 1 > app"},
         ]
     )
-    done = stage.sweep()
+    done = testbed.sweep()
 
     assert done.states == {"LIB": "succeeded", "NEXT": "succeeded", "APP": "succeeded"}
-    second = stage.run()["run_id"]
-    assert {todo["id"]: todo["run"] for todo in stage.run()["todos"]} == {
+    second = testbed.run()["run_id"]
+    assert {todo["id"]: todo["run"] for todo in testbed.run()["todos"]} == {
         "LIB": first,
         "NEXT": None,
         "APP": None,
     }
-    found = changes(stage)
+    found = changes(testbed)
     assert git(lib, "diff", "--name-only", "main", found.repos["lib"].tip).split() == ["next", "version"]
     assert found.repos["lib"].runs == (first, second)
     assert set(found.todos) == {"LIB", "NEXT", "APP"}
 
-    document = yaml.safe_load(stage.file.read_text())
+    document = yaml.safe_load(testbed.file.read_text())
     by_itself = {"task": "t", "repo": "lib", "action": "test -e next && echo 4 > more", "env": {}}
     document["coordination"]["todos"].append(
         {**by_itself, "id": "MORE", "plan": PLAN, "blocked_by": ["NEXT"]}
@@ -63,15 +63,15 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(stage: Stage):
     document["coordination"]["todos"].append(
         {**by_itself, "id": "ALONE", "action": "test ! -e next && echo 5 > 5"}
     )
-    stage.file.write_text(yaml.safe_dump(document))
-    assert stage.ok("execute", "MORE", "--json").json["plan_id"] == PLAN
-    assert set(changes(stage).repos["lib"].todos) == {"LIB", "NEXT", "MORE"}
+    testbed.file.write_text(yaml.safe_dump(document))
+    assert testbed.ok("execute", "MORE", "--json").json["plan_id"] == PLAN
+    assert set(changes(testbed).repos["lib"].todos) == {"LIB", "NEXT", "MORE"}
     assert git(lib, "ls-tree", "--name-only", f"coord/{PLAN}").split() == [
         "README",
         "more",
         "next",
         "version",
     ]
-    stage.ok("execute", "ALONE")
+    testbed.ok("execute", "ALONE")
     assert git(lib, "diff", "--name-only", "main", "coord/ALONE").split() == ["5"]
-    assert changes(stage, "ALONE").todos == ("ALONE",)
+    assert changes(testbed, "ALONE").todos == ("ALONE",)

@@ -11,33 +11,33 @@ import pytest
 
 from coordination import Coord
 from coordination.runs.submission.refusals import ACCEPTED, NotLanded
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version"}
 APP = {"id": "APP", "repo": "app", "blocked_by": ["LIB"]}
 
 
 @pytest.fixture
-def half_done(stage: Stage) -> Stage:
+def half_done(testbed: Testbed) -> Testbed:
     """LIB succeeded and is completed, APP failed and is mended; OTHER, of another plan, waits for LIB by way
     of a closed issue.
     """
     plan = {"id": "PLAN-002", "title": "another"}
     other = {"id": "OTHER", "repo": "app", "plan": "PLAN-002", "blocked_by": ["FREE"]}
     free = {"id": "FREE", "repo": "app", "blocked_by": ["LIB"], "status": "completed"}
-    stage.write([LIB, {**APP, "action": "false"}, free, other], plans=[plan])
-    stage.up()
-    assert stage.sweep().code == 3
-    stage.file.write_text(stage.file.read_text().replace("action: 'false'", "action: 'true'"))
-    return stage
+    testbed.write([LIB, {**APP, "action": "false"}, free, other], plans=[plan])
+    testbed.up()
+    assert testbed.sweep().code == 3
+    testbed.file.write_text(testbed.file.read_text().replace("action: 'false'", "action: 'true'"))
+    return testbed
 
 
-def status_of(stage: Stage, todo: str) -> str:
-    found: str = json.loads(stage.ok("show-todo", todo, "--json").out)["status"]
+def status_of(testbed: Testbed, todo: str) -> str:
+    found: str = json.loads(testbed.ok("show-todo", todo, "--json").out)["status"]
     return found
 
 
-def test_a_todo_of_another_plan_is_refused_until_the_result_has_landed(half_done: Stage):
+def test_a_todo_of_another_plan_is_refused_until_the_result_has_landed(half_done: Testbed):
     run = half_done.run()["run_id"]
     assert status_of(half_done, "LIB") == "completed"
 
@@ -61,13 +61,13 @@ def test_a_todo_of_another_plan_is_refused_until_the_result_has_landed(half_done
     assert half_done.coord("sweep", "PLAN-002").code == 0
 
 
-def test_still_possible_redis_says_that_a_person_has_accepted_it(half_done: Stage):
+def test_still_possible_redis_says_that_a_person_has_accepted_it(half_done: Testbed):
     with Coord(half_done.file) as coord, coord.reached() as connection:
         connection.redis.hset(connection.keys.commits, "LIB", ACCEPTED)
     assert half_done.coord("sweep", "PLAN-002", "--dry-run").code == 0
 
 
-def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accepts_it(half_done: Stage):
+def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accepts_it(half_done: Testbed):
     run = half_done.run()["run_id"]
     lib = half_done.folder / "lib"
     half_done.ok("clean", run, "--unmerged", "--yes")
@@ -79,7 +79,7 @@ def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accept
     assert half_done.coord("sweep", "PLAN-002", "--accept", "LIB").code == 0
 
 
-def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_done: Stage):
+def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_done: Testbed):
     run = half_done.run()["run_id"]
     half_done.ok("down")
     with half_done.redis() as client:
@@ -91,30 +91,30 @@ def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_do
     assert half_done.sweep().code == 0
 
 
-def test_a_retry_takes_over_what_another_run_of_its_change_set_has_done(stage: Stage):
-    stage.write(
+def test_a_retry_takes_over_what_another_run_of_its_change_set_has_done(testbed: Testbed):
+    testbed.write(
         [
             {"id": "A", "repo": "r1", "action": "false"},
             {"id": "B", "repo": "r2", "blocked_by": ["A"]},
             {"id": "C", "repo": "r1", "blocked_by": ["B"], "action": "cat one"},
         ]
     )
-    stage.up()
-    no_runs = stage.coord("show-run", "last")
+    testbed.up()
+    no_runs = testbed.coord("show-run", "last")
     assert (no_runs.code, "did you mean" in no_runs.err) == (2, False)
-    assert stage.sweep().code == 3
-    first = stage.run()["run_id"]
-    stage.file.write_text(stage.file.read_text().replace("action: 'false'", "action: echo 1 > one"))
-    stage.ok("execute", "A")
-    second = stage.run()["run_id"]
+    assert testbed.sweep().code == 3
+    first = testbed.run()["run_id"]
+    testbed.file.write_text(testbed.file.read_text().replace("action: 'false'", "action: echo 1 > one"))
+    testbed.ok("execute", "A")
+    second = testbed.run()["run_id"]
 
-    stage.ok("retry", first)
+    testbed.ok("retry", first)
 
-    assert {todo["id"]: todo["run"] for todo in stage.run()["todos"]} == {"A": second, "B": None, "C": None}
+    assert {todo["id"]: todo["run"] for todo in testbed.run()["todos"]} == {"A": second, "B": None, "C": None}
 
 
 def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_branch_stands_for_it(
-    half_done: Stage,
+    half_done: Testbed,
 ):
     run = half_done.run()["run_id"]
     before = half_done.file.read_text()
@@ -132,7 +132,7 @@ def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_br
 
 
 def test_a_rollback_reopens_what_its_run_completed_and_nothing_that_a_person_completes_later(
-    half_done: Stage,
+    half_done: Testbed,
 ):
     run = half_done.run()["run_id"]
     half_done.file.write_text(re.sub(r"actual_hours: [0-9.]+", "actual_hours: 2", half_done.file.read_text()))
@@ -147,7 +147,7 @@ def test_a_rollback_reopens_what_its_run_completed_and_nothing_that_a_person_com
     assert half_done.sweep().states == {"APP": "succeeded"}, "no result of work by hand is looked for"
 
 
-def test_a_rollback_that_leaves_a_todo_completed_leaves_what_makes_a_sweep_refuse(half_done: Stage):
+def test_a_rollback_that_leaves_a_todo_completed_leaves_what_makes_a_sweep_refuse(half_done: Testbed):
     run = half_done.run()["run_id"]
     half_done.file.write_text(re.sub(r"actual_hours: [0-9.]+", "actual_hours: 2", half_done.file.read_text()))
     with half_done.redis() as client:

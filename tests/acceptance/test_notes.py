@@ -13,16 +13,16 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.messages import Limits, MessageBus
 from tests.agent import Agent, agent
-from tests.stage import COORD, Stage
+from tests.testbed import COORD, Testbed
 
 FILE = "repos: [{name: api, path: api}, {name: web, path: web}]\n"
 
 
 @pytest.fixture
-def laptop(stage: Stage, redis_url: str) -> Stage:
-    stage.file.write_text(FILE)
-    stage.env = {"COORD_REDIS_URL": redis_url}
-    return stage
+def laptop(testbed: Testbed, redis_url: str) -> Testbed:
+    testbed.file.write_text(FILE)
+    testbed.env = {"COORD_REDIS_URL": redis_url}
+    return testbed
 
 
 @pytest.fixture
@@ -32,20 +32,20 @@ def bus(redis_url: str) -> Iterator[MessageBus]:
 
 
 @pytest.fixture
-def ai(laptop: Stage, redis_url: str) -> Iterator[Agent]:
+def ai(laptop: Testbed, redis_url: str) -> Iterator[Agent]:
     office = Session(laptop.file, redis_url)
     with agent(build(office)) as connected:
         yield connected
     office.close()
 
 
-def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(stage: Stage) -> None:
-    stage.file.write_text(FILE)
+def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(testbed: Testbed) -> None:
+    testbed.file.write_text(FILE)
 
-    sent = stage.coord(
+    sent = testbed.coord(
         "send-message", "api", "the floor moves on Monday", "--type", "warning", "--reply-to", "web"
     )
-    (listed,) = stage.coord("list-messages", "api", "--json").json
+    (listed,) = testbed.coord("list-messages", "api", "--json").json
 
     assert (sent.code, listed["id"]) == (0, sent.out.strip())
     assert (listed["to"], listed["type"], listed["payload"]) == (
@@ -55,12 +55,13 @@ def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(stage: 
     )
     assert (listed["deliveries"], listed["reader"], listed["reply_to"]) == (1, None, "repo:web")
     assert (
-        "1 message of repo:api acknowledged" in stage.coord("list-messages", "api", "--ack", listed["id"]).err
+        "1 message of repo:api acknowledged"
+        in testbed.coord("list-messages", "api", "--ack", listed["id"]).err
     )
-    assert "no message for repo:api" in stage.coord("list-messages", "api").err
+    assert "no message for repo:api" in testbed.coord("list-messages", "api").err
 
 
-def test_people_see_who_wrote_and_acknowledge_by_the_end_of_an_id(laptop: Stage, bus: MessageBus) -> None:
+def test_people_see_who_wrote_and_acknowledge_by_the_end_of_an_id(laptop: Testbed, bus: MessageBus) -> None:
     laptop.coord("send-message", "web", "first")
     bus.send("repo:web", "fact", {"version": "2.0"})
 
@@ -74,7 +75,7 @@ def test_people_see_who_wrote_and_acknowledge_by_the_end_of_an_id(laptop: Stage,
     assert "messages  1: coord list-messages web" in laptop.coord("status", "web").out
 
 
-def test_what_cannot_be_sent_is_refused_with_what_to_do(laptop: Stage) -> None:
+def test_what_cannot_be_sent_is_refused_with_what_to_do(laptop: Testbed) -> None:
     def refused(*words: str) -> str:
         done = laptop.coord("send-message", *words)
         assert (done.code, done.out) == (2, "")
@@ -89,7 +90,7 @@ def test_what_cannot_be_sent_is_refused_with_what_to_do(laptop: Stage) -> None:
     assert "a type of message" in refused("api", "hello", "--type", "two words")
 
 
-def test_hints_name_the_command_as_it_is_to_be_typed(laptop: Stage) -> None:
+def test_hints_name_the_command_as_it_is_to_be_typed(laptop: Testbed) -> None:
     def refused(*words: str) -> str:
         done = laptop.coord(*words)
         assert (done.code, done.out) == (2, "")
@@ -109,7 +110,7 @@ def test_hints_name_the_command_as_it_is_to_be_typed(laptop: Stage) -> None:
     assert laptop.coord("list-messages", "agent:ann", "--format", "{payload}").out == "hello\n"
 
 
-def test_text_comes_from_standard_input_up_to_a_mebibyte(laptop: Stage) -> None:
+def test_text_comes_from_standard_input_up_to_a_mebibyte(laptop: Testbed) -> None:
     def sent(text: str) -> tuple[int, str]:
         (laptop.folder / "text").write_text(text)
         shell = laptop.begin(
@@ -123,7 +124,7 @@ def test_text_comes_from_standard_input_up_to_a_mebibyte(laptop: Stage) -> None:
     assert (code, "1,048,578 bytes" in words) == (2, True)
 
 
-def test_what_another_reader_has_in_hand_stays_with_it(laptop: Stage, bus: MessageBus) -> None:
+def test_what_another_reader_has_in_hand_stays_with_it(laptop: Testbed, bus: MessageBus) -> None:
     laptop.coord("send-message", "api", "yours")
     (held,) = bus.take("repo:api", "busy", 1).messages
 
@@ -134,7 +135,7 @@ def test_what_another_reader_has_in_hand_stays_with_it(laptop: Stage, bus: Messa
     assert bus.ack(held)
 
 
-def test_those_that_are_not_acknowledged_stay_in_order_and_untried(laptop: Stage, bus: MessageBus) -> None:
+def test_those_that_are_not_acknowledged_stay_in_order_and_untried(laptop: Testbed, bus: MessageBus) -> None:
     bus.register("repo:api")
     ids = [bus.send("repo:api", "note", n) for n in range(3)]
 
@@ -145,7 +146,7 @@ def test_those_that_are_not_acknowledged_stay_in_order_and_untried(laptop: Stage
 
 
 def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(
-    laptop: Stage, bus: MessageBus
+    laptop: Testbed, bus: MessageBus
 ) -> None:
     bus.register("repo:api")
     done = bus.send("repo:api", "note", "done")
@@ -156,7 +157,7 @@ def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(
     assert [message.payload for message in bus.take("repo:api", "me", 10).messages] == ["once"]
 
 
-def test_large_messages_are_acknowledged_together(laptop: Stage, bus: MessageBus) -> None:
+def test_large_messages_are_acknowledged_together(laptop: Testbed, bus: MessageBus) -> None:
     many = MessageBus(bus.steps.redis, "coord")
     many.register("repo:api")
     for _ in range(12):
@@ -167,7 +168,7 @@ def test_large_messages_are_acknowledged_together(laptop: Stage, bus: MessageBus
 
 
 def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
-    laptop: Stage, bus: MessageBus
+    laptop: Testbed, bus: MessageBus
 ) -> None:
     bus.register("repo:api")
     for sequence in (7, 17):
@@ -187,7 +188,7 @@ def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(
 
 
 def test_an_acknowledgement_reports_once_how_many_messages_were_trimmed(
-    laptop: Stage, bus: MessageBus
+    laptop: Testbed, bus: MessageBus
 ) -> None:
     bus.register("repo:api")
     for n in range(5):
@@ -201,7 +202,7 @@ def test_an_acknowledgement_reports_once_how_many_messages_were_trimmed(
     assert "discarded" not in second.err
 
 
-def test_a_dead_letter_is_listed_with_why_and_sent_again(laptop: Stage, bus: MessageBus) -> None:
+def test_a_dead_letter_is_listed_with_why_and_sent_again(laptop: Testbed, bus: MessageBus) -> None:
     bus.register("repo:api")
     bus.send("repo:api", "note", "poison", ttl=timedelta(minutes=1))
     (message,) = bus.take("repo:api", "me", 1).messages
@@ -217,7 +218,7 @@ def test_a_dead_letter_is_listed_with_why_and_sent_again(laptop: Stage, bus: Mes
     assert laptop.coord("list-messages", "--dead", "--json").json == []
 
 
-def test_agents_talk_by_tools(ai: Agent, laptop: Stage) -> None:
+def test_agents_talk_by_tools(ai: Agent, laptop: Testbed) -> None:
     assert ai.call("coord_list_messages", to="agent:claude") == []
     laptop.coord("send-message", "agent:claude", "what is the version?", "--reply-to", "api")
     (asked,) = ai.call("coord_list_messages", to="agent:claude")
@@ -230,7 +231,7 @@ def test_agents_talk_by_tools(ai: Agent, laptop: Stage) -> None:
     assert "did you mean api?" in ai.refused("coord_send_message", to="apii", text="2.0")
 
 
-def test_the_library_has_the_bus_and_its_figures(laptop: Stage, redis_url: str) -> None:
+def test_the_library_has_the_bus_and_its_figures(laptop: Testbed, redis_url: str) -> None:
     with Coord(laptop.file, redis_url) as coord:
         coord.messages.register("repo:api")
         coord.messages.send("repo:api", "note", "hello", ttl=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 LEVELS, WIDTH = 4, 6
 ROOT = str(Path(__file__).parents[2])
@@ -30,8 +30,8 @@ def predecessors() -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def levels(stage: Stage) -> Stage:
-    stage.write(
+def levels(testbed: Testbed) -> Testbed:
+    testbed.write(
         [
             {
                 "id": name,
@@ -43,11 +43,11 @@ def levels(stage: Stage) -> Stage:
             for name, before in predecessors().items()
         ]
     )
-    return stage
+    return testbed
 
 
-def check_ledger(stage: Stage) -> None:
-    lines = stage.ledger
+def check_ledger(testbed: Testbed) -> None:
+    lines = testbed.ledger
     starts = [line.removeprefix("start ") for line in lines if line.startswith("start ")]
     position = {line: i for i, line in enumerate(lines)}
 
@@ -59,7 +59,7 @@ def check_ledger(stage: Stage) -> None:
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
 def test_promises_1_and_3_every_todo_starts_once_and_in_order_though_every_message_comes_twice(
-    levels: Stage, strategy: str
+    levels: Testbed, strategy: str
 ):
     levels.redis()  # starts the server
     url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"

@@ -12,8 +12,8 @@ import pytest
 
 from coordination.cli.context import CliContext
 from coordination.cli.screen.pager import _command
-from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal, typing_on_terminal
+from tests.testbed import PLAN, Testbed
 
 TODOS = [{"id": f"T-{number:03}", "repo": "api", "task": f"Do {number}"} for number in range(60)]
 HUGE = {"id": "HUGE", "repo": "api", "action": "seq 1 100000"}
@@ -21,10 +21,10 @@ ALL = [todo["id"] for todo in TODOS]
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
-    stage = new_stage()
-    stage.write([*TODOS, {"id": "LONG", "repo": "api", "action": "seq 1 100"}, HUGE])
-    return stage
+def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
+    testbed = new_testbed()
+    testbed.write([*TODOS, {"id": "LONG", "repo": "api", "action": "seq 1 100"}, HUGE])
+    return testbed
 
 
 @pytest.fixture
@@ -47,28 +47,30 @@ def pager(tmp_path: Path) -> Path:
         "issue -h", "graph PLAN-001", "sweep PLAN-001 --dry-run",
     ],
 )  # fmt: skip
-def test_what_is_longer_than_the_screen_goes_through_the_pager(stage: Stage, pager: Path, words: str) -> None:
-    said = on_terminal(stage, *words.split(), COORD_PAGER=str(pager))
+def test_what_is_longer_than_the_screen_goes_through_the_pager(
+    testbed: Testbed, pager: Path, words: str
+) -> None:
+    said = on_terminal(testbed, *words.split(), COORD_PAGER=str(pager))
 
     assert said == "PAGED\n"
     assert len((pager.parent / "text").read_text().splitlines()) > 24
 
 
-def test_the_pager_gets_every_line_in_colour(stage: Stage, pager: Path) -> None:
-    on_terminal(stage, "list-todos", COORD_PAGER=str(pager))
+def test_the_pager_gets_every_line_in_colour(testbed: Testbed, pager: Path) -> None:
+    on_terminal(testbed, "list-todos", COORD_PAGER=str(pager))
 
     text = (pager.parent / "text").read_text()
     assert [name for name in ALL if name in text] == ALL
     assert "\x1b[1m" in text
 
 
-def test_the_general_variable_counts_where_ours_is_not_set(stage: Stage, pager: Path) -> None:
-    assert on_terminal(stage, "list-todos", PAGER=str(pager)) == "PAGED\n"
-    assert "PAGED" not in on_terminal(stage, "list-todos", PAGER=str(pager), COORD_PAGER="")
+def test_the_general_variable_counts_where_ours_is_not_set(testbed: Testbed, pager: Path) -> None:
+    assert on_terminal(testbed, "list-todos", PAGER=str(pager)) == "PAGED\n"
+    assert "PAGED" not in on_terminal(testbed, "list-todos", PAGER=str(pager), COORD_PAGER="")
 
 
-def test_a_pager_may_have_arguments(stage: Stage) -> None:
-    shown = on_terminal(stage, "list-todos", COORD_PAGER="sed -e 's/^/| /'")
+def test_a_pager_may_have_arguments(testbed: Testbed) -> None:
+    shown = on_terminal(testbed, "list-todos", COORD_PAGER="sed -e 's/^/| /'")
 
     assert [name for name in ALL if f"| {name}" in shown or f"\x1b[0m| {name}" in shown] == ALL
 
@@ -84,26 +86,26 @@ def test_a_pager_may_have_arguments(stage: Stage) -> None:
     ],
     ids=["cat", "empty", "missing", "unreadable", "dumb", "failing", "failing late", "no program"],
 )  # fmt: skip
-def test_without_a_pager_all_is_printed(stage: Stage, env: dict[str, str]) -> None:
-    said = on_terminal(stage, "list-todos", **env)
+def test_without_a_pager_all_is_printed(testbed: Testbed, env: dict[str, str]) -> None:
+    said = on_terminal(testbed, "list-todos", **env)
 
-    assert not (stage.folder / "paged").exists()
+    assert not (testbed.folder / "paged").exists()
     assert [name for name in ALL if name in said] == ALL
 
 
 @pytest.mark.parametrize("variable", ["COORD_TODO_ID", "COORD_CONNECTION"])
 def test_the_environment_of_a_todo_starts_no_pager(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, variable: str
+    testbed: Testbed, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     todo = {"COORD_PAGER": "touch paged", variable: "x"}
     for name, value in todo.items():
         monkeypatch.setenv(name, value)
 
-    on_terminal(stage, "help", "--all", code=4, **todo)
+    on_terminal(testbed, "help", "--all", code=4, **todo)
     with click.Context(click.Command("help"), obj=CliContext()):
         assert _command() == []
 
-    assert not (stage.folder / "paged").exists()
+    assert not (testbed.folder / "paged").exists()
 
 
 @pytest.mark.parametrize(
@@ -118,36 +120,38 @@ def test_the_environment_of_a_todo_starts_no_pager(
     ],
 )
 def test_data_and_what_fits_the_screen_or_wants_no_pager_are_printed(
-    stage: Stage, pager: Path, words: str, shown: list[str]
+    testbed: Testbed, pager: Path, words: str, shown: list[str]
 ) -> None:
-    said = on_terminal(stage, *words.split(), COORD_PAGER=str(pager))
+    said = on_terminal(testbed, *words.split(), COORD_PAGER=str(pager))
 
     assert "PAGED" not in said
     assert [name for name in shown if name in said] == shown
 
 
-def test_a_pipe_starts_no_pager(stage: Stage, pager: Path) -> None:
-    assert ALL[-1] in stage.ok("list-todos", COORD_PAGER=str(pager)).out
+def test_a_pipe_starts_no_pager(testbed: Testbed, pager: Path) -> None:
+    assert ALL[-1] in testbed.ok("list-todos", COORD_PAGER=str(pager)).out
     assert not (pager.parent / "text").exists()
 
 
-def test_a_reader_who_leaves_the_pager_early_made_no_error(stage: Stage) -> None:
-    said = on_terminal(stage, "list-todos", COORD_PAGER="head -n 1")
+def test_a_reader_who_leaves_the_pager_early_made_no_error(testbed: Testbed) -> None:
+    said = on_terminal(testbed, "list-todos", COORD_PAGER="head -n 1")
 
     assert next(line for line in said.splitlines() if line.strip()).startswith("\x1b[1mTODO")
     assert len(said.splitlines()) == 1
 
 
-def test_a_pager_gets_no_secret(stage: Stage, pager: Path) -> None:
-    on_terminal(stage, "list-todos", COORD_PAGER=str(pager), COORD_MCP_TOKEN="0123456789abcdef")
+def test_a_pager_gets_no_secret(testbed: Testbed, pager: Path) -> None:
+    on_terminal(testbed, "list-todos", COORD_PAGER=str(pager), COORD_MCP_TOKEN="0123456789abcdef")
 
     told = (pager.parent / "env").read_text()
     assert "COORD_" not in told
     assert "LESS=FRX" in told
 
 
-def test_what_others_wrote_does_not_drive_the_terminal_through_the_pager(stage: Stage, pager: Path) -> None:
-    evil = Stage(pager.parent / "evil")
+def test_what_others_wrote_does_not_drive_the_terminal_through_the_pager(
+    testbed: Testbed, pager: Path
+) -> None:
+    evil = Testbed(pager.parent / "evil")
     evil.folder.mkdir()
     evil.write([{**todo, "task": "\x1b]0;owned\x07\x1b[2J"} for todo in TODOS])
 
@@ -156,22 +160,22 @@ def test_what_others_wrote_does_not_drive_the_terminal_through_the_pager(stage: 
     assert "\x1b]" not in (pager.parent / "text").read_text()
 
 
-def test_logs_are_paged_and_followed_ones_are_not(stage: Stage, pager: Path) -> None:
-    stage.ok("execute", "LONG")
+def test_logs_are_paged_and_followed_ones_are_not(testbed: Testbed, pager: Path) -> None:
+    testbed.ok("execute", "LONG")
 
-    assert on_terminal(stage, "logs", "last", COORD_PAGER=str(pager)) == "PAGED\n"
-    assert "PAGED" not in on_terminal(stage, "logs", "last", "-f", COORD_PAGER=str(pager))
+    assert on_terminal(testbed, "logs", "last", COORD_PAGER=str(pager)) == "PAGED\n"
+    assert "PAGED" not in on_terminal(testbed, "logs", "last", "-f", COORD_PAGER=str(pager))
 
 
-def test_a_long_log_is_left_early_without_an_error(stage: Stage) -> None:
-    stage.ok("execute", "HUGE")
+def test_a_long_log_is_left_early_without_an_error(testbed: Testbed) -> None:
+    testbed.ok("execute", "HUGE")
 
-    assert on_terminal(stage, "logs", "last", COORD_PAGER="head -n 1").count("\n") == 1
+    assert on_terminal(testbed, "logs", "last", COORD_PAGER="head -n 1").count("\n") == 1
 
 
 @pytest.mark.skipif(not any(Path(f, "less").exists() for f in os.get_exec_path()), reason="needs less")
-def test_less_shows_a_screen_and_q_ends_it(stage: Stage) -> None:
-    code, said = typing_on_terminal(stage, "list-todos", after={"T-010": "q"}, PAGER="less")
+def test_less_shows_a_screen_and_q_ends_it(testbed: Testbed) -> None:
+    code, said = typing_on_terminal(testbed, "list-todos", after={"T-010": "q"}, PAGER="less")
 
     assert code == 0
     assert ALL[0] in said

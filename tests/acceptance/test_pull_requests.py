@@ -11,27 +11,27 @@ import pytest
 import yaml
 
 from tests.forge.server import TestForge
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 REPOS = ("a", "b", "c")
 BRANCH = f"coord/{PLAN}"
 
 
 @pytest.fixture
-def site(stage: Stage, tmp_path: Path) -> Iterator[SimpleNamespace]:
+def site(testbed: Testbed, tmp_path: Path) -> Iterator[SimpleNamespace]:
     """A swept plan over three repositories in a chain, at a forge."""
     with TestForge(tmp_path / "forge", "github") as forge:
         token = forge.token("coord")
         projects, repos = {}, {}
         for name in REPOS:
-            projects[name] = forge.create_project(f"acme/{name}", seed=stage.repo(name))
+            projects[name] = forge.create_project(f"acme/{name}", seed=testbed.repo(name))
             projects[name].labels.append("coord")
             repos[name] = {
                 "url": forge.url(f"acme/{name}", f"coord:{token}"),
                 "forge": {"type": "github", "api": forge.api},
             }
         before = {"b": ["T-a"], "c": ["T-b"]}
-        stage.write(
+        testbed.write(
             [
                 {
                     "id": f"T-{name}",
@@ -44,15 +44,15 @@ def site(stage: Stage, tmp_path: Path) -> Iterator[SimpleNamespace]:
             ],
             repos=repos,
         )
-        stage.up()
-        assert stage.sweep().code == 0
-        secret = stage.folder / "token"
+        testbed.up()
+        assert testbed.sweep().code == 0
+        secret = testbed.folder / "token"
         secret.write_text(token)
         secret.chmod(0o600)
-        stage.ok(
+        testbed.ok(
             "credential", "add", "forge", f"file:{secret}", "--purpose", "pr", "--host", "127.0.0.1", "--all"
         )
-        yield SimpleNamespace(stage=stage, forge=forge, projects=projects, token=token)
+        yield SimpleNamespace(testbed=testbed, forge=forge, projects=projects, token=token)
         assert forge.violations == []
 
 
@@ -61,14 +61,14 @@ def requests_of(site: SimpleNamespace, name: str) -> list[Any]:
 
 
 def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
-    seen = stage.ok("pr", "create", PLAN, "--dry-run", "--json").json
+    testbed, forge = site.testbed, site.forge
+    seen = testbed.ok("pr", "create", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
     assert not any(requests_of(site, name) for name in REPOS)
 
     forge.seen.clear()
     words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob")
-    made = stage.ok("pr", "create", PLAN, *words, "--json").json
+    made = testbed.ok("pr", "create", PLAN, *words, "--json").json
     assert [(one["repo"], one["action"], one["pushed"]) for one in made] == [
         (name, "created", True) for name in REPOS
     ]
@@ -86,49 +86,49 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNames
     assert f"acme/c#{made[2]['number']}" in second.body, "the state of all"
     assert "@ann" not in second.body, "nobody is mentioned by a title of the file"
 
-    again = stage.ok("pr", "create", PLAN, *words, "--json").json
+    again = testbed.ok("pr", "create", PLAN, *words, "--json").json
     assert {one["action"] for one in again} == {"unchanged"}
     assert [one["url"] for one in again] == [one["url"] for one in made]
 
 
 def a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp_path: Path):
-    stage = site.stage
+    testbed = site.testbed
     (request,) = requests_of(site, "a")
     request.title, request.body = "Better", f"Mine.\n\n{request.body}\n\nBelow."
-    stage.ok("pr", "create", PLAN)
+    testbed.ok("pr", "create", PLAN)
     assert request.title == "Better"
     assert request.body.startswith("Mine.")
     assert request.body.endswith("Below.")
 
     (tmp_path / "text").write_text("From a file.")
-    stage.ok("pr", "create", PLAN, "--repo", "a", "--body", str(tmp_path / "text"))
+    testbed.ok("pr", "create", PLAN, "--repo", "a", "--body", str(tmp_path / "text"))
     assert request.body.startswith("From a file.")
     assert "Mine." not in request.body
     assert "Depends on" not in request.body
 
 
 def the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
+    testbed, forge = site.testbed, site.forge
     (request,) = requests_of(site, "b")
     forge.check(site.projects["b"], request.sha, "build", "failure", run=False)
     forge.approve(site.projects["a"], requests_of(site, "a")[0].number)
-    found = {one["repo"]: one for one in stage.ok("pr", "list", PLAN, "--json").json}
+    found = {one["repo"]: one for one in testbed.ok("pr", "list", PLAN, "--json").json}
     assert [one["state"] for one in found["b"]["checks"] if one["name"] == "build"] == ["failure"]
     assert [(one["author"], one["state"]) for one in found["a"]["reviews"]] == [("ann", "approved")]
-    assert [one["repo"] for one in stage.ok("pr", "list", "--failing", "--json").json] == ["b"]
+    assert [one["repo"] for one in testbed.ok("pr", "list", "--failing", "--json").json] == ["b"]
 
     forge.seen.clear()
-    stage.ok("pr", "list", "--mine")
+    testbed.ok("pr", "list", "--mine")
     assert forge.seen
     assert all(one.conditional for one in forge.seen)
-    assert "red: build" in stage.ok("pr", "list").out
+    assert "red: build" in testbed.ok("pr", "list").out
 
 
 def a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
+    testbed, forge = site.testbed, site.forge
     tip = git(forge.path("acme/c"), "rev-parse", BRANCH)
     theirs = forge.push(site.projects["c"], BRANCH, theirs="x\n")
-    refused = stage.coord("pr", "create", PLAN)
+    refused = testbed.coord("pr", "create", PLAN)
     assert refused.code == 6
     assert "nothing was changed" in refused.err
     assert git(forge.path("acme/c"), "rev-parse", BRANCH) == theirs
@@ -136,41 +136,41 @@ def a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespac
 
 
 def a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
+    testbed, forge = site.testbed, site.forge
     forge.fail("secondary", times=100, retry_after=4000)
-    limited = stage.coord("pr", "list", "--json")
+    limited = testbed.coord("pr", "list", "--json")
     forge.faults.clear()
     assert limited.code == 5
     assert all(one["state"] is None and one["checks"] == [] and one["error"] for one in limited.json)
 
     forge.revoke(site.token)
-    refused = stage.coord("pr", "create", PLAN, "--repo", "a")
+    refused = testbed.coord("pr", "create", PLAN, "--repo", "a")
     assert refused.code == 4
     assert site.token not in refused.err + refused.out
     forge.core.tokens[site.token].revoked = False
 
 
 def a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
-    before = stage.file.read_text()
+    testbed, forge = site.testbed, site.forge
+    before = testbed.file.read_text()
     document = yaml.safe_load(before)
     document["repos"][0]["forge"]["api"] = forge.api.replace("127.0.0.1", "localhost")
-    stage.file.write_text(yaml.safe_dump(document))
+    testbed.file.write_text(yaml.safe_dump(document))
     forge.seen.clear()
-    refused = stage.coord("pr", "create", PLAN, "--repo", "a")
-    stage.file.write_text(before)
+    refused = testbed.coord("pr", "create", PLAN, "--repo", "a")
+    testbed.file.write_text(before)
     assert refused.code == 4
     assert forge.seen == []
 
 
 def closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace):
-    stage, forge = site.stage, site.forge
+    testbed, forge = site.testbed, site.forge
     forge.merge(site.projects["a"], requests_of(site, "a")[0].number)
-    closed = stage.ok("pr", "close", PLAN, "--yes", "--json").json
+    closed = testbed.ok("pr", "close", PLAN, "--yes", "--json").json
     assert {one["repo"]: one["state"] for one in closed} == {"a": "merged", "b": "closed", "c": "closed"}
     assert not any(requests_of(site, name) for name in REPOS)
-    assert len(stage.ok("pr", "open", PLAN).out.split()) == 3
-    kinds = [one["kind"] for one in stage.ok("events", "--kind", "request.*", "--json").json]
+    assert len(testbed.ok("pr", "open", PLAN).out.split()) == 3
+    kinds = [one["kind"] for one in testbed.ok("events", "--kind", "request.*", "--json").json]
     assert {"request.opened", "request.closed"} <= set(kinds)
 
 

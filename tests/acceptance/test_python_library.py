@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from coordination import Blocked, Conflict, Coord, Event, RunStatus, Selectors, TodoState, UsageError
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 
 TODOS = [
     {"id": "A", "repo": "api", "action": 'echo hello; echo 42 > "$COORD_OUTPUT"'},
@@ -20,9 +20,9 @@ TODOS = [
 
 
 @pytest.fixture
-def coord(stage: Stage) -> Iterator[Coord]:
-    stage.write(TODOS, plan={"on_failure": "continue"})
-    with Coord(stage.file) as coord:
+def coord(testbed: Testbed) -> Iterator[Coord]:
+    testbed.write(TODOS, plan={"on_failure": "continue"})
+    with Coord(testbed.file) as coord:
         yield coord
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 SUITE = "<testsuite><testcase name='a'/><testcase name='b'>{}</testcase></testsuite>"
 READ = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
@@ -31,20 +31,20 @@ def verdicts(report: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def checked(stage: Stage) -> Iterator[Stage]:
-    stage.env = {"LEDGER": str(stage.folder / "ledger"), "SUITE": SUITE.format("")}
-    stage.write(TODOS, repos=REPOS)
-    document = yaml.safe_load(stage.file.read_text())
+def checked(testbed: Testbed) -> Iterator[Testbed]:
+    testbed.env = {"LEDGER": str(testbed.folder / "ledger"), "SUITE": SUITE.format("")}
+    testbed.write(TODOS, repos=REPOS)
+    document = yaml.safe_load(testbed.file.read_text())
     document["coordination"]["dependencies"] = [
         {"id": "D", "consumer": "high", "provider": "low", "type": "runtime"}
     ]
-    stage.file.write_text(yaml.safe_dump(document))
-    stage.up()
-    yield stage
-    stage.ok("down")
+    testbed.file.write_text(yaml.safe_dump(document))
+    testbed.up()
+    yield testbed
+    testbed.ok("down")
 
 
-def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_same_trees(checked: Stage):
+def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_same_trees(checked: Testbed):
     base = checked.coord("qa", "--json")
     assert (base.code, verdicts(base.json)) == (3, {"low": "red", "high": "skipped"})
     assert "qa.base.low.qa" in base.json["checks"][1]["why"]

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from coordination.backend.keys import Keys
-from tests.stage import Done, Stage
+from tests.testbed import Done, Testbed
 from tests.waiting import until
 
 KEYS = Keys("coord")
@@ -74,28 +74,28 @@ NO_TODOS = {
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done, Any]:
+def swept(new_testbed: Callable[[], Testbed]) -> tuple[Testbed, Done, Any]:
     """Each piece of rubbish in the repository's queue and in the control queue, and then a sweep."""
-    stage = new_stage()
-    stage.write(
+    testbed = new_testbed()
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": "true"},
             {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
         ]
     )
-    stage.up()
-    worker = stage.daemon("worker").pid
-    client = redis.Redis.from_url(str(stage.server.url))
+    testbed.up()
+    worker = testbed.daemon("worker").pid
+    client = redis.Redis.from_url(str(testbed.server.url))
     queues = (KEYS.queue("api"), KEYS.control_queue)
     for queue in queues:
         client.lpush(queue, *NO_MESSAGES.values(), TOO_DEEP, *NO_TODOS.values())
-    answer = stage.sweep()
+    answer = testbed.sweep()
     until(lambda: not any(client.llen(queue) for queue in queues))
-    assert stage.daemon("worker").pid == worker
-    return stage, answer, client
+    assert testbed.daemon("worker").pid == worker
+    return testbed, answer, client
 
 
-def test_the_worker_lives_and_the_run_ends_right(swept: tuple[Stage, Done, Any]) -> None:
+def test_the_worker_lives_and_the_run_ends_right(swept: tuple[Testbed, Done, Any]) -> None:
     _, answer, _ = swept
 
     assert (answer.code, answer.json["status"]) == (0, "succeeded")
@@ -104,7 +104,7 @@ def test_the_worker_lives_and_the_run_ends_right(swept: tuple[Stage, Done, Any])
 
 @pytest.mark.parametrize("kind", NO_MESSAGES)
 def test_an_entry_that_is_no_message_is_set_aside_as_far_as_it_is_text(
-    kind: str, swept: tuple[Stage, Done, Any]
+    kind: str, swept: tuple[Testbed, Done, Any]
 ) -> None:
     _, _, client = swept
 
@@ -114,16 +114,16 @@ def test_an_entry_that_is_no_message_is_set_aside_as_far_as_it_is_text(
 
 
 def test_a_message_that_names_no_todo_of_ours_is_not_kept_for_another_delivery(
-    swept: tuple[Stage, Done, Any],
+    swept: tuple[Testbed, Done, Any],
 ) -> None:
     _, _, client = swept
 
     assert until(lambda: not client.hlen(KEYS.unacked))
 
 
-def test_the_log_of_the_worker_names_what_was_set_aside(swept: tuple[Stage, Done, Any]) -> None:
-    stage, _, _ = swept
+def test_the_log_of_the_worker_names_what_was_set_aside(swept: tuple[Testbed, Done, Any]) -> None:
+    testbed, _, _ = swept
 
-    log = (stage.state / "worker.log").read_text()
+    log = (testbed.state / "worker.log").read_text()
     assert "unreadable queue entry, set aside: 'not json'" in log
     assert 'set aside: "RecursionError(' in log  # the one that nests too deep is no text to anybody

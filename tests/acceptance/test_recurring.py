@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from coordination import Coord
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 
 TODOS = [
     {"id": "A", "repo": "api", "action": "echo A >> $LEDGER", "status": "completed"},
@@ -16,43 +16,43 @@ TODOS = [
 
 
 def test_each_sweep_of_a_recurring_plan_runs_all_its_todos_in_order_and_leaves_the_file_as_it_is(
-    stage: Stage,
+    testbed: Testbed,
 ):
-    stage.write(TODOS, plan={"recurring": True})
-    stage.up()
-    before = stage.file.read_bytes()
+    testbed.write(TODOS, plan={"recurring": True})
+    testbed.up()
+    before = testbed.file.read_bytes()
 
     for _ in range(2):
-        assert stage.sweep().states == {"A": "succeeded", "B": "succeeded"}
-    with Coord(stage.file) as coord:
+        assert testbed.sweep().states == {"A": "succeeded", "B": "succeeded"}
+    with Coord(testbed.file) as coord:
         assert coord.runs.sweep(PLAN).wait().status == "succeeded"
-    stage.ok("sync", "last")
+    testbed.ok("sync", "last")
 
-    assert stage.ledger == ["A", "B"] * 3
-    assert stage.file.read_bytes() == before
+    assert testbed.ledger == ["A", "B"] * 3
+    assert testbed.file.read_bytes() == before
 
 
-def test_a_retry_in_a_recurring_plan_does_what_failed_though_the_file_says_completed(stage: Stage):
+def test_a_retry_in_a_recurring_plan_does_what_failed_though_the_file_says_completed(testbed: Testbed):
     fails_once = 'test -e "$LEDGER.ok"'
-    stage.write([{**TODOS[0], "action": fails_once}, TODOS[1]], plan={"recurring": True})
-    stage.up()
-    assert stage.sweep().code == 3
-    (stage.folder / "ledger.ok").touch()
+    testbed.write([{**TODOS[0], "action": fails_once}, TODOS[1]], plan={"recurring": True})
+    testbed.up()
+    assert testbed.sweep().code == 3
+    (testbed.folder / "ledger.ok").touch()
 
-    assert stage.coord("retry", "last", "--json").states == {"A": "succeeded", "B": "succeeded"}
+    assert testbed.coord("retry", "last", "--json").states == {"A": "succeeded", "B": "succeeded"}
 
 
-def test_where_runs_write_nothing_back_only_sync_does(stage: Stage):
-    stage.settings = {"write_back": "none"}
-    stage.write([{"id": "A", "repo": "api"}])
-    stage.up()
-    before = stage.file.read_bytes()
+def test_where_runs_write_nothing_back_only_sync_does(testbed: Testbed):
+    testbed.settings = {"write_back": "none"}
+    testbed.write([{"id": "A", "repo": "api"}])
+    testbed.up()
+    before = testbed.file.read_bytes()
 
-    assert stage.sweep().code == 0
-    with Coord(stage.file) as coord:
+    assert testbed.sweep().code == 0
+    with Coord(testbed.file) as coord:
         coord.runs.get().wait()
-    stage.ok("down")  # a worker writes the outstanding results before it stops
-    assert stage.file.read_bytes() == before
+    testbed.ok("down")  # a worker writes the outstanding results before it stops
+    assert testbed.file.read_bytes() == before
 
-    stage.ok("sync", "last")
-    assert json.loads(stage.ok("show-todo", "A", "--json").out)["status"] == "completed"
+    testbed.ok("sync", "last")
+    assert json.loads(testbed.ok("show-todo", "A", "--json").out)["status"] == "completed"

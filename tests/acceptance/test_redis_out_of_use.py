@@ -10,16 +10,16 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 UNREACHABLE = 7
 TODO = {"id": "TODO-001", "repo": "units", "action": 'echo done >> "$LEDGER"'}
 
 
-def test_a_worker_carries_out_a_todo_over_tls(stage: Stage, redis_url: str, tmp_path: Path):
+def test_a_worker_carries_out_a_todo_over_tls(testbed: Testbed, redis_url: str, tmp_path: Path):
     certificates = Certificates(tmp_path)
-    stage.write([TODO])
+    testbed.write([TODO])
     tls = certificates.of_server("localhost", asks_for_ours=True)
     mine = certificates.issue("machine.test")
 
@@ -27,19 +27,19 @@ def test_a_worker_carries_out_a_todo_over_tls(stage: Stage, redis_url: str, tmp_
         url = (
             f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
         )
-        worker = stage.begin("worker", "--all", COORD_REDIS_URL=url)
-        done = stage.coord("sweep", PLAN, "--json", COORD_REDIS_URL=url)
+        worker = testbed.begin("worker", "--all", COORD_REDIS_URL=url)
+        done = testbed.coord("sweep", PLAN, "--json", COORD_REDIS_URL=url)
         worker.terminate()
         worker.done()
 
     assert done.code == 0, done.err
-    assert stage.ledger == ["done"]
+    assert testbed.ledger == ["done"]
 
 
-def test_a_redis_that_never_answers_ends_a_command(stage: Stage):
-    stage.write([TODO])
+def test_a_redis_that_never_answers_ends_a_command(testbed: Testbed):
+    testbed.write([TODO])
     with listening(silent) as port:
-        done = stage.coord("sweep", PLAN, COORD_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}")
+        done = testbed.coord("sweep", PLAN, COORD_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}")
 
     assert done.code == UNREACHABLE
     assert done.err.startswith(f"error: Redis at redis://:***@127.0.0.1:{port} does not answer")
@@ -56,31 +56,33 @@ COMMANDS = (
 )
 
 
-def test_where_no_redis_listens_each_command_says_so_and_prints_nothing_else(stage: Stage, free_port: int):
-    stage.write([TODO])
+def test_where_no_redis_listens_each_command_says_so_and_prints_nothing_else(
+    testbed: Testbed, free_port: int
+):
+    testbed.write([TODO])
     for command in COMMANDS:
-        done = stage.coord(*command.split(), COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
+        done = testbed.coord(*command.split(), COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
         assert (done.code, done.out, "does not answer" in done.err) == (UNREACHABLE, "", True), command
 
 
-def test_a_server_of_old_times_is_refused_by_sweep_and_by_a_worker(stage: Stage):
-    stage.write([TODO])
+def test_a_server_of_old_times_is_refused_by_sweep_and_by_a_worker(testbed: Testbed):
+    testbed.write([TODO])
     with listening(old_redis) as port:
         url = f"redis://127.0.0.1:{port}"
-        swept = stage.coord("sweep", PLAN, COORD_REDIS_URL=url)
-        worker = stage.begin("worker", "--all", COORD_REDIS_URL=url).done()
+        swept = testbed.coord("sweep", PLAN, COORD_REDIS_URL=url)
+        worker = testbed.begin("worker", "--all", COORD_REDIS_URL=url).done()
 
     for done in (swept, worker):
         assert done.code == UNREACHABLE
         assert "it is Redis 6.0.16, older than 7.0" in done.err
 
 
-def wrong_password(stage: Stage) -> str:
-    return stage.server.start().replace("unix://", "unix://ann:wrong@")
+def wrong_password(testbed: Testbed) -> str:
+    return testbed.server.start().replace("unix://", "unix://ann:wrong@")
 
 
-def wrong_policy(stage: Stage) -> str:
-    url = stage.server.start()
+def wrong_policy(testbed: Testbed) -> str:
+    url = testbed.server.start()
     with connect(url, Profile.COMMAND) as client:
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "allkeys-lfu")
@@ -91,19 +93,19 @@ def wrong_policy(stage: Stage) -> str:
     ("spoil", "words"), [(wrong_password, "refuses the login"), (wrong_policy, "allkeys-lfu")]
 )
 def test_a_worker_before_a_redis_that_will_not_do_ends_at_once(
-    stage: Stage, spoil: Callable[[Stage], str], words: str
+    testbed: Testbed, spoil: Callable[[Testbed], str], words: str
 ):
-    stage.write([TODO])
+    testbed.write([TODO])
 
-    done = stage.begin("worker", "--all", COORD_REDIS_URL=spoil(stage)).done()
+    done = testbed.begin("worker", "--all", COORD_REDIS_URL=spoil(testbed)).done()
 
     assert done.code == UNREACHABLE
     assert words in done.err
 
 
-def test_a_worker_waits_for_a_redis_that_is_not_there_yet(stage: Stage, redis_url: str, free_port: int):
-    stage.write([TODO])
-    worker = stage.begin("worker", "--all", COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
+def test_a_worker_waits_for_a_redis_that_is_not_there_yet(testbed: Testbed, redis_url: str, free_port: int):
+    testbed.write([TODO])
+    worker = testbed.begin("worker", "--all", COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
     worker.says("does not answer")
 
     with listening(leading_to(Path(redis_url.removeprefix("unix://"))), free_port):
@@ -113,16 +115,20 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(stage: Stage, redis_ur
 
 
 @pytest.mark.parametrize("renamed", ["INFO", "FCALL"])
-def test_a_server_that_renamed_a_command_is_refused_by_its_name(stage: Stage, renamed: str, tmp_path: Path):
-    stage.write([TODO])
+def test_a_server_that_renamed_a_command_is_refused_by_its_name(
+    testbed: Testbed, renamed: str, tmp_path: Path
+):
+    testbed.write([TODO])
     socket = tmp_path / "renamed.sock"
     where = ("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", "")
-    server = stage.begin(command=(server_binary(), *where, "--rename-command", renamed, "hidden"))
+    server = testbed.begin(command=(server_binary(), *where, "--rename-command", renamed, "hidden"))
     until(socket.exists)
     url = {"COORD_REDIS_URL": f"unix://{socket}"}
 
-    ended = [stage.coord(*words, **url) for words in (("sweep", PLAN), ("list-locks",), ("doctor", "--json"))]
-    worker = stage.begin("worker", "--all", **url).done()
+    ended = [
+        testbed.coord(*words, **url) for words in (("sweep", PLAN), ("list-locks",), ("doctor", "--json"))
+    ]
+    worker = testbed.begin("worker", "--all", **url).done()
     server.terminate()
     server.done()
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_started(stage: Stage) -> None:
+def nothing_is_started(testbed: Testbed) -> None:
     yield
-    assert not stage.state.exists()
+    assert not testbed.state.exists()
 
 
 A = {"id": "A", "repo": "api"}
@@ -49,11 +49,11 @@ CONTRACT = {"id": "X", "repo": "web", "plan": "PLAN-002", "task": "Sign the cont
     ids=["invalid", "cycle", "no-agent", "undeclared", "blocked", "nothing-to-do"],
 )
 def test_a_sweep_that_cannot_begin_says_why(
-    stage: Stage, todos: Sequence[dict[str, Any]], code: int, words: Sequence[str]
+    testbed: Testbed, todos: Sequence[dict[str, Any]], code: int, words: Sequence[str]
 ) -> None:
-    stage.write(todos)
+    testbed.write(todos)
 
-    answer = stage.sweep()
+    answer = testbed.sweep()
 
     assert answer.code == code, answer.err
     assert [word for word in words if word not in answer.err] == []
@@ -61,28 +61,30 @@ def test_a_sweep_that_cannot_begin_says_why(
         assert answer.json["run_id"] is None
 
 
-def test_a_file_that_is_no_yaml_a_plan_and_a_repository_that_are_not_there_are_refused(stage: Stage) -> None:
-    stage.file.write_text("repos:\n  - {name: api\n")
-    assert (broken := stage.coord("sweep", PLAN)).code == 2
+def test_a_file_that_is_no_yaml_a_plan_and_a_repository_that_are_not_there_are_refused(
+    testbed: Testbed,
+) -> None:
+    testbed.file.write_text("repos:\n  - {name: api\n")
+    assert (broken := testbed.coord("sweep", PLAN)).code == 2
     assert "ecosystem.yaml:" in broken.err
 
-    stage.write([A], repos={"api": {"path": "gone/api"}})
-    unknown, missing = stage.coord("sweep", "PLAN-01"), stage.coord("sweep", PLAN)
+    testbed.write([A], repos={"api": {"path": "gone/api"}})
+    unknown, missing = testbed.coord("sweep", "PLAN-01"), testbed.coord("sweep", PLAN)
     assert (unknown.code, missing.code) == (2, 2)
     assert "there is no plan 'PLAN-01' (did you mean 'PLAN-001'?)" in unknown.err
-    assert f"api: {stage.folder}/gone/api" in missing.err
+    assert f"api: {testbed.folder}/gone/api" in missing.err
 
 
-def test_a_cycle_is_a_warning_of_the_file(stage: Stage) -> None:
-    stage.write([{**A, "blocked_by": ["B"]}, {**B, "blocked_by": ["A"]}])
+def test_a_cycle_is_a_warning_of_the_file(testbed: Testbed) -> None:
+    testbed.write([{**A, "blocked_by": ["B"]}, {**B, "blocked_by": ["A"]}])
 
-    answer = stage.coord("validate")
+    answer = testbed.coord("validate")
 
     assert (answer.code, "a cycle: A → B → A" in answer.err) == (0, True)
 
 
-def test_a_plan_that_nothing_could_undo_is_not_begun_with_a_rollback_in_mind(stage: Stage) -> None:
-    stage.write(
+def test_a_plan_that_nothing_could_undo_is_not_begun_with_a_rollback_in_mind(testbed: Testbed) -> None:
+    testbed.write(
         [
             {"id": "A", "repo": "api", "workspace": "in-place"},
             {"id": "B", "repo": "api", "action": {"type": "manual"}},
@@ -91,8 +93,8 @@ def test_a_plan_that_nothing_could_undo_is_not_begun_with_a_rollback_in_mind(sta
         ]
     )
 
-    answer = stage.coord("sweep", PLAN, "--on-failure", "rollback")
-    rehearsed = stage.coord("sweep", PLAN, "--on-failure", "rollback", "--dry-run")
+    answer = testbed.coord("sweep", PLAN, "--on-failure", "rollback")
+    rehearsed = testbed.coord("sweep", PLAN, "--on-failure", "rollback", "--dry-run")
 
     assert (answer.code, rehearsed.code, rehearsed.err) == (2, 2, answer.err)
     assert "but there is no way to undo A (it works in place)\n  give them a `compensate`" in answer.err

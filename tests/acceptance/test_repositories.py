@@ -7,32 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done, Stage, git
+from tests.testbed import Done, Testbed, git
 
 WRITE = "echo done > result; git rev-parse --abbrev-ref HEAD || true"
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done, dict[str, bytes]]:
+def swept(new_testbed: Callable[[], Testbed]) -> tuple[Testbed, Done, dict[str, bytes]]:
     """One todo in each kind of repository, under `continue`."""
-    stage = new_stage()
+    testbed = new_testbed()
     for name in ("dirty", "taken", "elsewhere"):
-        stage.repo(name)
-    spoil(stage.folder / "dirty")
-    git(stage.folder / "taken", "branch", "coord")
-    git(stage.folder / "elsewhere", "branch", "-m", "main", "trunk")
-    (stage.folder / "plain").mkdir()
-    (stage.folder / "plain" / "notes").write_text("mine\n")
-    (stage.folder / "fresh").mkdir()
-    git(stage.folder / "fresh", "init", "-q", "-b", "main")
-    (stage.folder / "open").mkdir()
-    (stage.folder / "open" / "notes").write_text("mine\n")
+        testbed.repo(name)
+    spoil(testbed.folder / "dirty")
+    git(testbed.folder / "taken", "branch", "coord")
+    git(testbed.folder / "elsewhere", "branch", "-m", "main", "trunk")
+    (testbed.folder / "plain").mkdir()
+    (testbed.folder / "plain" / "notes").write_text("mine\n")
+    (testbed.folder / "fresh").mkdir()
+    git(testbed.folder / "fresh", "init", "-q", "-b", "main")
+    (testbed.folder / "open").mkdir()
+    (testbed.folder / "open" / "notes").write_text("mine\n")
     names = ("dirty", "taken", "elsewhere", "plain", "fresh", "open")
     todos = [{"id": name, "repo": name, "action": WRITE} for name in names]
     todos.append({"id": "closed", "repo": "open", "action": WRITE, "workspace": "worktree"})
-    stage.write(todos, repos={"open": {"workspace": "in-place"}}, plan={"on_failure": "continue"})
-    before = content(stage.folder / "dirty")
-    return stage, stage.sweep(), before
+    testbed.write(todos, repos={"open": {"workspace": "in-place"}}, plan={"on_failure": "continue"})
+    before = content(testbed.folder / "dirty")
+    return testbed, testbed.sweep(), before
 
 
 def spoil(repository: Path) -> None:
@@ -56,9 +56,9 @@ def content(repository: Path) -> dict[str, bytes]:
     return {str(name): path.read_bytes() for name, path in own.items()}
 
 
-def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
-    stage, answer, before = swept
-    repository = stage.folder / "dirty"
+def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Testbed, Done, dict[str, bytes]]) -> None:
+    testbed, answer, before = swept
+    repository = testbed.folder / "dirty"
 
     assert answer.states["dirty"] == "succeeded"
     assert content(repository) == before
@@ -68,22 +68,22 @@ def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Stage, Done, d
 
 
 def test_a_branch_named_coord_is_refused_with_the_command_that_renames_it(
-    swept: tuple[Stage, Done, dict[str, bytes]],
+    swept: tuple[Testbed, Done, dict[str, bytes]],
 ) -> None:
-    stage, answer, _ = swept
+    testbed, answer, _ = swept
 
     todo = answer.todo("taken")
     assert todo["state"] == "failed"
     assert "has a branch named coord" in todo["error"]
-    assert f"git -C {stage.folder}/taken branch -m coord" in todo["error"]
+    assert f"git -C {testbed.folder}/taken branch -m coord" in todo["error"]
     assert (
-        git(stage.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads")
+        git(testbed.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads")
         == "coord\nmain"
     )
 
 
 def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_there_are(
-    swept: tuple[Stage, Done, dict[str, bytes]],
+    swept: tuple[Testbed, Done, dict[str, bytes]],
 ) -> None:
     _, answer, _ = swept
 
@@ -96,28 +96,28 @@ def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_t
     [("plain", "is not a git repository", ["notes"]), ("fresh", "has no commit yet", [".git"])],
 )
 def test_a_folder_that_git_can_make_no_worktree_of_is_refused_with_what_to_do(
-    swept: tuple[Stage, Done, dict[str, bytes]], name: str, why: str, files: list[str]
+    swept: tuple[Testbed, Done, dict[str, bytes]], name: str, why: str, files: list[str]
 ) -> None:
-    stage, answer, _ = swept
+    testbed, answer, _ = swept
 
     assert answer.states[name] == "failed"
     assert why in answer.todo(name)["error"]
     assert "workspace: in-place" in answer.todo(name)["error"]
-    assert [path.name for path in (stage.folder / name).iterdir()] == files
+    assert [path.name for path in (testbed.folder / name).iterdir()] == files
 
 
 def test_a_todo_works_in_the_folder_itself_where_its_repository_says_so_and_the_todo_nothing_else(
-    swept: tuple[Stage, Done, dict[str, bytes]],
+    swept: tuple[Testbed, Done, dict[str, bytes]],
 ) -> None:
-    stage, answer, _ = swept
+    testbed, answer, _ = swept
 
     assert answer.states["open"] == "succeeded"
-    assert sorted(path.name for path in (stage.folder / "open").iterdir()) == ["notes", "result"]
+    assert sorted(path.name for path in (testbed.folder / "open").iterdir()) == ["notes", "result"]
     assert answer.states["closed"] == "failed"
     assert answer.todo("closed")["error"].startswith("open: ")
 
 
-def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
+def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Testbed, Done, dict[str, bytes]]) -> None:
     _, answer, _ = swept
 
     assert answer.code == 3

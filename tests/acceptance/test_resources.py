@@ -9,17 +9,17 @@ import pytest
 
 from coordination.locks import LockManager
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 USES = 'echo "begin $COORD_TODO_ID $AMOUNT" >> "$LEDGER"; {}; echo "end $COORD_TODO_ID $AMOUNT" >> "$LEDGER"'
 
 
-def declare(stage: Stage, capacities: Mapping[str, int]) -> None:
+def declare(testbed: Testbed, capacities: Mapping[str, int]) -> None:
     """Beside what the file has."""
     lines = [f"- name: {name}\n  capacity: {capacity}\n" for name, capacity in capacities.items()]
-    stage.file.write_text(f"{stage.file.read_text()}resources:\n{''.join(lines)}")
+    testbed.file.write_text(f"{testbed.file.read_text()}resources:\n{''.join(lines)}")
 
 
 def user(
@@ -43,19 +43,19 @@ def peak(ledger: list[str]) -> int:
 
 
 @pytest.fixture
-def locks(stage: Stage) -> Iterator[LockManager]:
-    manager = LockManager(stage.redis(), "coord")
+def locks(testbed: Testbed) -> Iterator[LockManager]:
+    manager = LockManager(testbed.redis(), "coord")
     yield manager
     manager.close()
 
 
-def second_worker(stage: Stage) -> int:
-    process = stage.begin("worker", "--all")
-    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)))
+def second_worker(testbed: Testbed) -> int:
+    process = testbed.begin("worker", "--all")
+    until(lambda: f"coord-{process.pid}@" in " ".join(testbed.redis().zrange("coord:workers", 0, -1)))
     return process.pid
 
 
-def test_a_resource_is_never_used_beyond_its_capacity_and_up_to_it(stage: Stage) -> None:
+def test_a_resource_is_never_used_beyond_its_capacity_and_up_to_it(testbed: Testbed) -> None:
     met = (
         'touch "$LEDGER.$COORD_TODO_ID"; while [ ! -e "$LEDGER.M0" ] || [ ! -e "$LEDGER.M1" ]; do sleep 0.02;'
         " done"
@@ -63,57 +63,59 @@ def test_a_resource_is_never_used_beyond_its_capacity_and_up_to_it(stage: Stage)
     # Neither ends before both use it; so nobody who waits for more may stand between them.
     meeting = [user(f"M{i}", f"r{i}", 2 - i, met, priority="critical") for i in (0, 1)]
     others = [user(f"T{i}", f"r{i % 6}", i % 3 + 1) for i in range(12)]
-    stage.write([*meeting, *others])
-    declare(stage, {"gpu": 3})
-    stage.up()
-    second_worker(stage)
+    testbed.write([*meeting, *others])
+    declare(testbed, {"gpu": 3})
+    testbed.up()
+    second_worker(testbed)
 
-    swept = stage.sweep()
+    swept = testbed.sweep()
 
     assert swept.code == 0, swept
-    assert len(stage.ledger) == 28
-    assert peak(stage.ledger) == 3
+    assert len(testbed.ledger) == 28
+    assert peak(testbed.ledger) == 3
     assert {todo["worker"] for todo in swept.json["todos"]} - {None}
 
 
 def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_when_it_is_given_back(
-    stage: Stage, locks: LockManager
+    testbed: Testbed, locks: LockManager
 ) -> None:
-    stage.write([user("A", "api"), {"id": "B", "repo": "web", "action": "true"}])
-    declare(stage, {"gpu": 1})
+    testbed.write([user("A", "api"), {"id": "B", "repo": "web", "action": "true"}])
+    declare(testbed, {"gpu": 1})
     locks.resources.declare({"gpu": 1})
     held = locks.resources.acquire("gpu", ttl=HOUR, owner="nightly")
-    stage.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "1")
+    testbed.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "1")
 
-    stage.ok("sweep", PLAN, "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1, "succeeded": 1})
-    words = stage.todo("A")["waits_for"]
+    testbed.ok("sweep", PLAN, "--detach")
+    until(lambda: testbed.run()["counts"] == {"parked": 1, "succeeded": 1})
+    words = testbed.todo("A")["waits_for"]
     held.release()
-    stage.ok("watch", "last")
+    testbed.ok("watch", "last")
 
     assert "resource gpu (1 of 1 in use by process" in words
     assert words.endswith("(nightly))")
-    assert stage.shown().states == {"A": "succeeded", "B": "succeeded"}
+    assert testbed.shown().states == {"A": "succeeded", "B": "succeeded"}
     assert locks.resources.stats("gpu").used == 0
 
 
-def test_what_a_killed_workers_todo_used_is_free_after_its_lease(stage: Stage, locks: LockManager) -> None:
-    gate = Gate(stage.folder)
-    stage.settings = {"lease_ttl": "5s", "heartbeat": "1s", "lost_leases": 1}
-    stage.write([user("A", "api", work=gate.action), user("B", "web")])
-    declare(stage, {"gpu": 1})
-    stage.up()
-    stage.ok("sweep", PLAN, "--todo", "A", "--detach")
+def test_what_a_killed_workers_todo_used_is_free_after_its_lease(
+    testbed: Testbed, locks: LockManager
+) -> None:
+    gate = Gate(testbed.folder)
+    testbed.settings = {"lease_ttl": "5s", "heartbeat": "1s", "lost_leases": 1}
+    testbed.write([user("A", "api", work=gate.action), user("B", "web")])
+    declare(testbed, {"gpu": 1})
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--todo", "A", "--detach")
     gate.wait()
-    first = stage.run()["run_id"]
-    stage.ok("sweep", PLAN, "--todo", "B", "--detach")
-    until(lambda: stage.run()["counts"] == {"parked": 1})
+    first = testbed.run()["run_id"]
+    testbed.ok("sweep", PLAN, "--todo", "B", "--detach")
+    until(lambda: testbed.run()["counts"] == {"parked": 1})
 
-    stage.kill("worker")
-    second_worker(stage)
+    testbed.kill("worker")
+    second_worker(testbed)
     for run in (first, "last"):
-        stage.coord("watch", run)
+        testbed.coord("watch", run)
 
-    assert stage.shown(first).states | stage.shown().states == {"A": "failed", "B": "succeeded"}
-    assert stage.ledger == ["begin A 1", "begin B 1", "end B 1"]
+    assert testbed.shown(first).states | testbed.shown().states == {"A": "failed", "B": "succeeded"}
+    assert testbed.ledger == ["begin A 1", "begin B 1", "end B 1"]
     assert locks.resources.stats("gpu").used == 0

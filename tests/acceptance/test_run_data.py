@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Done, Stage
+from tests.testbed import PLAN, Done, Testbed
 
 RUN = {
     "run_id",
@@ -76,11 +76,11 @@ TODO |= {
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
+def swept(new_testbed: Callable[[], Testbed]) -> tuple[Testbed, Done]:
     """One todo of each outcome, swept with `--detach` and followed with `watch`."""
-    stage = new_stage()
-    gate = Gate(stage.folder)
-    stage.write(
+    testbed = new_testbed()
+    gate = Gate(testbed.folder)
+    testbed.write(
         [
             {
                 "id": "good",
@@ -98,17 +98,17 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
         ],
         plan={"on_failure": "continue"},
     )
-    detached = stage.sweep("--detach")
+    detached = testbed.sweep("--detach")
     assert detached.code == 0, detached.err
     assert "runs in the background; follow it: coord watch" in detached.err
     gate.wait()
-    running = stage.shown()
+    running = testbed.shown()
     assert (running.json["status"], running.json["finished_at"]) == ("running", None)
     gate.open()
-    return stage, stage.coord("watch", "last", "--json")
+    return testbed, testbed.coord("watch", "last", "--json")
 
 
-def test_a_run_has_exactly_the_documented_fields(swept: tuple[Stage, Done]) -> None:
+def test_a_run_has_exactly_the_documented_fields(swept: tuple[Testbed, Done]) -> None:
     run = swept[1].json
 
     assert set(run) == RUN
@@ -118,7 +118,7 @@ def test_a_run_has_exactly_the_documented_fields(swept: tuple[Stage, Done]) -> N
     assert run["counts"] == {"succeeded": 2, "failed": 1, "skipped": 3}
 
 
-def test_times_are_utc_and_add_up(swept: tuple[Stage, Done]) -> None:
+def test_times_are_utc_and_add_up(swept: tuple[Testbed, Done]) -> None:
     run = swept[1].json
     good = swept[1].todo("good")
 
@@ -129,7 +129,7 @@ def test_times_are_utc_and_add_up(swept: tuple[Stage, Done]) -> None:
     assert 0 < run["bound_s"] <= run["duration_s"]
 
 
-def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Stage, Done]) -> None:
+def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Testbed, Done]) -> None:
     good, bad, behind, further, outside = (
         swept[1].todo(name) for name in ("good", "bad", "behind", "further", "outside")
     )
@@ -143,22 +143,22 @@ def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Stage, Done])
     assert (behind["worker"], behind["started_at"], behind["duration_s"]) == (None, None, None)
 
 
-def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Stage, Done]) -> None:
-    stage, watched = swept
+def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Testbed, Done]) -> None:
+    testbed, watched = swept
 
     assert watched.code == 3
-    assert stage.coord("show-todo", "good", "--json").json["status"] == "completed"
-    assert stage.coord("show-todo", "bad", "--json").json["status"] == "pending"
+    assert testbed.coord("show-todo", "good", "--json").json["status"] == "completed"
+    assert testbed.coord("show-todo", "bad", "--json").json["status"] == "pending"
 
 
 def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
-    swept: tuple[Stage, Done], tmp_path: Path
+    swept: tuple[Testbed, Done], tmp_path: Path
 ) -> None:
-    stage, watched = swept
-    url = str(stage.server.url)
+    testbed, watched = swept
+    url = str(testbed.server.url)
 
-    again = stage.coord("watch", "last", "--json", "--redis", url, cwd=tmp_path)
-    shown = stage.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
+    again = testbed.coord("watch", "last", "--json", "--redis", url, cwd=tmp_path)
+    shown = testbed.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
 
     assert (again.code, again.json) == (3, watched.json)
     assert "no ecosystem.yaml here to update" in again.err
@@ -167,7 +167,7 @@ def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
 
 
 def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_command(
-    swept: tuple[Stage, Done],
+    swept: tuple[Testbed, Done],
 ) -> None:
     _, watched = swept
 
@@ -181,24 +181,24 @@ def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_
     assert told[6] == f"then run the rest: coord retry {run}"
 
 
-def test_every_command_prints_the_same_run(swept: tuple[Stage, Done]) -> None:
-    stage, watched = swept
+def test_every_command_prints_the_same_run(swept: tuple[Testbed, Done]) -> None:
+    testbed, watched = swept
     run_id = watched.json["run_id"]
 
     for name in ("last", run_id, run_id[-4:]):
-        assert stage.coord("show-run", name, "--json").json == watched.json | UNSIGNED
-        read = stage.shown(name).json  # a reader of runs alone, without their progress
+        assert testbed.coord("show-run", name, "--json").json == watched.json | UNSIGNED
+        read = testbed.shown(name).json  # a reader of runs alone, without their progress
         assert read | {"progress": watched.json["progress"]} == watched.json
-    listed = stage.coord("list-runs", "--json").json
+    listed = testbed.coord("list-runs", "--json").json
     assert [set(run) for run in listed] == [RUN]
     told = RUN - {"todos", "bound_s", "branches", "tips"}  # the others are told of one run only
     assert {name: listed[0][name] for name in told} == {name: watched.json[name] for name in told}
 
 
-def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Done]) -> None:
-    stage, watched = swept
+def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Testbed, Done]) -> None:
+    testbed, watched = swept
 
-    table = stage.coord("show-run").out.splitlines()
+    table = testbed.coord("show-run").out.splitlines()
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["TODO", "REPO", "STATE", "TRY", "TIME", "WHY"]
@@ -211,20 +211,20 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Do
         "further",
         "outside",
     ]
-    assert watched.json["run_id"] in stage.coord("list-runs").out
+    assert watched.json["run_id"] in testbed.coord("list-runs").out
 
 
-def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Stage, Done]) -> None:
-    stage, _ = swept
+def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Testbed, Done]) -> None:
+    testbed, _ = swept
 
-    assert stage.coord("logs", "last", "good").out == "hello\n"
-    assert stage.coord("logs", "last", "good", "--follow").out == "hello\n"
-    assert stage.coord("logs", "last", "bad").out == "no\n[coord] failed: exit code 7\n"
-    assert stage.coord("logs", "last", "behind").out == ""
+    assert testbed.coord("logs", "last", "good").out == "hello\n"
+    assert testbed.coord("logs", "last", "good", "--follow").out == "hello\n"
+    assert testbed.coord("logs", "last", "bad").out == "no\n[coord] failed: exit code 7\n"
+    assert testbed.coord("logs", "last", "behind").out == ""
 
 
-def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Stage, Done]) -> None:
-    stage, _ = swept
+def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Testbed, Done]) -> None:
+    testbed, _ = swept
 
     for words, hint in (
         (("show-run", "2020"), "coord list-runs"),
@@ -232,14 +232,14 @@ def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Stag
         (("logs", "last", "nope"), "coord show-run"),
         (("cancel", "nope"), "coord list-runs"),
     ):
-        answer = stage.coord(*words)
+        answer = testbed.coord(*words)
         assert answer.code == 2
         assert hint in answer.err
 
 
-def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Stage, Done]) -> None:
-    stage, _ = swept
+def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Testbed, Done]) -> None:
+    testbed, _ = swept
 
     for word in ("cancel", "pause", "resume"):
-        answer = stage.coord(word, "last")
+        answer = testbed.coord(word, "last")
         assert (answer.code, "ended as failed at 20" in answer.err) == (6, True)

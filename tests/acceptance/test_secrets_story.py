@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tests.commands import gone
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 from workers.workspace.files import clear_scratch
 
@@ -22,27 +22,27 @@ def holders(folder: Path, *but: str) -> list[Path]:
     return [file for file in files if SECRET.encode() in file.read_bytes()]
 
 
-def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(stage: Stage):
+def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(testbed: Testbed):
     stay = f"{SHOW}; test -e $LEDGER || {{ echo begun > $LEDGER; sleep 60; }}"
-    stage.write([{"id": "A", "repo": "api", "action": stay, "secrets": ["ship"]}])
-    (stage.folder / "token").write_text(SECRET)
-    (stage.folder / "token").chmod(0o600)
-    stage.up()
-    run = stage.ok("sweep", "PLAN-001", "--detach", "--json").json["run_id"]
-    until(lambda: "no credential ship" in json.dumps(stage.shown(run).todo("A")))
+    testbed.write([{"id": "A", "repo": "api", "action": stay, "secrets": ["ship"]}])
+    (testbed.folder / "token").write_text(SECRET)
+    (testbed.folder / "token").chmod(0o600)
+    testbed.up()
+    run = testbed.ok("sweep", "PLAN-001", "--detach", "--json").json["run_id"]
+    until(lambda: "no credential ship" in json.dumps(testbed.shown(run).todo("A")))
 
-    stage.ok("credential", "add", "ship", f"file:{stage.folder / 'token'}", "--repo", "api")
-    until(lambda: stage.ledger == ["begun"])
-    assert {file.name for file in holders(stage.state)} == {"ship", "output.json"}, "those of the attempt"
-    worker = int(stage.shown(run).todo("A")["worker"].partition("@")[0].removeprefix("coord-"))
+    testbed.ok("credential", "add", "ship", f"file:{testbed.folder / 'token'}", "--repo", "api")
+    until(lambda: testbed.ledger == ["begun"])
+    assert {file.name for file in holders(testbed.state)} == {"ship", "output.json"}, "those of the attempt"
+    worker = int(testbed.shown(run).todo("A")["worker"].partition("@")[0].removeprefix("coord-"))
     os.kill(worker, signal.SIGKILL)
     until(lambda: gone(worker))
 
-    until(lambda: stage.shown(run).json["status"] == "succeeded", 90)
-    assert stage.ok("logs", run, "A").out.count("***") >= 1
-    assert stage.shown(run).todo("A")["output"] == {"t": "***"}
-    events = stage.ok("events", "--kind", "credential.read", "--json").json
+    until(lambda: testbed.shown(run).json["status"] == "succeeded", 90)
+    assert testbed.ok("logs", run, "A").out.count("***") >= 1
+    assert testbed.shown(run).todo("A")["output"] == {"t": "***"}
+    events = testbed.ok("events", "--kind", "credential.read", "--json").json
     assert {(e["subject"], e["run"], e["data"]["todo"]) for e in events} == {("ship", run, "A")}
-    stage.ok("export-run", run, str(stage.folder / "run.json"))
-    clear_scratch(stage.state)  # as any worker does four times a minute
-    assert holders(stage.folder, "token") == [], "neither in logs, nor in Redis' files, nor in the export"
+    testbed.ok("export-run", run, str(testbed.folder / "run.json"))
+    clear_scratch(testbed.state)  # as any worker does four times a minute
+    assert holders(testbed.folder, "token") == [], "neither in logs, nor in Redis' files, nor in the export"

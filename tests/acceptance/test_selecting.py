@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 TODOS = [
     {"id": "A", "repo": "api", "action": "true"},
@@ -22,22 +22,22 @@ TODOS = [
 
 
 @pytest.fixture(scope="module")
-def standing(new_stage: Callable[[], Stage]) -> Stage:
+def standing(new_testbed: Callable[[], Testbed]) -> Testbed:
     """Processes that stay: what each test sweeps is a matter of tenths of a second."""
-    stage = new_stage()
-    stage.write(TODOS)
-    stage.up()
-    return stage
+    testbed = new_testbed()
+    testbed.write(TODOS)
+    testbed.up()
+    return testbed
 
 
 @pytest.fixture
-def fresh(standing: Stage) -> Iterator[Stage]:
+def fresh(standing: Testbed) -> Iterator[Testbed]:
     """With nothing completed."""
     standing.write(TODOS)
     return standing
 
 
-def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: Stage) -> None:
+def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: Testbed) -> None:
     answer = fresh.sweep()
 
     assert answer.code == 5
@@ -54,13 +54,13 @@ def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: 
     assert "- D  blocked by X (pending: Sign the contract) of PLAN-002" in answer.err
 
 
-def test_only_todos_of_a_repository(fresh: Stage) -> None:
+def test_only_todos_of_a_repository(fresh: Testbed) -> None:
     answer = fresh.sweep("--repo", "api")
 
     assert answer.states == {"A": "succeeded", "D": "skipped"}
 
 
-def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh: Stage) -> None:
+def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh: Testbed) -> None:
     answer = fresh.sweep("--todo", "B", "--todo", "C")
 
     assert answer.code == 5
@@ -68,14 +68,14 @@ def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh:
     assert answer.todo("B")["error"] == "blocked by A, which is not part of this sweep"
 
 
-def test_a_selector_that_fits_nothing_is_refused_or_has_nothing_to_do(fresh: Stage) -> None:
+def test_a_selector_that_fits_nothing_is_refused_or_has_nothing_to_do(fresh: Testbed) -> None:
     unknown, empty = fresh.sweep("--repo", "apo"), fresh.sweep("--todo", "done")
 
     assert (unknown.code, "did you mean 'api'" in unknown.err) == (2, True)
     assert (empty.code, "nothing to do" in empty.err) == (0, True)
 
 
-def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Stage) -> None:
+def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Testbed) -> None:
     answer = fresh.coord("execute", "A", "--json")
 
     assert answer.code == 0
@@ -84,7 +84,7 @@ def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Stage) -> No
     assert fresh.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
-def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Stage) -> None:
+def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Testbed) -> None:
     answer = fresh.coord("execute", "alone", "--json")
 
     assert answer.code == 0
@@ -92,14 +92,14 @@ def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Stage) -> None:
     assert fresh.coord("logs", "last", "alone").out == "by itself\n"
 
 
-def test_execute_says_what_blocks_a_todo(fresh: Stage) -> None:
+def test_execute_says_what_blocks_a_todo(fresh: Testbed) -> None:
     answer = fresh.coord("execute", "B")
 
     assert answer.code == 5
     assert "B  blocked by A" in answer.err
 
 
-def test_execute_refuses_what_it_cannot_do(fresh: Stage) -> None:
+def test_execute_refuses_what_it_cannot_do(fresh: Testbed) -> None:
     unknown, done, agentless = (
         fresh.coord("execute", name, "--json") for name in ("AA", "done", "agentless")
     )

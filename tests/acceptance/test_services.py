@@ -12,7 +12,7 @@ from coordination.mcp.session import Session
 from coordination.processes import look
 from tests.agent import agent
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 REPOS = ("api", "web")
@@ -20,15 +20,15 @@ FAILS = "echo sorry; exit 4"
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
-    stage = new_stage()
-    stage.write(repos=REPOS)
-    stage.up()
-    yield stage
-    stage.coord("service", "stop")
+def testbed(new_testbed: Callable[[], Testbed]) -> Iterator[Testbed]:
+    testbed = new_testbed()
+    testbed.write(repos=REPOS)
+    testbed.up()
+    yield testbed
+    testbed.coord("service", "stop")
 
 
-def declared(stage: Stage, check: str = "", **commands: str) -> int:
+def declared(testbed: Testbed, check: str = "", **commands: str) -> int:
     """Write a file with a required service `store`, `front` that needs it, what else is given, and a check;
     return the port of `store`.
     """
@@ -47,41 +47,41 @@ def declared(stage: Stage, check: str = "", **commands: str) -> int:
         {"name": "last", "repo": "web", "command": "exec sleep 600", "depends_on": list(commands)},
     ]
     checks = [{"name": "smoke", "repo": "web", "command": check}] if check else []
-    stage.write(repos=REPOS, services=services, checks=checks)
+    testbed.write(repos=REPOS, services=services, checks=checks)
     return port
 
 
-def states(stage: Stage) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in stage.ok("service", "list", "--json").json}
+def states(testbed: Testbed) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in testbed.ok("service", "list", "--json").json}
 
 
-def test_all_start_once_in_order_and_stop(stage: Stage):
-    declared(stage)
-    first = stage.ok("service", "start", "--json").json
+def test_all_start_once_in_order_and_stop(testbed: Testbed):
+    declared(testbed)
+    first = testbed.ok("service", "start", "--json").json
     assert (first["success"], first["degraded"], first["started"]) == (
         True,
         False,
         ["store", "front", "last"],
     )
     assert [one["phase"] for one in first["details"]] == ["core", "external", "external"]
-    shown = stage.run(first["run"])
+    shown = testbed.run(first["run"])
     assert shown["status"] == "succeeded"
     assert all(todo["duration_s"] >= 1 for todo in shown["todos"] if todo["id"] != "service.store")
     pids = [one["pid"] for one in first["details"]]
     assert all(look(pid) for pid in pids)
-    again = stage.ok("service", "start", "front", "--json").json
+    again = testbed.ok("service", "start", "front", "--json").json
     assert [one["pid"] for one in again["details"]] == pids[:2]
-    assert stage.ok("service", "restart", "store", "--json").json["started"] == ["store", "front"]
-    stopped = stage.ok("service", "stop", "--json").json
+    assert testbed.ok("service", "restart", "store", "--json").json["started"] == ["store", "front"]
+    stopped = testbed.ok("service", "stop", "--json").json
     assert (stopped["success"], stopped["started"]) == (True, [])
     assert sorted(stopped["stopped"]) == ["front", "last", "store"]
-    assert set(states(stage).values()) == {"stopped"}
+    assert set(states(testbed).values()) == {"stopped"}
     assert not any(look(pid) for pid in pids)
 
 
-def test_an_agent_starts_reads_and_stops_them(stage: Stage):
-    declared(stage, never="exec sleep 600")
-    session = Session(stage.file)
+def test_an_agent_starts_reads_and_stops_them(testbed: Testbed):
+    declared(testbed, never="exec sleep 600")
+    session = Session(testbed.file)
     with agent(build(session)) as ai:
         begun = ai.call("coord_change_services", step="start", services=["front"], wait_s=60)
         assert (begun["outcome"]["success"], begun["outcome"]["started"]) == (True, ["store", "front"])
@@ -91,58 +91,58 @@ def test_an_agent_starts_reads_and_stops_them(stage: Stage):
         assert "stor" in ai.refused("coord_change_services", step="stop", services=["stor"])
         assert ai.call("coord_change_services", step="stop", wait_s=60)["outcome"]["success"]
     session.close()
-    after = states(stage)
+    after = states(testbed)
     assert (after["front"], after["never"]) == ("stopped", "not_started")  # the one that was never up
 
 
-def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(stage: Stage):
-    declared(stage, broken=FAILS)
-    done = stage.coord("service", "start", "--json")
+def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(testbed: Testbed):
+    declared(testbed, broken=FAILS)
+    done = testbed.coord("service", "start", "--json")
     assert (done.code, done.json["degraded"]) == (3, True)
     assert (done.json["failed"], done.json["skipped"]) == (["broken"], ["last"])
-    assert stage.ok("service", "logs", "broken").out == "sorry\n"
-    assert states(stage)["front"] == "healthy"
-    assert "coord service logs broken" in stage.coord("service", "start", "broken").err
-    refused = stage.coord("retry", done.json["run"])
+    assert testbed.ok("service", "logs", "broken").out == "sorry\n"
+    assert states(testbed)["front"] == "healthy"
+    assert "coord service logs broken" in testbed.coord("service", "start", "broken").err
+    refused = testbed.coord("retry", done.json["run"])
     assert (refused.code, "coord service start" in refused.err) == (2, True)
-    stage.ok("service", "stop")
+    testbed.ok("service", "stop")
 
 
-def test_a_start_goes_on_without_its_command(stage: Stage):
-    declared(stage, slow="sleep 2; exec sleep 600")
-    begun = stage.begin("service", "start")
+def test_a_start_goes_on_without_its_command(testbed: Testbed):
+    declared(testbed, slow="sleep 2; exec sleep 600")
+    begun = testbed.begin("service", "start")
     begun.says("run ")
-    second = stage.coord("service", "restart", "slow")
-    assert (second.code, stage.run()["run_id"] in second.err) == (6, True)
+    second = testbed.coord("service", "restart", "slow")
+    assert (second.code, testbed.run()["run_id"] in second.err) == (6, True)
     begun.kill()
     begun.wait()
-    until(lambda: stage.run()["status"] == "succeeded", 90)
-    assert set(states(stage).values()) == {"healthy"}
-    stage.ok("service", "stop")
+    until(lambda: testbed.run()["status"] == "succeeded", 90)
+    assert set(states(testbed).values()) == {"healthy"}
+    testbed.ok("service", "stop")
 
 
 @pytest.mark.parametrize(("check", "code", "failed"), [("test -f README", 0, []), ("exit 7", 3, ["smoke"])])
-def test_a_failed_check_degrades(stage: Stage, check: str, code: int, failed: list[str]):
-    declared(stage, check)
-    done = stage.coord("service", "start", "--json")
+def test_a_failed_check_degrades(testbed: Testbed, check: str, code: int, failed: list[str]):
+    declared(testbed, check)
+    done = testbed.coord("service", "start", "--json")
     assert (done.code, done.json["failed"], done.json["degraded"]) == (code, failed, bool(code))
     assert done.json["details"][-1]["phase"] == "integration"
-    assert set(states(stage).values()) == {"healthy"}
-    again = stage.coord("service", "start", "--phase", "integration", "--json")
+    assert set(states(testbed).values()) == {"healthy"}
+    again = testbed.coord("service", "start", "--phase", "integration", "--json")
     assert (again.code, len(again.json["details"])) == (code, 1)
-    stage.ok("service", "stop")
+    testbed.ok("service", "stop")
 
 
-def test_a_required_one_that_fails_stops_what_was_started_with_it(stage: Stage):
-    declared(stage)
-    stage.ok("service", "start", "front")
-    declared(stage, store=FAILS)
-    done = stage.coord("service", "start", "--json")
+def test_a_required_one_that_fails_stops_what_was_started_with_it(testbed: Testbed):
+    declared(testbed)
+    testbed.ok("service", "start", "front")
+    declared(testbed, store=FAILS)
+    done = testbed.coord("service", "start", "--json")
     assert (done.code, done.json["success"], done.json["degraded"]) == (1, False, False)
     assert done.json["failed"] == ["store"], done.json
     assert done.json["skipped"] == ["front", "last"]
     assert "sorry" in done.json["details"][0]["why"]
-    stage.ok("service", "stop")
+    testbed.ok("service", "stop")
 
 
 @pytest.mark.parametrize(
@@ -153,23 +153,23 @@ def test_a_required_one_that_fails_stops_what_was_started_with_it(stage: Stage):
         (("start", "--phase", "none"), 2, "none"),
     ],
 )
-def test_bad_input_starts_nothing(stage: Stage, words: tuple[str, ...], code: int, said: str):
-    declared(stage)
-    runs = stage.ok("list-runs", "--json").json
-    done = stage.coord("service", *words)
+def test_bad_input_starts_nothing(testbed: Testbed, words: tuple[str, ...], code: int, said: str):
+    declared(testbed)
+    runs = testbed.ok("list-runs", "--json").json
+    done = testbed.coord("service", *words)
     assert (done.code, said in done.err) == (code, True)
-    assert stage.ok("list-runs", "--json").json == runs
+    assert testbed.ok("list-runs", "--json").json == runs
 
 
-def test_a_dry_run_shows_the_order_and_a_circle_is_refused(stage: Stage):
-    declared(stage)
-    rows = stage.ok("service", "start", "--dry-run", "--json").json
+def test_a_dry_run_shows_the_order_and_a_circle_is_refused(testbed: Testbed):
+    declared(testbed)
+    rows = testbed.ok("service", "start", "--dry-run", "--json").json
     assert [row["name"] for row in rows] == ["store", "front", "last"]
     circle = [
         {"name": name, "repo": "api", "command": "sleep 1", "depends_on": [other]}
         for name, other in (("a", "b"), ("b", "a"))
     ]
-    stage.write(repos=REPOS, services=circle)
-    done = stage.coord("service", "start")
+    testbed.write(repos=REPOS, services=circle)
+    done = testbed.coord("service", "start")
     assert (done.code, "circle" in done.err) == (2, True)
-    declared(stage)
+    declared(testbed)

@@ -13,7 +13,7 @@ import pytest
 from coordination.services.host import ServiceHost
 from tests.machines import Loopback, Machine, Site
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 HOSTS = {"left": ("db", "api", "jobs"), "right": ("web", "mail", "docs")}
@@ -50,7 +50,7 @@ def declared(ports: dict[str, int]) -> list[dict[str, Any]]:
     return [{"name": name, "repo": name, **fields} for name, fields in rows.items()]
 
 
-def rows_of(desk: Stage, *names: str) -> dict[str, dict[str, Any]]:
+def rows_of(desk: Testbed, *names: str) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in desk.ok("service", "list", *names, "--json").json}
 
 
@@ -75,7 +75,7 @@ def test_services_of_two_hosts_start_in_order_and_are_seen_from_a_third(site: Si
             _end(machine)
 
 
-def _story(desk: Stage, machines: dict[str, Machine], right: int) -> None:
+def _story(desk: Testbed, machines: dict[str, Machine], right: int) -> None:
     first = desk.ok("service", "start", "--json").json
     assert first["success"], first
     assert {one["name"]: one["host"] for one in first["details"] if one["phase"] != "integration"} == {

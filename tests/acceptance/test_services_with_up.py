@@ -11,67 +11,68 @@ import pytest
 
 from coordination.backend.daemon import Daemon, alive
 from coordination.services.host import ServiceHost
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 UP = ("up", "--detach", "--no-flower")
 
 
 @pytest.fixture
-def stage(new_stage: Callable[[], Stage]) -> Iterator[Stage]:
-    stage = new_stage()
-    yield stage
-    ServiceHost(stage.state).stop_all()
+def testbed(new_testbed: Callable[[], Testbed]) -> Iterator[Testbed]:
+    testbed = new_testbed()
+    yield testbed
+    ServiceHost(testbed.state).stop_all()
 
 
-def write(stage: Stage, **commands: str) -> None:
+def write(testbed: Testbed, **commands: str) -> None:
     """Write a file with a todo, and services that each need the one before."""
     names = list(commands)
     services: list[dict[str, Any]] = [
         {"name": name, "repo": "api", "command": command, "depends_on": names[max(0, at - 1) : at]}
         for at, (name, command) in enumerate(commands.items())
     ]
-    stage.write([{"id": "TODO-001", "repo": "api"}], services=services)
+    testbed.write([{"id": "TODO-001", "repo": "api"}], services=services)
 
 
-def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_order(stage: Stage):
+def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_order(testbed: Testbed):
     sleep = "exec sleep 600"
-    write(stage, first=f"sleep 2; {sleep}", second=sleep, third=sleep)
-    begun = stage.begin(*UP)
+    write(testbed, first=f"sleep 2; {sleep}", second=sleep, third=sleep)
+    begun = testbed.begin(*UP)
     begun.says("run ")
-    swept = stage.sweep().json
+    swept = testbed.sweep().json
     assert begun.done().code == 0
-    (last,) = (run for run in stage.ok("list-runs", "--json").json if run["plan_id"] == "service:start")
-    assert swept["todos"][0]["started_at"] >= stage.run(last["run_id"])["finished_at"]
+    (last,) = (run for run in testbed.ok("list-runs", "--json").json if run["plan_id"] == "service:start")
+    assert swept["todos"][0]["started_at"] >= testbed.run(last["run_id"])["finished_at"]
 
-    host = ServiceHost(stage.state)
+    host = ServiceHost(testbed.state)
     pids = {name: one.pid for name, one in host.states().items()}
     for name in ("worker", "server"):  # the supervisor of `up --detach` starts them again
-        died = stage.daemon(name)
+        died = testbed.daemon(name)
         os.kill(died.pid, signal.SIGKILL)
         until(
-            lambda name=name, died=died: (r := Daemon(stage.state, name).running()) and r.pid != died.pid, 60
+            lambda name=name, died=died: (r := Daemon(testbed.state, name).running()) and r.pid != died.pid,
+            60,
         )
-    until(lambda: stage.coord("service", "show", "third", "--json").json["state"] == "healthy")
+    until(lambda: testbed.coord("service", "show", "third", "--json").json["state"] == "healthy")
     assert {name: one.pid for name, one in host.states().items()} == pids
-    stage.kill("server")
-    stage.kill("worker")
+    testbed.kill("server")
+    testbed.kill("worker")
     record = host.supervisor.running()
     assert record
     os.kill(record.pid, signal.SIGKILL)
     until(lambda: not alive(record))
-    stage.ok(*UP)
+    testbed.ok(*UP)
     assert {name: one.pid for name, one in host.states().items()} == pids
 
-    down = stage.ok("down").err
+    down = testbed.ok("down").err
     assert [line for line in down.splitlines() if "service" in line] == [
         f"stopped: service {name}" for name in ("third", "second", "first")
     ]
     assert not any(host.daemon(name).running() for name in pids)
 
 
-def test_up_stays_and_tells_a_failed_service(stage: Stage):
-    write(stage, broken="exit 3")
-    assert stage.coord(*UP).code == 3
-    assert stage.sweep().code == 0
-    stage.ok("down")
+def test_up_stays_and_tells_a_failed_service(testbed: Testbed):
+    write(testbed, broken="exit 3")
+    assert testbed.coord(*UP).code == 3
+    assert testbed.sweep().code == 0
+    testbed.ok("down")

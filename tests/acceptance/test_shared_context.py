@@ -9,7 +9,7 @@ import os
 
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from tests.stage import COORD, FORKS, Stage
+from tests.testbed import COORD, FORKS, Testbed
 
 ELSEWHERE = "settings: {namespace: another, redis_url: 'redis://127.0.0.1:1'}\nrepos: []\n"
 MAKES = """\
@@ -34,22 +34,22 @@ env
 """
 
 
-def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
-    stage.settings = {"server_port": free_port, "namespace": "shop"}
-    stage.repo("down", **{"ecosystem.yaml": ELSEWHERE})
+def test_todos_share_values_wherever_they_run(testbed: Testbed, free_port: int):
+    testbed.settings = {"server_port": free_port, "namespace": "shop"}
+    testbed.repo("down", **{"ecosystem.yaml": ELSEWHERE})
     env = {"PYTHON": str(COORD.with_name("python")), "PATH": f"{FORKS.programs}:{os.environ['PATH']}"}
-    stage.write(
+    testbed.write(
         [
             {"id": "makes", "repo": "up", "action": MAKES, "env": env},
             {"id": "reads", "repo": "down", "action": READS, "blocked_by": ["makes"], "env": env},
         ]
     )
-    stage.up()
-    stage.ok("context", "set", "eco", "5")
+    testbed.up()
+    testbed.ok("context", "set", "eco", "5")
 
-    swept = stage.sweep()
+    swept = testbed.sweep()
 
-    said = stage.log_of(swept.json["run_id"], "reads").decode()
+    said = testbed.log_of(swept.json["run_id"], "reads").decode()
     assert swept.states == {"makes": "succeeded", "reads": "succeeded"}, said
     lines = said.splitlines()
     assert lines[0] == "1.2"
@@ -61,14 +61,14 @@ def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
     assert output["context"] == {"version": "1.2", "big": {"n": [1]}, "eco": 5}
     assert output["context_omitted"] == 0
 
-    server = EmbeddedServer(stage.state, Settings(server_port=free_port))
+    server = EmbeddedServer(testbed.state, Settings(server_port=free_port))
     password = server.url.partition("@")[0].rpartition(":")[2]
     assert len(password) > 10
     # The worker's own variable may contain it.
     assert {line.partition("=")[0] for line in lines if password in line} <= {"COORD_REDIS_URL"}
 
-    assert stage.ok("context", "get", "eco").out == "5\n"
-    assert stage.coord("context", "get", "version").code == 1
-    assert stage.ok("context", "get", "version", "--run", "last", "--json").json == "1.2"
-    assert json.loads(stage.ok("context", "get", "own", "--run", "last", "--todo", "makes").out) == 1
-    assert stage.coord("context", "get", "own", "--run", "last", "--todo", "mkaes").code == 2
+    assert testbed.ok("context", "get", "eco").out == "5\n"
+    assert testbed.coord("context", "get", "version").code == 1
+    assert testbed.ok("context", "get", "version", "--run", "last", "--json").json == "1.2"
+    assert json.loads(testbed.ok("context", "get", "own", "--run", "last", "--todo", "makes").out) == 1
+    assert testbed.coord("context", "get", "own", "--run", "last", "--todo", "mkaes").code == 2

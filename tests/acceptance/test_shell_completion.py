@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from coordination.locks import LockManager
-from tests.stage import COORD, Stage, plain
+from tests.testbed import COORD, Testbed, plain
 
 FILE = """\
 repos: [{name: api}, {name: web}]
@@ -21,13 +21,13 @@ Offered = Callable[..., list[str]]
 
 
 @pytest.fixture
-def declared(stage: Stage) -> Stage:
-    stage.file.write_text(FILE)
-    return stage
+def declared(testbed: Testbed) -> Testbed:
+    testbed.file.write_text(FILE)
+    return testbed
 
 
 @pytest.fixture
-def offered(declared: Stage) -> Offered:
+def offered(declared: Testbed) -> Offered:
     """Return the completions of `coord WORDS…`, whose last word is being typed."""
 
     def ask(*words: str) -> list[str]:
@@ -39,7 +39,7 @@ def offered(declared: Stage) -> Offered:
     return ask
 
 
-def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
+def test_runs_are_offered_while_a_server_runs(declared: Testbed, offered: Offered) -> None:
     assert offered("show-run", "") == []
 
     with declared.redis() as redis:
@@ -51,7 +51,7 @@ def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered)
     assert offered("logs", "20260101") == ["20260101-aaaa"]
 
 
-def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
+def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Testbed, offered: Offered) -> None:
     assert offered("release-lock", "") == []
 
     with declared.redis() as redis, closing(LockManager(redis, "coord")) as locks, locks.acquire("deploy"):
@@ -61,7 +61,7 @@ def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Stage, of
             assert offered("release-lock", "d") == ["deploy"]
 
 
-def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:
+def test_zsh_and_fish_are_told_what_each_name_is(declared: Testbed) -> None:
     zsh = declared.ok(COMP_WORDS="coord show-todo ", COMP_CWORD="2", _COORD_COMPLETE="zsh_complete")
     fish = declared.ok(COMP_WORDS="coord show-todo T", COMP_CWORD="T", _COORD_COMPLETE="fish_complete")
 
@@ -86,7 +86,7 @@ def script() -> str:
         (["--ecosystem", "ecosystem.yaml", "list-plans", "--form"], ["--format"]),
     ],
 )
-def test_bash_itself_completes(declared: Stage, script: str, words: list[str], reply: list[str]) -> None:
+def test_bash_itself_completes(declared: Testbed, script: str, words: list[str], reply: list[str]) -> None:
     """The words as bash takes them apart, at blanks and at = and :."""
     lines = [
         script,
@@ -111,7 +111,7 @@ def test_bash_itself_completes(declared: Stage, script: str, words: list[str], r
 @pytest.mark.parametrize(
     ("shell", "holds"), [("bash", "complete "), ("zsh", "compset -P 1 '*='"), ("fish", "split -m 1")]
 )
-def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Stage, shell: str, holds: str) -> None:
+def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Testbed, shell: str, holds: str) -> None:
     script = declared.ok("completion", shell).out
 
     assert holds in script
@@ -120,8 +120,8 @@ def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Stage, shell
     assert "2>/dev/null" in script
 
 
-def test_an_unknown_shell_is_refused_with_those_there_are(stage: Stage) -> None:
-    answer = stage.coord("completion", "tcsh")
+def test_an_unknown_shell_is_refused_with_those_there_are(testbed: Testbed) -> None:
+    answer = testbed.coord("completion", "tcsh")
 
     assert answer.code == 2
     assert "'bash', 'zsh', 'fish'" in answer.err

@@ -10,7 +10,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from tests.machines import Loopback, Site, trusting
-from tests.stage import PLAN, git
+from tests.testbed import PLAN, git
 from tests.waiting import until
 
 WORK = 'echo "$COORD_TODO_ID" >> work; echo "{\\"by\\": \\"$COORD_TODO_ID\\"}" > "$COORD_OUTPUT"'

@@ -11,47 +11,49 @@ import pytest
 
 from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 
 @pytest.fixture
-def gate(stage: Stage) -> Iterator[Gate]:
+def gate(testbed: Testbed) -> Iterator[Gate]:
     """A run that has begun: its first todo waits at the gate, a second one follows in each of two
     repositories.
     """
-    gate = Gate(stage.folder)
-    stage.settings = {"kill_grace": "500ms", "heartbeat": "1h", "lease_ttl": "4h"}
-    stage.write(
+    gate = Gate(testbed.folder)
+    testbed.settings = {"kill_grace": "500ms", "heartbeat": "1h", "lease_ttl": "4h"}
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": gate.action},
             {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
             {"id": "C", "repo": "web", "action": "true", "blocked_by": ["A"]},
         ]
     )
-    assert stage.sweep("--detach").code == 0
+    assert testbed.sweep("--detach").code == 0
     gate.wait()
     yield gate
     gate.open()
 
 
 def test_a_paused_run_lets_its_running_todo_finish_and_starts_nothing_until_it_is_resumed(
-    stage: Stage, gate: Gate
+    testbed: Testbed, gate: Gate
 ) -> None:
-    run = stage.run()["run_id"]
-    watch = stage.begin("watch")
-    second = stage.sweep()
-    running = stage.coord("resume")
-    stage.ok("pause")
-    stage.ok("resume")
-    log = until(lambda: lines if len(lines := stage.ok("logs", "last", "A").out.splitlines()) == 2 else None)
-    stage.ok("pause")
-    paused = stage.coord("pause")
+    run = testbed.run()["run_id"]
+    watch = testbed.begin("watch")
+    second = testbed.sweep()
+    running = testbed.coord("resume")
+    testbed.ok("pause")
+    testbed.ok("resume")
+    log = until(
+        lambda: lines if len(lines := testbed.ok("logs", "last", "A").out.splitlines()) == 2 else None
+    )
+    testbed.ok("pause")
+    paused = testbed.coord("pause")
     told = watch.says("paused")
     gate.open()
-    until(lambda: stage.shown().states["A"] == "succeeded")
-    waiting = stage.shown()
-    resumed = stage.coord("resume", run)
+    until(lambda: testbed.shown().states["A"] == "succeeded")
+    waiting = testbed.shown()
+    resumed = testbed.coord("resume", run)
 
     for refused, reason in (
         (second, f"run {run} of {PLAN} is running and executes"),
@@ -66,47 +68,47 @@ def test_a_paused_run_lets_its_running_todo_finish_and_starts_nothing_until_it_i
     assert waiting.json["status"] == "paused"
     assert {waiting.states[name] for name in ("B", "C")} <= {"ready", "waiting", "parked"}
     assert (resumed.code, watch.wait(60)) == (0, 0)
-    assert set(stage.shown().states.values()) == {"succeeded"}
+    assert set(testbed.shown().states.values()) == {"succeeded"}
 
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_cancelled_run_ends_with_its_running_todo_keeps_its_worktrees_and_is_seen_to_end(
-    stage: Stage, gate: Gate, waits: bool
+    testbed: Testbed, gate: Gate, waits: bool
 ) -> None:
-    watch = stage.begin("watch")
-    shell, good = gate.wait(), stage.file.read_text()
-    stage.file.write_text(f"{good}\n  oops")
-    cancelled = stage.coord("cancel", *(() if waits else ("--no-wait",)))
-    stage.file.write_text(good)
+    watch = testbed.begin("watch")
+    shell, good = gate.wait(), testbed.file.read_text()
+    testbed.file.write_text(f"{good}\n  oops")
+    cancelled = testbed.coord("cancel", *(() if waits else ("--no-wait",)))
+    testbed.file.write_text(good)
     if waits:
         assert not alive(shell)
     else:
         assert "is being cancelled" in cancelled.err
     followed = watch.done()
-    again = stage.coord("cancel")
+    again = testbed.coord("cancel")
 
     assert cancelled.code == 0
     assert "its settings are not read" in cancelled.err, "a file that is being edited hinders nobody"
     assert (followed.code, "cancelled" in followed.out, "A  api" in followed.err) == (1, True, True)
-    ended = stage.shown()
+    ended = testbed.shown()
     assert ended.json["status"] == "cancelled"
     assert ended.states == {"A": "cancelled", "B": "cancelled", "C": "cancelled"}
     assert re.fullmatch(r"cancelled by \S+@\S+", ended.todo("B")["error"])
     assert not alive(shell)
-    assert (stage.state / "worktrees" / ended.json["run_id"] / "api").is_dir()
+    assert (testbed.state / "worktrees" / ended.json["run_id"] / "api").is_dir()
     assert (again.code, "cannot be cancelled: it ended as cancelled at 20" in again.err) == (6, True)
 
 
-def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.settings = {"heartbeat": "200ms", "lease_ttl": "8s"}
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
-    assert stage.sweep("--detach").code == 0
+def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.settings = {"heartbeat": "200ms", "lease_ttl": "8s"}
+    testbed.write([{"id": "A", "repo": "api", "action": gate.action}])
+    assert testbed.sweep("--detach").code == 0
     gate.wait()
-    stage.kill("worker")
+    testbed.kill("worker")
 
-    cancelled = stage.coord("cancel", "--json")
-    watched = stage.coord("watch")
+    cancelled = testbed.coord("cancel", "--json")
+    watched = testbed.coord("watch")
 
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
     assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err
@@ -115,17 +117,17 @@ def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage
 
 
 def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_started_a_worker(
-    stage: Stage, gate: Gate
+    testbed: Testbed, gate: Gate
 ) -> None:
-    stage.ok("pause")
-    paused = stage.ok("show-run")
+    testbed.ok("pause")
+    paused = testbed.ok("show-run")
     gate.open()
-    until(lambda: stage.shown().states["A"] == "succeeded")
-    stage.ok("down")
+    until(lambda: testbed.shown().states["A"] == "succeeded")
+    testbed.ok("down")
 
-    resumed = stage.ok("resume")
+    resumed = testbed.ok("resume")
 
     assert "· the run is paused: coord resume" in paused.err
     assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
-    stage.up()
-    assert stage.coord("watch").code == 0
+    testbed.up()
+    assert testbed.coord("watch").code == 0

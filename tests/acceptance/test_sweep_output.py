@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
+from tests.testbed import PLAN, Testbed
 
 FAILING = 'for i in 1 2 3; do echo "line $i"; done; exit 7'
 TODOS = [
@@ -24,13 +24,13 @@ FIRST = re.compile(
 
 
 @pytest.fixture
-def declared(stage: Stage) -> Stage:
-    stage.write(TODOS)
-    stage.up()
-    return stage
+def declared(testbed: Testbed) -> Testbed:
+    testbed.write(TODOS)
+    testbed.up()
+    return testbed
 
 
-def test_off_a_terminal_a_sweep_says_first_what_it_does_and_last_what_failed(declared: Stage) -> None:
+def test_off_a_terminal_a_sweep_says_first_what_it_does_and_last_what_failed(declared: Testbed) -> None:
     swept = declared.coord("sweep", PLAN)
 
     assert swept.code == 3
@@ -47,7 +47,7 @@ def test_off_a_terminal_a_sweep_says_first_what_it_does_and_last_what_failed(dec
     assert re.search(r"coord show-run \S+", failures)
 
 
-def test_no_todo_is_in_the_summary_and_the_bound_is_left_to_show_run(declared: Stage) -> None:
+def test_no_todo_is_in_the_summary_and_the_bound_is_left_to_show_run(declared: Testbed) -> None:
     swept = declared.coord("sweep", PLAN)
     shown = declared.coord("show-run", "last").out
 
@@ -59,7 +59,7 @@ def test_no_todo_is_in_the_summary_and_the_bound_is_left_to_show_run(declared: S
     assert [line.split()[0] for line in shown.splitlines()[1:-1]] == ["TODO", "A", "B", "C"]
 
 
-def test_a_quiet_call_names_the_failed_todos_and_gives_no_advice(declared: Stage) -> None:
+def test_a_quiet_call_names_the_failed_todos_and_gives_no_advice(declared: Testbed) -> None:
     swept = declared.coord("-q", "sweep", PLAN)
 
     assert swept.code == 3
@@ -68,7 +68,7 @@ def test_a_quiet_call_names_the_failed_todos_and_gives_no_advice(declared: Stage
     assert "coord retry" not in swept.err
 
 
-def test_on_a_terminal_every_end_is_printed_once(declared: Stage) -> None:
+def test_on_a_terminal_every_end_is_printed_once(declared: Testbed) -> None:
     seen = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", on_terminal(declared, "sweep", PLAN, columns=200, code=3))
     lines = [line.rpartition("\r")[2].strip() for line in seen.splitlines()]
 
@@ -81,12 +81,12 @@ def test_on_a_terminal_every_end_is_printed_once(declared: Stage) -> None:
 
 @pytest.mark.parametrize("command", ["sweep", "execute"])
 def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
-    stage: Stage, tmp_path: Path, command: str
+    testbed: Testbed, tmp_path: Path, command: str
 ) -> None:
     gate = Gate(tmp_path)
-    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
+    testbed.write([{"id": "A", "repo": "api", "action": gate.action}])
 
-    swept = stage.begin(command, {"sweep": PLAN, "execute": "A"}[command], COORD_PROGRESS_INTERVAL="200ms")
+    swept = testbed.begin(command, {"sweep": PLAN, "execute": "A"}[command], COORD_PROGRESS_INTERVAL="200ms")
     line = swept.says("; running: ")
     gate.open()
 

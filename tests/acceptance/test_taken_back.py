@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
 TODOS = [
@@ -20,35 +20,35 @@ TODOS = [
 ]
 
 
-def edit(stage: Stage, old: str, new: str) -> None:
-    text = stage.file.read_text()
+def edit(testbed: Testbed, old: str, new: str) -> None:
+    text = testbed.file.read_text()
     assert old in text
-    stage.file.write_text(text.replace(old, new))
+    testbed.file.write_text(text.replace(old, new))
 
 
-def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
-    stage.write(TODOS)
-    stage.up()
-    first = stage.sweep()
+def test_a_succeeded_run_is_done_again_from_a_todo_on(testbed: Testbed) -> None:
+    testbed.write(TODOS)
+    testbed.up()
+    first = testbed.sweep()
     assert first.code == 0, first.err
-    edit(stage, "echo one", "echo two")
-    done = stage.coord("retry", "--from", "change", "--json")
+    edit(testbed, "echo one", "echo two")
+    done = testbed.coord("retry", "--from", "change", "--json")
 
     assert done.code == 0, done.err
     again, kept = {"change", "check", "use"}, {"base", "apart"}
     assert f"3 todos of {first.json['run_id']} again in " in done.err
     assert "; 2 carried over; strategy: " in done.err
     assert "\n  run again although they succeeded: " in done.err
-    assert sorted(stage.ledger[5:]) == sorted(again)
+    assert sorted(testbed.ledger[5:]) == sorted(again)
     assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept
     branch = f"coord/{PLAN}"
-    subjects = git(stage.folder / "lib", "log", "--format=%s", branch).splitlines()
+    subjects = git(testbed.folder / "lib", "log", "--format=%s", branch).splitlines()
     assert subjects == ["change: do change", "base: do base", "first"]
-    assert git(stage.folder / "lib", "show", f"{branch}:version") == "two"
-    assert git(stage.folder / "app", "show", f"{branch}:uses") == "used"
+    assert git(testbed.folder / "lib", "show", f"{branch}:version") == "two"
+    assert git(testbed.folder / "app", "show", f"{branch}:uses") == "used"
 
-    edit(stage, "- check\n", "- change\n")
-    changed = stage.coord("retry", "--from", "use")
+    edit(testbed, "- check\n", "- change\n")
+    changed = testbed.coord("retry", "--from", "use")
     assert (changed.code, changed.err) == (
         2,
         f"error: {PLAN} is no longer the plan of run {done.json['run_id']}: use now waits for change; "
@@ -56,31 +56,31 @@ def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
         f"  start a new run: coord sweep {PLAN}; or keep the order of the run: "
         f"coord retry {done.json['run_id']} --as-it-was\n",
     )
-    as_it_was = stage.coord("retry", "--from", "use", "--as-it-was", "--json")
+    as_it_was = testbed.coord("retry", "--from", "use", "--as-it-was", "--json")
     assert as_it_was.code == 0, as_it_was.err
-    assert stage.ledger[8:] == ["use"]
+    assert testbed.ledger[8:] == ["use"]
 
 
-def test_a_paused_run_goes_on_only_in_the_order_that_the_file_still_has(stage: Stage) -> None:
-    gate = Gate(stage.folder)
+def test_a_paused_run_goes_on_only_in_the_order_that_the_file_still_has(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
     todos = [
         {"id": "one", "repo": "a", "action": gate.action},
         {"id": "two", "repo": "b", "blocked_by": ["one"]},
         {"id": "three", "repo": "c"},
     ]
-    stage.write(todos)
-    stage.up()
-    stage.ok("sweep", PLAN, "--detach")
+    testbed.write(todos)
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
-    stage.ok("pause")
+    testbed.ok("pause")
     gate.open()
-    run = stage.run()["run_id"]
-    edit(stage, "- one\n", "- three\n")
+    run = testbed.run()["run_id"]
+    edit(testbed, "- one\n", "- three\n")
 
-    refused = stage.coord("resume")
+    refused = testbed.coord("resume")
     assert refused.code == 2
     assert "two now waits for three; two no longer waits for one" in refused.err
     assert f"coord resume {run} --as-it-was" in refused.err
-    assert stage.run()["status"] == "paused"
-    stage.ok("resume", "--as-it-was")
-    assert stage.coord("watch").code == 0
+    assert testbed.run()["status"] == "paused"
+    testbed.ok("resume", "--as-it-was")
+    assert testbed.coord("watch").code == 0

@@ -15,7 +15,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from tests.documents import ROOT, search_path
 from tests.machines import Loopback, Site
-from tests.stage import Stage, plain
+from tests.testbed import Testbed, plain
 from tests.waiting import until
 
 CHAPTER = (ROOT / "docs" / "trust.md").read_text().partition("## Three people in five minutes")[2]
@@ -28,13 +28,13 @@ SET_UP = 12
 
 
 @pytest.fixture
-def homes(tmp_path: Path) -> Iterator[dict[str, Stage]]:
+def homes(tmp_path: Path) -> Iterator[dict[str, Testbed]]:
     """A home folder each, in which they work; `build` has the checkouts, and `scp` copies from it."""
     site, tools = Site(tmp_path, Loopback()), tmp_path / "tools"
     tools.mkdir()
     (tools / "scp").write_text(f'#!/bin/sh\nexec cp "{tmp_path}/build/${{1#build:}}" "$2"\n')
     (tools / "scp").chmod(0o755)
-    found: dict[str, Stage] = {}
+    found: dict[str, Testbed] = {}
     for name in ("anna", "bert", "cleo", "build"):
         found[name] = site.machine(
             name, PATH=f"{tools}{os.pathsep}{search_path()}", HOME=str(tmp_path / name)
@@ -46,7 +46,7 @@ def homes(tmp_path: Path) -> Iterator[dict[str, Stage]]:
     site.end()
 
 
-def typed(home: Stage, command: str) -> subprocess.CompletedProcess[str]:
+def typed(home: Testbed, command: str) -> subprocess.CompletedProcess[str]:
     ours = {k: v for k, v in plain(dict(home.env)).items() if k != "XDG_CONFIG_HOME"}
     return subprocess.run(
         ["sh", "-c", command],
@@ -59,7 +59,7 @@ def typed(home: Stage, command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_three_people_order_approve_and_are_refused_by_the_commands_of_the_chapter(homes: dict[str, Stage]):
+def test_three_people_order_approve_and_are_refused_by_the_commands_of_the_chapter(homes: dict[str, Testbed]):
     lines, said = dict[str, str](), dict[str, str]()
     commands = TYPED.findall(CHAPTER)
     for who, command, code in commands:

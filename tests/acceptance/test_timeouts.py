@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
 FOR_EVER = "while true; do sleep 0.05; done"
 
 
 @pytest.fixture
-def endless(stage: Stage) -> Stage:
+def endless(testbed: Testbed) -> Testbed:
     todos = [
         {"id": "A", "repo": "api", "action": "echo 1 > one", "compensate": "echo undone >> $LEDGER"},
         {
@@ -26,12 +26,12 @@ def endless(stage: Stage) -> Stage:
         },
         {"id": "C", "repo": "web", "blocked_by": ["B"]},
     ]
-    stage.settings = {"kill_grace": "500ms"}
-    stage.write(todos, plan={"timeout": "5s"})
-    return stage
+    testbed.settings = {"kill_grace": "500ms"}
+    testbed.write(todos, plan={"timeout": "5s"})
+    return testbed
 
 
-def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(endless: Stage):
+def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(endless: Testbed):
     endless.up()
     endless.ok("sweep", PLAN, "--detach")
     assert endless.run()["timeout_s"] == 5
@@ -47,7 +47,7 @@ def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(endless: Stage):
     assert endless.todo("C")["error"] == "timed out after 5 s"
 
 
-def test_a_run_whose_failures_are_undone_is_undone_when_its_time_is_up(endless: Stage):
+def test_a_run_whose_failures_are_undone_is_undone_when_its_time_is_up(endless: Testbed):
     ended = endless.sweep("--on-failure", "rollback", "--timeout", "6s")
 
     assert (ended.code, ended.json["status"], ended.json["rollback"]) == (
@@ -58,11 +58,11 @@ def test_a_run_whose_failures_are_undone_is_undone_when_its_time_is_up(endless: 
     assert endless.ledger == ["undone"]
 
 
-def test_an_executed_todo_is_stopped_after_the_timeout_that_is_asked_for(stage: Stage):
-    stage.write([{"id": "A", "repo": "api", "action": FOR_EVER, "timeout": "1h"}])
+def test_an_executed_todo_is_stopped_after_the_timeout_that_is_asked_for(testbed: Testbed):
+    testbed.write([{"id": "A", "repo": "api", "action": FOR_EVER, "timeout": "1h"}])
 
-    ended = stage.coord("execute", "A", "--timeout", "300ms", "--json")
+    ended = testbed.coord("execute", "A", "--timeout", "300ms", "--json")
 
     assert (ended.code, ended.json["status"]) == (3, "failed")
     assert "0.3 s" in ended.todo("A")["error"]
-    assert stage.coord("execute", "A", "--timeout", "soon").code == 2
+    assert testbed.coord("execute", "A", "--timeout", "soon").code == 2

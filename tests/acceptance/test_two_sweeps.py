@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 OTHER = "PLAN-002"
 
 
-def write(stage: Stage, gate: Gate, **more: object) -> None:
+def write(testbed: Testbed, gate: Gate, **more: object) -> None:
     """A, and B of another plan: one change set is written by one run at a time."""
-    stage.write(
+    testbed.write(
         [
             {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
             {"id": "B", "repo": "api", "plan": OTHER, "action": "echo B > b"},
@@ -25,62 +25,62 @@ def write(stage: Stage, gate: Gate, **more: object) -> None:
 
 
 @pytest.fixture
-def gate(stage: Stage) -> Iterator[Gate]:
-    gate = Gate(stage.folder)
-    write(stage, gate)
+def gate(testbed: Testbed) -> Iterator[Gate]:
+    gate = Gate(testbed.folder)
+    write(testbed, gate)
     yield gate
     gate.open()
 
 
 @pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "a-thread-is-free"])
 def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
-    stage: Stage, gate: Gate, threads: int
+    testbed: Testbed, gate: Gate, threads: int
 ) -> None:
     if threads > 1:  # a worker has as many as there are repositories
-        write(stage, gate, repos={"spare": {}})
-    first = stage.begin("sweep", PLAN)
+        write(testbed, gate, repos={"spare": {}})
+    first = testbed.begin("sweep", PLAN)
     gate.wait()
-    second = stage.begin("sweep", OTHER)
+    second = testbed.begin("sweep", OTHER)
     said = second.says("waits for")
     gate.open()
     ended = [process.done(60) for process in (first, second)]
 
-    runs = [run["run_id"] for run in stage.coord("list-runs", "--json").json][::-1]
+    runs = [run["run_id"] for run in testbed.coord("list-runs", "--json").json][::-1]
     assert f"B waits for repository api, in use by run {runs[0]}" in said
     assert [done.code for done in ended] == [0, 0], ended
     for plan, file in zip((PLAN, OTHER), "ab", strict=True):
-        assert git(stage.folder / "api", "diff", "--name-only", "main", f"coord/{plan}") == file
-    assert stage.file.read_text().count("status: completed") == 2
+        assert git(testbed.folder / "api", "diff", "--name-only", "main", f"coord/{plan}") == file
+    assert testbed.file.read_text().count("status: completed") == 2
 
 
-def test_slots_let_both_work_at_once(stage: Stage, gate: Gate) -> None:
-    stage.file.write_text(stage.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
-    first = stage.begin("sweep", PLAN)
+def test_slots_let_both_work_at_once(testbed: Testbed, gate: Gate) -> None:
+    testbed.file.write_text(testbed.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
+    first = testbed.begin("sweep", PLAN)
     gate.wait()
 
-    second = stage.coord("sweep", OTHER)
+    second = testbed.coord("sweep", OTHER)
     gate.open()
 
     assert (first.wait(60), second.code) == (0, 0)
 
 
 def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_the_first(
-    stage: Stage, gate: Gate
+    testbed: Testbed, gate: Gate
 ) -> None:
     rows = [{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api"}]
-    stage.write([*rows, {"id": "C", "repo": "web"}])
-    first = stage.begin("sweep", PLAN, "--todo", "A", "--json")
+    testbed.write([*rows, {"id": "C", "repo": "web"}])
+    first = testbed.begin("sweep", PLAN, "--todo", "A", "--json")
     gate.wait()
 
-    refused = stage.coord("execute", "B")
-    elsewhere = stage.coord("execute", "C")
+    refused = testbed.coord("execute", "B")
+    elsewhere = testbed.coord("execute", "C")
     gate.open()
 
     assert (refused.code, elsewhere.code) == (6, 0), "another repository is not taken"
     run = first.done(60).json["run_id"]
     assert run in refused.err
     assert f"coord watch {run}" in refused.err
-    assert stage.coord("execute", "B").code == 0
+    assert testbed.coord("execute", "B").code == 0
 
 
 REPOS = ("api", "web", "log")
@@ -106,14 +106,16 @@ def plan_of(plan: str, met: str) -> list[dict[str, object]]:
     return [{"id": f"{plan}-meet", "repo": f"meeting-{plan}", "plan": plan, "action": met}, *rows]
 
 
-def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_right(stage: Stage) -> None:
-    gates = {plan: Gate(stage.folder, plan) for plan in (PLAN, OTHER)}
-    stage.write([row for plan in gates for row in plan_of(plan, gates[plan].action)])
-    stage.file.write_text(
-        stage.file.read_text().replace("  plans:\n", f"  plans:\n  - id: {OTHER}\n    title: another\n")
+def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_right(
+    testbed: Testbed,
+) -> None:
+    gates = {plan: Gate(testbed.folder, plan) for plan in (PLAN, OTHER)}
+    testbed.write([row for plan in gates for row in plan_of(plan, gates[plan].action)])
+    testbed.file.write_text(
+        testbed.file.read_text().replace("  plans:\n", f"  plans:\n  - id: {OTHER}\n    title: another\n")
     )
 
-    sweeps = {plan: stage.begin("sweep", plan, "--json") for plan in gates}
+    sweeps = {plan: testbed.begin("sweep", plan, "--json") for plan in gates}
     for gate in gates.values():
         gate.wait()  # both runs are under way
     for gate in gates.values():
@@ -121,12 +123,12 @@ def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_r
     ended = {plan: sweep.done() for plan, sweep in sweeps.items()}
 
     assert [done.code for done in ended.values()] == [0, 0], ended
-    ledgers = [path.read_text().splitlines() for path in stage.folder.glob("ledger.*")]
+    ledgers = [path.read_text().splitlines() for path in testbed.folder.glob("ledger.*")]
     assert len(ledgers) == 3 * len(REPOS)  # a worktree of each run, and the checkout
     for ledger in ledgers:
         assert ledger[1::2] == [line.replace("begin", "end") for line in ledger[::2]]
     for repo in REPOS:
         for plan in ended:
-            made = git(stage.folder / repo, "diff", "--name-only", "main", f"coord/{plan}").split()
+            made = git(testbed.folder / repo, "diff", "--name-only", "main", f"coord/{plan}").split()
             assert made == [f"{plan}-0", f"{plan}-1"]
-        assert {path.name for path in (stage.folder / repo).glob("PLAN-*")} == {f"{PLAN}-2", f"{OTHER}-2"}
+        assert {path.name for path in (testbed.folder / repo).glob("PLAN-*")} == {f"{PLAN}-2", f"{OTHER}-2"}

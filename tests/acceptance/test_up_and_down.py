@@ -9,21 +9,21 @@ import pytest
 
 from coordination.backend.daemon import alive
 from coordination.operations.local import worker_answers
-from tests.stage import COORD, Stage
+from tests.testbed import COORD, Testbed
 from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
-def an_ecosystem(stage: Stage) -> None:
-    stage.write(repos=["api"])
+def an_ecosystem(testbed: Testbed) -> None:
+    testbed.write(repos=["api"])
 
 
-def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_it(stage: Stage) -> None:
-    first = stage.coord("up", "--detach")
-    second = stage.coord("up", "--detach")
-    opened = stage.ok("open", "--print")
-    records = [stage.daemon(name) for name in ("server", "worker", "flower", "dashboard-server")]
-    ended = stage.coord("down")
+def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_it(testbed: Testbed) -> None:
+    first = testbed.coord("up", "--detach")
+    second = testbed.coord("up", "--detach")
+    opened = testbed.ok("open", "--print")
+    records = [testbed.daemon(name) for name in ("server", "worker", "flower", "dashboard-server")]
+    ended = testbed.coord("down")
 
     assert first.code == second.code == ended.code == 0
     assert first.out == second.out
@@ -35,11 +35,11 @@ def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_i
     assert not any(map(alive, records))
 
 
-def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: Stage) -> None:
-    up = stage.begin("up", "--no-flower", "--no-dashboard", command=[COORD])
+def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(testbed: Testbed) -> None:
+    up = testbed.begin("up", "--no-flower", "--no-dashboard", command=[COORD])
     up.says("unix://")
-    until((stage.state / "worker.json").exists)
-    server = stage.daemon("server")
+    until((testbed.state / "worker.json").exists)
+    server = testbed.daemon("server")
     up.says("Ctrl-C")
 
     up.send_signal(signal.SIGINT)
@@ -50,27 +50,27 @@ def test_up_in_the_foreground_stops_what_it_started_when_it_is_stopped(stage: St
     assert not alive(server)
 
 
-def test_up_in_the_foreground_sees_that_somebody_said_down(stage: Stage) -> None:
-    up = stage.begin("up", "--no-flower", "--no-dashboard")
+def test_up_in_the_foreground_sees_that_somebody_said_down(testbed: Testbed) -> None:
+    up = testbed.begin("up", "--no-flower", "--no-dashboard")
     up.says("Ctrl-C")
 
-    stage.ok("down")
+    testbed.ok("down")
     ended = up.done(60)
 
     assert ended.code == 1
     assert "stopped by coord down" in ended.err
 
 
-def test_a_worker_of_ones_own_serves_through_the_embedded_server(stage: Stage) -> None:
-    url = stage.server.start()
-    worker = stage.begin("worker", "--all", command=[COORD])
+def test_a_worker_of_ones_own_serves_through_the_embedded_server(testbed: Testbed) -> None:
+    url = testbed.server.start()
+    worker = testbed.begin("worker", "--all", command=[COORD])
 
     until(lambda: worker_answers("coord", url, worker.pid))
-    client = stage.redis()
+    client = testbed.redis()
     (known,) = client.zrange("coord:workers", 0, -1)
     until(lambda: client.zrange("coord:recipients", 0, -1) == [f"worker:{known}"])
     worker.terminate()
 
     assert worker.wait(60) == 0
     assert client.zrange("coord:recipients", 0, -1) == [], "its inbox is gone"
-    stage.ok("down")
+    testbed.ok("down")

@@ -20,7 +20,7 @@ from tests.forge.records import Hook
 from tests.forge.server import TestForge
 from tests.forge_sites import site
 from tests.gateways import Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 SECRET = "a-secret-that-forge-and-gateway-know"
@@ -28,12 +28,12 @@ PROBE = "worker:probe"
 MIB = 1024 * 1024
 
 
-def gateway_with_secret(stage: Stage, *scope: str) -> Gateway:
-    secret = stage.folder / "hook-secret"
+def gateway_with_secret(testbed: Testbed, *scope: str) -> Gateway:
+    secret = testbed.folder / "hook-secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
-    stage.ok("credential", "add", "hook", f"file:{secret}", "--purpose", "webhook", *(scope or ("--all",)))
-    return Gateway(stage)
+    testbed.ok("credential", "add", "hook", f"file:{secret}", "--purpose", "webhook", *(scope or ("--all",)))
+    return Gateway(testbed)
 
 
 def ask(gateway: Gateway, body: Any, headers: dict[str, str], path: str = "/webhooks/hook") -> int:
@@ -48,12 +48,12 @@ def hook(dialect: str, secret: str = SECRET) -> Hook:
 
 
 @pytest.fixture(scope="module")
-def told(new_stage: Callable[[], Stage]) -> Iterator[tuple[Gateway, Callable[[], list[Any]]]]:
+def told(new_testbed: Callable[[], Testbed]) -> Iterator[tuple[Gateway, Callable[[], list[Any]]]]:
     """Yield a gateway with a secret for the repository `api`, and what its workers are told since the last
     call."""
-    stage = new_stage()
-    stage.write(repos={"api": {}})
-    gateway = gateway_with_secret(stage, "--repo", "api", "--host", "127.0.0.1")
+    testbed = new_testbed()
+    testbed.write(repos={"api": {}})
+    gateway = gateway_with_secret(testbed, "--repo", "api", "--host", "127.0.0.1")
     bus: MessageBus = gateway.bus()
     bus.register(PROBE)
     bus.subscribe(PROBE, "workers")
@@ -117,29 +117,31 @@ def test_what_is_too_large_old_or_elsewhere_is_refused(told: tuple[Gateway, Call
     assert [one["project"] for one in new()] == ["acme/api"]
 
 
-def test_a_secret_for_webhooks_is_for_nothing_else_and_one_for_requests_is_not_for_webhooks(stage: Stage):
-    stage.write()
+def test_a_secret_for_webhooks_is_for_nothing_else_and_one_for_requests_is_not_for_webhooks(testbed: Testbed):
+    testbed.write()
     both = ("--purpose", "webhook", "--purpose", "pr", "--all")
-    refused = stage.coord("credential", "add", "hook", "env:HOOK_SECRET", *both)
+    refused = testbed.coord("credential", "add", "hook", "env:HOOK_SECRET", *both)
     assert refused.code == 2
-    stage.ok("credential", "add", "hook", "env:HOOK_SECRET", "--purpose", "webhook", "--all")
-    stage.ok("credential", "add", "forge", "env:HOOK_SECRET", "--purpose", "pr", "--all")
-    gateway = Gateway(stage)
+    testbed.ok("credential", "add", "hook", "env:HOOK_SECRET", "--purpose", "webhook", "--all")
+    testbed.ok("credential", "add", "forge", "env:HOOK_SECRET", "--purpose", "pr", "--all")
+    gateway = Gateway(testbed)
     body = b'{"repository": {"full_name": "acme/api"}}'
     digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"X-Hub-Signature-256": f"sha256={digest}"}
     assert ask(gateway, body, headers) == 503, "the variable is not set in its process"
     assert ask(gateway, body, headers, "/webhooks/forge") == 404
     gateway.process.says("HOOK_SECRET is not set")
-    stage.ok("credential", "revoke", "hook")
+    testbed.ok("credential", "revoke", "hook")
     assert ask(gateway, body, headers) == 404
 
 
 @pytest.mark.timeout(240)
-def test_a_merge_follows_an_approval_without_the_next_poll(new_stage: Callable[[], Stage], tmp_path: Path):
+def test_a_merge_follows_an_approval_without_the_next_poll(
+    new_testbed: Callable[[], Testbed], tmp_path: Path
+):
     budget = 400  # a request is looked at every 72 s, two every 144 s
-    with site(new_stage(), tmp_path, "github", "ab", budget=budget, approvals=1) as at:
-        gateway = gateway_with_secret(at.stage)
+    with site(new_testbed(), tmp_path, "github", "ab", budget=budget, approvals=1) as at:
+        gateway = gateway_with_secret(at.testbed)
         for name in at.names:
             url = f"http://127.0.0.1:{gateway.port}/webhooks/hook"
             at.forge.hook(at.projects[name], url, SECRET)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.stage import PLAN, Done, Stage, git
+from tests.testbed import PLAN, Done, Testbed, git
 
 FUNCTIONS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
 AGENT = """\
@@ -22,15 +22,15 @@ print(prompt)
 
 @dataclass(frozen=True)
 class Swept:
-    stage: Stage
+    testbed: Testbed
     answer: Done
 
     def log(self, todo: str) -> str:
-        return self.stage.log_of(self.answer.json["run_id"], todo).decode()
+        return self.testbed.log_of(self.answer.json["run_id"], todo).decode()
 
     def files_of(self, repo: str) -> list[str]:
         """Return the changes of the run there."""
-        return git(self.stage.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
+        return git(self.testbed.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
 
     @property
     def run(self) -> str:
@@ -39,12 +39,12 @@ class Swept:
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage]) -> Swept:
-    stage = new_stage()
-    stage.repo("python", **{"operations.py": FUNCTIONS})
-    (stage.folder / "agent.py").write_text(AGENT)
-    stage.settings = {"agent_command": ["python3", str(stage.folder / "agent.py")]}
-    stage.write(
+def swept(new_testbed: Callable[[], Testbed]) -> Swept:
+    testbed = new_testbed()
+    testbed.repo("python", **{"operations.py": FUNCTIONS})
+    (testbed.folder / "agent.py").write_text(AGENT)
+    testbed.settings = {"agent_command": ["python3", str(testbed.folder / "agent.py")]}
+    testbed.write(
         [
             {"id": "flaky",
                 "repo": "flaky",
@@ -87,7 +87,7 @@ def swept(new_stage: Callable[[], Stage]) -> Swept:
         repos={"ready": {"prepare": "echo preparing; mkdir tools; echo ready >> tools/made"}},
         plan={"on_failure": "continue"},
     )  # fmt: skip
-    return Swept(stage, stage.sweep())
+    return Swept(testbed, testbed.sweep())
 
 
 def test_a_todo_is_tried_again_and_knows_which_attempt_it_is(swept: Swept) -> None:
@@ -102,7 +102,7 @@ def test_a_todo_is_tried_again_and_knows_which_attempt_it_is(swept: Swept) -> No
 
 
 def test_each_attempt_begins_with_a_clean_worktree(swept: Swept) -> None:
-    assert git(swept.stage.folder / "flaky", "show", f"coord/{swept.run}:file") == "try"
+    assert git(swept.testbed.folder / "flaky", "show", f"coord/{swept.run}:file") == "try"
 
 
 def test_a_todo_that_fails_every_time_fails_after_its_last_attempt(swept: Swept) -> None:
@@ -124,8 +124,8 @@ def test_a_todo_reads_what_every_predecessor_handed_on_and_where_its_work_is(swe
     source, middle = context["predecessors"]
     assert (source["todo"], source["repo"], source["output"]) == ("source", "up", {"version": "2.0"})
     assert source["branch"] == f"coord/{swept.run}"
-    assert source["commit"] == git(swept.stage.folder / "up", "rev-parse", f"coord/{swept.run}")
-    assert source["path"] == str(swept.stage.state / "carried" / swept.run / "up" / source["commit"])
+    assert source["commit"] == git(swept.testbed.folder / "up", "rev-parse", f"coord/{swept.run}")
+    assert source["path"] == str(swept.testbed.state / "carried" / swept.run / "up" / source["commit"])
     assert (middle["todo"], middle["output"]) == ("middle", None)
     assert swept.answer.todo("source")["output"] == {"version": "2.0"}
 
@@ -140,7 +140,7 @@ def test_an_output_that_is_no_json_fails_the_todo_and_says_so(swept: Swept) -> N
 def test_a_todo_gets_its_names_and_the_environment_that_it_declares(swept: Swept) -> None:
     lines = swept.log("names").splitlines()
     given = dict(line.partition("=")[::2] for line in lines if line.startswith("COORD_"))
-    worktree = str(swept.stage.state / "worktrees" / swept.run / "names")
+    worktree = str(swept.testbed.state / "worktrees" / swept.run / "names")
 
     assert given.pop("COORD_FENCE").isdecimal()
     assert given.pop("COORD_CONTEXT").endswith("context.json")
@@ -174,7 +174,7 @@ def test_a_todo_without_an_action_tells_the_agent_what_to_do(swept: Swept) -> No
         "Repository: agent",
     ):
         assert words in prompt
-    assert git(swept.stage.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
+    assert git(swept.testbed.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
 
 
 def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
@@ -186,7 +186,7 @@ def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
 
 
 def test_a_todo_in_place_works_in_the_checkout_and_nothing_is_committed(swept: Swept) -> None:
-    path = swept.stage.folder / "place"
+    path = swept.testbed.folder / "place"
 
     assert swept.log("in-place") == f"{path}\n"
     assert git(path, "status", "--porcelain") == "?? made"

@@ -18,7 +18,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.files import loose
 from coordination.settings import Settings
 from tests.ports import free_port
-from tests.stage import COORD, Done, Stage, git
+from tests.testbed import COORD, Done, Testbed, git
 
 TOKEN = "token-of-the-mcp-server"
 LOGIN = "lena:login-of-flower"
@@ -95,7 +95,7 @@ TODOS = [
 
 @dataclass(frozen=True)
 class Swept:
-    stage: Stage
+    testbed: Testbed
     answer: Done
     password: str
     filtered: Path
@@ -108,38 +108,38 @@ class Swept:
         return dict(line.removeprefix(head).partition("=")[::2] for line in lines if line.startswith(head))
 
     def log(self, todo: str) -> str:
-        return self.stage.log_of(self.answer.json["run_id"], todo).decode()
+        return self.testbed.log_of(self.answer.json["run_id"], todo).decode()
 
 
 @pytest.fixture(scope="module")
-def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFactory) -> Swept:
+def swept(new_testbed: Callable[[], Testbed], tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """A run that is undone in the end, by a worker whose environment has what nobody else should know."""
     server = EmbeddedServer(
         tmp_path_factory.mktemp("server") / ".coord", settings := Settings(server_port=free_port())
     )
     password = urlsplit(server.start()).password or ""
     url = f"redis://:{password}@127.0.0.1:{settings.server_port}"
-    stage = new_stage()
-    stage.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
-    stage.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
-    stage.env |= {"PORT": str(settings.server_port), "TMPDIR": str(stage.folder)}
-    stage.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
-    stage.repo("p", **{"operations.py": FUNCTIONS})
-    filtered = stage.folder / "filtered"
-    repo = stage.repo("r", **{".gitattributes": "README filter=spy\n"})
+    testbed = new_testbed()
+    testbed.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
+    testbed.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
+    testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder)}
+    testbed.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
+    testbed.repo("p", **{"operations.py": FUNCTIONS})
+    filtered = testbed.folder / "filtered"
+    repo = testbed.repo("r", **{".gitattributes": "README filter=spy\n"})
     git(repo, "config", "filter.spy.smudge", f"env > {filtered}; cat")
-    stage.write(TODOS, repos={"r": {"prepare": "env | sed s/^/prepare:/"}}, plan={"on_failure": "rollback"})
-    (stage.state / "logs").mkdir(parents=True)
-    (stage.state / "logs" / "of-old").touch()
+    testbed.write(TODOS, repos={"r": {"prepare": "env | sed s/^/prepare:/"}}, plan={"on_failure": "rollback"})
+    (testbed.state / "logs").mkdir(parents=True)
+    (testbed.state / "logs" / "of-old").touch()
     command = (*ORDINARY, "sh", "-c", 'umask 0; exec "$0" "$@"', COORD)
-    worker = stage.begin("worker", "--all", "--jobs", "2", command=command)
+    worker = testbed.begin("worker", "--all", "--jobs", "2", command=command)
     try:
-        answer = stage.sweep()
+        answer = testbed.sweep()
     finally:
         worker.terminate()
         said = worker.done().err
         server.stop()
-    return Swept(stage, answer, password, filtered, said)
+    return Swept(testbed, answer, password, filtered, said)
 
 
 def test_promise_no_command_of_a_todo_is_told_a_secret_of_its_worker(swept: Swept):
@@ -196,11 +196,11 @@ def test_within_a_todo_its_context_is_all_of_coord_and_the_rest_starts_nothing(s
     said = [line for line in lines if line.startswith(("value", "exit", "library", "worker"))]
 
     assert said == ["value", *["exit 4"] * 5, "library refused", "worker 4"]
-    assert not list(swept.stage.folder.glob("**/server.json"))
+    assert not list(swept.testbed.folder.glob("**/server.json"))
 
 
 def test_promise_what_is_in_the_state_folder_is_its_users_alone_under_any_umask(swept: Swept):
-    state = swept.stage.state
+    state = swept.testbed.state
 
     assert {"logs", "tmp", "worktrees", "workspaces"} & {path.name for path in state.iterdir()} >= {
         "logs",
@@ -210,14 +210,14 @@ def test_promise_what_is_in_the_state_folder_is_its_users_alone_under_any_umask(
     assert f"in {state}" in next(line for line in swept.worker.splitlines() if "other users" in line)
 
 
-def test_the_doctor_tells_of_what_others_may_read(stage: Stage, redis_url: str):
-    stage.write()
-    stage.state.mkdir(0o755)
-    (stage.state / "worker.log").touch(0o644)
+def test_the_doctor_tells_of_what_others_may_read(testbed: Testbed, redis_url: str):
+    testbed.write()
+    testbed.state.mkdir(0o755)
+    (testbed.state / "worker.log").touch(0o644)
 
-    found = stage.coord("doctor", "--json", COORD_REDIS_URL=redis_url).json
-    assert set(map(Path, found["machine"]["loose"])) == {stage.state, stage.state / "worker.log"}
-    assert any(str(stage.state) in finding["what"] for finding in found["findings"])
+    found = testbed.coord("doctor", "--json", COORD_REDIS_URL=redis_url).json
+    assert set(map(Path, found["machine"]["loose"])) == {testbed.state, testbed.state / "worker.log"}
+    assert any(str(testbed.state) in finding["what"] for finding in found["findings"])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks around in /proc")

@@ -16,10 +16,10 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.stage import Stage, plain
+from tests.testbed import Testbed, plain
 
 ROOT = Path(__file__).parents[2]
-NewStage = Callable[[], Stage]
+NewTestbed = Callable[[], Testbed]
 
 
 class Built(NamedTuple):
@@ -112,14 +112,14 @@ def test_the_installed_coord_imports_nothing_from_the_checkout(installed: Path, 
 
 
 def test_the_installed_coord_says_its_version_and_executes_the_demo(
-    installed: Path, new_stage: NewStage
+    installed: Path, new_testbed: NewTestbed
 ) -> None:
-    stage = new_stage()
-    outside = stage.folder.parent
+    testbed = new_testbed()
+    outside = testbed.folder.parent
     coord = [installed / "coord"]
 
-    version = stage.begin("--version", command=coord, cwd=outside).done()
-    demo = stage.begin("demo", str(stage.folder), command=coord, cwd=outside).done()
+    version = testbed.begin("--version", command=coord, cwd=outside).done()
+    demo = testbed.begin("demo", str(testbed.folder), command=coord, cwd=outside).done()
 
     assert (version.code, version.out.split()) == (0, [metadata.version("coord")])
     assert demo.code == 0, demo.err

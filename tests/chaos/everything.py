@@ -15,10 +15,9 @@ from itertools import count
 
 from coordination.backend.daemon import Daemon
 from tests.chaos.figures import Figures, spread
-from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of, record
 from tests.chaos.workers import NO_POISON, WORKER, Watch, begin, dag, ledger_of, straight
-from tests.stage import Begun, Fields, Stage
+from tests.testbed import Begun, Fields, Testbed, temporary_testbed
 from tests.waiting import until
 
 FAULT = "everything killed"
@@ -42,14 +41,14 @@ class Everything:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return end_all(stage, Everything(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return end_all(testbed, Everything(seed=random.randrange(10**6)))
 
 
-def end_all(stage: Stage, how: Everything) -> Figures:
+def end_all(testbed: Testbed, how: Everything) -> Figures:
     chance = random.Random(how.seed)
-    stage.settings = {**NO_POISON, **how.settings}
-    trial = _Trial(stage, dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
+    testbed.settings = {**NO_POISON, **how.settings}
+    trial = _Trial(testbed, dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
     trial.start()
     wrong: list[str] = []
     runs: list[str] = []
@@ -63,7 +62,7 @@ def end_all(stage: Stage, how: Everything) -> Figures:
             trial.kill()
             trial.resume(runs[-1])
     wrong += [words for run in runs for words in trial.watch.judge(run)]
-    starts = [line for line in lines_of(ledger_of(stage)) if line.starts]
+    starts = [line for line in lines_of(ledger_of(testbed)) if line.starts]
     words = (
         f"{how.kills} kills, {len(runs) * how.todos} todos, {len(starts)} body runs; "
         f"resumes {spread(trial.resumed_s)} after coord up was called, seed {how.seed}"
@@ -72,10 +71,10 @@ def end_all(stage: Stage, how: Everything) -> Figures:
 
 
 class _Trial:
-    def __init__(self, stage: Stage, todos: Sequence[Fields]) -> None:
-        stage.write(todos)
-        self._stage, self._todos = stage, todos
-        self.watch = Watch(stage, straight(stage))
+    def __init__(self, testbed: Testbed, todos: Sequence[Fields]) -> None:
+        testbed.write(todos)
+        self._testbed, self._todos = testbed, todos
+        self.watch = Watch(testbed, straight(testbed))
         self.resumed_s: list[float] = []
         self.late: list[str] = []
         self._second: Begun | None = None
@@ -83,19 +82,19 @@ class _Trial:
 
     def start(self) -> None:
         """The worker that `up` starts, and a second one; both at half of the machine's todos."""
-        self._stage.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "4")
-        url = str(self._stage.server.url)
-        self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
+        self._testbed.ok("up", "--detach", "--no-flower", "--no-dashboard", "--jobs", "4")
+        url = str(self._testbed.server.url)
+        self._second = self._testbed.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
 
     def sweep(self) -> str:
         # The command that watched a run to its end has marked them as completed.
-        self._stage.write(self._todos)
-        run = begin(self._stage, str(self._stage.server.url))
-        self._watcher = self._stage.begin("watch", run)
+        self._testbed.write(self._todos)
+        run = begin(self._testbed, str(self._testbed.server.url))
+        self._watcher = self._testbed.begin("watch", run)
         return run
 
     def kill(self) -> None:
-        records = [Daemon(self._stage.state, name).running() for name in ("supervisor", "server", "worker")]
+        records = [Daemon(self._testbed.state, name).running() for name in ("supervisor", "server", "worker")]
         pids = [record.pid for record in records if record]
         pids += [
             process.pid for process in (self._second, self._watcher) if process and process.poll() is None
@@ -106,15 +105,17 @@ class _Trial:
         for process in (self._second, self._watcher):
             if process:
                 process.wait()
-                self._stage.started.remove(process)
+                self._testbed.started.remove(process)
                 process.forget()
-        until(lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")))
+        until(
+            lambda: all(Daemon(self._testbed.state, name).running() is None for name in ("server", "worker"))
+        )
 
     def resume(self, run: str) -> None:
         """How long it takes, from the call of `coord up`, to the first todo that starts or ends."""
         called_s = time.time()
         self.start()
-        self._watcher = self._stage.begin("watch", run)
+        self._watcher = self._testbed.begin("watch", run)
         until(lambda: self._moved(run, called_s) is not None or self.watch.over(run))
         moved_s = self._moved(run, called_s)
         if moved_s is None:  # it had ended
@@ -124,7 +125,7 @@ class _Trial:
             self.late.append(f"{run}: resumed {moved_s - called_s:.1f} s after coord up was called")
 
     def _moved(self, run: str, since_s: float) -> float | None:
-        with self._stage.redis() as redis:
+        with self._testbed.redis() as redis:
             events = record(redis, run).events
         moves = ("todo.running", "todo.succeeded", "run.ended")
         return next((e.at_ms / 1000 for e in events if e.what in moves and e.at_ms / 1000 > since_s), None)

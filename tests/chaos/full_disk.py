@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
 from tests.disks import fill
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 
 FAULT = "disk full"
 DOES = (
@@ -37,31 +36,31 @@ class FullDisk:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return fill_disk(stage, FullDisk(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return fill_disk(testbed, FullDisk(seed=random.randrange(10**6)))
 
 
-def fill_disk(stage: Stage, how: FullDisk) -> Figures:
-    stage.settings = {**NO_POISON, "lease_ttl": "5s", "disk_min": 0}
-    disks = [stage.folder / "disk", stage.state / "worktrees"]
+def fill_disk(testbed: Testbed, how: FullDisk) -> Figures:
+    testbed.settings = {**NO_POISON, "lease_ttl": "5s", "disk_min": 0}
+    disks = [testbed.folder / "disk", testbed.state / "worktrees"]
     with _small(disks) as mounted:
         if not mounted:
             return Figures(measured="not at all: a small disk cannot be mounted here")
         repos = {f"r{number:02}": {"path": f"disk/r{number:02}"} for number in range(how.repos)}
         for fields in repos.values():
-            stage.repo(fields["path"])
-        stage.write(
+            testbed.repo(fields["path"])
+        testbed.write(
             dag(how.todos, how.repos, random.Random(how.seed), env={"LASTS": str(how.lasts_s)}), repos=repos
         )
-        return _judged(stage, how, disks)
+        return _judged(testbed, how, disks)
 
 
-def _judged(stage: Stage, how: FullDisk, disks: list[Path]) -> Figures:
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers)
+def _judged(testbed: Testbed, how: FullDisk, disks: list[Path]) -> Figures:
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers)
     group.ready()
-    watch = Watch(stage, straight(stage))
-    run, wrong = begin(stage, url), []
+    watch = Watch(testbed, straight(testbed))
+    run, wrong = begin(testbed, url), []
     fillers: list[Path] = []
     times, due = 0, time.monotonic() + how.free_s / 2
 

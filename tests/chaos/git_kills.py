@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 
 FAULT = "git killed"
 DOES = (
@@ -41,20 +40,22 @@ class GitKills:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return kill_gits(stage, GitKills(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return kill_gits(testbed, GitKills(seed=random.randrange(10**6)))
 
 
-def kill_gits(stage: Stage, how: GitKills) -> Figures:
-    stage.settings = {**NO_POISON, "lease_ttl": "5s"}
-    stage.write(dag(how.todos, how.repos, random.Random(how.seed), env={"LASTS": str(how.lasts_s)}))
-    kills = stage.folder / "kills"
-    stage.env = {"PATH": f"{_shim(stage.folder / 'bin', kills, how.one_in)}{os.pathsep}{os.environ['PATH']}"}
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers)
+def kill_gits(testbed: Testbed, how: GitKills) -> Figures:
+    testbed.settings = {**NO_POISON, "lease_ttl": "5s"}
+    testbed.write(dag(how.todos, how.repos, random.Random(how.seed), env={"LASTS": str(how.lasts_s)}))
+    kills = testbed.folder / "kills"
+    testbed.env = {
+        "PATH": f"{_shim(testbed.folder / 'bin', kills, how.one_in)}{os.pathsep}{os.environ['PATH']}"
+    }
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers)
     group.ready()
-    watch = Watch(stage, straight(stage))
-    run, wrong = begin(stage, url), []
+    watch = Watch(testbed, straight(testbed))
+    run, wrong = begin(testbed, url), []
     wrong += watch.until_over([run], how.patience_s, lambda: wrong.extend(group.restart_ended()))
     if watch.status(run) != "succeeded":
         wrong.append(f"{run} is {watch.status(run)}: a killed git is no failure of a todo")

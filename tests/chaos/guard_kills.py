@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.ledger import BODY
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 from tests.waiting import until
 
 FAULT = "guard killed"
@@ -51,21 +50,21 @@ class GuardKills:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return kill_guards(stage, GuardKills(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return kill_guards(testbed, GuardKills(seed=random.randrange(10**6)))
 
 
-def kill_guards(stage: Stage, how: GuardKills) -> Figures:
+def kill_guards(testbed: Testbed, how: GuardKills) -> Figures:
     chance = random.Random(how.seed)
-    strays = stage.folder / "strays"
-    stage.settings = {**NO_POISON, "lease_ttl": "5s", "retry_attempts": 100, "retry_delay": "100ms"}
+    strays = testbed.folder / "strays"
+    testbed.settings = {**NO_POISON, "lease_ttl": "5s", "retry_attempts": 100, "retry_delay": "100ms"}
     env = {"LASTS": str(how.lasts_s), "STRAYS": str(strays)}
-    stage.write([{**todo, "action": ACTION} for todo in dag(how.todos, how.repos, chance, env=env)])
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers)
+    testbed.write([{**todo, "action": ACTION} for todo in dag(how.todos, how.repos, chance, env=env)])
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers)
     group.ready()
-    watch = Watch(stage, straight(stage))
-    run, wrong, killed = begin(stage, url), [], 0
+    watch = Watch(testbed, straight(testbed))
+    run, wrong, killed = begin(testbed, url), [], 0
     due = time.monotonic() + how.every_s
 
     def fate() -> None:

@@ -20,10 +20,9 @@ from redis.exceptions import RedisError, ResponseError
 from coordination.backend.client import Profile, connect
 from coordination.errors import CoordinationError
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 
 FAULT = "hostile writer"
 DOES = (
@@ -144,22 +143,22 @@ class Writes:
 
 
 def main(minutes: float) -> Figures:
-    with grounds() as stage:
-        return write_rubbish(stage, Writes(seconds=minutes * 60, seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return write_rubbish(testbed, Writes(seconds=minutes * 60, seed=random.randrange(10**6)))
 
 
-def write_rubbish(stage: Stage, how: Writes) -> Figures:
+def write_rubbish(testbed: Testbed, how: Writes) -> Figures:
     """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the
     same workers.
     """
     chance = random.Random(how.seed)
-    stage.settings = {**NO_POISON, "lease_ttl": "5s", "heartbeat": "500ms"}
+    testbed.settings = {**NO_POISON, "lease_ttl": "5s", "heartbeat": "500ms"}
     todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})
-    stage.write(todos)
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers)
+    testbed.write(todos)
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers)
     group.ready()
-    watch, runs, wrong, writes = Watch(stage, straight(stage)), [], [], 0
+    watch, runs, wrong, writes = Watch(testbed, straight(testbed)), [], [], 0
     end = time.monotonic() + how.seconds
     with connect(url, Profile.COMMAND, decode=False) as client:
         hostile = Hostile(client, chance)
@@ -167,16 +166,16 @@ def write_rubbish(stage: Stage, how: Writes) -> Figures:
             # The output of a command is not judged here.
             with suppress(CoordinationError, RedisError, ValueError):
                 if not runs or watch.over(runs[-1]):
-                    runs.append(begin(stage, url))
+                    runs.append(begin(testbed, url))
             writes += bool(hostile.write())
             time.sleep(how.pause_s)
             wrong += group.restart_ended()
         client.flushall()
     group.ready()
     wrong += watch.until_over(
-        [begin(stage, url)], how.patience_s, lambda: wrong.extend(group.restart_ended())
+        [begin(testbed, url)], how.patience_s, lambda: wrong.extend(group.restart_ended())
     )
-    strangers = {line.todo for line in lines_of(ledger_of(stage))} - {todo["id"] for todo in todos}
+    strangers = {line.todo for line in lines_of(ledger_of(testbed))} - {todo["id"] for todo in todos}
     wrong += [f"{todo} ran, and nobody had ordered it" for todo in strangers]
     return Figures(
         measured=f"{writes} writes, {len(runs)} runs begun meanwhile, seed {how.seed}", wrong=wrong

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tests.chaos.figures import Figures, spread
-from tests.chaos.grounds import grounds
 from tests.chaos.probes import PROBE_PLAN, Probes
 from tests.chaos.proxy import Proxy
 from tests.chaos.record import lines_of
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 
 FAULT = "bad lines to Redis"
 DOES = (
@@ -44,34 +43,34 @@ class Lines:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return misbehave(stage, Lines(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return misbehave(testbed, Lines(seed=random.randrange(10**6)))
 
 
-def misbehave(stage: Stage, how: Lines) -> Figures:
+def misbehave(testbed: Testbed, how: Lines) -> Figures:
     chance = random.Random(how.seed)
-    stage.settings = {**NO_POISON, "lease_ttl": how.lease}
-    probes = Probes(stage, how.workers)
-    stage.write(
+    testbed.settings = {**NO_POISON, "lease_ttl": how.lease}
+    probes = Probes(testbed, how.workers)
+    testbed.write(
         [*dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}), *probes.todos],
         plans=[PROBE_PLAN],
     )
-    url = stage.server.start()
+    url = testbed.server.start()
     upstream = urlsplit(url).path
     with ExitStack() as stack:
         proxies = [stack.enter_context(Proxy(upstream, how.seed + n)) for n in range(how.workers)]
         group = WorkerGroup(
-            stage,
+            testbed,
             [proxy.url for proxy in proxies],
             served=probes.served([f"r{n:02}" for n in range(how.repos)]),
         )
         group.ready()
-        trial = _Trial(stage, url, proxies, chance, how.fault_s)
+        trial = _Trial(testbed, url, proxies, chance, how.fault_s)
         wrong = []
         for phase in how.phases or PHASES:
             trial.suffer(phase)
             wrong += probes.look(url, time.time(), trial.swept) + trial.end(phase) + group.restart_ended()
-    runs = sum(line.starts for line in lines_of(ledger_of(stage)))
+    runs = sum(line.starts for line in lines_of(ledger_of(testbed)))
     did = ", ".join(
         f"{n} {what}"
         for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
@@ -86,28 +85,28 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
 
 class _Trial:
     def __init__(
-        self, stage: Stage, url: str, proxies: Sequence[Proxy], chance: random.Random, fault_s: float
+        self, testbed: Testbed, url: str, proxies: Sequence[Proxy], chance: random.Random, fault_s: float
     ) -> None:
-        self._stage, self._url, self._proxies, self._chance, self._fault_s = (
-            stage,
+        self._testbed, self._url, self._proxies, self._chance, self._fault_s = (
+            testbed,
             url,
             proxies,
             chance,
             fault_s,
         )
-        self._watch = Watch(stage, straight(stage))
+        self._watch = Watch(testbed, straight(testbed))
         self.swept: list[str] = []
         self.runs = 0
 
     def suffer(self, name: str) -> None:
         """The lines are good again when it returns; the run is still under way."""
         over_at = time.monotonic() + self._fault_s
-        self.swept = [begin(self._stage, self._url)]
+        self.swept = [begin(self._testbed, self._url)]
         meanwhile = PHASES[name](self)
         while time.monotonic() < over_at:
             meanwhile()
             if self._watch.over(self.swept[-1]):
-                self.swept.append(begin(self._stage, self._url))
+                self.swept.append(begin(self._testbed, self._url))
             time.sleep(0.05)
         for proxy in self._proxies:
             proxy.passes()

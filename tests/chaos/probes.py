@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from coordination.backend.keys import Keys
 from tests.chaos.workers import ACTION, Watch, begin, straight, workers_of
-from tests.stage import Fields, Stage
+from tests.testbed import Fields, Testbed
 
 PROBE_PLAN = {"id": "PLAN-002", "title": "who consumes"}
 CONSUME_WITHIN_S = 10.0
@@ -17,9 +17,9 @@ GIVEN_UP_AFTER_S = 90.0
 
 
 class Probes:
-    def __init__(self, stage: Stage, workers: int) -> None:
-        self._stage, self._workers = stage, workers
-        self._watch = Watch(stage, straight(stage))
+    def __init__(self, testbed: Testbed, workers: int) -> None:
+        self._testbed, self._workers = testbed, workers
+        self._watch = Watch(testbed, straight(testbed))
         self.after_s: list[float] = []
         """How long after the fault was over each worker consumed."""
         self.late: list[str] = []
@@ -44,7 +44,7 @@ class Probes:
         A worker consumes from when it starts a todo, its probe's or another one of the runs that are its
         `load`.
         """
-        run = begin(self._stage, url, str(PROBE_PLAN["id"]))
+        run = begin(self._testbed, url, str(PROBE_PLAN["id"]))
         deadline = time.monotonic() + GIVEN_UP_AFTER_S
         while not self._watch.over(run) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -61,7 +61,7 @@ class Probes:
     def _first_starts(self, runs: Sequence[str], since_s: float) -> dict[str, float]:
         """Worker → when it started its first todo since then."""
         found: dict[str, float] = {}
-        with self._stage.redis() as redis:
+        with self._testbed.redis() as redis:
             for run in runs:
                 facts = redis.hgetall(Keys("coord").run(run).facts)
                 for todo, worker in workers_of(facts).items():

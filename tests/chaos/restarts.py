@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from coordination.backend.daemon import Daemon
 from tests.chaos.figures import Figures, spread
-from tests.chaos.grounds import grounds
 from tests.chaos.probes import PROBE_PLAN, Probes
 from tests.chaos.record import lines_of
 from tests.chaos.workers import Watch, WorkerGroup, begin, dag, ledger_of, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 from tests.waiting import until
 
 FAULT = "Redis restarted or killed"
@@ -38,30 +37,42 @@ class Restarts:
 
 
 def main(minutes: float) -> Figures:
-    with grounds() as stage:
-        return suffer(stage, Restarts(seconds=60 * minutes, seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return suffer(testbed, Restarts(seconds=60 * minutes, seed=random.randrange(10**6)))
 
 
-def suffer(stage: Stage, how: Restarts) -> Figures:
+def suffer(testbed: Testbed, how: Restarts) -> Figures:
     chance = random.Random(how.seed)
     load = dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)})
-    probes = Probes(stage, how.workers)
-    stage.write([*load, *probes.todos], plans=[PROBE_PLAN])
-    url = stage.server.start()
+    probes = Probes(testbed, how.workers)
+    testbed.write([*load, *probes.todos], plans=[PROBE_PLAN])
+    url = testbed.server.start()
     group = WorkerGroup(
-        stage, [url] * how.workers, served=probes.served([f"r{n:02}" for n in range(how.repos)])
+        testbed, [url] * how.workers, served=probes.served([f"r{n:02}" for n in range(how.repos)])
     )
     group.ready()
-    return _Trial(stage, url, group, probes, how, chance).run()
+    return _Trial(testbed, url, group, probes, how, chance).run()
 
 
 class _Trial:
     def __init__(
-        self, stage: Stage, url: str, group: WorkerGroup, probes: Probes, how: Restarts, chance: random.Random
+        self,
+        testbed: Testbed,
+        url: str,
+        group: WorkerGroup,
+        probes: Probes,
+        how: Restarts,
+        chance: random.Random,
     ) -> None:
-        self._stage, self._group, self._probes, self._how, self._chance = stage, group, probes, how, chance
+        self._testbed, self._group, self._probes, self._how, self._chance = (
+            testbed,
+            group,
+            probes,
+            how,
+            chance,
+        )
         self._url = url
-        self._watch = Watch(stage, straight(stage))
+        self._watch = Watch(testbed, straight(testbed))
         self._swept: list[str] = []
         self.wrong: list[str] = []
 
@@ -83,19 +94,19 @@ class _Trial:
         while time.monotonic() < until_s:
             if not self._swept or self._watch.over(self._swept[-1]):
                 strategy = ("levels", "dataflow")[len(self._swept) % 2]
-                self._swept.append(begin(self._stage, self._url, strategy=strategy))
+                self._swept.append(begin(self._testbed, self._url, strategy=strategy))
             time.sleep(0.1)
 
     def _restart(self, number: signal.Signals) -> None:
-        record = self._stage.daemon("server")
+        record = self._testbed.daemon("server")
         os.kill(record.pid, number)
-        until(lambda: Daemon(self._stage.state, "server").running() is None)
+        until(lambda: Daemon(self._testbed.state, "server").running() is None)
         time.sleep(self._chance.uniform(*self._how.away_s))
-        self._stage.server.start()
+        self._testbed.server.start()
 
     def _words(self, restarts: int) -> str:
         todos = len(self._swept) * self._how.todos + restarts * self._how.workers
-        runs = sum(line.starts for line in lines_of(ledger_of(self._stage)))
+        runs = sum(line.starts for line in lines_of(ledger_of(self._testbed)))
         return (
             f"{restarts} restarts (half of them SIGKILL), {todos} todos, {runs} body runs; "
             f"all workers consume again {spread(self._probes.after_s)}, seed {self._how.seed}"

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from coordination.backend.daemon import Daemon
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.ledger import after_a_restore
 from tests.chaos.record import lines_of, record
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 from tests.waiting import until
 
 FAULT = "older data restored"
@@ -43,51 +42,51 @@ class Restores:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return restore(stage, Restores(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return restore(testbed, Restores(seed=random.randrange(10**6)))
 
 
-def restore(stage: Stage, how: Restores) -> Figures:
+def restore(testbed: Testbed, how: Restores) -> Figures:
     chance = random.Random(how.seed)
-    stage.settings = {**NO_POISON, "lease_ttl": how.lease}
-    stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers)
+    testbed.settings = {**NO_POISON, "lease_ttl": how.lease}
+    testbed.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers)
     group.ready()
-    watch = Watch(stage, straight(stage))
-    run, wrong, times = begin(stage, url), [], 0
+    watch = Watch(testbed, straight(testbed))
+    run, wrong, times = begin(testbed, url), [], 0
     while times < how.restores and not watch.over(run):
-        _copy(stage)
+        _copy(testbed)
         time.sleep(chance.uniform(*how.older_s))
-        _put_back(stage)
+        _put_back(testbed)
         times += 1
         wrong += group.restart_ended()
         time.sleep(how.between_s)
     until(lambda: watch.over(run), how.patience_s)
-    with stage.redis() as redis:
-        wrong += after_a_restore(lines_of(ledger_of(stage)), record(redis, run))
-    starts = sum(line.starts for line in lines_of(ledger_of(stage)))
+    with testbed.redis() as redis:
+        wrong += after_a_restore(lines_of(ledger_of(testbed)), record(redis, run))
+    starts = sum(line.starts for line in lines_of(ledger_of(testbed)))
     return Figures(
         measured=f"{how.todos} todos, {times} restores, {starts} body runs, seed {how.seed}", wrong=wrong
     )
 
 
-def _kept(stage: Stage) -> Path:
-    return stage.folder / "older"
+def _kept(testbed: Testbed) -> Path:
+    return testbed.folder / "older"
 
 
-def _copy(stage: Stage) -> None:
+def _copy(testbed: Testbed) -> None:
     """Between two writes."""
-    shutil.rmtree(_kept(stage), ignore_errors=True)
-    with stage.redis() as redis:
+    shutil.rmtree(_kept(testbed), ignore_errors=True)
+    with testbed.redis() as redis:
         redis.client_pause(60_000, all=False)
-        shutil.copytree(stage.state / "appendonlydir", _kept(stage))
+        shutil.copytree(testbed.state / "appendonlydir", _kept(testbed))
         redis.client_unpause()
 
 
-def _put_back(stage: Stage) -> None:
-    os.kill(stage.daemon("server").pid, signal.SIGKILL)
-    until(lambda: Daemon(stage.state, "server").running() is None)
-    shutil.rmtree(stage.state / "appendonlydir")
-    shutil.copytree(_kept(stage), stage.state / "appendonlydir")
-    stage.server.start()
+def _put_back(testbed: Testbed) -> None:
+    os.kill(testbed.daemon("server").pid, signal.SIGKILL)
+    until(lambda: Daemon(testbed.state, "server").running() is None)
+    shutil.rmtree(testbed.state / "appendonlydir")
+    shutil.copytree(_kept(testbed), testbed.state / "appendonlydir")
+    testbed.server.start()

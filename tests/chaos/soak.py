@@ -21,11 +21,10 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.approvals import decide
 from coordination.settings import Settings
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.ledger import UNDO
 from tests.chaos.proxy import Proxy
 from tests.chaos.workers import ACTION, NO_POISON, Watch, WorkerGroup, begin, ledger_of, straight
-from tests.stage import PLAN, Fields, Stage
+from tests.testbed import PLAN, Fields, Testbed, temporary_testbed
 from tests.waiting import until
 
 FAULT = "soak"
@@ -67,18 +66,18 @@ class Sample:
 
 
 def main(minutes: float) -> Figures:
-    with grounds() as stage:
-        return soak(stage, 60 * minutes, random.randrange(10**6))
+    with temporary_testbed() as testbed:
+        return soak(testbed, 60 * minutes, random.randrange(10**6))
 
 
-def soak(stage: Stage, seconds: float, seed: int) -> Figures:
-    stage.settings = {**NO_POISON, "keep_runs": f"{KEPT_S}s", "lease_ttl": "5s", "heartbeat": "1s"}
-    stage.write(list(_todos()), plans=list(_plans()))
-    url = stage.server.start()
+def soak(testbed: Testbed, seconds: float, seed: int) -> Figures:
+    testbed.settings = {**NO_POISON, "keep_runs": f"{KEPT_S}s", "lease_ttl": "5s", "heartbeat": "1s"}
+    testbed.write(list(_todos()), plans=list(_plans()))
+    url = testbed.server.start()
     with Proxy(urlsplit(url).path, seed) as proxy:
-        group = WorkerGroup(stage, [proxy.url, url], jobs=4)
+        group = WorkerGroup(testbed, [proxy.url, url], jobs=4)
         group.ready()
-        return _Soak(stage, url, group, proxy, seed).run(seconds)
+        return _Soak(testbed, url, group, proxy, seed).run(seconds)
 
 
 def _plans() -> Iterator[Fields]:
@@ -105,11 +104,11 @@ def _todos() -> Iterator[Fields]:
 
 
 class _Soak:
-    def __init__(self, stage: Stage, url: str, group: WorkerGroup, proxy: Proxy, seed: int) -> None:
-        self._stage, self._url, self._group, self._proxy = stage, url, group, proxy
+    def __init__(self, testbed: Testbed, url: str, group: WorkerGroup, proxy: Proxy, seed: int) -> None:
+        self._testbed, self._url, self._group, self._proxy = testbed, url, group, proxy
         self._chance = random.Random(seed)
         self._seed = seed
-        self._watch = Watch(stage, straight(stage))
+        self._watch = Watch(testbed, straight(testbed))
         self._wrong: list[str] = []
         self._samples: list[Sample] = []
         self._ended: Counter[str] = Counter()
@@ -120,7 +119,7 @@ class _Soak:
     def run(self, seconds: float) -> Figures:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            runs = {plan: begin(self._stage, self._url, plan) for plan in ENDS}
+            runs = {plan: begin(self._testbed, self._url, plan) for plan in ENDS}
             self._approve(runs[GATED])
             self._wrong += self._watch.until_over(list(runs.values()), 120, self._fate)
             for plan, run in runs.items():
@@ -150,7 +149,7 @@ class _Soak:
 
     def _forget_the_ledger(self) -> None:
         """Judged already: our own file is not to be what grows."""
-        ledger_of(self._stage).unlink()
+        ledger_of(self._testbed).unlink()
 
     def _sample(self) -> None:
         if time.monotonic() < self._sample_at:
@@ -158,8 +157,8 @@ class _Soak:
         self._sample_at = time.monotonic() + SAMPLE_EVERY_S
         worker = self._group.workers[0]
         logged, ended = len(worker.err), self._ended.total()
-        with self._stage.redis() as redis:
-            size = _rewritten(redis, self._stage.state / "appendonlydir")
+        with self._testbed.redis() as redis:
+            size = _rewritten(redis, self._testbed.state / "appendonlydir")
             self._samples.append(
                 Sample(
                     keys=redis.dbsize() - sum(_count(redis, pattern) for pattern in (*PASSING, OF_RUNS)),
@@ -174,7 +173,7 @@ class _Soak:
 
     def _left(self) -> list[str]:
         """Nothing may be left of runs that ended longer ago than they are kept."""
-        with self._stage.redis() as redis:
+        with self._testbed.redis() as redis:
             until(lambda: redis.zcard(Keys("coord").runs) == 0, KEPT_S + 30)
             return [
                 f"{key} is left of a run that was forgotten" for key in redis.scan_iter(OF_RUNS, count=1000)

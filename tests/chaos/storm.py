@@ -11,10 +11,9 @@ from math import inf
 
 from coordination.backend.keys import Keys
 from tests.chaos.figures import Figures
-from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
-from tests.stage import Stage
+from tests.testbed import Testbed, temporary_testbed
 
 FAULT = "kill storm"
 DOES = "SIGKILL to a random worker every 2 s, until 1,000 todos on 50 repositories are done by 8 workers"
@@ -36,19 +35,19 @@ class Storm:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
-        return rage(stage, Storm(seed=random.randrange(10**6)))
+    with temporary_testbed() as testbed:
+        return rage(testbed, Storm(seed=random.randrange(10**6)))
 
 
-def rage(stage: Stage, storm: Storm) -> Figures:
+def rage(testbed: Testbed, storm: Storm) -> Figures:
     chance = random.Random(storm.seed)
-    stage.settings = {**NO_POISON, "lease_ttl": storm.lease}
-    stage.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * storm.workers)
+    testbed.settings = {**NO_POISON, "lease_ttl": storm.lease}
+    testbed.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * storm.workers)
     group.ready()
-    watch = Watch(stage, straight(stage))
-    run = begin(stage, url, strategy=storm.strategy)
+    watch = Watch(testbed, straight(testbed))
+    run = begin(testbed, url, strategy=storm.strategy)
     started, wrong = time.monotonic(), []
     due = started + storm.every_s
 
@@ -61,9 +60,9 @@ def rage(stage: Stage, storm: Storm) -> Figures:
 
     wrong += watch.until_over([run], storm.patience_s, fate)
     took = time.monotonic() - started
-    with stage.redis() as redis:
+    with testbed.redis() as redis:
         lost = redis.hget(Keys("coord").counters, "leases_lost") or 0
-    runs = sum(line.starts for line in lines_of(ledger_of(stage)))
+    runs = sum(line.starts for line in lines_of(ledger_of(testbed)))
     words = (
         f"{storm.todos} todos, {storm.workers} workers, {group.killed} kills, {lost} leases lost, "
         f"{runs} body runs, {took:.0f} s, seed {storm.seed}"

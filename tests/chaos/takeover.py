@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from coordination.settings import Settings
 from tests.chaos.figures import Figures, quantile, spread
-from tests.chaos.grounds import grounds
 from tests.chaos.ledger import Record
 from tests.chaos.record import lines_of, record
 from tests.chaos.workers import ACTION, Watch, WorkerGroup, begin, ledger_of, straight
-from tests.stage import Fields, Stage
+from tests.testbed import Fields, Testbed, temporary_testbed
 from tests.waiting import until
 from workers.leases import FOLDER
 
@@ -40,27 +39,27 @@ class TakeOver:
 
 
 def main(_minutes: float) -> Figures:
-    with grounds() as stage:
+    with temporary_testbed() as testbed:
         # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next
         # attempt for a minute.
-        return take_over(stage, TakeOver(settings={"breaker_failures": 0}, seed=random.randrange(10**6)))
+        return take_over(testbed, TakeOver(settings={"breaker_failures": 0}, seed=random.randrange(10**6)))
 
 
-def take_over(stage: Stage, how: TakeOver) -> Figures:
+def take_over(testbed: Testbed, how: TakeOver) -> Figures:
     """In each round todos hang in their first attempt."""
     chance = random.Random(how.seed)
     size = how.workers * EACH
-    stage.settings = dict(how.settings)
-    stage.write([_hangs(number) for number in range(size)])
-    url = stage.server.start()
-    group = WorkerGroup(stage, [url] * how.workers, jobs=JOBS)
+    testbed.settings = dict(how.settings)
+    testbed.write([_hangs(number) for number in range(size)])
+    url = testbed.server.start()
+    group = WorkerGroup(testbed, [url] * how.workers, jobs=JOBS)
     group.ready()
-    watch = Watch(stage, straight(stage))
+    watch = Watch(testbed, straight(testbed))
     wrong: list[str] = []
     after_s: tuple[list[float], list[float]] = ([], [])
     for number in range(how.rounds):
-        run = begin(stage, url)
-        until(lambda: len(lines_of(ledger_of(stage))) >= size, 120)
+        run = begin(testbed, url)
+        until(lambda: len(lines_of(ledger_of(testbed))) >= size, 120)
         kills: dict[str, float] = {}
         for half in (0, 1):
             group.ready()
@@ -71,9 +70,9 @@ def take_over(stage: Stage, how: TakeOver) -> Figures:
             until(ended, 180)  # type: ignore[misc]
             kills |= killed
         wrong += watch.until_over([run], 60)
-        with stage.redis() as redis:
+        with testbed.redis() as redis:
             after_s[number % 2].extend(_delays(record(redis, run), kills))
-        ledger_of(stage).rename(ledger_of(stage).with_suffix(f".{run}"))
+        ledger_of(testbed).rename(ledger_of(testbed).with_suffix(f".{run}"))
     lease_s = Settings(**how.settings).lease_ttl.total_seconds()
     p99_s = quantile([*after_s[0], *after_s[1]], 0.99)
     late = [f"taken over {p99_s:.1f} s after the kill (p99)"] if p99_s > lease_s + LATER_S else []
@@ -91,7 +90,7 @@ def _hangs(number: int) -> Fields:
 def _hide(group: WorkerGroup) -> None:
     """Hide the processes of the workers, so that their death goes unnoticed as on a machine that is gone."""
     for worker in group.workers:
-        for file in (group.stage.state / FOLDER).glob(f"coord-{worker.pid}@*"):
+        for file in (group.testbed.state / FOLDER).glob(f"coord-{worker.pid}@*"):
             file.unlink()
 
 

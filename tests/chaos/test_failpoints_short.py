@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import plain
+from tests.testbed import plain
 
 pytestmark = pytest.mark.long
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage
 
 from coordination.messages import MessageBus
 from tests.gateways import Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 pytestmark = pytest.mark.long
@@ -31,23 +31,23 @@ IN_HAND, DONE = 5, 4
 
 
 @pytest.fixture
-def gateway(stage: Stage) -> Gateway:
-    stage.write()
-    return Gateway(stage)
+def gateway(testbed: Testbed) -> Gateway:
+    testbed.write()
+    return Gateway(testbed)
 
 
-def test_clients_stay_while_redis_is_away_and_go_on_when_it_is_back(stage: Stage, gateway: Gateway):
+def test_clients_stay_while_redis_is_away_and_go_on_when_it_is_back(testbed: Testbed, gateway: Gateway):
     token, other = gateway.token("agent:a"), gateway.token("agent:b")
     with gateway.client(token) as a, gateway.client(other) as b:
         gateway.bus().send("agent:a", "note", 1)
         held = a.message()
 
-        stage.kill("server")
+        testbed.kill("server")
         assert "hint" in a.hear()["away"]
         assert "hint" in b.hear()["away"]
         a.say(ack=held["id"])
         a.say(send={"to": "agent:b", "type": "note", "payload": 2, "seq": 1})
-        stage.server.start()
+        testbed.server.start()
 
         heard = {**a.hear(), **a.hear()}
         assert (heard["welcome"]["recovered"], heard["sent"]["seq"]) == (True, 1)
@@ -57,15 +57,15 @@ def test_clients_stay_while_redis_is_away_and_go_on_when_it_is_back(stage: Stage
 
 
 def test_a_redis_that_lost_its_data_is_told_to_who_comes_back_with_a_new_token(
-    stage: Stage, gateway: Gateway
+    testbed: Testbed, gateway: Gateway
 ):
     token = gateway.token("agent:a")
     with gateway.client(token) as client:
         known = client.known
-        stage.kill("server")
+        testbed.kill("server")
         assert "away" in client.hear()
-        shutil.rmtree(stage.state / "appendonlydir")
-        stage.server.start()
+        shutil.rmtree(testbed.state / "appendonlydir")
+        testbed.server.start()
         assert client.ended() == 1008  # its token was in that data, too
 
     with gateway.client(gateway.token("agent:a"), known) as client:
@@ -91,14 +91,16 @@ def test_an_inbox_that_was_lost_is_told_to_who_is_in(gateway: Gateway):
         assert (told["recovered"], told["missed"]) == (False, 0)
 
 
-def test_a_client_that_connects_while_redis_is_away_is_sent_away_until_later(stage: Stage, gateway: Gateway):
+def test_a_client_that_connects_while_redis_is_away_is_sent_away_until_later(
+    testbed: Testbed, gateway: Gateway
+):
     token = gateway.token("agent:a")
-    stage.kill("server")
+    testbed.kill("server")
 
     with gateway.connected(token) as client:
         assert client.ended() == 1013
 
-    stage.server.start()
+    testbed.server.start()
     with gateway.client(token):
         pass
 

@@ -14,7 +14,7 @@ from websockets.client import ClientProtocol
 from websockets.uri import parse_uri
 
 from tests.gateways import Gateway
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 
 MIB = 1024 * 1024
@@ -54,9 +54,9 @@ def read_to_the_end(line: socket.socket) -> int:
     return total
 
 
-def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window(stage: Stage):
-    stage.write()
-    gateway = Gateway(stage, COORD_GATEWAY_SEND_TIMEOUT="2s", COORD_GATEWAY_WINDOW=str(WINDOW))
+def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window(testbed: Testbed):
+    testbed.write()
+    gateway = Gateway(testbed, COORD_GATEWAY_SEND_TIMEOUT="2s", COORD_GATEWAY_WINDOW=str(WINDOW))
     names = [f"agent:{n}" for n in range(CLIENTS)]
     tokens = [gateway.token(name) for name in names]
     bus = gateway.bus()
@@ -81,9 +81,9 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
         assert [message["payload"] for message in messages] == [large] * WINDOW
 
 
-def test_a_client_that_answers_no_ping_is_let_go(stage: Stage):
-    stage.write()
-    gateway = Gateway(stage, COORD_GATEWAY_PING="2s")
+def test_a_client_that_answers_no_ping_is_let_go(testbed: Testbed):
+    testbed.write()
+    gateway = Gateway(testbed, COORD_GATEWAY_PING="2s")
     with (
         gateway.client(gateway.token("agent:awake")) as awake,
         deaf(gateway, gateway.token("agent:deaf")) as line,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.stage import Stage, git
+from tests.testbed import Testbed, git
 from tests.waiting import until
 
 LEASE_S = 5.0
@@ -29,35 +29,35 @@ WAITS_FOR_GO = (
 
 
 @pytest.fixture
-def quick(stage: Stage) -> Stage:
-    stage.settings = QUICK
-    return stage
+def quick(testbed: Testbed) -> Testbed:
+    testbed.settings = QUICK
+    return testbed
 
 
-def go(stage: Stage, todo: str) -> None:
-    (stage.folder / f"ledger.go.{todo}").touch()
+def go(testbed: Testbed, todo: str) -> None:
+    (testbed.folder / f"ledger.go.{todo}").touch()
 
 
-def until_ledger(stage: Stage, line: str) -> None:
-    until(lambda: line in stage.ledger)
+def until_ledger(testbed: Testbed, line: str) -> None:
+    until(lambda: line in testbed.ledger)
 
 
-def worker_pid(stage: Stage, todo: str) -> int:
-    return int(stage.todo(todo)["worker"].removeprefix("coord-").partition("@")[0])
+def worker_pid(testbed: Testbed, todo: str) -> int:
+    return int(testbed.todo(todo)["worker"].removeprefix("coord-").partition("@")[0])
 
 
-def events(stage: Stage, what: str) -> list[tuple[float, dict[str, Any]]]:
-    found = stage.redis().xrange(f"coord:run:{stage.run()['run_id']}:events")
+def events(testbed: Testbed, what: str) -> list[tuple[float, dict[str, Any]]]:
+    found = testbed.redis().xrange(f"coord:run:{testbed.run()['run_id']}:events")
     return [(int(i.partition("-")[0]) / 1000, fields) for i, fields in found if fields["what"] == what]
 
 
-def second_worker(stage: Stage) -> None:
-    process = stage.begin("worker", "--all")
-    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)))
+def second_worker(testbed: Testbed) -> None:
+    process = testbed.begin("worker", "--all")
+    until(lambda: f"coord-{process.pid}@" in " ".join(testbed.redis().zrange("coord:workers", 0, -1)))
 
 
 def test_promise_2_a_killed_workers_todo_begins_after_its_children(
-    quick: Stage,
+    quick: Testbed,
 ):
     quick.write(
         [{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}]
@@ -66,7 +66,7 @@ def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
     until(lambda: (quick.folder / "ledger.pid").exists())
-    assert quick.redis().hlen("coord.unacked") == 1  # the carrier keeps its message until it is done
+    assert quick.redis().hlen("coord.unacked") == 1  # the broker keeps its message until it is done
 
     os.kill(worker_pid(quick, "A"), signal.SIGKILL)
     quick.ok("watch", "last")
@@ -82,7 +82,7 @@ def test_promise_2_a_killed_workers_todo_begins_after_its_children(
     assert first < lost_at
 
 
-def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stage):
+def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Testbed):
     quick.write(
         [
             {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
@@ -104,7 +104,7 @@ def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stag
     assert quick.run()["counts"] == {"succeeded": 3}
 
 
-def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: Stage):
+def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: Testbed):
     quick.write([{"id": "A", "repo": "r1", "action": TELLS + 'echo "$COORD_ATTEMPT" > made-by'}])
     sleeper = quick.folder / "sleeper"
     quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO + '; echo "$COORD_ATTEMPT" > made-by'}])
@@ -137,7 +137,7 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
     assert git(quick.folder / "r1", "rev-list", "--count", "main..coord/PLAN-001") == "1"
 
 
-def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(quick: Stage):
+def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(quick: Testbed):
     quick.write(
         [
             {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
@@ -176,7 +176,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     assert git(quick.folder / "r1", "rev-list", "--count", "main..coord/PLAN-001") == "2"
 
 
-def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Stage):
+def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Testbed):
     quick.settings = {"lease_ttl": "60s"}  # long: what comes back sooner was handed back
     quick.write(
         [{"id": "A", "repo": "r1", "action": WAITS_FOR_GO}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}]
@@ -205,9 +205,9 @@ def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(qu
     assert quick.ledger == ["A 1", "A 2"]
 
 
-def worker_log(stage: Stage, pid: int) -> str:
-    ours = [process.err for process in stage.started if process.pid == pid]
-    return ours[0] if ours else (stage.state / "worker.log").read_text()
+def worker_log(testbed: Testbed, pid: int) -> str:
+    ours = [process.err for process in testbed.started if process.pid == pid]
+    return ours[0] if ours else (testbed.state / "worker.log").read_text()
 
 
 def _is_zombie(pid: int) -> bool:

@@ -8,55 +8,55 @@ import shutil
 
 import pytest
 
-from tests.stage import PLAN, Begun, Stage
+from tests.testbed import PLAN, Begun, Testbed
 
 NOTICED = "Cannot connect to"
-"""As the carrier says itself, after it has lost Redis and tried again."""
+"""The line that Celery logs after it has lost Redis and connected again."""
 
 
 @pytest.fixture
-def served(stage: Stage) -> Begun:
+def served(testbed: Testbed) -> Begun:
     """A worker that nobody looks after, on a server that can be killed under it."""
-    stage.write([{"id": "A", "repo": "r1"}])
-    worker = stage.begin("worker", "--all", COORD_REDIS_URL=stage.server.start())
+    testbed.write([{"id": "A", "repo": "r1"}])
+    worker = testbed.begin("worker", "--all", COORD_REDIS_URL=testbed.server.start())
     worker.says("serving")
     return worker
 
 
-def sweep(stage: Stage, *words: str) -> int:
-    return stage.coord("sweep", PLAN, *words, COORD_REDIS_URL=stage.server.start()).code
+def sweep(testbed: Testbed, *words: str) -> int:
+    return testbed.coord("sweep", PLAN, *words, COORD_REDIS_URL=testbed.server.start()).code
 
 
-def test_an_idle_worker_serves_again_when_redis_is_back(stage: Stage, served: Begun):
-    assert sweep(stage) == 0
-    stage.write([{"id": "B", "repo": "r1"}])
+def test_an_idle_worker_serves_again_when_redis_is_back(testbed: Testbed, served: Begun):
+    assert sweep(testbed) == 0
+    testbed.write([{"id": "B", "repo": "r1"}])
 
-    stage.kill("server")
+    testbed.kill("server")
     served.says(NOTICED)
 
-    assert sweep(stage) == 0
+    assert sweep(testbed) == 0
     assert served.poll() is None
 
 
-def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(stage: Stage):
-    stage.write([{"id": "A", "repo": "r1"}])
-    url = stage.server.start()
-    stage.kill("server")
+def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(testbed: Testbed):
+    testbed.write([{"id": "A", "repo": "r1"}])
+    url = testbed.server.start()
+    testbed.kill("server")
 
-    worker = stage.begin("worker", "--all", COORD_REDIS_URL=url)
+    worker = testbed.begin("worker", "--all", COORD_REDIS_URL=url)
     worker.says("asking again until it does")
 
-    assert sweep(stage) == 0
+    assert sweep(testbed) == 0
     assert worker.poll() is None
 
 
-def test_a_redis_that_comes_back_empty_is_served_as_well(stage: Stage, served: Begun):
-    assert sweep(stage) == 0
-    stage.write([{"id": "B", "repo": "r1"}])
+def test_a_redis_that_comes_back_empty_is_served_as_well(testbed: Testbed, served: Begun):
+    assert sweep(testbed) == 0
+    testbed.write([{"id": "B", "repo": "r1"}])
 
-    stage.kill("server")
-    shutil.rmtree(stage.state / "appendonlydir")
+    testbed.kill("server")
+    shutil.rmtree(testbed.state / "appendonlydir")
 
-    assert sweep(stage) == 0
+    assert sweep(testbed) == 0
     assert served.poll() is None
-    assert stage.redis().zcard("coord:runs") == 1
+    assert testbed.redis().zcard("coord:runs") == 1

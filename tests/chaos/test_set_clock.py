@@ -18,9 +18,9 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order
-from tests.stage import Stage
+from tests.testbed import Testbed
 from tests.waiting import until
 from tests.wall_clock import WallClock
 
@@ -119,36 +119,36 @@ def test_a_keeper_that_is_started_after_a_step_back_takes_up_what_the_dead_have_
     until(lambda: fresh.run_once().lost == [(run.run_id, "A")])
 
 
-def test_a_todo_that_runs_while_the_clock_is_set_to_and_fro_runs_once(stage: Stage, wall: WallClock):
-    stage.env = wall.env
+def test_a_todo_that_runs_while_the_clock_is_set_to_and_fro_runs_once(testbed: Testbed, wall: WallClock):
+    testbed.env = wall.env
     for name, value in wall.env.items():
-        os.environ[name] = value  # the clock of the server, which the stage starts by itself
+        os.environ[name] = value  # the clock of the server, which the testbed starts by itself
     try:
-        stage.settings = {"lease_ttl": "5s", "heartbeat": "500ms"}
-        stage.write(
+        testbed.settings = {"lease_ttl": "5s", "heartbeat": "500ms"}
+        testbed.write(
             [
                 {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
                 {"id": "B", "repo": "r1", "blocked_by": ["A"], "action": "test -e $LEDGER.go"},
             ]
         )
-        stage.up()
-        stage.ok("sweep", "PLAN-001", "--detach")
-        until(lambda: stage.ledger == ["A 1"])
+        testbed.up()
+        testbed.ok("sweep", "PLAN-001", "--detach")
+        until(lambda: testbed.ledger == ["A 1"])
 
         for step in (HOUR, -HOUR, -HOUR, HOUR):
-            before = _counted(stage, "clock_steps")
+            before = _counted(testbed, "clock_steps")
             wall.set(step)
-            until(lambda before=before: _counted(stage, "clock_steps") > before)
-        (stage.folder / "ledger.go").touch()
-        stage.ok("watch", "last")
+            until(lambda before=before: _counted(testbed, "clock_steps") > before)
+        (testbed.folder / "ledger.go").touch()
+        testbed.ok("watch", "last")
 
-        assert stage.ledger == ["A 1"]
-        assert stage.run()["counts"] == {"succeeded": 2}
-        assert _counted(stage, "leases_lost") == 0
+        assert testbed.ledger == ["A 1"]
+        assert testbed.run()["counts"] == {"succeeded": 2}
+        assert _counted(testbed, "leases_lost") == 0
     finally:
         for name in wall.env:
             del os.environ[name]
 
 
-def _counted(stage: Stage, what: str) -> int:
-    return int(stage.redis().hget("coord:counters", what) or 0)
+def _counted(testbed: Testbed, what: str) -> int:
+    return int(testbed.redis().hget("coord:counters", what) or 0)

@@ -16,7 +16,7 @@ import pytest
 from coordination.ecosystem.changes import Edit
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import edit
-from tests.stage import FORKS
+from tests.testbed import FORKS
 
 WRITER = """
 import sys

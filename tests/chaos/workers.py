@@ -1,4 +1,4 @@
-"""Workers on a stage, each a process of its own that may be killed at any moment; another takes its place."""
+"""Workers on a testbed, each a process that a test may kill at any moment; another takes its place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from coordination.runs.submission.submit import decide
 from coordination.settings import read_settings
 from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged
-from tests.stage import PLAN, Begun, Stage
+from tests.testbed import PLAN, Begun, Testbed
 from tests.waiting import until
 
 WORKER = (sys.executable, "-P", "-m", "workers")
@@ -43,9 +43,9 @@ class WorkerGroup:
     """
 
     def __init__(
-        self, stage: Stage, urls: Sequence[str], *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
+        self, testbed: Testbed, urls: Sequence[str], *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
     ) -> None:
-        self.stage = stage
+        self.testbed = testbed
         self.killed = 0
         self._urls = urls
         self._jobs = jobs
@@ -53,8 +53,8 @@ class WorkerGroup:
         self.workers = [self._start(number) for number in range(len(urls))]
 
     def _start(self, number: int) -> Begun:
-        words = [*self._served[number], "--jobs", str(self._jobs), "--state", str(self.stage.state)]
-        return self.stage.begin(*words, command=WORKER, COORD_REDIS_URL=self._urls[number])
+        words = [*self._served[number], "--jobs", str(self._jobs), "--state", str(self.testbed.state)]
+        return self.testbed.begin(*words, command=WORKER, COORD_REDIS_URL=self._urls[number])
 
     def ready(self) -> None:
         for worker in self.workers:
@@ -67,7 +67,7 @@ class WorkerGroup:
         at = time.time()
         gone.wait()
         self.killed += 1
-        self.stage.started.remove(gone)
+        self.testbed.started.remove(gone)
         gone.forget()
         self.workers[number] = self._start(number)
         return at
@@ -95,8 +95,8 @@ class Watch:
     be away.
     """
 
-    def __init__(self, stage: Stage, redis: Callable[[], Redis]) -> None:
-        self._stage = stage
+    def __init__(self, testbed: Testbed, redis: Callable[[], Redis]) -> None:
+        self._testbed = testbed
         self._redis = redis
         self._keys = Keys("coord")
         self.ended_as: dict[str, str] = {}
@@ -133,7 +133,7 @@ class Watch:
 
     def judge(self, run: str) -> list[str]:
         with self._redis() as client:
-            return judged(client, run, self._stage.folder / "ledger")
+            return judged(client, run, self._testbed.folder / "ledger")
 
     def ended(self, run: str, todo: str) -> bool:
         with self._redis() as client:
@@ -169,11 +169,11 @@ def workers_of(facts: Mapping[str, str]) -> dict[str, str]:
     return {name.removesuffix(" worker"): value for name, value in facts.items() if name.endswith(" worker")}
 
 
-def straight(stage: Stage) -> Callable[[], Redis]:
+def straight(testbed: Testbed) -> Callable[[], Redis]:
     """The embedded server itself, only if it runs."""
 
     def client() -> Redis:
-        url = stage.server.url
+        url = testbed.server.url
         if url is None:
             raise ConnectionError
         return connect(url, Profile.COMMAND)
@@ -181,11 +181,11 @@ def straight(stage: Stage) -> Callable[[], Redis]:
     return client
 
 
-def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
+def begin(testbed: Testbed, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
     """Starts a run of the plan; returns its id. As the library does it: the command takes half a
     second more.
     """
-    file = load(stage.file).ecosystem
+    file = load(testbed.file).ecosystem
     graph, settings = build(file, plan), read_settings(file.settings, environ={})
     connection = Connection(url, settings)
     try:
@@ -216,5 +216,5 @@ def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Ma
     ]
 
 
-def ledger_of(stage: Stage) -> Path:
-    return stage.folder / "ledger"
+def ledger_of(testbed: Testbed) -> Path:
+    return testbed.folder / "ledger"

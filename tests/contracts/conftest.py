@@ -17,7 +17,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.waiting import until
 
 CLOCK = ("clock:s", "clock:us")

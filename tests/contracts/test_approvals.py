@@ -16,7 +16,7 @@ from coordination.runs.views.live import Live
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.todo_view import find_runs_of
 from coordination.runs.worker_registry import WorkerRegistry
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, order
 
 ASKS = {"gate": {}}

@@ -13,7 +13,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache
-from coordination.cache.disk import CacheChore, TidyReport
+from coordination.cache.disk import CacheMaintenance, TidyReport
 from coordination.cache.document import export, restore
 from coordination.cache.entries import Store
 from coordination.cache.names import Limits, Scope
@@ -31,8 +31,8 @@ def cache(client: redis.Redis) -> Iterator[Cache]:
     made.close()
 
 
-def chore(client: redis.Redis, folder: Path) -> CacheChore:
-    return CacheChore(client, Settings(namespace="test", cache_folder=str(folder)))
+def maintenance(client: redis.Redis, folder: Path) -> CacheMaintenance:
+    return CacheMaintenance(client, Settings(namespace="test", cache_folder=str(folder)))
 
 
 def test_an_export_comes_back_with_hidden_values_and_times(cache: Cache, client: redis.Redis, tmp_path: Path):
@@ -122,8 +122,8 @@ def test_a_redis_without_its_data_gets_the_values_of_the_folder(
     cache.at("P").set("same", 1)
     cache.at("P", "R").set("of a run", 1)
     cache.at().set("deleted", 2)
-    assert chore(client, tmp_path).run_once() == TidyReport(expired=0, restored=0)
-    leads = chore(client, tmp_path)
+    assert maintenance(client, tmp_path).run_once() == TidyReport(expired=0, restored=0)
+    leads = maintenance(client, tmp_path)
     leads.run_once()
     cache.at().delete("deleted")
     leads.run_once()
@@ -140,7 +140,7 @@ def test_a_redis_without_its_data_gets_the_values_of_the_folder(
 def test_what_was_damaged_on_disk_is_as_what_was_evicted(cache: Cache, client: redis.Redis, tmp_path: Path):
     for key in "abc":
         cache.at().set(key, f"value of {key}")
-    chore(client, tmp_path).run_once()
+    maintenance(client, tmp_path).run_once()
     values = {file.read_text(): file for file in (tmp_path / "test.values").iterdir()}
     values['"value of a"'].write_text('"something else"')
     values['"value of b"'].unlink()
@@ -148,7 +148,7 @@ def test_what_was_damaged_on_disk_is_as_what_was_evicted(cache: Cache, client: r
     index.write_bytes(b"\xff half a li\n" + index.read_bytes())
     client.flushall()
 
-    assert chore(client, tmp_path).run_once().restored == 1
+    assert maintenance(client, tmp_path).run_once().restored == 1
     assert [kept.key for kept in cache.at().list()] == ["c"]
 
 
@@ -156,7 +156,7 @@ def test_the_folder_keeps_current_values_and_is_written_on_changes(
     cache: Cache, client: redis.Redis, tmp_path: Path
 ):
     cache.at().set("a", "first")
-    leads = chore(client, tmp_path)
+    leads = maintenance(client, tmp_path)
     leads.run_once()
     leads.run_once()
     written = (tmp_path / "test.index").stat().st_mtime_ns
@@ -172,4 +172,4 @@ def test_a_folder_that_cannot_be_used_is_said(client: redis.Redis, tmp_path: Pat
     (tmp_path / "file").touch()
 
     with pytest.raises(CoordinationError, match="cache_folder"):
-        chore(client, tmp_path / "file").run_once()
+        maintenance(client, tmp_path / "file").run_once()

@@ -14,7 +14,7 @@ from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import RunDraft, new_run_id
-from tests.contracts.carrier import OK, Harness
+from tests.contracts.run_harness import OK, Harness
 from tests.plans import PLAN
 
 BEGAN, FIRST, SECOND, MOVED_BASE = ("0" * 40, "1" * 40, "2" * 40, "3" * 40)

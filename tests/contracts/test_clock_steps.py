@@ -20,7 +20,7 @@ from coordination.runs.maintenance.faults import ClockWatch
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, LEASE, Harness
+from tests.contracts.run_harness import BAD, LEASE, Harness
 
 HOUR = timedelta(hours=1)
 SETTINGS = Settings(lease_ttl=LEASE)

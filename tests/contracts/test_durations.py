@@ -10,7 +10,7 @@ from coordination.planner.hours import Group
 from coordination.runs.records import Result, TodoState
 from coordination.runs.views.run_view import RunReader
 from tests import plans
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 
 SHELL, DOCS = Group("api", "shell"), Group("api", "shell:docs")
 

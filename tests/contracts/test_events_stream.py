@@ -20,8 +20,8 @@ from coordination.events.kinds import KINDS, LASTING
 from coordination.events.records import Event, place
 from coordination.events.stream import EventStream
 from coordination.models import Strategy
-from tests.contracts.carrier import BAD, Harness
 from tests.contracts.conftest import CLOCK
+from tests.contracts.run_harness import BAD, Harness
 from tests.plans import PLAN
 from tests.waiting import until
 

@@ -19,7 +19,7 @@ import pytest
 from tests.forge.contract import Contract
 from tests.forge.records import Project
 from tests.forge.server import TestForge
-from tests.stage import git
+from tests.testbed import git
 
 GITHUB, GITLAB = "/api/v3/repos/acme/api", "/api/v4/projects/acme%2Fapi"
 

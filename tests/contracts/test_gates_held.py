@@ -13,7 +13,7 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 

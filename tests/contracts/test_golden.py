@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from coordination.backend import key_table
 from coordination.cli.app import coord
 from coordination.cli.groups import Noun
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -41,10 +41,10 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
-def test_help(golden: Callable[[str, str], None], stage: Stage):
+def test_help(golden: Callable[[str, str], None], testbed: Testbed):
     """In a process of its own: the width of a panel depends on what other tests have made of the commands."""
     script = "from tests.contracts.test_golden import helps; print('\\n'.join(helps(())), end='')"
-    done = stage.python(script, cwd=ROOT)
+    done = testbed.python(script, cwd=ROOT)
     assert done.code == 0, done.err
     golden("help.txt", done.out)
 
@@ -67,13 +67,13 @@ def test_keys_in_redis(golden: Callable[[str, str], None]):
     golden("redis_keys.txt", "".join(f"{key} {kind}\n" for key, kind in ROW.findall(key_table.__doc__ or "")))
 
 
-def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
+def test_tools_for_agents(golden: Callable[[str, str], None], testbed: Testbed):
     from coordination.mcp.server import build  # not above: `test_help` imports this module in a new process
     from coordination.mcp.session import Session
     from tests.agent import agent
 
-    stage.write([{"id": "a", "repo": "api"}])
-    with closing(Session(stage.file)) as session, agent(build(session)) as ai:
+    testbed.write([{"id": "a", "repo": "api"}])
+    with closing(Session(testbed.file)) as session, agent(build(session)) as ai:
         tools = [_declared(tool.model_dump(exclude_none=True)) for _, tool in sorted(ai.tools().items())]
     golden("mcp_tools.json", json.dumps(tools, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
@@ -87,12 +87,12 @@ def _declared(tool: dict[str, Any]) -> dict[str, Any]:
 class Story:
     """Commands with their exit codes and output, without what differs from one time to the next."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, testbed: Testbed) -> None:
+        self.testbed = testbed
         self.told: list[str] = []
 
     def say(self, *words: str) -> Any:
-        done = self.stage.coord(*words)
+        done = self.testbed.coord(*words)
         self.told.append(f"$ coord {' '.join(map(self._masked, words))}\n# exit {done.code}\n")
         if "--json" in words and done.out:
             self.told.append(json.dumps(self._facts(done.json), indent=1, ensure_ascii=False) + "\n")
@@ -117,7 +117,7 @@ class Story:
                 )
 
     def _masked(self, text: str) -> str:
-        text = text.replace(str(self.stage.folder), "<folder>").replace(
+        text = text.replace(str(self.testbed.folder), "<folder>").replace(
             f"{getuser()}@{gethostname()}", "<user>"
         )
         for pattern, shown in MASKS:
@@ -140,8 +140,8 @@ MASKS = tuple(
 
 
 @pytest.fixture
-def story(stage: Stage) -> Story:
-    stage.write(
+def story(testbed: Testbed) -> Story:
+    testbed.write(
         [
             {"id": "LIB", "repo": "lib", "action": "echo one >> lib.txt", "estimated_hours": 1},
             {
@@ -161,12 +161,12 @@ def story(stage: Stage) -> Story:
         ],
         repos={"lib": {}, "app": {}, "docs": {}},
     )
-    return Story(stage)
+    return Story(testbed)
 
 
 @pytest.mark.timeout(600)
 def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: Story):
-    story.stage.up()
+    story.testbed.up()
     say = story.say
     say("validate", "--json")
     for kind in ("repos", "issues", "todos", "plans", "deps"):
@@ -204,9 +204,9 @@ def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: 
 
 
 def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
-    story.stage.sweep()
-    story.stage.ok("export-run", "last", "run.json")
-    document = json.loads((story.stage.folder / "run.json").read_text())
+    story.testbed.sweep()
+    story.testbed.ok("export-run", "last", "run.json")
+    document = json.loads((story.testbed.folder / "run.json").read_text())
     golden("exported_run.json", json.dumps(_shape(document), indent=1, sort_keys=True) + "\n")
 
 

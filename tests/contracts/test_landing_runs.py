@@ -14,7 +14,7 @@ from coordination.models import Atomic, Ecosystem, Repo, Strategy, Via
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.control.steering import cancel
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, OK, OneOfSeveral
+from tests.contracts.run_harness import BAD, OK, OneOfSeveral
 from tests.plans import order
 
 TIP = "a" * 40

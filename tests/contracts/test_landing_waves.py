@@ -11,7 +11,7 @@ from coordination.landing.order import LandWave
 from coordination.landing.rules import Landing
 from coordination.models import Atomic, Gate
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, OneOfSeveral
+from tests.contracts.run_harness import BAD, OneOfSeveral
 from tests.contracts.test_landing_runs import LandingRun, landing
 
 SOAK = timedelta(hours=1)

@@ -14,7 +14,7 @@ from coordination.planner.graph import PlanGraph
 from coordination.runs.maintenance.leader import RunRecovery
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, UNBROKEN, Harness
+from tests.contracts.run_harness import BAD, UNBROKEN, Harness
 from tests.plans import Todos, ecosystem, graph, order
 
 MANY = 1000

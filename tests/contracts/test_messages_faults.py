@@ -17,7 +17,7 @@ from coordination.backend.client import Profile, connect
 from coordination.messages import Inbox, Limits, Message, MessageBus
 from tests.contracts.conftest import OwnServer
 from tests.forked import PipedFork
-from tests.stage import FORKS
+from tests.testbed import FORKS
 from tests.waiting import until
 
 REPO = "repo:billing"

@@ -31,7 +31,7 @@ from coordination.runs.submission.writes import (
     writes_of,
 )
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, UNBROKEN, Harness
+from tests.contracts.run_harness import BAD, UNBROKEN, Harness
 from tests.plans import PLAN, Todos, ecosystem, order
 
 BASE = "0" * 40

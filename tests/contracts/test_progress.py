@@ -19,7 +19,7 @@ from coordination.runs.views.records import NoEta, Progress
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 
 HOURS = {"A": {"estimated_hours": 1}, "B": {"estimated_hours": 2}, "C": {"estimated_hours": 1}}
 TODOS = {"A": "api", "B": ("api", ["A"]), "C": ("web", ["A"])}

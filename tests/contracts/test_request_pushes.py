@@ -10,7 +10,7 @@ import pytest
 from coordination.changes.requests.push import PushTarget, push_branch
 from coordination.errors import Conflict, GitRefused
 from tests.landings import POINTER, fake_git_lfs
-from tests.stage import git
+from tests.testbed import git
 
 BRANCH = "coord/P"
 

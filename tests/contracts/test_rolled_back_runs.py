@@ -17,7 +17,7 @@ from coordination.runs.views.live import Live
 from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import ENDED, RunEvent, follow
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.contracts.test_carry_over import retry
 
 CHAIN = {"A": "r1", "B": ("r2", ["A"]), "C": ("r1", ["B"])}

@@ -16,7 +16,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
-from tests.contracts.carrier import BAD, LEASE, OK, Harness
+from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 from tests.contracts.test_carry_over import retry
 
 CAP = 3

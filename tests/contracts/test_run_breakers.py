@@ -16,7 +16,7 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
+from tests.contracts.run_harness import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from coordination.models import Ecosystem
 from coordination.planner.graph import build
 from coordination.runs.retrying.ended import read
 from coordination.runs.submission.structure import graph_hash, refuse_changed
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.contracts.test_carry_over import TODOS, ended, left, retry
 from tests.plans import PLAN, Todos, ecosystem, order
 

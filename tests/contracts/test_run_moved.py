@@ -21,7 +21,7 @@ from coordination.runs.export.document import Checksum, document_of
 from coordination.runs.export.import_document import adopt, read_document
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 NOW = timedelta(0)

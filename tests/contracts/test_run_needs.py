@@ -13,7 +13,7 @@ from coordination.backend.steps.lock import Answer, Held, Release
 from coordination.models import OnFailure
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
+from tests.contracts.run_harness import BAD, OK, Harness, OneOfSeveral
 from tests.lock_requests import HOUR_MS, ask
 
 GPU = {"resources": ["gpu"]}

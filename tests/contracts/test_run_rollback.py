@@ -8,7 +8,7 @@ import pytest
 
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
-from tests.contracts.carrier import BAD, LEASE, OK, Harness
+from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 
 DIAMOND = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"]), "D": ("r1", ["B", "C"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])

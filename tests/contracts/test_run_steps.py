@@ -13,7 +13,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import CHUNK
-from tests.contracts.carrier import BAD, LEASE, OK, Harness
+from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
 DIAMOND = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"]), "D": ("r1", ["B", "C"])}

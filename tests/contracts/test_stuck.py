@@ -17,7 +17,7 @@ from coordination.backend.library import function
 from coordination.models import Strategy
 from coordination.runs.maintenance.faults import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.plans import Todos
 
 HOUR = timedelta(hours=1)

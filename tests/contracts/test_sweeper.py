@@ -91,17 +91,17 @@ def test_one_sweeper_leads_until_it_stops(client: redis.Redis, sweeper: Sweeper)
     other.stop()
 
 
-def test_a_started_sweeper_goes_round_by_itself_and_does_its_chores(client: redis.Redis):
+def test_a_started_sweeper_goes_round_by_itself_and_does_its_periodic_jobs(client: redis.Redis):
     def fails() -> None:
         raise redis.ConnectionError("gone")
 
     done = threading.Event()
     sweeper = Sweeper(
-        client, "test", chores=[fails, lambda: done.set() or 7], every=timedelta(milliseconds=20)
+        client, "test", periodic_jobs=[fails, lambda: done.set() or 7], every=timedelta(milliseconds=20)
     )
     asks(client, "holder", "x lock:a")
     dies(client, "holder", "lock:a")
-    assert sweeper.run_once().chores == (None, 7)
+    assert sweeper.run_once().periodic_jobs == (None, 7)
     done.clear()
 
     sweeper.start()

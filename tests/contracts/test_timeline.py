@@ -14,7 +14,7 @@ from coordination.runs.records import Result, TodoState, WaitReason
 from coordination.runs.views.pictures import gantt, graph
 from coordination.runs.views.timeline import all_events, timeline
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -16,7 +16,7 @@ from coordination.runs.records import Result
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.points import names
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 
 AT_ONCE = timedelta(0)
 HOUR_MS = 3600 * 1000

@@ -26,7 +26,7 @@ from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.cleanup_host import Machine
 from tests.commands import Started
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.fleet import WORKER, Make, begin_user
 from tests.forked import PipedFork
 from tests.hosts import TcpRedis, World

@@ -14,7 +14,7 @@ from coordination.settings import Settings
 from tests.attempts import Bench
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.stage import git
+from tests.testbed import git
 from workers.celery_worker import task_result
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 

@@ -27,9 +27,9 @@ class Runs:
         self.fence = 0
         self.before: tuple[str, ...] = ()
         self.tip: str | None = None
-        self.take_up("r1", None)
+        self.carry_over("r1", None)
 
-    def take_up(self, run: str, carried: Carried | None) -> None:
+    def carry_over(self, run: str, carried: Carried | None) -> None:
         self.run = run
         self.tree = Worktree(
             state=self.state, run=run, repo=Repo(name="widgets"), checkout=self.checkout, carried=carried
@@ -43,7 +43,7 @@ class Runs:
     def pass_over(self, run: str) -> None:
         """A run that takes up the present one, and ends before it comes to this repository."""
         self.before = (self.run, *self.before)
-        self.take_up(run, Carried(runs=self.before, tip=self.tip))
+        self.carry_over(run, Carried(runs=self.before, tip=self.tip))
 
     def enter(self, **files: str) -> str:
         self.fence += 1

@@ -14,7 +14,7 @@ from coordination import Coord
 from coordination.errors import GitRefused, NotFound, Unreadable
 from coordination.runs.store import RunStore
 from tests.change_sets import record
-from tests.stage import COORD, plain
+from tests.testbed import COORD, plain
 from tests.worktrees import make_checkout, save
 from workers.workspace.git import git
 

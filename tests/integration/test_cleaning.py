@@ -13,8 +13,8 @@ from coordination.runs.maintenance.cleaning import Cleaning, Survey
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
-from tests.contracts.carrier import BAD, Harness
-from tests.stage import git
+from tests.contracts.run_harness import BAD, Harness
+from tests.testbed import git
 from workers.cleanup import artifacts
 from workers.workspace.lock import LockRequest
 

@@ -25,7 +25,7 @@ from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.change_sets import record
 from tests.cleanup_host import FORGOTTEN_RUN, Machine
-from tests.stage import git
+from tests.testbed import git
 from workers.cleanup.jobs import AutoCleanup
 from workers.workspace.change_set import BranchCopy
 

@@ -14,7 +14,7 @@ from coordination.cache import Store
 from coordination.cache.entries import RESULTS
 from coordination.errors import Conflict, NotFound
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 

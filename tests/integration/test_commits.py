@@ -11,7 +11,7 @@ import pytest
 from coordination.errors import UsageError
 from coordination.settings import read_settings
 from tests.attempts import RUN, Bench
-from tests.stage import git
+from tests.testbed import git
 from workers.outcome import OutcomeKind
 
 EDITS = "echo two >> code; echo new > new"

@@ -13,7 +13,7 @@ import pytest
 from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
-from tests.stage import git
+from tests.testbed import git
 from workers.outcome import TaskResult, TaskResultKind
 
 A, A_AND_B = {"A": "up"}, {"A": "up", "B": ("up", ["A"])}

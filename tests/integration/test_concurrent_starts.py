@@ -10,7 +10,7 @@ from coordination.errors import Conflict
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import plan_retry, start_retry, start_run
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order
 
 

@@ -24,7 +24,7 @@ from coordination.errors import CoordinationError, NotAllowed, Unreachable, Usag
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 from workers.attempt import context_socket

@@ -26,7 +26,7 @@ from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.todo_view import in_hand
 from coordination.settings import Settings
-from tests.contracts.carrier import OK, Harness
+from tests.contracts.run_harness import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
 from tests.trusted import Persons

@@ -26,7 +26,7 @@ from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from tests.worktrees import make_checkout, save
 from workers.attempt import attempt, output

@@ -15,7 +15,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.maintenance.cleaning import Cleaning
 from tests.change_sets import record
 from tests.cleanup_host import Machine
-from tests.stage import git
+from tests.testbed import git
 from tests.worktrees import save
 
 LANDED = {

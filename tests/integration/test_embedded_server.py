@@ -25,7 +25,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, Unreachable
 from coordination.processes import start_time
 from coordination.settings import Settings
-from tests.stage import FORKS
+from tests.testbed import FORKS
 from tests.waiting import until
 
 START = """

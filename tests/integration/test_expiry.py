@@ -22,7 +22,7 @@ from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.integration.conftest import submitted
 from tests.plans import Todos
 from tests.waiting import until

@@ -19,7 +19,7 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
-from tests.stage import FORKS, git
+from tests.testbed import FORKS, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
 from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
@@ -213,7 +213,7 @@ def test_a_run_that_is_taken_up_on_another_host_goes_on_from_the_commit_that_was
     a.do(first, "T1", "up")
     a.do(first, "T2", "up")
     second = world.run({"T3": "up"}, **works("T3"))
-    world.take_up(first, second)
+    world.carry_over(first, second)
     b.do(second, "T3", "up")
 
     assert git(theirs, "log", "--format=%s", f"coord/{second}") == "T3: do T3\nT2: do T2\nT1: do T1\nfirst"
@@ -230,7 +230,7 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     first = world.run({"T1": "up"}, **works("T1"))
     a.do(first, "T1", "up")
     second = world.run({"T3": "up"}, **works("T3"))
-    world.take_up(first, second)
+    world.carry_over(first, second)
     assert b.parts.deliveries.handle(second, "T3", 1, "up").kind is TaskResultKind.FAILED
 
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")

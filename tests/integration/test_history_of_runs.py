@@ -27,9 +27,9 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import stream_source
 from coordination.runs.views.timeline import all_events, timeline
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, OK
+from tests.contracts.run_harness import BAD, OK
 from tests.integration.conftest import submitted
-from tests.stage import FORKS
+from tests.testbed import FORKS
 from workers.file_sync import HistoryService
 
 NOW = datetime.now(UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import World, tip, works
-from tests.stage import git
+from tests.testbed import git
 from workers.transfer import routes
 from workers.transfer.commits import CommitTransfer
 from workers.transfer.fetcher import CommitFetcher, CommitRef

@@ -26,7 +26,7 @@ from coordination.trust.rights import RIGHTS, Right, Role
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
-from tests.stage import git
+from tests.testbed import git
 from tests.trusted import Persons, Trusting
 from tests.worktrees import save
 

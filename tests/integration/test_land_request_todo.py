@@ -21,7 +21,7 @@ from coordination.runs.change_sets.records import RequestRef
 from tests.forge.core import Core
 from tests.forge.server import TestForge
 from tests.request_place import Proposal, ends, proposal
-from tests.stage import git
+from tests.testbed import git
 from workers.landing.land import land
 from workers.landing.land_request import land_request
 from workers.outcome import OutcomeKind

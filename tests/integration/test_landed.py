@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.cleanup_jobs import ExpectedResult
-from tests.stage import git
+from tests.testbed import git
 from workers.cleanup.landed import findings
 
 RUN = "20260101-000000-abcd"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.landings import Ground
-from tests.stage import FORKS
+from tests.testbed import FORKS
 from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.landing.local import look_local, push_local

@@ -16,7 +16,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live, LiveTodos
 from coordination.tracker.manager import CoordinationManager
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 

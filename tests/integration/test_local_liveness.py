@@ -13,7 +13,7 @@ import pytest
 from coordination.backend.steps.run import Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.integration.conftest import submitted
 from workers.leases import FOLDER, LocalLiveness
 

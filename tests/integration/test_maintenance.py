@@ -27,7 +27,7 @@ from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
 from workers.config import WorkerConfig
@@ -291,7 +291,7 @@ def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
         swept = parts.sweeper.run_once()
 
         assert (swept.idle, swept.owners) == (1, 1)
-        assert sum(chore.expired for chore in swept.chores) == 1
+        assert sum(job.expired for job in swept.periodic_jobs) == 1
     parts.sweeper.stop()
     config = WorkerConfig(
         redis_url=redis_url,

@@ -17,7 +17,7 @@ from coordination.mcp.declaration import bound
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import Agent, agent
-from tests.stage import COORD, Stage
+from tests.testbed import COORD, Testbed
 from tests.waiting import until
 
 FILE = """\
@@ -42,19 +42,19 @@ coordination:
 
 
 @pytest.fixture(scope="module")
-def stage(new_stage: Callable[[], Stage]) -> Stage:
-    return new_stage()
+def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
+    return new_testbed()
 
 
 @pytest.fixture
-def file(stage: Stage) -> Path:
-    stage.file.write_text(FILE)
-    return stage.file
+def file(testbed: Testbed) -> Path:
+    testbed.file.write_text(FILE)
+    return testbed.file
 
 
 @pytest.fixture(scope="module")
-def office(stage: Stage) -> Iterator[Session]:
-    office = Session(stage.file)
+def office(testbed: Testbed) -> Iterator[Session]:
+    office = Session(testbed.file)
     yield office
     office.close()
 
@@ -318,19 +318,19 @@ def test_the_file_is_a_resource(ai: Agent):
     ],
 )
 def test_tools_and_commands_answer_alike(
-    ai: Agent, stage: Stage, command: str, tool: str, arguments: dict[str, str]
+    ai: Agent, testbed: Testbed, command: str, tool: str, arguments: dict[str, str]
 ):
     answer = ai.call(tool, **arguments)
     if isinstance(answer, dict):
         assert not answer.pop("left_out", {})
     page = answer["result"] if command.startswith("list") else answer
-    assert page == json.loads(stage.coord(*command.split(), "--json").out)
+    assert page == json.loads(testbed.coord(*command.split(), "--json").out)
 
 
-def test_without_fastmcp_it_says_how_to_install_it(file: Path, stage: Stage):
+def test_without_fastmcp_it_says_how_to_install_it(file: Path, testbed: Testbed):
     blocked = "import sys; sys.modules['fastmcp'] = None; from coordination.cli import main; main()"
 
-    answer = stage.begin("-c", blocked, "mcp", command=(COORD.with_name("python"),)).done()
+    answer = testbed.begin("-c", blocked, "mcp", command=(COORD.with_name("python"),)).done()
 
     assert answer.code == 1
     assert "pip install '.[mcp]'" in answer.err

@@ -20,7 +20,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD
+from tests.contracts.run_harness import BAD
 from tests.doors import listening, silent
 from tests.integration.conftest import submitted
 from tests.scraping import scrape

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from tests.stage import PLAN, Stage, git
+from tests.testbed import PLAN, Testbed, git
 
 
-def test_doctor_and_dry_run_warn_of_a_repository_that_reaches_no_other_host(stage: Stage):
+def test_doctor_and_dry_run_warn_of_a_repository_that_reaches_no_other_host(testbed: Testbed):
 
-    stage.settings = {"bundle_limit_bytes": 20_000, "redis_url": "redis://127.0.0.1:1"}
-    stage.write(
+    testbed.settings = {"bundle_limit_bytes": 20_000, "redis_url": "redis://127.0.0.1:1"}
+    testbed.write(
         [
             {"id": "A", "repo": "up"},
             {"id": "B", "repo": "down", "blocked_by": ["A"]},
@@ -19,14 +19,14 @@ def test_doctor_and_dry_run_warn_of_a_repository_that_reaches_no_other_host(stag
         repos={"up": {}, "down": {}, "alone": {}, "there": {}},
     )
     for repo in ("up", "alone"):
-        (stage.folder / repo / "large").write_bytes(os.urandom(50_000))
-        git(stage.folder / repo, "add", "large")
-        git(stage.folder / repo, "commit", "-q", "-m", "large")
+        (testbed.folder / repo / "large").write_bytes(os.urandom(50_000))
+        git(testbed.folder / repo, "add", "large")
+        git(testbed.folder / repo, "commit", "-q", "-m", "large")
 
-    told = stage.coord("doctor", "--json").json
+    told = testbed.coord("doctor", "--json").json
     assert told["file"]["too_large"] == ["up", "alone"]
-    rehearsed = stage.coord("sweep", PLAN, "--dry-run")
+    rehearsed = testbed.coord("sweep", PLAN, "--dry-run")
     assert "warning: up is larger than bundle_limit_bytes" in rehearsed.err
 
-    stage.file.write_text(stage.file.read_text().replace("id: B\n", "id: B\n    needs_paths: false\n"))
-    assert "bundle_limit_bytes" not in stage.coord("sweep", PLAN, "--dry-run").err
+    testbed.file.write_text(testbed.file.read_text().replace("id: B\n", "id: B\n    needs_paths: false\n"))
+    assert "bundle_limit_bytes" not in testbed.coord("sweep", PLAN, "--dry-run").err

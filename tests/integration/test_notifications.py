@@ -17,7 +17,7 @@ from coordination.runs.cleanup_jobs import CleanupJob, CleanupQueue
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.integration.conftest import submitted
 from tests.waiting import until
 from workers.wakeups import Callbacks, Notifications, PubSubNotifications

@@ -30,7 +30,7 @@ from coordination.trust.administration import TrustEditor
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import OperationKind, RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import Kind, read_trust
-from tests.contracts.carrier import attempt_of
+from tests.contracts.run_harness import attempt_of
 from tests.integration.conftest import MakeWorker
 from tests.sandboxes import needs_bubblewrap
 from tests.trusted import TTL, Persons, Trusting

@@ -16,7 +16,7 @@ import pytest
 
 from coordination.models import Repo
 from tests.commands import BRIEF, LONG, Started, alive, gone, python, sh
-from tests.stage import FORKS, git
+from tests.testbed import FORKS, git
 from tests.waiting import until
 from workers.process import child, orphans
 from workers.process.orphans import new_mark, started

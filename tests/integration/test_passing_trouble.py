@@ -21,7 +21,7 @@ from coordination.settings import Settings
 from tests.disks import fill
 from tests.hosts import WRITES, World, tip
 from tests.plans import PLAN, ecosystem, order
-from tests.stage import git
+from tests.testbed import git
 from workers.outcome import TaskResult, TaskResultKind
 from workers.process import child
 from workers.process.child import start

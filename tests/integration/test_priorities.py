@@ -18,7 +18,7 @@ from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
-from tests.contracts.carrier import UNBROKEN, Harness
+from tests.contracts.run_harness import UNBROKEN, Harness
 from tests.integration.conftest import submitted
 from tests.plans import Todos
 from tests.waiting import until

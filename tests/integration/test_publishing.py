@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import World, tip, works
-from tests.stage import FORKS, Begun, git
+from tests.testbed import FORKS, Begun, git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
 from workers.transfer.routes import NotCarried, Publication

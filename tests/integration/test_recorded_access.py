@@ -26,7 +26,7 @@ from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import Role
-from tests.stage import git
+from tests.testbed import git
 
 REASON = "api is down \x1b[31m, operators are away"
 

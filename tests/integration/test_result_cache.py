@@ -24,7 +24,7 @@ from coordination.runs.views.records import Source, TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from workers.attempt.result_cache import CachedResult
 from workers.config import WorkerConfig

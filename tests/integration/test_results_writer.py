@@ -22,7 +22,7 @@ from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.write_back import FILE, file_id, write_results
 from coordination.settings import Settings
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 from tests.disks import fill
 from tests.integration.conftest import submitted
 from tests.plans import PLAN

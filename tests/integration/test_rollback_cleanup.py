@@ -17,7 +17,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
-from tests.stage import git
+from tests.testbed import git
 from workers.cleanup import artifacts
 from workers.cleanup.rollback import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried

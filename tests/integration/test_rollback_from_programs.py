@@ -16,7 +16,7 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from tests.agent import Agent, agent
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.run_harness import BAD, OK, Harness
 from tests.integration.conftest import submitted
 
 FILE = """\

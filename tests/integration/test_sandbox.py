@@ -20,7 +20,7 @@ from coordination.trust.identity import WORKER_KEY, worker_identity
 from tests.attempts import Bench
 from tests.commands import gone
 from tests.sandboxes import needs_bubblewrap
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from workers.outcome import OutcomeKind
 

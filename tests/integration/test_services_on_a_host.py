@@ -24,7 +24,7 @@ from coordination.services.host import ServiceHost, ServiceState, ServiceStatus,
 from coordination.services.runner import LOG_LIMIT
 from tests import systemctl
 from tests.ports import free_port
-from tests.stage import FORKS
+from tests.testbed import FORKS
 
 SERVE = "exec python3 -m http.server --bind 127.0.0.1 {port}"
 PATIENCE_S = 60.0

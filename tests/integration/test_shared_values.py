@@ -19,7 +19,7 @@ from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from tests.agent import agent
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
 Call = Callable[..., tuple[int, str, str]]

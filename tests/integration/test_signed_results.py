@@ -38,10 +38,10 @@ from coordination.trust.keys import new_key
 from coordination.trust.orders import OperationKind
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
-from tests.contracts.carrier import attempt_of
+from tests.contracts.run_harness import attempt_of
 from tests.hosts import Host, World, reads, tip
 from tests.plans import PLAN
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from workers.attempt.result_cache import CachedResult
 from workers.container import Container

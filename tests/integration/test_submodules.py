@@ -10,7 +10,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
-from tests.stage import git
+from tests.testbed import git
 from workers.workspace.lock import LockRequest
 from workers.workspace.submodules import submodules_of
 from workers.workspace.worktree import Worktree

@@ -13,7 +13,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.events.stream import EventStream
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from tests.contracts.carrier import Harness
+from tests.contracts.run_harness import Harness
 from tests.integration.conftest import submitted
 from tests.waiting import until
 

@@ -24,7 +24,7 @@ from coordination.settings import Settings
 from tests.doors import Certificates
 from tests.gateways import Gateway
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 HERE = Address(host="127.0.0.1", port=1)
 
@@ -124,11 +124,11 @@ def test_plain_http_beyond_this_machine_needs_a_stated_proxy():
     assert context_for(HERE, Settings()) is None
 
 
-def test_the_client_of_the_gateway_verifies_its_certificate(stage: Stage, certificates: Certificates):
-    stage.write([])
+def test_the_client_of_the_gateway_verifies_its_certificate(testbed: Testbed, certificates: Certificates):
+    testbed.write([])
     file = certificates.issue("localhost")
     file.chmod(0o600)
-    gateway = Gateway(stage, COORD_TLS_CERTIFICATE=str(file))
+    gateway = Gateway(testbed, COORD_TLS_CERTIFICATE=str(file))
     token = gateway.token("agent:ann")
     url = f"wss://localhost:{gateway.port}/"
     gateway.bus().send("agent:ann", "hello", {"n": 1})
@@ -146,19 +146,19 @@ def test_the_client_of_the_gateway_verifies_its_certificate(stage: Stage, certif
     assert message.payload == {"n": 1}  # type: ignore[union-attr]
 
 
-def test_mcp_over_http_is_encrypted(stage: Stage, certificates: Certificates):
-    stage.write([{"id": "A", "repo": "api"}])
+def test_mcp_over_http_is_encrypted(testbed: Testbed, certificates: Certificates):
+    testbed.write([{"id": "A", "repo": "api"}])
     file, port = certificates.issue("localhost"), free_port()
     file.chmod(0o600)
     env = {"COORD_TLS_CERTIFICATE": str(file), "COORD_MCP_TOKEN": "a-token-that-we-chose"}
-    refused = stage.coord("mcp", "--http", f"0.0.0.0:{port}")
-    process = stage.begin("mcp", "--http", f"localhost:{port}", **env)
+    refused = testbed.coord("mcp", "--http", f"0.0.0.0:{port}")
+    process = testbed.begin("mcp", "--http", f"localhost:{port}", **env)
     url = f"https://localhost:{port}/mcp"
     assert url in process.says("MCP")
 
     trusting = ssl.create_default_context(cafile=str(certificates.ca))
     answer = httpx2.post(url, json={}, verify=trusting, timeout=60)  # the server is starting still
-    config = stage.ok("mcp", "--http", f"localhost:{port}", "--config", **env).json
+    config = testbed.ok("mcp", "--http", f"localhost:{port}", "--config", **env).json
 
     assert refused.code == 4
     assert answer.status_code == 401
@@ -167,12 +167,12 @@ def test_mcp_over_http_is_encrypted(stage: Stage, certificates: Certificates):
     assert process.wait(60) == 0
 
 
-def test_doctor_tells_an_expired_certificate(stage: Stage, certificates: Certificates):
-    stage.write([])
+def test_doctor_tells_an_expired_certificate(testbed: Testbed, certificates: Certificates):
+    testbed.write([])
     file = certificates.issue("localhost", expired=True)
     file.chmod(0o600)
 
-    found = json.loads(stage.coord("doctor", "--json", COORD_TLS_CERTIFICATE=str(file)).out)
+    found = json.loads(testbed.coord("doctor", "--json", COORD_TLS_CERTIFICATE=str(file)).out)
 
     assert any("expired" in finding["what"] for finding in found["findings"]), found["findings"]
     assert issubclass(CertificateUnusable, CoordinationError)

@@ -18,7 +18,7 @@ from tests.doors import leading_to, listening
 from tests.hosts import Host, TcpRedis, World, reads, tip, works
 from tests.plans import Todos
 from tests.ports import free_port
-from tests.stage import git
+from tests.testbed import git
 from tests.waiting import until
 from workers.outcome import TaskResultKind
 from workers.transfer.fetcher import carried

@@ -11,7 +11,7 @@ import pytest
 from coordination.runs.records import TodoState
 from coordination.runs.replies import Undo
 from tests.attempts import RUN, Bench
-from tests.stage import git
+from tests.testbed import git
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SUCCEEDED = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)

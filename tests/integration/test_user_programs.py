@@ -18,7 +18,7 @@ from coordination.runs.maintenance.notifier import KINDS, SINGLE, TRIES, Notifie
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.store import RunStore
 from coordination.user_program import call
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.run_harness import BAD, Harness
 from tests.waiting import until
 
 HOSTILE = "\x1b[2J$(touch pwned); `id` \udcff"

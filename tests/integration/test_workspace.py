@@ -14,7 +14,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
-from tests.stage import FORKS
+from tests.testbed import FORKS
 from tests.waiting import until
 from tests.worktrees import AT_ONCE, SOON, Run
 from workers.process import orphans

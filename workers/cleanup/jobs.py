@@ -37,13 +37,13 @@ from workers.workspace.repository import common_dir_of
 
 LOOK_EVERY_S = 5.0
 """Interval of looks for a job whose notification was lost."""
-CHORES_EVERY_S = 15.0
+PERIODIC_JOBS_EVERY_S = 15.0
 
 logger = logging.getLogger(__name__)
 
 
 class CleanupJobs(BackgroundService):
-    """Execute cleanup jobs, and chores at intervals, in a thread of its own: a job may take minutes."""
+    """Execute cleanup jobs on demand, and the periodic jobs, in one thread: a job may take minutes."""
 
     name = "cleanup"
     interval_s = LOOK_EVERY_S
@@ -57,7 +57,7 @@ class CleanupJobs(BackgroundService):
         worker: Worker,
         state: Path,
         places: Mapping[str, Path],
-        chores: Iterable[Callable[[], object]] = (),
+        periodic_jobs: Iterable[Callable[[], object]] = (),
         refuse: Callable[[CleanupJob], object] = lambda _: None,
     ) -> None:
         """`refuse` raises NotAllowed for a job without an order by an authorised person."""
@@ -66,14 +66,14 @@ class CleanupJobs(BackgroundService):
         self._worker = worker
         self._state = state
         self._places = places
-        self._chores = tuple(chores)
+        self._periodic_jobs = tuple(periodic_jobs)
         self._refuse = refuse
-        self._next_chores = time.monotonic() + CHORES_EVERY_S
+        self._periodic_jobs_at = time.monotonic() + PERIODIC_JOBS_EVERY_S
         self._answered: set[str] = set()
         self._results: dict[str, CleanupAnswer] = {}
 
     def run_once(self) -> list[CleanupJob]:
-        """Execute the new jobs and the chores that are due; return those jobs.
+        """Execute the new cleanup jobs, and the periodic jobs if they are due; return the cleanup jobs.
 
         An answer that did not reach Redis is sent again, without executing its job again.
         """
@@ -87,7 +87,7 @@ class CleanupJobs(BackgroundService):
                 self._results[job.id] = self._execute(job)
             self._queue.answer(job.id, self._worker.id, self._results[job.id])
             self._answered.add(job.id)
-        self._do_chores()
+        self._do_periodic_jobs()
         return new
 
     def failed(self, error: Exception) -> float:
@@ -130,12 +130,12 @@ class CleanupJobs(BackgroundService):
         with locked(self._state / "errands.lock"):
             yield
 
-    def _do_chores(self) -> None:
-        if time.monotonic() < self._next_chores:
+    def _do_periodic_jobs(self) -> None:
+        if time.monotonic() < self._periodic_jobs_at:
             return
-        self._next_chores = time.monotonic() + CHORES_EVERY_S
-        for chore in self._chores:
-            chore()
+        self._periodic_jobs_at = time.monotonic() + PERIODIC_JOBS_EVERY_S
+        for job in self._periodic_jobs:
+            job()
 
 
 OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)

@@ -162,7 +162,7 @@ class WorkerTrust:
 class ExpiryWatch:
     """Announce keys, credentials and the certificate of this machine that expire soon or have expired.
 
-    A chore of each worker (cleanup/jobs.py). Each fact is announced once: the state folder keeps the
+    A periodic job of each worker (cleanup/jobs.py). Each fact is announced once: the state folder keeps the
     announced facts for all workers of the machine.
     """
 

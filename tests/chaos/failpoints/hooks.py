@@ -12,10 +12,10 @@ with `.before` or `.after`:
 | `publish.execute`                | the message of a todo is put into a queue                          |
 | `publish.advance`                | the message that ends a level is put into a queue                  |
 | `publish.level`                  | the messages of a level's todos are put into queues                |
-| `carrier.take`                   | a message taken from its queue is recorded as unacknowledged       |
-| `carrier.ack`                    | a message is acknowledged                                          |
-| `carrier.size`                   | the backend stores the size of a level                             |
-| `carrier.join`                   | the backend counts a todo of a level                               |
+| `celery.take`                   | a message taken from its queue is recorded as unacknowledged       |
+| `celery.ack`                    | a message is acknowledged                                          |
+| `celery.size`                   | the backend stores the size of a level                             |
+| `celery.join`                   | the backend counts a todo of a level                               |
 | names of `SEAMS`                 | methods of attempts                                                |
 
 `log` names a file to which each point is appended when it is reached, followed by its fault, if any.
@@ -54,7 +54,7 @@ from workers.landing.revert_request import RequestRevert
 
 OURS = ("coordination.", "workers.")
 PUBLISHES = ("publish.execute", "publish.advance", "publish.level")
-CARRIER = ("carrier.take", "carrier.ack", "carrier.size", "carrier.join")
+CELERY = ("celery.take", "celery.ack", "celery.size", "celery.join")
 LOG = "log"
 _STEPS = ("coordination.backend.library", "coordination.backend.step_connection")
 
@@ -156,10 +156,10 @@ def switch_on(words: str) -> None:
     for owner, method in _CALLS:
         _hook(points, owner, method, partial(_point_of_call, method))
     _hook(points, TolerantChannel, "_put", _published)
-    _hook(points, TolerantQoS, "append", "carrier.take")
-    _hook(points, RankedQoS, "ack", "carrier.ack")
-    _hook(points, JoinBackend, "set_chord_size", "carrier.size")
-    _hook(points, JoinBackend, "on_chord_part_return", "carrier.join")
+    _hook(points, TolerantQoS, "append", "celery.take")
+    _hook(points, RankedQoS, "ack", "celery.ack")
+    _hook(points, JoinBackend, "set_chord_size", "celery.size")
+    _hook(points, JoinBackend, "on_chord_part_return", "celery.join")
     for owner, method, name in SEAMS:
         _hook(points, owner, method, name)
 

@@ -17,7 +17,7 @@ from redis.client import PubSub
 
 import coordination
 import workers
-from tests.chaos.failpoints.hooks import CARRIER, PUBLISHES, SEAMS
+from tests.chaos.failpoints.hooks import CELERY, PUBLISHES, SEAMS
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
@@ -48,7 +48,7 @@ METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.starts
 @cache
 def names() -> frozenset[str]:
     """Without `.before` and `.after`."""
-    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CARRIER, *(name for _, _, name in SEAMS)])
+    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CELERY, *(name for _, _, name in SEAMS)])
 
 
 def _steps() -> Iterator[str]:
@@ -138,9 +138,8 @@ ELSEWHERE = {
     "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
     "inbox/": "the same",
     "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
-    "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and "
-    "carrier.ack",
-    "broker.priority_transport.": "the carrier's question for a message: see carrier.take",
+    "queue/": "the broker's question for a message, which goes past redis-py: see celery.take and celery.ack",
+    "broker.priority_transport.": "the broker's question for a message: see celery.take",
     "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
     "cache/visible": "asked along with what a todo is handed: see runs.replies.InputsReader",

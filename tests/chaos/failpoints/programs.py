@@ -58,7 +58,7 @@ HURRIED = (
     (delivery, "PARKED_FOR", timedelta(seconds=0.3)),
     (trouble, "REDIS_RETRY_S", 0.1),
     (cleanup_jobs, "LOOK_EVERY_S", 0.3),
-    (cleanup_jobs, "CHORES_EVERY_S", 0.5),
+    (cleanup_jobs, "PERIODIC_JOBS_EVERY_S", 0.5),
 )
 """Module, constant, and what it is here."""
 

@@ -20,7 +20,7 @@ from coordination.runs.records import LIVE
 from tests.chaos.failpoints.programs import Program, begin
 from tests.chaos.failpoints.story import Outcome, Story, Target, WorkerSpec
 from tests.chaos.record import judged
-from tests.stage import PLAN, Stage
+from tests.testbed import PLAN, Testbed
 
 LEASE_S = 1.5
 KEEPER_S = 2.0
@@ -45,9 +45,9 @@ SWEEP = ("sweep", PLAN, "--detach")
 
 class Scene:
     def __init__(
-        self, story: Story, stage: Stage, url: str, namespace: str, target: Target | None = None
+        self, story: Story, testbed: Testbed, url: str, namespace: str, target: Target | None = None
     ) -> None:
-        self.story, self.stage, self.target = story, stage, target
+        self.story, self.testbed, self.target = story, testbed, target
         self.keys = Keys(namespace)
         self.redis: Redis = connect(url, Profile.COMMAND)
         self.env = {**ENV, **story.env, "COORD_REDIS_URL": url, "COORD_NAMESPACE": namespace}
@@ -101,16 +101,16 @@ class Scene:
                 self.outcome.wrong += self._judged(run)
 
     def state_folder(self, host: str = "") -> Path:
-        return self.stage.folder / f"state-{host}"
+        return self.testbed.folder / f"state-{host}"
 
     def _write(self) -> None:
-        story, file, folder = self.story, self.stage.file, self.stage.folder
+        story, file, folder = self.story, self.testbed.file, self.testbed.folder
         story.files(folder)
         repos = {
             name: {key: str(value).format(folder=folder) for key, value in fields.items()}
             for name, fields in story.repos.items()
         }
-        self.stage.write(story.todos, repos=repos, plan=story.plan)
+        self.testbed.write(story.todos, repos=repos, plan=story.plan)
         if story.resources:
             rows = [{"name": name, "capacity": capacity} for name, capacity in story.resources.items()]
             file.write_text(f"{file.read_text()}{yaml.safe_dump({'resources': rows})}")
@@ -170,7 +170,7 @@ class Scene:
         """`well`: without a fault, whatever the target is."""
         hit = self.target is not None and self.target.role == role and not well
         fault = str(self.target) if hit else ""
-        program = begin(role, words, self.stage.folder, {**self.env, **env}, fault)
+        program = begin(role, words, self.testbed.folder, {**self.env, **env}, fault)
         self._programs.append(program)
         return program
 
@@ -274,7 +274,7 @@ class Scene:
             yield f"{run} is {self.status(run)}"
         if (told := self.redis.hget(self.keys.run(run).meta, "stuck")) and not self.stuck:
             yield f"{run} was taken for stuck: {told}"
-        yield from judged(self.redis, run, self.stage.folder / "ledger", self.keys.namespace)
+        yield from judged(self.redis, run, self.testbed.folder / "ledger", self.keys.namespace)
 
     def _where_it_stands(self) -> str:
         states = {run: self.redis.hgetall(self.keys.run(run).state) for run in self.runs}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordination.runs.records import RunStatus
 from tests.chaos.failpoints.hooks import Fault
-from tests.stage import Fields
+from tests.testbed import Fields
 
 if TYPE_CHECKING:
     from tests.chaos.failpoints.scene import Scene

@@ -34,7 +34,7 @@ from tests.chaos.failpoints.stories.book import QUICK, STORIES
 from tests.chaos.failpoints.story import Outcome, Story, Target
 from tests.chaos.figures import Figures
 from tests.ports import free_port
-from tests.stage import Stage
+from tests.testbed import Testbed
 
 FAULT = "a process fails at a point"
 DOES = (
@@ -82,9 +82,9 @@ class Sweep:
     notes: Counter[str] = field(default_factory=Counter)
     struck: int = 0
 
-    def discover(self, stage: SweepTarget) -> None:
+    def discover(self, testbed: SweepTarget) -> None:
         trials = [Trial(story=number) for number in range(len(self.stories))]
-        for trial, outcome in stage.play(trials):
+        for trial, outcome in testbed.play(trials):
             self._judge(trial, outcome)
             for role, reached in outcome.reached.items():
                 for point, times in reached.items():
@@ -116,14 +116,14 @@ class Sweep:
         random.Random(self.seed).shuffle(found)
         return found
 
-    def strike(self, stage: SweepTarget, trials: Iterable[Trial]) -> None:
+    def strike(self, testbed: SweepTarget, trials: Iterable[Trial]) -> None:
         """Try points that were not reached this time elsewhere: the leader, or the first process,
         may differ.
         """
         left, tried = list(trials), 0
         while left and tried < TRIES:
             again, tried = [], tried + 1
-            for trial, outcome in stage.play(left):
+            for trial, outcome in testbed.play(left):
                 assert trial.target is not None
                 self._judge(trial, outcome)
                 self.struck += outcome.struck
@@ -202,7 +202,9 @@ class SweepTarget:
         folder = Path(tempfile.mkdtemp(dir=self._root))
         namespace = folder.name.replace("_", "-")
         try:
-            return Scene(self._stories[trial.story], Stage(folder), self._url, namespace, trial.target).play()
+            return Scene(
+                self._stories[trial.story], Testbed(folder), self._url, namespace, trial.target
+            ).play()
         finally:
             with connect(self._url, Profile.COMMAND) as redis:
                 for pattern in (f"{namespace}:*", f"{namespace}.*", f"_kombu.binding.{namespace}*"):
@@ -251,11 +253,11 @@ def _swept(sweep: Sweep, say: Say, chosen: Callable[[list[Trial]], list[Trial]])
             f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}"
         )
 
-    with ground(sweep.stories, said) as stage:
-        sweep.discover(stage)
+    with ground(sweep.stories, said) as testbed:
+        sweep.discover(testbed)
         sweep.coverage()
         trials = chosen(sweep.trials())
-        sweep.strike(stage, trials)
+        sweep.strike(testbed, trials)
     for note, times in sweep.notes.most_common():
         say(f"{times} times: {note}")
     names = {point.rpartition(".")[0] for point in sweep.places}

@@ -11,7 +11,7 @@ import redis
 
 from tests.chaos.failpoints import points
 from tests.chaos.failpoints.hooks import Fault, parse
-from tests.stage import plain
+from tests.testbed import plain
 
 
 def test_a_fault_strikes_at_its_hit_and_what_was_reached_is_written_down(tmp_path: Path):
@@ -77,6 +77,6 @@ def test_what_the_sweep_leaves_out_is_little_and_none_of_it_is_a_step_of_a_run()
     assert not any(
         points.elsewhere(name)
         for name in points.names()
-        if name.startswith(("run/", "lease/", "publish.", "carrier."))
+        if name.startswith(("run/", "lease/", "publish.", "celery."))
     )
     assert len(points.ELSEWHERE) <= 33

@@ -17,7 +17,7 @@ from coordination.errors import BreakerOpen
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from tests.agent import agent
-from tests.stage import Done
+from tests.testbed import Done
 from tests.waiting import until
 
 FILE = "repos: [{name: api, path: api}, {name: web, path: web}]\nresources: [{name: db}]\n"

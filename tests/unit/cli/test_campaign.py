@@ -9,7 +9,7 @@ import pytest
 
 from coordination.ecosystem.document import load
 from coordination.models import QaAction
-from tests.stage import Done
+from tests.testbed import Done
 from tests.unit.cli.conftest import Typed
 
 FILE = """\

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done
+from tests.testbed import Done
 
 FILE = """\
 repos:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done
+from tests.testbed import Done
 
 Typed = Callable[..., Done]
 DOCS = Path(__file__).parents[3] / "docs"

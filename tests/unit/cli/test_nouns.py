@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from coordination.cli.app import coord
 from coordination.cli.command_table import COMMANDS, EVERYDAY
 from coordination.cli.groups import CommandTable, entries
-from tests.stage import Done
+from tests.testbed import Done
 
 Typed = Callable[..., Done]
 ROOT = click.Context(coord, info_name="coord")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done
+from tests.testbed import Done
 
 Typed = Callable[..., Done]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import Done
+from tests.testbed import Done
 from tests.unit.cli.conftest import FILE, Typed
 
 

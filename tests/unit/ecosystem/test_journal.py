@@ -20,7 +20,7 @@ from coordination.ecosystem.journal import Entry, Journal
 from coordination.ecosystem.parsing import Document
 from coordination.history.events import HistoryEvent, figures_of
 from coordination.models import Ecosystem
-from tests.stage import FORKS
+from tests.testbed import FORKS
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ECOSYSTEM = b"""repos:

@@ -15,7 +15,7 @@ from coordination.operations.checkup import Obstacles, judge_executable
 from coordination.operations.doctor import Facts, Server, findings
 from coordination.operations.machine_check import Machine
 from coordination.settings import Settings
-from tests.stage import git
+from tests.testbed import git
 
 
 def judged(folder: Path, text: str, **settings: object) -> Obstacles:

@@ -8,7 +8,7 @@ import pytest
 
 from coordination.errors import UsageError
 from coordination.models import FILE_NAME
-from tests.stage import git
+from tests.testbed import git
 from workers.config import argument_parser, read_config
 
 REDIS = ("--redis", "redis://localhost")

@@ -21,16 +21,16 @@ from tests.chaos.failpoints.stories.props import (
 )
 from tests.chaos.failpoints.story import Act, Story
 from tests.chaos.ledger import BODY
-from tests.stage import PLAN, git
+from tests.testbed import PLAN, git
 
 
 def _complete_in_the_file(scene: Scene) -> None:
     """Todo A is merged, and completed by hand."""
-    git(scene.stage.folder / "r", "merge", "-q", f"coord/{PLAN}")
-    document = yaml.safe_load(scene.stage.file.read_text())
+    git(scene.testbed.folder / "r", "merge", "-q", f"coord/{PLAN}")
+    document = yaml.safe_load(scene.testbed.file.read_text())
     todo = next(todo for todo in document["coordination"]["todos"] if todo["id"] == "A")
     todo["status"] = "completed"
-    scene.stage.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    scene.testbed.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
 
 EXECUTED = Story(

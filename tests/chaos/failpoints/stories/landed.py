@@ -10,7 +10,7 @@ from coordination.runs.store import RunStore
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.failpoints.stories.props import MAKES, R, ended
 from tests.chaos.failpoints.story import Act, Story
-from tests.stage import PLAN, git
+from tests.testbed import PLAN, git
 
 REPOS = ("r", "s")
 TODOS = [
@@ -23,20 +23,20 @@ LAND = Act(when=ended, coord=("land", PLAN, "--yes", "--detach"))
 
 def _make_remotes(scene: Scene) -> None:
     for repo in REPOS:
-        git(scene.stage.folder, "clone", "-q", "--bare", repo, f"{repo}.git")
+        git(scene.testbed.folder, "clone", "-q", "--bare", repo, f"{repo}.git")
 
 
 def _refuse_the_second(scene: Scene) -> None:
     """The second remote refuses each push; one that changes nothing does not reach its hook."""
     _make_remotes(scene)
-    hook = scene.stage.folder / "s.git" / "hooks" / "pre-receive"
+    hook = scene.testbed.folder / "s.git" / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\necho 'not today' >&2\nexit 1\n")
     hook.chmod(0o755)
 
 
 def _targets(scene: Scene) -> list[Path]:
-    bare = [scene.stage.folder / f"{repo}.git" for repo in REPOS]
+    bare = [scene.testbed.folder / f"{repo}.git" for repo in REPOS]
     return [path if path.exists() else path.with_suffix("") for path in bare]
 
 

@@ -15,7 +15,7 @@ from tests.chaos.failpoints.stories.props import (
     ended,
 )
 from tests.chaos.failpoints.story import Act, Story
-from tests.stage import PLAN
+from tests.testbed import PLAN
 
 DATAFLOW = Story(
     name="dataflow",

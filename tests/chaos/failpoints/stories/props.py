@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordination.runs.records import LIVE
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.ledger import BODY
-from tests.stage import COORD
+from tests.testbed import COORD
 
 BODY_ = ["sh", str(BODY)]
 WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
@@ -32,4 +32,4 @@ def ended(scene: Scene) -> bool:
 
 def allow(scene: Scene) -> None:
     """Todos that have failed so far succeed from now on."""
-    (scene.stage.folder / "ledger.allowed").touch()
+    (scene.testbed.folder / "ledger.allowed").touch()

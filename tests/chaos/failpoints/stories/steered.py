@@ -35,7 +35,7 @@ MOVED = Story(
             coord=("export-run", "last", "moved.json"),
         ),
         Act(
-            when=lambda s: (s.stage.folder / "moved.json").exists(),
+            when=lambda s: (s.testbed.folder / "moved.json").exists(),
             do=_lose_run,
             coord=("import-run", "moved.json"),
         ),

@@ -90,7 +90,7 @@ def _set_the_clock_back(scene: Scene) -> None:
     both seem to live on.
     """
     scene.retire("worker-doomed", signal.SIGKILL)
-    (scene.stage.folder / CLOCK).write_text("3")
+    (scene.testbed.folder / CLOCK).write_text("3")
     scene.redis.pexpire(scene.keys.locks.holder(lock("keeper")), 30_000)
     record = scene.redis.get(scene.keys.worker(scene.redis.zrange(scene.keys.workers, 0, 0)[0])) or "{}"
     scene.redis.set(scene.keys.worker("ghost"), record, px=30_000)

@@ -1,7 +1,7 @@
 """Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare
 PUBLISH.
 
-All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the
+All but the last keep what nobody has read, and know what is acknowledged. A transport sends numbers with the
 time of sending.
 """
 
@@ -26,11 +26,11 @@ Word = tuple[int, int]
 """Number, and the ns of the clock that all processes of a machine share."""
 
 
-class Carrier(Protocol):
+class Transport(Protocol):
     def __init__(self, url: str, name: str) -> None: ...
 
     def prepare(self) -> None:
-        """Keep messages sent from now on, if this carrier keeps any."""
+        """Keep messages sent from now on, if this transport keeps any."""
 
     def send(self, word: Word) -> None: ...
 
@@ -141,7 +141,7 @@ class Publish:
                 yield int(number), int(at)
 
 
-CARRIERS: dict[str, type[Carrier]] = {
+TRANSPORTS: dict[str, type[Transport]] = {
     "coord": Coord,
     "stream": Stream,
     "lean stream": Lean,

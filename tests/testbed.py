@@ -1,5 +1,5 @@
-"""An ecosystem in a folder of its own, and the real `coord` on it; whatever was started there is ended by its
-id.
+"""A testbed: an ecosystem in a folder of its own, and the real `coord` on it. It ends the processes that were
+started there, by their ids.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, Any
 
 import redis
@@ -116,7 +116,7 @@ class Begun:
 
 
 @dataclass
-class Stage:
+class Testbed:
     folder: Path
     settings: Fields = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -363,6 +363,17 @@ def in_network(name: str) -> Sequence[str]:
 
 def _given(fields: Fields) -> Fields:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+@contextmanager
+def temporary_testbed() -> Iterator[Testbed]:
+    """Yield a testbed for a script outside of pytest; its processes and its folder end with it."""
+    with TemporaryDirectory(prefix="coord-chaos-", ignore_cleanup_errors=True) as folder:
+        testbed = Testbed(Path(folder).resolve())
+        try:
+            yield testbed
+        finally:
+            testbed.end()
 
 
 def git(folder: Path, *words: str) -> str:
