@@ -21,6 +21,5 @@ asks for.
 | `landing/` | a change set onto the base branch of one repository, and out of it again |
 | `trust/` | keys that the worker trusts; orders checked; results signed and checked |
 | `cleanup/` | artifacts of ended runs; results that are in the base branches, or not |
-| `file_sync` | edits of the file into the history; results of runs into the file |
-| `health` | the health monitor, looks at remotes, recoveries as runs |
+| `file_services` | edits of the file into the history; results of runs into the file; the health monitor |
 """

@@ -23,7 +23,7 @@ from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.messages.bus import open_bus
-from coordination.models import Signatures, WriteBack
+from coordination.models import Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
@@ -45,7 +45,6 @@ from workers.celery_worker import collect, forget_names, register
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.config import ServedRepositories, WorkerConfig
 from workers.delivery import DeliveryHandler, OutcomeSteps
-from workers.file_sync import HistoryService, ResultsWriter
 from workers.leases import Leases, LocalLiveness
 from workers.transfer.routes import BundleStore
 from workers.trust.signed_results import SignedResults
@@ -135,18 +134,12 @@ class Container:
 
     @cached_property
     def _of_the_file(self) -> Sequence[BackgroundService]:
-        file, settings = self.config.file, self.config.settings
-        if file is None:
+        if (file := self.config.file) is None:
             return ()
-        from workers.health import HealthParts  # the file and its graph, which other workers do without
+        from workers.file_services import file_services  # the file and its graph: other workers need neither
 
-        results = settings.write_back is not WriteBack.NONE
-        health = HealthParts(self.config, self.redis, self.keys, self.worker, self.served)
-        return (
-            *health.services,
-            *([ResultsWriter(self.store, file, self.order_check.confirm_outcome)] if results else ()),
-            HistoryService(self.redis, self.keys, file, settings),
-        )
+        confirm = self.order_check.confirm_outcome
+        return tuple(file_services(self.config, file, self.store, self.worker, self.served, confirm))
 
     @cached_property
     def user_programs(self) -> Sequence[BackgroundService]:

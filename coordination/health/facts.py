@@ -15,12 +15,11 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.health.records import Kind, Look, Subject
+from coordination.health.remotes import REMOTE_EVERY_S
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.models import Ecosystem, Repo, Service
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 
-REMOTE_EVERY_S = 300.0
-"""Seconds between two looks at a remote."""
 TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
 """Age in seconds from which a report on a remote is ignored."""
 GROWS_FOR_S = 300.0

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
 
 import redis
 
@@ -29,6 +28,7 @@ from coordination.events.records import append_step, one_line
 from coordination.events.stream import EventStream
 from coordination.health.facts import FactSource, Gathered, look_at, subjects_of
 from coordination.health.records import DOWN, Health, HealthState, Subject
+from coordination.health.recovery import RecoveryRuns
 from coordination.health.store import HealthStore, Monitor
 from coordination.health.timetable import EVERY_S, Timetable
 from coordination.locks import Lock, LockManager
@@ -46,23 +46,6 @@ BUSY_S = 10.0
 """Seconds after which a recovery is tried again while a person changes the service."""
 
 logger = logging.getLogger(__name__)
-
-
-class Recoveries(Protocol):
-    """Starts recoveries as runs."""
-
-    def begin(self, record: Health) -> str:
-        """Start the recovery; return the id of its run. Raises Conflict if another run changes the subject,
-        CoordinationError if the recovery cannot be started.
-        """
-
-    def outcome(self, run: str) -> str | None:
-        """Return the reason why the run failed; "" if it succeeded, None while it continues."""
-
-    def cancel(self, run: str) -> None: ...
-
-    def tell(self, record: Health) -> None:
-        """Notify the repository's inbox and its owner that the subject is given up."""
 
 
 @dataclass(kw_only=True)
@@ -86,7 +69,7 @@ class HealthMonitor(BackgroundService):
         events: EventStream,
         locks: LockManager,
         breakers: BreakerManager,
-        recoveries: Recoveries,
+        recoveries: RecoveryRuns,
         *,
         label: str,
         lease: timedelta,

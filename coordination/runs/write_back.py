@@ -3,7 +3,7 @@
 
 A run knows the file from which it was submitted by a digest of host and path. When it ends, it is listed for
 that file until a process has written its results there: the one that follows the run, `coord sync`, or a
-worker on that host (workers/file_sync.py).
+worker on that host (workers/file_services.py).
 
 With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its
 hours since, and leaves a todo that a person completed. The hash `commits`, by which a sweep looks for the

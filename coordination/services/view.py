@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from coordination.errors import Conflict, CoordinationError, NotFound
+from coordination.health.facts import WORKS, ServiceReport
 from coordination.models import Service
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.services.graph import Phase, phase_of
@@ -17,6 +19,7 @@ from coordination.services.host import ServiceHost, ServiceState, ServiceStatus
 
 DOWN = (ServiceState.STOPPED, ServiceState.FAILED)
 """States in which a service can start on another host."""
+DOWN_ON_PURPOSE = (ServiceState.STOPPED, ServiceState.SHUTTING_DOWN)
 
 _STATES = TypeAdapter(tuple[ServiceStatus, ...])
 
@@ -107,6 +110,30 @@ def _relevant(states: list[PublishedService]) -> list[PublishedService]:
 
 
 NOT_STARTED = "not_started"
+
+
+def service_reports(state: Path, here: str, registry: WorkerRegistry) -> Sequence[ServiceReport]:
+    """Return the services of all hosts that are to be up, one report each: of a host where it does not work,
+    if there is one. `state`: the state folder of the host `here`.
+    """
+    found = sorted(_reports(state, here, registry), key=lambda one: one.state in WORKS, reverse=True)
+    return tuple({one.name: one for one in found}.values())
+
+
+def _reports(state: Path, here: str, registry: WorkerRegistry) -> Iterator[ServiceReport]:
+    host = ServiceHost(state)
+    desired = host.desired()
+    for name, found in on_all_hosts(here, host.states(), published(registry)).items():
+        for one in found:
+            status = one.status
+            if status.state in DOWN_ON_PURPOSE or (one.host == here and name not in desired):
+                continue
+            report = ServiceReport(
+                name=name, repo=status.repo, host=one.host, state=status.state, why=status.why,
+                latency_s=status.latency_s, away=one.away,
+            )  # fmt: skip
+            was = f"no worker there; {one.age_s:.0f} s ago it was {status.state}"
+            yield replace(report, state=ServiceState.UNREACHABLE, why=was) if one.away else report
 
 
 class ServiceView(BaseModel):

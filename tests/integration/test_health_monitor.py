@@ -18,6 +18,8 @@ from coordination.events.stream import EventStream
 from coordination.health.facts import FactSource, ServiceReport
 from coordination.health.monitor import HealthMonitor, Round
 from coordination.health.records import Health, HealthState, Overall, overall
+from coordination.health.recovery import RecoveryRuns
+from coordination.health.remotes import RemoteLooks, ls_remote
 from coordination.health.store import HealthStore
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
@@ -26,8 +28,8 @@ from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceState, ServiceStatus
+from coordination.services.view import service_reports
 from tests.waiting import until
-from workers.health import RecoveryRuns, RemoteLooks, ls_remote, service_reports
 
 LEASE = timedelta(seconds=15)
 REPO = Repo(name="api", url="https://example.org/api.git", owner="person:ann")
@@ -357,8 +359,8 @@ def test_500_remotes_that_hang_do_not_delay_others(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hang: Callable[[str], str] = lambda url: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
-    monkeypatch.setattr("workers.health.ls_remote", hang)
-    monkeypatch.setattr("workers.health.TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr("coordination.health.remotes.ls_remote", hang)
+    monkeypatch.setattr("coordination.health.remotes.TRY_AGAIN_S", 0.0)
     names = [f"r{n}" for n in range(500)] + ["good"]
     declared = Ecosystem(repos=tuple(Repo(name=name, url=f"https://h/{name}") for name in names))
     health = HealthStore(store.redis, store.keys)

@@ -30,7 +30,7 @@ from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, OK
 from tests.integration.conftest import submitted
 from tests.testbed import FORKS
-from workers.file_sync import HistoryService
+from workers.file_services import HistoryService
 
 NOW = datetime.now(UTC)
 ECOSYSTEM = """repos:

@@ -32,7 +32,7 @@ from tests.integration.conftest import MakeWorker, submitted
 from tests.waiting import until
 from workers.config import WorkerConfig
 from workers.container import Container
-from workers.file_sync import HistoryService, ResultsWriter
+from workers.file_services import HistoryService, ResultsWriter
 from workers.restricted import RestrictedContainer
 
 CHAIN = {"A": "r1", "B": ("r1", ["A"])}

@@ -27,7 +27,7 @@ from tests.disks import fill
 from tests.integration.conftest import submitted
 from tests.plans import PLAN
 from tests.waiting import until
-from workers.file_sync import GRACE_MS, ResultsWriter
+from workers.file_services import GRACE_MS, ResultsWriter
 
 TODOS = {"A": "r1", "B": ("r2", ["A"]), "C": "r3"}
 UNDOABLE = {"compensate": "true"}

@@ -19,7 +19,7 @@ from coordination.runs.write_back import FAILURE, file_id
 from tests.integration.test_orders import connected, site
 from tests.plans import PLAN
 from tests.trusted import Trusting
-from workers.file_sync import GRACE_MS, ResultsWriter
+from workers.file_services import GRACE_MS, ResultsWriter
 
 __all__ = ["site"]
 TODOS = {"A": "r1", "HAND": ("r1", ["A"]), "B": ("r2", ["HAND"])}

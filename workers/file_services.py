@@ -1,4 +1,4 @@
-"""Keep the ecosystem file of a worker, its history, and the runs that were submitted from it in step.
+"""Services of a worker that has the ecosystem file: its history, the results of its runs, and health.
 
 **History.** `HistoryService` forwards the edits of the file from its journal to the stream of events. It
 reads the stream into the history if the history is kept on this host: with the embedded server, or as
@@ -20,6 +20,9 @@ written (runs/write_back.py).
 * A rollback ends the run once more: the run is listed once more.
 * The file belongs to another user: that user's worker or `coord sync` writes it.
 * Signatures are required and do not cover a result: it is left out, by `coord sync`, too.
+
+**Health.** Every worker that has the file runs the monitor; one of all monitors acts. A restricted worker
+runs none: it may write nothing but the results of its todos.
 """
 
 from __future__ import annotations
@@ -27,26 +30,43 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import redis
+from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.records import Policy
 from coordination.ecosystem.changes import RunOutcome
+from coordination.ecosystem.document import load
 from coordination.ecosystem.journal import Journal
 from coordination.errors import CoordinationError, Unreadable
+from coordination.events.stream import EventStream
+from coordination.health.facts import FactSource, ServiceReport
+from coordination.health.monitor import HealthMonitor
+from coordination.health.recovery import RecoveryRuns
+from coordination.health.remotes import RemoteLooks
+from coordination.health.store import HealthStore
 from coordination.history.collect import collect, collect_stream, forward
 from coordination.history.memory import DATABASE
 from coordination.history.store import HistoryStore
+from coordination.locks import LockManager
+from coordination.messages.bus import open_bus
+from coordination.models import Ecosystem, WriteBack
 from coordination.operations.state import state_folder
+from coordination.runs.connection import Connection
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import stream_source
+from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.runs.write_back import file_id, keep_failure, write_results
+from coordination.services.view import service_reports
 from coordination.settings import Settings
+from workers.config import ServedRepositories, WorkerConfig
 
 LOOK_S = 2.0
 COLLECT_S = 10.0
@@ -59,11 +79,82 @@ Stamp = tuple[int, int, int]
 logger = logging.getLogger(__name__)
 
 
+Confirm = Callable[[str, str, RunOutcome], tuple[RunOutcome, str]]
+"""Takes a run, the digest of the file, and the outcome. Returns the part of the outcome that may be written,
+and the reason for what is left out.
+"""
+
+
+def file_services(
+    config: WorkerConfig, file: Path, store: RunStore, worker: Worker, served: ServedRepositories,
+    confirm: Confirm,
+) -> Iterator[BackgroundService]:  # fmt: skip
+    """Yield the services of a worker that has this file."""
+    settings, keys = config.settings, store.keys
+    if not settings.restricted:
+        yield from _health_services(config, file, store, worker, served)
+    if settings.write_back is not WriteBack.NONE:
+        yield ResultsWriter(store, file, confirm)
+    yield HistoryService(store.redis, keys, file, settings)
+
+
+def _health_services(
+    config: WorkerConfig, file: Path, store: RunStore, worker: Worker, served: ServedRepositories
+) -> Iterator[BackgroundService]:
+    settings, redis, keys = config.settings, store.redis, store.keys
+    declared, health = DeclaredFile(file), HealthStore(store.redis, keys)
+    registry = WorkerRegistry(redis, keys)
+
+    @cache
+    def connection() -> Connection:
+        return Connection(
+            config.redis_url, settings, config.ecosystem_id, changed_folders=lambda: tuple(served.values())
+        )
+
+    def reports() -> Sequence[ServiceReport]:
+        return service_reports(config.state, worker.host, registry)
+
+    yield HealthMonitor(
+        health,
+        FactSource(redis, keys, declared, reports),
+        EventStream(redis, keys.namespace),
+        LockManager(redis, keys.namespace),
+        BreakerManager(redis, keys.namespace, policy=Policy.of(settings)),
+        RecoveryRuns(connection, declared, reports, open_bus(redis, settings, worker.id)),
+        label=worker.id,
+        lease=settings.lease_ttl,
+        every=settings.health_interval,
+    )
+    yield RemoteLooks(health, declared, served, worker.host)
+
+
+class DeclaredFile:
+    """The records of the file, read again when it has changed. An invalid file does not replace them."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stamp: Stamp | None = None
+        self._known: Ecosystem | None = None
+
+    def __call__(self) -> Ecosystem:
+        """Return the records. Raises CoordinationError where the file was never valid."""
+        try:
+            found = self._file.stat()
+            stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if self._known is None or stamp != self._stamp:
+                self._known, self._stamp = load(self._file).ecosystem, stamp
+        except (CoordinationError, OSError) as error:
+            if self._known is None:
+                raise
+            logger.debug("%s cannot be read, its former content holds: %s", self._file, error)
+        return self._known
+
+
 class HistoryService(BackgroundService):
     name = "history"
     interval_s = LOOK_S
 
-    def __init__(self, client: redis.Redis, keys: Keys, file: Path, settings: Settings) -> None:
+    def __init__(self, client: Redis, keys: Keys, file: Path, settings: Settings) -> None:
         super().__init__()
         self._file = file.resolve()
         self._source = stream_source(client, keys, settings)
@@ -127,11 +218,8 @@ class ResultsWriter(BackgroundService):
         self,
         store: RunStore,
         path: Path,
-        confirm: Callable[[str, str, RunOutcome], tuple[RunOutcome, str]] = lambda *found: (found[-1], ""),
+        confirm: Confirm = lambda _run, _digest, outcome: (outcome, ""),
     ) -> None:
-        """`confirm` takes a run, the digest of the file, and the outcome. It returns the part of the outcome
-        that may be written, and the reason for what is left out.
-        """
         super().__init__()
         self._confirm = confirm
         self._store = store

@@ -1,0 +1,134 @@
+"""Looks at the remotes of the repositories that a worker serves.
+
+Each host looks at its own remotes, every five minutes, a few at once, each for five seconds at most: a remote
+that hangs delays no other by more than its share. The look asks whether the remote can be reached, without
+any secret of coord: a remote that asks for a password has answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import redis
+
+from coordination.background import BackgroundService
+from coordination.environment import UNATTENDED, without_ours
+from coordination.health.store import HealthStore, RemoteReport
+from coordination.health.timetable import LOOK_S, TRIES, TRY_AGAIN_S
+from coordination.models import Ecosystem
+
+REMOTE_EVERY_S = 300.0
+"""Seconds between two looks at a remote."""
+AT_ONCE = 32
+ANSWERS = ("Authentication failed", "could not read Username", "could not read Password", "Permission denied")
+"""Messages of git which show that the remote has answered, and asks for a login."""
+
+logger = logging.getLogger(__name__)
+
+
+class RemoteLooks(BackgroundService):
+    name = "remotes"
+    interval_s = 1.0
+    join_s = 0.0
+
+    def __init__(
+        self,
+        store: HealthStore,
+        declared: Callable[[], Ecosystem],
+        served: Mapping[str, Path],
+        host: str,
+        *,
+        every_s: float = REMOTE_EVERY_S,
+    ) -> None:
+        super().__init__()
+        self._store, self._declared, self._served, self._host = store, declared, served, host
+        self._every_s = every_s
+        self._due: dict[str, float] = {}
+        self._flying: dict[str, Future[None]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run_once(self) -> int:
+        """Start the looks at remotes that are due; return their number."""
+        now, urls = time.monotonic(), self._urls()
+        self._flying = {repo: look for repo, look in self._flying.items() if not look.done()}
+        self._forget(urls)
+        for repo in urls:
+            self._due.setdefault(repo, now + random.random() * min(10.0, self._every_s))  # noqa: S311
+        due = [repo for repo in urls if self._due[repo] <= now and repo not in self._flying]
+        if due and self._pool is None:
+            self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="remote")
+        for repo in due:
+            self._due[repo] = now + self._every_s * (0.9 + 0.1 * random.random())  # noqa: S311
+            assert self._pool is not None
+            self._flying[repo] = self._pool.submit(self._look, repo, urls[repo])
+        return len(due)
+
+    def finish(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def failed(self, error: Exception) -> float:
+        if isinstance(error, redis.RedisError):
+            return self.interval_s
+        return super().failed(error)
+
+    def _urls(self) -> dict[str, str]:
+        repos = self._declared().repos
+        return {repo.name: repo.url for repo in repos if repo.url and repo.name in self._served}
+
+    def _forget(self, urls: Mapping[str, str]) -> None:
+        if gone := [repo for repo in self._due if repo not in urls]:
+            at = time.time()
+            self._store.forget_remotes(
+                RemoteReport(repo=repo, host=self._host, at=at, healthy=True) for repo in gone
+            )
+            for repo in gone:
+                del self._due[repo]
+
+    def _look(self, repo: str, url: str) -> None:
+        for number in range(TRIES):
+            began = time.monotonic()
+            why = ls_remote(url)
+            latency_s = time.monotonic() - began
+            if not why or self.stopping.wait(TRY_AGAIN_S if number + 1 < TRIES else 0.0):
+                break
+        report = RemoteReport(
+            repo=repo,
+            host=self._host,
+            at=time.time(),
+            healthy=not why,
+            why=why,
+            latency_s=round(latency_s, 4),
+        )
+        try:
+            self._store.report_remote(report)
+        except redis.RedisError as error:  # the next look is reported
+            logger.debug("the look at the remote of %s is not reported: %s", repo, error)
+
+
+def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
+    """Return why the remote does not answer; empty if it does."""
+    command = ["git", "-c", "credential.helper=", "ls-remote", "--quiet", "--exit-code", "--", url, "HEAD"]
+    env = {**without_ours(os.environ), **UNATTENDED, "LC_ALL": "C", "GIT_ASKPASS": "/bin/false"}
+    env.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes -oConnectTimeout={timeout_s:g}")
+    with subprocess.Popen(
+        command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True, env=env,
+    ) as process:  # fmt: skip
+        try:
+            _, errors = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+            return f"git ls-remote did not answer within {timeout_s:g} s"
+    if process.returncode in (0, 2) or any(words in errors for words in ANSWERS):  # 2: it has no HEAD
+        return ""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return (lines[-1] if lines else f"git ls-remote ended with {process.returncode}")[:300]
