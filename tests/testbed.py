@@ -117,6 +117,8 @@ class Begun:
 
 @dataclass
 class Testbed:
+    __test__ = False  # pytest would collect the class for its name
+
     folder: Path
     settings: Fields = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
