@@ -1,10 +1,9 @@
 """The long form of the harness: `python -m tests.chaos [--minutes N] [--only NAME,NAME]`, or `make chaos
 MINUTES=… ONLY=…`.
 
-Each part says what it measured as soon as it is done; at the end stands the whole table, and the exit code is
-1 where anything was lost, done twice or done too early. A part is a module with FAULT (what it is called),
-DOES (what it does to coord) and `main(minutes) -> Figures`; `minutes` is how long those run that have no end
-of their own.
+Each part prints its figures when it has ended; a table of all parts follows. The exit code is 1 if anything
+was lost, done twice or done too early. A part is a module or class with FAULT (its name), DOES (its effect on
+coord) and `main(minutes) -> Figures`; `minutes` limits the parts that have no end of their own.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from typing import Protocol, cast
 from tests.chaos.figures import Figures
 
 PARTS = {
-    "storm": "tests.chaos.storm",
+    "storm": "tests.chaos.storms:KillStorm",
     "restarts": "tests.chaos.restarts",
     "lines": "tests.chaos.lines",
     "everything": "tests.chaos.everything",
     "takeover": "tests.chaos.takeover",
-    "git": "tests.chaos.git_kills",
-    "disk": "tests.chaos.full_disk",
-    "restores": "tests.chaos.restores",
-    "guards": "tests.chaos.guard_kills",
+    "git": "tests.chaos.storms:GitKills",
+    "disk": "tests.chaos.storms:FullDisk",
+    "restores": "tests.chaos.storms:Restores",
+    "guards": "tests.chaos.storms:GuardKills",
     "hostile": "tests.chaos.hostile",
     "soak": "tests.chaos.soak",
     "failpoints": "tests.chaos.failpoints.sweep",
     "histories": "tests.chaos.histories",
     "planted": "tests.chaos.planted",
 }
-"""Name → module, in the order in which they run."""
+"""Name → module, or class of a module, in the order in which they run."""
 MINUTES = 10.0
 
 
@@ -49,7 +48,8 @@ class Part(Protocol):
 def main(minutes: float, only: Iterable[str]) -> int:
     rows = []
     for name in only:
-        part = cast(Part, import_module(PARTS[name]))
+        module, _, storm = PARTS[name].partition(":")
+        part = cast(Part, getattr(import_module(module), storm) if storm else import_module(module))
         began = time.monotonic()
         figures = _figures(part, minutes)
         rows.append((part.FAULT, part.DOES, figures))

@@ -1,83 +1,54 @@
-"""The harness' minute: each fault on a few todos, judged by what their bodies wrote down. `make chaos` has
-the hours, and the times.
-"""
+"""A minute of each fault of `make chaos`, judged by what the bodies of a few todos wrote down."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from tests.chaos.everything import Everything, end_all
-from tests.chaos.git_kills import GitKills, kill_gits
-from tests.chaos.guard_kills import GuardKills, kill_guards
+from tests.chaos.figures import Figures
 from tests.chaos.hostile import Writes, write_rubbish
-from tests.chaos.restores import Restores, restore
-from tests.chaos.storm import Storm, rage
+from tests.chaos.lines import PHASES, Lines, misbehave
+from tests.chaos.restarts import Restarts, suffer
+from tests.chaos.storms import GitKills, GuardKills, KillStorm, Restores
 from tests.testbed import Testbed
 
 pytestmark = pytest.mark.long
 
 SEED = random.randrange(10**6)
 QUICK = {"lease_ttl": "5s", "heartbeat": "500ms"}
+KILLS = {"todos": 24, "repos": 6, "workers": 3, "every_s": 1, "strikes": 3, "lasts_s": 0.2, "lease": "5s"}
+FEW = {"repos": 4, "workers": 2, "seed": SEED, "patience_s": 120}
+STORMS: dict[str, Callable[[Testbed], Figures]] = {
+    "workers are killed, dataflow": KillStorm(strategy="dataflow", seed=SEED, **KILLS).rage,
+    "workers are killed, levels": KillStorm(strategy="levels", seed=SEED, **KILLS).rage,
+    "gits are killed": GitKills(todos=12, **FEW).rage,
+    "guards are killed over children that left everything": GuardKills(todos=8, strikes=3, **FEW).rage,
+    "older data come back": Restores(todos=16, strikes=1, every_s=0.2, older_s=(1, 2), **FEW).rage,
+    "everything is killed at once": lambda testbed: end_all(
+        testbed,
+        Everything(kills=2, todos=24, repos=6, lasts_s=0.2, runs_for_s=(0.5, 1.5), settings=QUICK, seed=SEED),
+    ),
+    "rubbish is written into Redis": lambda testbed: write_rubbish(
+        testbed, Writes(seconds=5, todos=12, **FEW)
+    ),
+    "Redis is killed and restarted": lambda testbed: suffer(
+        testbed,
+        Restarts(seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, seed=SEED),
+    ),
+    "lines to Redis misbehave": lambda testbed: misbehave(
+        testbed,
+        Lines(workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="5s", seed=SEED, phases=(*PHASES,)),
+    ),
+}
 
 
-@pytest.mark.parametrize("strategy", ["dataflow", "levels"])
-def test_whichever_worker_is_killed_every_todo_is_done_in_its_turn_and_settled_once(
-    testbed: Testbed, strategy: str
+@pytest.mark.parametrize("storm", STORMS.values(), ids=STORMS)
+def test_no_todo_is_lost_done_twice_or_too_early_when(
+    testbed: Testbed, storm: Callable[[Testbed], Figures]
 ) -> None:
-    storm = Storm(
-        todos=24,
-        repos=6,
-        workers=3,
-        every_s=1,
-        kills=3,
-        lasts_s=0.2,
-        lease="5s",
-        strategy=strategy,
-        seed=SEED,
-    )
+    figures = storm(testbed)
 
-    raged = rage(testbed, storm)
-
-    assert raged.wrong == [], raged.measured
-
-
-def test_everything_killed_at_once_goes_on_where_it_was(testbed: Testbed) -> None:
-    how = Everything(
-        kills=2, todos=24, repos=6, lasts_s=0.2, runs_for_s=(0.5, 1.5), settings=QUICK, seed=SEED
-    )
-
-    ended = end_all(testbed, how)
-
-    assert ended.wrong == [], ended.measured
-
-
-def test_whichever_git_is_killed_every_todo_succeeds(testbed: Testbed) -> None:
-    killed = kill_gits(testbed, GitKills(todos=12, repos=4, workers=2, one_in=40, seed=SEED, patience_s=90))
-
-    assert killed.wrong == [], killed.measured
-
-
-def test_whichever_guard_is_killed_no_child_lives_into_the_next_attempt(testbed: Testbed) -> None:
-    killed = kill_guards(testbed, GuardKills(todos=8, repos=4, workers=2, kills=3, seed=SEED, patience_s=90))
-
-    assert killed.wrong == [], killed.measured
-
-
-def test_older_data_that_come_back_end_right(testbed: Testbed) -> None:
-    how = Restores(
-        todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="5s", seed=SEED, patience_s=90
-    )
-
-    restored = restore(testbed, how)
-
-    assert restored.wrong == [], restored.measured
-
-
-def test_workers_live_through_rubbish_in_redis(testbed: Testbed) -> None:
-    written = write_rubbish(
-        testbed, Writes(seconds=5, todos=12, repos=4, workers=2, seed=SEED, patience_s=90)
-    )
-
-    assert written.wrong == [], written.measured
+    assert figures.wrong == [], figures.measured
