@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,19 +14,6 @@ from tests.forked import PipedFork
 from tests.testbed import FORKS
 
 LONG = timedelta(minutes=1)
-
-
-@contextmanager
-def inside(client: redis.Redis, name: str) -> Iterator[None]:
-    """Counts those who are in there at once, at every entry."""
-    client.rpush(f"seen:{name}", client.incr(f"inside:{name}"))
-    yield
-    client.decr(f"inside:{name}")
-
-
-def peak(client: redis.Redis, name: str) -> int:
-    """The most who were in there at once."""
-    return max(map(int, client.lrange(f"seen:{name}", 0, -1)), default=0)
 
 
 def hold(locks: LockManager, name: str, ttl_ms: int) -> None:

@@ -25,7 +25,7 @@ from coordination.backend.steps.lock import Acquire, Queued
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector
-from tests.unit.locks.waiting_graphs import Draft, acyclic, planted
+from tests.unit.locks.test_wait_graph import Draft, acyclic, planted
 
 LENGTHS = range(2, 11)
 PROCESSES, AT_ONCE = 2, 12

@@ -245,24 +245,6 @@ def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed
     assert bool(alarms) == bool(table.waiting.keys() & holding), "missed, or false"
 
 
-def test_threads_that_wait_for_each_other_go_on_by_themselves(locks: LockManager):
-    ready = threading.Barrier(3)
-
-    def work(i: int) -> str:
-        with locks.acquire(f"n{i}", ttl=TTL, wait=LONG):
-            ready.wait()
-            try:
-                with locks.acquire(f"n{(i + 1) % 3}", ttl=TTL, wait=LONG):
-                    return "done"
-            except DeadlockError as error:
-                return f"gave way, one of {len(error.cycle)}"
-
-    with ThreadPoolExecutor(3) as pool:
-        ends = sorted(pool.map(work, range(3)))
-
-    assert ends == ["done", "done", "gave way, one of 3"]
-
-
 def test_a_waiting_thread_is_told_to_give_way_by_another_that_looks(table: Table, locks: LockManager):
     ready, go = threading.Event(), threading.Event()
 
@@ -303,36 +285,6 @@ def test_a_thread_that_waits_for_one_that_goes_on_is_no_victim(locks: LockManage
         held.release()
 
 
-def in_a_process(
-    url: str, own: str, other: str, ready: threading.Barrier, ends: multiprocessing.Queue
-) -> None:
-    with connect(url, Profile.WORKER) as client:
-        locks = LockManager(client, "test")
-        try:
-            with locks.acquire(own, ttl=TTL, wait=LONG):
-                ready.wait()
-                with locks.acquire(other, ttl=TTL, wait=LONG):
-                    ends.put("done")
-        except DeadlockError:
-            ends.put("gave way")
-        locks.close()
-
-
-def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
-    context = multiprocessing.get_context("fork")
-    ready, ends = context.Barrier(2), context.Queue()
-    pairs = [("a", "b"), ("b", "a")]
-    processes = [context.Process(target=in_a_process, args=(redis_url, *pair, ready, ends)) for pair in pairs]
-    for process in processes:
-        process.start()
-
-    assert sorted(ends.get(timeout=60) for _ in processes) == ["done", "gave way"]
-
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-
-
 def test_a_waiter_that_only_blocks_a_queue_gives_way(table: Table):
     """p1 holds nothing: it wants a and b at once, and comes before p2 at a, which would be free."""
     table.asks("p2", "x lock:b")
@@ -361,3 +313,34 @@ def test_a_long_queue_for_one_lock_is_not_read(table: Table):
     read = table.graph(first, 1000)
     assert {request["party"] for request in read["requests"]} == {"p1", "p2"}
     assert isinstance(table.looks(second), DeadlockError)
+
+
+def test_two_threads_and_a_process_that_wait_for_each_other_go_on_by_themselves(
+    locks: LockManager, redis_url: str
+):
+    fork = multiprocessing.get_context("fork")
+    ready, ends = fork.Barrier(3), fork.Queue()
+
+    def work(locks: LockManager, i: int) -> None:
+        with locks.acquire(f"n{i}", ttl=TTL, wait=LONG):
+            ready.wait()
+            try:
+                with locks.acquire(f"n{(i + 1) % 3}", ttl=TTL, wait=LONG):
+                    ends.put("done")
+            except DeadlockError as error:
+                ends.put(f"gave way, one of {len(error.cycle)}")
+
+    def in_a_process() -> None:
+        with connect(redis_url, Profile.WORKER) as client:
+            own = LockManager(client, "test")
+            work(own, 0)
+            own.close()
+
+    process = fork.Process(target=in_a_process)
+    process.start()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda i: work(locks, i), (1, 2)))
+
+    assert sorted(ends.get(timeout=60) for _ in range(3)) == ["done", "done", "gave way, one of 3"]
+    process.join(60)
+    assert process.exitcode == 0

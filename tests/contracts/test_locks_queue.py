@@ -1,4 +1,4 @@
-"""Queues of locks: the order of waiting threads and processes. Any order of events: test_locks_machine.py."""
+"""Queues of locks and resources: order, capacity, statistics. Any order of events: test_locks_machine.py."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.steps.lock import Queued
-from coordination.errors import LockTimeout
+from coordination.errors import LockTimeout, NotFound, UsageError
 from coordination.locks import Lock, LockManager, Owner
+from coordination.locks.resources import Resources
 from tests.lock_players import LONG, begin
-from tests.lock_requests import ask
 from tests.waiting import until
 
 ONCE = timedelta(0)
@@ -59,18 +58,6 @@ def test_a_long_wait_goes_before_a_higher_priority(locks: LockManager, client: r
         line.join("urgent", "x", priority=1)
         line.join("most urgent", "x", priority=4)
     assert line.end() == ["most urgent", "old", "urgent"]
-
-
-def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
-    lock = locks.acquire("x")
-    assert isinstance(ask(client, "next", "x lock:x", party="party"), Queued)
-
-    lock.release()
-
-    assert client.get("test:lock:x") == "next"
-    word, fence, epoch, _ = client.lrange("test:lock-wake:next", 0, -1)[0].split()
-    assert (word, int(epoch)) == ("held", lock.epoch)
-    assert int(fence) > lock.fence
 
 
 def test_a_killed_waiter_delays_those_behind_it_by_seconds(
@@ -129,3 +116,93 @@ def test_a_lock_handed_over_to_a_stopped_thread_expires(
     taken[0].check()
     taken[0].release()
     others.close()
+
+
+@pytest.fixture
+def resources(locks: LockManager) -> Resources:
+    locks.resources.declare({"gpu": 3, "db": 1})
+    return locks.resources
+
+
+def test_never_more_is_in_use_than_there_is(resources: Resources, client: redis.Redis):
+    def work(amount: int) -> None:
+        for _ in range(15):
+            with resources.acquire("gpu", amount, wait=LONG):
+                client.rpush("seen", client.incrby("used", amount))
+                client.decrby("used", amount)
+
+    players = [threading.Thread(target=work, args=(amount,)) for amount in (1, 1, 1, 2, 2, 3, 1, 2)]
+    for player in players:
+        player.start()
+    for player in players:
+        player.join()
+
+    seen = list(map(int, client.lrange("seen", 0, -1)))
+    assert len(seen) == 8 * 15
+    assert 1 < max(seen) <= 3
+    assert resources.stats("gpu").used == 0
+
+
+def test_several_resources_are_acquired_together_or_not_at_all(resources: Resources):
+    with resources.acquire("db"):
+        with pytest.raises(LockTimeout, match="db is held by"):
+            resources.acquire_many({"gpu": 3, "db": 1}, wait=ONCE)
+        resources.acquire("gpu", 3, wait=ONCE).release()
+    with resources.acquire_many({"gpu": 3, "db": 1}) as lock:
+        assert lock.names == ("gpu", "db")
+
+
+def test_what_can_never_be_had_is_refused_at_once(resources: Resources):
+    with pytest.raises(UsageError, match="capacity of 3"):
+        resources.acquire("gpu", 4)
+    with pytest.raises(UsageError, match="no resource tpu"):
+        resources.acquire("tpu")
+    with pytest.raises(NotFound, match="no resource tpu"):
+        resources.stats("tpu")
+
+
+def test_a_waiter_for_more_than_the_shrunken_capacity_is_refused(resources: Resources, client: redis.Redis):
+    came: list[str] = []
+
+    def wait() -> None:
+        with pytest.raises(UsageError) as refused:
+            resources.acquire("gpu", 3, wait=LONG)
+        came.append(refused.value.message)
+
+    with resources.acquire("gpu"):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        until(lambda: client.zcard("test:lock-queue:resource:gpu"))
+        resources.declare({"gpu": 2})
+        waiter.join(60)
+
+    assert came == ["gpu has a capacity of 2, less than requested"]
+    assert not client.exists("test:lock-queue:resource:gpu")
+
+
+def test_a_resource_that_grows_goes_to_whoever_waits(resources: Resources, client: redis.Redis):
+    with resources.acquire("db"):
+        waiter = threading.Thread(target=lambda: resources.acquire("db", wait=LONG).release())
+        waiter.start()
+        until(lambda: client.zcard("test:lock-queue:resource:db"))
+        resources.declare({"db": 2})
+        waiter.join()
+
+
+def test_the_statistics_of_a_resource_show_its_use_and_waits(resources: Resources, client: redis.Redis):
+    assert resources.stats("gpu").utilisation == 0
+
+    with resources.acquire("gpu", 3):
+        waiter = threading.Thread(target=lambda: resources.acquire("gpu", wait=LONG).release())
+        waiter.start()
+        until(lambda: resources.stats("gpu").longest_wait_s > 0.05)
+        busy = resources.stats("gpu")
+    waiter.join()
+
+    assert (busy.capacity, busy.used, busy.waiting, busy.granted) == (3, 3, 1, 1)
+    assert 0 < busy.utilisation <= 1
+    after = resources.stats("gpu")
+    assert (after.used, after.waiting, after.granted) == (0, 0, 2)
+    assert after.longest_wait_s >= busy.longest_wait_s
+    assert after.mean_wait_s == pytest.approx(after.longest_wait_s / 2)
+    assert set(resources.all_stats()) == {"gpu", "db"}

@@ -190,13 +190,6 @@ def test_a_redis_that_refuses_the_login_is_unusable(client: redis.Redis):
         LockManager(stranger, "test").acquire("x", wait=WAIT)
 
 
-def test_a_redis_that_lost_its_scripts_is_sent_them_again(locks: LockManager, client: redis.Redis):
-    lock = locks.acquire("x")
-    client.script_flush()
-    lock.release()
-    locks.acquire("x").release()
-
-
 def test_locks_work_however_often_connections_were_lost(locks: LockManager, client: redis.Redis):
     for _ in range(150):
         locks.acquire("x", wait=ONCE).release()

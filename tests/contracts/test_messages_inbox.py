@@ -88,21 +88,6 @@ def test_a_body_that_fails_gives_back_what_it_had_without_blame(bus: MessageBus)
     ]
 
 
-def test_the_body_may_acknowledge_with_effects_itself(bus: MessageBus, client: redis.Redis):
-    for n in range(5):
-        bus.send(REPO, "note", n)
-
-    with bus.receive(REPO) as inbox:
-        for _ in range(5):
-            message = inbox.next()
-            assert inbox.ack(
-                message, effects=lambda pipe, message=message: pipe.rpush("done", message.payload)
-            )
-
-    assert client.lrange("done", 0, -1) == [b"0", b"1", b"2", b"3", b"4"]
-    assert empty(bus)
-
-
 def test_a_message_whose_handler_raises_comes_again_first(bus: MessageBus, begin: Begin):
     got: list[tuple[int, int]] = []
 
@@ -190,13 +175,6 @@ def test_a_lost_wake_up_costs_an_interval_and_no_more(bus: MessageBus, client: r
     bus.send(REPO, "note", 1)
 
     until(lambda: got == [1])
-
-
-def test_nothing_within_the_timeout_is_none(bus: MessageBus):
-    with bus.receive(REPO) as inbox:
-        assert inbox.next(timedelta(milliseconds=1)) is None
-        bus.send(REPO, "note", 1)
-        assert inbox.next(LONG).payload == 1
 
 
 def test_two_readers_share_the_work_and_keep_each_senders_order(

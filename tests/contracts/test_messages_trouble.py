@@ -1,13 +1,16 @@
-"""Messages when Redis is full or frozen, across forks, and with hostile payloads and reasons."""
+"""Messages when readers, connections and Redis are killed, frozen or full, across forks, with any payload."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -15,8 +18,10 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.errors import Unreachable, UsageError
-from coordination.messages import Limits, MessageBus
+from coordination.messages import Inbox, Limits, Message, MessageBus
 from tests.contracts.conftest import OwnServer
+from tests.forked import PipedFork
+from tests.testbed import FORKS
 from tests.waiting import until
 
 REPO = "repo:billing"
@@ -253,3 +258,157 @@ def test_a_wait_with_an_end_fails_within_it_if_redis_is_away(own: OwnServer, bus
     thread.join()
 
     assert "does not answer" in heard[0]
+
+
+HASTY = Limits(idle=timedelta(milliseconds=400), inbox_limit=10_000, deliveries=1000)
+
+READER = """
+import sys
+from datetime import timedelta
+import redis
+from coordination.messages import Limits, MessageBus
+limits = Limits(idle=timedelta(milliseconds=400), deliveries=1000)
+bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=limits)
+with bus.receive("repo:billing") as inbox:
+    while (message := inbox.next()) is not None:
+        inbox.ack(message, effects=lambda pipe: pipe.rpush("effects:" + message.sender, message.payload))
+"""
+
+
+@pytest.fixture
+def hasty(client: redis.Redis, bus: MessageBus) -> MessageBus:
+    """A bus whose readers lose their messages after 0.4 s of silence."""
+    return MessageBus(client, "test", limits=HASTY)
+
+
+@pytest.fixture
+def reader(own: OwnServer) -> Iterator[Callable[[], PipedFork]]:
+    begun: list[PipedFork] = []
+
+    def begin() -> PipedFork:
+        begun.append(FORKS.piped([sys.executable, "-c", READER, own.start()]))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+        process.close()
+
+
+@pytest.fixture
+def handled(hasty: MessageBus) -> Iterator[list[object]]:
+    """The operations of a handler in this process, in order."""
+    done: list[object] = []
+    inbox = hasty.receive(REPO)
+    thread = Thread(target=inbox.run, args=(lambda message: done.append(message.payload),))
+    thread.start()
+    until(lambda: hasty.presence())
+    yield done
+    inbox.stop()
+    thread.join()
+
+
+def effects(client: redis.Redis, senders: int) -> list[list[int]]:
+    return [[int(n) for n in client.lrange(f"effects:s{s}", 0, -1)] for s in range(senders)]
+
+
+def test_killed_readers_lose_nothing_and_do_nothing_twice(
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], PipedFork]
+):
+    senders = [MessageBus(client, "test", sender=f"s{n}", limits=HASTY) for n in range(3)]
+    readers = [reader(), reader()]
+
+    for n in range(150):
+        for sender in senders:
+            sender.send(REPO, "note", n)
+        if n % 50 == 25:
+            until(lambda n=n: sum(map(len, effects(client, 3))) > n)
+            readers[0].kill()
+            readers = [readers[1], reader()]
+
+    until(lambda: sum(map(len, effects(client, 3))) >= 450)
+    assert effects(client, 3) == [list(range(150))] * 3
+    assert until(lambda: bus.standing(REPO).in_hand == 0)
+
+
+def test_a_stopped_reader_loses_its_messages_and_goes_on_later(
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], PipedFork]
+):
+    sender = MessageBus(client, "test", sender="s0", limits=HASTY)
+    first = reader()
+    sender.send(REPO, "note", 0)
+    until(lambda: effects(client, 1) == [[0]])
+
+    first.send_signal(signal.SIGSTOP)
+    for n in range(1, 20):
+        sender.send(REPO, "note", n)
+    reader()
+    until(lambda: effects(client, 1) == [list(range(20))])
+    first.send_signal(signal.SIGCONT)
+
+    for n in range(20, 40):
+        sender.send(REPO, "note", n)
+    until(lambda: effects(client, 1) == [list(range(40))])
+
+
+def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.Redis, handled: list[object]):
+    for n in range(20):
+        for kind in ("normal", "pubsub"):
+            client.client_kill_filter(_type=kind)
+        bus.send(REPO, "note", n)
+
+    until(lambda: handled == list(range(20)))
+
+
+@pytest.mark.parametrize("data", ["kept", "lost"])
+def test_a_reader_goes_on_when_a_killed_redis_is_back(own: OwnServer, bus: MessageBus, data: str):
+    done: list[Message] = []
+    inbox: Inbox = bus.receive(REPO)
+    thread = Thread(target=inbox.run, args=(done.append,))
+    thread.start()
+    bus.send(REPO, "note", "before")
+    until(lambda: done and bus.standing(REPO).in_hand == 0)
+
+    own.kill()
+    if data == "lost":
+        shutil.rmtree(own.state / "appendonlydir")
+    own.start()
+
+    until(lambda: REPO in bus.recipients())
+    bus.send(REPO, "note", "after")
+    until(lambda: [message.payload for message in done] == ["before", "after"])
+    assert (inbox.recovered, inbox.trimmed) == (data == "kept", 0)
+    inbox.stop()
+    thread.join()
+
+
+def on(own: OwnServer) -> MessageBus:
+    return MessageBus(connect(own.start(), Profile.COMMAND), "test")
+
+
+@pytest.mark.parametrize("data", ["kept", "lost", "older"])
+def test_a_position_tells_whether_a_server_came_back_with_its_data(own: OwnServer, tmp_path: Path, data: str):
+    log = own.state / "appendonlydir"
+    on(own).register(REPO)
+    on(own).send(REPO, "note", 1)
+    own.stop()
+    shutil.copytree(log, tmp_path / "older")
+    on(own).send(REPO, "note", 2)
+    taken = on(own).take(REPO, "r1")
+    own.stop()
+
+    if data != "kept":
+        shutil.rmtree(log)
+    if data == "older":
+        shutil.copytree(tmp_path / "older", log)
+
+    again = on(own).take(REPO, "r1", 10, since=taken.position)
+    assert again.recovered == (data == "kept")
+    if data == "kept":
+        assert [message.payload for message in again.messages] == [2]
+        assert on(own).ack(taken.messages[0])
+    if data == "lost":
+        assert not on(own).ack(taken.messages[0])
+        assert (again.trimmed, again.epoch != taken.epoch) == (0, True)
+        assert on(own).take(REPO, "r1", since=again.position).recovered

@@ -135,7 +135,7 @@ ELSEWHERE = {
     "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.timeline.": "a command that follows a run",
-    "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_faults.py",
+    "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_trouble.py",
     "inbox/": "the same",
     "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "queue/": "the broker's question for a message, which goes past redis-py: see celery.take and celery.ack",
