@@ -31,7 +31,10 @@ def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_i
     page = re.search(r"dashboard  (http://127\.0\.0\.1:\d+/)", first.out)
     assert page
     assert opened.out.strip() == page[1]
-    assert all(f"pid {record.pid}" in ended.err for record in records)
+    logs = "".join(log.read_text(errors="replace") for log in sorted(testbed.state.glob("*.log")))
+    assert {str(record.pid) for record in records} == set(re.findall(r"pid (\d+)", ended.err)), (
+        ended.err + logs
+    )
     assert not any(map(alive, records))
 
 
