@@ -49,9 +49,9 @@ class CacheModel:
         if former and only_new:
             return "there"
         if not (former and former.value == value):
-            self._unset(member)
             if not self._make_room(member, value):
                 return "none"
+            self._unset(member)
         self.entries[member] = Entry(value, now + ttl, ttl)
         self._use(member)
         return "kept"
@@ -70,16 +70,16 @@ class CacheModel:
         self.misses += 1
         return None, len(contexts) - 1
 
-    def delete(self, contexts: Sequence[str], keys: Sequence[str], ttl: int, now: int) -> int | None:
-        """How many there were; None where there is no room to note what is hidden."""
+    def delete(self, contexts: Sequence[str], keys: Sequence[str], ttl: int, now: int) -> int:
+        """Return the number of keys that had a value."""
         gone = 0
         for key in keys:
             gone += self._visible(contexts, key, now)
             member = (contexts[0], key)
-            self._unset(member)
             if self._visible(contexts[1:], key, now):
-                if not self._make_room(member, None):
-                    return None
+                self._make_room(member, None)
+            self._unset(member)
+            if self._visible(contexts[1:], key, now):  # it may have been evicted to make room
                 self.entries[member] = Entry(None, now + ttl, ttl)
         return gone
 
@@ -117,8 +117,7 @@ class CacheModel:
 
     def _make_room(self, member: Member, value: bytes | None) -> bool:
         while True:
-            new = 0 if value is None or value in self.refs else len(value) + VALUE_OVERHEAD
-            if self.bytes + len("\n".join(member)) + OVERHEAD + new <= self.max_bytes:
+            if self.bytes + self._growth(member, value) <= self.max_bytes:
                 return True
             if not self.rank:
                 return False
@@ -127,3 +126,13 @@ class CacheModel:
                 self.floor = self.rank[lowest]
             self._unset(lowest)
             self.evictions += 1
+
+    def _growth(self, member: Member, value: bytes | None) -> int:
+        """Return the bytes that the entry adds in place of the former one."""
+        new = 0 if value is None or value in self.refs else len(value) + VALUE_OVERHEAD
+        former = self.entries.get(member)
+        if former is None:
+            return new + len("\n".join(member)) + OVERHEAD
+        if former.value in (None, value) or self.refs[former.value] > 1:
+            return new
+        return new - len(former.value) - VALUE_OVERHEAD

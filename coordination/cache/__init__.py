@@ -47,8 +47,8 @@ another's value, and honours the ttl by a monotonic clock.
 
 Failures:
 
-* A writer is killed: its last step has run completely or not at all. If the write needed several steps, the
-  old value may be gone.
+* A writer is killed: its last step has run completely or not at all. A key keeps its value until the
+  step that replaces it.
 * A process in `get_or_compute` is killed: its lock (contexts.py, locks/) expires after 10 s, and the next
   process computes. If it was only stopped for that long, two compute, and the later value counts.
 * Redis is unreachable: Unreachable, after the connection's patience. There is no fallback.

@@ -138,7 +138,7 @@ class Entries:
         return written.generation if written.word == "kept" else None
 
     def delete(self, contexts: Chain, keys: Sequence[str], ttl: timedelta | None = None) -> tuple[int, int]:
-        """Delete keys from the first context, and hide the values of outer ones for the ttl. Raises NoRoom.
+        """Delete keys from the first context, and hide the values of outer ones for the ttl.
 
         Returns the number of keys that had a value, and the generation.
         """
@@ -149,8 +149,6 @@ class Entries:
                 contexts=contexts, keys=keys[start : start + KEYS_AT_ONCE],
             )  # fmt: skip
             deleted, generation, handled = self._call(step)
-            if deleted is None:
-                raise _no_room_to_hide()
             gone, start = gone + deleted, start + handled
         return gone, generation
 
@@ -166,7 +164,7 @@ class Entries:
         while (word := self._call(step)) == "more":
             pass
         if word == "none":
-            raise _no_room_to_hide()
+            raise NoRoom("there is no room to record a hidden key", "raise cache_max_bytes")
         return word == "kept"
 
     def drop(self, contexts: Iterable[str]) -> None:
@@ -185,10 +183,6 @@ class Entries:
 
     def _call(self, step: Step[R], patience_s: float = ANSWER_S) -> R:
         return self.line(step, [self.keys.head], patience_s=patience_s)
-
-
-def _no_room_to_hide() -> NoRoom:
-    return NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
 
 
 PAGE = 500

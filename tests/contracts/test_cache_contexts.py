@@ -17,7 +17,7 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.steps.cache import Put
+from coordination.backend.steps.cache import Delete, Hide, Put
 from coordination.cache.contexts import Cache, Context, SingleFlight
 from coordination.cache.entries import NoRoom, Store
 from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
@@ -311,8 +311,10 @@ def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
         max_bytes=1_000_000, mode="",
     )  # fmt: skip
 
+    cache.entries.put("ecosystem", "large", b"former")
     assert cache.entries.line(step, [KEYS.head]).word == "more"
     assert fact(client, "evictions") == before + 100
+    assert cache.entries.get("large", ("ecosystem",)).value == b"former"
 
     cache.at().set("large", "x" * 900_000)
     assert cache.at().get("large") == "x" * 900_000
@@ -330,6 +332,33 @@ def test_keys_are_hidden_also_where_many_entries_must_be_evicted_first(make: Mak
     assert fact(client, "bytes") <= 300_000
     assert [large.at("P").get(key) for key in ("k1499", "k1498", "k1497")] == [None, None, 1497]
     assert large.at().get("k1499") == 1499
+
+
+def test_a_key_keeps_its_value_until_there_is_room_to_hide_it(make: Make, client: redis.Redis):
+    large = make(max_bytes=2_000_000)
+    for number in range(1500):
+        large.entries.put("ecosystem", f"k{number}", b"%d" % number)
+    large.entries.put("plan/P", "k1499", b"inner")
+    limits = {"ttl_ms": 1000, "policy": "lru", "max_bytes": 200_000}
+    hide = Hide(context="plan/P", key="k1499", mode="", **limits)
+    delete = Delete(**limits, contexts=("plan/P", "ecosystem"), keys=("k1499",))
+
+    assert large.entries.line(hide, [KEYS.head]) == "more"
+    assert large.entries.line(delete, [KEYS.head]).handled == 0
+    assert large.entries.get("k1499", ("plan/P",)).value == b"inner"
+    small = make(max_bytes=200_000)
+    assert small.at("P").delete("k1499") == 1
+    assert large.at("P").get("k1499") is None
+
+
+def test_a_deleted_key_counts_although_its_values_were_evicted_meanwhile(make: Make):
+    large = make(max_bytes=2_000_000)
+    for context in ("ecosystem", "plan/P"):
+        large.entries.put(context, "key", b"value")
+    for number in range(500):
+        large.entries.put("ecosystem", f"k{number}", b"%d" % number)
+
+    assert make(max_bytes=5000).at("P").delete("key") == 1
 
 
 def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):

@@ -67,8 +67,8 @@ class Hide(TextStep, name="cache/hide"):
 
 
 class Deleted(NamedTuple):
-    deleted: int | None
-    """Number of handled keys that had a value; None: there is no room to record that a key is hidden."""
+    deleted: int
+    """Number of handled keys that had a value."""
     generation: int
     handled: int
     """Number of keys that were handled. The others need another call, after which more is evicted."""
@@ -82,8 +82,7 @@ class Delete(Step[Deleted], name="cache/delete", flags=OOM):
     keys: Collection[str]
 
     def read(self, reply: Any) -> Deleted:
-        deleted, generation, handled = checked(list, reply)
-        return Deleted(deleted if isinstance(deleted, int) else None, int(generation), int(handled))
+        return Deleted(*map(int, checked(list, reply)))
 
 
 class Drop(TextsStep, name="cache/drop", flags=OOM):

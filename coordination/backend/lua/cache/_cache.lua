@@ -88,9 +88,10 @@ local function used(context, name, policy, expires)
   end
 end
 
--- Write an entry. The caller deleted the former one and made room. An entry that hides an outer value is
+-- Write an entry in place of the former one; the caller has made room. An entry that hides an outer value is
 -- never evicted: that value would come back.
 local function set(context, name, digest, value, expires, policy)
+  unset(context, name)
   local taken = #member_of(context, name) + OVERHEAD
   call('HSET', entries_of(context), name, record_of(digest, #value, expires))
   call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
@@ -115,22 +116,37 @@ local function expire(limit)
   return #expired
 end
 
--- Evict entries until the new one fits, at most AT_ONCE. Returns `room`, `more` (call again), or `none`:
--- nothing is left to evict. `needs` is a function, because an evicted entry may be the only other one with
--- the same value.
-local function make_room(needs, max_bytes, policy)
+-- Return by how many bytes an entry in place of its former one enlarges the cache.
+local function growth(context, name, digest, size)
+  local grown = 0
+  if digest ~= HIDES and call('HEXISTS', head .. KEY.cache_values, digest) == 0 then
+    grown = size + VALUE_OVERHEAD
+  end
+  local record = call('HGET', entries_of(context), name)
+  if not record then return grown + #member_of(context, name) + OVERHEAD end
+  local former, former_size = string.match(record, '^(%S+) (%d+)')
+  if former ~= HIDES and former ~= digest and call('HGET', head .. KEY.cache_refs, former) == '1' then
+    grown = grown - former_size - VALUE_OVERHEAD
+  end
+  return grown
+end
+
+-- Evict entries until the new one fits in place of its former one, at most AT_ONCE; the former one is evicted
+-- only in its turn. Returns `room`, `more` (call again), or `none`: nothing is left to evict.
+local function make_room(context, name, digest, size, max_bytes, policy)
   local evicted, verdict = 0, 'more'
   while verdict == 'more' do
-    if stored_bytes() + needs() <= max_bytes then
+    -- computed anew, because an evicted entry may be the only other one with the same value
+    if stored_bytes() + growth(context, name, digest, size) <= max_bytes then
       verdict = 'room'
     else
       if evicted == AT_ONCE then break end
       local lowest = call('ZRANGE', head .. KEY.cache_order, 0, 0, 'WITHSCORES')
       if lowest[1] then
         if policy == 'lfu' then call('HSET', head .. KEY.cache_facts, 'floor', lowest[2]) end
-        local context, name = split(lowest[1])
-        unset(context, name)
-        announce_if_asked('cache.evicted', first_line(name), 'context', context)
+        local its_context, its_name = split(lowest[1])
+        unset(its_context, its_name)
+        announce_if_asked('cache.evicted', first_line(its_name), 'context', its_context)
         evicted = evicted + 1
       else
         verdict = 'none'

@@ -4,10 +4,9 @@
 -- ARGV: ttl in ms, eviction policy, maximum bytes, number of contexts; the contexts, that of the keys first,
 --   then its outer ones; then the keys (at most 1,000)
 -- Returns: how many of the handled keys had a value before, the generation, the number of handled keys: call
---   again with the others, because a step evicts a limited number; or `none`, generation, 0: no room to
---   record that a key is hidden
+--   again with the others, because a step evicts a limited number
 local ttl_ms, policy, max_bytes, depth = unpack(ARGV)
-depth = tonumber(depth)
+depth, max_bytes = tonumber(depth), tonumber(max_bytes)
 local context = ARGV[5]
 
 local function visible(name, from)
@@ -18,21 +17,19 @@ local function visible(name, from)
   return false
 end
 
-local gone, handled, verdict = 0, 0, 'room'
+local gone, handled = 0, 0
 for i = 5 + depth, #ARGV do
   local name = ARGV[i]
   local had_value = visible(name, 1)
-  unset(context, name)
-  if visible(name, 2) then
-    local function needs() return #member_of(context, name) + OVERHEAD end
-    verdict = make_room(needs, tonumber(max_bytes), policy)
-    if verdict ~= 'room' then break end
+  local more = visible(name, 2) and make_room(context, name, HIDES, 0, max_bytes, policy) == 'more'
+  if visible(name, 2) then -- else the outer value was evicted
+    if more then break end
     set(context, name, HIDES, '', now + tonumber(ttl_ms), policy)
+  else
+    unset(context, name)
   end
   gone, handled = gone + (had_value and 1 or 0), handled + 1
 end
 changed(context)
 if call('EXISTS', entries_of(context)) == 0 then call('HDEL', head .. KEY.cache_generations, context) end
-local generation = generations({ context })[1]
-if verdict == 'none' then return { 'none', generation, 0 } end
-return { gone, generation, handled }
+return { gone, generations({ context })[1], handled }

@@ -2,9 +2,8 @@
 -- KEYS: head
 -- ARGV: context, key, SHA-256 of the value, the value, ttl in ms, eviction policy (`lru`, `lfu`, `ttl`),
 --   maximum bytes of the cache, `new` to write only a key without a value (else empty)
--- Returns: `kept`, generation; `there`: the key has a value already; `more`: nothing is written yet and the
---   former value is deleted; call again, because a step evicts a limited number; `none`: no room, and nothing
---   left to evict
+-- Returns: `kept`, generation; `there`: the key has a value already; `more`: nothing is written yet; call
+--   again, because a step evicts a limited number; `none`: no room, and nothing left to evict
 local context, name, digest, value, ttl_ms, policy, max_bytes, mode = unpack(ARGV)
 local expires = now + tonumber(ttl_ms)
 
@@ -16,12 +15,7 @@ if former == digest then -- same value: only its ttl begins anew
   call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
   used(context, name, policy, expires)
 else
-  unset(context, name)
-  local function needs()
-    local alone = call('HEXISTS', head .. KEY.cache_values, digest) == 0
-    return #member_of(context, name) + OVERHEAD + (alone and #value + VALUE_OVERHEAD or 0)
-  end
-  local verdict = make_room(needs, tonumber(max_bytes), policy)
+  local verdict = make_room(context, name, digest, #value, tonumber(max_bytes), policy)
   if verdict ~= 'room' then return { verdict, '0' } end
   set(context, name, digest, value, expires, policy)
 end
