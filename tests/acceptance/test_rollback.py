@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import signal
 
-from coordination import Coord
 from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.testbed import PLAN, Testbed, git
@@ -82,34 +81,6 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     assert f"[coord] branch coord/{run} in {testbed.folder}/api is removed, it stood at " in log
 
 
-def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(testbed: Testbed):
-    todos = [
-        {"id": "A", "repo": "api", "action": WORKS},
-        {"id": "B", "repo": "api", "action": "false", "blocked_by": ["A"]},
-    ]
-    testbed.write(todos)
-    testbed.up()
-    assert testbed.sweep().code == 3
-    runs = [testbed.run()["run_id"]]
-    for _ in range(2):
-        assert testbed.coord("retry", "last").code == 3
-        runs.insert(0, testbed.run()["run_id"])
-    branches = [f"coord/{run}" for run in runs]
-
-    preview = testbed.ok("rollback", "last", "--dry-run", "--json").json
-    with Coord(testbed.file) as coord:
-        assert coord.runs.get().rollback_preview().branches == tuple(branches)
-    refused = testbed.coord("rollback", "last")
-    assert (refused.code, "coord rollback last --yes" in refused.err) == (2, True)
-
-    done = testbed.coord("rollback", "last", "--yes")
-
-    assert (preview["run_id"], preview["branches"], preview["todos"]) == (runs[0], branches, ["A", "B"])
-    assert done.code == 0
-    assert all(branch in done.err for branch in branches)
-    assert git(testbed.folder / "api", "branch", "--list", "coord/*") == ""
-
-
 def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a_persons_word(
     testbed: Testbed,
 ):
@@ -130,6 +101,10 @@ def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a
     run = swept.json["run_id"]
     assert (swept.code, swept.json["status"]) == (0, "succeeded"), swept.err
     assert testbed.file.read_text().count("status: completed") == 3
+    preview = testbed.ok("rollback", "last", "--dry-run", "--json").json
+    assert (preview["branches"], preview["todos"]) == ([f"coord/{run}"], ["A", "B"])
+    unasked = testbed.coord("rollback", "last")
+    assert (unasked.code, "coord rollback last --yes" in unasked.err) == (2, True)
 
     interrupted = testbed.begin("rollback", run, "--yes")
     shell = hold.wait()

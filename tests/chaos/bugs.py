@@ -11,7 +11,7 @@ LOCKS = "coordination/backend/lua/lock"
 INBOX = "coordination/backend/lua/inbox"
 
 RUN = "tests/contracts/test_run_steps.py"
-UNDO = "tests/contracts/test_run_rollback.py"
+UNDO = "tests/contracts/test_rollback_steps.py"
 GATES = "tests/contracts/test_gates_held.py"
 ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"

@@ -149,7 +149,7 @@ ELSEWHERE = {
     "runs.submission.refusals._takes_up:": "the words of a refusal, for which it only reads",
     "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
     "runs.write_back.keep_filings:h": "an undone todo that a person completed: "
-    "tests/acceptance/test_taken_back.py",
+    "tests/acceptance/test_retry.py",
     "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }

@@ -1,10 +1,7 @@
-"""A change that was wrong, mended in one of three places: `coord retry last` then does what failed and what
-that held up.
-"""
+"""Stories: `coord retry` executes failed and skipped todos, or all from a todo on, in the planned order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,30 +43,15 @@ def failed(testbed: Testbed) -> str:
     return run
 
 
-def in_the_file(testbed: Testbed, run: str) -> None:
-    testbed.file.write_text(testbed.file.read_text().replace("grep -qx right limit", "grep -qx wrong limit"))
-
-
-def in_the_kept_worktree(testbed: Testbed, run: str) -> None:
-    commit_mend(testbed.state / "worktrees" / run / "lib")
-
-
-def on_the_repositorys_branch(testbed: Testbed, run: str) -> None:
-    commit_mend(testbed.folder / "lib")
-
-
 def commit_mend(folder: Path) -> None:
     (folder / "limit").write_text("right\n")
     git(folder, "commit", "-q", "-a", "-m", "the right limit")
 
 
-@pytest.mark.parametrize("mend", [in_the_file, in_the_kept_worktree, on_the_repositorys_branch])
-def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
-    testbed: Testbed, mend: Callable[[Testbed, str], None]
-) -> None:
+def test_after_a_change_of_the_file_only_failed_and_skipped_todos_run(testbed: Testbed) -> None:
     first = failed(testbed)
     before = {name: testbed.todo(name) for name in ("change", "apart")}
-    mend(testbed, first)
+    edit(testbed, "grep -qx right limit", "grep -qx wrong limit")
     done = testbed.coord("retry", "last", "--json")
 
     assert done.code == 0, done.err
@@ -95,7 +77,7 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
     assert told == [f"commits are on branch coord/{PLAN} in app, lib, other"]
     lib = git(testbed.folder / "lib", "log", "--format=%s", f"coord/{PLAN}").splitlines()
     assert "change: do change" in lib
-    assert ("the right limit" in lib) == (mend is not in_the_file)
+    assert "the right limit" not in lib
 
     declared = yaml.safe_load(testbed.file.read_text())["coordination"]["todos"]
     assert {todo["id"]: todo["status"] for todo in declared} == dict.fromkeys(
@@ -109,21 +91,31 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
     )
 
 
-def test_a_retry_that_fails_is_retried_and_the_one_before_it_no_more(testbed: Testbed) -> None:
+def test_a_retry_that_fails_is_retried_itself_with_a_commit_of_the_kept_worktree(testbed: Testbed) -> None:
     first = failed(testbed)
-    second = testbed.coord("retry", "last", "--json")
-    assert second.code == 3
+    detached = testbed.ok("retry", "last", "--detach", "--json").json
+    second = detached["run_id"]
+    assert detached["carried_from"] == first
+    assert testbed.coord("watch", second).code == 3
     refused = testbed.coord("retry", first)
     assert (refused.code, refused.err.splitlines()[0]) == (
         6,
-        f"error: run {first} has a retry already, run {second.json['run_id']}",
+        f"error: run {first} has a retry already, run {second}",
     )
 
-    in_the_kept_worktree(testbed, second.json["run_id"])
-    third = testbed.coord("retry", "--json")
-    assert third.code == 0, third.err
-    assert third.todo("change")["run"] == first
+    commit_mend(testbed.state / "worktrees" / second / "lib")
+    with Coord(testbed.file) as coord:
+        third = coord.runs.retry().wait(60)
+        with pytest.raises(Blocked, match="are done"):
+            coord.runs.retry(third.run_id)
+    assert (third.status, third.carried_from) == ("succeeded", second)
+    assert testbed.todo("change")["run"] == first
     assert testbed.ledger[3:] == ["test", "test", "use"]
+    branch = f"coord/{PLAN}"
+    assert "the right limit" in git(testbed.folder / "lib", "log", "--format=%s", branch).splitlines()
+    undone = testbed.ok("rollback", "last", "--yes", "--detach", "--json").json
+    assert undone["run_id"] == third.run_id
+    assert testbed.coord("watch", "last").code == 3
 
 
 def test_what_cannot_be_retried_is_refused_with_what_can_be_done(testbed: Testbed) -> None:
@@ -159,18 +151,86 @@ def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
     done = testbed.coord("retry", "last", "--json", "--redis", testbed.server.start(), cwd=elsewhere)
 
     assert done.code == 0, done.err
-    assert done.json["carried_from"] == first
+    assert (done.json["carried_from"], done.states["test"]) == (first, "succeeded")
     assert "no ecosystem.yaml here to update" in done.err
     assert testbed.ok("sync").err.startswith("2 todos ")
 
 
-def test_a_program_retries_as_people_do(testbed: Testbed) -> None:
-    first = failed(testbed)
-    in_the_kept_worktree(testbed, first)
-    with Coord(testbed.file) as coord:
-        again = coord.runs.retry().wait(60)
-        with pytest.raises(Blocked, match="are done"):
-            coord.runs.retry(again.run_id)
+CHAIN = [
+    {"id": "base", "repo": "lib", "action": SAY + "echo base > base"},
+    {
+        "id": "change",
+        "repo": "lib",
+        "action": SAY + "test -e base && echo one > version",
+        "blocked_by": ["base"],
+    },
+    {"id": "check", "repo": "lib", "action": SAY + "grep . version", "blocked_by": ["change"]},
+    {"id": "use", "repo": "app", "action": SAY + "echo used >> uses", "blocked_by": ["check"]},
+    {"id": "apart", "repo": "other", "action": SAY + "echo apart > result"},
+]
 
-    assert (again.status, again.carried_from) == ("succeeded", first)
-    assert testbed.ledger[3:] == ["test", "use"]
+
+def edit(testbed: Testbed, old: str, new: str) -> None:
+    text = testbed.file.read_text()
+    assert old in text
+    testbed.file.write_text(text.replace(old, new))
+
+
+def test_a_succeeded_run_is_done_again_from_a_todo_on(testbed: Testbed) -> None:
+    testbed.write(CHAIN)
+    testbed.up()
+    first = testbed.sweep()
+    assert first.code == 0, first.err
+    edit(testbed, "echo one", "echo two")
+    done = testbed.coord("retry", "--from", "change", "--json")
+
+    assert done.code == 0, done.err
+    again, kept = {"change", "check", "use"}, {"base", "apart"}
+    assert f"3 todos of {first.json['run_id']} again in " in done.err
+    assert "; 2 carried over; strategy: " in done.err
+    assert "\n  run again although they succeeded: " in done.err
+    assert sorted(testbed.ledger[5:]) == sorted(again)
+    assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept
+    branch = f"coord/{PLAN}"
+    subjects = git(testbed.folder / "lib", "log", "--format=%s", branch).splitlines()
+    assert subjects == ["change: do change", "base: do base", "first"]
+    assert git(testbed.folder / "lib", "show", f"{branch}:version") == "two"
+    assert git(testbed.folder / "app", "show", f"{branch}:uses") == "used"
+
+    edit(testbed, "- check\n", "- change\n")
+    changed = testbed.coord("retry", "--from", "use")
+    assert (changed.code, changed.err) == (
+        2,
+        f"error: {PLAN} is no longer the plan of run {done.json['run_id']}: use now waits for change; "
+        "use no longer waits for check\n"
+        f"  start a new run: coord sweep {PLAN}; or keep the order of the run: "
+        f"coord retry {done.json['run_id']} --as-it-was\n",
+    )
+    as_it_was = testbed.coord("retry", "--from", "use", "--as-it-was", "--json")
+    assert as_it_was.code == 0, as_it_was.err
+    assert testbed.ledger[8:] == ["use"]
+
+
+def test_a_paused_run_goes_on_only_in_the_order_that_the_file_still_has(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    todos = [
+        {"id": "one", "repo": "a", "action": gate.action},
+        {"id": "two", "repo": "b", "blocked_by": ["one"]},
+        {"id": "three", "repo": "c"},
+    ]
+    testbed.write(todos)
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--detach")
+    gate.wait()
+    testbed.ok("pause")
+    gate.open()
+    run = testbed.run()["run_id"]
+    edit(testbed, "- one\n", "- three\n")
+
+    refused = testbed.coord("resume")
+    assert refused.code == 2
+    assert "two now waits for three; two no longer waits for one" in refused.err
+    assert f"coord resume {run} --as-it-was" in refused.err
+    assert testbed.run()["status"] == "paused"
+    testbed.ok("resume", "--as-it-was")
+    assert testbed.coord("watch").code == 0
