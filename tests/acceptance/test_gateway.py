@@ -265,21 +265,18 @@ def test_a_recipient_is_in_at_one_of_several_gateways(gateway: Gateway, new_test
             assert second.message()["payload"] == 1
 
 
+FIRST = ('{"ack": "x"}', "hello", '{"resume": {"epoch": 1}}', "[]", b'{"resume": null}')
+LATER = ('{"resume": null}', "hello", '{"ack": 1}', '{"send": {}}', b"\0")
+
+
 @pytest.mark.parametrize(
-    "first", ['{"ack": "x"}', "hello", '{"resume": {"epoch": 1}}', "[]", b'{"resume": null}']
+    ("welcome", "frame"), [*((False, frame) for frame in FIRST), *((True, frame) for frame in LATER)]
 )
-def test_a_client_with_an_invalid_first_frame_is_refused_and_disconnected(
-    gateway: Gateway, first: str | bytes
+def test_an_invalid_frame_is_refused_and_ends_the_session(
+    gateway: Gateway, welcome: bool, frame: str | bytes
 ):
-    with gateway.connected(gateway.token("agent:rude")) as client:
-        client.line.send(first)
-        assert client.hear()["refused"]["hint"]
-        assert client.ended() == BAD_FRAME
-
-
-@pytest.mark.parametrize("frame", ['{"resume": null}', "hello", '{"ack": 1}', '{"send": {}}', b"\0"])
-def test_a_frame_that_is_none_ends_the_session(gateway: Gateway, frame: str | bytes):
-    with gateway.client(gateway.token("agent:rude")) as client:
+    token = gateway.token("agent:rude")
+    with gateway.client(token) if welcome else gateway.connected(token) as client:
         client.line.send(frame)
         assert client.hear()["refused"]["hint"]
         assert client.ended() == BAD_FRAME

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,53 +66,43 @@ def test_where_no_redis_listens_each_command_says_so_and_prints_nothing_else(
         assert (done.code, done.out, "does not answer" in done.err) == (UNREACHABLE, "", True), command
 
 
-def test_a_server_of_old_times_is_refused_by_sweep_and_by_a_worker(testbed: Testbed):
-    testbed.write([TODO])
+@contextmanager
+def old_server(_: Testbed) -> Iterator[str]:
     with listening(old_redis) as port:
-        url = f"redis://127.0.0.1:{port}"
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def wrong_password(testbed: Testbed) -> Iterator[str]:
+    yield testbed.server.start().replace("unix://", "unix://ann:wrong@")
+
+
+@contextmanager
+def wrong_policy(testbed: Testbed) -> Iterator[str]:
+    with connect(testbed.server.start(), Profile.COMMAND) as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lfu")
+    yield str(testbed.server.url)
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (old_server, "it is Redis 6.0.16, older than 7.0"),
+        (wrong_password, "refuses the login"),
+        (wrong_policy, "allkeys-lfu"),
+    ],
+)
+def test_an_unfit_redis_is_refused_by_sweep_and_by_a_worker(
+    testbed: Testbed, server: Callable[[Testbed], AbstractContextManager[str]], words: str
+):
+    testbed.write([TODO])
+    with server(testbed) as url:
         swept = testbed.coord("sweep", PLAN, COORD_REDIS_URL=url)
         worker = testbed.begin("worker", "--all", COORD_REDIS_URL=url).done()
 
     for done in (swept, worker):
-        assert done.code == UNREACHABLE
-        assert "it is Redis 6.0.16, older than 7.0" in done.err
-
-
-def wrong_password(testbed: Testbed) -> str:
-    return testbed.server.start().replace("unix://", "unix://ann:wrong@")
-
-
-def wrong_policy(testbed: Testbed) -> str:
-    url = testbed.server.start()
-    with connect(url, Profile.COMMAND) as client:
-        client.config_set("maxmemory", "1gb")
-        client.config_set("maxmemory-policy", "allkeys-lfu")
-    return url
-
-
-@pytest.mark.parametrize(
-    ("spoil", "words"), [(wrong_password, "refuses the login"), (wrong_policy, "allkeys-lfu")]
-)
-def test_a_worker_before_a_redis_that_will_not_do_ends_at_once(
-    testbed: Testbed, spoil: Callable[[Testbed], str], words: str
-):
-    testbed.write([TODO])
-
-    done = testbed.begin("worker", "--all", COORD_REDIS_URL=spoil(testbed)).done()
-
-    assert done.code == UNREACHABLE
-    assert words in done.err
-
-
-def test_a_worker_waits_for_a_redis_that_is_not_there_yet(testbed: Testbed, redis_url: str, free_port: int):
-    testbed.write([TODO])
-    worker = testbed.begin("worker", "--all", COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
-    worker.says("does not answer")
-
-    with listening(leading_to(Path(redis_url.removeprefix("unix://"))), free_port):
-        worker.says("serving units")
-        worker.terminate()
-        worker.done()
+        assert (done.code, words in done.err) == (UNREACHABLE, True), done.err
 
 
 @pytest.mark.parametrize("renamed", ["INFO", "FCALL"])

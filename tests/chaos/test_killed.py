@@ -1,4 +1,4 @@
-"""Story: whatever is killed, the run ends right, and nothing is done by two at once."""
+"""Whatever is killed, the run ends right, and nothing is done by two at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.testbed import Testbed, git
+from tests.testbed import PLAN, Testbed, git
 from tests.waiting import until
 
 LEASE_S = 5.0
@@ -105,8 +105,6 @@ def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Test
 
 
 def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: Testbed):
-    quick.write([{"id": "A", "repo": "r1", "action": TELLS + 'echo "$COORD_ATTEMPT" > made-by'}])
-    sleeper = quick.folder / "sleeper"
     quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO + '; echo "$COORD_ATTEMPT" > made-by'}])
     quick.up()
     second_worker(quick)
@@ -132,7 +130,6 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
     assert run["status"] == "succeeded"
     assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A"]
     assert run["todos"][0]["attempt"] == 2
-    assert not sleeper.exists()
     assert git(quick.folder / "r1", "show", "coord/PLAN-001:made-by") == "2"
     assert git(quick.folder / "r1", "rev-list", "--count", "main..coord/PLAN-001") == "1"
 
@@ -215,3 +212,41 @@ def _is_zombie(pid: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
     ).stdout
     return state.startswith("Z") or not state
+
+
+KILLS_ITS_WORKER = (
+    'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; echo on my way; kill -9 "$(ps -o ppid= -p "$PPID")";'
+    " exec sleep 60"
+)
+
+
+def test_a_todo_that_kills_its_worker_stops_after_three_and_is_called_poison(testbed: Testbed):
+    testbed.settings = {"lease_ttl": "15s", "heartbeat": "500ms", "retry_attempts": 5}
+    testbed.write(
+        [
+            {"id": "A", "repo": "r1", "action": KILLS_ITS_WORKER},
+            {"id": "B", "repo": "r1", "blocked_by": ["A"], "action": "true"},
+        ],
+        repos=["r1", "r2"],
+    )
+    testbed.env = {"COORD_REDIS_URL": testbed.server.start()}
+    *workers, bystander = (testbed.begin("worker", "--repo", repo) for repo in ("r1", "r1", "r1", "r2"))
+    for begun in (*workers, bystander):
+        begun.says("serving")
+    testbed.ok("sweep", PLAN, "--detach")
+    watched = testbed.coord("watch", "last")
+    run = testbed.run()
+
+    assert watched.code == 3
+    assert bystander.poll() is None
+    assert testbed.ledger == ["A 1", "A 2", "A 3"]
+    assert [begun.poll() for begun in workers] == [-9, -9, -9]
+    assert {todo["id"]: todo["state"] for todo in run["todos"]} == {"A": "failed", "B": "skipped"}
+    error = testbed.todo("A")["error"]
+    assert error.startswith("poison: its worker was lost 3 times, last coord-")
+    assert f"coord logs {run['run_id']} A" in error
+    assert "poison" in watched.out + watched.err
+    # The last words may die with the worker that was to write them.
+    assert b"on my way" in testbed.log_of(run["run_id"], "A")
+    counters = testbed.redis().hgetall("coord:counters")
+    assert (counters["todos_poisoned"], counters["leases_lost"]) == ("1", "3")

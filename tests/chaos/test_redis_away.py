@@ -27,17 +27,6 @@ def sweep(testbed: Testbed, *words: str) -> int:
     return testbed.coord("sweep", PLAN, *words, COORD_REDIS_URL=testbed.server.start()).code
 
 
-def test_an_idle_worker_serves_again_when_redis_is_back(testbed: Testbed, served: Begun):
-    assert sweep(testbed) == 0
-    testbed.write([{"id": "B", "repo": "r1"}])
-
-    testbed.kill("server")
-    served.says(NOTICED)
-
-    assert sweep(testbed) == 0
-    assert served.poll() is None
-
-
 def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(testbed: Testbed):
     testbed.write([{"id": "A", "repo": "r1"}])
     url = testbed.server.start()
@@ -50,13 +39,16 @@ def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(testbed: Test
     assert worker.poll() is None
 
 
-def test_a_redis_that_comes_back_empty_is_served_as_well(testbed: Testbed, served: Begun):
+@pytest.mark.parametrize("data", ["kept", "lost"])
+def test_an_idle_worker_serves_again_when_redis_is_back(testbed: Testbed, served: Begun, data: str):
     assert sweep(testbed) == 0
     testbed.write([{"id": "B", "repo": "r1"}])
 
     testbed.kill("server")
-    shutil.rmtree(testbed.state / "appendonlydir")
+    served.says(NOTICED)
+    if data == "lost":
+        shutil.rmtree(testbed.state / "appendonlydir")
 
     assert sweep(testbed) == 0
     assert served.poll() is None
-    assert testbed.redis().zcard("coord:runs") == 1
+    assert testbed.redis().zcard("coord:runs") == (1 if data == "lost" else 2)

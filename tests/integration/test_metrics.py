@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from http.client import HTTPConnection
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
@@ -23,7 +25,18 @@ from coordination.settings import Settings
 from tests.contracts.run_harness import BAD
 from tests.doors import listening, silent
 from tests.integration.conftest import submitted
-from tests.scraping import scrape
+
+
+def scrape(port: int) -> Mapping[str, float]:
+    """`name{values of its labels}` → figure; nothing while nobody answers."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", "/metrics")
+    except ConnectionRefusedError:
+        return {}
+    text = connection.getresponse().read().decode()
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return {f"{name}{{{','.join(labels.values())}}}": value for name, labels, value, *_ in samples}
 
 
 @contextmanager

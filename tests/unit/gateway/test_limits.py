@@ -1,4 +1,4 @@
-"""Messages in flight to a client, decided without a connection."""
+"""Limits of a client: messages in flight and events published, decided without a connection."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from coordination.errors import Conflict
-from coordination.gateway.limits import LARGE, Welcome, Window
+from coordination.events.records import Batch
+from coordination.events.stream import EventStream
+from coordination.gateway.limits import LARGE, Limits, Welcome, Window
+from coordination.gateway.topics import ClientTopics, GatewayTopics
 from coordination.messages import Message, Position, Taken
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,3 +122,27 @@ def test_the_oldest_in_hand_is_the_clients_to_extend_and_what_is_behind_it_is_ke
     assert [m.offset for m in window.behind_oldest(56, idle_s=30)] == [2, 3]  # and 1 is the client's no more
     assert [m.offset for m in window.held] == [2, 3]
     assert [m.offset for m in window.behind_oldest(80, idle_s=30)] == [3]
+
+
+async def _say(_: str) -> None: ...
+
+
+async def _read(since: str) -> Batch:
+    return Batch(events=(), position=since)
+
+
+def test_a_flood_of_events_is_refused_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("coordination.gateway.topics.time.monotonic", lambda: now[0])
+    here = GatewayTopics(EventStream(Redis(), "coord"), "")
+    client = ClientTopics(here, ["**"], Limits(publish_per_s=10, publish_burst=20), _say, _read)
+
+    for _ in range(20):
+        client.may_publish("a")
+    with pytest.raises(Conflict, match="10 events a second"):
+        client.may_publish("a")
+    now[0] += 1
+    for _ in range(10):
+        client.may_publish("a")
+    with pytest.raises(Conflict):
+        client.may_publish("a")

@@ -1,4 +1,4 @@
-"""A session ends when its recipient connects elsewhere, and not for the news of an earlier session."""
+"""The pages that `--origin` can name, and the end of a session whose recipient connects elsewhere."""
 
 from __future__ import annotations
 
@@ -7,9 +7,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from coordination.gateway.access import News
+import pytest
+
+from coordination.errors import UsageError
+from coordination.gateway.access import News, is_allowed_origin, origin_of
 from coordination.gateway.clients import Clients
 from coordination.gateway.limits import TAKEN_OVER
+
+
+@pytest.mark.parametrize(
+    "page", ["https://pages.example", "HTTPS://Pages.Example/", "https://pages.example:443/"]
+)
+def test_a_page_is_named_as_people_write_it(page: str):
+    assert is_allowed_origin({"origin": "https://pages.example"}, [origin_of(page)])
+
+
+def test_a_port_of_its_own_stays():
+    assert origin_of("http://pages.example:8080") == "http://pages.example:8080"
+
+
+@pytest.mark.parametrize(
+    "page", ["", "localhost", "localhost:8080", "https://", "https://a/b", "https://a b", "null", "*"]
+)
+def test_what_no_browser_says_is_refused(page: str):
+    with pytest.raises(UsageError, match="--origin"):
+        origin_of(page)
 
 
 @dataclass
