@@ -124,7 +124,8 @@ class Reader:
             self.folder.mkdir()
         else:
             shutil.copytree(_demo(), self.folder)
-            self.coord("up", "--detach", "--no-flower", "--no-dashboard")
+            if re.search(r"coord (sweep|exec|qa|land|up)\b|\.sweep\(|\.submit\(", document.read_text()):
+                self.coord("up", "--detach", "--no-flower", "--no-dashboard")
 
     def follow(self, block: Block) -> None:
         """Write, execute or pass over a block; raises AssertionError where the program does

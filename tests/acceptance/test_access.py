@@ -8,7 +8,7 @@ import json
 import sys
 import urllib.request
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from coordination.backend.daemon import alive
 from coordination.backend.embedded import server_binary
 from coordination.backend.keys import Keys
 from coordination.backend.library import function
-from coordination.errors import NotAllowed
 from coordination.runs.remote_steps.proxy import ProxyStore
 from tests.acceptance.gate import Gate
 from tests.ports import free_port
@@ -414,20 +413,3 @@ def test_a_bundle_of_another_repository_is_read_by_who_knows_its_commit_alone(gu
     with guarded.client("alpha") as client:
         assert client.hexists(RUN.bundle("beta").replace("{run}", run), "0" * 40) is False
         assert client.hget(RUN.bundle("beta").replace("{run}", run), "0" * 40) is None
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [
-        lambda store, run: store.claim(run, "B1", 1, worker="w", host="h", lease=SOON, request="q"),
-        lambda store, run: store.renew({f"{run} B1": 1}, SOON),
-        lambda store, run: store.log(run, "B1", 1, "words"),
-        lambda store, run: store.handed_over(run, ["NEXT"]),
-    ],
-    ids=["claim", "renew", "log", "handed_over"],
-)
-def test_a_request_about_another_repositorys_todo_is_refused_by_the_keeper(
-    guarded: Guarded, run: str, operation: Callable[..., Any]
-):
-    with pytest.raises(NotAllowed, match="alpha"):
-        operation(guarded.store("alpha"), run)

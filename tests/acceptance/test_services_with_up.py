@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coordination.backend.daemon import Daemon, alive
+from coordination.backend.daemon import alive
 from coordination.services.host import ServiceHost
 from tests.testbed import Testbed
 from tests.waiting import until
@@ -46,15 +46,6 @@ def test_services_come_up_before_other_work_are_adopted_and_stop_in_reverse_orde
 
     host = ServiceHost(testbed.state)
     pids = {name: one.pid for name, one in host.states().items()}
-    for name in ("worker", "server"):  # the supervisor of `up --detach` starts them again
-        died = testbed.daemon(name)
-        os.kill(died.pid, signal.SIGKILL)
-        until(
-            lambda name=name, died=died: (r := Daemon(testbed.state, name).running()) and r.pid != died.pid,
-            60,
-        )
-    until(lambda: testbed.coord("service", "show", "third", "--json").json["state"] == "healthy")
-    assert {name: one.pid for name, one in host.states().items()} == pids
     testbed.kill("server")
     testbed.kill("worker")
     record = host.supervisor.running()

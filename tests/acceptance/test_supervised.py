@@ -85,23 +85,6 @@ def test_what_up_detached_started_is_started_again_whatever_is_killed(testbed: T
     until(lambda: not list(testbed.alive()))
 
 
-def test_the_next_command_takes_up_what_lost_its_supervisor_and_its_worker(
-    testbed: Testbed, gate: Gate
-) -> None:
-    testbed.up()
-    testbed.ok("sweep", PLAN, "--detach")
-    begun = gate.wait()
-    kill(testbed, "supervisor")
-    died = kill(testbed, "worker")
-
-    testbed.ok("list-runs")
-
-    again(testbed, died, "worker")
-    until(lambda: gate.wait() != begun)
-    gate.open()
-    assert testbed.coord("watch").code == 0
-
-
 def restarted_often(state: Path) -> None:
     for _ in range(LIMIT):
         Restarts(state).add(Restart(name="worker", at=time.time(), died=1, pid=1))

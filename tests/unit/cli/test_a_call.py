@@ -72,14 +72,6 @@ def test_every_command_of_the_table_is_there(name: str) -> None:
     assert command.help
 
 
-def test_a_mistyped_command_gets_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        app.run(["list-plan"])
-
-    assert exit_.value.code == 2
-    assert "coord list-plans" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -24,20 +24,8 @@ REFUSED = [
         2,
         ["must be one of pending, in_progress, blocked", "did you mean pending"],
     ),
-    (("list-issues", "--priority", "high,urgent"), 2, ["must be one of critical, high", "'urgent'"]),
-    (("list-issues", "--repo", "wbe"), 2, ["no repo 'wbe'", "did you mean web"]),
     (("list-issues", "--assignee", ""), 2, ["--assignee", "leave the option out"]),
     (("show-issue", "ISSUE-01"), 2, ["no issue 'ISSUE-01'", "did you mean ISSUE-001"]),
-    (("update-todo", "TODO-1", "--task", "x"), 2, ["no todo 'TODO-1'", "did you mean TODO-001"]),
-    (("close-issue", "TODO-001"), 2, ["TODO-001 is a todo, not an issue", "coord show-todo TODO-001"]),
-    ((*TODO, "--plan", "PLAN-01"), 2, ["no plan 'PLAN-01'", "did you mean 'PLAN-001'"]),
-    (("create-todo", "--task", "Do", "--repo", "apy"), 2, ["no repo 'apy'", "did you mean 'api'"]),
-    ((*TODO, "--blocked-by", "TODO-1"), 2, ["TODO-1", "did you mean"]),
-    ((*TODO, "--blocked-by", "TODO-003"), 2, ["there is no todo 'TODO-003'", "coord list-todos"]),
-    (("show-todo", "TODO-999"), 2, ["there is no todo 'TODO-999'", "coord list-todos"]),
-    (("complete-todo", "TODO-001", "--hours", "-3"), 2, ["actual_hours must be", "coord schema"]),
-    (("update-todo", "TODO-001", "--status", "foo"), 2, ["must be one of pending", "coord schema"]),
-    (("list-todos", "--status", "foo"), 2, ["must be one of pending", "omit the filter"]),
     (("create-dep", "--consumer", "web", "--provider", "web"), 2, ["web needs itself"]),
     (
         ("create-dep", "--consumer", "api", "--provider", "web", "--constraint", "bogus >"),
@@ -49,7 +37,6 @@ REFUSED = [
     (("sweep", "PLAN-001", "--timeout", "0m"), 2, ["--timeout", "more than 0"]),
     ((*TODO, "--id", "TODO-001"), 6, ["TODO-001 already"]),
     ((*TODO, "--id", "no good"), 2, ["id may hold letters"]),
-    ((*TODO, "--estimate", "0"), 2, ["estimated_hours must be more than 0"]),
     ((*TODO, "--estimate", "-1h"), 2, ["estimated_hours must be more than 0"]),
     ((*TODO, "--estimate", "soon"), 2, ["--estimate", "2h, 90m or 1.5"]),
     ((*TODO, "--timeout", "soon"), 2, ["timeout needs a duration like 90s"]),
@@ -80,7 +67,6 @@ REFUSED = [
         ["exclude"],
     ),
     (("update-plan", "PLAN-001", "--add-milestone", "x", "--name", "y"), 2, ["exclude each other"]),
-    (("update-plan", "PLAN-001", "--delete-milestone", "M7"), 2, ["no milestone of PLAN-001 'M7'"]),
     (
         ("update-plan", "PLAN-001", "--complete-milestone", "M2"),
         2,
@@ -95,8 +81,6 @@ REFUSED = [
     (("delete-issue", "ISSUE-001"), 2, ["no terminal", "coord delete-issue ISSUE-001 --yes"]),
     (("todo", "delete", "--", "TODO-002"), 6, ["ISSUE-001.blocking"]),
     (("dep", "delete", "--json", "--", "DEP-001"), 2, ["coord dep delete --json --yes -- DEP-001"]),
-    (("delete-issue", "ISSUE-009"), 2, ["there is no issue 'ISSUE-009'"]),
-    (("delete-issue", "TODO-001"), 2, ["TODO-001 is a todo, not an issue"]),
     (("complete-todo", "TODO-001", "--hours", "x"), 2, ["--hours", "2h, 90m or 1.5"]),
     (
         ("create-issue", "--from-file", "nowhere.yaml"),
@@ -158,15 +142,6 @@ def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed
     assert done.code == 2
     assert "ecosystem.yaml:21: YAML, column" in done.err
     assert file.read_text() == broken
-
-
-def test_a_read_only_file_stays_as_it_is(typed: Typed, file: Path) -> None:
-    file.chmod(0o444)
-
-    done = typed("create-issue", "--title", "x")
-
-    assert (done.code, "read-only" in done.err, done.out) == (1, True, "")
-    assert file.read_text() == FILE
 
 
 def test_where_no_file_is_it_says_how_to_get_one(typed: Typed, file: Path) -> None:

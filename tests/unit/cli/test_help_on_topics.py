@@ -38,13 +38,6 @@ def test_help_on_a_chapter_prints_it_as_it_is_written(typed: Typed, chapter: str
     assert [line for line in done.out.splitlines() if line] == written
 
 
-def test_help_on_all_lists_every_command(typed: Typed) -> None:
-    said = typed("help", "--all").out
-
-    assert " list-issues " in said
-    assert " reset-breaker " in said
-
-
 @pytest.mark.parametrize(
     ("topic", "near"),
     [("runing", "coord help running"), ("isue", "coord help issue"), ("zzzzz", "coord help")],

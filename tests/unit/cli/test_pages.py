@@ -187,14 +187,6 @@ def test_where_everything_stands(ok: Typed) -> None:
     assert [late["id"] for late in data["overdue"]] == ["ISSUE-001", "M1"]
 
 
-@pytest.mark.parametrize("command", ["status", "blocking"])
-def test_an_unknown_repository_is_refused_with_the_nearest(typed: Typed, command: str) -> None:
-    answer = typed(command, "wbe")
-
-    assert answer.code == 2
-    assert "did you mean web?" in answer.err
-
-
 def test_a_template_is_a_line_for_each_record_whatever_is_listed_or_shown(ok: Typed) -> None:
     assert ok("list-todos", "--format", r"{id}\t{status}").out.splitlines()[0] == "TODO-001\tcompleted"
     assert ok("list-issues", "--format", "{id} {title}").out.startswith("ISSUE-001 Python")

@@ -310,22 +310,6 @@ def test_what_nobody_names_is_deleted_at_once(typed: Typed) -> None:
     assert ids(typed, "list-issues") == ["ISSUE-001"]
 
 
-def test_what_others_name_is_deleted_with_all_that_was_shown(typed: Typed) -> None:
-    refused, asked = typed("delete-todo", "TODO-001"), typed("delete-todo", "TODO-001", "--cascade")
-    done = typed("delete-todo", "TODO-001", "--cascade", "--yes")
-
-    assert (refused.code, "--cascade" in refused.err, "TODO-002" in refused.err) == (6, True, True)
-    assert (asked.code, "TODO-001 is removed from TODO-002.blocked_by" in asked.err) == (2, True)
-    assert (done.code, "TODO-002.blocked_by" in done.err) == (0, True)
-    assert typed("show-todo", "TODO-002", "--json").json["blocked_by"] == []
-
-
-def test_a_plan_goes_with_its_todos(typed: Typed) -> None:
-    assert typed("delete-plan", "PLAN-001", "--cascade", "--yes").code == 0
-
-    assert ids(typed, "list-todos") == []
-
-
 RECORDS = [
     {"id": "TODO-010", "task": "First", "repo": "api"},
     {"task": "Second", "repo": "web", "blocked_by": ["TODO-010"], "estimated_hours": 1},
@@ -347,16 +331,6 @@ def test_one_record_from_a_file_is_printed_as_one(typed: Typed, tmp_path: Path) 
     made = typed("create-issue", "--from-file", "issue.yaml", "--json").json
 
     assert (made["id"], made["metadata"]) == ("ISSUE-003", {"ticket": 7})
-
-
-def test_of_records_in_a_file_all_are_created_or_none(typed: Typed, file: Path) -> None:
-    RECORDS_WITH_A_FAULT = [*RECORDS, {"task": "Third", "repo": "wbe"}]
-
-    done = typed("create-todo", "--from-file", "-", stdin=json.dumps(RECORDS_WITH_A_FAULT))
-
-    assert (done.code, done.out) == (2, "")
-    assert "did you mean" in done.err
-    assert file.read_text() == FILE
 
 
 EMPTY = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -176,15 +175,3 @@ def test_edits_at_the_same_time_are_all_kept(tmp_path: Path):
         thread.join()
 
     assert {principal.name for principal in read_trust(file).principals} == {f"p{n}" for n in range(8)}
-
-
-def test_commands_without_a_trust_file_import_no_cryptography():
-    script = (
-        "import sys; from coordination.cli import app; import contextlib, io\n"
-        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-        "    app.run(['--help'])\n"
-        "print([m for m in sys.modules if m.startswith(('cryptography', 'coordination.trust', 'ruamel'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "[]"

@@ -172,25 +172,6 @@ coordination:
     assert warnings[2].message == "must be at most 2, the capacity of gpu"
 
 
-def test_services_that_share_a_port_or_a_unit_are_warned_of():
-    text = """
-repos: [{name: r}]
-coordination:
-  services:
-    - {name: a, repo: r, command: x, probe: {tcp: 8080}}
-    - {name: b, repo: r, command: x, probe: {http: {url: "http://localhost:8080/"}}}
-    - {name: c, repo: r, unit: queue}
-    - {name: d, repo: r, unit: queue.service}
-"""
-
-    warnings = read(text).warnings
-
-    assert [(w.line, w.where) for w in warnings] == [
-        (6, "coordination.services[1].probe.http (b)"),
-        (8, "coordination.services[3].unit (d)"),
-    ]
-
-
 def test_work_may_wait_for_a_milestone():
     text = (
         "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n"
@@ -215,10 +196,6 @@ def test_repository_paths_are_relative_to_the_file():
     assert document.repo_path(api) == Path("/srv/shop/../api")
     assert document.repo_path(web) == Path.home() / "src/web"
     assert document.repo_path(api.model_copy(update={"path": None})) is None
-
-
-def test_the_digest_tells_two_contents_apart():
-    assert read("{}").digest == read("{}").digest != read("{ }").digest
 
 
 def test_the_file_is_found_upward_from_here(tmp_path: Path):

