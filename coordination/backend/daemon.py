@@ -110,8 +110,7 @@ class Daemon:
         if record is None:
             return None
         for number, timeout_s in steps:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(record.pid, number)
+            _send(record, number)
             if wait_until(lambda: not alive(record), timeout_s):
                 self.forget(record)
                 logger.info("stopped the %s, pid %d", self.name, record.pid)
@@ -123,8 +122,7 @@ class Daemon:
     def signal(self, record: Record, number: signal.Signals) -> None:
         """Send a signal to the process that writes into its log, and wait up to a second for that."""
         before = self.log.stat().st_size if self.log.exists() else 0
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, number)
+        _send(record, number)
         wait_until(lambda: not alive(record) or self.log.stat().st_size > before, 1.0)
 
     def forget(self, stopped: Record | None = None) -> None:
@@ -181,6 +179,13 @@ class Daemon:
         finally:
             os.close(waiting)
         return pid, gate
+
+
+def _send(record: Record, number: signal.Signals) -> None:
+    """Send a signal to the process of the record, and to no other one that has got its pid."""
+    if alive(record):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, number)
 
 
 def alive(record: Record) -> bool:

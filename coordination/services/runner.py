@@ -199,6 +199,7 @@ class Runner(BackgroundService):
             facts={ORDER: self.desired.order},
             cwd=folder,
         )
+        self._daemon.note(f"started {service.name} (pid {self._record.pid})")
         self._follow(self._record)
         self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
 
@@ -257,14 +258,15 @@ class Runner(BackgroundService):
 
     def _ended(self, record: Record, code: int | None) -> None:
         """Start the service again as `restart` says, or report its failure."""
-        how = _how(code)
+        how, tail = _how(code), self._daemon.log_tail()
+        self._daemon.note(f"{self.status.name} (pid {record.pid}) {how}")
         restart = self.desired.service.restart
         now = time.monotonic()  # a wall clock that is set back would delay the restart
         self._ends = [end for end in self._ends if end.at > now - WINDOW_S]
         wait_s = delay_s(self._ends, now)
         self._ends.append(End(name=self.status.name, at=now, died=record.pid))
         if self.status.state is ServiceState.STARTING and not self.status.restarts:
-            return self._fail(f"it {how} before its probe passed\n{self._daemon.log_tail()}", exit_code=code)
+            return self._fail(f"it {how} before its probe passed\n{tail}", exit_code=code)
         if restart is Restart.NO or (restart is Restart.ON_FAILURE and code == 0):
             return self._fail(f"it {how}", exit_code=code)
         if wait_s is None:

@@ -100,9 +100,14 @@ def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(testbed: Te
     done = testbed.coord("service", "start", "--json")
     assert (done.code, done.json["degraded"]) == (3, True)
     assert (done.json["failed"], done.json["skipped"]) == (["broken"], ["last"])
-    assert testbed.ok("service", "logs", "broken").out == "sorry\n"
+    begun, *said = testbed.ok("service", "logs", "broken").out.splitlines()
+    assert " coord: started broken (pid " in begun
+    assert [said[0], said[-1].partition(") ")[2]] == ["sorry", "ended with exit code 4"]
     assert states(testbed)["front"] == "healthy"
     assert "coord service logs broken" in testbed.coord("service", "start", "broken").err
+    again = testbed.ok("service", "restart", "front")
+    assert "✓ service.front" in again.out + again.err
+    assert " 0.0 s" not in again.out + again.err
     refused = testbed.coord("retry", done.json["run"])
     assert (refused.code, "coord service start" in refused.err) == (2, True)
     testbed.ok("service", "stop")

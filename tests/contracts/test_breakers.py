@@ -235,6 +235,18 @@ def test_an_interrupted_probe_leaves_its_place_to_one_that_closes_it(manager: Br
     assert manager.list() == ()
 
 
+def test_a_probe_whose_time_is_over_is_not_named(manager: BreakerManager, broken, client):
+    for _ in range(3):
+        broken()
+    client.hset("test:breaker:" + DB, "until", 0)
+    assert manager.allow(DB, "of a process that dies", timedelta(minutes=1))
+    (probed,) = manager.list()
+    assert probed.probe
+    client.hset("test:breaker:" + DB, "probe_until", 1)
+    (over,) = manager.list()
+    assert (over.state, over.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
+
+
 def test_only_some_errors_count_and_a_closed_breaker_shows_how_many(manager: BreakerManager, broken):
     for _ in range(3):
         with pytest.raises(KeyError), manager.call(DB, counts=(OSError, TimeoutError)):

@@ -68,6 +68,7 @@ def view_of_todo(
     finished_at = facts["finished_at"] if state.ended or undone else None
     waits_for, wait_reason = _wait(state, facts, descriptor.repo, obstacles)
     parsed = _parsed(output)
+    attempt_s = seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at)
     return TodoView(
         id=name,
         repo=descriptor.repo,
@@ -77,8 +78,7 @@ def view_of_todo(
         worker=facts["worker"],
         started_at=iso(facts["started_at"]),
         finished_at=iso(finished_at),
-        duration_s=_took_s(name, parsed)
-        or seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
+        duration_s=_service_s(parsed, attempt_s) if name.startswith(f"{SERVICE}.") else attempt_s,
         exit_code=None if exit_code is None else int(exit_code),
         error=facts[f"{last}error"],
         run=facts["run"],
@@ -117,12 +117,14 @@ def _wait(
     return lost, WaitReason.WORKER if lost else None
 
 
-def _took_s(name: str, output: Any) -> float | None:
-    """Return the time that a service took from its order until it was up: its todo is parked meanwhile, so
-    its last attempt is short.
+def _service_s(output: Any, attempt_s: float | None) -> float | None:
+    """Return the time from the order of a service until it was up. Its todo is parked meanwhile, so the last
+    attempt is short: None if the output, which has the time, was not read.
     """
-    found = output.get(TOOK_S) if name.startswith(f"{SERVICE}.") and isinstance(output, dict) else None
-    return found if isinstance(found, float) and 0 < found < LONGEST_S else None
+    if not isinstance(output, dict):
+        return None
+    found = output.get(TOOK_S)
+    return found if isinstance(found, float) and 0 < found < LONGEST_S else attempt_s
 
 
 def _source(cached: str | None) -> Source | None:

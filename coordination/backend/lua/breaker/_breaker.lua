@@ -151,6 +151,6 @@ do
   end
 
   breaker.state, breaker.access, breaker.refusal_text, breaker.close = state_of, access, refusal_text, close
-  breaker.begin_probe, breaker.failed = begin_probe, failed
+  breaker.probed_until, breaker.begin_probe, breaker.failed = probed_until, begin_probe, failed
   breaker.succeeded, breaker.gave_up, breaker.repo_of = succeeded, gave_up, repo_of
 end

@@ -13,10 +13,12 @@ local function recent(name, window_ms)
 end
 
 local function described(name, state)
-  local breaker = key(KEY.breaker, name)
+  local record = key(KEY.breaker, name)
   local found = { name = name, state = state, behind = call('ZCARD', key(KEY.breaker_behind, name)) }
-  for i, value in ipairs(call('HMGET', breaker, unpack(FIELDS))) do found[FIELDS[i]] = value or '' end
-  found.threshold = tonumber(call('HGET', breaker, 'failures') or 0)
+  for i, value in ipairs(call('HMGET', record, unpack(FIELDS))) do found[FIELDS[i]] = value or '' end
+  -- A process that has died keeps its place until its time is over, and is not named from then on.
+  if breaker.probed_until(record, call('HGET', record, 'probe')) <= now then found.probe_by = '' end
+  found.threshold = tonumber(call('HGET', record, 'failures') or 0)
   found.failures = recent(name, tonumber(found.window_ms) or 0)
   return found
 end
