@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from coordination.broker.kombu_transport import TolerantChannel
+from coordination.broker.transport import TolerantChannel
 
 PUT = TolerantChannel._put
 

@@ -17,7 +17,7 @@ from coordination.backend.step_connection import PlainLine
 from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
-from coordination.cache.disk import CacheMaintenance
+from coordination.cache.copies import CacheMaintenance
 from coordination.cache.entries import RESULTS
 from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager

@@ -180,7 +180,7 @@ class Facade(EcosystemAccess):
 
     def export_context(self, file: str | Path) -> int:
         """Write all contexts to a file, as `coord context export` does; return the number of values."""
-        from coordination.cache.document import export
+        from coordination.cache.copies import export
 
         with self.reached() as connection:
             return export(connection.cache.entries, connection.cache.namespace, Path(file))
@@ -189,7 +189,7 @@ class Facade(EcosystemAccess):
         """Put back an export; with `keep`, existing values stay. Return the number of values. Raises
         UsageError.
         """
-        from coordination.cache.document import restore
+        from coordination.cache.copies import restore
 
         self.authority.check("import_context")
         with self.reached() as connection:

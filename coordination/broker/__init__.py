@@ -6,6 +6,5 @@ is lost, late or delivered twice does no harm.
 | module | content |
 |---|---|
 | `celery_app.py` | the Celery app of clients and workers, with the reason for each setting |
-| `kombu_transport.py` | kombu's Redis transport; survives unreadable queue entries and outages of Redis |
-| `priority_transport.py` | takes the most urgent message from all queues of a worker in one step |
+| `transport.py` | kombu's Redis transport with priorities; survives unreadable entries and outages of Redis |
 """

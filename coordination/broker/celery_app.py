@@ -14,8 +14,8 @@ from celery.backends.redis import RedisBackend
 from coordination.backend.address import carrier_url
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys, RestrictedKeys
-from coordination.broker.kombu_transport import NAME as TRANSPORT
-from coordination.broker.kombu_transport import TolerantAmqp, TolerantApp
+from coordination.broker.transport import NAME as TRANSPORT
+from coordination.broker.transport import TolerantAmqp, TolerantApp
 from coordination.settings import Settings
 
 EXECUTE = "coord.execute"

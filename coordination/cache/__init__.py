@@ -22,7 +22,7 @@ Invariants. Each change is one atomic Lua step (backend/lua/cache), whichever pr
 4. One sorted set decides on eviction, the lowest score first: the number of the last use (lru; a counter,
    independent of clocks), the number of uses plus the score of the last evicted entry (lfu), or the expiry
    (ttl). Expired entries are removed in pieces of 20 with each write, and by the leading worker every half
-   minute (disk.py).
+   minute (copies.py).
 5. Patterns are matched against the keys of the contexts in question, 500 at a time (HSCAN of their hashes).
    No step or command scans the keyspace.
 6. Each write gives its context a new *generation*: the last one plus 1, and never below the server's clock in
@@ -47,14 +47,14 @@ another's value, and honours the ttl by a monotonic clock.
 
 Failures:
 
-* A writer is killed: its last step has run completely or not at all. A key keeps its value until the
-  step that replaces it.
+* A writer is killed: its last step has run completely or not at all. A key keeps its value until the step
+  that replaces it.
 * A process in `get_or_compute` is killed: its lock (contexts.py, locks/) expires after 10 s, and the next
   process computes. If it was only stopped for that long, two compute, and the later value counts.
 * Redis is unreachable: Unreachable, after the connection's patience. There is no fallback.
-* Redis loses its data: everything is gone, and generations are new. With `cache_folder` (disk.py), values of
-  ecosystem, plans and stores are restored within half a minute, as of at most half a minute before the loss,
-  without overwriting newer ones. Contexts of runs are lost with their runs.
+* Redis loses its data: everything is gone, and generations are new. With `cache_folder` (copies.py), values
+  of ecosystem, plans and stores are restored within half a minute, as of at most half a minute before the
+  loss, without overwriting newer ones. Contexts of runs are lost with their runs.
 * The server's clock jumps forward: entries that would have expired by then are expired. Back: an entry with
   more time left than its whole ttl was written under the earlier clock and counts as expired; others live
   longer by at most their age. Eviction by use does not depend on clocks.
@@ -75,7 +75,7 @@ Content Management Techniques for Web Proxy Caches" (2000). Computing once: `sin
 | `connection.py` | the context of the todo whose command this process is |
 | `entries.py` `local.py` | the two layers: entries in Redis and stores of bytes; local values |
 | `names.py` | validation of keys, patterns and contexts; limits of size and lifetime, eviction |
-| `document.py` `disk.py` | export and import; the folder, and the leader's periodic job |
+| `copies.py` | export and import; the folder, and the leader's periodic job |
 """
 
 from coordination.cache.entries import Store

@@ -25,8 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination import errors
 from coordination.cache.contexts import Kept
-from coordination.cache.document import packed
-from coordination.cache.names import Scope, in_pieces, matcher
+from coordination.cache.names import Scope, in_pieces, matcher, packed
 from coordination.environment import in_todo, todo_connection_from_environment
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
 

@@ -18,7 +18,6 @@ from redis import Redis
 
 from coordination.backend.keys import CacheKeys
 from coordination.backend.step_connection import StepConnection
-from coordination.cache.document import packed
 from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.local import Local
 from coordination.cache.names import (
@@ -31,6 +30,7 @@ from coordination.cache.names import (
     is_pattern,
     matcher,
     outward,
+    packed,
     scope_of,
     write_chain,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Any
 
 from coordination.durations import MS
 from coordination.errors import UsageError
@@ -43,6 +45,16 @@ def check_key(key: object) -> str:
     if any(letter in GLOB for letter in key):
         raise UsageError(f"{key!r} is not a key: {' '.join(GLOB)} are for patterns", "remove them")
     return key
+
+
+def packed(value: Any) -> bytes:
+    """Return a value as JSON. Raises UsageError."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the value cannot be represented in JSON: {error}", "use numbers, text, lists and objects"
+        ) from error
 
 
 def check_value(value: bytes, most: int) -> None:

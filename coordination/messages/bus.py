@@ -20,11 +20,10 @@ from coordination.backend.steps.message import Forget, Register, Subscribe
 from coordination.environment import actor
 from coordination.errors import NoReply, Unreachable, UsageError
 from coordination.messages import names, topics
-from coordination.messages.admin import InboxAdministration
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.names import milliseconds
-from coordination.messages.reader import ReaderOperations
+from coordination.messages.operations import InboxOperations
 from coordination.messages.records import (
     Limits,
     Message,
@@ -38,7 +37,7 @@ EVENT = "event"
 REPLY = "reply"
 
 
-class MessageBus(ReaderOperations, InboxAdministration):
+class MessageBus(InboxOperations):
     """Messages on one Redis, under one namespace. Threads may share it.
 
     `redis` is any redis-py client, with decoded responses or not. Each method raises Unreachable if Redis

@@ -13,8 +13,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache
-from coordination.cache.disk import CacheMaintenance, TidyReport
-from coordination.cache.document import export, restore
+from coordination.cache.copies import CacheMaintenance, TidyReport, export, restore
 from coordination.cache.entries import Store
 from coordination.cache.names import Limits, Scope
 from coordination.errors import CoordinationError, UsageError

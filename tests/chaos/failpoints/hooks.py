@@ -45,8 +45,7 @@ from redis.client import Pipeline, PubSub
 
 from coordination.backend.step_connection import StepCaller, StepConnection
 from coordination.broker.celery_app import ADVANCE, EXECUTE, JoinBackend
-from coordination.broker.kombu_transport import TolerantChannel, TolerantQoS
-from coordination.broker.priority_transport import RankedQoS
+from coordination.broker.transport import RankedQoS, TolerantChannel, TolerantQoS
 from workers.attempt.actions import Compensate
 from workers.landing.land import DirectAttempt
 from workers.landing.land_request import RequestAttempt

@@ -139,7 +139,7 @@ ELSEWHERE = {
     "inbox/": "the same",
     "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "queue/": "the broker's question for a message, which goes past redis-py: see celery.take and celery.ack",
-    "broker.priority_transport.": "the broker's question for a message: see celery.take",
+    "broker.transport.": "the broker's question for a message: see celery.take",
     "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
     "cache/visible": "asked along with what a todo is handed: see runs.replies.InputsReader",

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 
 from coordination.backend.keys import Keys
 from coordination.broker.celery_app import make_app
-from coordination.broker.kombu_transport import TolerantTransport
+from coordination.broker.transport import TolerantTransport
 from coordination.settings import Settings
 
 
