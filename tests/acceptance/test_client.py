@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -21,17 +21,26 @@ from tests.testbed import Testbed
 from tests.waiting import until
 
 
-@pytest.fixture
-def gateway(testbed: Testbed) -> Gateway:
+@pytest.fixture(scope="module")
+def shared(new_testbed: Callable[[], Testbed]) -> Gateway:
+    testbed = new_testbed()
     testbed.write()
     return Gateway(testbed)
+
+
+@pytest.fixture
+def gateway(shared: Gateway) -> Gateway:
+    """A gateway that a test may kill; each test has a recipient of its own."""
+    if shared.process.poll() is not None:
+        shared.start()
+    return shared
 
 
 def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_killed(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
-    bus, token, each = gateway.bus(), gateway.token("agent:a"), 40
+    bus, token, each = gateway.bus(), gateway.token("agent:a1"), 40
     gateway.bus().register("agent:b")
     got: list[int] = []
     sent: list[str] = []
@@ -50,7 +59,7 @@ def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_kille
     working.start()
     for n in range(4):
         for i in range(each):
-            bus.send("agent:a", "note", n * each + i)
+            bus.send("agent:a1", "note", n * each + i)
         until(lambda n=n: len(got) > n * each + each // 2)
         if n < 3:
             gateway.kill()
@@ -58,7 +67,7 @@ def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_kille
     working.join(60)
 
     assert got == list(range(4 * each))
-    until(lambda: bus.standing("agent:a").waiting + bus.standing("agent:a").in_hand == 0)
+    until(lambda: bus.standing("agent:a1").waiting + bus.standing("agent:a1").in_hand == 0)
     assert [message.payload for message in bus.peek("agent:b", 1000)] == got
     assert len(set(sent)) == len(got)
 
@@ -67,7 +76,7 @@ def test_a_client_subscribes_anew_after_a_restart_and_is_told_of_the_gap(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
-    with Client(gateway.address, gateway.token("agent:a")) as client:
+    with Client(gateway.address, gateway.token("agent:b1")) as client:
         client.subscribe("vbia_events", "a.*")
         assert client.publish("a.b", {"n": 1}) >= 1
         found = client.listen(20)
@@ -82,7 +91,7 @@ def test_a_client_subscribes_anew_after_a_restart_and_is_told_of_the_gap(
 
     assert isinstance(first, Event)
     assert isinstance(last, Event)
-    assert (first.topic, first.sender, first.payload) == ("a.b", "agent:a", {"n": 1})
+    assert (first.topic, first.sender, first.payload) == ("a.b", "agent:b1", {"n": 1})
     assert gap == Gap()
     assert (last.topic, last.payload) == ("vbia_events", 3)
 
@@ -92,7 +101,7 @@ def test_events_of_coord_are_repeated_to_a_client_whose_gateway_was_killed(
 ) -> None:
     monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
     stream = EventStream(gateway.redis, "coord")
-    token = gateway.token("agent:a", ("events.command.*",))
+    token = gateway.token("agent:c1", ("events.command.*",))
     before = [stream.append("command.clean", str(n)) for n in range(3)]
     with Client(gateway.address, token) as client:
         client.subscribe("events.command.*", since=before[0])
@@ -111,17 +120,17 @@ def test_events_of_coord_are_repeated_to_a_client_whose_gateway_was_killed(
 
 
 def test_what_a_client_did_not_finish_comes_again_and_a_position_is_resumed(gateway: Gateway) -> None:
-    bus, token = gateway.bus(inbox_limit=3), gateway.token("agent:a")
-    bus.send("agent:a", "note", 1)
+    bus, token = gateway.bus(inbox_limit=3), gateway.token("agent:d1")
+    bus.send("agent:d1", "note", 1)
     with Client(gateway.address, token) as client:
         found = next(client.listen(20))
         assert isinstance(found, Message)  # and the body fails: nothing is acknowledged
     with Client(gateway.address, token, position=client.position) as client:
         (again,) = list(client.listen(1))
         assert again == found
-        until(lambda: bus.standing("agent:a").in_hand == 0)
+        until(lambda: bus.standing("agent:d1").in_hand == 0)
     for n in range(5):
-        bus.send("agent:a", "note", n)
+        bus.send("agent:d1", "note", n)
     with Client(gateway.address, token, position=client.position) as client:
         missed, *rest = list(client.listen(1))
     assert missed == Missed(count=2)
@@ -129,7 +138,7 @@ def test_what_a_client_did_not_finish_comes_again_and_a_position_is_resumed(gate
 
 
 def test_a_client_that_cannot_come_in_says_why(gateway: Gateway) -> None:
-    token = gateway.token("agent:a")
+    token = gateway.token("agent:e1")
     with Client(gateway.address, "wrong") as client, pytest.raises(NotAllowed):
         next(client.listen(20))
     with Client(gateway.address, token) as client, Client(gateway.address, token) as other:
@@ -195,7 +204,7 @@ def test_closing_a_client_ends_its_wait_for_a_handshake() -> None:
 
 
 def test_closing_a_client_ends_its_wait_for_a_message(gateway: Gateway) -> None:
-    client = Client(gateway.address, gateway.token("agent:a"))
+    client = Client(gateway.address, gateway.token("agent:f1"))
     with waiting(client):
         until(lambda: client.position is not None)
 

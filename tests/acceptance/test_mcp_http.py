@@ -53,12 +53,26 @@ def ended(process: Begun, number: signal.Signals = signal.SIGTERM) -> int:
     return process.wait(60)
 
 
-def test_a_plan_is_swept_by_who_has_the_token_that_was_said(testbed: Testbed, free_port: int) -> None:
+def test_who_has_the_printed_token_sweeps_a_plan_and_nobody_else_comes_in(
+    testbed: Testbed, free_port: int
+) -> None:
     testbed.write([{"id": "A", "repo": "api", "action": "echo hello"}])
     process = testbed.begin("mcp", "--http", str(free_port))
     said = re.fullmatch(r"MCP  (http://127.0.0.1:\d+/mcp)  token (\S{40,})\n", process.says("MCP"))
     assert said
     url, token = said.groups()
+    right = {"Authorization": f"Bearer {token}"}
+
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {token}x"}):
+        assert httpx2.post(url, json={}, headers=headers, timeout=60).status_code == 401
+    foreign = {**right, "Origin": "http://evil.example"}
+    assert httpx2.post(url, json={}, headers=foreign, timeout=60).status_code == 403
+    with pytest.raises(Exception, match="error response"), agent(StreamableHttpTransport(url, auth="wrong")):
+        pass
+    taken = testbed.coord("mcp", "--http", str(free_port))
+    assert (taken.code, "cannot listen at" in taken.err) == (1, True)
+    config = testbed.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"]
+    assert config["coord"]["headers"] == {"Authorization": f"Bearer {OURS}"}
 
     with agent(StreamableHttpTransport(url, auth=token)) as ai:
         assert set(ai.tools()) == all_tools()
@@ -69,30 +83,6 @@ def test_a_plan_is_swept_by_who_has_the_token_that_was_said(testbed: Testbed, fr
         assert ended(process) == 0
     assert process.out == ""
     assert process.err.count(token) == 1
-
-
-def test_another_token_or_none_is_refused(testbed: Testbed, free_port: int) -> None:
-    testbed.write([{"id": "A", "repo": "api"}])
-    process = testbed.begin("mcp", "--http", f"localhost:{free_port}", COORD_MCP_TOKEN=OURS)
-    assert process.says("MCP").endswith("token as in mcp_token\n")
-    url = f"http://localhost:{free_port}/mcp"
-
-    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {OURS}x"}):
-        assert httpx2.post(url, json={}, headers=headers, timeout=60).status_code == 401
-    foreign = {"Authorization": f"Bearer {OURS}", "Origin": "http://evil.example"}
-    assert httpx2.post(url, json={}, headers=foreign, timeout=60).status_code == 403
-    with pytest.raises(Exception, match="error response"), agent(StreamableHttpTransport(url, auth="wrong")):
-        pass
-    with agent(StreamableHttpTransport(url, auth=OURS)) as ai:
-        assert ai.call("coord_list_todos")["total"] == 1
-
-    taken = testbed.coord("mcp", "--http", str(free_port))
-    assert (taken.code, "cannot listen at" in taken.err) == (1, True)
-    config = testbed.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"][
-        "coord"
-    ]
-    assert config["headers"] == {"Authorization": f"Bearer {OURS}"}
-    assert ended(process, signal.SIGINT) == 0
 
 
 def test_a_token_that_could_be_guessed_is_refused(testbed: Testbed) -> None:

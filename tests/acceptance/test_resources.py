@@ -8,7 +8,6 @@ from datetime import timedelta
 import pytest
 
 from coordination.locks import LockManager
-from tests.acceptance.gate import Gate
 from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 
@@ -94,28 +93,4 @@ def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_
     assert "resource gpu (1 of 1 in use by process" in words
     assert words.endswith("(nightly))")
     assert testbed.shown().states == {"A": "succeeded", "B": "succeeded"}
-    assert locks.resources.stats("gpu").used == 0
-
-
-def test_what_a_killed_workers_todo_used_is_free_after_its_lease(
-    testbed: Testbed, locks: LockManager
-) -> None:
-    gate = Gate(testbed.folder)
-    testbed.settings = {"lease_ttl": "5s", "heartbeat": "1s", "lost_leases": 1}
-    testbed.write([user("A", "api", work=gate.action), user("B", "web")])
-    declare(testbed, {"gpu": 1})
-    testbed.up()
-    testbed.ok("sweep", PLAN, "--todo", "A", "--detach")
-    gate.wait()
-    first = testbed.run()["run_id"]
-    testbed.ok("sweep", PLAN, "--todo", "B", "--detach")
-    until(lambda: testbed.run()["counts"] == {"parked": 1})
-
-    testbed.kill("worker")
-    second_worker(testbed)
-    for run in (first, "last"):
-        testbed.coord("watch", run)
-
-    assert testbed.shown(first).states | testbed.shown().states == {"A": "failed", "B": "succeeded"}
-    assert testbed.ledger == ["begin A 1", "begin B 1", "end B 1"]
     assert locks.resources.stats("gpu").used == 0

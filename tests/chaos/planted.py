@@ -19,16 +19,9 @@ DOES = f"{len(BUGS)} small changes for the worse in a copy of the code, one at a
 
 ROOT = Path(__file__).parents[2]
 PARTS = (
-    "coordination",
-    "workers",
-    "tests",
-    "benchmarks",
-    "docs",
-    "pyproject.toml",
-    "LICENSE",
-    "README.md",
+    "coordination", "workers", "tests", "benchmarks", "docs", "pyproject.toml", "LICENSE", "README.md",
     "ecosystem.yaml",
-)
+)  # fmt: skip
 AT_ONCE = 2
 TESTS_FAILED = 1
 """pytest's exit code; others say that it could not test at all."""
@@ -74,19 +67,8 @@ def _planted(bug: Bug, folder: Path) -> Path:
 
 
 def _tested(bug: Bug, folder: Path) -> subprocess.CompletedProcess[str]:
-    words = [
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:randomly",
-        "--timeout=120",
-        *bug.tests,
-    ]
+    words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "--timeout=120"]
     env = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True, check=False
+        [sys.executable, *words, *bug.tests], cwd=folder, env=env, capture_output=True, text=True, check=False
     )

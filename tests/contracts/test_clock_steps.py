@@ -1,9 +1,8 @@
 """The server's clock is set while runs go on: no worker is lost for it, and no timer waits longer.
 
-The server is in this process: all of its time is Python's `time.time`; ours, `time.monotonic`, goes on. A
-real
-server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: a machine that sleeps, and a time
-service that slews.
+The server is in this process: all of its time is Python's `time.time`; ours, `time.monotonic`, goes on.
+A real server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: a machine that sleeps, and a
+time service that slews.
 """
 
 from __future__ import annotations

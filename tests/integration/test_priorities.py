@@ -142,7 +142,7 @@ def test_what_is_done_with_is_told_when_the_channel_closes(store: RunStore, app:
 
 def test_a_server_that_forgot_the_step_is_told_it_again(store: RunStore, taker: Taker):
     queued(store, {"A": "r1", "B": "r2"}, A=2, B=1)
-    store.redis.script_flush()
+    store.redis.execute_command("FUNCTION", "FLUSH")
 
     assert taker.todos(2) == ["A", "B"]
 

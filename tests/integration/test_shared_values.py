@@ -160,6 +160,13 @@ def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str
         assert [kept.scope for kept in coord.context(run=run).list()] == ["plan", "run"]
         assert coord.context().get("a") is None
         assert coord.stats()["cache"]["entries"] == 2
+        kept = file.with_name("contexts.jsonl")
+        assert (coord.export_context(kept), coord.context(plan=PLAN).clear()) == (2, 1)
+        assert coord.context(plan=PLAN).get("a") is None
+        assert coord.import_context(kept, keep=True) == 1, "the run still has its own"
+        assert coord.context(plan=PLAN).get("a") == 1
+        with pytest.raises(UsageError):
+            coord.import_context(file)
         with pytest.raises(NotFound, match="no todo 'B'"):
             coord.context(run="last", todo="B")
         with pytest.raises(UsageError):

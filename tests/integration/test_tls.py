@@ -154,7 +154,7 @@ def test_mcp_over_http_is_encrypted(testbed: Testbed, certificates: Certificates
     refused = testbed.coord("mcp", "--http", f"0.0.0.0:{port}")
     process = testbed.begin("mcp", "--http", f"localhost:{port}", **env)
     url = f"https://localhost:{port}/mcp"
-    assert url in process.says("MCP")
+    assert process.says("MCP") == f"MCP  {url}  token as in mcp_token\n"
 
     trusting = ssl.create_default_context(cafile=str(certificates.ca))
     answer = httpx2.post(url, json={}, verify=trusting, timeout=60)  # the server is starting still

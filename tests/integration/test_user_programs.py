@@ -171,27 +171,14 @@ def test_texts_of_others_reach_no_command_line(run: Harness, tmp_path: Path, tol
     assert "\x1b" not in (tmp_path / "environment").read_text()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("/does/not/exist",),
-        ("/etc/passwd",),
-        "exit 3",
-        "yes; true",
-        "yes >&2",
-        "trap '' TERM; sleep 60",
-        "exec sleep 60",
-    ],
-    ids=[
-        "missing",
-        "not executable",
-        "fails",
-        "prints without end",
-        "prints errors without end",
-        "ignores TERM",
-        "hangs",
-    ],
-)
+BROKEN = {
+    "missing": ("/does/not/exist",), "not executable": ("/etc/passwd",), "fails": "exit 3",
+    "prints without end": "yes; true", "prints errors without end": "yes >&2",
+    "ignores TERM": "trap '' TERM; sleep 60", "hangs": "exec sleep 60",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN)
 def test_a_broken_program_is_tried_three_times_and_holds_nothing_up(
     run: Harness, command: Command, caplog: pytest.LogCaptureFixture
 ):
@@ -210,17 +197,8 @@ def test_a_broken_program_is_tried_three_times_and_holds_nothing_up(
 def test_a_program_that_reads_nothing_is_given_all_it_can_take():
     data = b"x" * 1_000_000 + b"\n"
 
-    why = call(
-        ("sleep", "0"),
-        data,
-        {},
-        timeout_s=10,
-        grace_s=1,
-        stopping=threading.Event(),
-        stop_within_s=1,
-    )
-
-    assert why == ""
+    stopping = threading.Event()
+    assert call(("sleep", "0"), data, {}, timeout_s=10, grace_s=1, stopping=stopping, stop_within_s=1) == ""
 
 
 @pytest.mark.parametrize(
@@ -296,11 +274,7 @@ def test_a_run_that_is_over_before_the_next_look_is_told_as_well(run: Harness, t
     assert percents(told(), run.run_id) == [100.0]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [("/does/not/exist",), "exit 1", "exec sleep 60", "trap '' TERM; sleep 60", "yes"],
-    ids=["missing", "dies", "reads nothing", "ignores TERM", "prints without end"],
-)
+@pytest.mark.parametrize("command", BROKEN.values(), ids=BROKEN)
 def test_a_program_that_does_not_read_holds_nothing_up_and_is_ended(run: Harness, command: Command):
     told_of = feed(run.store, command)
     run.begin({f"T{i}": "r1" for i in range(40)})

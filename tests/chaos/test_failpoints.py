@@ -1,4 +1,4 @@
-"""Failpoints of the chaos tests: the syntax of COORD_FAILPOINTS, the faults, and the list of points."""
+"""Failpoints: the syntax of COORD_FAILPOINTS, the faults, the list of points, and a short sweep."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ import redis
 from tests.chaos.failpoints import points
 from tests.chaos.failpoints.hooks import Fault, parse
 from tests.testbed import plain
+
+
+@pytest.mark.long
+def test_a_handful_of_processes_fail_at_some_point_and_nothing_is_lost_done_twice_or_too_early():
+    done = subprocess.run(  # a process of its own: it forks, and may have no threads
+        [sys.executable, "-m", "tests.chaos.failpoints", "--short"],
+        cwd=points.ROOT, env=plain(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert "6 of 6 faults struck" in done.stdout
+    print(done.stdout.splitlines()[-1])  # noqa: T201 (the seed)
 
 
 def test_a_fault_strikes_at_its_hit_and_what_was_reached_is_written_down(tmp_path: Path):
