@@ -144,49 +144,37 @@ def branches_at(path: Path) -> list[str]:
     return [branch for branch in found if branch != f"coord/{PLAN}"]
 
 
-def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: Testbed):
+def test_clean_refuses_to_delete_work_that_only_a_kept_worktree_has(swept: Testbed):
     run = swept.run()["run_id"]
     git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
     kept = swept.state / "worktrees" / run / "r2"
-    git(kept, "checkout", "-q", "--detach")
-    git(kept, "commit", "-q", "--allow-empty", "-m", "by hand")
-    mine = git(kept, "rev-parse", "HEAD")
 
-    refused = [swept.coord("clean", "--yes", *words) for words in ((), ("--keep-branches",))]
-    merged = swept.ok("clean", "--merged", "--yes", "--json").json
+    def refused(hint: str) -> None:
+        for words in ((), ("--keep-branches",)):
+            done = swept.coord("clean", "--yes", *words)
+            assert (done.code, str(kept) in done.err, hint in done.err) == (6, True, True)
 
-    assert [one.code for one in refused] == [6, 6]
-    assert all(str(kept) in one.err and f"git -C {kept} branch NAME" in one.err for one in refused)
-    assert [(one["path"], one["changed"], one["loose"]) for one in merged["kept"]] == [
-        (str(kept), True, mine)
-    ]
-    assert kept.exists()
-
-    git(kept, "branch", "mine")
-    swept.ok("clean", "--yes")
-    assert branches(swept, "r2") == ["main", "mine"]
-
-
-def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Testbed):
-    run = swept.run()["run_id"]
-    git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
-    kept = swept.state / "worktrees" / run / "r2"
     (kept / "mended").write_text("by hand")
-
-    refused = [swept.coord("clean", "--yes", *words) for words in ((), ("--keep-branches",))]
+    refused("--unmerged")
     _, said = typing_on_terminal(swept, "clean", after={"Remove ": "n\n"})
     merged = swept.ok("clean", "--merged", "--yes", "--json")
-
-    assert [one.code for one in refused] == [6, 6]
-    assert all(str(kept) in one.err and "--unmerged" in one.err for one in refused)
     assert f"uncommitted changes: {kept}" in said
-    assert (kept / "mended").exists()
     assert len(branches(swept, "r1")) == 2, "a run is kept as a whole"
-    assert merged.json["found"] == []
+    assert (merged.json["found"], str(kept) in merged.err) == ([], True)
     assert [(one["kind"], one["path"]) for one in merged.json["kept"]] == [("worktree", str(kept))]
-    assert str(kept) in merged.err
 
+    git(kept, "checkout", "-q", "--detach")
+    git(kept, "add", "--all")
+    git(kept, "commit", "-qm", "by hand")
+    mine = git(kept, "rev-parse", "HEAD")
+    refused(f"git -C {kept} branch NAME")
+    merged = swept.ok("clean", "--merged", "--yes", "--json")
+    assert [(one["path"], one["changed"], one["loose"]) for one in merged.json["kept"]] == [
+        (str(kept), True, mine)
+    ]
+
+    git(kept, "branch", "mine")
+    (kept / "more").write_text("by hand")
     swept.ok("clean", "--unmerged", "--yes")
-
     assert not kept.exists()
-    assert branches(swept, "r1") == branches(swept, "r2") == ["main"]
+    assert (branches(swept, "r1"), branches(swept, "r2")) == (["main"], ["main", "mine"])

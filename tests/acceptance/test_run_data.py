@@ -12,67 +12,18 @@ from tests.acceptance.gate import Gate
 from tests.testbed import PLAN, Done, Testbed
 
 RUN = {
-    "run_id",
-    "plan_id",
-    "status",
-    "strategy",
-    "on_failure",
-    "actor",
-    "started_at",
-    "finished_at",
-    "duration_s",
-    "progress",
-    "unwritten",
-}
-RUN |= {
-    "steered_by",
-    "rollback",
-    "internal_error",
-    "carried_from",
-    "bound_s",
-    "counts",
-    "cached",
-    "todos",
-    "timeout_s",
-    "timed_out",
-    "break_glass",
-    "signed_by",
-    "unsigned",
-    "change_set",
-    "branches",
-    "tips",
-    "waves",
-}
+    "run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at",
+    "duration_s", "progress", "unwritten", "steered_by", "rollback", "internal_error", "carried_from",
+    "bound_s", "counts", "cached", "todos", "timeout_s", "timed_out", "break_glass", "signed_by",
+    "unsigned", "change_set", "branches", "tips", "waves",
+}  # fmt: skip
 UNSIGNED = {"unsigned": ["the order"]}
 """Told by the view of one run only: nobody has an identity here."""
 TODO = {
-    "level",
-    "id",
-    "repo",
-    "state",
-    "attempt",
-    "worker",
-    "started_at",
-    "finished_at",
-    "duration_s",
-    "exit_code",
-    "error",
-}
-TODO |= {
-    "waits_for",
-    "wait_reason",
-    "since",
-    "run",
-    "cached",
-    "approved_by",
-    "comment",
-    "was",
-    "undo_s",
-    "accepted",
-    "accepted_by",
-    "output",
-    "signed_by",
-}
+    "level", "id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s",
+    "exit_code", "error", "waits_for", "wait_reason", "since", "run", "cached", "approved_by", "comment",
+    "was", "undo_s", "accepted", "accepted_by", "output", "signed_by",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

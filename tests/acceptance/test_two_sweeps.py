@@ -1,4 +1,4 @@
-"""Two sweeps at once in one folder: whoever comes second to a repository waits for its seat, and says so."""
+"""Two sweeps at once in one folder: the second waits for the slot of the repository, and says so."""
 
 from __future__ import annotations
 
@@ -12,32 +12,20 @@ from tests.testbed import PLAN, Testbed, git
 OTHER = "PLAN-002"
 
 
-def write(testbed: Testbed, gate: Gate, **more: object) -> None:
-    """A, and B of another plan: one change set is written by one run at a time."""
-    testbed.write(
-        [
-            {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
-            {"id": "B", "repo": "api", "plan": OTHER, "action": "echo B > b"},
-        ],
-        plans=[{"id": OTHER, "title": "another"}],
-        **more,
-    )
-
-
 @pytest.fixture
 def gate(testbed: Testbed) -> Iterator[Gate]:
+    """A, and B of another plan: one run at a time writes a change set."""
     gate = Gate(testbed.folder)
-    write(testbed, gate)
+    todos = [
+        {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
+        {"id": "B", "repo": "api", "plan": OTHER, "action": "echo B > b"},
+    ]
+    testbed.write(todos, plans=[{"id": OTHER, "title": "another"}], repos={"spare": {}})
     yield gate
     gate.open()
 
 
-@pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "a-thread-is-free"])
-def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
-    testbed: Testbed, gate: Gate, threads: int
-) -> None:
-    if threads > 1:  # a worker has as many as there are repositories
-        write(testbed, gate, repos={"spare": {}})
+def test_the_second_waits_for_the_slot_says_so_and_both_end_right(testbed: Testbed, gate: Gate) -> None:
     first = testbed.begin("sweep", PLAN)
     gate.wait()
     second = testbed.begin("sweep", OTHER)
@@ -51,17 +39,6 @@ def test_the_second_waits_for_the_seat_says_so_and_both_end_right(
     for plan, file in zip((PLAN, OTHER), "ab", strict=True):
         assert git(testbed.folder / "api", "diff", "--name-only", "main", f"coord/{plan}") == file
     assert testbed.file.read_text().count("status: completed") == 2
-
-
-def test_slots_let_both_work_at_once(testbed: Testbed, gate: Gate) -> None:
-    testbed.file.write_text(testbed.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
-    first = testbed.begin("sweep", PLAN)
-    gate.wait()
-
-    second = testbed.coord("sweep", OTHER)
-    gate.open()
-
-    assert (first.wait(60), second.code) == (0, 0)
 
 
 def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_the_first(
@@ -110,10 +87,8 @@ def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_r
     testbed: Testbed,
 ) -> None:
     gates = {plan: Gate(testbed.folder, plan) for plan in (PLAN, OTHER)}
-    testbed.write([row for plan in gates for row in plan_of(plan, gates[plan].action)])
-    testbed.file.write_text(
-        testbed.file.read_text().replace("  plans:\n", f"  plans:\n  - id: {OTHER}\n    title: another\n")
-    )
+    rows = [row for plan in gates for row in plan_of(plan, gates[plan].action)]
+    testbed.write(rows, plans=[{"id": OTHER, "title": "another"}])
 
     sweeps = {plan: testbed.begin("sweep", plan, "--json") for plan in gates}
     for gate in gates.values():
