@@ -21,7 +21,7 @@ from coordination.cache.copies import CacheMaintenance
 from coordination.cache.entries import RESULTS
 from coordination.forges.budget import ForgeBudget
 from coordination.locks import LockManager
-from coordination.locks.sweeper import Sweeper
+from coordination.locks.release import Sweeper
 from coordination.messages.bus import open_bus
 from coordination.models import Signatures
 from coordination.runs.change_sets.store import ChangeSets

@@ -22,7 +22,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps.lock import SweepOwners
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
-from coordination.locks.sweeper import Sweeper
+from coordination.locks.release import Sweeper
 
 NAMESPACE = "soak"
 NAMES = ("a", "b", "c")

@@ -77,8 +77,8 @@ if TYPE_CHECKING:
     from coordination.landing.preview import LandingPreview, RepoPreview
     from coordination.landing.rules import LandOptions
     from coordination.landing.start import PreparedLanding
-    from coordination.locks.force_release import Released
     from coordination.locks.listing import LOCK, Held, Holder
+    from coordination.locks.release import Released
     from coordination.messages.live import BEGINNING
     from coordination.operations.doctor import Facts, findings, too_large_words
     from coordination.operations.http_limits import http_limits
@@ -177,7 +177,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "landing.preview": ("LandingPreview", "RepoPreview"),
     "landing.rules": ("LandOptions",),
     "landing.start": ("PreparedLanding",),
-    "locks.force_release": ("Released",),
+    "locks.release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
     "messages.live": ("BEGINNING",),
     "operations.doctor": ("Facts", "findings", "too_large_words"),

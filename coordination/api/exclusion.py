@@ -13,8 +13,8 @@ from coordination.environment import actor
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.breakers.records import Breaker
-    from coordination.locks.force_release import Released
     from coordination.locks.listing import Held
+    from coordination.locks.release import Released
     from coordination.locks.resources import ResourceStats
     from coordination.models import Resource
 

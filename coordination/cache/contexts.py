@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
-from coordination.backend.keys import CacheKeys
-from coordination.backend.step_connection import StepConnection
 from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.local import Local
 from coordination.cache.names import (
@@ -54,6 +52,40 @@ class Kept(BaseModel):
     expires_in_s: float
 
 
+class CacheStats(BaseModel):
+    """Figures of the namespace: counters since its creation; entries, values, contexts and
+    bytes at present.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    hits: int
+    """Reads that found a value, locally or in Redis."""
+    local_hits: int
+    """Reads answered locally. A process reports them with its next request or when it closes the cache, not
+    if it is killed.
+    """
+    misses: int
+    hit_rate: float
+    """From 0 to 1; 0 if nothing was read."""
+    writes: int
+    evictions: int
+    expired: int
+    """Entries removed because they had expired."""
+    entries: int
+    values: int
+    """Number of distinct values."""
+    contexts: int
+    bytes: int
+    max_bytes: int
+    eviction: str
+    process_bytes: int
+    """Size of this process' layer."""
+
+
+COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
+
+
 class Cache:
     """The contexts of a namespace. Thread-safe. Raises Unreachable, UsageError, NoRoom."""
 
@@ -75,7 +107,27 @@ class Cache:
         return Context(self, chain_of(plan, runs, todo))
 
     def stats(self) -> CacheStats:
-        return read_stats(self.entries.line, self.entries.keys, self.entries.limits, self.local)
+        self._report_hits()
+        line, keys, limits = self.entries.line, self.entries.keys, self.entries.limits
+        answers = line.send("HMGET", keys.facts, *COUNTERS)
+        fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
+        hits = fact["hits"] + fact["local_hits"]
+        return CacheStats(
+            hits=hits,
+            local_hits=fact["local_hits"],
+            misses=fact["misses"],
+            hit_rate=round(hits / max(1, hits + fact["misses"]), 4),
+            writes=fact["puts"],
+            evictions=fact["evictions"],
+            expired=fact["expired"],
+            entries=int(line.send("ZCARD", keys.expiry)),
+            values=int(line.send("HLEN", keys.values)),
+            contexts=int(line.send("ZCARD", keys.contexts)),
+            bytes=fact["bytes"],
+            max_bytes=limits.max_bytes,
+            eviction=limits.eviction,
+            process_bytes=self.local.bytes,
+        )
 
     @cached_property
     def flight(self) -> SingleFlight:
@@ -85,8 +137,13 @@ class Cache:
         if "flight" in self.__dict__:
             self.flight.close()
         with suppress(Unreachable):
-            report_hits(self.entries.line, self.entries.keys, self.local)
+            self._report_hits()
         self.entries.close()
+
+    def _report_hits(self) -> None:
+        """Report local hits that Redis has not counted yet."""
+        if hits := self.local.take_hits():
+            self.entries.line.send("HINCRBY", self.entries.keys.facts, "local_hits", hits)
 
 
 class SingleFlight:
@@ -217,66 +274,3 @@ class Context:
                 if fits(held.key):
                     found.setdefault(held.key, held)
         return {key: held for key, held in found.items() if not held.hides}
-
-
-class CacheStats(BaseModel):
-    """Figures of the namespace: counters since its creation; entries, values, contexts and
-    bytes at present.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    hits: int
-    """Reads that found a value, locally or in Redis."""
-    local_hits: int
-    """Reads answered locally. A process reports them with its next request or when it closes the cache, not
-    if it is killed.
-    """
-    misses: int
-    hit_rate: float
-    """From 0 to 1; 0 if nothing was read."""
-    writes: int
-    evictions: int
-    expired: int
-    """Entries removed because they had expired."""
-    entries: int
-    values: int
-    """Number of distinct values."""
-    contexts: int
-    bytes: int
-    max_bytes: int
-    eviction: str
-    process_bytes: int
-    """Size of this process' layer."""
-
-
-COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
-
-
-def report_hits(line: StepConnection, keys: CacheKeys, local: Local) -> None:
-    """Report local hits that Redis has not counted yet."""
-    if hits := local.take_hits():
-        line.send("HINCRBY", keys.facts, "local_hits", hits)
-
-
-def read_stats(line: StepConnection, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
-    report_hits(line, keys, local)
-    answers = line.send("HMGET", keys.facts, *COUNTERS)
-    fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
-    hits = fact["hits"] + fact["local_hits"]
-    return CacheStats(
-        hits=hits,
-        local_hits=fact["local_hits"],
-        misses=fact["misses"],
-        hit_rate=round(hits / max(1, hits + fact["misses"]), 4),
-        writes=fact["puts"],
-        evictions=fact["evictions"],
-        expired=fact["expired"],
-        entries=int(line.send("ZCARD", keys.expiry)),
-        values=int(line.send("HLEN", keys.values)),
-        contexts=int(line.send("ZCARD", keys.contexts)),
-        bytes=fact["bytes"],
-        max_bytes=limits.max_bytes,
-        eviction=limits.eviction,
-        process_bytes=local.bytes,
-    )

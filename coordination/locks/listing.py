@@ -86,9 +86,7 @@ class Listing:
         self._keys = keys
 
     def all(self) -> tuple[Held, ...]:
-        names = list(scanned(self._line, self._keys.names))
-        parts = (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
-        found = [held for part in parts for held in self.of(part)]
+        found = [held for part in batches(self._line, self._keys.names) for held in self.of(part)]
         return tuple(
             sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name))
         )
@@ -99,15 +97,17 @@ class Listing:
         return (_held(name, found.epoch, found.now_ms) for name in found.names)
 
 
-def scanned(line: StepConnection, key: str) -> set[str]:
-    """Return the members of a set, read in pieces so that other clients are not blocked for long."""
+def batches(line: StepConnection, key: str) -> list[list[str]]:
+    """Return the members of a set, sorted, in batches for a step each; reading and handling them in pieces
+    blocks other clients only briefly.
+    """
     members: set[str] = set()
-    cursor = "0"
-    while True:
-        cursor, part = line.send("SSCAN", key, cursor, "COUNT", AT_ONCE)
+    cursor = ""
+    while cursor != "0":
+        cursor, part = line.send("SSCAN", key, cursor or "0", "COUNT", AT_ONCE)
         members.update(part)
-        if cursor == "0":
-            return members
+    names = sorted(members)
+    return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
 
 
 def _held(read: steps.ListedName, epoch: int, now_ms: float) -> Held:

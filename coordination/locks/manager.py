@@ -10,13 +10,12 @@ from redis import Redis
 
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
-from coordination.errors import NotFound
 from coordination.locks.core import LockCore
 from coordination.locks.deadlock import Circle, Detector
-from coordination.locks.force_release import ForceRelease, Released
 from coordination.locks.guard import Guard
 from coordination.locks.listing import LOCK, Held, Listing
 from coordination.locks.lock import Lock
+from coordination.locks.release import ForceRelease
 from coordination.locks.request import TTL, WAIT, LockTerms, Owner, check_name, of_locks, unique_names
 from coordination.locks.resources import Resources, ResourceStats
 
@@ -32,7 +31,7 @@ class LockStats:
     resources: Mapping[str, ResourceStats]
 
 
-class LockManager:
+class LockManager(ForceRelease):
     """The locks of a namespace. `owner` identifies every caller; without it, each thread is an owner.
 
     Threads that share an owner count as one party: if one of them waits for a lock of another, that is a
@@ -43,7 +42,6 @@ class LockManager:
         self._core = LockCore(StepConnection(redis), namespace, owner)
         self.resources = Resources(self._core)
         self._listing = Listing(self._core.line, self._core.keys)
-        self._force_release = ForceRelease(self._core.line, self._core.keys)
 
     def acquire(
         self,
@@ -109,49 +107,10 @@ class LockManager:
             if (resources or held.kind == LOCK or held.waiters) and (internal or not held.internal)
         )
 
-    def breakable(self, name: str, *, force: bool = False) -> Held:
-        """Return the lock (or `resource:NAME`) with its holders if it may be released by force; `force`
-        includes live holders.
-
-        Raises NotFound if nobody holds it, Conflict for a run's todo or a holder that may be alive.
-        """
-        return self._force_release.find(name, force=force)
-
-    def break_(self, held: Held, actor: str) -> None:
-        """Release by force what `breakable` found; the holders' next renewal fails, and the next in the queue
-        is granted it.
-
-        `actor` is recorded for `broken`. Raises NotFound if it was released in the meantime.
-        """
-        self._force_release.release(held, actor)
-
-    def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
-        """Return what all requests with the label `owner` hold, on any machine, except runs' todos.
-
-        Raises NotFound if there is nothing; without `force`, Conflict for a holder that may be alive.
-        """
-        return self._force_release.of_owner(owner, force=force)
-
-    def release_all(self, owner: str, actor: str = "", *, force: bool = True) -> tuple[Held, ...]:
-        """Release by force what requests with the label `owner` hold; their next renewal fails. Returns what
-        was released.
-
-        `actor` is recorded for `broken`. Without `force`, raises Conflict for a holder that may be alive.
-        """
-        try:
-            found = self.held_by(owner, force=force)
-        except NotFound:
-            return ()
-        return self._force_release.release_all(found, actor or owner)
-
     def deadlocks(self) -> tuple[Circle, ...]:
         """Return the present deadlocks. Within about a second, one request of each gives way."""
         waiting = {waiter.id for held in self._listing.all() for waiter in held.waiters}
         return Detector(self._core.line, self._core.keys).circles(waiting)
-
-    def broken(self, limit: int = 100) -> tuple[Released, ...]:
-        """Return the releases by `break_`, latest first."""
-        return self._force_release.released(limit)
 
     def close(self) -> None:
         """Stop renewing; held locks expire after their ttl."""
