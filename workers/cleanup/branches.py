@@ -27,7 +27,7 @@ from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
-from workers.workspace.repository import REFS, branch_of, contains, has_commit, look, worktrees
+from workers.workspace.repository import REFS, branch_of, commit_at, contains, has_commit, look, worktrees
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
@@ -207,8 +207,7 @@ class SetBranch:
 
     @property
     def _head(self) -> str:
-        found = ask("rev-parse", "--verify", "--quiet", f"{self._ref}^{{commit}}", cwd=self.checkout)
-        return found.stdout.strip()
+        return commit_at(self.checkout, self._ref)
 
     def _stays(self, head: str) -> str:
         if place := next((place for place, on in worktrees(self.checkout) if on == self._ref), None):

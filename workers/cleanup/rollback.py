@@ -42,6 +42,7 @@ from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder, Superseded, occupant_in
 from workers.workspace.repository import (
     branch_of,
+    commit_at,
     commits_without_run,
     common_dir_of,
     contains,
@@ -309,8 +310,7 @@ class RollbackCleanup:
         return run, fence
 
     def _head(self, run: str) -> str:
-        ref = f"refs/heads/{branch_of(run)}"
-        return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=self.checkout).stdout.strip()
+        return commit_at(self.checkout, f"refs/heads/{branch_of(run)}")
 
     def _refuse(self, run: str, found: list[Artifact]) -> None:
         kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]

@@ -87,8 +87,7 @@ class LandAttempt:
         return look(at)
 
     def _base_tip(self, at: BaseBranch) -> BaseTip:
-        if (stopped := self._job.stopped()) is not None:
-            raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped"))
+        self._end_if_stopped("it was stopped")
         found = self._look(at)
         if isinstance(found, Refused):
             raise self._end_after(found)
@@ -151,6 +150,10 @@ class LandAttempt:
 
     # Ends
 
+    def _end_if_stopped(self, error: str) -> None:
+        if (stopped := self._job.stopped()) is not None:
+            raise AttemptEnd(AttemptOutcome(kind=stopped, error=error))
+
     def _done(self, output: dict[str, Any], error: str) -> AttemptOutcome:
         self._job.log(error)
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=json.dumps(output))
@@ -171,7 +174,7 @@ class LandAttempt:
         """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
         now, since = self._job.now(), _moment(self._checkpoint.get(TROUBLE))
         if since is None or since > now:  # a damaged record, or a clock that was set back
-            self._save_checkpoint({**self._checkpoint, TROUBLE: now.isoformat()})
+            self._add_to_checkpoint({TROUBLE: now.isoformat()})
         elif now - since > self._patience:
             return refusal(f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)")
         return None
@@ -192,6 +195,9 @@ class LandAttempt:
         before = {name: value for name, value in landing.items() if name != TROUBLE}
         own = self._checkpoint.get(TROUBLE) if self._checkpoint.get(UNDOES) else None
         self._checkpoint = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
+
+    def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
+        self._save_checkpoint({**self._checkpoint, **facts})
 
     def _save_checkpoint(self, known: dict[str, Any]) -> None:
         self._checkpoint = known

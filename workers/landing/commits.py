@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coordination.errors import GitRefused
-from coordination.git import NO_GRAFTS, TRUE_HISTORY, commit_of, is_commit
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import contains, trees
 from workers.workspace.base_commit import MERGE
-from workers.workspace.commit import DURABLE, identity, signing
+from workers.workspace.commit import DURABLE, commit_tree
 from workers.workspace.git import ask, git
-from workers.workspace.repository import is_shallow
+from workers.workspace.repository import commit_at, is_shallow
 
 SYNTHETIC = {
     f"GIT_{who}_{what}": value
@@ -100,24 +100,13 @@ def has_landed(at: BaseBranch, *, base: str, tip: str, since: str) -> HasLanded:
     return HasLanded.NO if without.tree == stands else HasLanded.YES
 
 
-def commit(at: BaseBranch, tree: str, parents: Sequence[str], message: str) -> str:
-    """Make a commit: durable, with the user's identity, signed as git's configuration says."""
-    options = [word for parent in parents for word in ("-p", parent)]
-    settings = (*DURABLE, *identity(at.path), "i18n.commitEncoding=UTF-8")
-    options += signing(at.path)
-    return git("commit-tree", *options, "-F", "-", tree, cwd=at.path, stdin=message, settings=settings)
-
-
 def made(at: BaseBranch, tree: str, parents: Sequence[str], message: str, base: str) -> Prepared:
-    return Prepared(commit=commit(at, tree, parents, message), tree=tree, base=base)
+    return Prepared(commit=commit_tree(at.path, tree, parents, message), tree=tree, base=base)
 
 
 def _synthetic(at: BaseBranch, tree: str, *parents: str) -> str:
-    options = [word for parent in parents for word in ("-p", parent)]
-    settings = ("i18n.commitEncoding=UTF-8",)
-    return git(
-        "commit-tree", *options, "-m", "compare", tree, cwd=at.path, settings=settings, variables=SYNTHETIC
-    )
+    options = [option for parent in parents for option in ("-p", parent)]
+    return git("commit-tree", *options, "-m", "compare", tree, cwd=at.path, variables=SYNTHETIC)
 
 
 def prepare(
@@ -273,7 +262,7 @@ def heads_of(at: BaseBranch, *, tip: str, head: str, pushed: str, base: str) -> 
     """
     if head == tip:
         return (tip,)
-    if head != commit_of(at.path, pushed):
+    if head != commit_at(at.path, pushed):
         return ()
     found = [head]
     while found[-1] != tip:
@@ -317,8 +306,8 @@ def _replayed(at: BaseBranch, merged: str, head: str) -> int:
     most, tree = int(count) if count.isdecimal() else 1, tree_of(at, merged)
     best = 1
     for number in range(2, most + 1):
-        before = _commit(at, f"{merged}~{number}")
-        if not before or contains(at, head, _commit(at, f"{merged}~{number - 1}")):
+        before = commit_at(at.path, f"{merged}~{number}")
+        if not before or contains(at, head, commit_at(at.path, f"{merged}~{number - 1}")):
             break
         whole = merge(at, before, head)
         if not isinstance(whole, Refused) and whole.tree == tree:
@@ -329,7 +318,3 @@ def _replayed(at: BaseBranch, merged: str, head: str) -> int:
 def _parents(at: BaseBranch, commit: str) -> tuple[str, ...]:
     done = ask("rev-list", "--parents", "-n", "1", commit, cwd=at.path)
     return tuple(done.stdout.split()[1:]) if done.returncode == 0 else ()
-
-
-def _commit(at: BaseBranch, name: str) -> str:
-    return ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", cwd=at.path).stdout.strip()

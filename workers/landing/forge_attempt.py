@@ -238,7 +238,7 @@ class RequestLook(ForgeAttempt):
             if error.problem not in NO_STATUS:
                 raise
             self._job.log(f"the status {DEPENDS} could not be set: {error.message}")
-            self._save_checkpoint({**self._checkpoint, NO_STATUS_SET: True})
+            self._add_to_checkpoint({NO_STATUS_SET: True})
 
     def _note_seen(
         self, change: RepoChange, request: PullRequest, checks: Sequence[Check], reviews: Sequence[Review]
@@ -268,7 +268,7 @@ class RequestLook(ForgeAttempt):
         before = known if isinstance(known, dict) else {}
         found = {name: str(before.get(name) or head) for name in approving}
         if found != before:
-            self._save_checkpoint({**self._checkpoint, "approved": found})
+            self._add_to_checkpoint({"approved": found})
         return found
 
     def _rules(self, branch: str, *, fresh: bool) -> Protection:
@@ -285,5 +285,5 @@ class RequestLook(ForgeAttempt):
         found = self._forge.protection(branch)
         if not fresh:
             record = {"at": now.isoformat(), "value": found.model_dump_json()}
-            self._save_checkpoint({**self._checkpoint, "rules": record})
+            self._add_to_checkpoint({"rules": record})
         return found

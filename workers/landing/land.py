@@ -185,8 +185,7 @@ class DirectAttempt(LandAttempt):
 
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Push a commit; return whether it is on the base branch. False: the base has moved."""
-        if (stopped := self._job.stopped()) is not None:
-            raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped before the push"))
+        self._end_if_stopped("it was stopped before the push")
         local = self._via is Via.LOCAL
         found = push_local(at, made.commit, made.base) if local else push(at, made.commit, made.base)
         if isinstance(found, Pushed):

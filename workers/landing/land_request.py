@@ -201,9 +201,8 @@ class RequestAttempt(RequestLook):
                 made = as_checked(at, made, checks.commit)
                 if (obstacle := checks.obstacle(made.commit, made.tree)) is not None:
                     raise AttemptEnd(obstacle)
-            if (stopped := self._job.stopped()) is not None:
-                raise AttemptEnd(AttemptOutcome(kind=stopped, error="it was stopped before the merge"))
-            self._save_checkpoint({**self._checkpoint, "merging": request.head_sha, "number": request.number})
+            self._end_if_stopped("it was stopped before the merge")
+            self._add_to_checkpoint({"merging": request.head_sha, "number": request.number})
             self._merge(action, request)
             self._base_commit = self._base_tip(at).commit
             request = self._forge.get(request.number)
@@ -239,21 +238,21 @@ class RequestAttempt(RequestLook):
                 case ForgeProblem.HEAD_MOVED | ForgeProblem.CLOSED:
                     self._job.log(error.message)
                 case ForgeProblem.NOT_MERGEABLE:
-                    self._save_checkpoint({**self._checkpoint, "merging": ""})
+                    self._add_to_checkpoint({"merging": ""})
                     raise self._forge_trouble(f"{request.url}: {error.message}") from error
                 case _:
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
         # From here on the run is not cancelled.
-        self._save_checkpoint({**self._checkpoint, QUEUEING: request.url})
+        self._add_to_checkpoint({QUEUEING: request.url})
         if self._job.cancelled():
-            self._save_checkpoint({**self._checkpoint, QUEUEING: ""})
+            self._add_to_checkpoint({QUEUEING: ""})
             raise AttemptEnd(
                 AttemptOutcome(kind=OutcomeKind.CANCELLED, error="it was cancelled before the merge queue")
             )
         self._enqueue(request)
-        self._save_checkpoint({**self._checkpoint, "queued": request.head_sha})
+        self._add_to_checkpoint({"queued": request.head_sha})
         if (stopped := self._job.stopped()) is not None:
             self._merging_forge.dequeue(request)
             raise AttemptEnd(
@@ -326,7 +325,7 @@ class RequestAttempt(RequestLook):
         self, at: BaseBranch, action: LandAction, change: RepoChange, request: PullRequest
     ) -> AttemptOutcome:
         landed = self._landing_of(at, action.method.value, change, request, self._checkpoint)
-        self._save_checkpoint({**self._checkpoint, **landed.model_dump()})
+        self._add_to_checkpoint(landed.model_dump())
         return self._landed(at, action, landed, landed.commit)
 
 

@@ -22,7 +22,7 @@ from workers.process.trouble import GitInterrupted, GitTimeout
 from workers.transfer.routes import ADDRESSES, PUSH
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git, git_dir_of
-from workers.workspace.repository import worktrees
+from workers.workspace.repository import commit_at, worktrees
 
 RECEIVER = (
     "git -c receive.denyCurrentBranch=updateInstead -c receive.autogc=false "
@@ -42,7 +42,7 @@ def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:
     """
     if refused := refused_name(at):
         return refused
-    commit = _tip(at)
+    commit = commit_at(at.path, at.ref)
     if not commit:
         error = f"{at.path} has no branch {at.branch}"
         return Refused(reason=Reason.NO_BRANCH, error=masked(at, error))
@@ -95,13 +95,9 @@ def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     return Refused(reason=reason, error=f"{seen.checkout}: {refused.error}", base=base)
 
 
-def _tip(at: BaseBranch) -> str:
-    return ask("rev-parse", "--verify", "--quiet", f"{at.ref}^{{commit}}", cwd=at.path).stdout.strip()
-
-
 def _settled(at: BaseBranch, commit: str, base: str) -> Pushed | Refused | None:
     """Return the outcome if the branch has the commit, or is not at `base`."""
-    tip = _tip(at)
+    tip = commit_at(at.path, at.ref)
     if tip == base:
         return None
     if not tip:

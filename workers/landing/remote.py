@@ -26,7 +26,7 @@ from workers.transfer.routes import ADDRESSES, FETCH, PUSH, hidden
 from workers.workspace.base_commit import RunBase
 from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git
-from workers.workspace.repository import is_shallow, tip
+from workers.workspace.repository import commit_at, is_shallow, tip
 
 SHOWN = 5
 _NO_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-/.]|^@$|[/.]$")
@@ -66,7 +66,7 @@ def base_at_remote(
     if isinstance(found, BaseTip):
         return RunBase(commit=found.commit, lines=_left_out(at, found.commit))
     away = f"{repo.branch} of {repo.name} at {hidden(at.url)} cannot be read: {found.error}"
-    if seen := _commit(at, seen_ref(at.branch)):
+    if seen := commit_at(at.path, seen_ref(at.branch)):
         line = f"{away}; the run begins with what was last seen there, {seen[:12]}"
         return RunBase(commit=seen, lines=(line, *_left_out(at, seen)))
     local = tip(repo.name, checkout, repo.branch)
@@ -74,7 +74,7 @@ def base_at_remote(
 
 
 def _left_out(at: BaseBranch, base: str) -> tuple[str, ...]:
-    if not (local := _commit(at, at.ref)):
+    if not (local := commit_at(at.path, at.ref)):
         return ()
     commits = ask("log", "--format=%h %s", local, f"^{base}", cwd=at.path).stdout.splitlines()
     if not commits:
@@ -82,10 +82,6 @@ def _left_out(at: BaseBranch, base: str) -> tuple[str, ...]:
     shown = "; ".join(commit[:80] for commit in commits[:SHOWN])
     what = f"{counted(len(commits), 'commit')} of the local {at.branch} that {hidden(at.url)} lacks"
     return (f"left out: {what}: {shown}; push them to have them in",)
-
-
-def _commit(at: BaseBranch, ref: str) -> str:
-    return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=at.path).stdout.strip()
 
 
 def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:

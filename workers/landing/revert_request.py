@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
-from coordination.git import commit_of
 from coordination.landing.readiness import (
     Lack,
     Missing,
@@ -31,6 +30,7 @@ from workers.landing.land import outcome_of
 from workers.landing.records import BaseBranch, Prepared, Refused
 from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask
+from workers.workspace.repository import commit_at
 
 _PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
 """States that end without a person."""
@@ -129,7 +129,7 @@ class RequestRevert(ForgeAttempt):
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
         head, rules = request.head_sha, self._forge.protection(at.branch)
         pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
-        ours = head == commit_of(at.path, pushed)
+        ours = head == commit_at(at.path, pushed)
         checks, reviews = self._forge.checks(head), self._forge.reviews(request.number)
         if request.blocked:  # a check that ended since the request was read explains that no more
             request = self._forge.get(request.number)

@@ -28,11 +28,12 @@ from coordination.errors import GitRefused
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, quoted
 from workers.workspace.change_set import BranchCopy
-from workers.workspace.commit import DURABLE, identity, signing
+from workers.workspace.commit import DURABLE, commit_tree
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
 from workers.workspace.repository import (
     branch_of,
+    commit_at,
     commits_without_run,
     contains,
     is_shallow,
@@ -124,8 +125,7 @@ class MergeContext:
         return next((run for run in runs if self.head(branch_of(run))), runs[0])
 
     def head(self, branch: str) -> str:
-        found = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=self.checkout)
-        return found.stdout.strip()
+        return commit_at(self.checkout, f"refs/heads/{branch}")
 
     def contains(self, old: str, new: str) -> bool:
         return contains(self.checkout, old, new)
@@ -155,10 +155,7 @@ class MergeContext:
         return found
 
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
-        options = [option for parent in parents for option in ("-p", parent)]
-        text, settings = f"{subject}\n\nCoord-Run: {self.run_id}\n", (*DURABLE, *identity(self.checkout))
-        options += signing(self.checkout)
-        return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
+        return commit_tree(self.checkout, tree, parents, f"{subject}\n\nCoord-Run: {self.run_id}\n")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from coordination.errors import GitRefused
 from coordination.text import counted, listed
 from workers.process.child import Exit
 from workers.workspace.git import Hold, ask, clean_environment, git, refuse_damaged
-from workers.workspace.repository import contains
+from workers.workspace.repository import commit_at, contains
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """Settings for durable commits: git does not sync loose objects by default.
@@ -91,7 +91,7 @@ class WorktreeState:
 
     def commit_at(self, name: str) -> str:
         """Return the commit of a name; empty if there is none."""
-        return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
+        return commit_at(self.path, name, self.git_dir)
 
     def contains(self, old: str, new: str) -> bool:
         return contains(self.path, old, new, self.git_dir)
@@ -345,6 +345,15 @@ def signing(path: Path) -> Sequence[str]:
     """Return the option of `git commit-tree` that signs, if the user's configuration signs commits."""
     answer = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
     return ("--gpg-sign",) if answer == "true" else ()
+
+
+def commit_tree(path: Path, tree: str, parents: Sequence[str], message: str) -> str:
+    """Make a commit without a checkout: durable, with the user's identity, signed as git's configuration
+    says. No hook runs.
+    """
+    options = [option for parent in parents for option in ("-p", parent)] + [*signing(path)]
+    settings = (*DURABLE, *identity(path))
+    return git("commit-tree", *options, "-F", "-", tree, cwd=path, stdin=message, settings=settings)
 
 
 def _move(worktree: WorktreeState, new: str, old: str) -> None:

@@ -105,6 +105,12 @@ def is_partial(path: Path) -> bool:
     )
 
 
+def commit_at(path: Path, name: str, git_dir: Path | None = None) -> str:
+    """Return the commit of a revision or a whole ref; empty if there is none."""
+    asked = ("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return ask(*asked, cwd=path, git_dir=git_dir).stdout.strip()
+
+
 def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
     if not is_commit(commit):
         return False
@@ -137,8 +143,7 @@ def loose_commit(worktree: Path, checkout: Path) -> str:
     git_dir = git_dir_of(worktree)
     if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=worktree, git_dir=git_dir).returncode == 0:
         return ""
-    asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    head = ask(*asked, cwd=worktree, git_dir=git_dir).stdout.strip()
+    head = commit_at(worktree, "HEAD", git_dir)
     return head if head and not is_kept(checkout, head) else ""
 
 
@@ -153,9 +158,8 @@ def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
 
 def tip(name: str, path: Path, branch: str) -> str:
     """Return the commit of a branch. Raises GitRefused, naming the branches there are."""
-    answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
-    if answer.returncode == 0:
-        return answer.stdout.strip()
+    if commit := commit_at(path, f"refs/heads/{branch}"):
+        return commit
     remote = git(
         "for-each-ref", "--count=1", "--format=%(refname:short)", f"refs/remotes/*/{branch}", cwd=path
     )
