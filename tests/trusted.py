@@ -12,6 +12,7 @@ from redis import Redis
 
 from coordination.models import OnFailure
 from coordination.planner.graph import build
+from coordination.runs.connection import Connection
 from coordination.runs.submission.draft import RunDraft, Signing
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.records import TodoView
@@ -104,6 +105,13 @@ class Trusting:
     def todo(self, name: str, run: str = "") -> TodoView:
         view = RunReader(self.redis, self.store.keys).read(run or self.run_id)
         return next(todo for todo in view.todos if todo.id == name)
+
+    def connected(self, by: str | None) -> Connection:
+        """Return the connection of a person."""
+        connection = Connection(self.worker.config.redis_url, Settings())
+        connection.identity = self.persons.signing(by) if by else None
+        connection.registry.meet = lambda *_: None  # no worker has signed on
+        return connection
 
     @property
     def executed(self) -> list[str]:

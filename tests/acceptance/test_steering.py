@@ -1,6 +1,4 @@
-"""A run that goes on is paused, resumed and cancelled from another terminal. Heartbeats are an hour apart, so
-that only the command itself can reach a worker in time.
-"""
+"""Stories: a run is paused, resumed and cancelled from another terminal, and ended when its time is up."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def gate(testbed: Testbed) -> Iterator[Gate]:
-    """A run that has begun: its first todo waits at the gate, a second one follows in each of two
+    """Heartbeats are an hour apart: only the command itself reaches a worker in time. A run that has begun: its first todo waits at the gate, a second one follows in each of two
     repositories.
     """
     gate = Gate(testbed.folder)
@@ -131,3 +129,33 @@ def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_sta
     assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
     testbed.up()
     assert testbed.coord("watch").code == 0
+
+
+FOR_EVER = "while true; do sleep 0.05; done"
+
+
+def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(testbed: Testbed):
+    todos = [
+        {"id": "A", "repo": "api"},
+        {"id": "B", "repo": "api", "action": FOR_EVER, "blocked_by": ["A"], "timeout": "1h"},
+        {"id": "C", "repo": "web", "blocked_by": ["B"]},
+    ]
+    testbed.settings = {"kill_grace": "500ms"}
+    testbed.write(todos, plan={"timeout": "1h"})
+    testbed.up()
+    testbed.ok("sweep", PLAN, "--detach", "--timeout", "5s")
+    until(lambda: testbed.run()["status"] == "cancelled")
+
+    run = testbed.run()
+    assert (run["timeout_s"], run["timed_out"]) == (5, "timed out after 5 s")
+    assert testbed.shown().states == {"A": "succeeded", "B": "cancelled", "C": "cancelled"}
+
+
+def test_an_executed_todo_is_stopped_after_the_timeout_that_is_asked_for(testbed: Testbed):
+    testbed.write([{"id": "A", "repo": "api", "action": FOR_EVER, "timeout": "1h"}])
+
+    ended = testbed.coord("execute", "A", "--timeout", "300ms", "--json")
+
+    assert (ended.code, ended.json["status"]) == (3, "failed")
+    assert "0.3 s" in ended.todo("A")["error"]
+    assert testbed.coord("execute", "A", "--timeout", "soon").code == 2

@@ -12,7 +12,7 @@ INBOX = "coordination/backend/lua/inbox"
 
 RUN = "tests/contracts/test_run_steps.py"
 UNDO = "tests/contracts/test_rollback_steps.py"
-GATES = "tests/contracts/test_gates_held.py"
+GATES = "tests/contracts/test_gate_steps.py"
 ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"

@@ -22,7 +22,7 @@ from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import ENDED, RunEvent, follow
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness
-from tests.contracts.test_carry_over import retry
+from tests.contracts.test_retry_steps import retry
 from tests.plans import PLAN, ecosystem, order
 
 DIAMOND = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"]), "D": ("r1", ["B", "C"])}

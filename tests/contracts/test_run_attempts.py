@@ -17,7 +17,7 @@ from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness
-from tests.contracts.test_carry_over import retry
+from tests.contracts.test_retry_steps import retry
 
 CAP = 3
 PAIR = {"A": "r1", "B": ("r2", ["A"])}

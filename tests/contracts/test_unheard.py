@@ -15,7 +15,7 @@ from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
-from tests.chaos.failpoints.points import names
+from tests.chaos.failpoints.points import steps
 from tests.contracts.run_harness import BAD, OK, Harness
 
 AT_ONCE = timedelta(0)
@@ -35,8 +35,7 @@ asked: set[str] = set()
 OTHERWISE = {
     f"run/{step}" for step in ["seal", "adopt", "stuck", "report_stuck", "remainder", "hold_up", "restore"]
 }
-"""Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py, test_large_runs.py."""
-"""Steps that these tests have come by."""
+"""Tested in test_run_steps.py, test_run_moved.py, test_stuck.py and test_large_runs.py."""
 
 
 def kept(redis: Redis) -> dict[str, Any]:
@@ -163,9 +162,6 @@ def test_a_rollback_is_done_once_and_ends(unheard: Harness, strategy: Strategy):
     assert events(unheard, "todo.compensated") == ["A", "B", "C", "D"]
 
 
-"""Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py, test_large_runs.py."""
-
-
 def test_each_step_of_a_run_is_asked_for_twice_here(unheard: Harness):
     """Run the other tests, whatever was run before."""
     asked.clear()
@@ -178,4 +174,4 @@ def test_each_step_of_a_run_is_asked_for_twice_here(unheard: Harness):
         unheard.store.redis.flushall()
         test(unheard, *how)
 
-    assert {name for name in names() if name.startswith("run/")} - asked == OTHERWISE
+    assert {name for name in steps() if name.startswith("run/")} - asked == OTHERWISE

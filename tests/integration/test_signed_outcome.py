@@ -16,7 +16,7 @@ from coordination.models import Verdict
 from coordination.runs.control import approvals
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.write_back import FAILURE, file_id
-from tests.integration.test_orders import connected, site
+from tests.integration.test_orders import site
 from tests.plans import PLAN
 from tests.trusted import Trusting
 from workers.file_services import GRACE_MS, ResultsWriter
@@ -72,7 +72,7 @@ def pretend(site: Trusting) -> None:
 def test_work_that_was_done_and_signed_is_written(site: Trusting, file: Path, by: str):
     site.sweep(TODOS, file=file_id(file), **HAND)
     site.deliver("A")
-    approvals.decide(connected(site, "bob"), Verdict.APPROVE, "HAND", site.run_id)
+    approvals.decide(site.connected("bob"), Verdict.APPROVE, "HAND", site.run_id)
     site.deliver("B", "r2")
     assert RunReader(site.redis, site.store.keys).read(site.run_id).status == "succeeded"
 
@@ -92,7 +92,7 @@ def test_a_forged_run_completes_nothing_and_is_reported(site: Trusting, file: Pa
 def test_results_and_decisions_that_nobody_signed_are_left_out(site: Trusting, file: Path, by: str):
     site.sweep(TODOS, file=file_id(file), **HAND)
     site.deliver("A")
-    approvals.decide(connected(site, "eve"), Verdict.APPROVE, "HAND", site.run_id)
+    approvals.decide(site.connected("eve"), Verdict.APPROVE, "HAND", site.run_id)
     results = site.store.keys.run(site.run_id).results
     site.redis.hset(results, "B", site.redis.hget(results, "A"))
     pretend(site)

@@ -48,10 +48,10 @@ METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.starts
 @cache
 def names() -> frozenset[str]:
     """Without `.before` and `.after`."""
-    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CELERY, *(name for _, _, name in SEAMS)])
+    return frozenset([*steps(), *_calls(), *PUBLISHES, *CELERY, *(name for _, _, name in SEAMS)])
 
 
-def _steps() -> Iterator[str]:
+def steps() -> Iterator[str]:
     for file in LUA.glob("*/*.lua"):
         if not file.name.startswith("_"):
             yield f"{file.parent.name}/{file.stem}"

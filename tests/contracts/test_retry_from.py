@@ -14,7 +14,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import EndedRun, select_reruns
 from tests.contracts.run_harness import BAD, OK, Harness
-from tests.contracts.test_carry_over import left, retry
+from tests.contracts.test_retry_steps import left, retry
 from tests.plans import PLAN, ecosystem, order
 
 TODOS = {

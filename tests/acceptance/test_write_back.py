@@ -1,13 +1,16 @@
-"""A run writes back nothing for a recurring plan, whose todos run in every sweep, and nothing if the settings
-forbid it.
-"""
+"""Stories: a run writes its results into the file, unless the plan is recurring or a setting forbids it."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 from coordination import Coord
-from tests.testbed import PLAN, Testbed
+from coordination.ecosystem.document import load
+from tests.acceptance.gate import Gate
+from tests.testbed import PLAN, Testbed, git
+from tests.waiting import until
 
 TODOS = [
     {"id": "A", "repo": "api", "action": "echo A >> $LEDGER", "status": "completed"},
@@ -56,3 +59,29 @@ def test_where_runs_write_nothing_back_only_sync_does(testbed: Testbed):
 
     testbed.ok("sync", "last")
     assert json.loads(testbed.ok("show-todo", "A", "--json").out)["status"] == "completed"
+
+
+def status(testbed: Testbed, todo: str) -> str:
+    return next(t for t in load(testbed.file).ecosystem.coordination.todos if t.id == todo).status
+
+
+def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(testbed: Testbed) -> None:
+    gate = Gate(testbed.folder)
+    testbed.write(
+        [{"id": "a", "repo": "api", "action": gate.action}, {"id": "b", "repo": "web", "action": "false"}]
+    )
+    sweep = testbed.begin("sweep", PLAN)
+    gate.wait()
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+
+    gate.open()
+
+    assert git(testbed.folder / "api", "status", "--porcelain") == ""
+    until(lambda: status(testbed, "a") == "completed")
+    assert status(testbed, "b") == "pending"
+    run_id = testbed.run()["run_id"]
+    (event,) = testbed.ok("history", "a", "--kind", "todo.completed", "--json").json
+    assert event["data"] == {"run": run_id}
+    assert run_id in testbed.ok("history", "a").out
+    assert testbed.ok("sync", "last", "--json").json == {"run_id": run_id, "completed": [], "reopened": []}

@@ -1,18 +1,34 @@
-"""Messages about a run that is undone, was undone, or could not be."""
+"""Messages about runs: reasons of waits and failures, the result of a rollback, the next command."""
 
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import gethostname
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from coordination.cli.following.follow import advice, failures
-from coordination.cli.following.summary import exit_code, line, print_run, waits
+from coordination.cli.following.summary import (
+    Reminders,
+    Wait,
+    exit_code,
+    format_counts,
+    format_wait,
+    line,
+    print_run,
+    still_running,
+    waits,
+)
+from coordination.cli.landing.land import show_landing
 from coordination.cli.runs import recovery
+from coordination.cli.runs.control import _then
+from coordination.cli.times import how_long
 from coordination.errors import UsageError
+from coordination.landing.preview import LandingPreview, RepoPreview
 from coordination.runs.control.steering import RollbackPreview, refused
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
@@ -205,3 +221,180 @@ def test_a_run_that_is_rolled_back_goes_on_in_that_direction(wish: str):
 
     assert conflict.message == f"run R cannot be {wish}: it is being rolled back, and cannot turn back"
     assert conflict.hint == "follow it: coord watch R"
+
+
+def failed_on(host: str) -> RunView:
+    failed = todo("A", TodoState.FAILED, repo="units", worker=f"coord-7@{host}", error="exit code 1")
+    return run(RunStatus.FAILED, failed)
+
+
+@pytest.mark.parametrize(("host", "said"), [("far", True), (gethostname(), False)])
+def test_what_failed_on_another_machine_is_said_to_have(host: str, said: bool, tmp_path: Path):
+    lines = list(failures(failed_on(host), lambda _: "oops", tmp_path))
+
+    assert ("  executed on host far" in lines) is said
+
+
+def test_nobody_is_sent_to_a_worktree_that_was_never_made(tmp_path: Path):
+    def says() -> str:
+        return "\n".join(advice(failed_on(gethostname()), {}, tmp_path))
+
+    assert "coord/R" not in says()
+    (tmp_path / "units").mkdir()
+    assert "coord/R" in says()
+
+
+def test_the_preview_of_a_landing_says_for_each_repository_what_would_happen_to_its_branch(
+    capsys: pytest.CaptureFixture[str],
+):
+    units = RepoPreview(
+        repo="units",
+        branch="main",
+        tip="c0ffee",
+        via="local",
+        method="merge",
+        host="desk",
+        would="merge c0ffee",
+    )
+
+    show_landing(LandingPreview(kind="land", change_set="P", atomic="all", repos=(units,)))
+
+    assert capsys.readouterr().err == "  units (main, local): would merge c0ffee\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (RunStatus.RUNNING, "run R continues"),
+        (RunStatus.PAUSED, "run R is paused; continue it: coord resume R"),
+        (RunStatus.ROLLING_BACK, "run R is being rolled back; follow it: coord watch R"),
+        (RunStatus.FAILED, "run R has ended: failed"),
+    ],
+)
+def test_it_says_what_becomes_of_the_run(status: RunStatus, words: str) -> None:
+    assert _then("R", status) == words
+
+
+SLOT = WaitReason.SLOT
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def waiting(name: str, state: TodoState, waits_for: str | None = None, *, since_s: int = 0) -> TodoView:
+    since = (NOON + timedelta(seconds=since_s)).isoformat()
+    reason = SLOT if waits_for == "a worker that is free" else WaitReason.WORKER if waits_for else None
+    return todo(name, state, repo="api", waits_for=waits_for, wait_reason=reason, since=since)
+
+
+def running(*todos: TodoView) -> RunView:
+    return run(RunStatus.RUNNING, *todos)
+
+
+def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
+    found = waits(
+        running(
+            waiting("A", TodoState.PARKED, "its turn", since_s=9),
+            waiting("B", TodoState.PARKED, "a person", since_s=7),
+            waiting("C", TodoState.PARKED, "its turn", since_s=5),
+            waiting("D", TodoState.WAITING),
+        )
+    )
+
+    assert [wait.text for wait in found] == [
+        "2 todos queued: other todos of their repository run",
+        "B waits for a person",
+    ]
+    assert found[0].since == NOON + timedelta(seconds=5)
+
+
+def test_todos_behind_the_limit_of_the_run_name_that() -> None:
+    queued = [waiting(name, TodoState.PARKED, "its turn") for name in "ABC"]
+    full = running(*queued).model_copy(update={"counts": {"running": 3}})
+
+    assert [wait.text for wait in waits(full, jobs=3)] == ["3 todos queued: --jobs 3 reached"]
+    assert [wait.text for wait in waits(full, jobs=4)] == [
+        "3 todos queued: other todos of their repository run"
+    ]
+
+
+def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on() -> None:
+    free = waiting("A", TodoState.DISPATCHED, "a worker that is free")
+    unserved = waiting("B", TodoState.DISPATCHED, "a worker for api: none serves it")
+
+    assert [w.text for w in waits(running(free))] == ["A waits for a worker that is free"]
+    (told,) = waits(running(free, unserved, waiting("C", TodoState.RUNNING)))
+    assert told.text.startswith(
+        "B waits for a worker for api: none serves it\n  coord worker --repo api=PATH"
+    )
+
+
+def test_what_runs_with_nobody_waits() -> None:
+    gone = waiting("A", TodoState.RUNNING, "coord-7@ann, which is not heard of")
+    free = waiting("B", TodoState.DISPATCHED, "a worker that is free")
+
+    assert [wait.why for wait in waits(running(free, gone))] == [gone.waits_for, free.waits_for]
+
+
+def test_of_a_paused_run_only_that_is_said() -> None:
+    found = waits(run(RunStatus.PAUSED, waiting("A", TodoState.PARKED, "its turn")))
+
+    assert [wait.text for wait in found] == ["the run is paused: coord resume R"]
+
+
+def test_a_wait_is_said_when_it_is_new_and_again_at_growing_intervals() -> None:
+    reminders, wait = Reminders(), Wait(why="x", text="A waits for x", since=NOON)
+
+    said = [s for s in range(0, 1000, 5) if reminders.due([wait], NOON + timedelta(seconds=s))]
+
+    assert said == [0, 30, 60, 120, 240, 480, 960]
+
+
+def test_a_wait_that_was_over_is_new_when_it_comes_again() -> None:
+    reminders, wait = Reminders(), Wait(why="x", text="A waits for x")
+
+    assert reminders.due([wait], NOON)
+    assert not reminders.due([wait], NOON + timedelta(seconds=1))
+    assert not reminders.due([], NOON + timedelta(seconds=2))
+    assert reminders.due([wait], NOON + timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-3, "0 s"), (4, "4 s"), (119, "119 s"), (300, "5 min"), (7500, "2 h 5 min")]
+)
+def test_how_long_is_told_as_a_person_would(seconds: int, words: str) -> None:
+    assert how_long(timedelta(seconds=seconds)) == words
+
+
+def test_a_wait_that_has_just_begun_has_no_duration() -> None:
+    wait = Wait(why="x", text="A waits for x", since=NOON)
+
+    assert format_wait(wait, NOON) == "· A waits for x"
+    assert format_wait(wait, NOON + timedelta(seconds=4)) == "· A waits for x (4 s)"
+
+
+def test_what_runs_is_told_the_longest_first_and_not_for_ever() -> None:
+    under_way = [
+        waiting(f"T{n}", TodoState.RUNNING).model_copy(update={"duration_s": 30.0 + 60 * n})
+        for n in range(10)
+    ]
+
+    words = still_running(running(*under_way, waiting("W", TodoState.WAITING)))
+
+    assert words.startswith("· running: T9 (9 min), T8 (8 min)")
+    assert words.endswith("T2 (2 min) and 2 more")
+    assert still_running(running(waiting("W", TodoState.WAITING))) == ""
+
+
+def test_parked_todos_that_wait_for_a_person_are_counted_apart() -> None:
+    asking = waiting("A", TodoState.PARKED, "an approval").model_copy(
+        update={"wait_reason": WaitReason.PERSON}
+    )
+    other = waiting("B", TodoState.PARKED, "its turn").model_copy(
+        update={"wait_reason": WaitReason.REPOSITORY}
+    )
+
+    def counts(*todos: TodoView, **numbers: int) -> str:
+        return format_counts(running(*todos).model_copy(update={"counts": numbers}))
+
+    assert counts(asking, parked=1) == "1 waiting for approval"
+    assert counts(asking, other, succeeded=2, parked=2) == "2 succeeded, 1 parked, 1 waiting for approval"
+    assert counts(parked=1) == "1 parked"
