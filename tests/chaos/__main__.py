@@ -20,8 +20,8 @@ from tests.chaos.figures import Figures
 
 PARTS = {
     "storm": "tests.chaos.storms:KillStorm",
-    "restarts": "tests.chaos.restarts",
-    "lines": "tests.chaos.lines",
+    "restarts": "tests.chaos.outages:Restarts",
+    "lines": "tests.chaos.outages:Lines",
     "everything": "tests.chaos.everything",
     "takeover": "tests.chaos.takeover",
     "git": "tests.chaos.storms:GitKills",

@@ -10,8 +10,7 @@ import pytest
 from tests.chaos.everything import Everything, end_all
 from tests.chaos.figures import Figures
 from tests.chaos.hostile import Writes, write_rubbish
-from tests.chaos.lines import PHASES, Lines, misbehave
-from tests.chaos.restarts import Restarts, suffer
+from tests.chaos.outages import Lines, Restarts
 from tests.chaos.storms import GitKills, GuardKills, KillStorm, Restores
 from tests.testbed import Testbed
 
@@ -34,14 +33,12 @@ STORMS: dict[str, Callable[[Testbed], Figures]] = {
     "rubbish is written into Redis": lambda testbed: write_rubbish(
         testbed, Writes(seconds=5, todos=12, **FEW)
     ),
-    "Redis is killed and restarted": lambda testbed: suffer(
-        testbed,
-        Restarts(seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, seed=SEED),
-    ),
-    "lines to Redis misbehave": lambda testbed: misbehave(
-        testbed,
-        Lines(workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="5s", seed=SEED, phases=(*PHASES,)),
-    ),
+    "Redis is killed and restarted": Restarts(
+        seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, lasts_s=0.2, seed=SEED
+    ).rage,
+    "lines to Redis misbehave": Lines(
+        workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="5s", seed=SEED
+    ).rage,
 }
 
 
