@@ -15,8 +15,9 @@ from tests.waiting import until
 
 @pytest.fixture
 def gate(testbed: Testbed) -> Iterator[Gate]:
-    """Heartbeats are an hour apart: only the command itself reaches a worker in time. A run that has begun: its first todo waits at the gate, a second one follows in each of two
-    repositories.
+    """A run that has begun: its first todo waits at the gate, and two others follow it in two repositories.
+
+    Heartbeats are an hour apart, so that only the command itself can reach a worker in time.
     """
     gate = Gate(testbed.folder)
     testbed.settings = {"kill_grace": "500ms", "heartbeat": "1h", "lease_ttl": "4h"}
