@@ -83,7 +83,7 @@ class Acquire(Step[Answer], name="lock/acquire"):
 
 
 def granted_while_waiting(word: str) -> tuple[Held, int]:
-    """Parse the word with which a waiting request is notified of its grant (`tell` in lua/lock/_queue.lua):
+    """Parse the word with which a waiting request is notified of its grant (`notify` in lua/lock/_queue.lua):
     the grant, and the ms for which it lasts until the waiter asks again.
     """
     _, fence, epoch, kept_ms = word.split(" ")

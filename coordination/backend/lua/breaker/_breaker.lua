@@ -53,7 +53,7 @@ do
   -- The answer has changed: the todos parked behind the breaker ask again.
   local function wake_parked(name)
     local behind = key(KEY.breaker_behind, name)
-    for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do tell({ kind = 'todo', id = id }) end
+    for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do notify({ kind = 'todo', id = id }) end
   end
 
   local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end

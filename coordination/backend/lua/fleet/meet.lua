@@ -6,16 +6,16 @@
 --   of an id
 -- Returns: the version and the ecosystem of the namespace; ours if we are accepted.
 local version, gone_after_ms, ecosystem = ARGV[1], ARGV[2], ARGV[3]
-local known, held = call('GET', KEYS[1]), false
+local known, bound = call('GET', KEYS[1]), false
 if ecosystem ~= '' and call('STRLEN', KEYS[4]) <= tonumber(ARGV[4]) then
-  held = call('GET', KEYS[4])
-  if held and not string.match(held, '^[a-z0-9%-]+$') then held = false end
+  bound = call('GET', KEYS[4])
+  if bound and not string.match(bound, '^[a-z0-9%-]+$') then bound = false end
 end
-if known == version and (ecosystem == '' or held == ecosystem) then return {version, ecosystem} end
-local heard_of_since = now - gone_after_ms
-if call('ZCARD', KEYS[2]) > 0 or call('ZCOUNT', KEYS[3], heard_of_since, '+inf') > 0 then
+if known == version and (ecosystem == '' or bound == ecosystem) then return {version, ecosystem} end
+local seen_since = now - gone_after_ms
+if call('ZCARD', KEYS[2]) > 0 or call('ZCOUNT', KEYS[3], seen_since, '+inf') > 0 then
   if known and known ~= version then return {known, ecosystem} end
-  if held and held ~= ecosystem then return {version, held} end
+  if bound and bound ~= ecosystem then return {version, bound} end
 end
 call('SET', KEYS[1], version)
 if ecosystem ~= '' then call('SET', KEYS[4], ecosystem) end

@@ -27,9 +27,11 @@ do
 
   function inbox.delivery(box, ticket) return inbox.read_delivery(call('HGET', box.deliveries, ticket)) end
 
-  function inbox.written(d) return d.n .. ' ' .. d.failed .. ' ' .. d.begun .. ' ' .. d.reader end
+  function inbox.format_delivery(d) return d.n .. ' ' .. d.failed .. ' ' .. d.begun .. ' ' .. d.reader end
 
-  function inbox.note(box, ticket, d) call('HSET', box.deliveries, ticket, inbox.written(d)) end
+  function inbox.write_delivery(box, ticket, d)
+    call('HSET', box.deliveries, ticket, inbox.format_delivery(d))
+  end
 
   -- Split tickets by holder. `args[first]` to `args[last]`: ticket and delivery number in turn. Return the
   -- tickets that the reader still has in flight, and the others.
@@ -95,7 +97,7 @@ do
     if why and d.begun == 1 then d.failed = d.failed + 1 end
     if d.failed >= deliveries then return bury(box, ticket, d, why) end
     d.begun, d.reader = 0, NOBODY
-    inbox.note(box, ticket, d)
+    inbox.write_delivery(box, ticket, d)
     call('ZADD', box.ready, message.score_of(ticket), ticket)
   end
 

@@ -9,7 +9,7 @@ if begun ~= '' then
   local d = inbox.delivery(box, begun)
   if d.reader == reader and d.begun == 0 then
     d.begun = 1
-    inbox.note(box, begun, d)
+    inbox.write_delivery(box, begun, d)
   end
 end
 return lost

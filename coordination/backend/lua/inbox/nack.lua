@@ -9,7 +9,7 @@ local ticket = inbox.own(box, ARGV[2], ARGV, 6, #ARGV)[1]
 if not ticket then return {} end
 local d = inbox.delivery(box, ticket)
 d.begun = 1
-inbox.note(box, ticket, d)
+inbox.write_delivery(box, ticket, d)
 local sender = inbox.sender_of(ticket)
 local returned = inbox.return_lanes(box, { [sender] = true }, { [ticket] = ARGV[3] }, tonumber(ARGV[5]))
 if call('ZREM', box.ready, ticket) == 1 then -- it is no dead letter

@@ -8,7 +8,7 @@
 -- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {for
 --   each message `<delivery> <failed deliveries> <sent at> <ticket> <head>`, body}, {acknowledged tickets
 --   that the reader no longer had}.
-local to, reader, place, limit, idle_ms, deliveries = unpack(ARGV, 1, 6)
+local to, reader, host_and_pid, limit, idle_ms, deliveries = unpack(ARGV, 1, 6)
 local all_begun, epoch_seen, offset_seen, trimmed_seen, done = unpack(ARGV, 7, 11)
 local SCAN_LIMIT = 1000 -- tickets searched for one that this reader may take; later calls search further
 local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- messages after so many bytes wait for the next call
@@ -16,7 +16,7 @@ limit = tonumber(limit)
 local call = redis.call
 local box = message.box(KEYS[1], to)
 inbox.allow_when_full(box)
-inbox.record_reader(box, reader, place)
+inbox.record_reader(box, reader, host_and_pid)
 local behind = 11 + 2 * done
 local lost = inbox.ack(box, reader, ARGV, 12, behind)
 inbox.take_over(box, tonumber(deliveries))
@@ -86,7 +86,7 @@ local function loaded_of(picked, offsets)
 end
 
 local function hand_out(picked, offsets, senders)
-  local rows, noted, due, taken = {}, {}, {}, {}
+  local rows, written, due, taken = {}, {}, {}, {}
   local values = call('HMGET', box.deliveries, unpack(picked))
   for i, fields in ipairs(loaded_of(picked, offsets)) do
     local ticket, d = picked[i], inbox.read_delivery(values[i])
@@ -95,7 +95,7 @@ local function hand_out(picked, offsets, senders)
     if fields[7] == 'forget' then
       message.erase(box, ticket)
     else
-      noted[#noted + 1], noted[#noted + 2] = ticket, inbox.written(d)
+      written[#written + 1], written[#written + 2] = ticket, inbox.format_delivery(d)
       due[#due + 1], due[#due + 2] = now + idle_ms, ticket
       local lane = lane_of(senders[i])
       lane.n, lane.reader, lane.changed = lane.n + 1, reader, true
@@ -104,8 +104,8 @@ local function hand_out(picked, offsets, senders)
     rows[2 * i] = fields[6]
   end
   call('ZREM', box.ready, unpack(taken))
-  if #noted > 0 then
-    call('HSET', box.deliveries, unpack(noted))
+  if #written > 0 then
+    call('HSET', box.deliveries, unpack(written))
     call('ZADD', box.pending, unpack(due))
   end
   for sender, lane in pairs(lanes) do
@@ -118,16 +118,16 @@ local picked, offsets, senders = {}, nil, nil
 if limit > 0 then picked, offsets, senders = pick() end
 local rows = #picked > 0 and hand_out(picked, offsets, senders) or {}
 
-local epoch, seq, trimmed, told = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
-seq, trimmed, told = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(told or 0)
+local epoch, seq, trimmed, reported = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
+seq, trimmed, reported = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(reported or 0)
 local recovered, missed = 1, 0
 local elsewhere = epoch_seen ~= ''
   and (epoch_seen ~= epoch or tonumber(offset_seen) > seq or tonumber(trimmed_seen) > trimmed)
 if elsewhere then
   recovered = 0 -- another data set, or an older state of it: the missing messages are unknown
 else
-  local known = epoch_seen == '' and told or tonumber(trimmed_seen)
-  if known > told then call('HSET', box.facts, 'told', known) end
+  local known = epoch_seen == '' and reported or tonumber(trimmed_seen)
+  if known > reported then call('HSET', box.facts, 'told', known) end
   missed = trimmed - known
   if missed > 0 then recovered = 0 end
 end

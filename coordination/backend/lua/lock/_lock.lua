@@ -70,7 +70,7 @@ local function epoch()
 end
 
 -- Record the use of a resource up to `at`: the sum of amount × ms.
-local function account(name, change, at)
+local function record_use(name, change, at)
   if string.sub(name, 1, 9) ~= 'resource:' then return end
   local stats = key(KEY.stats, name)
   local used, since = unpack(call('HMGET', stats, 'used', 'since'))
@@ -86,7 +86,7 @@ local function share_of(want, id) return want.amount .. ' ' .. id end
 local function drop_expired_shares(name)
   local shares = key(KEY.shares, name)
   local over = call('ZRANGEBYSCORE', shares, '-inf', now, 'WITHSCORES')
-  for i = 1, #over, 2 do account(name, -tonumber(string.match(over[i], '^%d+')), tonumber(over[i + 1])) end
+  for i = 1, #over, 2 do record_use(name, -tonumber(string.match(over[i], '^%d+')), tonumber(over[i + 1])) end
   if #over > 0 then call('ZREMRANGEBYSCORE', shares, '-inf', now) end
 end
 
@@ -119,7 +119,7 @@ local function hold(request, want, ttl)
     assert(call('SET', head .. want.name, request.id, 'NX', 'PX', ttl))
   else
     call('ZADD', shares_of(want), ttl == 0 and '+inf' or now + ttl, share_of(want, request.id))
-    account(want.name, want.amount, now)
+    record_use(want.name, want.amount, now)
   end
 end
 
@@ -152,8 +152,9 @@ local function holds(request, want)
   return expiry and tonumber(expiry) > now
 end
 
-local function last(key_of_it, ttl)
-  if ttl > 0 then call('PEXPIRE', key_of_it, ttl) else call('PERSIST', key_of_it) end
+-- Let a key expire after `ttl` ms; 0: never.
+local function set_expiry(name, ttl)
+  if ttl > 0 then call('PEXPIRE', name, ttl) else call('PERSIST', name) end
 end
 
 -- Renew the request's grants for another ttl. Return whether it still holds all of them.
@@ -163,13 +164,13 @@ local function prolong(request)
   end
   for _, want in ipairs(request.wants) do
     if want.mode == 'x' then
-      last(head .. want.name, request.ttl)
+      set_expiry(head .. want.name, request.ttl)
     else
       local expires = request.ttl == 0 and '+inf' or now + request.ttl
       call('ZADD', shares_of(want), 'XX', expires, share_of(want, request.id))
     end
   end
-  last(key(KEY.request, request.id), request.ttl)
+  set_expiry(key(KEY.request, request.id), request.ttl)
   return true
 end
 

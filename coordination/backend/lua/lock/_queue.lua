@@ -28,7 +28,7 @@ local function is_behind(want, id, rank)
 end
 
 -- Return the names that block the request, and put it into their queues.
-local function taken(request)
+local function blocking_names(request)
   local names = {}
   local joins = request.joins ~= false
   for _, want in ipairs(request.wants) do
@@ -44,7 +44,7 @@ local function taken(request)
   return names
 end
 
-local function note_wait(request)
+local function record_wait(request)
   for _, want in ipairs(request.wants) do
     if string.sub(want.name, 1, 9) == 'resource:' then
       local stats, waited = key(KEY.stats, want.name), now - request.arrived
@@ -65,7 +65,7 @@ local function grant(request, ttl)
   local description = request.description or {}
   call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now, unpack(description))
   if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
-  note_wait(request)
+  record_wait(request)
   for _, want in ipairs(request.wants) do
     call('SADD', head .. KEY.names, want.name)
     if request.waited then call('ZREM', key(KEY.queue, want.name), request.id) end
@@ -75,8 +75,8 @@ local function grant(request, ttl)
   return request.fence
 end
 
--- `kept_ms`: how long the grant lasts until the waiter asks again.
-local function tell(request, kept_ms)
+-- Notify the waiter of a grant. `kept_ms`: how long the grant lasts until the waiter asks again.
+local function notify(request, kept_ms)
   if request.kind == 'todo' then
     call('ZADD', head .. KEY.timers, now, request.id) -- due if the releasing process dies now
     woken[#woken + 1] = request.id
@@ -109,14 +109,14 @@ local function offer_names(names)
     local queue = key(KEY.queue, name)
     for _, id in ipairs(call('ZRANGE', queue, 0, -1)) do
       local request = waiting[id] or in_queue(queue, id)
-      local in_way = in_way_of[id] or request and taken(request)
+      local in_way = in_way_of[id] or request and blocking_names(request)
       waiting[id], in_way_of[id] = request, in_way
       if request and #in_way == 0 then
         request.waited = true
         waiting[id], in_way_of = nil, {}
         local kept_ms = request.kind == 'todo' and OFFER_MS or math.min(request.ttl, GRANT_KEPT_MS)
         grant(request, kept_ms)
-        tell(request, kept_ms)
+        notify(request, kept_ms)
         -- It may have blocked others at names of which it left some capacity.
         for _, want in ipairs(request.wants) do
           if want.name ~= name then names[#names + 1] = want.name end
@@ -126,7 +126,7 @@ local function offer_names(names)
         -- The repository is free for the todo, but a resource is not: other todos work there meanwhile.
         call('ZREM', queue, id)
         in_way_of = {}
-        tell(request)
+        notify(request)
       elseif request and want_for(request, name).mode ~= 's' then
         break
       end
@@ -144,10 +144,10 @@ local function release_grants(request)
     elseif want.mode == 'x' then
       call('DEL', head .. want.name)
     else
-      -- in order of time, as `account` needs it
+      -- in order of time, as `record_use` needs it
       if string.sub(want.name, 1, 9) == 'resource:' then drop_expired_shares(want.name) end
       call('ZREM', shares_of(want), share_of(want, request.id))
-      account(want.name, -want.amount, now)
+      record_use(want.name, -want.amount, now)
     end
   end
   forget(request)

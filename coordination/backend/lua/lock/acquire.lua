@@ -53,7 +53,7 @@ end
 request.rank = request.rank or tonumber(rank) or now_us - priority * PRIORITY_STEP_US
 -- with a rank it asked before, and its entries in queues outlast its record
 request.joins, request.waited = place_ms ~= '0', known ~= nil or rank ~= ''
-local names = taken(request)
+local names = blocking_names(request)
 if #names > 0 and not request.joins then return 'taken\n' .. table.concat(names, '\n') end
 if not known then
   call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),

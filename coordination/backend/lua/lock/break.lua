@@ -4,18 +4,18 @@
 -- KEYS: head    ARGV: name, actor, requests
 -- Returns: the number of released requests
 local KEPT = 1000
-local NOTED = { 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since' }
+local RECORDED = { 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since' }
 local name, actor = ARGV[1], ARGV[2]
 
-local function note(request)
-  local words = {}
-  for i, value in ipairs(call('HMGET', key(KEY.request, request.id), unpack(NOTED))) do
-    words[#words + 1] = NOTED[i]
-    words[#words + 1] = value or ''
+local function record_release(request)
+  local fields = {}
+  for i, value in ipairs(call('HMGET', key(KEY.request, request.id), unpack(RECORDED))) do
+    fields[#fields + 1] = RECORDED[i]
+    fields[#fields + 1] = value or ''
   end
   call('XADD', head .. KEY.released, 'MAXLEN', '~', KEPT, '*', 'name', name, 'by', actor, 'id', request.id,
-    unpack(words))
-  announce('lock.forced', name, 'actor', actor, unpack(words))
+    unpack(fields))
+  announce('lock.forced', name, 'actor', actor, unpack(fields))
 end
 
 local released = 0
@@ -23,7 +23,7 @@ for i = 3, #ARGV do
   local request = load(ARGV[i])
   local want = request and request.state == 'held' and request.kind ~= 'todo' and want_for(request, name)
   if want and holds(request, want) then
-    note(request)
+    record_release(request)
     release_grants(request)
     released = released + 1
   end

@@ -10,7 +10,7 @@ end
 
 local function use_of(name)
   drop_expired_shares(name)
-  account(name, 0, now)
+  record_use(name, 0, now)
   local stats = key(KEY.stats, name)
   local facts = call('HMGET', stats, 'used', 'used_ms', 'from', 'granted', 'waited_ms', 'longest_ms')
   local used, used_ms, from, granted, waited_ms, longest_ms = unpack(facts)

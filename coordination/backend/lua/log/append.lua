@@ -6,6 +6,7 @@
 -- KEYS: the log
 -- ARGV: attempt, bytes omitted before this piece, bytes of the head, bytes of the tail, file name of the
 --   whole log, text
+-- Returns: nothing
 local log, text = KEYS[1], ARGV[6]
 local attempt, skipped = tonumber(ARGV[1]), tonumber(ARGV[2])
 local head_bytes, tail_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])

@@ -54,7 +54,7 @@ do
 
   -- Return `expired` or `trimmed` (reported to the recipient) if a message is too old to be delivered, else
   -- false.
-  local function over(ticket)
+  local function outdated(ticket)
     local why, at = string.match(ticket, '^%S+ %S+ (%a)(%d+)')
     return tonumber(at) <= now and (why == 't' and 'expired' or 'trimmed')
   end
@@ -67,7 +67,7 @@ do
 
   -- Delete a waiting message if it is too old; return whether it was.
   function message.delete_if_over(box, ticket)
-    local word = over(ticket)
+    local word = outdated(ticket)
     if word then remove(box, ticket, word) end
     return word
   end
@@ -89,7 +89,7 @@ do
     local last = call('ZREVRANGE', box.ready, 0, 0, 'WITHSCORES')
     local class = math.floor(tonumber(last[2]) / PRIORITY_SPAN) * PRIORITY_SPAN
     local oldest = call('ZRANGEBYSCORE', box.ready, string.format('%.0f', class), '+inf', 'LIMIT', 0, 1)[1]
-    remove(box, oldest, over(oldest) or 'trimmed')
+    remove(box, oldest, outdated(oldest) or 'trimmed')
   end
 
   function message.wake(box)
@@ -98,7 +98,7 @@ do
 
   -- Return a message for an inbox. `kind`: its type; `body`: the payload as JSON; `limit` and `keep_ms`:
   -- those of the inbox. A `sequence` is `<n>` or `<mark>.<n>`.
-  function message.letter(sender, sequence, kind, body, ttl_ms, limit, keep_ms)
+  function message.new(sender, sequence, kind, body, ttl_ms, limit, keep_ms)
     local top = sender .. '/' .. sequence .. ' ' .. kind .. ' - 1'
     return message.read(top, body, ttl_ms .. ' 0 ' .. limit .. ' ' .. keep_ms)
   end
@@ -117,37 +117,37 @@ do
     }
   end
 
-  local function keep(box, letter, offset)
-    local ticket = offset .. ' ' .. letter.priority .. ' ' .. letter.over .. ' ' .. letter.sender
-    if letter.forget then
+  local function store(box, outgoing, offset)
+    local ticket = offset .. ' ' .. outgoing.priority .. ' ' .. outgoing.over .. ' ' .. outgoing.sender
+    if outgoing.forget then
       local id = offset .. '-0'
-      call('XADD', box.stream, id, 'at', now, 'head', letter.top, 'body', letter.body, 'forget', 1)
+      call('XADD', box.stream, id, 'at', now, 'head', outgoing.top, 'body', outgoing.body, 'forget', 1)
     else
-      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.top, 'body', letter.body)
+      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', outgoing.top, 'body', outgoing.body)
     end
-    call('ZADD', box.ready, letter.priority == '0' and offset or message.score_of(ticket), ticket)
+    call('ZADD', box.ready, outgoing.priority == '0' and offset or message.score_of(ticket), ticket)
   end
 
   -- Return whether a number not greater than its sender's last was sent before. Numbers with a mark grow
   -- within one process, so such a one was. Numbers given by a caller with several threads may come late; they
   -- are remembered one by one.
-  local function sent_before(box, letter, mark)
-    return mark ~= '' or call('ZSCORE', box.seen, letter.sender .. '/' .. letter.sequence)
+  local function sent_before(box, outgoing, mark)
+    return mark ~= '' or call('ZSCORE', box.seen, outgoing.sender .. '/' .. outgoing.sequence)
       or call('ZCARD', box.seen) >= SEEN
   end
 
-  local function remember(box, letter, offset)
-    call('ZADD', box.seen, offset, letter.sender .. '/' .. letter.sequence)
+  local function remember(box, outgoing, offset)
+    call('ZADD', box.seen, offset, outgoing.sender .. '/' .. outgoing.sequence)
     call('ZREMRANGEBYRANK', box.seen, 0, -SEEN - 1)
-    call('PEXPIRE', box.seen, letter.keep_ms)
+    call('PEXPIRE', box.seen, outgoing.keep_ms)
   end
 
   -- Put a message into the inbox of one recipient.
   -- Returns: its offset; 0 if the same sender sent that sequence before; -1 for an unknown recipient.
-  function message.send(head, to, letter)
+  function message.send(head, to, outgoing)
     local box = message.box(head, to)
-    local mark, n = string.match(letter.sequence or '', '^(.-)(%d*)$')
-    local last = 'last ' .. letter.sender .. '/' .. mark
+    local mark, n = string.match(outgoing.sequence or '', '^(.-)(%d*)$')
+    local last = 'last ' .. outgoing.sender .. '/' .. mark
     local known = call('HMGET', box.facts, 'epoch', 'waits', 'seq', last)
     if not known[1] then return -1 end
     local offset = (tonumber(known[3]) or 0) + 1
@@ -156,12 +156,12 @@ do
     else
       local greatest = known[4] and string.match(known[4], '^%d+') or n
       local late = known[4] and tonumber(n) <= tonumber(greatest)
-      if late and sent_before(box, letter, mark) then return 0 end
+      if late and sent_before(box, outgoing, mark) then return 0 end
       call('HSET', box.facts, 'seq', offset, last, (late and greatest or n) .. ' ' .. now)
-      if mark == '' then remember(box, letter, offset) end
+      if mark == '' then remember(box, outgoing, offset) end
     end
-    keep(box, letter, offset)
-    if call('ZCARD', box.ready) > letter.limit then make_room(box, letter.limit) end
+    store(box, outgoing, offset)
+    if call('ZCARD', box.ready) > outgoing.limit then make_room(box, outgoing.limit) end
     if known[2] then message.wake(box) end
     return offset
   end

@@ -7,8 +7,8 @@ if not entry then return { 'none', ARGV[1] } end
 local f = {}
 for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
 local terms = ARGV[2] .. ' ' .. string.match(f.ticket, '^%d+ (%S+)') .. ' ' .. ARGV[3] .. ' ' .. ARGV[4]
-local letter = message.read(f.head, f.body, terms)
-letter.sequence = nil -- its sender's number was used up by the first message
-if message.send(KEYS[1], f.to, letter) < 0 then return { 'unknown', f.to } end
+local outgoing = message.read(f.head, f.body, terms)
+outgoing.sequence = nil -- its sender's number was used up by the first message
+if message.send(KEYS[1], f.to, outgoing) < 0 then return { 'unknown', f.to } end
 call('XDEL', KEYS[1] .. KEY.dead_letters, ARGV[1])
 return { 'sent', string.match(f.head, '^%S+') }

@@ -4,23 +4,23 @@
 -- (run/_run_dispatch.lua). Messages without a run, or of a chord, belong to the run ''.
 -- KEYS: served, unacked, unacked_index   ARGV: the key `posted` with @ for the run, number of tags, the
 --   finished tags, the queues
--- Returns: {queue, message, its tag if it was recorded}, or nil if no queue has an ordered message.
+-- Returns: {queue, message, its tag if it was recorded as unacknowledged}, or nil if no queue has a message
+--   with a turn
 local served, unacked, unacked_index = unpack(KEYS)
-local done = tonumber(ARGV[2])
-for i = 3, 2 + done do
+local finished = tonumber(ARGV[2])
+for i = 3, 2 + finished do
   call('ZREM', unacked_index, ARGV[i])
   call('HDEL', unacked, ARGV[i])
 end
 
 local runs = call('ZRANGE', served, 0, -1)
 if #runs == 0 then return nil end
-local mine = {}
-for i = 3 + done, #ARGV do mine[ARGV[i]] = true end
-
+local own_queues = {}
+for i = 3 + finished, #ARGV do own_queues[ARGV[i]] = true end
 
 -- Record the message as kombu's QoS does, which does it itself if nothing is recorded here. Quotes within a
 -- text are escaped, so the patterns match only the message's own fields.
-local function note(queue, message)
+local function record_unacked(queue, message)
   local tag = string.match(message, '"delivery_tag": "([^"\\]+)"')
   if not tag or not string.find(message, '"routing_key": "' .. queue .. '"', 1, true) then return '' end
   call('HSET', unacked, tag, '[' .. message .. ', "", "' .. queue .. '"]')
@@ -40,7 +40,7 @@ local function take(run, posted, queue)
     call('ZREM', posted, queue)
   end
   call('ZADD', served, now, run)
-  return { queue, message, note(queue, message) }
+  return { queue, message, record_unacked(queue, message) }
 end
 
 local AT_ONCE = 100
@@ -50,7 +50,7 @@ for _, run in ipairs(runs) do
   repeat
     local queues = call('ZRANGE', posted, from, from + AT_ONCE - 1)
     for _, queue in ipairs(queues) do
-      if mine[queue] then
+      if own_queues[queue] then
         local taken = take(run, posted, queue)
         if taken then return taken end
       else

@@ -29,7 +29,7 @@ end
 
 -- Return the fence, or nil and the blocking names, in whose queues the request waits from now on.
 local function ask(request, text, priority)
-  local names = taken(request)
+  local names = blocking_names(request)
   request.description = {
     'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', 0, 'kind', 'todo', 'party', request.id,
     'arrived', request.arrived, 'priority', priority,

@@ -145,14 +145,14 @@ end
 local function tell_workers(kind, by, event)
   local sequence = string.gsub(event, '-', '.')
   local body = cjson.encode({ run = run, by = by })
-  local letter = message.letter('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
+  local outgoing = message.new('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
   local notified = {}
   for _, todo in ipairs(running_todos()) do
     local worker = fact(todo, 'worker')
     if worker and not notified[worker] then
       notified[worker] = true
       local to = 'worker:' .. worker
-      if message.send(head, to, letter) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
+      if message.send(head, to, outgoing) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
     end
   end
 end

@@ -70,7 +70,7 @@ if request and request.state == 'waiting' and goes_on(status) then
   offer_names(names_of(request)) -- a holder may have expired unnoticed
   request = load(id)
   if request.state == 'waiting' then
-    await(todo, p, request, taken(request))
+    await(todo, p, request, blocking_names(request))
     dispatch_ready()
     return reply('waits')
   end
