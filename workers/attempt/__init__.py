@@ -4,8 +4,8 @@
 |---|---|
 | `attempt.py` | enters the workspace, runs the command, keeps the result |
 | `environment.py` | brief, folders, services and commits for an attempt, made from the worker's services |
-| `actions.py` | running a todo, checking a repository, compensating a todo: where they differ |
-| `checks.py` | the verdict of a quality check, from its exit code and its JUnit report |
+| `actions.py` | running a todo, compensating a todo: where they differ |
+| `checks.py` | running a quality check; its verdict, from its exit code and its JUnit report |
 | `commands.py` `call.py` | from an action to a command under the guard; the caller of a python function |
 | `in_process.py` | services and landings, which need no command |
 | `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |

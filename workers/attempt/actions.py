@@ -1,13 +1,8 @@
-"""The actions of an attempt on its todo: run it, check the repository, or compensate it.
+"""The actions of an attempt on its todo: run it, or compensate it. `checks.py` has a third one.
 
 `attempt.py` does for all actions what they share: the workspace, the command under its guard, timeout, log,
 lease and fence.
 Running a todo executes its action, and commits its changes.
-
-A quality check judges the repository, and changes nothing in it. Files that it leaves are removed, and
-commits that it makes do not count: its todo settles with the commit at which it began. A green result is kept
-for the trees of the repository and of those that it needs; any other result is made anew. The result of a
-check that is not green goes to the checkpoint of its todo.
 
 Compensating a todo executes its compensation, and with the last todo of a repository removes the run's
 worktree and branch:
@@ -25,31 +20,38 @@ idempotency key, and the other effects by themselves.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from coordination import models
 from coordination.errors import PlanRefused
 from coordination.files import open_private
-from coordination.models import ManualAction, NoopAction, QaAction, RevertAction
-from coordination.runs.change_sets.records import CheckResult, CheckVerdict, read_result
+from coordination.models import ManualAction, NoopAction, RevertAction
 from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant, Undo
-from coordination.sandbox import Bounds
-from workers.attempt.checks import Report, ReportUnreadable, Stamp, is_known, judge, read_report, stamps
-from workers.attempt.commands import CompensatedTodo
-from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log, read_output
 from workers.attempt.result_cache import AttemptCache
 from workers.cleanup.rollback import RollbackCleanup
-from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
+from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.commit import CommitStyle
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompensatedTodo:
+    """The todo that a compensation undoes."""
+
+    state: str
+    """COORD_COMPENSATES: the state in which the todo ended."""
+    output: Path
+    """COORD_TODO_OUTPUT: a file with the todo's output as JSON, `null` without one."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"COORD_COMPENSATES": self.state, "COORD_TODO_OUTPUT": str(self.output)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,151 +224,10 @@ class Compensate(AttemptAction):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunCheck(RunTodo):
-    context: Callable[[], Mapping[str, Any]]
-    _before: dict[Path, Stamp] = field(default_factory=dict)
-    """Files of the report that were there before the command."""
-
-    @property
-    def action(self) -> QaAction:
-        action = self.grant.spec.todo.action
-        assert isinstance(action, QaAction)
-        return action
-
-    def needs_command(self) -> bool:
-        return True
-
-    def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
-        found = super().cached(workspace, start)
-        if found is None or found.kind is not OutcomeKind.SUCCEEDED:
-            return found
-        return replace(found, check=self._check_field(CheckVerdict.GREEN, start))
-
-    def _check_field(self, verdict: CheckVerdict, commit: str) -> str:
-        return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
-
-    def before_command(self, workspace: Workspace) -> None:
-        if self.action.report:
-            self._before.update(stamps(workspace.path, self.action.report))
-
-    def outcome_of(
-        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, start: str
-    ) -> AttemptOutcome | None:
-        """Return the outcome by the verdict. `outcome`: of a command that failed."""
-        if outcome is not None and outcome.kind is not OutcomeKind.FAILED:
-            return outcome
-        result = self._result(ended, workspace, start)
-        counts = f"{result.passed:,} of {result.total:,} tests passed" if result.total is not None else ""
-        self.log.line(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
-        output = json.dumps(self.log.masked_json(json.loads(result.written())), separators=(",", ":"))
-        green = result.verdict is CheckVerdict.GREEN
-        if green or self._is_allowed(result):
-            if workspace.discard_changes():
-                self.log.line("check: it has left changes, which are not kept: a check changes nothing")
-            done = AttemptOutcome(
-                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
-                check=self._check_field(result.verdict, start),
-            )  # fmt: skip
-            if green and self.cache:
-                self.cache.note(done, workspace)
-            return done
-        return AttemptOutcome(
-            kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
-            error=f"{result.verdict}: {result.why}",
-            exit_code=ended.exit_code,
-            failure=outcome.failure if outcome else None,
-            output=output,
-            check=self._check_field(result.verdict, start),
-        )
-
-    def _result(self, ended: Exit, workspace: Workspace, start: str) -> CheckResult:
-        how = describe_exit(ended, self.grant.spec.timeout)
-        context = self.context()
-        result = judge(self.action, ended, how, self._report(workspace), start)
-        before = next(
-            (one["output"] for one in context.get("predecessors", ()) if one["todo"] == self.action.before),
-            None,
-        )
-        needed = self.action.needs
-        needs = {
-            repo: commit
-            for repo, commit in context.get("commits", {}).items()
-            if repo != self.grant.spec.repo.name and (needed is None or repo in needed)
-        }
-        known = before is not None and is_known(result, read_result(before))
-        return result.model_copy(update={"known": known, "needs": needs})
-
-    def _report(self, workspace: Workspace) -> Report | ReportUnreadable | None:
-        if not self.action.report:
-            return None
-        try:
-            return read_report(workspace.path, self.action.report, self._before)
-        except ReportUnreadable as unreadable:
-            return unreadable
-
-    def _is_allowed(self, result: CheckResult) -> bool:
-        """Return whether a red check is accepted: with an earlier result, only if it has no new failures."""
-        red = result.verdict is CheckVerdict.RED and self.action.allow_red
-        return red and (self.action.before is None or result.known)
-
-
-def action_of(
-    grant: Grant, env: AttemptEnvironment, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
-) -> AttemptAction:
-    """Return the action of an attempt, which writes into the todo's log; `bounds` returns its sandbox."""
-    if grant.undo is None:
-        cache = _attempt_cache(grant, env, log.line, bounds)
-        limit = env.output_limit_bytes
-        if isinstance(grant.spec.todo.action, QaAction):
-            return RunCheck(grant=grant, output_limit_bytes=limit, log=log, cache=cache, context=env.context)
-        return RunTodo(grant=grant, output_limit_bytes=limit, log=log, cache=cache)
-    repo = grant.spec.repo.name
-    removal = RollbackCleanup(
-        state=env.state,
-        repo=repo,
-        checkout=env.checkout,
-        run_id=grant.run_id,
-        tip=grant.tip,
-        had_ended=grant.undo.had_ended,
-        carried=env.carried(repo),
-    )
-    return Compensate(
-        grant=grant,
-        undo=grant.undo,
-        removal=removal,
-        withdraw=env.withdraw,
-        set_back=env.set_back,
-        say=log.line,
-    )
-
-
 def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
     return CommitStyle(
         plan=brief.plan_id,
         message=brief.commit_message,
         hooks=brief.commit_hooks == "run",
         read_only=getattr(grant.spec.todo.action, "read_only", False),
-    )
-
-
-def _attempt_cache(
-    grant: Grant, env: AttemptEnvironment, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
-) -> AttemptCache | None:
-    cache = grant.spec.todo.cache
-    if cache is None:
-        return None
-    if env.results is None:
-        say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
-        return None
-    return AttemptCache(
-        grant,
-        cache,
-        env.results,
-        context=env.context,
-        agent_command=env.brief.agent_command,
-        no_cache=env.brief.no_cache,
-        state=env.state,
-        bounds=bounds,
-        say=say,
     )

@@ -20,11 +20,12 @@ from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.models import Workspace as WorkspaceKind
 from coordination.runs.records import Blame, WaitReason
 from coordination.runs.replies import Grant
-from workers.attempt.actions import action_of, style_of
+from workers.attempt.actions import style_of
+from workers.attempt.checks import check_grant
 from workers.attempt.commands import AttemptCommands, Command, Job, command_for
 from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.in_process import check_grant, execute_in_process
+from workers.attempt.in_process import execute_in_process
 from workers.attempt.output import FULL_DISK, Checkpoint, Log
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -55,7 +56,7 @@ class Attempt:
         self.grant = grant
         self._env = env
         self._log = log
-        self._action = action_of(grant, env, log, lambda: self._commands.bounds)
+        self._action = env.action(grant, log, lambda: self._commands.bounds)
         self._commands = AttemptCommands(grant, env, log, key=self._action.key)
         self._secrets = env.secrets
         self.checkpoint = Checkpoint(env.output_limit_bytes, log.masked_json)

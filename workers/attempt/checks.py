@@ -1,4 +1,9 @@
-"""Judge a quality check: from the end of its command, and its JUnit report, to a verdict.
+"""A quality check: its execution, and its verdict by the end of its command and by its JUnit report.
+
+A quality check judges the repository, and changes nothing in it. Files that it leaves are removed, and
+commits that it makes do not count: its todo settles with the commit at which it began. A green result is kept
+for the trees of the repository and of those that it needs; any other result is made anew. The result of a
+check that is not green goes to the checkpoint of its todo.
 
 Only a command that ended with exit code 0, whose report names at least one test that ran and none that
 failed, is green. A check without a report is judged by its exit code.
@@ -10,19 +15,32 @@ through no link to another place, and which the command has written or changed.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from xml.parsers import expat
 
 from coordination.errors import CoordinationError
-from coordination.models import QaAction
-from coordination.runs.change_sets.records import MOST_FAILURES, CheckResult, CheckVerdict, FailedTest
+from coordination.models import Cache, LandCheck, QaAction, Retry, Todo
+from coordination.models import Workspace as WorkspaceKind
+from coordination.runs.change_sets.records import (
+    MOST_FAILURES,
+    CheckResult,
+    CheckVerdict,
+    FailedTest,
+    read_result,
+)
+from coordination.runs.replies import Grant
 from coordination.text import counted
+from workers.attempt.actions import RunTodo
+from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit
 from workers.process.child import Exit
+from workers.workspace.base import Workspace
 
 CANNOT_START = (126, 127)
 """A shell's exit codes for a command that it cannot execute, or find."""
@@ -37,6 +55,112 @@ NAME_LENGTH, MESSAGE_LENGTH = 300, 500
 OUTCOMES = ("failure", "error", "skipped")
 
 Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCheck(RunTodo):
+    context: Callable[[], Mapping[str, Any]]
+    _before: dict[Path, Stamp] = field(default_factory=dict)
+    """Files of the report that were there before the command."""
+
+    @property
+    def action(self) -> QaAction:
+        action = self.grant.spec.todo.action
+        assert isinstance(action, QaAction)
+        return action
+
+    def needs_command(self) -> bool:
+        return True
+
+    def cached(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
+        found = super().cached(workspace, start)
+        if found is None or found.kind is not OutcomeKind.SUCCEEDED:
+            return found
+        return replace(found, check=self._check_field(CheckVerdict.GREEN, start))
+
+    def _check_field(self, verdict: CheckVerdict, commit: str) -> str:
+        return f"{self.action.check or self.grant.todo_id} {verdict} {commit}"
+
+    def before_command(self, workspace: Workspace) -> None:
+        if self.action.report:
+            self._before.update(stamps(workspace.path, self.action.report))
+
+    def outcome_of(
+        self, outcome: AttemptOutcome | None, ended: Exit, workspace: Workspace, start: str
+    ) -> AttemptOutcome | None:
+        """Return the outcome by the verdict. `outcome`: of a command that failed."""
+        if outcome is not None and outcome.kind is not OutcomeKind.FAILED:
+            return outcome
+        result = self._result(ended, workspace, start)
+        counts = f"{result.passed:,} of {result.total:,} tests passed" if result.total is not None else ""
+        self.log.line(": ".join(filter(None, (f"check: {result.verdict}", result.why or counts))))
+        output = json.dumps(self.log.masked_json(json.loads(result.written())), separators=(",", ":"))
+        green = result.verdict is CheckVerdict.GREEN
+        if green or self._is_allowed(result):
+            if workspace.discard_changes():
+                self.log.line("check: it has left changes, which are not kept: a check changes nothing")
+            done = AttemptOutcome(
+                kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
+                check=self._check_field(result.verdict, start),
+            )  # fmt: skip
+            if green and self.cache:
+                self.cache.note(done, workspace)
+            return done
+        return AttemptOutcome(
+            kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
+            error=f"{result.verdict}: {result.why}",
+            exit_code=ended.exit_code,
+            failure=outcome.failure if outcome else None,
+            output=output,
+            check=self._check_field(result.verdict, start),
+        )
+
+    def _result(self, ended: Exit, workspace: Workspace, start: str) -> CheckResult:
+        how = describe_exit(ended, self.grant.spec.timeout)
+        context = self.context()
+        result = judge(self.action, ended, how, self._report(workspace), start)
+        before = next(
+            (one["output"] for one in context.get("predecessors", ()) if one["todo"] == self.action.before),
+            None,
+        )
+        needed = self.action.needs
+        needs = {
+            repo: commit
+            for repo, commit in context.get("commits", {}).items()
+            if repo != self.grant.spec.repo.name and (needed is None or repo in needed)
+        }
+        known = before is not None and is_known(result, read_result(before))
+        return result.model_copy(update={"known": known, "needs": needs})
+
+    def _report(self, workspace: Workspace) -> Report | ReportUnreadable | None:
+        if not self.action.report:
+            return None
+        try:
+            return read_report(workspace.path, self.action.report, self._before)
+        except ReportUnreadable as unreadable:
+            return unreadable
+
+    def _is_allowed(self, result: CheckResult) -> bool:
+        """Return whether a red check is accepted: with an earlier result, only if it has no new failures."""
+        red = result.verdict is CheckVerdict.RED and self.action.allow_red
+        return red and (self.action.before is None or result.known)
+
+
+def check_grant(grant: Grant, check: LandCheck, commit: str) -> Grant:
+    """Return the grant of a check at a commit, which runs as a part of the todo that lands. It has the lease
+    and the fence of that todo, and not its record.
+    """
+    todo = Todo(
+        id=check.todo,
+        task=f"Check {grant.spec.repo.name}: {check.action.check}",
+        repo=grant.spec.repo.name,
+        action=check.action,
+        workspace=WorkspaceKind.WORKTREE,
+        cache=Cache(),
+    )
+    fields = {"todo": todo, "retry": Retry(attempts=1), "timeout": check.timeout or grant.spec.timeout}
+    spec = grant.spec.model_copy(update=fields)
+    return replace(grant, spec_json=spec.model_dump_json(exclude_defaults=True), tip=commit, checkpoint="")
 
 
 def judge(

@@ -36,6 +36,7 @@ from coordination.models import argv_of, text_of
 from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
 from coordination.runs.replies import Grant
 from coordination.sandbox import Binds, Bounds
+from workers.attempt.actions import CompensatedTodo
 from workers.attempt.environment import AttemptEnvironment
 from workers.attempt.output import Log, OutputTail
 from workers.outcome import OutcomeKind
@@ -61,20 +62,6 @@ shift 2
 """A shell script. Its arguments, which no shell parses: ast-grep, pattern and language, which are first tried
 on empty input, then the arguments of the rewrite.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompensatedTodo:
-    """The todo that a compensation undoes."""
-
-    state: str
-    """COORD_COMPENSATES: the state in which the todo ended."""
-    output: Path
-    """COORD_TODO_OUTPUT: a file with the todo's output as JSON, `null` without one."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"COORD_COMPENSATES": self.state, "COORD_TODO_OUTPUT": str(self.output)}
 
 
 @dataclass(frozen=True, kw_only=True)

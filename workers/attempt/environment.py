@@ -12,7 +12,7 @@ from typing import Any
 
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
-from coordination.models import LandCheck
+from coordination.models import LandCheck, QaAction
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunBrief
 from coordination.runs.replies import Grant
@@ -21,11 +21,14 @@ from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
 from coordination.runs.worker_registry import Worker
+from coordination.sandbox import Bounds
+from workers.attempt.actions import AttemptAction, Compensate, RunTodo
+from workers.attempt.checks import RunCheck
 from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import served as served_context
 from workers.attempt.output import Log
-from workers.attempt.result_cache import Results
-from workers.cleanup.rollback import ChangeSetRollback
+from workers.attempt.result_cache import AttemptCache, Results
+from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
 from workers.landing.job import LandJob, LandJobs
@@ -115,6 +118,58 @@ class AttemptEnvironment:
             published=brief.published.get(repo, "") if branch else "",
             again=again,
             base=self.base if branch else None,
+        )
+
+    def action(
+        self, grant: Grant, log: Log, bounds: Callable[[], Bounds | None] = lambda: None
+    ) -> AttemptAction:
+        """Return the action of an attempt, which writes into the todo's log; `bounds` returns its sandbox."""
+        if grant.undo is None:
+            cache = self._attempt_cache(grant, log.line, bounds)
+            limit = self.output_limit_bytes
+            if isinstance(grant.spec.todo.action, QaAction):
+                return RunCheck(
+                    grant=grant, output_limit_bytes=limit, log=log, cache=cache, context=self.context
+                )
+            return RunTodo(grant=grant, output_limit_bytes=limit, log=log, cache=cache)
+        repo = grant.spec.repo.name
+        removal = RollbackCleanup(
+            state=self.state,
+            repo=repo,
+            checkout=self.checkout,
+            run_id=grant.run_id,
+            tip=grant.tip,
+            had_ended=grant.undo.had_ended,
+            carried=self.carried(repo),
+        )
+        return Compensate(
+            grant=grant,
+            undo=grant.undo,
+            removal=removal,
+            withdraw=self.withdraw,
+            set_back=self.set_back,
+            say=log.line,
+        )
+
+    def _attempt_cache(
+        self, grant: Grant, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
+    ) -> AttemptCache | None:
+        cache = grant.spec.todo.cache
+        if cache is None:
+            return None
+        if self.results is None:
+            say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
+            return None
+        return AttemptCache(
+            grant,
+            cache,
+            self.results,
+            context=self.context,
+            agent_command=self.brief.agent_command,
+            no_cache=self.brief.no_cache,
+            state=self.state,
+            bounds=bounds,
+            say=say,
         )
 
 

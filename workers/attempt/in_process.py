@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import (
-    Cache,
     LandAction,
     LandCheck,
     LandStep,
-    Retry,
     RevertAction,
     ServiceAction,
     ServiceStep,
-    Todo,
     Via,
-    Workspace,
 )
 from coordination.runs.records import WaitReason
 from coordination.runs.replies import Grant, Undo
@@ -81,23 +76,6 @@ def _land_by_request(job: LandJob, action: LandAction | RevertAction, undo: Undo
     if isinstance(action, LandAction):
         return land_request.land_request(job, action)
     return revert_request.revert_request(job, action, undo.output if undo else None)
-
-
-def check_grant(grant: Grant, check: LandCheck, commit: str) -> Grant:
-    """Return the grant of a check at a commit, which runs as a part of the todo that lands. It has the lease
-    and the fence of that todo, and not its record.
-    """
-    todo = Todo(
-        id=check.todo,
-        task=f"Check {grant.spec.repo.name}: {check.action.check}",
-        repo=grant.spec.repo.name,
-        action=check.action,
-        workspace=Workspace.WORKTREE,
-        cache=Cache(),
-    )
-    fields = {"todo": todo, "retry": Retry(attempts=1), "timeout": check.timeout or grant.spec.timeout}
-    spec = grant.spec.model_copy(update=fields)
-    return replace(grant, spec_json=spec.model_dump_json(exclude_defaults=True), tip=commit, checkpoint="")
 
 
 def _transition(

@@ -1,10 +1,10 @@
-"""Removes what ended runs have left, and looks for results in the base branches.
+"""Remove the artifacts of ended runs, and look for results in the base branches.
 
 | module | content |
 |---|---|
-| `jobs.py` | clean-up by command of all workers, and by itself after a run |
+| `jobs.py` | cleanup that a command orders from all workers, and automatic cleanup after a run |
 | `artifacts.py` | worktrees and files of runs |
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
 | `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |
-| `landed.py` `reverted.py` | results in a base branch; results that it had and lost |
+| `landed.py` | results in a base branch, and results that it had and lost |
 """

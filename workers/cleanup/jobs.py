@@ -21,17 +21,26 @@ import redis
 from pydantic import ValidationError
 
 from coordination.background import BackgroundService
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private
+from coordination.git import is_commit
 from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.cleanup_jobs import Artifact, CleanupAnswer, CleanupJob, CleanupQueue, Kind
+from coordination.runs.cleanup_jobs import (
+    Artifact,
+    CleanupAnswer,
+    CleanupJob,
+    CleanupQueue,
+    ExpectedResult,
+    Kind,
+    ResultFinding,
+)
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
-from workers.cleanup.landed import findings
+from workers.cleanup.landed import Checkout
 from workers.workspace.change_set import BranchCopy
 from workers.workspace.repository import common_dir_of
 
@@ -219,3 +228,28 @@ class AutoCleanup:
         """Return the branch of the run's change set; empty without one."""
         change_set = self._store.brief(run).change_set
         return branch_name(change_set) if change_set else ""
+
+
+def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
+    """Yield a finding for each result in a repository that is served here. Its `why` is empty if the result
+    is in the base branch.
+    """
+    served: dict[tuple[str, str], list[ExpectedResult]] = {}
+    for one in sought:
+        if one.repo in places:
+            served.setdefault((one.repo, one.branch), []).append(one)
+    for (repo, branch), results in served.items():
+        commits = tuple(one.commit for one in results if is_commit(one.commit))
+        checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
+        yield from (_found(checkout, one) for one in results)
+
+
+def _found(checkout: Checkout, one: ExpectedResult) -> ResultFinding:
+    known = ResultFinding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
+    try:
+        if one.commit:
+            return known.model_copy(update={"why": checkout.why_not(one)})
+        return next(checkout.by_trailers(known), known)
+    except GitRefused as refused:
+        why = f"its result cannot be looked for: {refused.message}"
+        return known.model_copy(update={"why": why}) if one.commit else known
