@@ -84,6 +84,6 @@ def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(testbed: 
 
     with bus.listen("a.*") as listening:
         assert bus.publish("a.b", 1) == 1
-        event = next(listening.events(10))
+        event = next(listening.events(60))
     assert isinstance(event, Event)
     assert event.payload == 1

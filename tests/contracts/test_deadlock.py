@@ -265,7 +265,7 @@ def test_a_waiting_thread_is_told_to_give_way_by_another_that_looks(table: Table
             assert table.looks(request) is None
 
         with pytest.raises(DeadlockError):
-            working.result(10)
+            working.result(60)
 
 
 @pytest.mark.parametrize("owners", [("", ""), ("deploy", "migrate")])
