@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -73,34 +73,36 @@ class Exclusion:
             known = connection.locks.resources.all_stats()
         return tuple(_resource_view(one, known.get(one.name)) for one in declared)
 
-    def find_locks(
-        self, name: str = "", *, owner: str | None = None, force: bool = False
-    ) -> tuple[Held, ...]:
-        """Return the locks that `release_locks` would release. Raises as it does."""
-        self._access.authority.check("release_lock")
-        with self._access.answering() as connection:
-            if owner is not None:
-                return connection.locks.held_by(owner, force=force)
-            return (connection.locks.breakable(name, force=force),)
-
     def release_locks(
-        self, found: Sequence[Held], *, owner: str | None = None, force: bool = False
+        self,
+        name: str = "",
+        *,
+        owner: str | None = None,
+        force: bool = False,
+        confirm: Callable[[Held], object] = lambda held: None,
     ) -> Sequence[Held]:
         """Release a lock that somebody else holds, or all locks of an owner. The holder is notified, and the
         next waiter gets it.
 
-        `found`: the locks, as `find_locks` returned them. `owner`: release all locks of this owner instead.
-        `force`: even if a holder runs, or may run on another host. Return the released locks.
+        `owner`: release all locks of this owner instead. `force`: even if a holder runs, or may run on
+        another host. `confirm`: called with each lock before any is released; an exception releases none.
+        Return the released locks.
 
-        Raises NotFound where nobody holds it; Conflict for a run's todo, and for a holder that may be alive;
+        Raises NotFound where it is not held; Conflict for a run's todo, and for a holder that may be alive;
         NotAllowed.
         """
         self._access.authority.check("release_lock")
         with self._access.answering() as connection:
-            if owner is not None:
-                return connection.locks.release_all(owner, actor(), force=force)
+            locks = connection.locks
+            found = (
+                (locks.breakable(name, force=force),) if owner is None else locks.held_by(owner, force=force)
+            )
             for held in found:
-                connection.locks.break_(held, actor())
+                confirm(held)
+            if owner is not None:
+                return locks.release_all(owner, actor(), force=force)
+            for held in found:
+                locks.break_(held, actor())
             return found
 
     def reset_breaker(self, name: str) -> Breaker:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.access import EcosystemAccess
-from coordination.environment import actor
+from coordination.environment import actor, refuse_in_todo
 from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
+    from coordination.api.messages import Inbox
     from coordination.api.planning import Planner
     from coordination.api.records import LiveView, Records
     from coordination.api.requests import Issues, Requests
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
-    from coordination.cache.contexts import Context
+    from coordination.cache.connection import TodoContext
+    from coordination.cache.contexts import CacheStats, Context
     from coordination.runs.connection import Connection
     from coordination.runs.views.todo_view import TodoOfRun
     from coordination.tracker.records import Edited
+
+FOREIGN_CONTEXT = "a context other than its own"
 
 
 class Facade(EcosystemAccess):
@@ -71,6 +75,13 @@ class Facade(EcosystemAccess):
         from coordination.api.exclusion import Exclusion
 
         return Exclusion(self)
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        """Return messages and topics as people use them."""
+        from coordination.api.messages import Inbox
+
+        return Inbox(self)
 
     @cached_property
     def services(self) -> Services:
@@ -178,11 +189,39 @@ class Facade(EcosystemAccess):
         with self.reached() as connection:
             return context_of(connection.cache, plan, run, todo)
 
+    @contextmanager
+    def open_context(
+        self, *, plan: str = "", run: str = "", todo: str = "", change: bool = False
+    ) -> Iterator[Context | TodoContext]:
+        """Open the values that `context` returns, for the block. Within a todo's command, without any name,
+        they are those of the todo, which it may change. `change`: check the right to change them.
+
+        Raises NotAllowed, Unreachable.
+        """
+        from coordination.cache.connection import todo_context
+
+        own = None if self._flags["redis_url"] or plan or run or todo else todo_context()
+        if own is not None:
+            yield own
+            return
+        refuse_in_todo(FOREIGN_CONTEXT)
+        with self.answering():
+            if change:
+                self.authority.check("context")
+            yield self.context(plan=plan, run=run, todo=todo)
+
+    def context_stats(self) -> CacheStats:
+        """Return figures of the shared values: size, hits, evictions."""
+        refuse_in_todo(FOREIGN_CONTEXT)
+        with self.answering() as connection:
+            return connection.cache.stats()
+
     def export_context(self, file: str | Path) -> int:
         """Write all contexts to a file, as `coord context export` does; return the number of values."""
         from coordination.cache.copies import export
 
-        with self.reached() as connection:
+        refuse_in_todo(FOREIGN_CONTEXT)
+        with self.answering() as connection:
             return export(connection.cache.entries, connection.cache.namespace, Path(file))
 
     def import_context(self, file: str | Path, *, keep: bool = False) -> int:
@@ -191,8 +230,9 @@ class Facade(EcosystemAccess):
         """
         from coordination.cache.copies import restore
 
+        refuse_in_todo(FOREIGN_CONTEXT)
         self.authority.check("import_context")
-        with self.reached() as connection:
+        with self.answering() as connection:
             return restore(connection.cache.entries, Path(file), only_new=keep)
 
     def clear_cache(self) -> int:

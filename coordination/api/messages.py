@@ -15,12 +15,10 @@ from coordination.messages import DeadLetter, Event, Gap, InboxStats, Message, M
 from coordination.text import counted, did_you_mean, listed, quoted
 
 if TYPE_CHECKING:
-    from coordination.tracker.manager import CoordinationManager
+    from coordination.api.access import EcosystemAccess
+    from coordination.messages.live import Subscription
 
-__all__ = [
-    "ALL", "NOTE", "Acknowledged", "Event", "Gap", "MessageBus", "MessageView", "Sent",
-    "acknowledge", "dead", "figures", "recipient", "resend", "send", "waiting",
-]  # fmt: skip
+__all__ = ["ALL", "NOTE", "Acknowledged", "Event", "Gap", "Inbox", "MessageView", "Sent", "figures"]
 
 NOTE = "note"
 ALL = "all"
@@ -67,84 +65,114 @@ class Sent(BaseModel):
     to: str
 
 
-def recipient(manager: CoordinationManager | None, to: str) -> str:
-    """Return `kind:name` as it is; add the kind to the name of a repository. Raises NotFound."""
-    if ":" in to:
-        return to
-    try:
-        return f"repo:{to if manager is None else manager.get_repo(to).name}"
-    except NotFound as error:
-        raise NotFound(
-            error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}"
-        ) from error
-
-
-def send(
-    bus: MessageBus,
-    to: str,
-    text: str,
-    kind: str = NOTE,
-    *,
-    ttl: timedelta | None = None,
-    priority: int = 0,
-    reply_to: str | None = None,
-) -> str:
-    """Send a message to a repository, an agent or a person. It is kept until the recipient acknowledges it.
-
-    `to` is a recipient as `recipient` returns it. Return the id of the message.
-
-    Raises NotFound for a recipient other than a repository without an inbox; UsageError.
+class Inbox:
+    """Messages and topics as people use them: `coord.inbox`. A recipient is a repository, or `kind:name`, as
+    in `agent:claude`. Each method raises NotFound for a repository that the file does not declare.
     """
-    if not text.strip():
-        raise UsageError("there is nothing to send", "pass a text, or - to read standard input")
-    _keep_for(bus, to)
+
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def send(
+        self,
+        to: str,
+        text: str,
+        kind: str = NOTE,
+        *,
+        ttl: timedelta | None = None,
+        priority: int = 0,
+        reply_to: str | None = None,
+    ) -> Sent:
+        """Send a message to a repository, an agent or a person. It is kept until the recipient acknowledges
+        it.
+
+        Raises NotFound for a recipient other than a repository without an inbox; UsageError; NotAllowed.
+        """
+        whom, back = self.recipient(to), self.recipient(reply_to) if reply_to else None
+        if not text.strip():
+            raise UsageError("there is nothing to send", "pass a text, or - to read standard input")
+        self._access.authority.check("send_message")
+        with self._access.answering() as connection, _known(whom):
+            bus = _registered(connection.messages, whom)
+            id_ = bus.send(whom, kind, text, ttl=ttl, priority=priority, reply_to=back)
+        return Sent(id=id_, to=whom)
+
+    def waiting(self, to: str | None, limit: int, *, register: bool = False) -> tuple[MessageView, ...]:
+        """List the messages that wait for a repository, an agent or a person, or for all. Listing takes no
+        message; one in flight is listed with its reader.
+
+        `register`: keep messages to `to` from now on.
+
+        Raises NotFound for a recipient without an inbox.
+        """
+        whom = self.recipient(to) if to else None
+        with self._access.answering() as connection:
+            bus = connection.messages
+            if whom is not None:
+                with _known(whom):
+                    return tuple(map(_view, _registered(bus, whom, always=register).peek(whom, limit)))
+            found: list[MessageView] = []
+            for name in _lasting(bus):
+                with suppress(NotFound):  # forgotten a moment ago
+                    found += map(_view, bus.peek(name, limit))
+            return tuple(found[:limit])
+
+    def dead(self, to: str | None, limit: int) -> tuple[MessageView, ...]:
+        """Return the dead letters, newest first."""
+        whom = self.recipient(to) if to else None
+        with self._access.answering() as connection:
+            return tuple(_view_of_dead(letter) for letter in connection.messages.dead(whom, limit))
+
+    def resend(self, to: str | None, name: str) -> Sent:
+        """Send a dead letter again. `name`: the id of its message, or the end of it. Raises NotFound."""
+        whom = self.recipient(to) if to else None
+        with self._access.answering() as connection:
+            bus = connection.messages
+            letters = {letter.message.id: letter for letter in bus.dead(whom, AT_ONCE)}
+            letter = letters[_named(name, letters, "dead letter", "coord list-messages --dead")]
+            return Sent(id=bus.resend(letter.id), to=letter.message.to)
+
+    def acknowledge(self, to: str, names: Collection[str]) -> Acknowledged:
+        """Acknowledge messages: they are deleted from the inbox and not delivered again.
+
+        `names`: `all`, ids, or the ends of ids.
+
+        Raises NotFound; Conflict where another reader has one in flight.
+        """
+        whom = self.recipient(to)
+        with self._access.answering() as connection:
+            return _acknowledge(connection.messages, whom, names)
+
+    def publish(self, topic: str, payload: Any, kind: str) -> int:
+        """Publish an event on a topic; return the number of programs and inboxes that it reached.
+
+        Raises UsageError, NotAllowed.
+        """
+        self._access.authority.check("publish")
+        with self._access.answering() as connection:
+            return connection.messages.publish(topic, payload, type=kind)
+
+    @contextmanager
+    def listen(self, *topics: str) -> Iterator[Subscription]:
+        """Receive the events of topics for the block."""
+        with self._access.answering() as connection, connection.messages.listen(*topics) as listening:
+            yield listening
+
+    def recipient(self, to: str) -> str:
+        """Return `kind:name` as it is; add the kind to the name of a repository. Raises NotFound."""
+        if ":" in to:
+            return to
+        try:
+            return f"repo:{self._access.manager.get_repo(to).name if self._access.has_file else to}"
+        except NotFound as error:
+            raise NotFound(
+                error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}"
+            ) from error
+
+
+def _acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
     with _known(to):
-        return bus.send(to, kind, text, ttl=ttl, priority=priority, reply_to=reply_to)
-
-
-def waiting(
-    bus: MessageBus, to: str | None, limit: int, *, register: bool = False
-) -> tuple[MessageView, ...]:
-    """List the messages that wait for a repository, an agent or a person, or for all. Listing takes no
-    message; one in flight is listed with its reader.
-
-    `register`: keep messages to `to` from now on.
-
-    Raises NotFound for a recipient without an inbox.
-    """
-    if to is not None:
-        _keep_for(bus, to, register=register)
-        with _known(to):
-            return tuple(map(_view, bus.peek(to, limit)))
-    found: list[MessageView] = []
-    for name in _lasting(bus):
-        with suppress(NotFound):  # forgotten a moment ago
-            found += map(_view, bus.peek(name, limit))
-    return tuple(found[:limit])
-
-
-def dead(bus: MessageBus, to: str | None, limit: int) -> tuple[MessageView, ...]:
-    """Return the dead letters, newest first."""
-    return tuple(_view_of_dead(letter) for letter in bus.dead(to, limit))
-
-
-def resend(bus: MessageBus, to: str | None, name: str) -> Sent:
-    """Send a dead letter again. `name`: the id of its message, or the end of it. Raises NotFound."""
-    letters = {letter.message.id: letter for letter in bus.dead(to, AT_ONCE)}
-    letter = letters[_named(name, letters, "dead letter", "coord list-messages --dead")]
-    return Sent(id=bus.resend(letter.id), to=letter.message.to)
-
-
-def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
-    """Acknowledge messages: they are deleted from the inbox and not delivered again.
-
-    `names`: `all`, ids, or the ends of ids.
-
-    Raises NotFound; Conflict where another reader has one in flight.
-    """
-    _keep_for(bus, to)
-    with _known(to):
-        found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
+        found = {message.id: message for message in _registered(bus, to).peek(to, AT_ONCE, payloads=False)}
     where = f"coord list-messages {quoted(to)}"
     wanted = (
         set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
@@ -193,9 +221,11 @@ def _lasting(bus: MessageBus) -> Iterator[str]:
     return (name for name in bus.recipients() if not name.startswith("reply:"))
 
 
-def _keep_for(bus: MessageBus, to: str, *, register: bool = False) -> None:
-    if register or to.startswith("repo:"):
+def _registered(bus: MessageBus, to: str, *, always: bool = False) -> MessageBus:
+    """Give the recipient an inbox if it is a repository, or `always`; return the bus."""
+    if always or to.startswith("repo:"):
         bus.register(to)
+    return bus
 
 
 @contextmanager

@@ -22,7 +22,7 @@ PARTS = {
     "exclusion": "coordination.api.exclusion:Exclusion",
     "generators": "coordination.api.generators:Generators",
     "health": "coordination.api.health:HealthOperations",
-    "inbox": "coordination.api.messages",
+    "inbox": "coordination.api.messages:Inbox",
     "issues": "coordination.api.requests:Issues",
     "landings": "coordination.api.landing:Landings",
     "locks": "coordination.locks:LockManager",
@@ -39,7 +39,7 @@ PARTS = {
     "trust": "coordination.api.trust:TrustAdministration",
 }
 """Part of `coord` → the class, or the module, that has its operations. `run` is one run, as `coord.runs.get`
-returns it; `inbox` and `machine` are modules of the facade.
+returns it; `machine` is a module of the facade.
 """
 
 

@@ -6,24 +6,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 from rich_click import RichGroup
 
-from coordination.api import Context, Kept, Scope, TodoContext, texts, todo_context
-from coordination.api.facade import Facade
+from coordination.api import Context, Kept, Scope, TodoContext, texts
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
 from coordination.cli.options.values import duration, output_file
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_none, print_table
-from coordination.environment import refuse_in_todo
 from coordination.errors import CoordinationError, UsageError
 from coordination.terminal import exact
 from coordination.text import counted
@@ -45,8 +42,10 @@ as_regex = click.option(
 )
 
 
-def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a context; pass the opened context to the command."""
+def of_a_context(command: Callable[..., Any], *, change: bool = False) -> Callable[..., Any]:
+    """Add the options that choose a context; pass the opened context to the command. `change`: the command
+    changes values.
+    """
 
     @click.option(
         "--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only."
@@ -56,10 +55,14 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--todo", metavar="TODO", default="", help="Use the context of this todo of the run.")
     @wraps(command)
     def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:
-        with _opened(click.get_current_context().obj, plan, run, todo) as store:
+        coord = click.get_current_context().obj.coord
+        with coord.open_context(plan=plan, run=run, todo=todo, change=change) as store:
             return command(store, *args, scope=Scope(scope) if scope else None, **rest)
 
     return with_context
+
+
+changed_context = partial(of_a_context, change=True)
 
 
 @command("context.get", group=context, name="get")
@@ -88,12 +91,11 @@ def get(
 @click.option(
     "--ttl", metavar="DURATION", callback=duration, help="Keep it for so long (default: `cache_ttl`, 1h)."
 )
-@of_a_context
+@changed_context
 def set_(
     store: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
     """VALUE is JSON, `-` for standard input, or `@FILE` for the content of a file."""
-    _check(store)
     words = _words(value)
     store.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
 
@@ -119,7 +121,7 @@ def list_(store: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 )
 @as_regex
 @as_json_option
-@of_a_context
+@changed_context
 def delete(
     store: Context | TodoContext,
     names: tuple[str, ...],
@@ -131,7 +133,6 @@ def delete(
     """Delete keys, or all that match a pattern (`build.*`). Values of outer contexts stay there, hidden
     from this one.
     """
-    _check(store)
     gone = store.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
@@ -143,8 +144,7 @@ def delete(
 @click.pass_obj
 def export_(call: CliContext, file: Path) -> None:
     """Write all contexts to FILE, as lines of JSON."""
-    with _answering(call) as coord:
-        written = coord.export_context(file)
+    written = call.coord.export_context(file)
     click.echo(f"{file}: {counted(written, 'value')}", err=True)
 
 
@@ -156,8 +156,7 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
     """Import a file of `export`; each value keeps its remaining time. A file with a mistake changes
     nothing.
     """
-    with _answering(call) as coord:
-        put = coord.import_context(file, keep=keep)
+    put = call.coord.import_context(file, keep=keep)
     click.echo(f"{counted(put, 'value')} imported", err=True)
 
 
@@ -166,32 +165,8 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
 @click.pass_obj
 def stats(call: CliContext, as_json: bool) -> None:
     """Show statistics: size, hits, evictions."""
-    with _answering(call) as coord:
-        figures = coord.connection.cache.stats()
+    figures = call.coord.context_stats()
     (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)
-
-
-@contextmanager
-def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Context | TodoContext]:
-    own = None if call.redis or plan or run or todo else todo_context()
-    if own is not None:
-        yield own
-        return
-    with _answering(call) as coord:
-        yield coord.context(plan=plan, run=run, todo=todo)
-
-
-def _check(store: Context | TodoContext) -> None:
-    """Raise NotAllowed unless this user may change shared values; a todo may change its own."""
-    if not isinstance(store, TodoContext):
-        click.get_current_context().find_object(CliContext).coord.authority.check("context")  # type: ignore[union-attr]
-
-
-@contextmanager
-def _answering(call: CliContext) -> Iterator[Facade]:
-    refuse_in_todo("a context other than its own")
-    with call.coord.answering():
-        yield call.coord
 
 
 def _words(value: str) -> str:

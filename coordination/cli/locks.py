@@ -62,11 +62,9 @@ def release_lock(
         raise UsageError(
             "which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL"
         )
-    exclusion = call.coord.exclusion
-    found = exclusion.find_locks(name or "", owner=owner, force=force)
-    for held in found:
-        confirm(_question(held), yes=yes)
-    released = exclusion.release_locks(found, owner=owner, force=force)
+    released = call.coord.exclusion.release_locks(
+        name or "", owner=owner, force=force, confirm=lambda held: confirm(_question(held), yes=yes)
+    )
     if as_json:
         print_json(released if owner else released[0])
     for held in released:

@@ -6,14 +6,12 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import click
 from pydantic_core import to_json
 
-from coordination.api import messages as operations
 from coordination.api import texts
-from coordination.api.messages import ALL, NOTE, Gap, MessageView
+from coordination.api.messages import ALL, NOTE, Event, Gap, MessageView
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.groups import command
@@ -24,15 +22,7 @@ from coordination.cli.times import format_time
 from coordination.errors import UsageError
 from coordination.text import counted
 
-if TYPE_CHECKING:
-    from coordination.api.messages import Event, MessageBus
-
-
 PRIORITY = click.IntRange(-100, 100)
-
-
-def _recipient(call: CliContext, name: str) -> str:
-    return operations.recipient(call.coord.manager if call.coord.has_file else None, name)
 
 
 @command("inbox.send")
@@ -60,17 +50,12 @@ def send_message(
     as_json: bool,
 ) -> None:
     """TEXT `-` is standard input. TO is a repository, or KIND:NAME, as in agent:claude or person:ann."""
-    whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
-    words = text_or_stdin(text)
-    call.coord.authority.check("send_message")
-    with call.coord.answering() as connection:
-        bus = connection.messages
-        message_id = operations.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
+    sent = call.coord.inbox.send(to, text_or_stdin(text), kind, ttl=ttl, priority=priority, reply_to=reply_to)
     if as_json:
-        print_json({"id": message_id, "to": whom})
+        print_json(sent)
     else:
-        click.echo(message_id)
-    click.echo(f"sent to {whom}", err=True)
+        click.echo(sent.id)
+    click.echo(f"sent to {sent.to}", err=True)
 
 
 @command("inbox.waiting")
@@ -110,36 +95,23 @@ def list_messages(
     if (done or register) and to is None:
         option = "--ack ID" if done else "--register"
         raise UsageError("--ack and --register need a recipient", f"coord list-messages TO {option}")
-    whom = _recipient(call, to) if to else None
-    with call.coord.answering() as connection:
-        bus = connection.messages
-        if done and whom:
-            _acknowledge(bus, whom, done, form)
-        elif resend:
-            _resend(bus, whom, resend, form)
-        else:
-            found = (
-                operations.dead(bus, whom, limit)
-                if dead
-                else operations.waiting(bus, whom, limit, register=register)
-            )
-            if register:
-                click.echo(f"messages to {whom} are kept from now on", err=True)
-            form.records(found, lambda: _print(found, whom, dead=dead))
-
-
-def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
-    sent = operations.resend(bus, to, name)
-    form.record(sent, {}, lambda: None)
-    click.echo(f"sent again: {sent.id}", err=True)
-
-
-def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:
-    done = operations.acknowledge(bus, to, names)
-    form.record(done, {}, lambda: None)
-    click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
-    if done.trimmed:
-        warn(f"{counted(done.trimmed, 'message')} discarded unread: the inbox was full")
+    inbox = call.coord.inbox
+    to = inbox.recipient(to) if to else None
+    if done and to:
+        acknowledged = inbox.acknowledge(to, done)
+        form.record(acknowledged, {}, lambda: None)
+        click.echo(f"{counted(len(acknowledged.acknowledged), 'message')} of {to} acknowledged", err=True)
+        if acknowledged.trimmed:
+            warn(f"{counted(acknowledged.trimmed, 'message')} discarded unread: the inbox was full")
+    elif resend:
+        sent = inbox.resend(to, resend)
+        form.record(sent, {}, lambda: None)
+        click.echo(f"sent again: {sent.id}", err=True)
+    else:
+        found = inbox.dead(to, limit) if dead else inbox.waiting(to, limit, register=register)
+        if register:
+            click.echo(f"messages to {to} are kept from now on", err=True)
+        form.records(found, lambda: _print(found, to, dead=dead))
 
 
 def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
@@ -175,13 +147,11 @@ def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
         message.deliveries if message.deliveries > 1 else "",
         message.reader,
         message.why,
-        _words(message.payload),
+        _text_of(message.payload),
     )
 
 
-def _words(payload: object) -> str:
-    from pydantic_core import to_json
-
+def _text_of(payload: object) -> str:
     return payload if isinstance(payload, str) else to_json(payload).decode()
 
 
@@ -197,10 +167,7 @@ FOR_EVER_S = float("inf")
 def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:
     """PAYLOAD is JSON, or else text; `-` is standard input."""
     body = _json_or_text(text_or_stdin(payload))
-    call.coord.authority.check("publish")
-    with call.coord.answering() as connection:
-        bus = connection.messages
-        reached = bus.publish(topic, body, type=kind)
+    reached = call.coord.inbox.publish(topic, body, kind)
     if as_json:
         print_json({"topic": topic, "reached": reached})
     click.echo(f"published on {topic}: reached {reached}", err=True)
@@ -221,7 +188,7 @@ def subscribe(
     is printed for each event.
     """
     end, left = time.monotonic() + (lasting.total_seconds() if lasting else FOR_EVER_S), count
-    with call.coord.answering() as connection, connection.messages.listen(*topics) as listening:
+    with call.coord.inbox.listen(*topics) as listening:
         click.echo(f"subscribed to {', '.join(topics)}", err=True)
         for found in listening.events(end - time.monotonic()):
             if isinstance(found, Gap):
@@ -243,5 +210,5 @@ def _json_or_text(words: str) -> object:
 def _line(event: Event, *, as_json: bool) -> str:
     if as_json:
         return to_json(event).decode()
-    payload = event.payload if isinstance(event.payload, str) else to_json(event.payload).decode()
+    payload = _text_of(event.payload)
     return f"{format_time(event.at)}  {event.topic}  {event.sender}  {event.type}  {payload}"

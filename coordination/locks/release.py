@@ -64,7 +64,7 @@ class ForceRelease:
         """Return the lock (or `resource:NAME`) with its holders if it may be released by force; `force`
         includes live holders.
 
-        Raises NotFound if nobody holds it, Conflict for a run's todo or a holder that may be alive, which can
+        Raises NotFound if it is not held, Conflict for a run's todo or a holder that may be alive, which can
         only be determined for processes of this host.
         """
         kind, _, named = name.partition(":")

@@ -167,14 +167,14 @@ def _edit_words(form: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _release(coord: Coord, form: Form) -> None:
-    found = coord.exclusion.find_locks(form["lock"], force=bool(form.get("force")))
-    for held in found:
+    def refuse_other_holders(held: Held) -> None:
         if form.get("holders") != holders_of(held):
             now_held = ", ".join(holder.who for holder in held.holders)
             raise Conflict(
                 f"{form['lock']} is held by {now_held} now", "look who holds it: load the page again"
             )
-    coord.exclusion.release_locks(found)
+
+    coord.exclusion.release_locks(form["lock"], force=bool(form.get("force")), confirm=refuse_other_holders)
 
 
 def holders_of(held: Held) -> str:

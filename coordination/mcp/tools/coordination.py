@@ -115,17 +115,14 @@ def coord_get_service_log(
     return ServiceLog(lines=session.coord.services.log(service, lines))
 
 
-@reads("List locks")
+@reads("List locks", "exclusion.list_locks")
 def coord_list_locks(
     session: Session,
     resources: Annotated[bool, Field(description=texts.LOCKED_RESOURCES)] = False,
     all: Annotated[bool, Field(description=texts.INTERNAL_LOCKS)] = False,
 ) -> Sequence[Held]:
-    """List the held locks: holder, start, expiry unless renewed, and the waiters in order.
-
-    A todo that waits for a resource of the file is a waiter named `TODO of run RUN`.
-    """
-    return session.coord.locks.list(resources=resources, internal=all)
+    """A todo that waits for a resource of the file is a waiter named `TODO of run RUN`."""
+    return session.coord.exclusion.list_locks(resources=resources, internal=all).held
 
 
 YEAR_S = 365 * 24 * 3600
@@ -144,11 +141,8 @@ def coord_send_message(
     priority: Annotated[int, Field(ge=-100, le=100, description=texts.PRIORITY)] = 0,
     reply_to: Annotated[str | None, Field(description=texts.REPLY_TO)] = None,
 ) -> Sent:
-    whom = _recipient(session, to)
-    back = _recipient(session, reply_to) if reply_to else None
     ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
-    bus = session.coord.messages
-    return Sent(id=messages.send(bus, whom, text, type, ttl=ttl, priority=priority, reply_to=back), to=whom)
+    return session.coord.inbox.send(to, text, type, ttl=ttl, priority=priority, reply_to=reply_to)
 
 
 @reads("List messages", "inbox.waiting")
@@ -161,13 +155,8 @@ def coord_list_messages(
     limit: Annotated[int, Field(ge=1, le=1000, description=texts.MOST_MESSAGES)] = 100,
 ) -> Sequence[MessageView]:
     """coord_ack_messages acknowledges them."""
-    whom = _recipient(session, to) if to else None
-    bus = session.coord.messages
-    return (
-        messages.dead(bus, whom, limit)
-        if dead
-        else messages.waiting(bus, whom, limit, register=whom is not None)
-    )
+    inbox = session.coord.inbox
+    return inbox.dead(to, limit) if dead else inbox.waiting(to, limit, register=bool(to))
 
 
 @changes("Acknowledge messages", "inbox.acknowledge")
@@ -180,7 +169,7 @@ def coord_ack_messages(
         Field(description=f"Ids from coord_list_messages, or `{messages.ALL}`."),
     ],
 ) -> Acknowledged:
-    return messages.acknowledge(session.coord.messages, _recipient(session, to), ids)
+    return session.coord.inbox.acknowledge(to, ids)
 
 
 class EventView(BaseModel):
@@ -223,7 +212,7 @@ def coord_publish(
     type: Annotated[str, Field(description=texts.EVENT_TYPE)] = "event",
 ) -> Mapping[str, int]:
     """`reached` is the number of subscribers. coord_send_message sends a message."""
-    return {"reached": session.coord.messages.publish(topic, payload, type=type)}
+    return {"reached": session.coord.inbox.publish(topic, payload, type)}
 
 
 @reads("Wait for events", "messages.listen")
@@ -242,7 +231,7 @@ def coord_subscribe(
     """Events between two calls are missed, too."""
     found: list[EventView] = []
     gap = False
-    with session.coord.messages.listen(*topics) as listening:
+    with session.coord.inbox.listen(*topics) as listening:
         for event in listening.events(wait_s):
             gap |= isinstance(event, Gap)
             if isinstance(event, Event):
@@ -250,10 +239,6 @@ def coord_subscribe(
             if len(found) == most:
                 break
     return Heard(events=tuple(found), gap=gap)
-
-
-def _recipient(session: Session, to: str) -> str:
-    return messages.recipient(session.coord.manager, to)
 
 
 Key = Annotated[str, Field(description="The name of the value.")]

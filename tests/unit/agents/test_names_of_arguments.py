@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from fastmcp.decorators import get_fastmcp_meta
 
-from coordination.api import messages
 from coordination.api.changes import Changes
+from coordination.api.exclusion import Exclusion
 from coordination.api.facade import Facade
 from coordination.api.generators import Commands, Generators
 from coordination.api.landing import Landings, QualityChecks
+from coordination.api.messages import Inbox
 from coordination.api.planning import Planner
 from coordination.api.records import Records
 from coordination.api.requests import Issues, Requests
@@ -50,7 +51,8 @@ FACADE = (
     MessageBus,
     Context,
     Memory,
-    messages,
+    Exclusion,
+    Inbox,
 )
 OF_AGENTS = {
     "limit", "offset", "most",  # an answer has a length that a model reads
@@ -67,7 +69,6 @@ OTHERWISE = {
     "coord_list_locks": {"all"},  # `internal`
     "coord_list_messages": {"dead"},  # an operation of its own
     "coord_ack_messages": {"ids"},  # `messages`
-    "coord_subscribe": {"topics"},  # `patterns`
     "coord_list_services": {"services"},  # `names`
     "coord_change_services": {"services"},  # `names`
     "coord_forget_services": {"services"},  # `names`
