@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from coordination.models import Issue, Plan, Todo
@@ -78,8 +79,12 @@ class RecordView(Generic[R]):
 class TodoRecordView(RecordView[TodoInView]):
     plan: Plan | None
     """The plan of the todo, if the file declares it."""
-    live: LiveTodo | None
-    """The state of the todo in the newest run that has it, where Redis answers at once."""
+    read_live: Callable[[], LiveTodo | None]
+
+    @cached_property
+    def live(self) -> LiveTodo | None:
+        """Return the state of the todo in the newest run that has it, where Redis answers at once."""
+        return self.read_live()
 
     @property
     def more(self) -> Mapping[str, Any]:
@@ -139,7 +144,7 @@ class Records:
             record=record,
             chains=manager.chains_of(todo),
             plan=next((one for one in manager.ecosystem.coordination.plans if one.id == record.plan), None),
-            live=self._live.todo(todo),
+            read_live=partial(self._live.todo, todo),
         )
 
     def plan(self, plan: str) -> PlanRecordView:

@@ -67,6 +67,8 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     text = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
     wrong = strict and bool(warnings)
     click.echo(f"{document.path} is {'not ' if wrong else ''}valid: {text}", err=wrong)
+    if wrong:
+        click.echo("  next: correct what the warnings name, then: coord validate --strict", err=True)
     return InvalidFile.exit_code if wrong else 0
 
 

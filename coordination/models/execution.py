@@ -22,6 +22,7 @@ from coordination.models.values import (
     Text,
     Word,
     lower_case,
+    reject_null,
     true_or_mapping,
 )
 from coordination.text import pattern_mistake
@@ -181,15 +182,9 @@ def _check_included(pattern: str) -> str:
     return pattern
 
 
-def _check_argument(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("contains a null character, which no program can be given; remove it")
-    return text
-
-
 LONGEST_PATTERN = 10_000
 """Characters; an argument of a program is limited to 128 KB."""
-Argument = Annotated[str, Field(max_length=LONGEST_PATTERN), AfterValidator(_check_argument)]
+Argument = Annotated[str, Field(max_length=LONGEST_PATTERN), AfterValidator(reject_null)]
 
 
 class RewriteAction(Record):

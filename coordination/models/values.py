@@ -105,6 +105,12 @@ def _reject_foreign_path(pattern: str) -> str:
     return pattern
 
 
+def reject_null(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("contains a null character, which no program can be given; remove it")
+    return text
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Size = Annotated[
     int,
@@ -125,7 +131,8 @@ ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_ID)]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 """Name of a credential, and of the file in which a todo gets it."""
-Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+_Argument = Annotated[Text, AfterValidator(reject_null)]
+Command = _Argument | Annotated[tuple[_Argument, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_reject_numbers)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]

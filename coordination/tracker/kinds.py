@@ -119,12 +119,12 @@ def repos_of(record: TrackedRecord | Milestone) -> tuple[str, ...]:
             return ()
 
 
-def unknown(noun: str, name: str, known: Iterable[str], listed_by: str) -> NotFound:
-    """Return the error for an unknown name, with a suggestion."""
+def unknown(noun: str, name: str, known: Iterable[str], listed_by: str, *, within: str = "") -> NotFound:
+    """Return the error for an unknown name, with a suggestion. `within`: the record that lacks it."""
     names = tuple(known)
     close = nearest(name, names)
     hint = f"did you mean {close}?" if close else hint_for_unknown(names, listed_by)
-    return NotFound(f"there is no {noun} {name!r}", hint)
+    return NotFound(f"{within} has no {noun} {name!r}" if within else f"there is no {noun} {name!r}", hint)
 
 
 def a(noun: str) -> str:

@@ -86,7 +86,8 @@ def get(plan: Plan, name: str) -> Milestone:
     for milestone in plan.milestones:
         if milestone.id == name:
             return milestone
-    raise unknown(f"milestone of {plan.id}", name, [m.id for m in plan.milestones], f"show-plan {plan.id}")
+    names = [milestone.id for milestone in plan.milestones]
+    raise unknown("milestone", name, names, f"show-plan {plan.id}", within=plan.id)
 
 
 def _store_plan(transaction: Transaction, plan: Plan, milestones: Iterable[Milestone], touched: str) -> Plan:

@@ -231,7 +231,7 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
         own = {m.id for m in plan.milestones} if plan else set()
         unknown_names = [name for name in work if name not in names.work]
         if unknown_names:
-            noun = f"milestone of {plan.id}, todo, issue or plan" if plan else "todo, issue or plan"
+            noun = "todo, issue, plan or own milestone" if plan else "todo, issue or plan"
             require_known(unknown_names, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
         require_known(plans, names.plans, "plan", "list-plans")

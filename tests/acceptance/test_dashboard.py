@@ -161,6 +161,7 @@ def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, ta
     assert r"\u001b[31m<b>bold</b>\u202e" in page
     assert "xxxx" in whole
     assert len(rest) < 1000
+    assert [tab.get("/todo/log", **of).status_code for of in ({"run": run}, {"id": "LOUD"})] == [400, 400]
     assert "hx-get" not in whole  # it has ended, so nothing asks again
 
 

@@ -21,7 +21,7 @@ def an_ecosystem(testbed: Testbed) -> None:
 def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_it(testbed: Testbed) -> None:
     first = testbed.coord("up", "--detach")
     second = testbed.coord("up", "--detach")
-    opened = testbed.ok("open", "--print")
+    opened, unknown = testbed.ok("open", "--print"), testbed.coord("open", "--print", "NOBODY")
     records = [testbed.daemon(name) for name in ("server", "worker", "flower", "dashboard-server")]
     ended = testbed.coord("down")
 
@@ -31,6 +31,7 @@ def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_i
     page = re.search(r"dashboard  (http://127\.0\.0\.1:\d+/)", first.out)
     assert page
     assert opened.out.strip() == page[1]
+    assert "there is no run or plan 'NOBODY'" in unknown.err
     logs = "".join(log.read_text(errors="replace") for log in sorted(testbed.state.glob("*.log")))
     assert {str(record.pid) for record in records} == set(re.findall(r"pid (\d+)", ended.err)), (
         ended.err + logs

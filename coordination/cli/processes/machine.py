@@ -27,6 +27,7 @@ from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option
 from coordination.cli.screen.output import print_flower
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import ServiceStep
+from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
     from coordination.api import Running, Stopped
@@ -244,6 +245,13 @@ def open_(call: CliContext, name: str | None, url: str | None, only_print: bool)
 def _page(call: CliContext, name: str | None) -> str:
     if name is None:
         return "/"
-    if call.coord.has_file and any(plan.id == name for plan in call.coord.manager.list_plans()):
+    plans = [plan.id for plan in call.coord.manager.list_plans()] if call.coord.has_file else []
+    if name in plans:
         return f"/record?id={quote(name)}"
-    return f"/run?id={quote(call.coord.runs.get(name).id)}"
+    try:
+        return f"/run?id={quote(call.coord.runs.get(name).id)}"
+    except NotFound as error:
+        near = did_you_mean(name, plans)
+        raise NotFound(
+            f"there is no run or plan {name!r}{near}", "list them: coord list-runs, coord list-plans"
+        ) from error

@@ -287,7 +287,7 @@ def show_todo(call: CliContext, todo: str, form: Form) -> None:
     view = call.coord.records.todo(todo)
     if view.record.status in OPEN:
         call.note_unknown_runs()
-    form.record(view.record, view.more, lambda: print_page(*todo_page(view)))
+    form.record(view.record, view.more if form.as_json else {}, lambda: print_page(*todo_page(view)))
 
 
 @command("records.plan")

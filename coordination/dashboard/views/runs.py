@@ -14,7 +14,7 @@ from coordination.api.coord import Coord
 from coordination.dashboard.pages import DRAWN, Page, PageRequest, inline
 from coordination.dashboard.snapshots import Seen
 from coordination.dashboard.views.changes import DIFF_S, DIFF_SHOWN
-from coordination.errors import GitRefused, NotFound
+from coordination.errors import GitRefused, NotFound, UsageError
 
 LISTED = 50
 ROWS = 200
@@ -84,7 +84,7 @@ def _read(coord: Coord, run_id: str) -> _Run:
 
 async def _run(request: PageRequest, run_id: str) -> Seen[_Run]:
     if not run_id:
-        raise NotFound("no run is named", "list them: coord list-runs")
+        raise UsageError("no run is named", "list them: coord list-runs")
     return await request.read(("run", run_id), lambda coord: _read(coord, run_id))
 
 
@@ -177,6 +177,8 @@ async def todo(request: PageRequest) -> Page:
 
 
 def _todo(view: RunView, name: str) -> TodoView:
+    if not name:
+        raise UsageError("no todo is named", f"list them: coord show-run {view.run_id}")
     for todo in view.todos:
         if todo.id == name:
             return todo

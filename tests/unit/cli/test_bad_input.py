@@ -70,7 +70,7 @@ REFUSED = [
     (
         ("update-plan", "PLAN-001", "--complete-milestone", "M2"),
         2,
-        ["no milestone of PLAN-001 'M2'", "coord show-plan PLAN-001"],
+        ["PLAN-001 has no milestone 'M2'", "coord show-plan PLAN-001"],
     ),
     (("update-plan", "PLAN-001", "--status", "draft"), 6, ["PLAN-001 is active and cannot become draft"]),
     (("update-plan", "PLAN-001", "--status", "completed"), 3, ["TODO-001", "coord validate-plan PLAN-001"]),

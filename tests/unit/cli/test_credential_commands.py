@@ -76,6 +76,7 @@ def test_validate_warns_of_a_secret_in_env_and_refuses_it_when_strict(typed: Typ
     loose, strict = typed("validate"), typed("validate", "--strict")
 
     assert (loose.code, strict.code) == (0, 2)
+    assert "then: coord validate --strict" in strict.err
     assert f"{file.name}:{line}: " in loose.err
     assert "secrets: [ship-token]" in loose.err
     assert loose.err.count("looks like") == 1

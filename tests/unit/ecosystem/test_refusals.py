@@ -67,6 +67,8 @@ TODO_LINES = [
     ("estimated_hours: 1.0e+308", "must be at most 1000000", ""),  # the sum of two would be infinite
     ("actual_hours: 1.0e+308", "must be at most 1000000", ""),
     ("actual_hours: -1", "must be at least 0", ""),
+    ('action: "a\\0b"', "contains a null character, which no program can be given; remove it", ""),
+    ('action: {type: shell, run: ["a", "b\\0"]}', "contains a null character", ""),
     ("timeout: soon", "needs a duration like 90s", ""),
     ("timeout: 0", "must be more than 0", ""),
     ("timeout: .inf", "a duration cannot be that long", ""),

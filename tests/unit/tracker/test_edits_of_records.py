@@ -250,7 +250,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
      "TODO-001: task is missing; it is required", "correct that and try again; all fields: coord schema"),
     "a milestone that waits for nothing known": (
      lambda m: m.add_milestone("PLAN-001", name="n", dependencies=["M7"]), NotFound,
-     "there is no milestone of PLAN-001, todo, issue or plan 'M7'", "list the known ones: coord list-todos"),
+     "there is no todo, issue, plan or own milestone 'M7'", "list the known ones: coord list-todos"),
     "a field of another kind": (lambda m: m.create_todo(title="t", repo="api", task="t"), UsageError,
      "the new todo: unknown field 'title'", "did you mean task?"),
     "another id": (lambda m: m.update_todo("TODO-001", {"id": "TODO-009"}), UsageError,
