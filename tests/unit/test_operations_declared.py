@@ -33,7 +33,6 @@ OWN_COMMANDS = {
 OWN_TOOLS = {
     "coord_complete_plan",  # a part of `manager.update_plan`
     "coord_change_services",  # one tool for start, stop and restart
-    
 }  # fmt: skip
 """Tools without an operation."""
 
