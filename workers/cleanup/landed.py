@@ -283,7 +283,7 @@ class History:
         self._states: dict[tuple[str, Entry], State] = {}
 
     def commits(self) -> Iterator[tuple[str, Mapping[str, Entry]]]:
-        """Yield each commit that touched one of the files, and the base, newest first, with the files after it."""
+        """Yield the base and each commit that touched one of the files, newest first, with their entries."""
         there = _entries(self._path, self._base)
         at = {name: there.get(name, ABSENT) for name in self._changes}
         if not self._touching or self._renamed:
