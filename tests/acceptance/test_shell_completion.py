@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from coordination.locks import LockManager
-from tests.testbed import COORD, Testbed, plain
+from tests.testbed import COORD, FORKS, Testbed, plain
 
 FILE = """\
 repos: [{name: api}, {name: web}]
@@ -91,7 +91,7 @@ def test_bash_itself_completes(declared: Testbed, script: str, words: list[str],
     lines = [
         script,
         'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))',
-        f'_coord_completion "{COORD}"',
+        f'_coord_completion "{FORKS.programs}/coord"',
         r"""printf '%s\n' "${COMPREPLY[@]}" """,
     ]
 

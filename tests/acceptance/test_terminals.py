@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import IO
 from zoneinfo import ZoneInfo
 
+import click
 import pytest
 
 from tests.terminals import on_terminal, typing_on_terminal
@@ -23,6 +24,18 @@ TODOS = [
 ]
 LATIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "iso-8859-1"}
 ASCII = {**LATIN, "PYTHONIOENCODING": "ascii"}
+FILE = """\
+repos: [{name: api}, {name: web}]
+coordination:
+  plans: [{id: PLAN-001, title: Lift}]
+  todos:
+    - {id: TODO-001, task: Lift it, repo: api, plan: PLAN-001}
+    - id: TODO-002
+      task: Use it wherever it has been waited for during all of these years
+      repo: web
+      status: blocked
+      blocked_by: [TODO-001]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +131,73 @@ def test_a_question_is_asked_of_a_quiet_call_too(testbed: Testbed) -> None:
 
     assert code == 1, said
     assert "B" in said
+
+
+@pytest.fixture
+def declared(testbed: Testbed) -> Testbed:
+    testbed.file.write_text(FILE)
+    return testbed
+
+
+def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Testbed) -> None:
+    table = on_terminal(declared, "list-todos", columns=50)
+    page = on_terminal(declared, "show-todo", "TODO-002", columns=50)
+
+    assert "\x1b[31mblocked\x1b[0m" in table
+    assert max(len(line) for line in click.unstyle(table + page).splitlines()) <= 50
+    assert "…" in table
+
+
+def test_no_color_is_obeyed(declared: Testbed) -> None:
+    coloured = on_terminal(declared, "show-todo", "TODO-002")
+    without = on_terminal(declared, "show-todo", "TODO-002", NO_COLOR="1")
+
+    assert "\x1b" in coloured
+    assert "\x1b" not in without
+    assert click.unstyle(coloured) == without
+
+
+def test_a_terminal_shows_once_what_was_created(declared: Testbed) -> None:
+    (line,) = on_terminal(declared, "create-issue", "--title", "Once").splitlines()
+
+    assert line.startswith("created ISSUE-")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"Task: ": "Paint it", "Repo (api, web): ": "web"},
+        {
+            "Task: ": " ",
+            "it cannot be empty": " Paint it ",
+            "Repo (api, web): ": "wep",
+            "there is no 'wep' (did you mean 'web'?)": "web",
+        },
+    ],
+    ids=["at once", "again after wrong answers"],
+)
+def test_missing_fields_are_asked_for(declared: Testbed, answers: dict[str, str]) -> None:
+    typed = {question: f"{answer}\n" for question, answer in answers.items()}
+
+    code, said = typing_on_terminal(declared, "create-todo", after=typed)
+
+    assert (code, "created TODO-003" in said) == (0, True), said
+    made = declared.ok("show-todo", "TODO-003", "--json").json
+    assert (made["task"], made["repo"]) == ("Paint it", "web")
+
+
+@pytest.mark.parametrize(
+    ("record", "answer", "code", "left"),
+    [("todo", "n", 1, 2), ("todo", "y", 0, 1), ("plan", "n", 1, 2)],
+)
+def test_a_deletion_of_further_records_is_shown_and_confirmed(
+    declared: Testbed, record: str, answer: str, code: int, left: int
+) -> None:
+    name = f"{record.upper()}-001"
+    answers = {f"Delete {name} with all this?": f"{answer}\n"}
+
+    ended, said = typing_on_terminal(declared, f"delete-{record}", name, "--cascade", after=answers)
+
+    shown = "TODO-001 is deleted, too" if record == "plan" else "TODO-001 is removed from TODO-002.blocked_by"
+    assert (ended, shown in said) == (code, True), said
+    assert len(declared.ok("list-todos", "--json").json) == left

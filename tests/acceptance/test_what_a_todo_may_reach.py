@@ -17,6 +17,7 @@ import pytest
 from coordination.backend.embedded import EmbeddedServer
 from coordination.files import loose
 from coordination.settings import Settings
+from tests.documents import search_path
 from tests.ports import free_port
 from tests.testbed import COORD, Done, Testbed, git
 
@@ -36,17 +37,17 @@ GIVEN = {
 }
 UNDONE = GIVEN | {"COORD_COMPENSATES", "COORD_TODO_OUTPUT"}
 FUNCTIONS = "import os\ndef environ():\n    return dict(os.environ)\n"
-INSIDE = f"""
-"{COORD}" context set key '"value"'
-"{COORD}" context get key
+INSIDE = """
+coord context set key '"value"'
+coord context get key
 for words in "mcp --http 1" "up --detach" "context stats" "context get key --run last" \\
              "--redis redis://127.0.0.1:1 context get key"; do
-  "{COORD}" $words; echo "exit $?"
+  coord $words; echo "exit $?"
 done
-"$PYTHON" -c 'from coordination import Coord, NotAllowed
+"$INTERPRETER" -c 'from coordination import Coord, NotAllowed
 try: Coord("$FOLDER")
 except NotAllowed: print("library refused")'
-"$PYTHON" -m workers --all; echo "worker $?"
+"$INTERPRETER" -m workers --all; echo "worker $?"
 """
 HOSTILE = """
 import glob, os, re, socket
@@ -80,7 +81,7 @@ ORDINARY = (
 """Root may read everything, unless it gives that up."""
 TODOS = [
     {"id": "hostile", "repo": "h", "action": ["python3", "-c", HOSTILE]},
-    {"id": "inside", "repo": "i", "action": INSIDE, "env": {"PYTHON": str(COORD.with_name("python"))}},
+    {"id": "inside", "repo": "i", "action": INSIDE, "env": {"INTERPRETER": str(COORD.with_name("python"))}},
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
     {"id": "python", "repo": "p", "action": {"type": "python", "call": "operations:environ"}},
@@ -122,7 +123,7 @@ def swept(new_testbed: Callable[[], Testbed], tmp_path_factory: pytest.TempPathF
     testbed = new_testbed()
     testbed.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
     testbed.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
-    testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder)}
+    testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder), "PATH": search_path()}
     testbed.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
     testbed.repo("p", **{"operations.py": FUNCTIONS})
     filtered = testbed.folder / "filtered"

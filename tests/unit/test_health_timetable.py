@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import random
 from collections import defaultdict
-from collections.abc import Callable
 
 import pytest
 
@@ -253,31 +252,11 @@ def test_an_open_breaker_lets_no_recovery_through():
     assert clock.table.may_recover(clock.now) == (WEB.id,)
 
 
-@pytest.mark.parametrize(
-    "subjects",
-    [(), (WEB.model_copy(update={"connected": False}),), (WEB.model_copy(update={"recoverable": False}),)],
-    ids=["stopped", "disconnected", "without a command"],
-)
-def test_a_stop_or_a_disconnection_wins_over_recovery(subjects: tuple[Subject, ...]):
-    clock = Clock()
+def test_a_subject_without_a_command_is_not_recovered():
+    clock = Clock(WEB.model_copy(update={"recoverable": False}))
     clock.fail()
-    clock.table.watch(subjects, clock.now)
 
     assert clock.table.may_recover(clock.now + 1000) == ()
-
-
-def _restored(change: Callable[[Clock], None]) -> Timetable:
-    clock = Clock()
-    clock.fail()
-    change(clock)
-    return Timetable([one.model_validate_json(one.model_dump_json()) for one in clock.table.records.values()])
-
-
-def test_the_next_leader_goes_on_with_a_recovery_instead_of_a_second_one():
-    table = _restored(lambda clock: clock.table.recovery_began(WEB.id, "run-1", clock.now))
-
-    assert table.may_recover(1e9) == ()
-    assert [one.run for one in table.under_recovery()] == ["run-1"]
 
 
 def test_a_redis_that_was_away_declares_nothing_dead_for_one_lease():

@@ -13,6 +13,7 @@ from coordination.cli import app
 from tests.testbed import Done
 
 Typed = Callable[..., Done]
+Offered = Callable[..., list[str]]
 
 FILE = """\
 # The repositories of our product.
@@ -81,3 +82,18 @@ def typed(file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
         return Done(int(ended.value.code or 0), said.out, said.err)
 
     return call
+
+
+@pytest.fixture
+def offered(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """Return the completions of `coord WORDS…`, whose last word is being typed."""
+
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        monkeypatch.setenv("_COORD_COMPLETE", "bash_complete")
+        done = typed()
+        assert done.err == ""
+        return [row.partition(",")[2] for row in done.out.splitlines() if row]
+
+    return ask

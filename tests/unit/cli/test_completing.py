@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.testbed import Done
+from tests.unit.cli.conftest import Offered
 
 FILE = """\
 repos:
@@ -27,22 +26,6 @@ coordination:
   dependencies:
     - {id: DEP-001, consumer: web, provider: api}
 """
-Offered = Callable[..., list[str]]
-
-
-@pytest.fixture
-def offered(typed: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Offered:
-    """Return the completions of `coord WORDS…`, whose last word is being typed."""
-
-    def ask(*words: str) -> list[str]:
-        monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        monkeypatch.setenv("_COORD_COMPLETE", "bash_complete")
-        done = typed()
-        assert done.err == ""
-        return [row.partition(",")[2] for row in done.out.splitlines() if row]
-
-    return ask
 
 
 def test_commands_and_their_options_are_offered(offered: Offered) -> None:

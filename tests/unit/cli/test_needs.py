@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.testbed import Done
+from tests.unit.cli.conftest import Typed
 
-Typed = Callable[..., Done]
 RESOURCES = """\
 resources:
   - name: staging-db   # the old one

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 import pytest
 from click.testing import CliRunner
@@ -11,9 +9,8 @@ from click.testing import CliRunner
 from coordination.cli.app import coord
 from coordination.cli.command_table import COMMANDS, EVERYDAY
 from coordination.cli.groups import CommandTable, entries
-from tests.testbed import Done
+from tests.unit.cli.conftest import Offered, Typed
 
-Typed = Callable[..., Done]
 ROOT = click.Context(coord, info_name="coord")
 SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
@@ -23,17 +20,6 @@ WITHOUT_NOUN = {
     "mcp", "identity", "trust",
     "gateway", "flower", "metrics", "credential", "dashboard", "open", "health",
 }  # fmt: skip
-
-
-@pytest.fixture
-def offered(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    def ask(*words: str) -> list[str]:
-        monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        monkeypatch.setenv("_COORD_COMPLETE", "bash_complete")
-        return [row.partition(",")[2] for row in typed().out.splitlines() if row]
-
-    return ask
 
 
 @pytest.mark.parametrize("entry", SPELLED, ids=lambda entry: entry.noun_verb)
@@ -117,7 +103,7 @@ def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed
     assert [f"coord history {verb}:" in verbs for verb in ("rebuild", "export", "import")] == [True] * 3
 
 
-def test_both_spellings_are_completed(offered: Callable[..., list[str]]) -> None:
+def test_both_spellings_are_completed(offered: Offered) -> None:
     assert "issue" in offered("iss")
     assert offered("issue", "") == ["list", "show", "create", "update", "close", "delete", "sync"]
     assert offered("issue", "show", "") == ["ISSUE-001", "ISSUE-002"]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.testbed import Done
+from tests.unit.cli.conftest import Typed
 
 PLAN = "PLAN-001"
-Typed = Callable[..., Done]
 FILE = """\
 repos:
   - {name: api, path: api, role: service}

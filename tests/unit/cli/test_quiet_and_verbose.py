@@ -5,14 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.testbed import Done
-
-Typed = Callable[..., Done]
+from tests.unit.cli.conftest import Typed
 
 
 @pytest.mark.parametrize("words", [("-q", "create-issue"), ("create-issue", "-q"), ("issue", "-q", "create")])

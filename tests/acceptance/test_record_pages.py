@@ -1,10 +1,9 @@
-"""The file as people see it on a terminal, and what a run does with a todo at present."""
+"""Pages of plans and todos: coloured on a terminal, with the latest run."""
 
 from __future__ import annotations
 
 import re
 
-import click
 import pytest
 
 from coordination.backend.client import Profile, connect
@@ -15,48 +14,31 @@ from tests.plans import ecosystem, graph, order
 from tests.terminals import on_terminal
 from tests.testbed import Testbed
 
-FILE = """\
-repos: [{name: web, path: web}]
-coordination:
-  issues: [{id: ISSUE-001, title: Python 3.9 is past its end of life, priority: critical, target: 2020-10-01}]
-  todos:
-    - id: TODO-002
-      task: Use it wherever it has been waited for during all of these years
-      repo: web
-      status: blocked
-      blocked_by: [ISSUE-001]
-      action: make check
-"""
+
+def test_the_tree_has_colours_on_a_terminal_and_none_in_a_pipe(testbed: Testbed) -> None:
+    testbed.write([{"id": "A", "repo": "api", "status": "completed"}, {"id": "B", "repo": "api"}])
+
+    assert re.search("\x1b\\[32m.*✓ A", on_terminal(testbed, "graph", "PLAN-001", columns=200))
+    assert "\x1b" not in testbed.ok("graph", "PLAN-001").out
+
+
+def test_forecast_names_the_latest_run_of_a_finished_plan(testbed: Testbed) -> None:
+    testbed.write([{"id": "A", "repo": "api"}])
+    testbed.up()
+    run = testbed.sweep().json["run_id"]
+
+    answer = testbed.ok("forecast", "PLAN-001")
+
+    assert re.search(rf"took +last run \d+\.\d s \({run}, succeeded\)", answer.out)
+    assert "remains      nothing" in answer.out
 
 
 @pytest.fixture
 def declared(testbed: Testbed) -> Testbed:
-    testbed.file.write_text(FILE)
+    testbed.file.write_text(
+        "repos: [{name: web}]\ncoordination:\n  todos: [{id: TODO-002, task: Use, repo: web}]\n"
+    )
     return testbed
-
-
-def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Testbed) -> None:
-    table = on_terminal(declared, "list-todos", columns=50)
-    page = on_terminal(declared, "show-todo", "TODO-002", columns=50)
-
-    assert "\x1b[31mblocked\x1b[0m" in table
-    assert max(len(line) for line in click.unstyle(table + page).splitlines()) <= 50
-    assert "…" in table
-
-
-def test_a_terminal_is_told_once_what_was_created(declared: Testbed) -> None:
-    (line,) = on_terminal(declared, "create-issue", "--title", "Once").splitlines()
-
-    assert line.startswith("created ISSUE-")
-
-
-def test_no_color_is_obeyed(declared: Testbed) -> None:
-    coloured = on_terminal(declared, "show-todo", "TODO-002")
-    without = on_terminal(declared, "show-todo", "TODO-002", NO_COLOR="1")
-
-    assert "\x1b" in coloured
-    assert "\x1b" not in without
-    assert click.unstyle(coloured) == without
 
 
 def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(declared: Testbed) -> None:
