@@ -25,15 +25,6 @@ def shown(new_testbed: NewTestbed) -> tuple[Testbed, Done]:
     return testbed, testbed.coord("demo", str(testbed.folder), cwd=testbed.folder.parent)
 
 
-@pytest.fixture(scope="module")
-def broken(new_testbed: NewTestbed) -> tuple[Testbed, Done]:
-    """The sample with a fault in `store`, swept."""
-    testbed = new_testbed()
-    create(testbed.folder)
-    break_package(testbed.folder, "store")
-    return testbed, testbed.sweep()
-
-
 CHANGE_SET = "coord/PLAN-001"
 
 
@@ -127,25 +118,21 @@ def test_no_worktree_and_no_process_is_left(shown: tuple[Testbed, Done]) -> None
     until(lambda: not list(testbed.alive()))
 
 
-def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_on_it(
-    broken: tuple[Testbed, Done],
+def test_a_broken_package_fails_its_test_keeps_its_worktree_and_skips_what_depends_on_it(
+    testbed: Testbed,
 ) -> None:
-    _, first = broken
+    create(testbed.folder)
+    break_package(testbed.folder, "store")
 
-    assert first.code == 3
-    assert first.json["status"] == "failed"
-    assert first.todo("TODO-010")["state"] == "failed"  # the test of store
-    assert first.todo("TODO-012")["state"] == "skipped"  # the test of cli, which needs store
-    assert first.todo("TODO-012")["error"] == "needs TODO-010, which failed"
-    assert sorted(first.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
+    swept = testbed.sweep()
 
-
-def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Testbed, Done]) -> None:
-    testbed, first = broken
-    run = first.json["run_id"]
-
+    run = swept.json["run_id"]
+    assert (swept.code, swept.json["status"]) == (3, "failed")
+    assert swept.todo("TODO-010")["state"] == "failed"  # the test of store
+    assert swept.todo("TODO-012")["error"] == "needs TODO-010, which failed"  # the test of cli
+    assert sorted(swept.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
     kept = testbed.state / "worktrees" / run / "store"
     assert kept.is_dir()
-    assert str(kept) in first.err
-    assert f"coord logs {run} TODO-010" in first.err
+    assert str(kept) in swept.err
+    assert f"coord logs {run} TODO-010" in swept.err
     assert "Error" in testbed.coord("logs", run, "TODO-010").out

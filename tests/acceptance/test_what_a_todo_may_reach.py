@@ -17,9 +17,8 @@ import pytest
 from coordination.backend.embedded import EmbeddedServer
 from coordination.files import loose
 from coordination.settings import Settings
-from tests.documents import search_path
 from tests.ports import free_port
-from tests.testbed import COORD, Done, Testbed, git
+from tests.testbed import COORD, FORKS, Done, Testbed, git
 
 TOKEN = "token-of-the-mcp-server"
 LOGIN = "lena:login-of-flower"
@@ -38,11 +37,11 @@ GIVEN = {
 UNDONE = GIVEN | {"COORD_COMPENSATES", "COORD_TODO_OUTPUT"}
 FUNCTIONS = "import os\ndef environ():\n    return dict(os.environ)\n"
 INSIDE = """
-coord context set key '"value"'
-coord context get key
+"$PROGRAM" context set key '"value"'
+"$PROGRAM" context get key
 for words in "mcp --http 1" "up --detach" "context stats" "context get key --run last" \\
              "--redis redis://127.0.0.1:1 context get key"; do
-  coord $words; echo "exit $?"
+  "$PROGRAM" $words; echo "exit $?"
 done
 "$INTERPRETER" -c 'from coordination import Coord, NotAllowed
 try: Coord("$FOLDER")
@@ -123,7 +122,8 @@ def swept(new_testbed: Callable[[], Testbed], tmp_path_factory: pytest.TempPathF
     testbed = new_testbed()
     testbed.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
     testbed.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
-    testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder), "PATH": search_path()}
+    testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder)}
+    testbed.env |= {"PROGRAM": str(FORKS.programs / "coord")}
     testbed.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
     testbed.repo("p", **{"operations.py": FUNCTIONS})
     filtered = testbed.folder / "filtered"

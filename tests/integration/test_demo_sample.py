@@ -143,22 +143,6 @@ def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(created
     assert suite(raised, "report").returncode != 0
 
 
-@pytest.mark.parametrize(
-    ("name", "below"), [(name, below) for name, needed in NEEDS.items() for below in needed]
-)
-def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, name: str, below: str):
-    source = sample / name / "src" / f"meter_{name}"
-    used = re.search(
-        rf"from meter_{below} import .*\b(\w+)$", "".join(p.read_text() for p in source.glob("*.py")), re.M
-    )
-    assert used
-
-    for path in (sample / below / "src").rglob("*.py"):
-        path.write_text(re.sub(rf"\b{used[1]}\b", "renamed", path.read_text()))
-
-    assert suite(sample, name).returncode != 0
-
-
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_broken_package_passes_until_the_plan_changes_it(sample: Path, graph: PlanGraph, name: str):
     break_package(sample, name)
