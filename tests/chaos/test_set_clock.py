@@ -1,10 +1,15 @@
-"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they
-take for the time.
+"""Story: somebody sets the clock while runs are under way.
+
+Server, commands and workers read a clock that the test sets: a few lines of C (tests/set_clock.c) stand
+between them and libc, on Linux, where there is a compiler. The real clock is not touched.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import struct
+import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +27,6 @@ from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.testbed import Testbed
 from tests.waiting import until
-from tests.wall_clock import WallClock
 
 HOUR = timedelta(hours=1)
 LEASE = timedelta(seconds=6)
@@ -30,6 +34,32 @@ SETTINGS = Settings(lease_ttl=LEASE)
 WAITS_FOR_GO = (
     'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
 )
+SOURCE = Path(__file__).parents[1] / "set_clock.c"
+
+
+class WallClock:
+    """The clock of the programs. Skips the test if it cannot be built."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            pytest.skip("no compiler for a clock that can be set")
+        library = folder / "set_clock.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE], check=True)
+        self._file = folder / "clock-set-by"
+        self._by_ms = 0
+        self._write()
+        self.env = {"LD_PRELOAD": str(library), "CLOCK_SET_BY": str(self._file)}
+        """Environment of programs that use this clock."""
+
+    def set(self, by: timedelta) -> None:
+        self._by_ms += int(by / timedelta(milliseconds=1))
+        self._write()
+
+    def _write(self) -> None:
+        mode = "r+b" if self._file.exists() else "w+b"
+        with self._file.open(mode) as file:  # in one piece, and never cut off: it is mapped into memory
+            file.write(struct.pack("=q", self._by_ms))
 
 
 @pytest.fixture
