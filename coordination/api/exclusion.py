@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.environment import actor
+from coordination.frozen import FrozenModel
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
 RELEASED_SHOWN = 100
 
 
-class ResourceView(BaseModel):
+class ResourceView(FrozenModel):
     """A resource of the file, with its use."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     type: str

@@ -9,12 +9,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.api.planning import Sweep, SweepOptions
 from coordination.api.run import Run
 from coordination.api.runs import Runs
 from coordination.errors import Unreachable, UsageError
+from coordination.frozen import FrozenModel
 from coordination.models import OnFailure, Template
 from coordination.models.templates import RepoOrder
 from coordination.planner.generated import command_graph, command_of
@@ -35,10 +34,8 @@ NOTES = "[coord] "
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
-class RepoOutput(BaseModel):
+class RepoOutput(FrozenModel):
     """The result of the command in one repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     repo: str
     todo: str

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.backend.daemon import wait_until
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
+from coordination.frozen import FrozenModel
 from coordination.health.records import Health, HealthState, Kind, Overall, overall
 from coordination.health.store import Disconnections, HealthStore
 from coordination.runs.records import LIVE
@@ -25,10 +24,8 @@ ENDED_S = 30.0
 NOBODY_LOOKS = "no worker looks at the health: the last round is more than 30 s ago, or there was none"
 
 
-class HealthView(BaseModel):
+class HealthView(FrozenModel):
     """Health of a repository, a remote, a service or the disks of a host. Times are UTC."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     """`KIND:NAME`."""
@@ -60,10 +57,8 @@ class HealthView(BaseModel):
     """Time from failed to healthy of the last recovery."""
 
 
-class HealthReport(BaseModel):
+class HealthReport(FrozenModel):
     """Health of all, or of one repository or service."""
-
-    model_config = ConfigDict(frozen=True)
 
     state: Overall
     why: str = ""
@@ -80,10 +75,8 @@ class HealthReport(BaseModel):
         return {Overall.HEALTHY: 0, Overall.DEGRADED: 3, Overall.CRITICAL: 1}[self.state]
 
 
-class Disconnected(BaseModel):
+class Disconnected(FrozenModel):
     """A repository that was disconnected."""
-
-    model_config = ConfigDict(frozen=True)
 
     repo: str
     handed_back: tuple[str, ...]

@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import Conflict, NotFound, UsageError
+from coordination.frozen import FrozenModel
 from coordination.messages import DeadLetter, Event, Gap, InboxStats, Message, MessageBus
 from coordination.text import counted, did_you_mean, listed, quoted
 
@@ -26,10 +25,8 @@ AT_ONCE = 1000
 """Limit of one step that takes messages out of an inbox."""
 
 
-class MessageView(BaseModel):
+class MessageView(FrozenModel):
     """A message as people and programs read it."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     to: str
@@ -49,18 +46,14 @@ class MessageView(BaseModel):
     """Reason of death of a dead letter."""
 
 
-class Acknowledged(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class Acknowledged(FrozenModel):
     acknowledged: tuple[str, ...]
     """Ids of the messages."""
     trimmed: int
     """Messages that were lost unread: the inbox was full, or they were kept too long."""
 
 
-class Sent(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class Sent(FrozenModel):
     id: str
     to: str
 

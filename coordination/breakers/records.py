@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.backend.keys import resource
 from coordination.backend.steps.lock import ListedBreaker
 from coordination.durations import MS
+from coordination.frozen import FrozenModel
 from coordination.settings import Settings
 from coordination.text import counted
 
@@ -25,10 +24,8 @@ class BreakerState(StrEnum):
     """One probe is allowed; all other calls are blocked."""
 
 
-class Breaker(BaseModel):
+class Breaker(FrozenModel):
     """A breaker that is not at rest."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     """`repo:x`, `resource:x` or `action:x`."""
@@ -76,10 +73,8 @@ class Breaker(BaseModel):
         )
 
 
-class Reset(BaseModel):
+class Reset(FrozenModel):
     """A breaker that was closed by a person."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: datetime
     name: str

@@ -21,13 +21,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from coordination import errors
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Scope, in_pieces, matcher, packed
 from coordination.environment import in_todo, todo_connection_from_environment
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.frozen import FrozenModel
 
 T = TypeVar("T")
 
@@ -37,10 +38,8 @@ to `compute`.
 """
 
 
-class Connection(BaseModel):
+class Connection(FrozenModel):
     """Content of the file named by COORD_CONNECTION."""
-
-    model_config = ConfigDict(frozen=True)
 
     socket: str
     token: str

@@ -13,7 +13,6 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from coordination.cache.entries import Entries, ScannedEntry, Walk
@@ -33,16 +32,15 @@ from coordination.cache.names import (
     write_chain,
 )
 from coordination.errors import Unreachable
+from coordination.frozen import FrozenModel
 
 T = TypeVar("T")
 COMPUTE_PATIENCE = timedelta(minutes=10)
 """Time that others wait for the process that computes a value."""
 
 
-class Kept(BaseModel):
+class Kept(FrozenModel):
     """A visible key without its value."""
-
-    model_config = ConfigDict(frozen=True)
 
     key: str
     scope: str
@@ -52,12 +50,10 @@ class Kept(BaseModel):
     expires_in_s: float
 
 
-class CacheStats(BaseModel):
+class CacheStats(FrozenModel):
     """Figures of the namespace: counters since its creation; entries, values, contexts and
     bytes at present.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     hits: int
     """Reads that found a value, locally or in Redis."""

@@ -44,6 +44,7 @@ from coordination.cache.names import (
 from coordination.durations import MS
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import make_private, remove_unfinished, replace_file, replacing
+from coordination.frozen import FrozenModel
 from coordination.settings import Settings
 
 FORMAT = 1
@@ -172,9 +173,7 @@ PASSING = (Scope.RUN, Scope.TODO)
 FACTS = ("restored", "writes", "bytes")
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class _Row(FrozenModel):
     context: str
     key: str
     digest: str

@@ -18,11 +18,10 @@ from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
+from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds
 from coordination.models import Repo
 from coordination.runs.change_sets.records import (
@@ -43,10 +42,8 @@ PATIENCE_S = 60.0
 """Time limit of git for a bundle."""
 
 
-class Adoption(BaseModel):
+class Adoption(FrozenModel):
     """A branch that is, or will be, the tip of a change set in one repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     repo: str

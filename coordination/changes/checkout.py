@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.credentials.detection import without_known_formats
 from coordination.errors import GitRefused, NotFound
+from coordination.frozen import FrozenModel
 from coordination.git import ask_git, commit_of, contains, diff_pieces, has_commit, is_commit
 from coordination.runs.change_sets.records import PREFIX, RepoChange, branch_name
 from coordination.text import listed, quoted
@@ -25,10 +24,8 @@ FORMAT = "%x00" + SEPARATOR.join(
 MOST_COMMITS = 10_000
 
 
-class FileChange(BaseModel):
+class FileChange(FrozenModel):
     """A file that a change set adds, changes or removes."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     added: int | None
@@ -36,10 +33,8 @@ class FileChange(BaseModel):
     removed: int | None
 
 
-class RepoDiff(BaseModel):
+class RepoDiff(FrozenModel):
     """The difference of a change set in one repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     repo: str

@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import GitRefused
+from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
 from coordination.runs.change_sets.records import PREFIX, RepoChange
@@ -42,10 +41,8 @@ class ConflictState(StrEnum):
     """The commits are on another host."""
 
 
-class Resolution(BaseModel):
+class Resolution(FrozenModel):
     """A conflict of a change set with its base branch."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     repo: str

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import NotFound, Unreadable
+from coordination.frozen import FrozenModel
 from coordination.landing.graph import todo_id
 from coordination.landing.plan_waves import planned_waves
 from coordination.landing.rules import plan_of
@@ -59,20 +58,16 @@ class ChangeWait(StrEnum):
     """Nothing but the order to land it."""
 
 
-class ChangeCheck(BaseModel):
+class ChangeCheck(FrozenModel):
     """A quality check of the change, by its newest result."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     verdict: str
     run: str
 
 
-class ChangeView(BaseModel):
+class ChangeView(FrozenModel):
     """The change of a plan in one repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     """The plan, or the todo that belongs to no plan."""

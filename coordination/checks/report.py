@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import NotAllowed, NotFound, Unreadable
+from coordination.frozen import FrozenModel
 from coordination.models import Ecosystem, Plan, QaAction, generated_id
 from coordination.planner.checks import BEFORE
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict, FailedTest, read_result
@@ -44,10 +43,8 @@ WORST = (
 """Verdicts that are not green, the one that says most first."""
 
 
-class Totals(BaseModel):
+class Totals(FrozenModel):
     """Tests of several checks; a check without a report counts none."""
-
-    model_config = ConfigDict(frozen=True)
 
     verdict: CheckVerdict
     checks: int
@@ -61,10 +58,8 @@ class Totals(BaseModel):
     """Time of the commands, one after the other, also of those whose results were reused."""
 
 
-class CheckView(BaseModel):
+class CheckView(FrozenModel):
     """One check of a run."""
-
-    model_config = ConfigDict(frozen=True)
 
     todo: str
     repo: str
@@ -97,10 +92,8 @@ class CheckView(BaseModel):
     """The command that prints its output."""
 
 
-class QaReport(BaseModel):
+class QaReport(FrozenModel):
     """The checks of a run."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_id: str
     plan_id: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coordination.breakers.records import BreakerState
+from coordination.frozen import FrozenModel
 from coordination.models import Word
 
 
@@ -55,10 +56,8 @@ class Overall(Word):
     """A required subject is down, or no monitor reports."""
 
 
-class Subject(BaseModel):
+class Subject(FrozenModel):
     """A subject to check."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Kind
     name: str
@@ -80,10 +79,8 @@ class Subject(BaseModel):
         return f"action:recover.{self.kind}.{self.name}"[: len("action:") + 100]
 
 
-class Look(BaseModel):
+class Look(FrozenModel):
     """The result of one look."""
-
-    model_config = ConfigDict(frozen=True)
 
     healthy: bool
     why: str = ""
@@ -97,10 +94,8 @@ class Look(BaseModel):
     """True if the reporting process has already made all tries."""
 
 
-class Health(BaseModel):
+class Health(FrozenModel):
     """Health of a subject; times are in seconds since 1970."""
-
-    model_config = ConfigDict(frozen=True)
 
     subject: Subject
     verdict: HealthState = HealthState.UNKNOWN

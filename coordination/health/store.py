@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from redis import Redis
 
 from coordination.backend.keys import Keys, split_member
 from coordination.errors import NotFound
+from coordination.frozen import FrozenModel
 from coordination.health.records import Health
 from coordination.runs.records import Descriptor
 from coordination.runs.replies import Grant
@@ -33,19 +34,15 @@ R = TypeVar("R", bound=BaseModel)
 logger = logging.getLogger(__name__)
 
 
-class Monitor(BaseModel):
+class Monitor(FrozenModel):
     """The last round of the monitor."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: float
     worker: str
 
 
-class RemoteReport(BaseModel):
+class RemoteReport(FrozenModel):
     """The last look of a host at the remote of a repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     repo: str
     host: str
@@ -111,10 +108,8 @@ def _read(kind: type[R], row: str) -> R | None:
         return None
 
 
-class Disconnection(BaseModel):
+class Disconnection(FrozenModel):
     """The person who disconnected a repository, and why."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: datetime
     by: str = ""

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from coordination.frozen import FrozenModel
 from coordination.models import OPEN_TODO, IssueStatus
 from coordination.planner.hours import MS_IN_AN_HOUR
 
 
-class HistoryEvent(BaseModel):
+class HistoryEvent(FrozenModel):
     """`kind` is `noun.verb`, `subject` the id of the record, `changes` maps fields to [before, after].
 
     `record` has the record's main fields as they are afterwards, `data` whatever else the kind has. `matched`
     is the text that a search found, with the words in brackets.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     at: datetime

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
+from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, contains
 from coordination.models import LandAction, QaAction, Via
 from coordination.runs.change_sets.records import CheckVerdict
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
     from coordination.landing.start import PreparedLanding
 
 
-class RepoPreview(BaseModel):
+class RepoPreview(FrozenModel):
     """One repository of a landing or a revert."""
-
-    model_config = ConfigDict(frozen=True)
 
     repo: str
     branch: str
@@ -54,10 +51,8 @@ class RepoPreview(BaseModel):
     """
 
 
-class CheckPreview(BaseModel):
+class CheckPreview(FrozenModel):
     """One quality check of a landing."""
-
-    model_config = ConfigDict(frozen=True)
 
     repo: str
     check: str
@@ -65,10 +60,8 @@ class CheckPreview(BaseModel):
     """True if its last result is green and holds for the trees that would land, as far as is known here."""
 
 
-class WavePreview(BaseModel):
+class WavePreview(FrozenModel):
     """One wave of a landing."""
-
-    model_config = ConfigDict(frozen=True)
 
     number: int
     repos: tuple[str, ...]
@@ -78,9 +71,7 @@ class WavePreview(BaseModel):
     """True if a person must approve it before it lands."""
 
 
-class LandingPreview(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class LandingPreview(FrozenModel):
     kind: str
     """`land` or `revert`."""
     change_set: str

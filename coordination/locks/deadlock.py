@@ -24,13 +24,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import lock as steps
 from coordination.backend.steps.lock import GraphReply
 from coordination.errors import DeadlockError
+from coordination.frozen import FrozenModel
 from coordination.locks.request import holder_words
 
 ALONE, SHARED = "x", "s"
@@ -291,10 +290,8 @@ MOST_REQUESTS = 500
 VERDICT = "deadlock "
 
 
-class Circle(BaseModel):
+class Circle(FrozenModel):
     """A deadlock at present."""
-
-    model_config = ConfigDict(frozen=True)
 
     waits: tuple[tuple[str, str], ...]
     """Pairs of waiting party and name; the last party waits for a name that the first one holds."""

@@ -6,20 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
+from coordination.frozen import FrozenModel
 from coordination.locks.request import Owner, holder_words, is_internal
 
 AT_ONCE = 100
 LOCK = "lock"
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class _Request(FrozenModel):
     id: str
     who: str
     """Description: the process, or the todo of a run."""
@@ -57,10 +54,8 @@ class Waiter(_Request):
     priority: int
 
 
-class Held(BaseModel):
+class Held(FrozenModel):
     """A name that is held or waited for."""
-
-    model_config = ConfigDict(frozen=True)
 
     what: str
     """`lock:x`, `resource:x`, `seat:x` or `land:x`."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import redis
-from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
 from coordination.background import BackgroundService
 from coordination.errors import Conflict, CoordinationError, LockError, NotFound
+from coordination.frozen import FrozenModel
 from coordination.locks.core import LockCore
 from coordination.locks.listing import LOCK, Held, Holder, Listing, batches
 from coordination.locks.lock import Lock
@@ -37,10 +37,8 @@ logger = logging.getLogger(__name__)
 PeriodicJob = Callable[[], object]
 
 
-class Released(BaseModel):
+class Released(FrozenModel):
     """A lock that was released by force."""
-
-    model_config = ConfigDict(frozen=True)
 
     at: datetime
     what: str

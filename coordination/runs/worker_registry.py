@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from redis import Redis
 
 from coordination.backend.keys import Keys
@@ -19,6 +19,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps.namespace import Meet
 from coordination.durations import ms
 from coordination.errors import Conflict
+from coordination.frozen import FrozenModel
 from coordination.models import ECOSYSTEM_ID
 from coordination.planner.gates import MILESTONE_REPO
 
@@ -32,10 +33,8 @@ SET_NAMESPACE = "`namespace` under `settings`, or COORD_NAMESPACE"
 logger = logging.getLogger(__name__)
 
 
-class Worker(BaseModel):
+class Worker(FrozenModel):
     """Record of a living worker."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     host: str

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from coordination.backend.daemon import Daemon, wait_until
 from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
 from coordination.files import is_locked, locked, make_private, replace_file
+from coordination.frozen import FrozenModel
 from coordination.models import Service, Word
 
 FOLDER = "services"
@@ -63,10 +64,8 @@ SETTLED = (ServiceState.HEALTHY, ServiceState.FAILED, ServiceState.STOPPED)
 """States in which a start has ended."""
 
 
-class DesiredService(BaseModel):
+class DesiredService(FrozenModel):
     """A service that is to be up."""
-
-    model_config = ConfigDict(frozen=True)
 
     service: Service
     folder: Path
@@ -77,10 +76,8 @@ class DesiredService(BaseModel):
     """Time of the order, in seconds since 1970."""
 
 
-class ServiceStatus(BaseModel):
+class ServiceStatus(FrozenModel):
     """State of a service as the supervisor reports it."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     repo: str

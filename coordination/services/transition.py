@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import NotFound
+from coordination.frozen import FrozenModel
 from coordination.models import (
     Ecosystem,
     IntegrationCheck,
@@ -215,10 +214,8 @@ def _checks(checks: Iterable[IntegrationCheck], services: Collection[Service]) -
 UNTOUCHED = (TodoState.SKIPPED, TodoState.CANCELLED)
 
 
-class ServiceResult(BaseModel):
+class ServiceResult(FrozenModel):
     """The result of one service or one check."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     repo: str
@@ -233,10 +230,8 @@ class ServiceResult(BaseModel):
     duration_s: float | None = None
 
 
-class ServicesOutcome(BaseModel):
+class ServicesOutcome(FrozenModel):
     """The result of starting, stopping or restarting services."""
-
-    model_config = ConfigDict(frozen=True)
 
     step: ServiceStep
     run: str

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from coordination.errors import Conflict, CoordinationError, NotFound
+from coordination.frozen import FrozenModel
 from coordination.health.facts import WORKS, ServiceReport
 from coordination.models import Service
 from coordination.runs.worker_registry import WorkerRegistry
@@ -24,10 +25,8 @@ DOWN_ON_PURPOSE = (ServiceState.STOPPED, ServiceState.SHUTTING_DOWN)
 _STATES = TypeAdapter(tuple[ServiceStatus, ...])
 
 
-class PublishedService(BaseModel):
+class PublishedService(FrozenModel):
     """The state of a service on a host."""
-
-    model_config = ConfigDict(frozen=True)
 
     host: str
     status: ServiceStatus
@@ -136,10 +135,8 @@ def _reports(state: Path, here: str, registry: WorkerRegistry) -> Iterator[Servi
             yield replace(report, state=ServiceState.UNREACHABLE, why=was) if one.away else report
 
 
-class ServiceView(BaseModel):
+class ServiceView(FrozenModel):
     """A service on a host."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     repo: str

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict
-
+from coordination.frozen import FrozenModel
 from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Edited(Answer):
+class Edited(FrozenModel):
     """A record after a change."""
 
     record: Issue | Plan | Todo | Dependency
@@ -29,7 +24,7 @@ class Edited(Answer):
     """Information for the user, one sentence each."""
 
 
-class GeneratedPlan(Answer):
+class GeneratedPlan(FrozenModel):
     """A plan and its todos, as a generator has made them."""
 
     plan: Plan
@@ -43,7 +38,7 @@ class GeneratedPlan(Answer):
     """The run that was started of it."""
 
 
-class DeletePreview(Answer):
+class DeletePreview(FrozenModel):
     """Consequences of a deletion."""
 
     id: str
@@ -56,7 +51,7 @@ class DeletePreview(Answer):
         return bool(self.deleted or self.released)
 
 
-class Removed(Answer):
+class Removed(FrozenModel):
     """A record that was removed from the file."""
 
     record: Issue | Plan | Todo | Dependency
@@ -67,7 +62,7 @@ class Removed(Answer):
     notes: tuple[str, ...] = ()
 
 
-class Relation(Answer):
+class Relation(FrozenModel):
     """Another record that blocks this one or depends on it."""
 
     id: str
@@ -81,7 +76,7 @@ class Relation(Answer):
     """True while the dependency is unfulfilled: the blocker is not finished."""
 
 
-class HeldUp(Answer):
+class HeldUp(FrozenModel):
     """Work that waits for an issue, directly or through others."""
 
     work: Relation
@@ -89,12 +84,12 @@ class HeldUp(Answer):
     """Ids from the issue to this record, both included."""
 
 
-class BlockingIssue(Answer):
+class BlockingIssue(FrozenModel):
     issue: Issue
     holds_up: tuple[HeldUp, ...]
 
 
-class BlockedTodo(Answer):
+class BlockedTodo(FrozenModel):
     todo: Todo
     by: tuple[Relation, ...]
     """The open blockers; empty if the todo was set to `blocked` by hand, or waits for its turn in a run."""
@@ -121,7 +116,7 @@ class TodoInView(Todo):
     """Text of what it waits for in the run: an approval, the delay before the next attempt …"""
 
 
-class RepoStatus(Answer):
+class RepoStatus(FrozenModel):
     """Status of one repository."""
 
     repo: Repo
@@ -146,7 +141,7 @@ class RepoStatus(Answer):
     """False if Redis did not answer: todos that runs execute are shown as in the file."""
 
 
-class Overdue(Answer):
+class Overdue(FrozenModel):
     id: str
     kind: str
     title: str
@@ -156,14 +151,14 @@ class Overdue(Answer):
     """Plan of a milestone."""
 
 
-class Holding(Answer):
+class Holding(FrozenModel):
     """An open record, and the number of open records that wait for it."""
 
     work: Relation
     holds_up: int
 
 
-class RepoLine(Answer):
+class RepoLine(FrozenModel):
     name: str
     present: bool
     open_issues: int = 0
@@ -175,7 +170,7 @@ class RepoLine(Answer):
     """Unsatisfied dependencies on other repositories."""
 
 
-class EcosystemStatus(Answer):
+class EcosystemStatus(FrozenModel):
     """Status of all repositories."""
 
     counts: dict[str, Counts]
@@ -190,7 +185,7 @@ class EcosystemStatus(Answer):
     """False if Redis did not answer: todos that runs execute are shown as in the file."""
 
 
-class CriterionStanding(Answer):
+class CriterionStanding(FrozenModel):
     text: str
     check: str | tuple[str, ...] | None = None
     met: bool | None = None
@@ -199,13 +194,13 @@ class CriterionStanding(Answer):
     """Output of the check, or the reason why there is no result."""
 
 
-class DeliverableStanding(Answer):
+class DeliverableStanding(FrozenModel):
     text: str
     present: bool | None = None
     """True if the file exists; None for text that is not a path."""
 
 
-class CheckStanding(Answer):
+class CheckStanding(FrozenModel):
     """The newest result of a quality check of a plan's repository."""
 
     repo: str
@@ -219,7 +214,7 @@ class CheckStanding(Answer):
     run_id: str | None = None
 
 
-class MilestoneStanding(Answer):
+class MilestoneStanding(FrozenModel):
     id: str
     name: str
     status: TodoStatus
@@ -230,7 +225,7 @@ class MilestoneStanding(Answer):
     deliverables: tuple[DeliverableStanding, ...]
 
 
-class PlanCompletion(Answer):
+class PlanCompletion(FrozenModel):
     """Result of checking whether a plan is complete."""
 
     plan_id: str

@@ -13,6 +13,7 @@ from functools import cached_property
 
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, UsageError
+from coordination.frozen import FrozenModel
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.planner.blockers import FINISHED, Item, Register
 from coordination.planner.schedule import capacity_exceeded
@@ -29,7 +30,7 @@ from coordination.tracker.kinds import (
     repos_of,
     title_of,
 )
-from coordination.tracker.records import Answer, Relation
+from coordination.tracker.records import Relation
 
 
 class Relations:
@@ -329,7 +330,7 @@ class Link(Relation):
     """
 
 
-class Chains(Answer):
+class Chains(FrozenModel):
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
 

@@ -23,11 +23,10 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.forges.locate import HOSTS, ForgeAddress, knows, locate
 from coordination.forges.models import ForgeIssue, IssueChanges, NewIssue
+from coordination.frozen import FrozenModel
 from coordination.models import Ecosystem, Issue, IssueStatus, Level
 from coordination.terminal import CONTROLS
 from coordination.text import require_known
@@ -79,10 +78,8 @@ class IssueAction(StrEnum):
     WOULD_UPDATE = "would_update"
 
 
-class FieldConflict(BaseModel):
+class FieldConflict(FrozenModel):
     """A field that both sides have changed."""
-
-    model_config = ConfigDict(frozen=True)
 
     field: str
     file: str
@@ -92,10 +89,8 @@ class FieldConflict(BaseModel):
     """The side whose value won."""
 
 
-class IssueResult(BaseModel):
+class IssueResult(FrozenModel):
     """The result of `coord issue sync` for one issue, or for a repository as a whole (without `issue`)."""
-
-    model_config = ConfigDict(frozen=True)
 
     issue: str = ""
     """Id in the file; empty for one that was not pulled."""
@@ -120,9 +115,7 @@ class IssueResult(BaseModel):
         return self.model_copy(update=update)
 
 
-class IssueSyncReport(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class IssueSyncReport(FrozenModel):
     results: tuple[IssueResult, ...]
     not_pulled: int = 0
     """Open issues of the forges that the file lacks; `pull` creates them."""

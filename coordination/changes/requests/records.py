@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 
-from pydantic import BaseModel, ConfigDict
-
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -18,6 +16,7 @@ from coordination.forges.models import (
     Review,
     ReviewState,
 )
+from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import SeenRequest
 from coordination.text import shortened
 
@@ -55,10 +54,8 @@ class RequestAction(StrEnum):
     WOULD_UPDATE = "would_update"
 
 
-class RequestResult(BaseModel):
+class RequestResult(FrozenModel):
     """The result of `coord pr create` in one repository."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     repo: str
@@ -78,10 +75,8 @@ class RequestResult(BaseModel):
     """The exit code that belongs to the failure."""
 
 
-class RequestView(BaseModel):
+class RequestView(FrozenModel):
     """A pull request of a change set, as its forge has it now."""
-
-    model_config = ConfigDict(frozen=True)
 
     plan: str
     repo: str

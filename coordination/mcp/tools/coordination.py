@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from coordination.api import (
@@ -21,6 +21,7 @@ from coordination.api import (
 )
 from coordination.api.health import HealthReport
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
+from coordination.frozen import FrozenModel
 from coordination.mcp.answers import Page, page
 from coordination.mcp.declaration import (
     Items,
@@ -42,28 +43,22 @@ LINES = 100
 Some = Annotated[Items, Field(description="Names of services (default: all).")]
 
 
-class ChangedServices(BaseModel):
+class ChangedServices(FrozenModel):
     """The run that changes services."""
-
-    model_config = ConfigDict(frozen=True)
 
     run: str
     outcome: ServicesOutcome | None
     """null until the run has ended."""
 
 
-class ServiceLog(BaseModel):
+class ServiceLog(FrozenModel):
     """The end of the log of a service."""
-
-    model_config = ConfigDict(frozen=True)
 
     lines: tuple[str, ...]
 
 
-class Forgotten(BaseModel):
+class Forgotten(FrozenModel):
     """The services that were forgotten."""
-
-    model_config = ConfigDict(frozen=True)
 
     services: tuple[str, ...]
 
@@ -172,9 +167,7 @@ def coord_ack_messages(
     return session.coord.inbox.acknowledge(to, ids)
 
 
-class EventView(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class EventView(FrozenModel):
     id: str
     topic: str
     type: str
@@ -183,9 +176,7 @@ class EventView(BaseModel):
     at: str
 
 
-class Heard(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class Heard(FrozenModel):
     events: tuple[EventView, ...]
     gap: bool
     """True if the connection to Redis was lost meanwhile, so that events may be missing."""
@@ -253,9 +244,7 @@ Ttl = Annotated[
 ]
 
 
-class Shared(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class Shared(FrozenModel):
     key: str
     found: bool
     value: Any = None

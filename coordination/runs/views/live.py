@@ -10,13 +10,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Breaker, Reset
 from coordination.errors import CoordinationError, NotFound, Unreadable
+from coordination.frozen import FrozenModel
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
@@ -41,10 +41,8 @@ FACTS = ("worker", "since", "waits_for", "undo")
 AT_ONCE = 1000
 
 
-class LiveTodo(BaseModel):
+class LiveTodo(FrozenModel):
     """A todo in the newest live run that has it, else in the newest run."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_id: str
     run_status: RunStatus
@@ -205,10 +203,8 @@ def _is_held(state: TodoState, status: RunStatus) -> bool:
     return not state.ended or state is TodoState.SUCCEEDED
 
 
-class Asked(BaseModel):
+class Asked(FrozenModel):
     """A todo or milestone that waits for a person's decision."""
-
-    model_config = ConfigDict(frozen=True)
 
     todo: str
     run_id: str
