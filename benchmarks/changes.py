@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.clock import seconds
-from benchmarks.ground import PLAN, ground
 from benchmarks.overhead import processor_s
 from benchmarks.report import Report, parser, report
+from benchmarks.testbed import PLAN, testbed
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
@@ -113,7 +113,7 @@ def sweep_again(rows: Report, todos: int, repos: int) -> None:
         {"id": f"T-{i}", "task": "t", "repo": names[i % repos], "action": f"echo {i} >file-{i}"}
         for i in range(todos)
     ]
-    with ground() as place:
+    with testbed() as place:
         place.plant(names)
         place.declare(names, declared)
         place.coord("up", "--detach", "--no-flower")

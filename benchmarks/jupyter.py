@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ground import PLAN, Ground, ground
+from benchmarks.testbed import PLAN, Testbed, testbed
 from coordination.planner.schedule import bound, simulate_levels, slots_for
 
 DATA = Path(__file__).with_name("data") / "jupyter.json"
@@ -57,7 +57,7 @@ def draw(requires: Requires, seed: int, scale: float = 1.0) -> dict[str, float]:
     return {name: round(scale * MEDIAN_S * dice.lognormvariate(0, SIGMA), 3) for name in requires}
 
 
-def declare(place: Ground, requires: Requires, durations: Mapping[str, float]) -> None:
+def declare(place: Testbed, requires: Requires, durations: Mapping[str, float]) -> None:
     todos = [
         {
             "id": f"build-{name}",
@@ -85,7 +85,7 @@ def main(jobs: int | None, scale: float) -> None:
         f"bound {least:.1f} s"
     )
     print("strategy   forecast   measured   ratio to bound   bound_s")
-    with ground() as place:
+    with testbed() as place:
         place.plant(list(requires))
         for strategy in ("levels", "dataflow"):
             declare(place, requires, durations)  # anew: a sweep writes back what it completed

@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.ground import PLAN, ground
+from benchmarks.testbed import PLAN, testbed
 from coordination.backend.daemon import Daemon
 from coordination.ecosystem.document import load
 from coordination.models import Strategy
@@ -108,7 +108,7 @@ def means(rows: Sequence[Sample]) -> Sample:
 
 
 def main(total: int) -> None:
-    with ground() as place:
+    with testbed() as place:
         place.plant(REPOS)
         place.declare(REPOS, todos(failing=False), settings={"keep_runs": f"{KEPT.total_seconds():g}s"})
         place.coord("up", "--detach", "--no-flower")

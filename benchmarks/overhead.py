@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.clock import seconds
-from benchmarks.ground import PLAN, Ground, ground
+from benchmarks.testbed import PLAN, Testbed, testbed
 from coordination.backend.daemon import Daemon
 from coordination.models import Repo, Workspace
 from tests.testbed import git
@@ -61,7 +61,7 @@ class Parts:
         self._git_calls += event == "subprocess.Popen" and arguments[1][0] == "git"
 
 
-def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
+def measure_parts(place: Testbed, repos: Sequence[str]) -> Parts:
     parts = Parts()
     for name in repos:
         visit(parts, place, name, "fresh", Workspace.WORKTREE, fence=1)
@@ -71,7 +71,7 @@ def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
     return parts
 
 
-def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
+def visit(parts: Parts, place: Testbed, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
     """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
     lock_request = LockRequest(run_id=RUN, key=f"{RUN}/{repo}", fence=fence)
     found: list[Folder] = []
@@ -135,7 +135,7 @@ def guarded(folder: Path, hold: int) -> None:
     assert child.wait().ok
 
 
-def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace) -> tuple[float, ...]:
+def whole(place: Testbed, repos: Sequence[str], n: int, wanted: Workspace) -> tuple[float, ...]:
     """Milliseconds per todo of a run of `n` empty todos: by the clock, then of processor time (see
     `processor_s`).
     """
@@ -158,7 +158,7 @@ def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace) -> tup
     return tuple(1000 * s / n for s in (run["duration_s"], *used))
 
 
-def processor_s(place: Ground) -> tuple[float, float, float]:
+def processor_s(place: Testbed) -> tuple[float, float, float]:
     """Seconds that the worker has used, its children, and the server."""
     own, children = times(Daemon(place.state, "worker"))
     server, _ = times(Daemon(place.state, "server"))
@@ -177,7 +177,7 @@ def times(daemon: Daemon) -> tuple[float, float]:
 
 def main(n: int) -> None:
     repos = [f"repo-{i}" for i in range(n)]
-    with ground() as place:
+    with testbed() as place:
         place.plant(repos)
         parts = measure_parts(place, repos)
         print_parts(parts)

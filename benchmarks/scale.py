@@ -24,12 +24,12 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from benchmarks.ground import ground
 from benchmarks.of_scale.history import finish, looks
 from benchmarks.of_scale.plans import repos, todos
 from benchmarks.of_scale.steps import Cost, Steps
 from benchmarks.of_scale.watched import watched
 from benchmarks.report import Report, parser, report
+from benchmarks.testbed import testbed
 from benchmarks.workshop import SETTINGS, Workshop, workshop
 from coordination.backend.client import Profile, connect
 from coordination.models import Strategy
@@ -117,7 +117,7 @@ def by_worker(rows: Report, shop: Workshop, sizes: list[int], again: int) -> Non
 
 
 def memory(rows: Report, n: int) -> None:
-    with ground() as place:
+    with testbed() as place:
         for what, found in zip(("coord sweep", "its worker"), watched(place, n, JOBS), strict=True):
             rows.add(f"memory of {what}, {n:,} todos", found.growth, "x", at_most=FLAT, beside=str(found))
 

@@ -24,8 +24,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.ground import Ground, ground
 from benchmarks.report import Report, parser, report
+from benchmarks.testbed import Testbed, testbed
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
@@ -52,7 +52,7 @@ ARRIVES_S = 60.0
 class Services:
     """The services of a graph, each with the time until it is ready."""
 
-    def __init__(self, place: Ground, seed: int = 1) -> None:
+    def __init__(self, place: Testbed, seed: int = 1) -> None:
         self._place = place
         draw = random.Random(seed)
         self.ready_s = {self._name(n): round(draw.uniform(0.5, 2.0), 2) for n in range(LEVELS * WIDTH)}
@@ -101,7 +101,7 @@ class Services:
 
 
 def measure_start(rows: Report, rounds: int) -> None:
-    with ground() as place:
+    with testbed() as place:
         place._env["COORD_JOBS"] = SLOTS
         services = Services(place)
         services.declare()
@@ -118,7 +118,7 @@ def measure_start(rows: Report, rounds: int) -> None:
 
 def measure_restart(rows: Report, rounds: int) -> None:
     """Kill a service whose probe passes at once, and follow the states that its supervisor reports."""
-    with ground() as place:
+    with testbed() as place:
         services = Services(place)
         services.ready_s = {"s00": 0.0}
         services.needs = {}

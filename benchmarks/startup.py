@@ -23,8 +23,8 @@ from statistics import median
 
 from benchmarks import jupyter
 from benchmarks.clock import best
-from benchmarks.ground import PLAN, Ground, ground
 from benchmarks.report import Report, parser, report
+from benchmarks.testbed import PLAN, Testbed, testbed
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 
@@ -36,7 +36,7 @@ REPO, READY = "api", "serving "
 
 def measure_commands(rows: Report, rounds: int) -> None:
     requires = jupyter.read()
-    with ground() as place:
+    with testbed() as place:
         jupyter.declare(place, requires, jupyter.draw(requires, jupyter.SEED))
         place.coord("up", "--detach", "--no-flower")
         bare = best(lambda: place.run([sys.executable, "-c", "pass"]), rounds)
@@ -47,7 +47,7 @@ def measure_commands(rows: Report, rounds: int) -> None:
             rows.add(f"coord {command}, over python", 1000 * (took - bare), "ms", at_most=goal, beside=beside)
 
 
-def worker_ready_s(place: Ground) -> float:
+def worker_ready_s(place: Testbed) -> float:
     """With a server that runs; the worker is ended again."""
     server = EmbeddedServer(place.state, Settings())
     command = [sys.executable, "-P", "-m", "workers", "--all", "--redis", server.start()]
@@ -71,7 +71,7 @@ def worker_ready_s(place: Ground) -> float:
     return took
 
 
-def first_todo_s(place: Ground) -> float:
+def first_todo_s(place: Testbed) -> float:
     """Nothing runs before, and nothing after."""
     mark = place.folder / "begun"
     mark.unlink(missing_ok=True)
@@ -82,7 +82,7 @@ def first_todo_s(place: Ground) -> float:
 
 
 def measure_starts(rows: Report, starts: int) -> None:
-    with ground() as place:
+    with testbed() as place:
         place.plant([REPO])
         place.declare([REPO], [])
         floor = best(

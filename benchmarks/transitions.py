@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from benchmarks.clock import seconds
-from benchmarks.ground import PLAN, Ground, ground
+from benchmarks.testbed import PLAN, Testbed, testbed
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
@@ -99,7 +99,7 @@ def measure_steps(store: RunStore, n: int) -> None:
     print(f"plain SET          {n / floor:8,.0f} a second   {1000 * floor / n:6.3f} ms")
 
 
-def measure_worker(place: Ground, url: str) -> None:
+def measure_worker(place: Testbed, url: str) -> None:
     names = [f"repo-{i}" for i in range(REAL_REPOS)]
     for name in names:
         (place.folder / name).mkdir()
@@ -169,7 +169,7 @@ def print_counts(seen: Counter[str]) -> None:
 
 
 def main(n: int) -> None:
-    with ground() as place:
+    with testbed() as place:
         server = EmbeddedServer(place.state, SETTINGS)
         url = server.start()
         try:

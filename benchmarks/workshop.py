@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ground import PLAN, Ground
+from benchmarks.testbed import PLAN, Testbed
 from coordination.backend.embedded import EmbeddedServer
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
@@ -149,7 +149,7 @@ def workshop(repos: Sequence[str], *, with_git: bool = False) -> Iterator[Worksh
         folder = Path(made)
         server = EmbeddedServer(folder / ".coord", SETTINGS)
         if with_git:
-            Ground(folder).plant(repos)
+            Testbed(folder).plant(repos)
         else:
             for name in repos:
                 (folder / name).mkdir()

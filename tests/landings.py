@@ -31,7 +31,7 @@ def fake_git_lfs(folder: Path, monkeypatch: pytest.MonkeyPatch, *, says: str = "
     return called
 
 
-class Ground:
+class LandingCheckout:
     """A checkout on `main`, with the change set `since..tip` beside it: two commits, three files."""
 
     def __init__(self, path: Path, url: str = "") -> None:

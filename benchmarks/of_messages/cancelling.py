@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks.ground import ground
+from benchmarks.testbed import testbed
 from coordination.api.coord import Coord
 
 REPO, TODO = "api", "T"
@@ -25,7 +25,7 @@ PATIENCE_S = 60.0
 
 def cancelling(trials: int) -> list[float]:
     """Seconds from before the step that cancels to the signal in the child, each trial a run of its own."""
-    with ground() as place:
+    with testbed() as place:
         place.plant([REPO])
         found = []
         for number in range(trials):

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.ground import COORD, PLAN, Ground
 from benchmarks.of_scale.plans import repos, todos
+from benchmarks.testbed import COORD, PLAN, Testbed
 from coordination.backend.client import Profile, connect
 from coordination.backend.daemon import Daemon
 from coordination.backend.keys import Keys
@@ -44,7 +44,7 @@ def resident_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmRSS:")), 0.0)
 
 
-def watched(place: Ground, n: int, jobs: int) -> tuple[Memory, Memory]:
+def watched(place: Testbed, n: int, jobs: int) -> tuple[Memory, Memory]:
     """Return the memory of the watching command and of the worker until the end of the run, unless a field
     says otherwise.
     """

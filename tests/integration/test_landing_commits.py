@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.landings import LINES, Ground
+from tests.landings import LINES, LandingCheckout
 from tests.worktrees import ANN, save
 from workers.landing.commits import has_landed, prepare, reopen, revert_commit
 from workers.landing.records import HasLanded, Method, NoChange, Prepared, Reason, Refused
@@ -14,40 +14,42 @@ from workers.workspace.git import git
 
 
 @pytest.fixture
-def ground(checkout: Path) -> Ground:
-    return Ground(checkout)
+def landing(checkout: Path) -> LandingCheckout:
+    return LandingCheckout(checkout)
 
 
-def landed(ground: Ground, base: str, tip: str = "", since: str = "") -> HasLanded:
-    return has_landed(ground.at, base=base, tip=tip or ground.tip, since=since or ground.since)
+def landed(landing: LandingCheckout, base: str, tip: str = "", since: str = "") -> HasLanded:
+    return has_landed(landing.at, base=base, tip=tip or landing.tip, since=since or landing.since)
 
 
 @pytest.mark.parametrize("method", [Method.MERGE, Method.SQUASH])
 @pytest.mark.parametrize("moved", [False, True])
-def test_a_landing_has_the_work_and_the_base(ground: Ground, method: Method, moved: bool):
-    base = save(ground.path, "later", later="1\n") if moved else ground.since
-    before = git("for-each-ref", cwd=ground.path)
-    made = ground.made(base, method)
+def test_a_landing_has_the_work_and_the_base(landing: LandingCheckout, method: Method, moved: bool):
+    base = save(landing.path, "later", later="1\n") if moved else landing.since
+    before = git("for-each-ref", cwd=landing.path)
+    made = landing.made(base, method)
 
-    assert ground.files(made.commit) == ground.files(ground.tip) | ({"later": "1"} if moved else {})
-    parents = git("show", "-s", "--format=%P", made.commit, cwd=ground.path).split()
-    assert parents == [base] + ([ground.tip] if method is Method.MERGE else [])
-    trailers = git("show", "-s", "--format=%(trailers:only)", made.commit, cwd=ground.path).split()
-    assert trailers[1::2] == ["PLAN", "r1", base, ground.tip]
-    assert git("status", "--porcelain", cwd=ground.path) + git("for-each-ref", cwd=ground.path) == before
+    assert landing.files(made.commit) == landing.files(landing.tip) | ({"later": "1"} if moved else {})
+    parents = git("show", "-s", "--format=%P", made.commit, cwd=landing.path).split()
+    assert parents == [base] + ([landing.tip] if method is Method.MERGE else [])
+    trailers = git("show", "-s", "--format=%(trailers:only)", made.commit, cwd=landing.path).split()
+    assert trailers[1::2] == ["PLAN", "r1", base, landing.tip]
+    assert git("status", "--porcelain", cwd=landing.path) + git("for-each-ref", cwd=landing.path) == before
 
 
-def test_a_fast_forward_is_the_tip_and_needs_the_base_in_it(ground: Ground):
-    assert ground.made(ground.since, Method.FF).commit == ground.tip
-    base = save(ground.path, "later", later="1\n")
-    found = prepare(ground.at, base=base, tip=ground.tip, since=ground.since, method=Method.FF, message="m")
+def test_a_fast_forward_is_the_tip_and_needs_the_base_in_it(landing: LandingCheckout):
+    assert landing.made(landing.since, Method.FF).commit == landing.tip
+    base = save(landing.path, "later", later="1\n")
+    found = prepare(
+        landing.at, base=base, tip=landing.tip, since=landing.since, method=Method.FF, message="m"
+    )
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (Reason.NOT_FAST_FORWARD, True)
 
 
 def test_a_landing_commit_has_the_author_and_signature_that_git_is_configured_for(
-    ground: Ground, tmp_path: Path
+    landing: LandingCheckout, tmp_path: Path
 ):
     program = tmp_path / "sign"
     program.write_text('#!/bin/sh\ncat >/dev/null\necho "[GNUPG:] SIG_CREATED " >&2\necho SIGNED\n')
@@ -56,8 +58,8 @@ def test_a_landing_commit_has_the_author_and_signature_that_git_is_configured_fo
         "user.name": "Bea", "user.email": "b@example.org",
         "commit.gpgSign": "true", "gpg.program": str(program),
     }.items():  # fmt: skip
-        git("config", name, value, cwd=ground.path)
-    text = git("cat-file", "commit", ground.made(ground.since).commit, cwd=ground.path)
+        git("config", name, value, cwd=landing.path)
+    text = git("cat-file", "commit", landing.made(landing.since).commit, cwd=landing.path)
 
     assert "committer Bea <b@example.org>" in text
     assert "SIGNED" in text
@@ -73,39 +75,39 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("case", "reason"), REFUSED.items(), ids=REFUSED)
-def test_a_tip_that_cannot_land_is_refused_for_good(ground: Ground, case: str, reason: Reason):
-    base, tip = ground.since, ground.tip
+def test_a_tip_that_cannot_land_is_refused_for_good(landing: LandingCheckout, case: str, reason: Reason):
+    base, tip = landing.since, landing.tip
     if case == "conflict":
-        base = save(ground.path, "same", text=LINES.replace("line 3\n", "other\n"), new="mine\n")
+        base = save(landing.path, "same", text=LINES.replace("line 3\n", "other\n"), new="mine\n")
     elif case == "rewritten":
         tip = git(
-            "commit-tree", "-m", "alone", "-p", "main^", f"{tip}^{{tree}}", cwd=ground.path, settings=ANN
+            "commit-tree", "-m", "alone", "-p", "main^", f"{tip}^{{tree}}", cwd=landing.path, settings=ANN
         )
     elif case == "unrelated":
-        base = git("commit-tree", "-m", "alone", f"{base}^{{tree}}", cwd=ground.path, settings=ANN)
+        base = git("commit-tree", "-m", "alone", f"{base}^{{tree}}", cwd=landing.path, settings=ANN)
     else:
         tip = "--help" if case == "an option" else "1" * 40
-    found = prepare(ground.at, base=base, tip=tip, since=ground.since, method=Method.MERGE, message="m")
+    found = prepare(landing.at, base=base, tip=tip, since=landing.since, method=Method.MERGE, message="m")
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (reason, True)
     assert sorted(found.files) == (["new", "text"] if case == "conflict" else [])
 
 
-def test_a_shallow_clone_without_the_history_says_how_to_get_it(ground: Ground, tmp_path: Path):
-    save(ground.path, "later", later="1\n")
+def test_a_shallow_clone_without_the_history_says_how_to_get_it(landing: LandingCheckout, tmp_path: Path):
+    save(landing.path, "later", later="1\n")
     git(
         "clone",
         "-q",
         "--depth=1",
         "--no-single-branch",
-        f"file://{ground.path}",
+        f"file://{landing.path}",
         str(tmp_path / "c"),
         cwd=tmp_path,
     )
-    at = ground.at_url("", path=tmp_path / "c")
+    at = landing.at_url("", path=tmp_path / "c")
     found = prepare(
-        at, base=ground.tip_of("main"), tip=ground.tip, since=ground.tip, method=Method.MERGE, message="m"
+        at, base=landing.tip_of("main"), tip=landing.tip, since=landing.tip, method=Method.MERGE, message="m"
     )
 
     assert isinstance(found, Refused)
@@ -113,11 +115,13 @@ def test_a_shallow_clone_without_the_history_says_how_to_get_it(ground: Ground, 
     assert "fetch --unshallow" in found.error
 
 
-def test_without_a_difference_there_is_nothing_to_land(ground: Ground):
-    merged = ground.person("merge", "--no-ff", "--no-edit", "coord/PLAN")
-    tips = {ground.tip: merged, ground.since: ground.since}
+def test_without_a_difference_there_is_nothing_to_land(landing: LandingCheckout):
+    merged = landing.person("merge", "--no-ff", "--no-edit", "coord/PLAN")
+    tips = {landing.tip: merged, landing.since: landing.since}
     for tip, base in tips.items():
-        found = prepare(ground.at, base=base, tip=tip, since=ground.since, method=Method.SQUASH, message="m")
+        found = prepare(
+            landing.at, base=base, tip=tip, since=landing.since, method=Method.SQUASH, message="m"
+        )
         assert found == NoChange(base=base)
 
 
@@ -132,81 +136,81 @@ BY_PEOPLE = {
 @pytest.mark.parametrize("commands", BY_PEOPLE.values(), ids=BY_PEOPLE)
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_change_set_that_people_merged_has_landed_until_it_is_reverted(
-    ground: Ground, commands: list[str], moved: bool
+    landing: LandingCheckout, commands: list[str], moved: bool
 ):
     if moved and "--ff-only" not in commands[0]:
-        save(ground.path, "before", before="1\n")
-    before = ground.tip_of("main")
-    assert landed(ground, before) is HasLanded.NO
+        save(landing.path, "before", before="1\n")
+    before = landing.tip_of("main")
+    assert landed(landing, before) is HasLanded.NO
     for command in commands:
-        ground.person(*command.split())
-    after = save(ground.path, "after", after="2\n") if moved else ground.tip_of("main")
-    assert landed(ground, after) is HasLanded.YES
-    made = revert_commit(ground.at, base=after, landed=after, before=before, message="m")
+        landing.person(*command.split())
+    after = save(landing.path, "after", after="2\n") if moved else landing.tip_of("main")
+    assert landed(landing, after) is HasLanded.YES
+    made = revert_commit(landing.at, base=after, landed=after, before=before, message="m")
     assert isinstance(made, Prepared)
 
-    assert landed(ground, made.commit) is not HasLanded.YES
+    assert landed(landing, made.commit) is not HasLanded.YES
 
 
-def test_half_of_the_work_no_work_and_a_conflict_are_not_landed(ground: Ground):
-    half = ground.person("merge", "--ff-only", "--quiet", f"{ground.tip}^")
-    assert landed(ground, half) is HasLanded.NO
-    assert landed(ground, half, ground.since) is HasLanded.NO
-    ground.person("reset", "--hard", "--quiet", ground.since)
-    over = save(ground.path, "same lines", text=LINES.replace("line 3\n", "other\n"))
-    assert landed(ground, over) is HasLanded.UNKNOWN
-    assert landed(ground, over, "1" * 40) is HasLanded.UNKNOWN
+def test_half_of_the_work_no_work_and_a_conflict_are_not_landed(landing: LandingCheckout):
+    half = landing.person("merge", "--ff-only", "--quiet", f"{landing.tip}^")
+    assert landed(landing, half) is HasLanded.NO
+    assert landed(landing, half, landing.since) is HasLanded.NO
+    landing.person("reset", "--hard", "--quiet", landing.since)
+    over = save(landing.path, "same lines", text=LINES.replace("line 3\n", "other\n"))
+    assert landed(landing, over) is HasLanded.UNKNOWN
+    assert landed(landing, over, "1" * 40) is HasLanded.UNKNOWN
 
 
 @pytest.mark.parametrize("method", list(Method))
 @pytest.mark.parametrize("moved", [False, True])
-def test_land_revert_land_again_has_all_the_work(ground: Ground, method: Method, moved: bool):
-    made = ground.made(ground.since, method)
-    ground.person("reset", "--hard", "--quiet", made.commit)
-    base = save(ground.path, "later", later="1\n") if moved else made.commit
+def test_land_revert_land_again_has_all_the_work(landing: LandingCheckout, method: Method, moved: bool):
+    made = landing.made(landing.since, method)
+    landing.person("reset", "--hard", "--quiet", made.commit)
+    base = save(landing.path, "later", later="1\n") if moved else made.commit
     later = {"later": "1"} if moved else {}
-    facts = {"landed": made.commit, "before": git("rev-parse", f"{ground.since}^{{tree}}", cwd=ground.path)}
-    back = revert_commit(ground.at, base=base, message="back", **facts)
+    facts = {"landed": made.commit, "before": git("rev-parse", f"{landing.since}^{{tree}}", cwd=landing.path)}
+    back = revert_commit(landing.at, base=base, message="back", **facts)
     assert isinstance(back, Prepared)
-    assert ground.files(back.commit) == ground.files(ground.since) | later
-    assert git("rev-parse", f"{back.commit}^@", cwd=ground.path) == base
-    assert revert_commit(ground.at, base=back.commit, message="again", **facts) == NoChange(base=back.commit)
+    assert landing.files(back.commit) == landing.files(landing.since) | later
+    assert git("rev-parse", f"{back.commit}^@", cwd=landing.path) == base
+    assert revert_commit(landing.at, base=back.commit, message="again", **facts) == NoChange(base=back.commit)
 
-    again = reopen(ground.at, tip=ground.tip, base=back.commit, message="open", **facts)
+    again = reopen(landing.at, tip=landing.tip, base=back.commit, message="open", **facts)
     assert isinstance(again, Prepared)
-    assert git("rev-parse", f"{again.commit}^@", cwd=ground.path).split() == [ground.tip, back.commit]
-    assert landed(ground, back.commit, again.commit, back.commit) is HasLanded.NO
-    landing = ground.made(back.commit, method, again.commit, back.commit)
-    assert ground.files(landing.commit) == ground.files(ground.tip) | later
-    assert landed(ground, landing.commit, again.commit, back.commit) is HasLanded.YES
+    assert git("rev-parse", f"{again.commit}^@", cwd=landing.path).split() == [landing.tip, back.commit]
+    assert landed(landing, back.commit, again.commit, back.commit) is HasLanded.NO
+    third = landing.made(back.commit, method, again.commit, back.commit)
+    assert landing.files(third.commit) == landing.files(landing.tip) | later
+    assert landed(landing, third.commit, again.commit, back.commit) is HasLanded.YES
 
 
-def test_a_revert_over_later_changes_is_refused_with_their_files(ground: Ground):
-    made = ground.made(ground.since)
-    ground.person("reset", "--hard", "--quiet", made.commit)
-    base = save(ground.path, "on top", new="new\nnewest\n")
-    found = revert_commit(ground.at, base=base, landed=made.commit, before=ground.since, message="back")
+def test_a_revert_over_later_changes_is_refused_with_their_files(landing: LandingCheckout):
+    made = landing.made(landing.since)
+    landing.person("reset", "--hard", "--quiet", made.commit)
+    base = save(landing.path, "on top", new="new\nnewest\n")
+    found = revert_commit(landing.at, base=base, landed=made.commit, before=landing.since, message="back")
 
     assert isinstance(found, Refused)
     assert (found.reason, list(found.files)) == (Reason.CONFLICT, ["new"])
 
 
-def test_submodules_and_pointers_of_large_files_land_as_they_are(ground: Ground):
+def test_submodules_and_pointers_of_large_files_land_as_they_are(landing: LandingCheckout):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
-    git("switch", "--quiet", "coord/PLAN", cwd=ground.path)
+    git("switch", "--quiet", "coord/PLAN", cwd=landing.path)
     for words in (
         f"update-index --add --cacheinfo 160000,{'2' * 40},sub",
         "config filter.lfs.required true",
         "config filter.lfs.process /bin/false",
     ):
-        git(*words.split(), cwd=ground.path)
-    blob = git("hash-object", "-w", "--stdin", cwd=ground.path, stdin=pointer)
-    git("update-index", "--add", "--cacheinfo", f"100644,{blob},large", cwd=ground.path)
-    (ground.path / ".gitattributes").write_text("large filter=lfs\n")
-    git("update-index", "--add", ".gitattributes", cwd=ground.path)
-    git("commit", "--quiet", "-m", "modules", cwd=ground.path, settings=ANN)
-    made = ground.made(ground.since, Method.SQUASH, ground.tip_of("coord/PLAN"))
+        git(*words.split(), cwd=landing.path)
+    blob = git("hash-object", "-w", "--stdin", cwd=landing.path, stdin=pointer)
+    git("update-index", "--add", "--cacheinfo", f"100644,{blob},large", cwd=landing.path)
+    (landing.path / ".gitattributes").write_text("large filter=lfs\n")
+    git("update-index", "--add", ".gitattributes", cwd=landing.path)
+    git("commit", "--quiet", "-m", "modules", cwd=landing.path, settings=ANN)
+    made = landing.made(landing.since, Method.SQUASH, landing.tip_of("coord/PLAN"))
 
-    listing = git("ls-tree", made.commit, "sub", "large", cwd=ground.path)
+    listing = git("ls-tree", made.commit, "sub", "large", cwd=landing.path)
     assert f"160000 commit {'2' * 40}\tsub" in listing
     assert f"100644 blob {blob}\tlarge" in listing

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.landings import Ground
+from tests.landings import LandingCheckout
 from tests.testbed import FORKS
 from tests.waiting import until
 from tests.worktrees import ANN, save
@@ -21,36 +21,36 @@ from workers.workspace.git import git
 
 
 @pytest.fixture
-def ground(checkout: Path) -> Ground:
-    return Ground(checkout)
+def landing(checkout: Path) -> LandingCheckout:
+    return LandingCheckout(checkout)
 
 
 def status(path: Path) -> str:
     return git("status", "--porcelain", "--ignored", cwd=path)
 
 
-def test_a_clean_checkout_follows_twice_in_a_row(ground: Ground):
-    config = (ground.path / ".git/config").read_text()
-    first = ground.made(ground.since)
-    assert look_local(ground.at) == BaseTip(commit=ground.since, checkout=ground.path)
-    assert push_local(ground.at, first.commit, first.base) == Pushed(base=first.commit)
-    assert push_local(ground.at, first.commit, first.base) == Pushed(base=first.commit, already=True)
-    assert (ground.path / "new").read_text() == "new\nnewer\n"
-    assert not (ground.path / "old").exists()
+def test_a_clean_checkout_follows_twice_in_a_row(landing: LandingCheckout):
+    config = (landing.path / ".git/config").read_text()
+    first = landing.made(landing.since)
+    assert look_local(landing.at) == BaseTip(commit=landing.since, checkout=landing.path)
+    assert push_local(landing.at, first.commit, first.base) == Pushed(base=first.commit)
+    assert push_local(landing.at, first.commit, first.base) == Pushed(base=first.commit, already=True)
+    assert (landing.path / "new").read_text() == "new\nnewer\n"
+    assert not (landing.path / "old").exists()
 
-    git("switch", "--quiet", "coord/PLAN", cwd=ground.path)
-    tip = save(ground.path, "more", more="1")
-    git("switch", "--quiet", "main", cwd=ground.path)
-    second = ground.made(first.commit, tip=tip)
-    assert push_local(ground.at, second.commit, second.base) == Pushed(base=second.commit)
-    assert ground.tip_of("HEAD") == second.commit
-    assert status(ground.path) == ""
-    assert (ground.path / ".git/config").read_text() == config
+    git("switch", "--quiet", "coord/PLAN", cwd=landing.path)
+    tip = save(landing.path, "more", more="1")
+    git("switch", "--quiet", "main", cwd=landing.path)
+    second = landing.made(first.commit, tip=tip)
+    assert push_local(landing.at, second.commit, second.base) == Pushed(base=second.commit)
+    assert landing.tip_of("HEAD") == second.commit
+    assert status(landing.path) == ""
+    assert (landing.path / ".git/config").read_text() == config
 
 
-def dirty(ground: Ground, how: str) -> str:
+def dirty(landing: LandingCheckout, how: str) -> str:
     """Make the checkout dirty; return the file that the refusal names."""
-    path = ground.path
+    path = landing.path
     file = {"unstaged": "code.py", "staged": "old", "hidden": "text", "ignored folder": "new/x"}.get(
         how, "new"
     )
@@ -73,107 +73,107 @@ def dirty(ground: Ground, how: str) -> str:
 @pytest.mark.parametrize(
     "how", ["unstaged", "staged", "untracked", "ignored", "ignored folder", "link", "hidden"]
 )
-def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(ground: Ground, how: str):
-    made, file = ground.made(ground.since), dirty(ground, how)
-    before = status(ground.path), git("for-each-ref", cwd=ground.path)
-    found = push_local(ground.at, made.commit, made.base)
+def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(landing: LandingCheckout, how: str):
+    made, file = landing.made(landing.since), dirty(landing, how)
+    before = status(landing.path), git("for-each-ref", cwd=landing.path)
+    found = push_local(landing.at, made.commit, made.base)
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (Reason.DIRTY, False)
     assert file in found.error or how == "hidden"
-    assert str(ground.path) in found.error
-    assert (status(ground.path), git("for-each-ref", cwd=ground.path)) == before
-    assert how == "link" or (ground.path / file).read_text() == "mine\n"
+    assert str(landing.path) in found.error
+    assert (status(landing.path), git("for-each-ref", cwd=landing.path)) == before
+    assert how == "link" or (landing.path / file).read_text() == "mine\n"
 
 
-def test_untracked_files_elsewhere_do_not_hinder(ground: Ground):
-    made = ground.made(ground.since)
-    (ground.path / "notes").write_text("mine\n")
+def test_untracked_files_elsewhere_do_not_hinder(landing: LandingCheckout):
+    made = landing.made(landing.since)
+    (landing.path / "notes").write_text("mine\n")
 
-    assert isinstance(push_local(ground.at, made.commit, made.base), Pushed)
-    assert (ground.path / "notes").read_text() == "mine\n"
+    assert isinstance(push_local(landing.at, made.commit, made.base), Pushed)
+    assert (landing.path / "notes").read_text() == "mine\n"
 
 
 @pytest.mark.parametrize("how", ["detached", "another branch", "bare", "in a worktree"])
-def test_a_branch_moves_wherever_it_is_checked_out_or_not(ground: Ground, tmp_path: Path, how: str):
-    at = ground.at
+def test_a_branch_moves_wherever_it_is_checked_out_or_not(landing: LandingCheckout, tmp_path: Path, how: str):
+    at = landing.at
     if how == "bare":
-        at = ground.at_url("", path=tmp_path / "bare.git")
-        git("clone", "-q", "--bare", str(ground.path), str(at.path), cwd=tmp_path)
+        at = landing.at_url("", path=tmp_path / "bare.git")
+        git("clone", "-q", "--bare", str(landing.path), str(at.path), cwd=tmp_path)
     elif how != "worktree":
         git(
             "switch", "--quiet", *(("-c", "other") if how == "another branch" else ("--detach",)), cwd=at.path
         )
     if how == "in a worktree":
         git("worktree", "add", "-q", str(tmp_path / "w"), "main", cwd=at.path)
-    (ground.path / "code.py").write_text("dirty elsewhere\n")
-    made = ground.made(ground.since)
+    (landing.path / "code.py").write_text("dirty elsewhere\n")
+    made = landing.made(landing.since)
     if how == "bare":
-        git("fetch", "-q", str(ground.path), made.commit, cwd=at.path)
+        git("fetch", "-q", str(landing.path), made.commit, cwd=at.path)
 
     assert push_local(at, made.commit, made.base) == Pushed(base=made.commit)
     assert git("rev-parse", "main", cwd=at.path) == made.commit
-    assert (ground.path / "code.py").read_text() == "dirty elsewhere\n"
+    assert (landing.path / "code.py").read_text() == "dirty elsewhere\n"
     if how == "in a worktree":
         assert status(tmp_path / "w") == ""
         assert (tmp_path / "w/new").exists()
 
 
 @pytest.mark.parametrize("operation", ["merge", "rebase", "cherry-pick"])
-def test_an_operation_of_a_person_is_left_alone(ground: Ground, operation: str):
-    save(ground.path, "mine", text="mine\n")
-    base = ground.tip_of("main")
-    tree = f"{ground.tip}^{{tree}}"
-    tip = git("commit-tree", "-m", "x", "-p", base, tree, cwd=ground.path, settings=ANN)
-    made = ground.made(base, tip=tip, since=base)
+def test_an_operation_of_a_person_is_left_alone(landing: LandingCheckout, operation: str):
+    save(landing.path, "mine", text="mine\n")
+    base = landing.tip_of("main")
+    tree = f"{landing.tip}^{{tree}}"
+    tip = git("commit-tree", "-m", "x", "-p", base, tree, cwd=landing.path, settings=ANN)
+    made = landing.made(base, tip=tip, since=base)
     subprocess.run(["git", *("-c", "user.name=A", "-c", "user.email=a@b"), operation, "coord/PLAN~1"],
-        cwd=ground.path, capture_output=True, check=False)  # fmt: skip
-    for found in (look_local(ground.at), push_local(ground.at, made.commit, base)):
+        cwd=landing.path, capture_output=True, check=False)  # fmt: skip
+    for found in (look_local(landing.at), push_local(landing.at, made.commit, base)):
         assert isinstance(found, Refused)
         assert found.reason is Reason.OPERATION
-    git(operation, "--abort", cwd=ground.path)
+    git(operation, "--abort", cwd=landing.path)
 
-    assert isinstance(push_local(ground.at, made.commit, base), Pushed)
+    assert isinstance(push_local(landing.at, made.commit, base), Pushed)
 
 
-def test_a_moved_or_missing_branch_is_refused(ground: Ground):
-    made = ground.made(ground.since)
-    theirs = save(ground.path, "theirs", theirs="1")
-    found = push_local(ground.at, made.commit, made.base)
+def test_a_moved_or_missing_branch_is_refused(landing: LandingCheckout):
+    made = landing.made(landing.since)
+    theirs = save(landing.path, "theirs", theirs="1")
+    found = push_local(landing.at, made.commit, made.base)
     assert isinstance(found, Refused)
     assert (found.reason, found.base) == (Reason.MOVED, theirs)
-    back = push_local(ground.at, ground.since, theirs)
+    back = push_local(landing.at, landing.since, theirs)
     assert isinstance(back, Refused)
     assert back.reason is Reason.REWRITTEN
-    git("switch", "--quiet", "--detach", cwd=ground.path)
-    git("branch", "-q", "-D", "main", cwd=ground.path)
+    git("switch", "--quiet", "--detach", cwd=landing.path)
+    git("branch", "-q", "-D", "main", cwd=landing.path)
 
-    for found in (look_local(ground.at), push_local(ground.at, made.commit, made.base)):
+    for found in (look_local(landing.at), push_local(landing.at, made.commit, made.base)):
         assert isinstance(found, Refused)
         assert found.reason is Reason.NO_BRANCH
 
 
-def test_the_checkouts_own_receiving_hook_may_refuse(ground: Ground):
-    made = ground.made(ground.since)
-    hook = ground.path / ".git/hooks/pre-receive"
+def test_the_checkouts_own_receiving_hook_may_refuse(landing: LandingCheckout):
+    made = landing.made(landing.since)
+    hook = landing.path / ".git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho nobody lands here\nexit 1\n")
     hook.chmod(0o755)
-    found = push_local(ground.at, made.commit, made.base)
+    found = push_local(landing.at, made.commit, made.base)
 
     assert isinstance(found, Refused)
     assert found.reason is Reason.DECLINED
     assert "nobody lands here" in found.error
-    assert status(ground.path) == ""
+    assert status(landing.path) == ""
 
 
-def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(ground: Ground):
-    made = ground.made(ground.since)
-    git("read-tree", "-u", "-m", "HEAD", made.commit, cwd=ground.path)
-    assert isinstance(look_local(ground.at), Refused)
-    assert look_local(ground.at, pending=made.commit) == BaseTip(commit=ground.since, checkout=ground.path)
+def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(landing: LandingCheckout):
+    made = landing.made(landing.since)
+    git("read-tree", "-u", "-m", "HEAD", made.commit, cwd=landing.path)
+    assert isinstance(look_local(landing.at), Refused)
+    assert look_local(landing.at, pending=made.commit) == BaseTip(commit=landing.since, checkout=landing.path)
 
-    assert push_local(ground.at, made.commit, made.base) == Pushed(base=made.commit)
-    assert status(ground.path) == ""
+    assert push_local(landing.at, made.commit, made.base) == Pushed(base=made.commit)
+    assert status(landing.path) == ""
 
 
 LANDS = """
@@ -191,7 +191,7 @@ exec {git} "$@"
 
 
 @pytest.fixture
-def worker(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Prepared]]:
+def worker(landing: LandingCheckout, tmp_path: Path) -> Iterator[Callable[[str], Prepared]]:
     """Land in a process that is killed as soon as its git comes to a command, or to the file `new`.
 
     That git goes on when there is a file `go`.
@@ -200,16 +200,16 @@ def worker(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Prepared]
     folder.mkdir()
 
     def land(command: str) -> Prepared:
-        made = ground.made(ground.since)
+        made = landing.made(landing.since)
         (folder / "git").write_text(STOPS.format(git=shutil.which("git"), command=command, folder=folder))
         (folder / "smudge").write_text(STOPS.format(git="cat", command="", folder=folder))
         for file in folder.iterdir():
             file.chmod(0o755)
         if command == "smudge":
-            git("config", "filter.slow.smudge", f"{folder}/smudge", cwd=ground.path)
-            (ground.path / ".git/info/attributes").write_text("new filter=slow\n")
+            git("config", "filter.slow.smudge", f"{folder}/smudge", cwd=landing.path)
+            (landing.path / ".git/info/attributes").write_text("new filter=slow\n")
         env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-        words = [sys.executable, "-c", LANDS, str(ground.path), made.commit, made.base]
+        words = [sys.executable, "-c", LANDS, str(landing.path), made.commit, made.base]
         process = FORKS.piped(words, env=env)
         until((folder / "there").exists)
         process.kill()
@@ -222,26 +222,26 @@ def worker(ground: Ground, tmp_path: Path) -> Iterator[Callable[[str], Prepared]
 
 @pytest.mark.parametrize("command", ["push", "receive-pack", "status"])
 def test_a_worker_that_is_killed_before_it_moves_anything_is_followed_by_one_that_lands(
-    ground: Ground, tmp_path: Path, worker: Callable[[str], Prepared], command: str
+    landing: LandingCheckout, tmp_path: Path, worker: Callable[[str], Prepared], command: str
 ):
     made = worker(command)
 
-    assert isinstance(push_local(ground.at, made.commit, made.base), Pushed)
+    assert isinstance(push_local(landing.at, made.commit, made.base), Pushed)
     (tmp_path / "bin/go").touch()
-    assert ground.tip_of("main") == made.commit
-    assert status(ground.path) == ""
+    assert landing.tip_of("main") == made.commit
+    assert status(landing.path) == ""
 
 
 def test_a_git_that_still_writes_files_for_a_killed_worker_is_waited_for(
-    ground: Ground, tmp_path: Path, worker: Callable[[str], Prepared]
+    landing: LandingCheckout, tmp_path: Path, worker: Callable[[str], Prepared]
 ):
     made = worker("smudge")
-    found = push_local(ground.at, made.commit, made.base)
+    found = push_local(landing.at, made.commit, made.base)
     assert isinstance(found, Refused)
     assert not found.lasting
-    assert ground.tip_of("main") == ground.since
+    assert landing.tip_of("main") == landing.since
     (tmp_path / "bin/go").touch()
-    until(lambda: ground.tip_of("main") == made.commit)
+    until(lambda: landing.tip_of("main") == made.commit)
 
-    assert push_local(ground.at, made.commit, made.base) == Pushed(base=made.commit, already=True)
-    assert status(ground.path) == ""
+    assert push_local(landing.at, made.commit, made.base) == Pushed(base=made.commit, already=True)
+    assert status(landing.path) == ""

@@ -11,7 +11,7 @@ import pytest
 
 from coordination.git import base_tip
 from tests.git_server import GitServer
-from tests.landings import POINTER, Ground, fake_git_lfs
+from tests.landings import POINTER, LandingCheckout, fake_git_lfs
 from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.credentials import askpass_variables
@@ -21,14 +21,14 @@ from workers.workspace.git import git
 
 
 @pytest.fixture
-def ground(checkout: Path) -> Ground:
-    return Ground(checkout)
+def landing(checkout: Path) -> LandingCheckout:
+    return LandingCheckout(checkout)
 
 
 @pytest.fixture
-def server(tmp_path: Path, ground: Ground) -> Iterator[GitServer]:
+def server(tmp_path: Path, landing: LandingCheckout) -> Iterator[GitServer]:
     with GitServer(tmp_path / "remotes") as server:
-        server.create("api", seed=ground.path)
+        server.create("api", seed=landing.path)
         yield server
 
 
@@ -41,8 +41,8 @@ def transport() -> str:
 
 
 @pytest.fixture
-def at(transport: str, server: GitServer, ground: Ground) -> BaseBranch:
-    return ground.at_url(server.url("api") if transport == "http" else str(server.path("api")))
+def at(transport: str, server: GitServer, landing: LandingCheckout) -> BaseBranch:
+    return landing.at_url(server.url("api") if transport == "http" else str(server.path("api")))
 
 
 def somebody_pushes(server: GitServer, tmp_path: Path, subject: str = "theirs") -> str:
@@ -79,21 +79,23 @@ def test_look_fetches_the_remotes_tip_and_moves_no_branch(at: BaseBranch, server
     assert git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path) == local
 
 
-def test_readers_find_the_tip_of_a_base_branch_with_a_slash(server: GitServer, ground: Ground):
+def test_readers_find_the_tip_of_a_base_branch_with_a_slash(server: GitServer, landing: LandingCheckout):
     remote = server.path("api")
     git("branch", "release/1", "main", cwd=remote)
-    git("branch", "release/1", "coord/PLAN", cwd=ground.path)
-    at = ground.at_url(str(remote), branch="release/1")
+    git("branch", "release/1", "coord/PLAN", cwd=landing.path)
+    at = landing.at_url(str(remote), branch="release/1")
     seen = look(at)
 
     assert isinstance(seen, BaseTip)
     assert base_tip(at.path, at.branch, remote=True) == seen.commit
-    assert base_tip(at.path, at.branch, remote=False) == ground.tip
+    assert base_tip(at.path, at.branch, remote=False) == landing.tip
 
 
 @BY_EACH
-def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: GitServer, ground: Ground):
-    made = ground.made(ground.since)
+def test_a_push_lands_and_a_second_one_finds_it_there(
+    at: BaseBranch, server: GitServer, landing: LandingCheckout
+):
+    made = landing.made(landing.since)
 
     assert push(at, made.commit, made.base) == Pushed(base=made.commit)
     assert push(at, made.commit, made.base) == Pushed(base=made.commit, already=True)
@@ -102,23 +104,23 @@ def test_a_push_lands_and_a_second_one_finds_it_there(at: BaseBranch, server: Gi
 
 @BY_EACH
 def test_a_base_that_moved_is_named_and_stays(
-    at: BaseBranch, server: GitServer, ground: Ground, tmp_path: Path
+    at: BaseBranch, server: GitServer, landing: LandingCheckout, tmp_path: Path
 ):
-    made = ground.made(ground.since)
+    made = landing.made(landing.since)
     theirs = somebody_pushes(server, tmp_path)
     found = push(at, made.commit, made.base)
 
     assert isinstance(found, Refused)
     assert (found.reason, found.base, found.lasting) == (Reason.MOVED, theirs, False)
     assert server.tip("api") == theirs
-    again = ground.made(theirs)
+    again = landing.made(theirs)
     assert isinstance(push(at, again.commit, theirs), Pushed)
 
 
 def test_a_landing_that_somebody_has_built_on_is_there(
-    at: BaseBranch, server: GitServer, ground: Ground, tmp_path: Path
+    at: BaseBranch, server: GitServer, landing: LandingCheckout, tmp_path: Path
 ):
-    made = ground.made(ground.since)
+    made = landing.made(landing.since)
     push(at, made.commit, made.base)
     theirs = somebody_pushes(server, tmp_path)
 
@@ -127,32 +129,32 @@ def test_a_landing_that_somebody_has_built_on_is_there(
 
 @pytest.mark.parametrize("lie", ["none", "replace", "graft", "commit-graph"])
 def test_a_commit_that_does_not_contain_the_base_never_lands(
-    at: BaseBranch, server: GitServer, ground: Ground, lie: str
+    at: BaseBranch, server: GitServer, landing: LandingCheckout, lie: str
 ):
-    tree = f"{ground.tip}^{{tree}}"
-    new = git("commit-tree", "-m", "rewind", "-p", f"{ground.since}^", tree, cwd=at.path, settings=ANN)
+    tree = f"{landing.tip}^{{tree}}"
+    new = git("commit-tree", "-m", "rewind", "-p", f"{landing.since}^", tree, cwd=at.path, settings=ANN)
     if lie == "replace":
-        git("replace", "--graft", new, ground.since, cwd=at.path)
+        git("replace", "--graft", new, landing.since, cwd=at.path)
     elif lie == "graft":
-        (at.path / ".git/info/grafts").write_text(f"{new} {ground.since}\n")
+        (at.path / ".git/info/grafts").write_text(f"{new} {landing.since}\n")
     elif lie == "commit-graph":  # it is written from what a replaced commit says
-        (at.path / ".git/info/grafts").write_text(f"{new} {ground.since}\n")
+        (at.path / ".git/info/grafts").write_text(f"{new} {landing.since}\n")
         git("branch", "lie", new, cwd=at.path)
         git("commit-graph", "write", "--reachable", cwd=at.path)
         (at.path / ".git/info/grafts").unlink()
 
-    assert reason(push(at, new, ground.since)) is Reason.REWRITTEN
-    assert server.tip("api") == ground.since
+    assert reason(push(at, new, landing.since)) is Reason.REWRITTEN
+    assert server.tip("api") == landing.since
 
 
 @pytest.mark.parametrize(("transport", "hook"), [("http", "pre-receive"), ("path", "update")])
 def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
-    at: BaseBranch, server: GitServer, ground: Ground, hook: str
+    at: BaseBranch, server: GitServer, landing: LandingCheckout, hook: str
 ):
-    made = ground.made(ground.since)
+    made = landing.made(landing.since)
     lines = r"printf '\033[2J\033]0;title\007no: \342\200\256frozen\nfatal: unable to access: error: 503\n'"
     server.hook("api", hook, f"{lines}; exit 1")
-    assert may_push(at, ground.since) is None
+    assert may_push(at, landing.since) is None
     found = push(at, made.commit, made.base)
 
     assert isinstance(found, Refused)
@@ -160,13 +162,13 @@ def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
     assert found.lasting
     assert "hook declined" in found.error
     assert "frozen" in found.error
-    assert server.tip("api") == ground.since
+    assert server.tip("api") == landing.since
     server.hook("api", hook)
     assert push(at, made.commit, made.base) == Pushed(base=made.commit)
 
 
-def test_a_remote_that_prints_a_megabyte_is_cut(at: BaseBranch, server: GitServer, ground: Ground):
-    made = ground.made(ground.since)
+def test_a_remote_that_prints_a_megabyte_is_cut(at: BaseBranch, server: GitServer, landing: LandingCheckout):
+    made = landing.made(landing.since)
     server.hook("api", "pre-receive", "head -c 1000000 /dev/zero | tr '\\0' 'x'; exit 1")
 
     assert reason(push(at, made.commit, made.base)) is Reason.DECLINED
@@ -179,11 +181,13 @@ STATUS = {
 
 
 @pytest.mark.parametrize(("status", "wanted"), STATUS.items())
-def test_answers_of_a_server_have_reasons(server: GitServer, ground: Ground, status: int, wanted: Reason):
-    at, made = ground.at_url(server.url("api")), ground.made(ground.since)
+def test_answers_of_a_server_have_reasons(
+    server: GitServer, landing: LandingCheckout, status: int, wanted: Reason
+):
+    at, made = landing.at_url(server.url("api")), landing.made(landing.since)
     server.answer("api", status, only="receive-pack")
     assert isinstance(look(at), BaseTip)
-    assert reason(may_push(at, ground.since)) is wanted
+    assert reason(may_push(at, landing.since)) is wanted
     assert reason(push(at, made.commit, made.base)) is wanted
     server.answer("api", status)
 
@@ -191,25 +195,27 @@ def test_answers_of_a_server_have_reasons(server: GitServer, ground: Ground, sta
     assert wanted.passes == (status >= 429)
 
 
-def test_a_login_is_used_and_never_shown(server: GitServer, ground: Ground):
-    made = ground.made(ground.since)
+def test_a_login_is_used_and_never_shown(server: GitServer, landing: LandingCheckout):
+    made = landing.made(landing.since)
     server.behave("api", login="ann:s3cret")
-    assert reason(may_push(ground.at_url(server.url("api")), ground.since)) is Reason.UNAUTHENTICATED
-    found = push(ground.at_url(server.url("api", "ann:wr0ng")), made.commit, made.base)
+    assert reason(may_push(landing.at_url(server.url("api")), landing.since)) is Reason.UNAUTHENTICATED
+    found = push(landing.at_url(server.url("api", "ann:wr0ng")), made.commit, made.base)
     assert reason(found) is Reason.UNAUTHENTICATED
     assert "wr0ng" not in str(found)
     server.hook("api", "pre-receive", f"echo {server.url('api', 'ann:s3cret')}; exit 1")
-    found = push(ground.at_url(server.url("api", "ann:s3cret")), made.commit, made.base)
+    found = push(landing.at_url(server.url("api", "ann:s3cret")), made.commit, made.base)
     assert reason(found) is Reason.DECLINED
     assert "s3cret" not in str(found)
 
 
-def test_a_credential_that_the_remote_prints_is_masked(server: GitServer, ground: Ground, tmp_path: Path):
+def test_a_credential_that_the_remote_prints_is_masked(
+    server: GitServer, landing: LandingCheckout, tmp_path: Path
+):
     (tmp_path / "secret").write_text("ghp_0123456789\n")
     variables = askpass_variables(tmp_path, "https://forge.example/api", tmp_path / "secret")
     server.hook("api", "pre-receive", "echo got ghp_0123456789; printf ghp_0123456789 | base64; exit 1")
-    made = ground.made(ground.since)
-    found = push(ground.at_url(server.url("api"), variables=variables), made.commit, made.base)
+    made = landing.made(landing.since)
+    found = push(landing.at_url(server.url("api"), variables=variables), made.commit, made.base)
 
     assert reason(found) is Reason.DECLINED
     assert "got" in str(found)
@@ -217,16 +223,16 @@ def test_a_credential_that_the_remote_prints_is_masked(server: GitServer, ground
     assert "Z2hwXzAxMjM0" not in str(found)
 
 
-def test_a_push_whose_answer_was_lost_counts(server: GitServer, ground: Ground):
-    at, made = ground.at_url(server.url("api")), ground.made(ground.since)
+def test_a_push_whose_answer_was_lost_counts(server: GitServer, landing: LandingCheckout):
+    at, made = landing.at_url(server.url("api")), landing.made(landing.since)
     server.behave("api", breaks_off=True)
 
     assert isinstance(push(at, made.commit, made.base), Pushed)
     assert server.tip("api") == made.commit
 
 
-def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, ground: Ground):
-    at, made = ground.at_url(server.url("api"), patience=timedelta(seconds=1)), ground.made(ground.since)
+def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, landing: LandingCheckout):
+    at, made = landing.at_url(server.url("api"), patience=timedelta(seconds=1)), landing.made(landing.since)
     server.away = True
     assert reason(look(at)) is Reason.NETWORK
     assert reason(push(at, made.commit, made.base)) is Reason.NETWORK
@@ -239,12 +245,14 @@ def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, ground:
     until(lambda: not any(has(file, at.url) for file in Path("/proc").glob("[0-9]*/cmdline")))
     server.behave("api")
 
-    assert push(ground.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
+    assert push(landing.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
 
 
 @BY_EACH
-def test_a_locked_branch_of_the_remote_is_tried_again(at: BaseBranch, server: GitServer, ground: Ground):
-    made = ground.made(ground.since)
+def test_a_locked_branch_of_the_remote_is_tried_again(
+    at: BaseBranch, server: GitServer, landing: LandingCheckout
+):
+    made = landing.made(landing.since)
     lock = server.path("api") / "refs/heads/main.lock"
     lock.touch()
     assert reason(push(at, made.commit, made.base)) is Reason.BUSY
@@ -266,23 +274,23 @@ BAD = {
 
 @pytest.mark.parametrize(("change", "wanted"), BAD.values(), ids=BAD)
 def test_a_base_branch_that_cannot_be_is_refused(
-    server: GitServer, ground: Ground, tmp_path: Path, change, wanted: Reason
+    server: GitServer, landing: LandingCheckout, tmp_path: Path, change, wanted: Reason
 ):
-    at = ground.at_url(str(server.path("api")))
-    at = ground.at_url(**{"url": at.url, **change(at, tmp_path)})
-    made = ground.made(ground.since)
+    at = landing.at_url(str(server.path("api")))
+    at = landing.at_url(**{"url": at.url, **change(at, tmp_path)})
+    made = landing.made(landing.since)
 
     for found in (look(at), push(at, made.commit, made.base)):
         assert reason(found) is wanted
     if wanted is not Reason.NO_BRANCH or at.branch.startswith("-"):
-        assert reason(may_push(at, ground.since)) is wanted
+        assert reason(may_push(at, landing.since)) is wanted
     assert not list(tmp_path.rglob("hacked"))
 
 
 def test_a_branch_that_was_deleted_meanwhile_is_not_made_again(
-    at: BaseBranch, server: GitServer, ground: Ground
+    at: BaseBranch, server: GitServer, landing: LandingCheckout
 ):
-    made = ground.made(ground.since)
+    made = landing.made(landing.since)
     git("update-ref", "-d", "refs/heads/main", cwd=server.path("api"))
 
     assert isinstance(push(at, made.commit, made.base), Refused)
@@ -290,11 +298,13 @@ def test_a_branch_that_was_deleted_meanwhile_is_not_made_again(
     assert git("for-each-ref", cwd=server.path("api")) == ""
 
 
-def test_a_shallow_clone_lands_where_its_history_suffices(server: GitServer, ground: Ground, tmp_path: Path):
+def test_a_shallow_clone_lands_where_its_history_suffices(
+    server: GitServer, landing: LandingCheckout, tmp_path: Path
+):
     url = server.url("api")
     git("clone", "-q", "--depth=1", url, str(tmp_path / "shallow"), cwd=tmp_path)
     (tmp_path / "shallow/extra").write_text("1")
-    shallow = Ground(tmp_path / "shallow", url)
+    shallow = LandingCheckout(tmp_path / "shallow", url)
     git("push", "-q", url, f"{shallow.since}:main", cwd=shallow.path)
     theirs = somebody_pushes(server, tmp_path)
     assert look(shallow.at) == BaseTip(commit=theirs)
@@ -303,8 +313,8 @@ def test_a_shallow_clone_lands_where_its_history_suffices(server: GitServer, gro
     assert push(shallow.at, made.commit, theirs) == Pushed(base=made.commit)
 
 
-def test_hooks_of_the_checkout_do_not_run(at: BaseBranch, ground: Ground):
-    made = ground.made(ground.since)
+def test_hooks_of_the_checkout_do_not_run(at: BaseBranch, landing: LandingCheckout):
+    made = landing.made(landing.since)
     for name in ("pre-push", "reference-transaction", "post-commit"):
         hook = at.path / ".git/hooks" / name
         hook.write_text("#!/bin/sh\ntouch ../hooked hooked\nexit 1\n")
@@ -324,15 +334,15 @@ LFS = {
 
 @pytest.mark.parametrize(("said", "wanted"), LFS.values(), ids=LFS)
 def test_files_of_git_lfs_are_uploaded_before_a_push_or_nothing_is_pushed(
-    at: BaseBranch, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
+    at: BaseBranch, landing: LandingCheckout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
     wanted: Reason | None,
 ):  # fmt: skip
     called = fake_git_lfs(tmp_path, monkeypatch, says=said)
-    plain = ground.made(ground.since)
+    plain = landing.made(landing.since)
     git("switch", "--quiet", "coord/PLAN", cwd=at.path)
     tip = save(at.path, "a large file", large=POINTER)
     git("switch", "--quiet", "main", cwd=at.path)
-    made = ground.made(ground.since, tip=tip)
+    made = landing.made(landing.since, tip=tip)
 
     assert refused_large_files(at, plain.commit, plain.base) is None
     assert not called.exists(), "where there are no large files, nothing is asked"
@@ -345,9 +355,9 @@ def test_files_of_git_lfs_are_uploaded_before_a_push_or_nothing_is_pushed(
 
 
 def test_a_remote_folder_that_may_not_be_written_is_found_beforehand(
-    server: GitServer, ground: Ground, monkeypatch: pytest.MonkeyPatch
+    server: GitServer, landing: LandingCheckout, monkeypatch: pytest.MonkeyPatch
 ):
-    at = ground.at_url(str(server.path("api")))
+    at = landing.at_url(str(server.path("api")))
     monkeypatch.setattr("os.access", lambda path, _mode: "objects" not in str(path))
 
-    assert reason(may_push(at, ground.since)) is Reason.FORBIDDEN
+    assert reason(may_push(at, landing.since)) is Reason.FORBIDDEN

@@ -214,7 +214,7 @@ class SweepTarget:
 
 
 @contextmanager
-def ground(
+def prepared_testbed(
     stories: Sequence[Story], said: Callable[[Trial, Outcome], None] = lambda *_: None
 ) -> Iterator[SweepTarget]:
     with tempfile.TemporaryDirectory(prefix="coord-failpoints-", ignore_cleanup_errors=True) as root:
@@ -253,7 +253,7 @@ def _swept(sweep: Sweep, say: Say, chosen: Callable[[list[Trial]], list[Trial]])
             f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}"
         )
 
-    with ground(sweep.stories, said) as testbed:
+    with prepared_testbed(sweep.stories, said) as testbed:
         sweep.discover(testbed)
         sweep.coverage()
         trials = chosen(sweep.trials())

@@ -25,7 +25,7 @@ IDENTITY = {
 }
 
 
-class Ground:
+class Testbed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "ecosystem.yaml"
@@ -82,9 +82,9 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
+def testbed() -> Iterator[Testbed]:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
-        made = Ground(Path(folder))
+        made = Testbed(Path(folder))
         try:
             yield made
         finally:
