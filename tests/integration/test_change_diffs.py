@@ -86,3 +86,15 @@ def test_neither_control_characters_nor_tokens_of_a_file_reach_the_reader(folder
     assert TOKEN not in told
     (found,) = json.loads(printed("--stat", "--json"))
     assert [file["path"] for file in found["files"]] == ["code", "picture"]
+
+
+@pytest.mark.parametrize("options", [(), ("--stat",)])
+def test_an_empty_change_set_is_said_to_be_empty(
+    folder: Path, redis_url: str, store: RunStore, options: tuple[str, ...]
+):
+    base = git("rev-parse", "main", cwd=folder / "lib")
+    record(store.redis, "P", "lib", base=base, tip=base)
+    command = [str(COORD), "--redis", redis_url, "diff", "P", "--repo", "lib", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=plain())
+    assert done.stdout == ""
+    assert "coord changes" in done.stderr

@@ -187,6 +187,7 @@ def test_a_landing_pushes_no_commit_that_coord_did_not_make(place: Direct, how: 
         refused = place.land(Method.MERGE, step)
         assert refused.kind is OutcomeKind.REFUSED
         assert "--fresh" in refused.error
+        assert "\nnext: coord sweep" in place.log[-1]
     assert place.commits() == ["first"]
 
 

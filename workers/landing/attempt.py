@@ -32,11 +32,12 @@ UNDOES = "undoes"
 
 
 class AttemptEnd(Exception):
-    """The attempt ends with this outcome."""
+    """The attempt ends with this outcome. `log_text` is written to the log of the todo."""
 
-    def __init__(self, outcome: AttemptOutcome) -> None:
+    def __init__(self, outcome: AttemptOutcome, log_text: str = "") -> None:
         super().__init__(outcome.error)
         self.outcome = outcome
+        self.log_text = log_text or outcome.error
 
 
 class LandAttempt:
@@ -207,7 +208,8 @@ class LandAttempt:
 def refusal(error: str, hint: str = "") -> AttemptEnd:
     """Return a final refusal, which another attempt would not change."""
     why = f"{error}; {hint}" if hint else error
-    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, error=why))
+    log_text = f"{error}\nnext: {hint}" if hint else error
+    return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, error=why), log_text)
 
 
 def parsed(text: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def outcome_of(job: LandJob, attempt: Callable[[], AttemptOutcome]) -> AttemptOu
         return attempt()
     except AttemptEnd as end:
         if end.outcome.kind is not OutcomeKind.DEFERRED:  # a wait is logged once, with its step
-            job.log(end.outcome.error)
+            job.log(end.log_text)
         return end.outcome
 
 

@@ -122,6 +122,8 @@ def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_jso
     diffs = call.coord.changes.diff(plan, repos, stat=stat)
     if as_json:
         print_json([one.model_dump() for one in diffs])
+    elif not any(one.files for one in diffs):
+        print_none("there is no difference", "list the change sets: coord changes")
     elif stat:
         _print_files(diffs)
     else:
@@ -135,9 +137,6 @@ def _print_files(diffs: Iterable[RepoDiff]) -> None:
         for one in diffs
         for file in one.files
     ]
-    if not rows:
-        print_none("there is no difference", "list the change sets: coord changes")
-        return
     print_table(("repo", "file", "lines"), rows)
 
 
