@@ -10,9 +10,8 @@ from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import Result, TodoState
+from coordination.runs.remote_steps.calls import ProxyStore, Serving
 from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.proxy import ProxyStore
-from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit

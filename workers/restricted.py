@@ -18,7 +18,7 @@ from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleanup_jobs import CleanupQueue
-from coordination.runs.remote_steps.proxy import (
+from coordination.runs.remote_steps.calls import (
     NobodyAnswers,
     ProxyCleanupQueue,
     ProxyContexts,

@@ -21,7 +21,7 @@ from coordination.backend.daemon import alive
 from coordination.backend.embedded import server_binary
 from coordination.backend.keys import Keys
 from coordination.backend.library import function
-from coordination.runs.remote_steps.proxy import ProxyStore
+from coordination.runs.remote_steps.calls import ProxyStore
 from tests.acceptance.gate import Gate
 from tests.ports import free_port
 from tests.testbed import Begun, Done, Testbed

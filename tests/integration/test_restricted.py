@@ -20,9 +20,9 @@ from coordination.errors import NotAllowed, UsageError
 from coordination.events.stream import EventStream
 from coordination.models import Strategy
 from coordination.runs.records import TodoState
-from coordination.runs.remote_steps import proxy
+from coordination.runs.remote_steps import calls
+from coordination.runs.remote_steps.calls import NobodyAnswers, ProxyContexts, ProxyStore
 from coordination.runs.remote_steps.handlers import delivery_of
-from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyStore
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until
@@ -163,7 +163,7 @@ def test_a_level_of_one_todo_is_followed_by_its_advance(site: Site):
 def test_a_request_without_a_leading_keeper_waits_and_is_answered_once_one_leads(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(proxy, "UNHEARD_S", 0.1)
+    monkeypatch.setattr(calls, "UNHEARD_S", 0.1)
     site.leads = False
     until(lambda: site.client.pubsub_numpat() == 0)
 

@@ -18,8 +18,8 @@ from coordination.cache.entries import RESULTS
 from coordination.cache.names import store as context_of_store
 from coordination.errors import NotTrusted, Unsafe
 from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.runs.remote_steps.calls import Serving
 from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.replies import Grant, TodoInputs
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust

@@ -1,24 +1,44 @@
-"""Receive the requests of restricted workers in the maintenance leader, and reply to them."""
+"""Requests of restricted workers: the worker sends each step of its store, cleanup queue and worker registry,
+and the maintenance leader receives it, has it executed and replies.
+"""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
+import time
+import uuid
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
 import redis
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from coordination.backend.error_messages import cannot_write
 from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
+from coordination.cache.entries import NoRoom
 from coordination.cache.names import check_request
-from coordination.errors import NotAllowed, UsageError
+from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.proxy import REFUSALS
+from coordination.runs.run_contexts import ContextCalls
+from coordination.runs.store import RunStore
+from coordination.runs.worker_registry import WorkerRegistry
 
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+TRIES = 3
+ANSWER_S = 1
+UNHEARD_S = 1.0
+"""Pause before the next try; all tries together outlast a change of leader (2 s and a round)."""
+REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
 TICK_S = 0.2
 ANSWER_KEPT_S = 60
 READ_AT_ONCE = 1000
@@ -32,6 +52,126 @@ _HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<step>[a-z_]{1,32
 """Beginning of a request as coord writes it; it is read before the request is parsed."""
 
 logger = logging.getLogger(__name__)
+
+
+# The worker's side
+
+
+class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(
+            "no maintenance leader answers this restricted worker: start one with `coord keeper`"
+        )
+
+
+class StepClient:
+    """Client of a restricted worker of these repositories; sends requests to the maintenance leader."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, repos: Iterable[str]) -> None:
+        self._redis = client
+        self._keys = keys.restricted(repos)
+
+    def ask(self, step: str, given: Mapping[str, Any]) -> Any:
+        """Return the step's result as JSON values. Raise the error of a refusal, or NobodyAnswers."""
+        request = uuid.uuid4().hex
+        asked = to_json({"id": request, "deed": step, "given": given})
+        for _ in range(TRIES):
+            heard = self._redis.publish(self._keys.requests, asked)
+            answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
+            if answer:
+                return _result(from_json(answer[1]))
+            if not heard:
+                time.sleep(UNHEARD_S)
+        raise NobodyAnswers
+
+
+def _result(answer: Mapping[str, Any]) -> Any:
+    if "refused" not in answer:
+        return answer["done"]
+    name, message, hint = answer["refused"]
+    raise next(kind for kind in REFUSALS if kind.__name__ == name)(message, hint)
+
+
+def _remote(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Return a method of the same name, arguments and result that the leader executes."""
+
+    @cache  # all methods together take 30 ms, which unrestricted workers do not pay
+    def types() -> tuple[inspect.Signature, TypeAdapter[T]]:
+        return inspect.signature(method), TypeAdapter[T](get_type_hints(method)["return"])
+
+    def ask(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        signature, answer = types()
+        _, *given = signature.bind(self, *args, **kwargs).arguments.items()
+        return answer.validate_python(self.wire.ask(method.__name__, dict(given)))
+
+    return cast("Callable[Concatenate[S, P], T]", ask)
+
+
+class ProxyStore(RunStore):
+    """The steps of a worker, executed by the leader, which also follows the replies."""
+
+    def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
+        super().__init__(client, namespace)
+        self.wire = StepClient(client, self.keys, repos)
+
+    claim = _remote(RunStore.claim)
+    renew = _remote(RunStore.renew)
+    settle = _remote(RunStore.settle)
+    retry = _remote(RunStore.retry)
+    hand_back = _remote(RunStore.hand_back)
+    park = _remote(RunStore.park)
+    hold_up = _remote(RunStore.hold_up)
+    checkpoint = _remote(RunStore.checkpoint)
+    status = _remote(RunStore.status)
+    brief = _remote(RunStore.brief)
+    signed = _remote(RunStore.signed)
+    handed_over = _remote(RunStore.handed_over)
+    log = _remote(RunStore.log)
+    refused = _remote(RunStore.refused)
+    distrust = _remote(RunStore.distrust)
+    secrets_read = _remote(RunStore.secrets_read)
+
+
+class ProxyCleanupQueue(CleanupQueue):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    errands = _remote(CleanupQueue.errands)
+    answer = _remote(CleanupQueue.answer)
+
+
+class ProxyPresence(WorkerRegistry):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    meet = _remote(WorkerRegistry.meet)
+    refuse_clash = _remote(WorkerRegistry.refuse_clash)
+    say = _remote(WorkerRegistry.say)
+    leave = _remote(WorkerRegistry.leave)
+
+
+class ProxyContexts(ContextCalls):
+    def __init__(self, store: ProxyStore) -> None:
+        self.wire = store.wire
+
+    context_get = _remote(ContextCalls.context_get)
+    context_set = _remote(ContextCalls.context_set)
+    context_delete = _remote(ContextCalls.context_delete)
+    context_list = _remote(ContextCalls.context_list)
+
+    def context_compute(self, *_: Any, **__: Any) -> str:
+        raise NotAllowed(
+            "the worker of this todo is restricted, and has no lock under which one todo of many computes",
+            "get the value, and set it if there is none",
+        )
+
+    def close(self) -> None:
+        """Do nothing: no connection is open."""
+
+
+# The leader's side
 
 
 class Waiting:
