@@ -78,7 +78,7 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     assert {todo["status"] for todo in json.loads(testbed.ok("list-todos", "--json").out)} == {"pending"}
     log = testbed.log_of(run, "A").decode()
     assert "[coord] compensating it; it had ended as: succeeded\n" in log
-    assert f"[coord] branch coord/{run} in {testbed.folder}/api is removed, it stood at " in log
+    assert f"[coord] branch coord/{run} in {testbed.folder}/api is removed; it was at " in log
 
 
 def test_a_finished_run_is_undone_through_an_interrupt_a_kill_two_failures_and_a_persons_word(

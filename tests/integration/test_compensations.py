@@ -65,7 +65,7 @@ def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
     assert bench.out.read_text() == "x\n"
     assert bench.branches() == ["main"]
     where = f"branch coord/{RUN} in {bench.checkout}"
-    assert f"[coord] {where} is removed, it stood at {tip[:12]}\n" in bench.log
+    assert f"[coord] {where} is removed; it was at {tip[:12]}\n" in bench.log
     assert bench.attempt(tip=tip, undo=last).kind is OutcomeKind.SUCCEEDED, "again"
 
 

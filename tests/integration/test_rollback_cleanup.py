@@ -114,7 +114,7 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
 
     assert words == [
         f"the worktree {site.place()} is removed",
-        f"branch {branch_of(RUN)} in {site.checkout} is removed, it stood at {tip[:12]}",
+        f"branch {branch_of(RUN)} in {site.checkout} is removed; it was at {tip[:12]}",
     ]
     assert site.heads() == main
     assert (site.checkout / "README").read_text() == "not committed"
@@ -305,7 +305,7 @@ def test_a_run_that_has_committed_nothing_leaves_nothing(site: Site):
 
     *_, words = site.removal(None).remove()
 
-    assert words == f"branch {branch_of(RUN)} in {site.checkout} is removed, it stood at {main[:12]}"
+    assert words == f"branch {branch_of(RUN)} in {site.checkout} is removed; it was at {main[:12]}"
     assert list(site.heads()) == ["main"]
 
 

@@ -152,7 +152,7 @@ class ContextSocket:
 
     def _answer(self, client: socket.socket) -> None:
         try:
-            answer = {"done": self._done(client)}
+            answer = {"done": self._result(client)}
         except CoordinationError as error:
             answer = {"refused": [type(error).__name__, error.message, error.hint]}
         except redis.RedisError as error:
@@ -162,12 +162,12 @@ class ContextSocket:
         client.settimeout(REQUEST_S)
         client.sendall(line(answer))
 
-    def _done(self, client: socket.socket) -> Any:
+    def _result(self, client: socket.socket) -> Any:
         with self._readers:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
-            asked = self._request(reader)
-            call, given = str(asked["call"]), {**self._without_secrets({**asked["given"]}), **self._ids}
+            request = self._request(reader)
+            call, given = str(request["call"]), {**self._without_secrets({**request["given"]}), **self._ids}
             if self._over:
                 raise ConnectionError("the attempt is over")
             if call == "list":
@@ -179,10 +179,10 @@ class ContextSocket:
         return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
 
     def _request(self, reader: _Reader) -> dict[str, Any]:
-        request = reader.line(self._most)
-        check_request(request, self._value_bytes)
-        asked: dict[str, Any] = json.loads(request)
-        return asked
+        received = reader.line(self._most)
+        check_request(received, self._value_bytes)
+        request: dict[str, Any] = json.loads(received)
+        return request
 
     def _without_secrets(self, given: dict[str, Any]) -> dict[str, Any]:
         value = given.get("value")
@@ -256,7 +256,7 @@ def served(
     value_bytes: int,
     masked: Callable[[Any], Any] = lambda value: value,
 ) -> Iterator[str]:
-    """Serve an attempt; yields the content of COORD_CONNECTION's file."""
+    """Serve an attempt; yield the content of COORD_CONNECTION's file."""
     with ContextSocket(calls, run_id, todo_id, value_bytes, masked) as listening:
         yield listening.connection
 

@@ -152,13 +152,13 @@ class AttemptEnvironment:
         )
 
     def _attempt_cache(
-        self, grant: Grant, say: Callable[[str], None], bounds: Callable[[], Bounds | None]
+        self, grant: Grant, log: Callable[[str], None], bounds: Callable[[], Bounds | None]
     ) -> AttemptCache | None:
         cache = grant.spec.todo.cache
         if cache is None:
             return None
         if self.results is None:
-            say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
+            log("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
             return None
         return AttemptCache(
             grant,
@@ -169,7 +169,7 @@ class AttemptEnvironment:
             no_cache=self.brief.no_cache,
             state=self.state,
             bounds=bounds,
-            say=say,
+            log=log,
         )
 
 

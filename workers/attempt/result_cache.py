@@ -25,12 +25,12 @@ Promises, and what happens when something fails
    has died (5 s). A lock that is lost meanwhile costs a command that runs twice, no wrong result.
 4. The cache fails no todo: where Redis, the disk or git refuse, the todo runs, and its log says so.
 
-Not part of a key, so to be handed over as output, or named among `inputs`, where it matters: files that git
-ignores, also in the `path` of a predecessor; the effects of a predecessor in place, or of a person by hand;
-the machine.
+A key does not cover the files that git ignores, also in the `path` of a predecessor; the effects of a
+predecessor in place, or of a person by hand; the machine. Where one of them matters, a todo gets it as the
+output of a predecessor, or names it among its `inputs`.
 
-Not restored, so irrelevant to todos with `cache`: files that git ignores, and effects of a command outside of
-its repository, also in the shared context. Therefore `cache` and `compensate` exclude each other (models),
+A hit restores neither files that git ignores nor effects of a command outside of its repository, also in the
+shared context. Therefore `cache` and `compensate` exclude each other (models),
 and the rollback of a todo with a cached result needs no command: its branch goes. A folder without git has no
 tree to start from; the todo runs there.
 
@@ -206,7 +206,7 @@ TROUBLE = (
     WorkspaceUnusable,
     OSError,
 )
-"""Errors of the cache; the todo runs in spite of them."""
+"""Errors of the cache, after which the todo runs."""
 
 LOOK_AGAIN = timedelta(seconds=2)
 """How long until the next look whether another attempt has the result.
@@ -231,7 +231,7 @@ class AttemptCache:
         no_cache: bool,
         state: Path,
         bounds: Callable[[], Bounds | None],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self._grant = grant
         self._cache = cache
@@ -241,8 +241,8 @@ class AttemptCache:
         self._no_cache = no_cache
         self._state = state
         self._bounds = bounds
-        self._say = say
-        self._looked = False
+        self._log = log
+        self._has_looked = False
         self._key = ""
         self._lock: Lock | None = None
         self._kept: CachedResult | None = None
@@ -254,33 +254,33 @@ class AttemptCache:
 
         Raises Superseded.
         """
-        if self._looked or (self._cache.inputs and workspace.needs_prepare):
+        if self._has_looked or (self._cache.inputs and workspace.needs_prepare):
             return None
-        self._looked = True
+        self._has_looked = True
         if not isinstance(workspace, Worktree):
-            self._say(f"cache: {workspace.path} is used in place, so its key is not known: the todo runs")
+            self._log(f"cache: {workspace.path} is used in place, so its key is not known: the todo runs")
             return None
         try:
             self._key = self._key_in(workspace, start)
             if self._no_cache:
-                self._say("cache: not used, as the run asked for; the todo runs")
+                self._log("cache: not used, as the run asked for; the todo runs")
                 return None
-            return self._found(workspace, start) or self._lock_or_wait() or self._found(workspace, start)
+            return self._hit(workspace, start) or self._lock_or_wait() or self._hit(workspace, start)
         except TROUBLE as error:
-            self._say(f"cache: cannot be used: {_message_of(error)}; the todo runs")
+            self._log(f"cache: cannot be used: {_message_of(error)}; the todo runs")
             return None
 
-    def note(self, outcome: AttemptOutcome, at: Workspace) -> None:
+    def note(self, outcome: AttemptOutcome, workspace: Workspace) -> None:
         """Remember the result of this attempt in the workspace, for `keep`."""
-        if not self._key or outcome.cached or not isinstance(at, Worktree):
+        if not self._key or outcome.cached or not isinstance(workspace, Worktree):
             return
         try:
-            kept = self._result_of(outcome, at)
+            kept = self._result_of(outcome, workspace)
         except TROUBLE as error:
-            self._say(f"cache: its result is not kept: {_message_of(error)}")
+            self._log(f"cache: its result is not kept: {_message_of(error)}")
             return
         if why := self._results.too_large(kept):
-            self._say(f"cache: its result is not kept: {why}")
+            self._log(f"cache: its result is not kept: {why}")
         else:
             self._kept = kept
 
@@ -305,13 +305,13 @@ class AttemptCache:
         return self._grant.run_id, self._grant.todo_id
 
     def _key_in(self, workspace: Worktree, start: str) -> str:
-        inputs = input_files(self._cache.inputs, workspace, self._say)
+        inputs = input_files(self._cache.inputs, workspace, self._log)
         tree = tree_of(start, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
         return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees, self._bounds())
 
-    def _found(self, workspace: Worktree, start: str) -> AttemptOutcome | None:
+    def _hit(self, workspace: Worktree, start: str) -> AttemptOutcome | None:
         now = time.time()
         kept = self._results.load(self._grant, self._key, self._cache.ttl, now)
         if kept is None:
@@ -319,7 +319,7 @@ class AttemptCache:
         tip = self._restored(workspace, kept)
         if tip is None:
             return None
-        self._say(
+        self._log(
             f"cached: from {kept.todo} of run {kept.run} ({format_hours(max(0.0, now - kept.at) / 3600)} ago)"
         )
         source = member(kept.run, kept.todo)
@@ -337,7 +337,7 @@ class AttemptCache:
                 )
             except NotRestored as why:
                 self._results.drop(self._key)
-                self._say(f"cache: the result of {kept.todo} of run {kept.run} is dropped: {why.message}")
+                self._log(f"cache: the result of {kept.todo} of run {kept.run} is dropped: {why.message}")
                 return None
 
     def _lock_or_wait(self) -> AttemptOutcome | None:
@@ -352,11 +352,11 @@ class AttemptCache:
             )
         return None
 
-    def _result_of(self, outcome: AttemptOutcome, at: Worktree) -> CachedResult:
+    def _result_of(self, outcome: AttemptOutcome, workspace: Worktree) -> CachedResult:
         run, todo = self._ids
         with scratch(self._state) as folder:
-            changes = patch(outcome.began, outcome.tip, at, folder / "changes")
-        tree = tree_of(outcome.tip, at)
+            changes = patch(outcome.began, outcome.tip, workspace, folder / "changes")
+        tree = tree_of(outcome.tip, workspace)
         kept = CachedResult(
             run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes
         )

@@ -27,13 +27,13 @@ from workers.workspace.files import remove_tree
 from workers.workspace.worktree import Worktree
 
 PATIENCE = timedelta(seconds=2)
-WORKED_IN = ("worktrees", "workspaces", "carried")
+WORKSPACE_FOLDERS = ("worktrees", "workspaces", "carried")
 
 logger = logging.getLogger(__name__)
 
 
 class RunArtifacts:
-    """The artifacts at one moment: git is asked once, so make a new object for a later look."""
+    """The artifacts at one moment: git is asked once, so a later look needs a new object."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class RunArtifacts:
         """True: GitInterrupted is raised; False: a repository that git cannot read is logged and skipped."""
 
     def runs(self) -> list[str]:
-        """Return the runs that have left anything here."""
+        """Return the runs that have left artifacts on this host."""
         branches = {run for branches in self._branches.values() for run in branches.heads}
-        return sorted(branches | self._named(*WORKED_IN, "logs"))
+        return sorted(branches | self._named(*WORKSPACE_FOLDERS, "logs"))
 
-    def worked_in(self) -> list[str]:
+    def with_workspaces(self) -> list[str]:
         """Return the runs that have left a workspace."""
-        return sorted(self._named(*WORKED_IN))
+        return sorted(self._named(*WORKSPACE_FOLDERS))
 
     def _named(self, *folders: str) -> set[str]:
         names = {path.name for folder in folders for path in _folders_in(self._state / folder)}
@@ -99,7 +99,7 @@ class RunArtifacts:
     def remove(self, artifact: Artifact) -> Artifact:
         """Remove an artifact; return it as gone, or with the reason why it stays."""
         try:
-            return self.take(artifact)
+            return self.remove_or_raise(artifact)
         except CoordinationError as error:
             return artifact.model_copy(update={"stays": error.message})
         except OSError as error:
@@ -107,8 +107,8 @@ class RunArtifacts:
                 update={"stays": f"{error.filename or artifact.path}: {error.strerror}"}
             )
 
-    def take(self, artifact: Artifact) -> Artifact:
-        """Remove an artifact, as `remove` does, but raise errors that may pass: WorkspaceBusy,
+    def remove_or_raise(self, artifact: Artifact) -> Artifact:
+        """Remove an artifact as `remove` does, but raise errors that may pass: WorkspaceBusy,
         WorkspaceUnusable, GitInterrupted, OSError.
         """
         if artifact.stays:

@@ -120,7 +120,7 @@ class RunBranches:
         return f"it is checked out in {place}" if place else ""
 
     def _squashed(self, head: str) -> bool:
-        """Return whether the checkout's own branch has all of it, under other commits."""
+        """Return whether the checkout's own branch has the whole work, in other commits."""
         try:
             return Checkout(path=self._checkout, revision="HEAD").has(head)
         except GitRefused:  # it has no commit
@@ -151,9 +151,9 @@ class RunBranches:
         heads = frozenset(self.heads.values())
         if not heads:
             return heads
-        words = "\n".join([*heads, *(f"^{commit}" for commit in known if is_commit(commit))])
+        revisions = "\n".join([*heads, *(f"^{commit}" for commit in known if is_commit(commit))])
         # A recorded commit may have been made on another host, and never arrived here.
-        beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=words)
+        beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=revisions)
         return heads & frozenset(beyond.split())
 
 

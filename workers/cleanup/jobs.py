@@ -179,7 +179,7 @@ class AutoCleanup:
     def run_once(self) -> list[Artifact]:
         """Do one round; return what was removed."""
         artifacts, removed = RunArtifacts(self._state, self._places), list[Artifact]()
-        for run in artifacts.worked_in():
+        for run in artifacts.with_workspaces():
             status = self._store.status(run)
             removed += self._clear(artifacts, run, status)
             if status == RunStatus.ROLLED_BACK:

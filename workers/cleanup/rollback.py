@@ -101,8 +101,8 @@ class ChangeSetRollback:
             kept = discarded_ref(branch, change.tip)
             git("update-ref", kept, change.tip, cwd=checkout)
             stays, count = copy.move(before), counted(len(theirs), "commit")
-            words = f"{count} of people cannot stay without the run ({made.error}): kept as {kept}"
-            return f"{words}; {stays}" if stays else words
+            line = f"{count} of people cannot stay without the run ({made.error}): kept as {kept}"
+            return f"{line}; {stays}" if stays else line
         used = {change.base, *(commit for part in parts for commit in part)} if theirs else {change.base}
         is_ours = all(contains(checkout, commit, change.tip) for commit in used if commit)
         signs = is_ours and self._is_signed(grant, brief.change_set, change)
@@ -240,7 +240,7 @@ class RollbackCleanup:
         """
         if self._has_git():
             for run in self._runs if of_all else (self.run_id,):
-                self._refuse(run, self._found(self._artifacts(run), run))
+                self._refuse(run, self._judged_artifacts(self._artifacts(run), run))
 
     def remove(self) -> Iterator[str]:
         """Remove all artifacts, or none; yield a line for each removal. Artifacts that are gone are skipped.
@@ -250,10 +250,10 @@ class RollbackCleanup:
         self.refuse_losses(of_all=True)
         for run in self._runs if self._has_git() else ():
             artifacts = self._artifacts(run)
-            for artifact in self._found(artifacts, run):
-                words = self._words(artifact)
-                self._refuse(run, [artifacts.take(artifact)])
-                yield words
+            for artifact in self._judged_artifacts(artifacts, run):
+                line = self._removal_line(artifact)
+                self._refuse(run, [artifacts.remove_or_raise(artifact)])
+                yield line
 
     @property
     def _runs(self) -> tuple[str, ...]:
@@ -267,7 +267,7 @@ class RollbackCleanup:
         has = not look(self.checkout)[0]
         return has and next(worktrees(self.checkout), None) is not None
 
-    def _found(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:
+    def _judged_artifacts(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:
         return [self._judged(artifacts, artifact) for artifact in artifacts.of_repo(run, self.repo)]
 
     def _judged(self, artifacts: RunArtifacts, artifact: Artifact) -> Artifact:
@@ -328,10 +328,10 @@ class RollbackCleanup:
             return f"the worktree {artifact.path}"
         return f"branch {branch_of(artifact.run)} in {artifact.path}"
 
-    def _words(self, artifact: Artifact) -> str:
+    def _removal_line(self, artifact: Artifact) -> str:
         if artifact.kind is Kind.WORKTREE:
             return f"{self._name(artifact)} is removed"
         head = self._head(artifact.run)
         merged = not artifact.unmerged and self._trailers(head)[0] == artifact.run
         elsewhere = "; its commits are on another branch or tag as well, and stay there" if merged else ""
-        return f"{self._name(artifact)} is removed, it stood at {head[:12]}{elsewhere}"
+        return f"{self._name(artifact)} is removed; it was at {head[:12]}{elsewhere}"

@@ -3,7 +3,7 @@
 A commit is sent before its todo settles, so that a run's work survives the death of its host: by a bundle
 through Redis if it is small enough, else by a push to the repository's `url`. Where the whole history is too
 large and nothing can be pushed, the commits of the run are bundled alone: a host with a clone needs no more.
-If no way works, the todo does not fail: the reason is recorded for hosts that look for the commit.
+If neither works, the todo does not fail: the reason is recorded for hosts that look for the commit.
 
 Where Redis is reached by a socket there is one machine: nothing is sent, and every commit is here.
 """
@@ -36,7 +36,7 @@ from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, is_partial, is_shallow
 
 PAUSES_S = (0.2, 1.0, 3.0)
-"""Between tries of one way, after trouble that passes."""
+"""Seconds between two tries after trouble that passes."""
 MEASURED_WITHIN = timedelta(seconds=30)
 """A history that takes longer to be counted is too large for Redis anyway."""
 
@@ -62,7 +62,7 @@ class CommitTransfer:
     def fetch(self, grant: Grant, runs: tuple[str, ...], commit: str, into: Path, hold: Hold) -> None:
         """Fetch a commit of the todo's own repository.
 
-        Raises a CoordinationError that says why it cannot be had.
+        Raises a CoordinationError with the reason why it cannot be fetched.
         """
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
@@ -131,31 +131,31 @@ class CommitTransfer:
         repo, url = grant.spec.repo.name, grant.spec.repo.url
         pushed: defaultdict[Remote, set[str]] = defaultdict(set)
         published = {
-            commit: there
-            for commit, there in self._bundles.published(grant.run_id, repo).items()
-            if is_commit(commit) and there.url == url
+            commit: remote
+            for commit, remote in self._bundles.published(grant.run_id, repo).items()
+            if is_commit(commit) and remote.url == url
         }
         for commit in own_tips(published.keys()):
             pushed[published[commit]].add(commit)
         for run in runs:
-            for there, commits in pushed.items():
-                if there.branch in {
+            for remote, commits in pushed.items():
+                if remote.branch in {
                     branch_of(run),
                     *(f"{branch_of(run)}-{commit[:12]}" for commit in commits),
                 }:
-                    with self._access(grant.run_id, repo, there.url, Purpose.WRITE) as variables:
+                    with self._access(grant.run_id, repo, remote.url, Purpose.WRITE) as variables:
                         publication = Publication(
                             run_id=run,
                             checkout=self._places[repo],
-                            url=there.url,
+                            url=remote.url,
                             commit=max(commits),
                             fence=grant.fence,
                             variables=variables,
                         )
-                        publication.withdraw(there.branch, commits)
+                        publication.withdraw(remote.branch, commits)
 
     def expire(self, run: str, repos: Iterable[str]) -> None:
-        """Let the bundles of a run that is over expire."""
+        """Let the bundles of an ended run expire."""
         if self._one_machine:
             return
         try:
@@ -166,7 +166,7 @@ class CommitTransfer:
 
 @dataclass(frozen=True, kw_only=True)
 class CommitToSend:
-    """The commit that a todo made, and what it was made from."""
+    """The commit that a todo made, and the commit that it builds on."""
 
     run_id: str
     repo: Repo
@@ -191,24 +191,24 @@ class BundleSender:
         self._limit = limit_bytes
 
     def send(self, to_send: CommitToSend) -> None:
-        """Send by the first way that works.
+        """Send by a bundle, or else by a push.
 
         Raises Redis' errors, or Superseded if a newer attempt has published its own.
         """
-        whys = []
-        for way in (self._by_bundle, self._by_push):
+        reasons = []
+        for send in (self._by_bundle, self._by_push):
             try:
-                self._in_spite_of_trouble(way, to_send)
+                self._with_retries(send, to_send)
             except Superseded:
                 raise
             except CoordinationError as refused:
-                whys.append(sentence(refused.message))
+                reasons.append(sentence(refused.message))
             else:
                 return
-        self._without_way(to_send, "; ".join(whys))
+        self._record_unsent(to_send, "; ".join(reasons))
 
-    def _in_spite_of_trouble(self, way: Callable[[CommitToSend], None], to_send: CommitToSend) -> None:
-        """Try one way, again after trouble that passes: a commit that is not sent now is never sent."""
+    def _with_retries(self, send: Callable[[CommitToSend], None], to_send: CommitToSend) -> None:
+        """Send, again after trouble that passes: a commit that is not sent now is never sent."""
 
         def passes(error: Exception, pause_s: float) -> bool:
             if not isinstance(error, GitInterrupted | WorkspaceUnusable) or error.trouble is None:
@@ -222,13 +222,13 @@ class BundleSender:
             )
             return True
 
-        retried(lambda: way(to_send), PAUSES_S, passes)
+        retried(lambda: send(to_send), PAUSES_S, passes)
 
-    def _without_way(self, to_send: CommitToSend, whys: str) -> None:
-        why = f"{to_send.repo.name}: {to_send.commit[:12]} was not carried to other hosts: {whys}"
+    def _record_unsent(self, to_send: CommitToSend, reasons: str) -> None:
+        why = f"{to_send.repo.name}: {to_send.commit[:12]} was not carried to other hosts: {reasons}"
         logger.warning("run %s: %s", to_send.run_id, why)
         if to_send.first:
-            self._by_part(to_send, why)
+            self._by_partial_bundle(to_send, why)
         else:
             self._bundles.explain(to_send.run_id, to_send.repo.name, to_send.commit, why)
 
@@ -251,10 +251,10 @@ class BundleSender:
                 fence=to_send.fence,
                 variables=variables,
             )
-            there = publication.publish()
-        self._bundles.refer(to_send.run_id, to_send.repo.name, to_send.commit, there)
+            remote = publication.publish()
+        self._bundles.refer(to_send.run_id, to_send.repo.name, to_send.commit, remote)
 
-    def _by_part(self, to_send: CommitToSend, why: str) -> None:
+    def _by_partial_bundle(self, to_send: CommitToSend, why: str) -> None:
         name = to_send.repo.name
         if to_send.commit != to_send.since:
             try:

@@ -1,12 +1,11 @@
 """Fetch a commit of the run, made on this host or another, into a folder or into a checkout's objects.
 
-    <state>/carried/<run>/<repo>/depot/       all objects of the repository that have arrived or are lent here
+    <state>/carried/<run>/<repo>/depot/       all objects of the repository that were fetched or are borrowed
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
-    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and its git processes
+    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of these, and its git
 
-A folder is made under another name and renamed when it is whole. The holder of the lock is alone, so a folder
-under that other name was left by a killed worker, and is removed. Everything is removed with the run:
-`carried` says where it stands.
+A folder is made under the name `new` and renamed when it is complete. Only the holder of the lock makes one,
+so a folder of that name was left by a killed worker, and is removed. All of it is removed with the run.
 """
 
 from __future__ import annotations
@@ -63,15 +62,15 @@ class CommitRef:
 
     @property
     def incoming(self) -> str:
-        """The ref that holds what arrives. No branch moves: that is for the holder of the fence."""
+        """The ref of fetched commits. No branch moves: only the holder of the fence moves one."""
         return f"refs/coord/incoming/{self.run_id}"
 
-    def may_come_from(self, there: Remote, commit: str) -> bool:
+    def may_come_from(self, remote: Remote, commit: str) -> bool:
         """Return whether the run's own record has this address, and the run may have used this branch."""
-        if self.origin is None or there.url != self.origin.url:
+        if self.origin is None or remote.url != self.origin.url:
             return False
         names = {self.branch, *map(branch_of, (self.run_id, *self.runs))}
-        return there.branch in {self.origin.branch, *names, *(f"{name}-{commit[:12]}" for name in names)}
+        return remote.branch in {self.origin.branch, *names, *(f"{name}-{commit[:12]}" for name in names)}
 
 
 def carried(state: Path, run: str) -> Path:
@@ -97,13 +96,13 @@ class CommitFetcher:
     def folder(self, commit_ref: CommitRef) -> Path:
         """Return a plain checkout of the commit.
 
-        Raises a CoordinationError that says why there can be none.
+        Raises a CoordinationError with the reason why there can be none.
         """
         _check(commit_ref)
         home = carried(self._state, commit_ref.run_id) / commit_ref.repo
         folder = home / commit_ref.commit
         if not folder.is_dir():
-            with describe_os_error(home), _alone_in(home, self._patience) as hold:
+            with describe_os_error(home), _locked(home, self._patience) as hold:
                 if not folder.is_dir():
                     self._make(commit_ref, home, folder, hold)
         return folder
@@ -115,12 +114,12 @@ class CommitFetcher:
         if common_dir := _common_dir(into):
             (common_dir / f"{commit_ref.incoming}.lock").unlink(missing_ok=True)
         try:
-            self._bring(commit_ref, into, hold)
+            self._fetch_all(commit_ref, into, hold)
         finally:
             with suppress(GitRefused):
                 ask("update-ref", "-d", commit_ref.incoming, cwd=into, hold=hold)
 
-    def _bring(self, commit_ref: CommitRef, into: Path, hold: Hold | None) -> None:
+    def _fetch_all(self, commit_ref: CommitRef, into: Path, hold: Hold | None) -> None:
         bundles: dict[str, None] = {}
         at: str | None = commit_ref.commit
         while at is not None and not has_commit(into, at):
@@ -150,11 +149,11 @@ class CommitFetcher:
     def _make(self, commit_ref: CommitRef, home: Path, folder: Path, hold: Hold) -> None:
         depot, new = home / "depot", home / "new"
         _remove_stale_locks(depot / ".git")
-        _furnish(depot, commit_ref, self._lender(commit_ref))
+        _make_repository(depot, commit_ref, self._lender(commit_ref))
         self.fetch(commit_ref, depot, hold)
         if new.exists():
             shutil.rmtree(new)
-        _furnish(new, commit_ref, depot / ".git")
+        _make_repository(new, commit_ref, depot / ".git")
         git("update-ref", f"refs/heads/{commit_ref.branch}", commit_ref.commit, cwd=new)
         git("checkout", "--quiet", "--force", "--detach", commit_ref.commit, cwd=new, hold=hold)
         new.rename(folder)
@@ -183,8 +182,8 @@ class CommitFetcher:
             except GitInterrupted:
                 raise
             except GitRefused as refused:
-                words = f"{commit_ref.repo}: the bundle of {commit[:12]} cannot be used: {refused.message}"
-                raise NotCarried(words) from refused
+                message = f"{commit_ref.repo}: the bundle of {commit[:12]} cannot be used: {refused.message}"
+                raise NotCarried(message) from refused
 
 
 def _common_dir(place: Path) -> Path | None:
@@ -213,7 +212,7 @@ def _check(commit_ref: CommitRef) -> None:
 
 
 @contextmanager
-def _alone_in(home: Path, patience: timedelta) -> Iterator[Hold]:
+def _locked(home: Path, patience: timedelta) -> Iterator[Hold]:
     make_private(home)
     descriptor = open_lock(home / "lock")
     try:
@@ -224,8 +223,8 @@ def _alone_in(home: Path, patience: timedelta) -> Iterator[Hold]:
         os.close(descriptor)
 
 
-def _furnish(path: Path, commit_ref: CommitRef, lender: Path | None) -> None:
-    """Make a repository without hooks that borrows objects of another one; harmless if it exists already."""
+def _make_repository(path: Path, commit_ref: CommitRef, lender: Path | None) -> None:
+    """Make a repository without hooks that borrows the objects of another one, unless it exists already."""
     form = "sha256" if len(commit_ref.commit) == 64 else "sha1"
     path.mkdir(exist_ok=True)
     git("init", "--quiet", "--template=", "--initial-branch=main", f"--object-format={form}", cwd=path)
@@ -233,7 +232,7 @@ def _furnish(path: Path, commit_ref: CommitRef, lender: Path | None) -> None:
     borrowed.parent.mkdir(exist_ok=True)
     known = borrowed.read_bytes().splitlines() if borrowed.exists() else []
     if lender is not None and (objects := os.fsencode(lender / "objects")) not in known:
-        with borrowed.open("ab") as lines:  # folders of other commits need the lines that stand there
+        with borrowed.open("ab") as lines:  # folders of other commits need the earlier lines
             lines.write(objects + b"\n")
     if lender is not None and (lender / "shallow").exists():
         shutil.copyfile(lender / "shallow", shallow)
@@ -269,24 +268,24 @@ def _point(commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) ->
 def _fetch(
     commit_ref: CommitRef,
     commit: str,
-    there: Remote,
+    remote: Remote,
     into: Path,
     hold: Hold | None,
     variables: Mapping[str, str],
 ) -> None:
     repo = commit_ref.repo
-    if not commit_ref.may_come_from(there, commit):
+    if not commit_ref.may_come_from(remote, commit):
         raise NotCarried(
-            f"{repo}: {commit[:12]} is recorded on {sentence(there.branch)!r} of "
-            f"{sentence(hidden(there.url))!r}, "
+            f"{repo}: {commit[:12]} is recorded on {sentence(remote.branch)!r} of "
+            f"{sentence(hidden(remote.url))!r}, "
             f"which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:
-        fetch_branch(there, into, hold, variables)
+        fetch_branch(remote, into, hold, variables)
     except GitInterrupted:
         raise
     except GitRefused as refused:
-        words = refused.message.replace(there.url, hidden(there.url))
-        raise NotCarried(f"{repo}: {commit[:12]} is at {hidden(there.url)}, but: {words}") from refused
+        message = refused.message.replace(remote.url, hidden(remote.url))
+        raise NotCarried(f"{repo}: {commit[:12]} is at {hidden(remote.url)}, but: {message}") from refused
     if not has_commit(into, commit):
-        raise NotCarried(f"{repo}: {commit[:12]} is not on {there.branch} of {hidden(there.url)} any more")
+        raise NotCarried(f"{repo}: {commit[:12]} is not on {remote.branch} of {hidden(remote.url)} any more")

@@ -12,14 +12,15 @@ fence is needed.
 
 **Publishing** on a branch is fenced: an attempt that has lost its todo changes nothing there. A remote knows
 no fences. But each commit of coord has one as a trailer, and with `--force-with-lease` git moves a branch
-only from the commit that was seen there. So `Publication` looks, judges, and pushes from what it saw. An
-attempt that was frozen in between is refused by the remote, looks again, and finds the newer fence.
+only from the commit that was seen there. So `Publication` reads the tip of the branch, compares it with its
+own commit, and pushes only over this tip. The remote refuses an attempt that was frozen in between; it reads
+the tip again, and finds the newer fence.
 
     commit on the branch                                        effect
     none, or one that our commit contains                       becomes our commit
     this run's commit, its fence newer than ours                stays: Superseded
     this run's commit, not newer: pushed, and it did not count  becomes our commit
-    anything else                                               stays: our commit goes to a second name
+    anything else                                               stays: our commit goes to a second branch
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class BundleInfo:
     """The commit that a bundle adds to; None if it is complete."""
     remote: Remote | None
     why: str
-    """The reason why there is neither; may be empty."""
+    """The reason why there is neither a bundle nor a remote; may be empty."""
 
 
 class BundleStore:
@@ -117,8 +118,8 @@ class BundleStore:
         with self._one_use():
             self._redis.hset(self._keys.run(run).bundle(repo), mapping=fields)
 
-    def refer(self, run: str, repo: str, commit: str, there: Remote) -> None:
-        self._note(run, repo, commit, f"{_REMOTE}{there.branch} {there.url}")
+    def refer(self, run: str, repo: str, commit: str, remote: Remote) -> None:
+        self._note(run, repo, commit, f"{_REMOTE}{remote.branch} {remote.url}")
         key = self._keys.run(run).bundle(repo)
         with self._one_use():  # only one attempt works on the repository for the run
             known = (self._redis.hget(key, PUBLISHED) or "").split()
@@ -168,8 +169,8 @@ class BundleStore:
         (listed,) = self._texts(run, repo, [PUBLISHED], LONGEST_LIST)
         commits = (listed or "").split()
         answers = self._texts(run, repo, [f"{commit} elsewhere" for commit in commits]) if commits else []
-        there = {commit: _remote(words) for commit, words in zip(commits, answers, strict=True)}
-        return {commit: remote for commit, remote in there.items() if remote is not None}
+        remotes = {commit: _remote(answer) for commit, answer in zip(commits, answers, strict=True)}
+        return {commit: remote for commit, remote in remotes.items() if remote is not None}
 
     def bundle(self, run: str, repo: str, commit: str) -> bytes:
         """Return a bundle; empty if there is none.
@@ -242,7 +243,7 @@ class Publication:
         """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's message."""
         first = branch_of(self.run_id)
         for name in (first, f"{first}-{self.commit[:12]}"):
-            if self._placed(name):
+            if self._push_to(name):
                 return Remote(name, self.url)
         raise self._refused(f"{first} has other commits")
 
@@ -251,46 +252,44 @@ class Publication:
 
         Raises GitRefused if a person has built on it, and NotCarried with the remote's message.
         """
-        seen = self._look(name)
+        seen = self._fetch_tip(name)
         for _ in range(LOOKS):
             if not seen:
                 return
-            if seen not in published and self._judge(name, seen) is TipRelation.FOREIGN:
+            if seen not in published and self._relation_of(name, seen) is TipRelation.FOREIGN:
                 raise GitRefused(
                     f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made",
                     "keep them under another name there and delete that branch, then: "
                     f"coord rollback {self.run_id}",
                 )
-            words = self._push(name, seen, "")
-            if not words:
+            message = self._push(name, seen, "")
+            if not message:
                 return
-            was, seen = seen, self._look(name)
+            was, seen = seen, self._fetch_tip(name)
             if seen == was:
                 raise NotCarried(
-                    f"branch {name} of {hidden(self.url)} cannot be deleted: {self._plain(words)}"
+                    f"branch {name} of {hidden(self.url)} cannot be deleted: {self._without_login(message)}"
                 )
         raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it keeps changing")
 
-    def _placed(self, name: str) -> bool:
-        """Push to this branch; return whether the commit is on it now, or False if other commits stay
-        there.
-        """
-        seen = self._look(name)
+    def _push_to(self, name: str) -> bool:
+        """Push to this branch; return whether it has the commit now. False: it keeps other commits."""
+        seen = self._fetch_tip(name)
         for _ in range(LOOKS):
-            standing = self._judge(name, seen)
-            if standing is TipRelation.FOREIGN:
+            relation = self._relation_of(name, seen)
+            if relation is TipRelation.FOREIGN:
                 return False
-            words = self._push(name, seen, self.commit)
-            if not words:
+            message = self._push(name, seen, self.commit)
+            if not message:
                 return True
-            was, seen = seen, self._look(name)
-            if seen == was and standing is TipRelation.OLDER:
+            was, seen = seen, self._fetch_tip(name)
+            if seen == was and relation is TipRelation.OLDER:
                 return False  # the remote does not allow to replace a commit
             if seen == was:
-                raise self._refused(words)
+                raise self._refused(message)
         raise self._refused(f"{name} keeps changing")
 
-    def _look(self, name: str) -> str:
+    def _fetch_tip(self, name: str) -> str:
         """Fetch the branch's tip and return it; empty if there is no such branch."""
         ref = f"refs/heads/{name}"
         for _ in range(LOOKS):
@@ -314,7 +313,7 @@ class Publication:
         except GitRefused as refused:
             raise self._refused(refused.message) from refused
 
-    def _judge(self, name: str, seen: str) -> TipRelation:
+    def _relation_of(self, name: str, seen: str) -> TipRelation:
         beyond = list(self._beyond(seen)) if seen else []
         newest = max((fence for fence in beyond if fence is not None), default=0)
         if newest > self.fence:
@@ -344,15 +343,15 @@ class Publication:
         pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", **self._at_remote)
         return (pushed.stderr or pushed.stdout or "git push failed") if pushed.returncode else ""
 
-    def _refused(self, words: str) -> NotCarried:
-        return NotCarried(f"it cannot be pushed to {hidden(self.url)}: {self._plain(words)}")
+    def _refused(self, message: str) -> NotCarried:
+        return NotCarried(f"it cannot be pushed to {hidden(self.url)}: {self._without_login(message)}")
 
-    def _plain(self, words: str) -> str:
-        return words.strip().replace(self.url, hidden(self.url))
+    def _without_login(self, message: str) -> str:
+        return message.strip().replace(self.url, hidden(self.url))
 
 
 def fetch_branch(
-    there: Remote,
+    remote: Remote,
     into: Path,
     hold: Hold | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
@@ -360,14 +359,14 @@ def fetch_branch(
     """Fetch the commits of a branch; no local branch moves. `variables`: environment variables that give git
     access. Raises GitRefused.
     """
-    ref = f"refs/heads/{there.branch}"
+    ref = f"refs/heads/{remote.branch}"
     if ask("check-ref-format", ref, cwd=into).returncode:
-        raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")
+        raise GitRefused(f"{sentence(remote.branch)!r} cannot be a branch's name")
     git(
         "fetch",
         *FETCH,
         "--",
-        there.url,
+        remote.url,
         ref,
         cwd=into,
         settings=ADDRESSES,

@@ -51,7 +51,7 @@ class Submodules:
     """True if a todo in a sandbox has been here."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
-        """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
+        """Bring all submodules to the recorded commits, whatever todos did to them. Raises GitRefused."""
         if self.wanted is not False:
             self._update(worktree, git_dir, checkout, DEEPEST)
 
@@ -144,8 +144,8 @@ def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
 
     None without either.
 
-    An own `.git` folder is a clone that a todo added. A `.git` that names another repository is a todo's
-    doing, and left alone.
+    An own `.git` folder is a clone that a todo added. A `.git` that names another repository was written
+    by a todo, and is ignored.
     """
     here = into / module.path
     if os.path.realpath(here) != str(Path(os.path.realpath(into), module.path)):
