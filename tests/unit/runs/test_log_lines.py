@@ -1,8 +1,11 @@
-"""Pieces of logs as text."""
+"""Logs of todos as text: lines of coord itself, marks of attempts, names of todos."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from coordination.runs.logs import Piece, marked, prefixed
+from workers.attempt.output import Log
 
 
 def piece(text: str, todo: str = "A", attempt: int = 1) -> Piece:
@@ -25,3 +28,28 @@ def test_lines_of_several_todos_are_whole_and_say_whose_they_are() -> None:
     texts = [("A", "o"), ("TODO", "two\n"), ("A", "ne\nrest")]
 
     assert list(prefixed(texts, ["A", "TODO"])) == ["TODO | two\n", "A    | one\n", "A    | rest\n"]
+
+
+def written(file: Path, *waits: str, last_wait: str = "") -> str:
+    log = Log(lambda text, skipped: None, file, limit_bytes=1000, last_wait=last_wait)
+    for wait in waits:
+        log.wait_line(wait)
+    log.line("failed: the cause\nof two lines")
+    log.line("next: a command")
+    log.line("")
+    log.close()
+    return file.read_text()
+
+
+def test_each_line_of_coords_own_is_marked(tmp_path: Path):
+    assert written(tmp_path / "log").splitlines() == [
+        "[coord] failed: the cause",
+        "[coord] of two lines",
+        "[coord] next: a command",
+        "[coord] ",
+    ]
+
+
+def test_a_wait_is_logged_when_its_reason_changes_only(tmp_path: Path):
+    assert "the secret" not in written(tmp_path / "same", "the secret", last_wait="the secret")
+    assert "[coord] the secret\n" in written(tmp_path / "other", "the secret", last_wait="a disk")
