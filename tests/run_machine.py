@@ -1,11 +1,8 @@
-"""Leads the steps of a run through any order of events of any plan, held against run_model.py after each of
-them.
+"""Takes a run of any plan through any order of events, and compares it with run_model.py after each of them.
 
 The machine is the transport: it keeps every message and delivers any of them at any time, as often as it
-likes,
-or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and
-roll
-back; processes begin anew, and Redis loses its functions. Somebody else takes resources and gives them back.
+likes, or never. Executors crash, come late and repeat their results; people approve, reject, pause, cancel
+and roll back; processes begin anew, and Redis loses its functions. Other users take and return resources.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ NEEDS = st.lists(
     unique_by=lambda need: need["name"],
 )
 SELDOM = st.integers(0, 4).map(lambda drawn: drawn == 3)
-"""Or no history would be long."""
+"""Rarely true, so that many histories are long."""
 PERSONS = st.sampled_from([None] * 8 + ["gate", "manual"])
 OUTCOMES = st.sampled_from([TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.FAILED])
 WORK = st.lists(OUTCOMES, min_size=1, max_size=5)
@@ -71,9 +68,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.lock = StepCaller(self.redis)
         self.messages: list[Delivery] = []
         self.held: list[Grant] = []
-        """Every grant ever given: executors may be slow, dead or both."""
+        """All grants so far: their executors may be slow or dead."""
         self.lent: list[str] = []
-        """Requests of somebody else, whose hold on a resource does not expire."""
+        """Requests of another user, whose hold on a resource does not expire."""
         self.settled_by: dict[str, int] = {}
         self.model: RunModel | None = None
 
@@ -122,7 +119,7 @@ class AnyHistory(RuleBasedStateMachine):
         return self.redis.hgetall(self.store.keys.run(self.run_id).state)
 
     def any_executor(self, data: st.DataObject) -> Grant:
-        """Mostly one that still holds its todo."""
+        """Return a grant, mostly one whose executor still holds its todo."""
         fences = set(self.redis.hvals(self.store.keys.holders))
         live = [grant for grant in self.held if str(grant.fence) in fences]
         return data.draw(st.one_of(st.sampled_from(live or self.held), st.sampled_from(self.held)))
@@ -142,13 +139,13 @@ class AnyHistory(RuleBasedStateMachine):
         self.works(outcomes)
 
     @rule(outcomes=WORK)
-    def so_does_another(self, outcomes: list[TodoState]) -> None:
+    def another_worker_works_for_a_while(self, outcomes: list[TodoState]) -> None:
         self.works(outcomes)
 
     def works(self, outcomes: list[TodoState]) -> None:
-        """It takes whatever is under way, and settles one of what it holds after another."""
+        """Claim the latest messages, and settle the todos that are held, one after another."""
         for outcome in outcomes:
-            self.timers_are_fired()
+            self.fire_timers()
             for delivery in self.messages[-6:]:
                 self.claim(delivery)
             fences = set(self.redis.hvals(self.store.keys.holders))
@@ -167,8 +164,8 @@ class AnyHistory(RuleBasedStateMachine):
 
         grant = ask().grant
         if grant is not None:
-            assert ask().grant == grant, "who did not hear the answer asks again"
-            assert all(grant.fence > g.fence for g in self.held), "a fence that does not grow"
+            assert ask().grant == grant, "a repeated claim returns the same grant"
+            assert all(grant.fence > g.fence for g in self.held), "the fence does not grow"
             assert (grant.undo is not None) == self.model.at[todo].startswith("undo")
             self.model.granted(todo)
             self.held.append(grant)
@@ -234,7 +231,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["timers", "timers", "resend", "processes"]))
     def housekeeping(self, what: str) -> None:
         if what == "timers":
-            self.timers_are_fired()
+            self.fire_timers()
         elif what == "resend":
             self.follow(self.store.resend(self.run_id, timedelta(0), 100))
         else:  # all begin anew, and Redis has forgotten the steps that it was sent
@@ -242,20 +239,20 @@ class AnyHistory(RuleBasedStateMachine):
             self.store = RunStore(self.redis, "test")
         self.join()
 
-    def timers_are_fired(self) -> None:
+    def fire_timers(self) -> None:
         for run_id, todo in self.store.due(int(time.time() * 1000) + 60_000):
             self.model.fired(todo)
             self.follow(self.store.fire(run_id, todo))
 
-    @rule(how=st.sampled_from(["pause", "resume", "resume", "resume", "cancel", "roll back"]), earnest=SELDOM)
-    def somebody_steers(self, how: str, earnest: bool) -> None:
+    @rule(how=st.sampled_from(["pause", "resume", "resume", "resume", "cancel", "roll back"]), effect=SELDOM)
+    def a_person_steers(self, how: str, effect: bool) -> None:
         if how in ("pause", "resume"):
             self.follow(getattr(self.store, how)(self.run_id, "me"))
             (self.model.paused if how == "pause" else self.model.resumed)()
-        elif how == "cancel" and earnest:
+        elif how == "cancel" and effect:
             self.follow(self.store.cancel(self.run_id, "me"))
             self.model.cancel()
-        elif earnest:
+        elif effect:
             self.roll_back()
 
     def roll_back(self) -> None:
@@ -280,9 +277,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.join()
 
     @rule(data=st.data())
-    def a_person_answers_for_what_could_not_be_undone(self, data: st.DataObject) -> None:
+    def a_person_accepts_a_failed_compensation(self, data: st.DataObject) -> None:
         todo = data.draw(st.sampled_from(sorted(self.todos)))
-        reply = self.follow(self.store.accept(self.run_id, todo, "me", "so be it"))
+        reply = self.follow(self.store.accept(self.run_id, todo, "me", "it may stay"))
         assert (reply.word == "accepted") == (
             self.model.at[todo] in ("compensation_failed", "undo due", "undo retrying")
         ), self.model.at[todo]
@@ -290,21 +287,21 @@ class AnyHistory(RuleBasedStateMachine):
             self.model.accepted(todo)
 
     @rule(want=st.sampled_from(["", "1/0 resource:gpu", "3/0 resource:gpu", "1/0 resource:db"]))
-    def somebody_else_takes_what_is_free_or_gives_it_back(self, want: str) -> None:
+    def another_user_takes_or_returns_a_resource(self, want: str) -> None:
         if not want:
-            self.somebody_else_gives_it_back()
+            self.another_user_returns_resources()
             return
         request = f"request{len(self.lent)}"
         step = Acquire(
             request=request, wants=want, ttl_ms=3_600_000, priority=0, place_ms=0, rank="",
-            party="somebody", description=(),
+            party="another user", description=(),
         )  # fmt: skip
         if isinstance(self.lock(step, [self.store.keys.locks.head]), Held):
             self.lent.append(request)
 
-    def somebody_else_gives_it_back(self) -> None:
+    def another_user_returns_resources(self) -> None:
         while self.lent:
-            step = Release(request=self.lent.pop(), party="somebody")
+            step = Release(request=self.lent.pop(), party="another user")
             assert self.lock(step, [self.store.keys.locks.head])
 
     @invariant()
@@ -321,21 +318,21 @@ class AnyHistory(RuleBasedStateMachine):
             states, facts, meta, holders, *found = pipe.execute()
         shares = dict(zip(names, found, strict=True))
         running = [todo for todo, at in states.items() if at == "running"]
-        self.it_stands_where_the_model_does(states, facts, meta)
+        self.states_are_those_of_the_model(states, facts, meta)
         self.resources_are_used_within_their_capacity(running, shares)
         self.one_executor_for_a_todo_and_for_a_repository(running, holders, shares)
-        self.the_counts_are_what_is_there(list(states.values()), meta)
+        self.counters_match_the_states(list(states.values()), meta)
         self.a_todo_that_does_not_run_says_why(meta)
-        assert self.store.stuck(self.run_id) == (), "nobody will move it on"
+        assert self.store.stuck(self.run_id) == (), "the run is stuck"
 
-    def it_stands_where_the_model_does(
+    def states_are_those_of_the_model(
         self, states: dict[str, str], facts: dict[str, str], meta: dict[str, str]
     ) -> None:
-        assert {todo: self.in_words(todo, at, facts) for todo, at in states.items()} == self.model.at
+        assert {todo: self.model_state(todo, at, facts) for todo, at in states.items()} == self.model.at
         assert meta["status"] == self.model.status
 
-    def in_words(self, todo: str, at: str, facts: dict[str, str]) -> str:
-        """The engine's states in the model's words."""
+    def model_state(self, todo: str, at: str, facts: dict[str, str]) -> str:
+        """Return the state of the model that a state in Redis stands for."""
         if at in ENDS or at == "waiting":
             return at
         if f"{todo} undo" not in facts and facts.get(f"{todo} waits_for", "").startswith(
@@ -369,7 +366,7 @@ class AnyHistory(RuleBasedStateMachine):
         if self.max_parallel:
             assert len(running) <= self.max_parallel
 
-    def the_counts_are_what_is_there(self, states: list[str], meta: dict[str, str]) -> None:
+    def counters_match_the_states(self, states: list[str], meta: dict[str, str]) -> None:
         for state in TodoState:
             assert int(meta.get(f"n.{state}", 0)) == states.count(state)
         assert int(meta["open"]) == sum(not TodoState(s).ended for s in states)
@@ -383,28 +380,28 @@ class AnyHistory(RuleBasedStateMachine):
                 assert todo.waits_for or todo.state not in (TodoState.PARKED, TodoState.RETRYING), todo
 
     def teardown(self) -> None:
-        """Once executors are well again and persons decide, the run ends or is undone (promise 6)."""
+        """When executors are healthy and people decide, the run ends or is undone (promise 6)."""
         if self.model is not None:
-            self.somebody_else_gives_it_back()
+            self.another_user_returns_resources()
             self.follow(self.store.resume(self.run_id, "me"))
             self.model.resumed()
-            self.brought_to_its_end()
+            self.end_the_run()
             if len(self.held) % 2:
                 self.roll_back()
-                self.brought_to_its_end()
+                self.end_the_run()
                 assert self.model.status == "rolled_back"
                 assert all(self.model.at[todo] == "compensated" for todo in self.model.intents)
-            self.nothing_is_left()
+            self.no_lock_lease_or_timer_is_left()
 
-    def brought_to_its_end(self) -> None:
+    def end_the_run(self) -> None:
         for _ in range(1000):
             if self.model.status not in LIVE:
                 break
-            self.step_of_a_well_worker()
+            self.a_healthy_worker_settles()
         self.the_engine_keeps_its_promises()
         assert self.model.status not in LIVE, self.model.at
 
-    def nothing_is_left(self) -> None:
+    def no_lock_lease_or_timer_is_left(self) -> None:
         for pattern in ("request", "queue", "shares"):
             assert not self.redis.keys(f"test:lock-{pattern}:*")
         assert not self.redis.smembers(self.store.keys.locks.names)
@@ -412,7 +409,7 @@ class AnyHistory(RuleBasedStateMachine):
         for key in (self.store.keys.timers, self.store.keys.leases, self.store.keys.live):
             assert not self.redis.zcard(key)
 
-    def step_of_a_well_worker(self) -> None:
+    def a_healthy_worker_settles(self) -> None:
         for todo, at in self.states().items():
             if at == "running":
                 fence = self.redis.hget(self.store.keys.holders, f"{self.run_id} {todo}")
@@ -420,7 +417,7 @@ class AnyHistory(RuleBasedStateMachine):
         for todo in [todo for todo, at in self.model.at.items() if at == "gated"]:
             self.decide(todo, "approve")
         self.join()
-        self.timers_are_fired()
+        self.fire_timers()
         messages, self.messages = self.messages, []
         for message in messages:
             self.claim(message)

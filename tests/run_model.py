@@ -1,8 +1,8 @@
-"""A model of a run without Redis, time or messages, with which the engine's steps are compared.
+"""A model of a run without Redis, time or messages, with which the steps of runs are compared.
 
-Each todo is in one of these: `waiting` (for those before it), `gated` (for a person), `due` (it may be
-carried out as soon as it can be), `running`, `retrying`, an end; and once a rollback undoes it: `undo due`,
-`undo running`, `undo retrying`, an end of that.
+States of a todo: `waiting` for its predecessors, `gated` (it waits for a person), `due` (it may start when
+its repository and resources are free), `running`, `retrying`, an end; in a rollback `undo due`,
+`undo running`, `undo retrying`, `compensated` or `compensation_failed`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ENDS = (*FORWARD_ENDS, "compensated", "compensation_failed")
 @dataclass
 class RunModel:
     before: Mapping[str, Iterable[str]]
-    """Todo → the todos that it comes after; predecessors stand first."""
+    """Todo → its predecessors, in topological order."""
     on_failure: str
     by_level: bool
     persons: Mapping[str, str]
-    """Todo → `gate`, or `manual` where a person does all of it."""
+    """Todo → `gate`, or `manual` for a manual todo."""
     at: dict[str, str] = field(default_factory=dict)
     status: str = "running"
     approved: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class RunModel:
             self.level[todo] = 1 + max((self.level[other] for other in others), default=-1)
         self._open()
 
-    # the events
+    # events
 
     def granted(self, todo: str) -> None:
         if self.at[todo] == "undo due":
@@ -60,7 +60,7 @@ class RunModel:
         self._finish()
 
     def again(self, todo: str, *, later: bool) -> str:
-        """It is to be tried again, now or later; returns how it ends instead, or an empty text."""
+        """Try the todo again, now or later; return the state in which it ends instead, or an empty text."""
         if self.at[todo] == "undo running":
             self.at[todo] = "undo retrying" if later else "undo due"
             return ""
@@ -121,7 +121,7 @@ class RunModel:
         self.at[todo] = "undo due"
         self.settled(todo, "succeeded")
 
-    # the consequences
+    # consequences
 
     def _after(self, todo: str, outcome: str) -> None:
         if self.status == "rolling_back":
@@ -132,7 +132,7 @@ class RunModel:
             self.halted = True
             self._dismiss("skipped")
         elif outcome != "succeeded":
-            self._skip_behind(todo)
+            self._skip_dependents(todo)
         self._open()
 
     def _open(self) -> None:
@@ -147,7 +147,7 @@ class RunModel:
             return all(self.at[o] in ENDS for o in self.at if self.level[o] < self.level[todo])
         return all(self.at[other] == "succeeded" for other in self.before[todo])
 
-    def _skip_behind(self, todo: str) -> None:
+    def _skip_dependents(self, todo: str) -> None:
         for other, before in self.before.items():
             if self.at[other] not in ENDS and any(b == todo or self.at[b] == "skipped" for b in before):
                 self.at[other] = "skipped"
@@ -175,20 +175,20 @@ class RunModel:
             self._undo_next()
 
     def _undo_next(self) -> None:
-        passed = True
-        while passed:  # a person's work counts as undone, and its predecessors may follow
-            passed = False
+        changed = True
+        while changed:  # a manual todo counts as undone, so its predecessors may follow
+            changed = False
             for todo in self.intents:
-                if self.at[todo] in FORWARD_ENDS and self._passed_behind(todo):
+                if self.at[todo] in FORWARD_ENDS and self._dependents_undone(todo):
                     manual = self.persons.get(todo) == "manual"
                     self.at[todo] = "compensated" if manual else "undo due"
-                    passed = passed or manual
+                    changed = changed or manual
 
-    def _passed_behind(self, todo: str) -> bool:
-        """Return whether all its dependents are undone, or never began."""
+    def _dependents_undone(self, todo: str) -> bool:
+        """Return whether all dependents of the todo are undone or never began."""
         behind = [other for other, before in self.before.items() if todo in before]
         return all(
-            self.at[o] == "compensated" if o in self.intents else self._passed_behind(o) for o in behind
+            self.at[o] == "compensated" if o in self.intents else self._dependents_undone(o) for o in behind
         )
 
     def _finish(self) -> None:
