@@ -87,6 +87,13 @@ class Site:
         todos = {"T1": WORK, "T2": WORK, "T3": CHECK} | reads("R")
         return self.world.run(CHAIN, **{**todos, **more})
 
+    def done(self, *todos: str, **more: Mapping[str, Any]) -> str:
+        """Return a run of which machine `a` has executed these todos of `up`."""
+        run = self.run(**more)
+        for todo in todos:
+            self.a.do(run, todo, "up")
+        return run
+
     def keys(self, run: str) -> RunKeys:
         return self.store.keys.run(run)
 
@@ -239,9 +246,7 @@ def huge(site: Site, run: str) -> None:
 def test_a_todo_does_not_begin_at_a_commit_that_no_result_led_to(
     site: Site, attack: Callable[[Site, str], None], words: str
 ):
-    run = site.run()
-    for todo in ("T1", "T2"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2")
     attack(site, run)
     site.refused(site.a, run, "T3", "up", words)
 
@@ -342,16 +347,13 @@ def whole_result_of_another_run(site: Site, run: str) -> None:
 def test_a_todo_on_another_machine_gets_only_what_its_predecessor_signed(
     site: Site, attack: Callable[[Site, str], None], words: str
 ):
-    run = site.run()
-    for todo in ("T1", "T2"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2")
     attack(site, run)
     site.refused(site.b, run, "R", "down", words)
 
 
 def test_a_view_names_the_worker_that_signed_each_result(site: Site):
-    run = site.run(T2={"action": "false"})
-    site.a.do(run, "T1", "up")
+    run = site.done("T1", T2={"action": "false"})
     site.b.do(run, "R", "down")
     site.a.parts.deliveries.handle(run, "T2", 1, "up")
 
@@ -370,9 +372,7 @@ def test_a_view_names_the_worker_that_signed_each_result(site: Site):
 
 def test_a_person_approves_what_this_machine_verified(site: Site):
     """Task, order and commits that an approval shows and signs are not those that Redis tells."""
-    run = site.run(R={"gate": True, "task": "Deploy"})
-    for todo in ("T1", "T2"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2", R={"gate": True, "task": "Deploy"})
     keys = site.keys(run)
     spec, commit_of_t1 = site.redis.hget(keys.spec, "R"), site.redis.hget(keys.facts, "T1 commit")
     with closing(Connection(site.a.parts.config.redis_url, site.world.settings)) as person:
@@ -409,9 +409,7 @@ def test_a_predecessor_that_did_not_run_is_not_believed(site: Site):
 
 def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
     """The person who submits the retry reads the moved tip, and puts it into the brief."""
-    run = site.run(T3={"action": "false"})
-    for todo in ("T1", "T2"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2", T3={"action": "false"})
     assert site.a.parts.deliveries.handle(run, "T3", 1, "up").kind is TaskResultKind.FAILED
     site.b.do(run, "R", "down")
     moved_tip(site, run)
@@ -423,9 +421,7 @@ def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
 
 @pytest.mark.parametrize("moved", [True, False], ids=["forged", "still_possible_to_do_a_todo_again"])
 def test_a_retry_behind_a_forged_compensation_begins_where_a_signed_result_began(site: Site, moved: bool):
-    run = site.run()
-    for todo in ("T1", "T2", "T3"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2", "T3")
     site.b.do(run, "R", "down")
     keys = site.keys(run)
     site.redis.hset(keys.state, "T2", "compensated")
@@ -442,9 +438,7 @@ def test_a_retry_behind_a_forged_compensation_begins_where_a_signed_result_began
 
 
 def test_a_result_that_a_retry_makes_again_is_not_taken_from_the_former_run(site: Site):
-    run = site.run()
-    for todo in ("T1", "T2", "T3"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2", "T3")
     site.b.do(run, "R", "down")
     again = site.retry(run, start=["T1"])
     old, new = site.keys(run), site.keys(again)
@@ -458,8 +452,7 @@ def test_a_result_that_a_retry_makes_again_is_not_taken_from_the_former_run(site
 @pytest.mark.parametrize("says", ["what it holds", "the signed commit"])
 def test_a_bundle_with_other_commits_is_not_used(site: Site, says: str):
     """The wanted commit is the signed one, and its hash tells what belongs to it."""
-    run = site.run()
-    site.a.do(run, "T1", "up")
+    run = site.done("T1")
     signed, foreign = tip(site.up, run), site.foreign()
     git(site.up, "branch", "coord/20260101-000000-evil", foreign)
     file = site.world.folder / "bundle"

@@ -69,8 +69,7 @@ def test_a_poisoned_entry_of_the_result_cache_is_a_miss_and_reported(site: Site,
 
 @pytest.mark.parametrize("altered", [False, True])
 def test_a_compensation_gets_only_the_output_that_its_todo_signed(site: Site, altered: bool):
-    run = site.run(T1={**WORK, "compensate": f'cp "$COORD_TODO_OUTPUT" {site.ran}'})
-    site.a.do(run, "T1", "up")
+    run = site.done("T1", T1={**WORK, "compensate": f'cp "$COORD_TODO_OUTPUT" {site.ran}'})
     if altered:
         output(site, run)
     site.sign_rollback(run)
@@ -200,9 +199,7 @@ def test_still_possible_a_result_of_an_attempt_that_did_not_count_can_be_used(si
 def test_still_possible_a_trusted_worker_can_state_anything_of_its_repositories(
     site: Site, repos: list[str], accepted: bool
 ):
-    run = site.run()
-    for todo in ("T1", "T2"):
-        site.a.do(run, todo, "up")
+    run = site.done("T1", "T2")
     record = open_result(
         site.redis.hget(site.keys(run).results, "T2"), read_trust(site.file), datetime.now(UTC)
     )
@@ -218,8 +215,7 @@ def test_still_possible_a_trusted_worker_can_state_anything_of_its_repositories(
 
 def test_a_keeper_cannot_hide_a_direct_predecessor_from_a_restricted_worker(site: Site):
     """Its todo's signed spec names them."""
-    run = site.run()
-    site.a.do(run, "T1", "up")
+    run = site.done("T1")
     grant, nothing = site.claimed(run, "T2"), TodoInputs(todos=[], context={}, omitted=0)
     brief = site.store.brief(run).model_copy(update={"predecessors": {}})
     with pytest.raises(NotTrusted, match="does not tell of T1"):
