@@ -1,4 +1,4 @@
-"""The packages: their exports, their imports without the extras, and the modules that their docstrings name."""
+"""Rules of packages: exports, imports without the extras, and modules that docstrings name."""
 
 from __future__ import annotations
 
