@@ -64,7 +64,7 @@ class Validation:
 def check(facade: Facade) -> Validation:
     """Check the file and the repositories of this machine. Raises InvalidFile."""
     from coordination.landing.plan_waves import wave_problems
-    from coordination.operations.checkup import judge_executable
+    from coordination.operations.executable import judge_executable
 
     document = facade.document
     verdict = judge_executable(document, facade.settings)

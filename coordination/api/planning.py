@@ -118,7 +118,7 @@ class Planner:
 
         Raises Conflict and NotLanded where the sweep would be refused.
         """
-        from coordination.operations.checkup import not_carried
+        from coordination.operations.executable import not_carried
         from coordination.runs.submission.dry_run import dry_run
 
         access = self._access
@@ -135,7 +135,7 @@ class Planner:
 
     def _without_base(self, graph: PlanGraph) -> Iterator[str]:
         """Yield why todos would not start in checkouts of this machine that have no base branch."""
-        from coordination.operations.checkup import why_no_start
+        from coordination.operations.executable import why_no_start
 
         document, concerned = self._access.document, {todo.repo for todo in graph.todos.values()}
         for repo in document.ecosystem.repos:

@@ -94,7 +94,7 @@ class Arguments(Middleware):
         server = context.fastmcp_context and context.fastmcp_context.fastmcp
         tool = await server.get_tool(context.message.name) if server else None
         known = tool.parameters.get("properties", {}) if tool else {}
-        arguments = _by_our_names(context.message.arguments or {}, known)
+        arguments = _without_aliases(context.message.arguments or {}, known)
         try:
             return await call_next(
                 context.copy(message=context.message.model_copy(update={"arguments": arguments}))
@@ -110,48 +110,48 @@ class Arguments(Middleware):
         """
         server = context.fastmcp_context and context.fastmcp_context.fastmcp
         prompt = await server.get_prompt(context.message.name) if server else None
-        if prompt and (wrong := _wrong(context.message.arguments or {}, prompt.arguments or ())):
-            raise PromptError("\n".join(wrong), log_level=QUIET)
+        if prompt and (mistakes := _mistakes(context.message.arguments or {}, prompt.arguments or ())):
+            raise PromptError("\n".join(mistakes), log_level=QUIET)
         return await call_next(context)
 
 
-def _by_our_names(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+def _without_aliases(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Return the arguments with aliases replaced, unless the tool knows the alias itself or is given both."""
-    names = {name: ALIASES.get(name, name) for name in given}
+    own_names = {name: ALIASES.get(name, name) for name in given}
     return {
-        (ours if name not in known and ours in known and ours not in given else name): given[name]
-        for name, ours in names.items()
+        (own if name not in known and own in known and own not in given else name): given[name]
+        for name, own in own_names.items()
     }
 
 
 def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCPError:
-    off: dict[str, list[ErrorDetails]] = {}
+    details_of: dict[str, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        off.setdefault(str(detail["loc"][0]), []).append(detail)
+        details_of.setdefault(str(detail["loc"][0]), []).append(detail)
     return ToolError(
-        "\n".join(_in_words(name, details, known) for name, details in off.items()), log_level=QUIET
+        "\n".join(_describe(name, details, known) for name, details in details_of.items()), log_level=QUIET
     )
 
 
-def _in_words(name: str, details: list[ErrorDetails], known: Collection[str]) -> str:
+def _describe(name: str, details: list[ErrorDetails], known: Collection[str]) -> str:
     kind = details[0]["type"]
     if kind == "unexpected_keyword_argument":
         return _unknown(name, known)
     if kind.startswith("missing"):
-        return _needed(name)
+        return _missing(name)
     choice = next((detail for detail in details if detail["type"] in ("enum", "literal_error")), None)
     if choice is None:
         return f"{name}: {wrong_value(details)}, got {details[0]['input']!r}"
     given = choice["input"]
-    return f"{name}: {wrong_value([choice])}, got {given!r}{_near(given, choice.get('ctx', {}))}"
+    return f"{name}: {wrong_value([choice])}, got {given!r}{_suggestion(given, choice.get('ctx', {}))}"
 
 
-def _wrong(given: Collection[str], arguments: Collection[PromptArgument]) -> list[str]:
+def _mistakes(given: Collection[str], arguments: Collection[PromptArgument]) -> list[str]:
     known = [argument.name for argument in arguments]
     needed = [argument.name for argument in arguments if argument.required]
     return [
         *(_unknown(name, known) for name in given if name not in known),
-        *(_needed(name) for name in needed if name not in given),
+        *(_missing(name) for name in needed if name not in given),
     ]
 
 
@@ -159,15 +159,17 @@ def _unknown(name: str, known: Collection[str]) -> str:
     return f"there is no argument {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
 
 
-def _needed(name: str) -> str:
+def _missing(name: str) -> str:
     return f"{name}: is required"
 
 
-def _near(got: object, context: Mapping[str, Any]) -> str:
+def _suggestion(got: object, context: Mapping[str, Any]) -> str:
     return did_you_mean(got, known_words(dict(context))) if isinstance(got, str) else ""
 
 
 class Roles(Middleware):
+    """Middleware: refuses, and leaves out of lists, what the server's identity may not use."""
+
     def __init__(self, session: Session) -> None:
         self._session = session
 
@@ -180,7 +182,7 @@ class Roles(Middleware):
         server = context.fastmcp_context and context.fastmcp_context.fastmcp
         tool = await server.get_tool(context.message.name) if server else None
         if tool is not None and _operation(tool) not in self._operations({_operation(tool)}):
-            raise ToolError(self._why(_operation(tool)), log_level=QUIET)
+            raise ToolError(self._refusal(_operation(tool)), log_level=QUIET)
         return await call_next(context)
 
     async def on_list_resources(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
@@ -189,20 +191,20 @@ class Roles(Middleware):
 
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         if not self._operations({"read"}):
-            raise ResourceError(self._why("read"), log_level=QUIET)
+            raise ResourceError(self._refusal("read"), log_level=QUIET)
         return await call_next(context)
 
-    def _operations(self, wanted: set[str]) -> set[str]:
-        """Return those of the operations that the server's identity may do; all while the file is broken,
-        because each tool then reports the file.
+    def _operations(self, operations: set[str]) -> set[str]:
+        """Return those operations that the server's identity may perform; while the file is broken return
+        all, because each tool then reports the file.
         """
         try:
             authority = self._session.coord.authority
         except CoordinationError:
-            return wanted
-        return authority.allowed(wanted)
+            return operations
+        return authority.allowed(operations)
 
-    def _why(self, operation: str) -> str:
+    def _refusal(self, operation: str) -> str:
         try:
             self._session.coord.authority.check(operation)
         except CoordinationError as error:

@@ -25,20 +25,20 @@ class Followers:
     def __init__(self) -> None:
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
-        self._left = False
+        self._closing = False
 
     def follow(self, run: Run) -> None:
         """Follow a run, once."""
         with self._lock:
             if run.id not in self._threads:
                 thread = threading.Thread(
-                    target=self._see_through, args=(run,), name=f"run {run.id}", daemon=True
+                    target=self._wait_for_end, args=(run,), name=f"run {run.id}", daemon=True
                 )
                 self._threads[run.id] = thread
                 thread.start()
 
     def wait(self, run_id: str, timeout_s: float) -> None:
-        """Wait until the run has ended and is written back, if it is followed; at most so long."""
+        """Wait at most `timeout_s` seconds until a followed run has ended and is written back."""
         with self._lock:
             thread = self._threads.get(run_id)
         if thread:
@@ -46,26 +46,26 @@ class Followers:
 
     def leave(self) -> None:
         """Expect errors: the connections are about to be closed."""
-        self._left = True
+        self._closing = True
 
-    def _see_through(self, run: Run) -> None:
+    def _wait_for_end(self, run: Run) -> None:
         try:
             run.wait()
         except CoordinationError as error:
-            if not self._left:
+            if not self._closing:
                 logger.warning(
                     "run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id
                 )
         except Exception:
-            if not self._left:
+            if not self._closing:
                 raise
         finally:
             with self._lock:
                 del self._threads[run.id]
 
 
-RECORDED_S = 10.0
-"""Limit for writing an ended run back, before it is shown all the same."""
+WRITE_BACK_S = 10.0
+"""Seconds to wait until an ended run is written back; then it is shown without that."""
 
 
 class Session:
@@ -89,14 +89,14 @@ class Session:
         return self.view(run, wait_s)
 
     def view(self, run: Run, wait_s: float = 0) -> RunView:
-        """Return a run as soon as it has ended, or its state after that time. A run that ended
-        unfollowed is written back, as `coord watch` does.
+        """Return a run when it has ended, or its state after `wait_s` seconds. A run that ended unfollowed is
+        written back, as `coord watch` does.
         """
         view = run.view()
         if view.status.ended:
             if wait_s:
                 self._followers.follow(run)
-            self._followers.wait(run.id, RECORDED_S)
+            self._followers.wait(run.id, WRITE_BACK_S)
             return view
         self._followers.follow(run)
         self._followers.wait(run.id, wait_s)

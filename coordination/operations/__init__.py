@@ -7,6 +7,7 @@
 | `pages.py` `flower_app.py` | starting or joining Flower and the dashboard; Flower's process |
 | `supervision.py` `supervisor.py` | restarting local processes that have died |
 | `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
+| `executable.py` | reasons why plans and todos cannot be executed |
 | `machine_check.py` | the part of doctor on the machine where it runs |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
 | `acl.py` | permissions of Redis users |

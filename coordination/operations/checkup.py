@@ -1,6 +1,4 @@
-"""Facts for `doctor.py`, collected from the file, this machine and Redis as far as they are available; the
-plans of a valid file that cannot be executed.
-"""
+"""Facts for `doctor.py`, collected from the file, this machine and Redis as far as they are available."""
 
 from __future__ import annotations
 
@@ -9,9 +7,9 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,41 +26,22 @@ from coordination.backend.server_check import ask_for_commands, judge, missing, 
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.disk import shortage
-from coordination.ecosystem.document import Document, load
-from coordination.errors import (
-    CoordinationError,
-    GitRefused,
-    InvalidFile,
-    NotFound,
-    PlanRefused,
-    Problem,
-    Unreadable,
-)
+from coordination.ecosystem.document import load
+from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.files import loose
-from coordination.git import ask_git, history_exceeds
 from coordination.health.store import HealthStore
-from coordination.models import (
-    OPEN_TODO,
-    Command,
-    Ecosystem,
-    PlanStatus,
-    Repo,
-    SandboxKind,
-    Signatures,
-    Workspace,
-)
+from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, Heard, Server
+from coordination.operations.executable import not_carried
 from coordination.operations.listening import look_at_certificate
 from coordination.operations.machine_check import Machine
-from coordination.planner.graph import build
 from coordination.runs.connection import Connection
 from coordination.runs.signed.orders import signatures_in_force
-from coordination.runs.submission.submit import refuse_without_agent
 from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.runs.views.records import RunView
 from coordination.sandbox import probe
 from coordination.settings import Settings
-from coordination.text import install_extra, quoted
+from coordination.text import install_extra
 from coordination.trust.administration import Review, review
 from coordination.trust.trust_file import trust_path
 
@@ -97,20 +76,6 @@ def _asks_for_sandbox(ecosystem: Ecosystem) -> bool:
         todo.sandbox for todo in ecosystem.coordination.todos
     ]
     return any(rules is not None and rules.kind is SandboxKind.BUBBLEWRAP for rules in said)
-
-
-def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
-    """Return the repositories whose history cannot be transferred to other hosts: too large for Redis, and
-    without a `url`.
-
-    Only checkouts on this machine are examined. If Redis is a unix socket, there is only one host.
-    """
-    if not settings.redis_url or settings.redis_url.startswith("unix:"):
-        return ()
-    limit = settings.bundle_limit_bytes
-    asked = [repo for repo in document.ecosystem.repos if repo.name in repos and not repo.url]
-    here = [(repo, path) for repo in asked if (path := document.repo_path(repo)) is not None]
-    return tuple(repo.name for repo, path in here if history_exceeds(path, repo.branch, limit))
 
 
 def look_at_machine(
@@ -309,85 +274,3 @@ def _program(command: Command | None) -> str | None:
     with suppress(ValueError):  # unbalanced quotes, which the shell will report
         return next((word for word in shlex.split(command) if "=" not in word), None)
     return None
-
-
-NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Obstacles:
-    """Reasons why plans cannot be executed."""
-
-    problems: tuple[Problem, ...]
-    refused_plans: tuple[str, ...]
-    """Ids of plans that a sweep would refuse."""
-
-
-def judge_executable(document: Document, settings: Settings) -> Obstacles:
-    """Check the file and the repositories on this machine, without starting anything or querying Redis."""
-    plans = tuple(_refused_plans(document, settings))
-    problems = (*plans, *_repositories(document), *_address(document, settings))
-    return Obstacles(problems=problems, refused_plans=tuple(plan.where for plan in plans))
-
-
-def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
-    """Yield the reason why a sweep of each plan would be refused: cycle, unknown blocker, undeclared
-    repository, no agent.
-    """
-    for plan in document.ecosystem.coordination.plans:
-        if plan.status in NOT_SWEPT:
-            continue
-        try:
-            refuse_without_agent(build(document.ecosystem, plan.id).todos.values(), settings)
-        except PlanRefused as refused:
-            yield _problem(document, plan.id, refused.message.removeprefix(f"{plan.id} "))
-
-
-def _repositories(document: Document) -> Iterator[Problem]:
-    """Yield local folders that cannot be used. A missing one is accepted, because it may be on another
-    machine.
-    """
-    for repo in document.ecosystem.repos:
-        path = document.repo_path(repo)
-        if path is None or not path.exists() or _works_in_place(document, repo):
-            continue
-        try:
-            if not ask_git(path, "rev-parse", "--git-dir"):
-                yield _problem(
-                    document,
-                    repo.name,
-                    f"{path} is not a git repository, so no worktree can be created from it",
-                )
-            elif not ask_git(
-                path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"
-            ):
-                yield _problem(document, repo.name, why_no_start(path, repo.branch))
-        except GitRefused as error:
-            yield _problem(document, "git", error.message)
-            return
-
-
-def why_no_start(path: Path, branch: str) -> str:
-    """Return the reason why no run can start from a branch that the repository lacks."""
-    if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
-        return f"{path} has no branch {branch!r} from which runs could start"
-    first = f'git -C {quoted(path)} commit --allow-empty -m "first commit"'
-    return f"{path} has no commit yet, so no run can start from it; make the first one: {first}"
-
-
-def _works_in_place(document: Document, repo: Repo) -> bool:
-    todos = [
-        t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO
-    ]
-    kinds = {todo.working_in(repo).workspace for todo in todos} or {repo.workspace}
-    return kinds == {Workspace.IN_PLACE}
-
-
-def _address(document: Document, settings: Settings) -> Iterator[Problem]:
-    if settings.redis_url and is_open_to_readers(settings.redis_url):
-        message = "redis:// to another host: its password and all commands can be intercepted; use rediss://"
-        yield _problem(document, "redis_url", message)
-
-
-def _problem(document: Document, where: str, message: str) -> Problem:
-    return Problem(file=str(document.path), line=0, where=where, message=message)

@@ -122,6 +122,7 @@ ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
     "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
+    "operations.executable.": "checks of the file, which only read",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.control.approvals.": "a command that decides nothing, and says why: it only reads",
     "runs.views.todo_view._look:": "the same",

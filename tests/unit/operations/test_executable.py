@@ -11,8 +11,8 @@ import pytest
 from coordination.backend.address import is_open_to_readers
 from coordination.cli import app
 from coordination.ecosystem.document import load
-from coordination.operations.checkup import Obstacles, judge_executable
 from coordination.operations.doctor import Facts, Server, findings
+from coordination.operations.executable import Obstacles, judge_executable
 from coordination.operations.machine_check import Machine
 from coordination.settings import Settings
 from tests.testbed import git
