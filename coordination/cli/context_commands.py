@@ -18,7 +18,7 @@ from rich_click import RichGroup
 from coordination.api import Context, Kept, Scope, TodoContext, texts
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
-from coordination.cli.options.values import duration, output_file
+from coordination.cli.options.values import duration, output_file, read_text
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import CoordinationError, UsageError
@@ -80,8 +80,8 @@ def get(
     if value is absent:
         raise CoordinationError(f"there is no value {key!r}", "list the values: coord context list")
     with exact(sys.stdout):
-        words = value if isinstance(value, str) and not as_json else json.dumps(value)
-        sys.stdout.write(f"{words}\n")  # click.echo would take colours out of the value
+        shown = value if isinstance(value, str) and not as_json else json.dumps(value)
+        sys.stdout.write(f"{shown}\n")  # click.echo would take colours out of the value
 
 
 @command("context.set", group=context, name="set")
@@ -96,8 +96,8 @@ def set_(
     store: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
     """VALUE is JSON, `-` for standard input, or `@FILE` for the content of a file."""
-    words = _words(value)
-    store.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
+    content = read_text(value.removeprefix("@")) if value == "-" or value.startswith("@") else value
+    store.set(key, content if text else _parsed(content, "VALUE"), ttl, scope=scope)
 
 
 @command(group=context, name="list")
@@ -169,25 +169,9 @@ def stats(call: CliContext, as_json: bool) -> None:
     (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)
 
 
-def _words(value: str) -> str:
-    if value != "-" and not value.startswith("@"):
-        return value
+def _parsed(text: str, what: str) -> Any:
     try:
-        if value != "-":
-            return Path(value[1:]).read_text(encoding="utf-8")
-        if sys.stdin is None:  # the caller may have closed it
-            raise UsageError("standard input is closed", "redirect a file: … < FILE")
-        return sys.stdin.buffer.read().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UsageError(
-            f"{value[1:] or 'standard input'} cannot be read: {why}", "name a file with text"
-        ) from error
-
-
-def _parsed(words: str, what: str) -> Any:
-    try:
-        return json.loads(words)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{what} is not JSON: {error}", "for text add --text, or quote it: '\"like this\"'"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -24,6 +23,7 @@ from coordination.cli.completion import change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
 from coordination.cli.groups import command
 from coordination.cli.landing.changes import some_repos
+from coordination.cli.options.values import read_text
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.errors import CoordinationError, NotFound, UsageError
@@ -101,13 +101,10 @@ def create_pr(
 def _text(file: str | None) -> str | None:
     if file is None:
         return None
-    try:
-        content = sys.stdin.buffer.read(LARGEST_BODY + 1) if file == "-" else Path(file).read_bytes()
-        if len(content) > LARGEST_BODY:
-            raise UsageError(f"the text has more than {LARGEST_BODY:,} bytes", "shorten it")
-        return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}", "name a text file in UTF-8") from error
+    text = read_text(file)
+    if len(text.encode()) > LARGEST_BODY:
+        raise UsageError(f"the text has more than {LARGEST_BODY:,} bytes", "shorten it")
+    return text
 
 
 def _print_results(done: Sequence[RequestResult]) -> None:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from rich_click import option
 from coordination.api import AliasBomb, read_tree, read_values
 from coordination.cli.context import despite_quiet, on_a_terminal
 from coordination.cli.options.fields import Field, Many
-from coordination.cli.options.values import read_stdin
+from coordination.cli.options.values import read_file_or_stdin
 from coordination.errors import InvalidFile, UsageError
 from coordination.text import did_you_mean, is_utf8, listed
 
@@ -29,7 +28,7 @@ CORRECT = "correct it and try again; nothing was created"
 def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
     """Return the records, and whether the file holds a list of them. Raises UsageError."""
     file = "standard input" if name == STDIN else name
-    data = _data(_bytes(name), file)
+    data = _data(read_file_or_stdin(name), file)
     records = data if isinstance(data, list) else [data]
     for i, record in enumerate(records, 1):
         if not isinstance(record, dict):
@@ -38,15 +37,6 @@ def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
                 f"{file}: {place} is not a record", "write the fields of a record, or a list of such"
             )
     return records, isinstance(data, list)
-
-
-def _bytes(name: str) -> bytes:
-    try:
-        return read_stdin() if name == STDIN else Path(name).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{name} cannot be read: {error.strerror}", "name another file, or - for standard input"
-        ) from error
 
 
 def _data(raw: bytes, file: str) -> Any:

@@ -132,6 +132,24 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def read_file_or_stdin(name: str) -> bytes:
+    """Return the content of a file, or standard input for `-`. Raises UsageError."""
+    try:
+        return read_stdin() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{name} cannot be read: {error.strerror}", "name another file, or - for standard input"
+        ) from error
+
+
+def read_text(name: str) -> str:
+    """Return the text of a file, or of standard input for `-`. Raises UsageError."""
+    try:
+        return read_file_or_stdin(name).decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} cannot be read: it is not UTF-8", "name a text file in UTF-8") from error
+
+
 def parse_hours(text: str) -> float:
     """Return hours: `2h`, `90m`, `1d` (24 h); a bare number is hours, as in the file."""
     match = _HOURS.fullmatch(text.strip())

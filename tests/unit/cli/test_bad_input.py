@@ -128,9 +128,10 @@ def test_a_closed_standard_input_is_nobody_to_ask(typed: Typed, monkeypatch: pyt
     monkeypatch.setattr(io, "TextIOWrapper", lambda _: None)  # the input given by `typed`
 
     asked, read = typed("create-issue"), typed("create-issue", "--title", "x", "--description", "-")
+    request = typed("pr", "create", "PLAN-001", "--body", "-")
 
     assert (asked.code, "--title is missing" in asked.err) == (2, True)
-    assert (read.code, "standard input is closed" in read.err) == (2, True)
+    assert [(one.code, "standard input is closed" in one.err) for one in (read, request)] == [(2, True)] * 2
 
 
 def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed, file: Path) -> None:
