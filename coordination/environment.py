@@ -126,20 +126,20 @@ def refuse_in_todo(what: str) -> None:
 
 def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the user's cache folder for coord, or None if the environment names no home."""
-    environ = os.environ if environ is None else environ
-    named, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
-    if named.startswith("/"):  # the XDG standard says to ignore relative paths
-        return Path(named, "coord")
-    return Path(home, ".cache", "coord") if home.startswith("/") else None
+    return _user_folder("XDG_CACHE_HOME", ".cache", environ)
 
 
 def config_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
     """Return the user's configuration folder for coord, or None if the environment names no home."""
+    return _user_folder("XDG_CONFIG_HOME", ".config", environ)
+
+
+def _user_folder(variable: str, default: str, environ: Mapping[str, str] | None) -> Path | None:
     environ = os.environ if environ is None else environ
-    named, home = environ.get("XDG_CONFIG_HOME", ""), environ.get("HOME", "")
-    if named.startswith("/"):
-        return Path(named, "coord")
-    return Path(home, ".config", "coord") if home.startswith("/") else None
+    folder, home = environ.get(variable, ""), environ.get("HOME", "")
+    if folder.startswith("/"):  # the XDG standard says to ignore relative paths
+        return Path(folder, "coord")
+    return Path(home, default, "coord") if home.startswith("/") else None
 
 
 DEFAULT_PAGER = "less -FRX"

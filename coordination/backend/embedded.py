@@ -32,12 +32,12 @@ from redis.retry import Retry
 
 from coordination.backend.client import DRIVER
 from coordination.backend.daemon import Daemon, Record, alive, wait_until
+from coordination.backend.server_check import OLDEST
 from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
 from coordination.files import make_private, open_lock, replace_file, try_lock
 from coordination.settings import Settings
 
-OLDEST = (6, 2)
 HELD_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0

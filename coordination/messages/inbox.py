@@ -15,7 +15,6 @@ from contextlib import suppress
 from datetime import timedelta
 from math import inf
 from threading import Event, Lock
-from types import TracebackType
 from typing import TypeVar
 
 from redis.client import PubSub
@@ -257,9 +256,7 @@ class Inbox:
         self._fill()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __iter__(self) -> Iterator[Message]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from coordination.backend.embedded import server_binary
 from coordination.backend.error_messages import explain
 from coordination.backend.server_check import Severity, judge
-from coordination.errors import Unusable
+from coordination.errors import Unreachable, Unusable
 
 GOOD = {
     "redis_version": "7.2.4",
@@ -111,3 +113,14 @@ def test_what_a_user_may_not_do_is_said_with_whom_it_concerns(words: str):
     assert "does not allow user bob" in told.message
     assert "coord acl --role" in told.hint
     assert "secret" not in str(told)
+
+
+def test_a_server_on_the_path_that_is_too_old_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program = tmp_path / "redis-server"
+    program.write_text("#!/bin/sh\necho 'Redis server v=6.2.14 sha=00000000:0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/nowhere")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)  # no bundled server
+
+    with pytest.raises(Unreachable):
+        server_binary()
