@@ -1,8 +1,17 @@
-"""Story: a person looks at a change set, adopts a commit, rebuilds what Redis has lost."""
+"""Stories: people look at change sets, mend, adopt and lose them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from subprocess import CalledProcessError
+
+import pytest
+import yaml
+
+from coordination import Coord
+from tests.acceptance.gate import Gate
 from tests.testbed import PLAN, Testbed, git
+from tests.waiting import until
 
 BRANCH = f"coord/{PLAN}"
 
@@ -45,3 +54,154 @@ def test_a_change_set_is_shown_adopted_lost_rebuilt_and_discarded(testbed: Testb
 
     testbed.ok("land", PLAN, "--yes")
     assert git(a, "show", "main:made") == "1"
+
+
+NEWER = {"text": "it is newer", "check": "grep -q newer format"}
+
+
+def statuses(testbed: Testbed) -> list[str | None]:
+    todos = yaml.safe_load(testbed.file.read_text())["coordination"]["todos"]
+    return [todo.get("status") for todo in todos]
+
+
+def test_a_red_criterion_stays_red_until_its_tree_is_mended_and_a_retry_completes_the_todo(testbed: Testbed):
+    lib = testbed.repo("lib")
+    todos = [
+        {"id": "A", "repo": "lib", "action": "echo new > format", "acceptance_criteria": ["nice", NEWER]},
+        {"id": "B", "repo": "lib", "action": "echo b > b", "blocked_by": ["A"]},
+    ]
+    testbed.write(todos)
+    testbed.up()
+    assert testbed.sweep().states == {"A": "succeeded", "A.accept.2": "failed", "B": "skipped"}
+    assert statuses(testbed) == [None, None]
+    assert testbed.coord("retry", "last", "--json").states["A.accept.2"] == "failed", "nothing has changed"
+
+    run = testbed.run()["run_id"]
+    place = testbed.state / "worktrees" / run / "lib"
+    (place / "format").write_text("newer\n")
+    git(place, "commit", "-qam", "mended")
+    mended = git(place, "rev-parse", "HEAD")
+    done = testbed.coord("retry", "last", "--json")
+
+    assert done.states == {"A": "succeeded", "A.accept.2": "succeeded", "B": "succeeded"}, done.err
+    assert statuses(testbed) == ["completed", "completed"]
+    (check,) = testbed.ok("show-qa", "last", "--json").json["checks"]
+    assert (check["verdict"], check["commit"]) == ("green", mended)
+    assert git(lib, "show", f"coord/{PLAN}:format") == "newer"
+
+
+def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(testbed: Testbed):
+    lib = testbed.repo("lib", code="one = 1\n")
+    first = {"id": "A", "repo": "lib", "action": "echo 'one = 2' > code"}
+    testbed.write([first], repos={"lib": {}})
+    testbed.up()
+    assert testbed.sweep().code == 0
+    (lib / "code").write_text("one = 3\n")
+    git(lib, "commit", "-qam", "theirs")
+    gate = Gate(testbed.folder)  # else the run may have ended before it is asked for
+    more = {"id": "B", "repo": "lib", "action": f"grep 'one = 5' code && {gate.action}; echo b > b"}
+    testbed.write([{**first, "status": "completed"}, more], repos={"lib": {}})
+    sweep = testbed.begin("sweep", PLAN, "--json")
+    until(lambda: testbed.run()["status"] == "running" and testbed.todo("B")["state"] == "parked")
+
+    shown = testbed.coord("resolve", PLAN, "lib", "--json")
+    assert (shown.code, shown.json["files"]) == (3, ["code"])
+    place = Path(shown.json["path"])
+    with pytest.raises(CalledProcessError):
+        git(place, "merge", "-q", "main")
+    (place / "code").write_text("one = 5\n")
+    git(place, "commit", "-qam", "merged")
+    assert testbed.coord("resolve", PLAN, "lib", "--json").json["taken_up"] == testbed.run()["run_id"]
+    gate.open()
+
+    assert sweep.done(60).code == 0
+    assert git(lib, "show", f"coord/{PLAN}:code") == "one = 5"
+
+
+def test_a_todo_that_rewrites_history_fails_by_name_and_leaves_the_change_set(testbed: Testbed):
+    lib = testbed.repo("lib")
+    first = {"id": "A", "repo": "lib", "action": "echo a > a"}
+    testbed.write([first])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    tip = git(lib, "rev-parse", f"coord/{PLAN}")
+    rewrite = "git reset -q --hard HEAD~1; echo c > c; git add c; git commit -qm rewritten"
+    more = {"id": "B", "repo": "lib", "action": rewrite, "blocked_by": ["A"]}
+    testbed.write([{**first, "status": "completed"}, more])
+
+    swept = testbed.sweep()
+    assert (swept.code, swept.states["B"]) == (3, "failed")
+    assert "rewritten" in swept.todo("B")["error"]
+    assert git(lib, "rev-parse", f"coord/{PLAN}") == tip
+    assert [one["tip"] for one in testbed.ok("changes", PLAN, "--json").json] == [tip]
+
+
+def test_a_todo_of_two_plans_is_done_once_for_the_plan_that_took_it_first(testbed: Testbed):
+    """Neither plan names it: both own the open todos of the repository."""
+    gate = Gate(testbed.folder)
+    testbed.write(
+        [{"id": "A", "repo": "lib", "plan": None, "action": f"{gate.action}; echo a > a"}],
+        plan={"repos": ["lib"]},
+        plans=[{"id": "OTHER", "title": "another", "repos": ["lib"]}],
+    )
+    testbed.up()
+    first = testbed.begin("sweep", PLAN)
+    gate.wait()
+    assert testbed.coord("sweep", "OTHER").code == 6
+    gate.open()
+    assert first.done(60).code == 0
+    assert "nothing to do" in testbed.ok("sweep", "OTHER").err
+    changes = testbed.ok("changes", "--json").json
+    assert [(one["plan"], one["todos"]) for one in changes] == [(PLAN, ["A"])]
+
+
+@pytest.mark.parametrize("repo", ["a", "c"], ids=["the-same-repository", "a-dependent-one"])
+def test_a_sweep_over_lost_commits_ends_at_once_and_names_the_ways_out(testbed: Testbed, repo: str):
+    testbed.write(
+        [
+            {"id": "A", "repo": "a", "action": "echo 1 > made"},
+            {"id": "B", "repo": repo, "status": "cancelled", "blocked_by": ["A"]},
+        ]
+    )
+    testbed.up()
+    assert testbed.sweep().code == 0
+    a = testbed.folder / "a"
+    tip = testbed.coord("changes", PLAN, "--json").json[0]["tip"]
+    for ref in git(a, "for-each-ref", "--format=%(refname)", "refs/heads/coord", "refs/coord").splitlines():
+        git(a, "update-ref", "-d", ref)
+    git(a, "reflog", "expire", "--expire=now", "--all")
+    git(a, "gc", "-q", "--prune=now")
+    testbed.file.write_text(testbed.file.read_text().replace("cancelled", "pending"))
+
+    lost = testbed.coord("sweep", PLAN)
+
+    assert lost.code == 3
+    assert tip[:12] in lost.err
+    for way in (f"coord sweep {PLAN} --fresh", f"coord adopt {PLAN} a BRANCH", f"git -C {a} fetch"):
+        assert way in lost.err
+    assert testbed.sweep("--fresh", "--yes").code == 0, "the todos are done again"
+    assert git(a, "show", f"{BRANCH}:made") == "1"
+
+
+def test_a_run_whose_change_set_was_discarded_is_not_retried(testbed: Testbed):
+    testbed.write(
+        [
+            {"id": "A", "repo": "a", "action": "echo 1 > made"},
+            {"id": "B", "repo": "a", "action": "false", "blocked_by": ["A"]},
+        ]
+    )
+    testbed.up()
+    failed = testbed.sweep()
+    assert failed.states == {"A": "succeeded", "B": "failed"}
+    with Coord(testbed.file) as coord:
+        assert coord.changes.discard(PLAN) is not None
+
+    refused = testbed.coord("retry", "last")
+    assert refused.code == 6
+    assert f"coord sweep {PLAN}" in refused.err
+    assert testbed.sweep().states == {"A": "succeeded", "B": "failed"}, "all is done again"
+    testbed.write(
+        [{"id": "A", "repo": "a", "status": "completed"}, {"id": "B", "repo": "a", "blocked_by": ["A"]}]
+    )
+    assert testbed.coord("retry", "last").code == 0
+    assert git(testbed.folder / "a", "show", f"{BRANCH}:made") == "1"

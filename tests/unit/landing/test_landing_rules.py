@@ -1,9 +1,11 @@
-"""The rules of a landing: its repositories, their order, and refusals; pure decisions."""
+"""The rules of a landing, and the refusals of forges that are final."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -13,6 +15,7 @@ from coordination.landing.rules import LandOptions, decide_landing, decide_rever
 from coordination.models import Ecosystem, LandAction, Method, OnFailure, RevertAction, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.runs.records import TodoSpec
+from workers.landing.records import BaseBranch, Reason, refused_by
 
 TIP, OTHER = "a" * 40, "b" * 40
 
@@ -183,3 +186,28 @@ def test_what_an_owner_of_redis_wrote_is_refused_and_a_title_carries_no_control_
     assert isinstance(action, LandAction)
     assert action.title.isprintable()
     assert len(action.title) <= 72
+
+
+AT = BaseBranch(repo="r", path=Path(), branch="main", url="https://ann:s3cret@forge.test/r.git")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (
+            "protected branch hook declined",
+            "error: GH006: Protected branch update failed for refs/heads/main.",
+        ),
+        ("push declined due to repository rule violations", "error: GH013: Repository rule violations found"),
+        ("pre-receive hook declined", "GitLab: You are not allowed to push code to protected branches"),
+        ("pre-receive hook declined", "Gitea: Not allowed to push to protected branch main"),
+        ("branch is currently checked out", "error: refusing to update checked out branch: refs/heads/main"),
+    ],
+)
+def test_a_protected_branch_is_refused_for_good_and_the_remote_is_quoted(status: str, said: str):
+    stdout = f"To {AT.url}\n!\tabc:refs/heads/main\t[remote rejected] ({status})\nDone\n"
+    found = refused_by(AT, CompletedProcess([], 1, stdout, f"remote: {said} {AT.url}\nerror: failed to push"))
+    assert (found.reason, found.lasting) == (Reason.DECLINED, True)
+    assert status in found.error
+    assert said in found.error
+    assert "s3cret" not in found.error
