@@ -192,27 +192,9 @@ def _connected(record: Health, off: Collection[str]) -> Health:
 
 
 def _view(record: Health) -> HealthView:
-    return HealthView(
-        id=record.id,
-        kind=record.subject.kind,
-        name=record.subject.name,
-        repo=record.subject.repo,
-        state=record.state,
-        required=record.subject.required,
-        why=record.why,
-        since=_time(record.since),
-        looked_at=None if record.looked_at is None else _time(record.looked_at),
-        latency_s=record.latency_s,
-        method=record.method,
-        failures=record.failures,
-        breaker=record.breaker,
-        run=record.run,
-        vain=record.vain,
-        vain_why=record.vain_why,
-        given_up=record.given_up,
-        recovered=record.recovered,
-        recovered_at=None if record.recovered_at is None else _time(record.recovered_at),
-        recovery_s=record.recovery_s,
+    """Return the fields of a record and of its subject; their times, in seconds, become UTC."""
+    return HealthView.model_validate(
+        {**vars(record), **vars(record.subject), "id": record.id, "state": record.state}
     )
 
 

@@ -17,10 +17,9 @@ from coordination.changes.issues.rules import (
     homes_of,
 )
 from coordination.changes.issues.sync import RepoIssues
-from coordination.changes.requests.access import ForgeAccess, opened_forges
+from coordination.changes.requests.access import ForgeAccess, inspect_all, opened_forges
 from coordination.changes.requests.create import RequestMaker, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
-from coordination.changes.requests.inspection import inspect_all
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
 from coordination.environment import actor

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from coordination.changes.requests.access import inspect, refuse_unproposed
 from coordination.changes.requests.create import RequestMaker
-from coordination.changes.requests.inspection import inspect, refuse_unproposed
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
 from coordination.changes.requests.records import RequestOptions
 from coordination.errors import Conflict

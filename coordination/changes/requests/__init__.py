@@ -5,8 +5,7 @@
 | `records.py` | options, and the records that commands and tools show |
 | `proposal.py` | which repositories of a change set get a request, in which order, and its text |
 | `push.py` | the branch of a change set to the forge, never over a commit of somebody else |
-| `access.py` | the forge of a repository, with its token and the budget |
-| `inspection.py` | the repositories as they are, and whether each may be proposed |
+| `access.py` | the forge of a repository, with token and budget; whether a change set may be proposed |
 | `create.py` | opens and updates the requests of a plan |
 | `existing.py` | reads requests with their checks and reviews; closes them; adopts one of somebody else |
 

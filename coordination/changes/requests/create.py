@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from coordination.changes.requests.access import ForgeAccess
-from coordination.changes.requests.inspection import Inspection
+from coordination.changes.requests.access import ForgeAccess, Inspection
 from coordination.changes.requests.proposal import (
     PlannedRequests,
     RepoRequest,
