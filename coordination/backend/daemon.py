@@ -66,11 +66,13 @@ class Daemon:
         hold: int | None = None,
         cwd: Path | None = None,
         private: bool = False,
+        title: str = "",
     ) -> Record:
         """Start the process and return its record.
 
         `cwd`: its working directory (default: the folder of its record). `env` is added to `environ`. `hold`:
         a file descriptor that the process inherits. With `private`, only this user can access its new files.
+        `title`: its name in the line that the log gets before the process runs; without it there is no line.
         """
         self._rotate_log()
         become = [str(cwd or self.log.parent), *command]
@@ -78,6 +80,8 @@ class Daemon:
         pid, gate = self._spawn(["sh", "-c", script, *become], {**environ, **(env or {})}, hold)
         try:
             record = self.keep(pid, facts or {})
+            if title:
+                self.note(f"started {title} (pid {pid})")
             os.write(gate, b"\n")
         finally:
             os.close(gate)

@@ -198,8 +198,8 @@ class Runner(BackgroundService):
             env=service.env,
             facts={ORDER: self.desired.order},
             cwd=folder,
+            title=service.name,
         )
-        self._daemon.note(f"started {service.name} (pid {self._record.pid})")
         self._follow(self._record)
         self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
 

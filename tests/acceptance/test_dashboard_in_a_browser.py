@@ -121,6 +121,7 @@ def watched(page: Any, errors: list[str]) -> Any:
 def person(browser: Any, server: Server, testbed: Testbed) -> Any:
     """The browser of a person who has signed in by keyboard."""
     context, errors = browser.new_context(), list[str]()
+    context.set_default_timeout(60_000)
     page = watched(context.new_page(), errors)
     page.goto(f"{server.url}/sign-in")
     page.wait_for_selector("#token:focus")
@@ -294,8 +295,8 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     assert server.stop() == 0
     server.start()
     (testbed.folder / "ledger.go").touch()
-    page.wait_for_selector(row.format("NEXT", "succeeded"), timeout=60_000)
-    log.wait_for_selector("pre.log:has-text('gone on')", timeout=60_000)
+    page.wait_for_selector(row.format("NEXT", "succeeded"))
+    log.wait_for_selector("pre.log:has-text('gone on')")
     assert "ann" in testbed.todo("GATED", run)["approved_by"]
 
 

@@ -25,7 +25,7 @@ def testbed(new_testbed: Callable[[], Testbed]) -> Iterator[Testbed]:
     testbed.write(repos=REPOS)
     testbed.up()
     yield testbed
-    testbed.coord("service", "stop")
+    testbed.coord("down")  # also services that a failed test declared
 
 
 def declared(testbed: Testbed, check: str = "", **commands: str) -> int:
