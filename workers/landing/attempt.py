@@ -26,9 +26,9 @@ BY_PEOPLE = "people"
 
 
 TROUBLE = "trouble_since"
-"""The record of the time at which trouble began."""
+"""Key of the checkpoint: the time at which trouble began."""
 UNDOES = "undoes"
-"""The mark of a record that an undo has made."""
+"""Key of the checkpoint: set if an undo has written it."""
 
 
 class AttemptEnd(Exception):
@@ -137,7 +137,7 @@ class LandAttempt:
         )
 
     def _landed(self, at: BaseBranch, action: LandAction, landed: Landed, stands: str) -> AttemptOutcome:
-        """`stands`: the commit of the base branch that has the work."""
+        """Record the landing; return its outcome. `stands`: the commit of the base branch with the work."""
         self._job.note_landed(landed)
         what = "has landed" if landed.method != BY_PEOPLE else "is there"
         done = self._done(landed.model_dump(), f"{landed.commit[:12]} {what} by {self._via}")
@@ -167,12 +167,12 @@ class LandAttempt:
         )
 
     def _passing_trouble(self, error: str, reason: Reason) -> AttemptEnd:
-        """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
+        """Return the end after temporary trouble: a wait, or a failure if the patience is over."""
         why = f"the base branch: {error} ({reason})"
         return self._end_of_patience(error) or postponed(why, WaitReason.BASE)
 
     def _end_of_patience(self, error: str) -> AttemptEnd | None:
-        """Return the failure if the trouble has taken longer than the patience; None: it may go on."""
+        """Return the failure if the trouble has lasted longer than the patience; else None."""
         now, since = self._job.now(), _moment(self._checkpoint.get(TROUBLE))
         if since is None or since > now:  # a damaged record, or a clock that was set back
             self._add_to_checkpoint({TROUBLE: now.isoformat()})
@@ -185,7 +185,7 @@ class LandAttempt:
         return TROUBLE in self._checkpoint
 
     def _forget_trouble(self) -> None:
-        """Let the patience count from the next trouble."""
+        """Remove the recorded trouble, so that the patience is counted from the next one."""
         if self._has_trouble:
             self._save_checkpoint(
                 {name: value for name, value in self._checkpoint.items() if name != TROUBLE}

@@ -234,7 +234,7 @@ def tree_of(at: BaseBranch, commit: str) -> str:
 
 
 def as_checked(at: BaseBranch, made: Prepared, checked: str) -> Prepared:
-    """Return the commit that was checked, where it has the tree and the parents of the one made now."""
+    """Return the checked commit if its tree and parents are those of the new commit; else the new commit."""
     if not checked or checked == made.commit:
         return made
     shape = ("show", "-s", "--format=%T %P")
@@ -243,12 +243,12 @@ def as_checked(at: BaseBranch, made: Prepared, checked: str) -> Prepared:
 
 
 def merge_base(at: BaseBranch, base: str, tip: str) -> str:
-    """Return the last commit that both have; empty if they have no common history."""
+    """Return the newest common ancestor of two commits; empty if they have no common history."""
     return (_lines(at, "merge-base", base, tip) or "").strip()
 
 
 def _lines(at: BaseBranch, *args: str) -> str | None:
-    """Return the lines that git prints; None if it refuses."""
+    """Return the lines that git prints; None if git fails."""
     done = ask(*args, cwd=at.path)
     return None if done.returncode else str(done.stdout)
 
@@ -286,7 +286,7 @@ def update_commit(at: BaseBranch, *, head: str, base: str, change_set: str) -> P
 
 
 def tree_before(at: BaseBranch, *, merged: str, head: str, since: str) -> str:
-    """Return the tree of the base branch before a request came in, whatever the method of the forge was.
+    """Return the tree of the base branch before a request was merged, for every method of the forge.
 
     `merged`: the commit on the base branch; `head`: the head of the request; `since`: the commit at which the
     change set began.

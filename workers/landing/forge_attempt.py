@@ -111,7 +111,7 @@ class ForgeAttempt(DirectAttempt):
         raise refusal(error.message, error.hint) from error
 
     def _forge_trouble(self, error: str) -> AttemptEnd:
-        """Wait for the end of passing trouble; fail when that has taken longer than the patience."""
+        """Return the end after temporary trouble: a wait, or a failure if the patience is over."""
         return self._end_of_patience(error) or postponed(error, WaitReason.REQUEST, self._interval())
 
     def _end_after(self, refused: Refused) -> AttemptEnd:
@@ -201,7 +201,7 @@ class RequestLook(ForgeAttempt):
         *,
         ignored: tuple[str, ...],
     ) -> tuple[Missing, ...]:
-        """Return what the request lacks, by what the forge says now."""
+        """Return what the request lacks according to the present answers of the forge."""
         number, head = request.number, request.head_sha
         heads = self._heads(at, change, head)
         reviews, checks = self._forge.reviews(number), self._forge.checks(head)
@@ -222,11 +222,11 @@ class RequestLook(ForgeAttempt):
         return missing_of(seen, Requirements(approvals=action.approvals, ignored=ignored))
 
     def _tell_depends(self, action: LandAction, head: str, checks: Sequence[Check]) -> None:
-        """Set the status `coord/depends` of a head, if the forge does not show it so."""
+        """Set the status `coord/depends` of a head, unless the forge already shows this value."""
         after, known = action.request.after if action.request else (), self._job.change_set()
         if not after or known is None or self._checkpoint.get(NO_STATUS_SET):
             return
-        if action.step is LandStep.LAND:  # its turn has come: those before have landed, also if by people
+        if action.step is LandStep.LAND:  # its predecessors have landed, perhaps by people
             known = known.model_copy(update={"repos": {}})
         status = depends_status(known, after)
         shown = next((one.state for one in checks if one.name == DEPENDS), None)
@@ -243,7 +243,7 @@ class RequestLook(ForgeAttempt):
     def _note_seen(
         self, change: RepoChange, request: PullRequest, checks: Sequence[Check], reviews: Sequence[Review]
     ) -> None:
-        """Record for `coord changes` how the request was seen."""
+        """Record the observed state of the request for `coord changes`."""
         ref = change.request
         if ref is None:
             return

@@ -107,7 +107,7 @@ class LandJobs:
         log: Callable[[str], None],
         check: Callable[[LandCheck, str], AttemptOutcome],
     ) -> LandJob:
-        """Return the job of a todo. `stopped` tells a stop, `log` writes a line of its log, `check` runs a
+        """Return the job of a todo. `stopped` reports a stop, `log` writes a line of its log, `check` runs a
         check at a commit.
         """
         repo, name = grant.spec.repo, _change_set_of(grant)
@@ -162,13 +162,13 @@ class LandJobs:
         )
 
     def _sibling_todos(self, grant: Grant) -> int:
-        """Return the number of todos whose ids differ from this one by the repository only."""
+        """Return the number of todos whose ids differ from this one only in the repository."""
         brief = until_answered(lambda: self.store.brief(grant.run_id))
         prefix = grant.todo_id.removesuffix(grant.spec.repo.name)
         return sum(name == f"{prefix}{repo}" for name, repo in brief.repo_of.items()) or 1
 
     def _follow(self, repo: str, branch: str, tip: str) -> str:
-        """Move the branch of the change set to its tip; return why it stays."""
+        """Move the branch of the change set to its tip; if it stays, return the reason."""
         checkout = self.checkouts[repo]
         return BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch).move(
             tip
@@ -204,10 +204,10 @@ Trees = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRuns:
-    """Means of a land todo to judge its checks."""
+    """Functions with which a land todo judges its checks."""
 
     results: Callable[[], Sequence[PredecessorOutput]]
-    """Reads the verified results of the todos before it, in the order of the run. Raises NotAllowed."""
+    """Reads the verified results of the todo's predecessors, in the order of the run. Raises NotAllowed."""
     again: Callable[[LandCheck, str], AttemptOutcome]
     """Runs a check once more, at this commit."""
     keep: Callable[[str], None]
@@ -232,7 +232,7 @@ class LandChecks:
         return next(looks, None) or ""
 
     def obstacle(self, commit: str, tree: str) -> AttemptOutcome | None:
-        """Return the outcome of a check that keeps a tree from landing; None if all are green for it.
+        """Return the outcome of a check that prevents a tree from landing; None if all are green for it.
         `commit` has the tree.
         """
         for check in self._action.checks:
@@ -249,7 +249,7 @@ class LandChecks:
 
     @cached_property
     def _statements(self) -> list[tuple[PredecessorOutput, Mapping[str, Any]]]:
-        """Return the todos that look or land, with the JSON of their outputs."""
+        """Return the outputs of the todos that inspect base branches or land, with their parsed JSON."""
         stated = ((one, one.output) for one in self._results)
         return [(one, out) for one, out in stated if isinstance(out, dict) and commit_in(out, "tree")]
 
@@ -264,7 +264,7 @@ class LandChecks:
         return {str(out.get("repo")): commit_in(out, "tree") for out in stated}
 
     def _is_green(self, check: LandCheck) -> bool:
-        """Return whether the run has a green result of the check at the commit that was looked at."""
+        """Return whether the run has a green result of the check at the checked commit."""
         for one in self._results:
             result = read_result(one.json) if one.todo == check.todo else None
             if result and result.verdict is CheckVerdict.GREEN and one.commit == self.commit:

@@ -43,10 +43,10 @@ from workers.landing.remote import contains, may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 LOOKS = 5
-"""The most pushes of one attempt; then it waits for a base branch that keeps moving."""
+"""Maximum number of pushes of one attempt; then it waits for a base branch that keeps moving."""
 
 OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
-"""Trouble that a person has to end. The check before a landing fails; the landing itself waits."""
+"""Trouble that a person has to resolve. The check before a landing fails; the landing itself waits."""
 
 
 def land(job: LandJob, action: LandAction) -> AttemptOutcome:
@@ -149,7 +149,7 @@ class DirectAttempt(LandAttempt):
         return self._stated(at, done, commit, found.commit) if action.stated else done
 
     def _still_there(self, at: BaseBranch, action: LandAction, change: RepoChange) -> AttemptOutcome:
-        """Look whether the base branch has the tip; state the base, at which checks after a wave begin."""
+        """Check that the base branch has the tip; output the base commit for the checks after a wave."""
         base = self._base_tip(at)
         since = self._since(at, change, base.commit)
         found = has_landed(at, base=base.commit, tip=action.tip, since=since)
@@ -176,7 +176,7 @@ class DirectAttempt(LandAttempt):
         return landed
 
     def _there_already(self, at: BaseBranch, action: LandAction, change: RepoChange, base: str) -> Landed:
-        """Return the landing of a tip that the base branch has: by another attempt, or by people."""
+        """Return the landing of a tip that another attempt, or people, brought to the base branch."""
         if own := landing_of(at, action.tip, self._job.run_id, base):
             return self._landing(own, tree_of(at, f"{own}^1"), str(action.method))
         self._job.log(f"{at.branch} has all of it already: somebody else brought it there")
@@ -228,7 +228,7 @@ class DirectAttempt(LandAttempt):
         reverted: tuple[str, str],
         base: str,
     ) -> None:
-        """`reverted`: the landed commit, and the tree before it."""
+        """Open the change set again. `reverted`: the landed commit, and the tree before it."""
         tip = change.tip if change else action.tip
         if change is None or tip is None:
             return

@@ -244,7 +244,7 @@ class RequestAttempt(RequestLook):
                     raise
 
     def _wait_in_queue(self, request: PullRequest) -> NoReturn:
-        # From here on the run is not cancelled.
+        # With this record, the run is no longer cancelled.
         self._add_to_checkpoint({QUEUEING: request.url})
         if self._job.cancelled():
             self._add_to_checkpoint({QUEUEING: ""})
@@ -330,5 +330,5 @@ class RequestAttempt(RequestLook):
 
 
 def _passes(missing: tuple[Missing, ...]) -> bool:
-    """Return whether the forge only has to finish computing."""
+    """Return whether the request lacks only the end of the forge's computation."""
     return all(one.lack is Lack.UNKNOWN for one in missing)

@@ -35,7 +35,7 @@ STATUS = ("--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=all"
 
 
 def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:
-    """Return the base tip here.
+    """Return the tip of the base branch in this checkout.
 
     Refused DIRTY, with files, or OPERATION where `push_local` would be refused for the state of the checkout.
     `pending`: the commit of a landing that may have been cut off after it had changed the files.
@@ -124,7 +124,7 @@ def _checked_out(at: BaseBranch) -> Path | None:
 
 
 def _under_way(at: BaseBranch) -> Refused | None:
-    """Return the refusal while an operation of git works on the branch in one of its worktrees."""
+    """Return the refusal if a worktree of the branch has an unfinished operation of git."""
     for folder, ref in worktrees(at.path):
         git_dir = git_dir_of(folder)
         if ref == at.ref and git_dir is None:
@@ -181,7 +181,7 @@ def _in_the_way(at: BaseBranch, folder: Path, commit: str, base: str) -> Refused
 
 
 def _first_there(folder: Path, name: str) -> Iterator[str]:
-    """Yield the path, or the part of it that is there and no folder."""
+    """Yield the path, or the part of it that exists and is not a folder."""
     parts = name.split("/")
     for end in range(1, len(parts) + 1):
         path = folder.joinpath(*parts[:end])

@@ -212,7 +212,7 @@ _STATUS = re.compile(r"^!\t[^\t]*\t(.*)$", re.MULTILINE)
 
 def refused_by(at: BaseBranch, done: CompletedProcess[str]) -> Refused:
     """Return why a call of git to a remote was refused."""
-    said = done.stderr[:READ] + done.stderr[READ:][-READ:]  # messages of our git come last
+    said = done.stderr[:READ] + done.stderr[READ:][-READ:]  # our git prints its messages last
     status = _STATUS.search(done.stdout[:READ])
     of_remote, own = _parted(said)
     if status is None:
@@ -246,13 +246,13 @@ def _reason(text: str) -> Reason:
 
 
 def _parted(said: str) -> tuple[str, str]:
-    """Return the lines that the remote printed, and those of our git."""
+    """Return the lines that the remote printed, and the lines of the local git."""
     lines = re.split(r"[\r\n]+", said)
     of_remote = [line.removeprefix("remote:").strip() for line in lines if line.startswith("remote:")]
     return "\n".join(of_remote), "\n".join(line for line in lines if not line.startswith("remote:"))
 
 
 def _essence(text: str) -> str:
-    """Return the text without git's general remarks."""
+    """Return the text without git's general advice."""
     skipped = ("error: failed to push some refs", "hint:", "Please make sure", "and the repository exists")
     return "\n".join(line for line in text.splitlines() if line and not line.startswith(skipped))

@@ -101,7 +101,7 @@ def push(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     if not isinstance(done, Refused):
         return Pushed(base=commit, already=done.stdout.startswith("=\t") or "\n=\t" in done.stdout)
     seen = look(at)
-    if isinstance(seen, Refused):  # whether the push arrived is not known: the next look tells
+    if isinstance(seen, Refused):  # it is unknown whether the push arrived: the next look shows it
         return seen if done.reason is Reason.MOVED else done
     if contains(at, seen.commit, commit):
         return Pushed(base=seen.commit, already=done.reason is Reason.MOVED)
@@ -176,7 +176,7 @@ def refused_name(at: BaseBranch) -> Refused | None:
 
 
 def trees(at: BaseBranch, *names: str) -> tuple[str, ...] | Refused:
-    """Return the trees of commits or trees, by one call of git. Refused: one of them is not here."""
+    """Return the trees of commits or trees, by one call of git. Refused: one of them is missing here."""
     answer = ""
     if all(map(is_commit, names)):
         objects = "\n".join(f"{name}^{{tree}}" for name in names)

@@ -131,7 +131,7 @@ class RequestRevert(ForgeAttempt):
         pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
         ours = head == commit_at(at.path, pushed)
         checks, reviews = self._forge.checks(head), self._forge.reviews(request.number)
-        if request.blocked:  # a check that ended since the request was read explains that no more
+        if request.blocked:  # a check that has ended since then no longer explains the refusal
             request = self._forge.get(request.number)
         seen = ObservedRequest(
             request=self._by_git(at, request, rules) if ours else request,
@@ -194,7 +194,7 @@ class RequestRevert(ForgeAttempt):
         )
 
     def _note(self, request: PullRequest) -> None:
-        """Tell people, by the record of the landing, that the request of its revert is open."""
+        """Note in the record of the landing that the request of its revert is open, so that people see it."""
         landed = self._landing_to_revert
         if landed is not None and landed.revert != request.url:
             self._landing_to_revert = landed.model_copy(update={"revert": request.url})
