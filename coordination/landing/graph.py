@@ -348,7 +348,7 @@ def _title(verb: str, landing: Landing) -> str:
 
 def look_todo(landing: Landing, one: RepoLanding, number: int, after: str) -> Todo:
     before = [after]
-    if landing.atomic is Atomic.REPO:  # one that has not landed is not looked at
+    if landing.atomic is Atomic.REPO:  # repositories that have not landed are not inspected
         before.append(todo_id(landing.change_set, LAND, one.repo, landing.wave_of(one.repo)))
     return Todo(
         id=todo_id(landing.change_set, LOOK, one.repo, number),

@@ -1,4 +1,4 @@
-"""Tell what a landing or a revert would do, by the records and the checkouts of this machine."""
+"""Preview a landing or a revert from the records and the checkouts of this machine."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def _not_green(seen: ObservedRequest, ignored: Collection[str]) -> dict[str, Che
     named = {*seen.protection.checks, *(check.name for check in seen.checks if check.required)} - {DEPENDS}
     required = states.keys() | named if seen.protection.all_checks or not named else named
     left_out = set(ignored)
-    if own or any(states.get(name) not in _GREEN for name in left_out):  # they make the whole red, too
+    if own or any(states.get(name) not in _GREEN for name in left_out):  # they also turn the whole red
         left_out |= {check.name for check in seen.checks if check.whole}
     left_out.add(DEPENDS)
     found = {name: states.get(name, CheckState.PENDING) for name in sorted(required) if name not in left_out}

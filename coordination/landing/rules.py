@@ -137,7 +137,7 @@ class Landing:
         return tuple(part for part in found if part.repos)
 
     def begins(self, wave: int) -> bool:
-        """Return whether none of its repositories is in an earlier wave."""
+        """Return whether no repository of the landing is in a wave before this one."""
         return min(map(self.wave_of, self.names), default=0) == wave
 
 
