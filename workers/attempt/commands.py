@@ -243,11 +243,11 @@ class AttemptCommands:
 
     @property
     def bounds(self) -> Bounds | None:
-        """Return the bounds of the attempt's sandbox; None without one."""
+        """Return the bounds of the attempt's sandbox; None without a sandbox."""
         return self.confinement.bounds if self.confinement else None
 
     def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
-        """End the command, with this kind of outcome."""
+        """End the command; the attempt then has this kind of outcome."""
         with self._guard:
             self.stopped = self.stopped or kind
             child = self._child
@@ -291,11 +291,11 @@ class AttemptCommands:
         try:
             workspace.note(child)
         except CoordinationError:
-            # The disk is full: no process of it may be alive when the workspace is left.
+            # The disk is full: no process of the command may be alive when the attempt leaves the workspace.
             child.kill()
             child.wait()
             raise
-        if self.stopped is not None:  # before there was a child to stop
+        if self.stopped is not None:  # stopped before the child was started
             self._end(child)
         try:
             return child.wait()
@@ -336,7 +336,7 @@ class AttemptCommands:
         raise CommitRefused(ended)
 
     def full_disk(self, workspace: Workspace) -> str:
-        """Return the disk that is full, or was when the last command began; empty if none."""
+        """Return the disk that is full, or was full when the last command began; empty if none is."""
         return self.was_full or full(self._disks(workspace))
 
     def environment(self, workspace: Workspace) -> dict[str, str]:

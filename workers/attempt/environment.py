@@ -103,12 +103,13 @@ class AttemptEnvironment:
     def carried(self, repo: str) -> Carried | None:
         """Return the commits of earlier runs, or of the change set, that a run takes up in a repository."""
         brief, branch = self.brief, self.brief.branch_of_set.get(repo, "")
-        if is_landing(brief.plan_id):  # a repository that does not land is checked as its base branch is
+        if is_landing(brief.plan_id):  # a repository that does not land is checked at its base branch
             return Carried(runs=(), tip=None, base=self.base)
         if not brief.carried_from and not branch:
             return None
         runs, again = brief.carried_from, brief.set_back.get(repo) or ""
-        if again in runs:  # the todos on its branch run again: nothing on it is a mend
+        # All todos of the branch run again, so none of its commits is taken up as a person's correction.
+        if again in runs:
             runs = runs[: runs.index(again)]
         return Carried(
             runs=runs,
