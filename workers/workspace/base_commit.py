@@ -256,7 +256,7 @@ def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | No
 def _with_branch(
     merge_context: MergeContext, copy: BranchCopy, start: str | None, main: str
 ) -> tuple[str | None, str]:
-    """Return the commit with what a person has committed on the branch of the change set, and text on it.
+    """Return the commit together with a person's commits on the branch of the change set, and a text on them.
 
     Raises GitRefused where the branch lacks the work of the change set, or has work that was taken back.
     """

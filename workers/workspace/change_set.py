@@ -68,7 +68,7 @@ class BranchHeads:
 
     @property
     def is_moved(self) -> bool:
-        """Return whether somebody else has moved or made the branch."""
+        """Return whether a person has moved or created the branch."""
         return self.head not in ("", self.left)
 
 
@@ -104,7 +104,7 @@ class BranchCopy:
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
-        if not is_set_branch(self.branch):  # as forged records say: no base branch moves by a copy
+        if not is_set_branch(self.branch):  # a forged record may name a base branch, which must not move here
             return f"{self.branch[:100]!r} stays where it is: it is no branch of a change set"
         try:
             if keeps:
@@ -145,7 +145,7 @@ class BranchCopy:
         return self.sessions.move(self.checkout, self.common_dir, self._changes(tip, before, before))
 
     def _is_built_on(self, heads: BranchHeads, tip: str) -> bool:
-        """Return whether the tip has what a person has added to the branch."""
+        """Return whether the tip contains the commits that a person has added to the branch."""
         added = not heads.left or contains(self.checkout, heads.left, heads.head)
         return heads.head == tip or bool(tip and added and contains(self.checkout, heads.head, tip))
 
@@ -182,7 +182,7 @@ def _text(file: Path) -> str:
 
 
 def _occupied(place: Path) -> str:
-    """Return why the files of a checkout must not change; empty if they may."""
+    """Return the reason why the files of a checkout must not change; empty if they may."""
     changed = git("status", "--porcelain", "-z", cwd=place).split("\0")[0]
     return f"with uncommitted changes ({changed[3:]})" if changed else ""
 
@@ -271,17 +271,17 @@ class GitSessions:
         self._closed = False
 
     def move(self, checkout: Path, common_dir: Path, changes: str) -> bool:
-        """Change references at once, by lines of `git update-ref --stdin`; return whether git did."""
+        """Change references together, by lines of `git update-ref --stdin`; return whether git did."""
         request = f"start\n{changes}commit\n"
         return self._ask(MOVE, checkout, common_dir, request, "commit: ok\n") is not None
 
     def compare(self, checkout: Path, common_dir: Path, base: str, tip: str) -> str | None:
         """Return the short statistics from a commit to another; None without an answer."""
         answer = self._ask(COMPARE, checkout, common_dir, f"{tip} {base}\nend\n", "end\n")
-        return answer if answer and answer.startswith(tip) else None  # git says nothing to a missing commit
+        return answer if answer and answer.startswith(tip) else None  # no output: a commit is missing
 
     def close_idle(self) -> None:
-        """End the processes that were not used for a while."""
+        """End the processes that have been idle too long."""
         self._close(lambda session: time.monotonic() - session.used > IDLE_S)
 
     def close(self) -> None:

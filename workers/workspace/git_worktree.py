@@ -146,7 +146,7 @@ class GitWorktree:
         (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
-        self.obtain(commit)  # before the present state is thrown away
+        self.obtain(commit)  # before the reset discards the present state
         options = ("--quiet", "--force", "--no-track", "-B", self.branch)
         with self._entries():
             self._discard()
@@ -285,7 +285,7 @@ def _pattern(name: str) -> str:
 def _personal_excludes(checkout: Path) -> list[str]:
     """Return the user's excludes, to be copied into ours: core.excludesFile names one file only."""
     named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # git reads it, too
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # git also reads this file
     file = Path(named) if named else config / "git" / "ignore"
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
 

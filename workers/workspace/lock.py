@@ -223,7 +223,7 @@ class WorkspaceLock:
         try:
             make_private(self._folder)
             fd = open_lock(path)
-        except FileNotFoundError:  # another process removes the folder just now
+        except FileNotFoundError:  # another process is removing the folder
             return None
         if try_lock(fd) and not is_removed(fd, path):
             return fd
@@ -251,7 +251,7 @@ class WorkspaceLock:
             )
 
     def _git_marker(self) -> orphans.ProcessMarker | None:
-        """Return the signs of git's processes, without the group: its number may have been reused."""
+        """Return the marker of git's processes without the process group, whose number may be reused."""
         return (
             None
             if self._occupant is None

@@ -57,7 +57,7 @@ def _or_in_place(name: str) -> str:
 
 
 def look(path: Path) -> tuple[str, Path | None]:
-    """Return why this is no repository of its own (empty if it is one), and its common directory."""
+    """Return the reason why this is not a separate repository (empty if it is), and its common directory."""
     asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
     answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path, looks_above=True)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
@@ -69,7 +69,7 @@ def look(path: Path) -> tuple[str, Path | None]:
 
 
 def _look_closely(path: Path) -> tuple[str, Path | None]:
-    # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
+    # Each call asks for one path: git separates answers by newlines, and a path may contain one.
     answer = ask(
         "rev-parse",
         "--path-format=absolute",
@@ -91,12 +91,12 @@ def _look_closely(path: Path) -> tuple[str, Path | None]:
 
 
 def is_shallow(path: Path) -> bool:
-    """Return whether the beginning of the history is missing."""
+    """Return whether the clone is shallow: the beginning of its history is missing."""
     return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
 
 
 def is_partial(path: Path) -> bool:
-    """Return whether the clone gets files from its remote on demand: it can lend none."""
+    """Return whether this is a partial clone: it lacks files, so others cannot borrow its objects."""
     return (
         ask(
             "config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path

@@ -61,7 +61,7 @@ class Submodules:
             if self.wanted is None and not (there / ".git").exists():
                 continue
             own = _own_git_dir(into, git_dir, module)
-            # Its configuration may be the todo's, with commands.
+            # A todo may have written this configuration, and put commands into it.
             if self.sandboxed() and own == here / ".git":
                 own = None
             if own is None:
@@ -90,7 +90,7 @@ class Submodules:
             self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
             url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
             here = into / module.path
-            # A todo's fetches and pushes go where they would from the checkout.
+            # A todo's fetches and pushes use the same remotes as the checkout's.
             if url and (own := git_dir_of(here)):
                 git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
             return
@@ -159,7 +159,7 @@ def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
 
 
 def _clear(into: Path, module: Submodule) -> None:
-    """Remove the present files where git is to put the submodule; of a link, the link."""
+    """Remove the files at the path of the submodule; if the path is a link, remove only the link."""
     here = into
     for name in Path(module.path).parts:
         here /= name

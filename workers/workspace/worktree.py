@@ -247,7 +247,7 @@ class Worktree(Workspace):
         return worktree_binds(self.path, self._folder.git_dir, self.branch)
 
     def git(self, *args: str) -> str:
-        """Ask git here. Raises GitInterrupted where the worktree is damaged."""
+        """Run git in the worktree. Raises GitInterrupted if the worktree is damaged."""
         return self._folder.git(*args)
 
     def apply(self, changes: Path) -> str:
@@ -333,7 +333,7 @@ class Worktree(Workspace):
             self._workspace_lock.leave(began=self._since, stood=self._stood())
 
     def _stood(self) -> str:
-        """Return the branch's commit, without commits that did not count; empty if that cannot be told."""
+        """Return the branch's commit without commits that did not count; empty if it is unknown."""
         try:
             if self._stands == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
