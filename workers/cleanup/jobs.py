@@ -1,12 +1,12 @@
-"""Clean up when a command orders it from all workers, and automatically after a run.
+"""Execute cleanup jobs that a command sends to all workers, and clean up automatically after a run.
 
-Two workers that share a state folder take turns, so the second finds nothing left.
+Workers that share a state folder clean up one after the other, so only the first finds anything.
 
-The automatic cleanup removes worktrees of runs that succeeded, their branches where that of the change set
-has all of it, and commits that were carried here; logs stay. It learns from Redis that a run succeeded: where
-signatures are required, a worktree with changes that are in no commit stays, so that a lie about the run
-costs no work. Of runs that were rolled back it removes the carried commits; of all others nothing, for people
-to look at.
+After a run that succeeded, the automatic cleanup removes its worktrees, its commits that were carried to this
+host, and its branches if the branch of the change set contains them; logs stay. Only Redis says that a run
+succeeded. If signatures are required, a worktree with uncommitted changes therefore stays, so that a forged
+status destroys no work. After a run that was rolled back, only the carried commits are removed. Everything of
+other runs stays for people to inspect.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from workers.workspace.change_set import BranchCopy
 from workers.workspace.repository import common_dir_of
 
 LOOK_EVERY_S = 5.0
-"""Interval of looks for a job whose notification was lost."""
+"""Interval at which the queue is read, because the notification of a job may be lost."""
 PERIODIC_JOBS_EVERY_S = 15.0
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class CleanupJobs(BackgroundService):
     interval_s = LOOK_EVERY_S
     first_at_once = True
     join_s = 0.0
-    """A worker that stops does not wait for the end of a job: the command asks again."""
+    """A worker that stops does not wait for a job to end: the command asks again."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class CleanupJobs(BackgroundService):
 
     def _execute(self, job: CleanupJob) -> CleanupAnswer:
         try:
-            if job.sought:  # this only reads, so it need not wait for another cleanup
+            if job.sought:  # a job that only reads need not wait for another cleanup
                 landed = tuple(findings(self._places, job.sought))
                 return CleanupAnswer(host=self._worker.host, done=True, landed=landed)
             if job.remove:
@@ -148,13 +148,11 @@ class CleanupJobs(BackgroundService):
 
 
 OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
-"""Ends of a run that leave nothing to retry."""
+"""Final states of a run after which there is nothing to retry."""
 
 
 class AutoCleanup:
-    """Clean up after a run when its last todo settles, and at intervals remove what could not be removed
-    then.
-    """
+    """Clean up after a run when its last todo settles, and at intervals retry removals that failed."""
 
     def __init__(
         self,
@@ -177,7 +175,7 @@ class AutoCleanup:
         self._places = places
 
     def run_once(self) -> list[Artifact]:
-        """Do one round; return what was removed."""
+        """Clean up after each ended run that has workspaces here; return the removed artifacts."""
         artifacts, removed = RunArtifacts(self._state, self._places), list[Artifact]()
         for run in artifacts.with_workspaces():
             status = self._store.status(run)
@@ -188,8 +186,8 @@ class AutoCleanup:
 
     def _mend_branches(self, run: str) -> None:
         """Set the branches of a change set back to its tips, after a run that was rolled back without this
-        worker because a person accepted its last todos as undone. Only Redis says so, so the commits that
-        leave a branch are kept.
+        worker, because a person accepted its last todos as undone. Only Redis says so; therefore commits
+        that a branch loses are kept.
         """
         if self._change_sets is None or run in self._mended:
             return
@@ -205,7 +203,7 @@ class AutoCleanup:
                 logger.warning("%s: %s", repo, why)
 
     def clear(self, run: str, status: str) -> list[Artifact]:
-        """Clean up after a run that ended with this status; return what was removed."""
+        """Clean up after a run that ended with this status; return the removed artifacts."""
         return self._clear(RunArtifacts(self._state, self._places), run, status)
 
     def _clear(self, artifacts: RunArtifacts, run: str, status: str | None) -> list[Artifact]:
@@ -231,8 +229,9 @@ class AutoCleanup:
 
 
 def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
-    """Yield a finding for each result in a repository that is served here. Its `why` is empty if the result
-    is in the base branch.
+    """Yield a finding for each result in a repository that this worker serves.
+
+    Its `why` is empty if the result is in the base branch.
     """
     served: dict[tuple[str, str], list[ExpectedResult]] = {}
     for one in sought:
