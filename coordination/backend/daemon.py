@@ -1,11 +1,11 @@
 """Detached processes that outlive the command that started them, each with a log file and a record file.
 
 The record `<folder>/<name>.json` identifies the process by its pid and the kernel's start time. A pid alone
-is not enough: the kernel reuses it, and an unrelated process must never get a signal of coord.
+is not enough: the kernel reuses it, and an unrelated process must never get a signal from coord.
 
 The child waits for a line on its standard input before it executes the command. If the parent is killed after
-the spawn but before it wrote the record, the pipe closes and the child exits. So `coord down` knows every
-process that runs.
+the spawn but before it wrote the record, the pipe closes and the child exits. So there is a
+record of every process that runs.
 """
 
 from __future__ import annotations

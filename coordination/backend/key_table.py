@@ -205,14 +205,14 @@ def is_wrong_type(error: Exception) -> bool:
 def set_apart(redis: Redis, namespace: str) -> list[str]:
     """Rename all misplaced keys of the namespace; return their names without it. `redis` must decode."""
     call_step, head = StepCaller(redis), f"{namespace}:"
-    done = []
+    renamed = []
     for key, kind in _misplaced(redis, head):
         name = key.removeprefix(head)
         step = SetApart(type=kind, kept_s=KEPT_S)
-        if found := call_step(step, [key, f"{head}{APART}{name}"]):
-            logger.error("key %s held a %s instead of a %s: renamed to %s", key, found, kind, APART + name)
-            done.append(name)
-    return done
+        if actual := call_step(step, [key, f"{head}{APART}{name}"]):
+            logger.error("key %s held a %s instead of a %s: renamed to %s", key, actual, kind, APART + name)
+            renamed.append(name)
+    return renamed
 
 
 def _misplaced(redis: Redis, head: str) -> Iterator[tuple[str, str]]:
@@ -224,5 +224,5 @@ def _misplaced(redis: Redis, head: str) -> Iterator[tuple[str, str]]:
         with redis.pipeline(transaction=False) as pipeline:
             for key, _ in keys:
                 pipeline.type(key)
-            found = pipeline.execute()
-        yield from (key for key, kind in zip(keys, found, strict=True) if kind not in (key[1], "none"))
+            types = pipeline.execute()
+        yield from (key for key, kind in zip(keys, types, strict=True) if kind not in (key[1], "none"))

@@ -82,12 +82,12 @@ class StepConnection(StepCaller):
     def __init__(self, client: Redis, *, decode: bool = True) -> None:
         """Create the pool. Without `decode`, replies are bytes."""
         super().__init__(client)
-        given = client.connection_pool
+        original = client.connection_pool
         own = {"decode_responses": decode, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
         self._pool = ConnectionPool(
-            connection_class=given.connection_class,
+            connection_class=original.connection_class,
             max_connections=_ANY_NUMBER,
-            **{**given.connection_kwargs, **own, "redis_connect_func": None},  # that has its own timeout
+            **{**original.connection_kwargs, **own, "redis_connect_func": None},  # that has its own timeout
         )
         self.url = address_of(client)
         self._forget()

@@ -1,6 +1,8 @@
 -- Shared state and functions of the steps of a run. A step is atomic, and is one transition of the state
 -- machine in runs/__init__.py.
--- KEYS: Keys.step() in backend/keys.py.   ARGV[1]: run id; the step's own arguments follow.
+-- KEYS of every step: the keys of the run, then those of all runs, in the order of `Keys.step` in
+--   backend/keys.py; `begin_run` assigns them to the names below.
+-- ARGV of every step: the run id, then the step's own arguments.
 
 -- State of one call, assigned only by `begin_run`.
 -- keys of the run, in the order of RunKeys.own

@@ -1,4 +1,5 @@
 -- Accept by hand a todo that could not be undone: it counts as undone, and its predecessors follow.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, actor, reason
 -- Returns: `accepted`, or `idle` if it is not a compensation that failed or waits.
 local todo, who, reason = unpack(ARGV, 2, 4)

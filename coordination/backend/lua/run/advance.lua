@@ -1,4 +1,5 @@
 -- Open the level after `level`, if that one has settled. Repeated calls open it once.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, level, source (join|reaper)
 -- Returns: `advanced` (…, the new level's deliveries), or `early` / `past`, which change nothing.
 local level, source = ARGV[2], ARGV[3]

@@ -1,4 +1,5 @@
 -- Approve a todo that waits at a gate; a manual todo is done by that.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, actor, comment
 -- Returns: `approved`, `settled` (it was manual), or `idle` if it does not wait for a person.
 local todo, who, comment = unpack(ARGV, 2, 4)

@@ -2,6 +2,7 @@
 -- second call changes nothing.
 -- A landing says `queueing` in the record of a todo before it puts a request into a merge queue, and looks
 -- whether the run is cancelled after that. So this step sees the record, or the landing the cancellation.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, actor
 -- Returns: `cancelled`, `ended`, or `queued` (a merge queue may have a request of its landing).
 local status = call('HGET', meta, 'status')

@@ -1,4 +1,5 @@
 -- Keep the output that a running todo, or its compensation, has written so far, for its next attempt.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, JSON
 -- Returns: `kept`, or `stale` (another attempt holds it).
 local todo, fence, json = unpack(ARGV, 2, 4)

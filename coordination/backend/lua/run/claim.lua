@@ -1,4 +1,5 @@
 -- Claim a delivered todo for a worker: → running with a lease and a fence, or a refusal.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the
 --   repository (or empty), why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, the signed result of the tip, whether

@@ -1,4 +1,5 @@
 -- Complete a manual todo.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, actor
 -- Returns: `settled`, or `idle` if it does not wait for a person.
 local todo, who = unpack(ARGV, 2, 3)

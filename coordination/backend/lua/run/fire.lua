@@ -1,4 +1,5 @@
 -- Continue a todo whose timer is due or whose needs were granted.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo; an empty todo: the time limit of the run
 -- Returns: `timed_out`, `fired`, `waits` (its needs are not free yet, or a breaker refuses it), `settled` (as
 --   failed: its needs exceed the capacity by now) or `idle` (it does not wait for a timer).

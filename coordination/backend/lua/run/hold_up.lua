@@ -1,6 +1,7 @@
 -- Park a todo because of transient trouble (git was killed, the disk is full): it waits without a worker's
 -- slot, twice as long each time (for the given delay while a pull request is not ready or a service starts),
 -- and uses up no attempt. An attempt that ends in another way resets the count.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, why, the first delay in ms, `worker` if the trouble is not the todo's own, maximum
 --   number of delays (0: no limit), the reason (WaitReason in runs/records.py)
 -- Returns: `parked`, `settled` (as failed after the last delay; as skipped or cancelled if nothing new

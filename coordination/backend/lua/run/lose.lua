@@ -1,5 +1,6 @@
 -- Handle a lost lease: the todo is tried again at once, up to a limit of lost leases; then it counts as fatal
 -- to workers and fails.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, maximum number of lost leases; the time by which the lease must have expired (empty: now),
 --   so that no lease is lost because the clock was set after the check; a worker that is known to be dead:
 --   its todos, and no others, are lost whatever their leases say

@@ -1,6 +1,7 @@
 -- Record that a todo of a landing brought a repository's changes into the base branch, or took them out
 -- again: then the change set is open, at a tip that restores the work. Or that a rollback has taken a run out
 -- of a published branch, at a tip with an inverse commit.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, change set, repository, landing (JSON; empty after a revert), and after a revert:
 --   the tip, the base that it builds on, and the signed result that states it
 -- Returns: `noted`, `stale` (another attempt holds the todo), or `gone` (there is no such change set).

@@ -1,4 +1,5 @@
 -- Park a todo that cannot begin yet: it waits without a worker's slot and asks again after a delay.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, what it waits for, delay in ms
 -- Returns: `parked`, `settled` (as skipped or cancelled if nothing new starts) or `stale`.
 local todo, fence, why, delay_ms = unpack(ARGV, 2, 5)

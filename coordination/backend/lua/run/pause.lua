@@ -1,5 +1,6 @@
 -- Pause a run: nothing new starts until `resume`, running todos finish, and offers to its other todos go to
 -- other requests.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, actor
 -- Returns: `paused`, `already` if it was, or the status that does not allow it.
 local status = call('HGET', meta, 'status')

@@ -1,4 +1,5 @@
 -- Reject a todo that waits for a person: it fails and is not tried again.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, actor, comment
 -- Returns: `settled`, or `idle` if it does not wait for a person.
 local todo, who, comment = unpack(ARGV, 2, 4)

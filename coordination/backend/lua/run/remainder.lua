@@ -1,5 +1,6 @@
 -- Do the next piece of work on all todos of a large run: see _run_remainder.lua. A second call changes
 -- nothing.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, number of the piece
 -- Returns: `done`, or `past` if that piece is not the next.
 if call('HGET', meta, 'piece') ~= ARGV[2] then return reply('past') end

@@ -1,4 +1,5 @@
 -- Report once that a run is stuck, which is an error in coord.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, why, where its state was written, or why it was not
 -- Returns: `told` or `known`.
 local why, where = unpack(ARGV, 2, 3)

@@ -1,5 +1,6 @@
 -- Send again the messages of todos that were dispatched at least `age` ago and not claimed: they may be lost.
 -- The claim refuses a second copy.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, age in ms, maximum number
 -- Returns: `sent` and the deliveries.
 local overdue = call('ZRANGEBYSCORE', sent, '-inf', now - ARGV[2], 'LIMIT', 0, ARGV[3])

@@ -1,5 +1,6 @@
 -- Undo what the run has begun since a checkpoint, as in a rollback; todos that had succeeded by then stay.
 -- Then the run ends as cancelled, to be retried. A repeated call tries failed compensations again.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, actor, the checkpoint's name
 -- Returns: `rolling_back`, `already` (it is), `unknown` (no such checkpoint), or the status that does not
 --   allow it.

@@ -1,4 +1,5 @@
 -- Resume a paused run.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, actor
 -- Returns: `resumed` or the status that does not allow it.
 local status = call('HGET', meta, 'status')

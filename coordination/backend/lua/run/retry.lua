@@ -1,4 +1,5 @@
 -- Try a todo again after a delay, or at once if its worker hands it back.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error, output so far (JSON),
 --   `worker` if the failure is not the todo's own
 -- Returns: `retrying`, `settled` (as failed, or cancelled if nothing new starts) or `stale`.

@@ -1,5 +1,6 @@
 -- Roll back a run: nothing new starts, running todos are stopped, then compensations are executed in reverse
 -- order. Compensations that failed in an earlier rollback are tried again.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, actor, why
 -- Returns: `rolling_back`, `already` (it is), `done` (it was), or the status that does not allow it.
 local who, why = unpack(ARGV, 2, 3)

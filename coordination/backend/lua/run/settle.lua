@@ -1,5 +1,6 @@
 -- Settle an attempt: record its result, end its lease, count down its dependents, dispatch those that became
 -- ready. A second call changes nothing.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of an
 --   unsuccessful attempt: so far), tip of the repository's branch, the commit that it began with, `worker` if
 --   the failure is not the todo's own, `<run> <todo>` whose result was reused instead of executing, the

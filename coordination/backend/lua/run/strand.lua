@@ -1,5 +1,6 @@
 -- Hold up the todos of a repository while no living worker on the run's host serves it; release them when one
 -- does again.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, then a repository and a host for each pair that a living worker serves
 -- Returns: `stranded` if any todo was held up, else `served`.
 local serves, hosts = {}, {}

@@ -1,6 +1,7 @@
 -- Find todos of a live run that nothing will ever move. No step should leave one: a todo that has not ended
 -- has a lease, a message, a place in a queue or a timer, or waits for another todo, a host or a person. A
 -- todo found here is an error in coord.
+-- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run
 -- Returns: `goes on` or `over`; or `stuck` (…, {sentences, in the order of the todos' names}).
 local status = call('HGET', meta, 'status')
