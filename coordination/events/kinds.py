@@ -153,9 +153,7 @@ KINDS: Mapping[str, str] = {**LASTING, **COMMANDS, **EDITS, **ASKED, **OF_A_RUN}
 
 
 def matching(pattern: str) -> tuple[str, ...]:
-    """Return the kinds that a name or a pattern (`todo.*`, `*`) stands for. Raises UsageError if there is
-    none.
-    """
+    """Return the kinds that match a name or a pattern (`todo.*`, `*`). Raises UsageError if none does."""
     found = tuple(kind for kind in KINDS if fnmatchcase(kind, pattern))
     if not found:
         noun = pattern.partition(".")[0]

@@ -58,7 +58,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Events in order, and the position behind them, which also passes entries that are no events."""
+    """Events in order, and the position after them and after entries that are no events."""
 
     events: tuple[Event, ...]
     position: str

@@ -64,24 +64,24 @@ class EventStream:
         return int(self._redis.hget(self._keys.positions, source) or 0)
 
     def forward(self, source: str, number: int, events: Collection[ForwardedEvent]) -> int:
-        """Write the events of an edit, unless that was done before; return how many were written."""
+        """Write the events of an edit, unless that was done before; return the number of events written."""
         return self._call(ForwardEvents(source=source, number=number, events=events))
 
     def end(self) -> str:
-        """Return the position behind the newest event."""
+        """Return the position after the newest event."""
         newest = self._redis.xrevrange(self._keys.lasting, count=1)
         return str(newest[0][0]) if newest else BEGINNING
 
     def latest(self, limit: int, wanted: Callable[[Event], bool] = lambda _: True) -> list[Event]:
         """Return the newest events for which `wanted` returns true, oldest first."""
-        found, end = list[Event](), "+"
-        while len(found) < limit:
+        newest, end = list[Event](), "+"
+        while len(newest) < limit:
             entries = self._redis.xrevrange(self._keys.lasting, max=end, count=READ_AT_ONCE)
-            found += filter(wanted, (event for entry in entries if (event := event_of(*entry))))
+            newest += filter(wanted, (event for entry in entries if (event := event_of(*entry))))
             if len(entries) < READ_AT_ONCE:
                 break
             end = f"({entries[-1][0]}"
-        return found[:limit][::-1]
+        return newest[:limit][::-1]
 
     def read(self, since: str = BEGINNING, limit: int = READ_AT_ONCE, *, asked: bool = False) -> Batch:
         """Return up to about `limit` events after the position, oldest first; with `asked` also the counted
@@ -107,12 +107,12 @@ class EventStream:
         if start != since:
             return Batch(events=tuple(gap), position=start)
         entries = _merged(rows, limit)
-        found = [event for entry in entries if (event := event_of(*entry))]
-        if len(found) < len(entries):
+        events = [event for entry in entries if (event := event_of(*entry))]
+        if len(events) < len(entries):
             logger.debug(
-                "%d entries of %s are no events of coord", len(entries) - len(found), self._keys.lasting
+                "%d entries of %s are no events of coord", len(entries) - len(events), self._keys.lasting
             )
-        return Batch(events=(*gap, *found), position=entries[-1][0] if entries else since)
+        return Batch(events=(*gap, *events), position=entries[-1][0] if entries else since)
 
     def position_at(self, moment: datetime) -> str:
         """Return a position before the first event from that time on."""
@@ -125,14 +125,14 @@ class EventStream:
         return BEGINNING
 
     def trim(self, position: str) -> int:
-        """Delete events up to the position, for the reader that keeps them; return how many. The entry at the
-        position stays, and up to about 100 before it.
+        """Delete events up to the position, for the reader that keeps them; return their number. The entry at
+        the position stays, and up to about 100 before it.
         """
         place(position)
         return self._call(TrimEvents(position=position))
 
     def ask(self, kinds: Collection[str], ttl: timedelta = ASKED_FOR) -> None:
-        """Ask for counted kinds for that long; the steps then write them."""
+        """Ask for counted kinds for the duration `ttl`, in which the steps write them."""
         ms = int(ttl / timedelta(milliseconds=1))
         self._call(RequestEvents(ttl_ms=ms, kinds=kinds))
 
@@ -143,8 +143,8 @@ class EventStream:
 class Follower:
     """Reads every event after a position, for ever. `position` and `asked` may be changed between two reads.
 
-    `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which are asked for
-    as long as this is read.
+    `reader` must be a blocking, decoding client (Profile.READER). `asked`: counted kinds, which the
+    follower asks for as long as it reads.
     """
 
     def __init__(
@@ -166,8 +166,8 @@ class Follower:
         self._ask_at = 0.0
 
     def read(self) -> tuple[Event, ...]:
-        """Return new events; none after a tick without one, and while Redis is away. Raises Unreachable when
-        that takes longer than `patience_s`, Unusable.
+        """Return new events; an empty tuple after a tick without events, and while Redis is away. Raises
+        Unreachable when Redis is away for longer than `patience_s`, and Unusable.
         """
         if not self._absence.wait(self._tick_s):
             return ()
@@ -206,15 +206,15 @@ def _gap(since: str, info: Mapping[str, Any], now_ms: int) -> tuple[list[Event],
         return [], since
     if place(since) > place(last) and place(since)[0] > now_ms + 1000:  # new events would come before it
         why = "the position is of another server, or of one whose clock was set back"
-        return [_told(last, last, why)], last
+        return [_gap_event(last, last, why)], last
     begins = str(first[0]) if first else last
     if int(info["entries-added"]) > int(info["length"]) and place(since) < place(begins):
         why = "events were deleted before they were read; coord history may have them"
-        return [_told(since, begins, why)], since if first else last
+        return [_gap_event(since, begins, why)], since if first else last
     return [], since
 
 
-def _told(position: str, first: str, why: str) -> Event:
+def _gap_event(position: str, first: str, why: str) -> Event:
     at = datetime.fromtimestamp(min(place(first)[0], LATEST_MS) / 1000, UTC)
     return Event(id=position, at=at, kind=GAP, title=why, data={"first": first})
 
