@@ -210,9 +210,9 @@ class Context:
         if patterns:
             found |= dict.fromkeys(self._visible(lambda key: any(fits(key) for fits in patterns), contexts))
         keys = list(found)
-        gone, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
+        deleted, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
         self.cache.local.invalidate(contexts[0], keys)
-        return gone
+        return deleted
 
     def clear(self, *, scope: Scope | None = None) -> int:
         """Delete every key of this context, and hide the values of outer ones, for the default ttl."""

@@ -383,8 +383,8 @@ def _name(read: steps.GraphName) -> Name:
 def _describe_cycle(found: Deadlock, read: GraphReply) -> list[tuple[str, str, str]]:
     """Return for each party of the cycle: its description, what it blocks, and what it waits for."""
     requests = {request["id"]: request for request in read["requests"]}
-    words = []
+    descriptions = []
     for before, link in zip((found.cycle[-1], *found.cycle[:-1]), found.cycle, strict=True):
         keeps = "holds" if requests[before.blocker]["state"] == "held" else "is next for"
-        words.append((holder_words(requests[link.waiter]), f"{keeps} {before.name}", link.name))
-    return words
+        descriptions.append((holder_words(requests[link.waiter]), f"{keeps} {before.name}", link.name))
+    return descriptions

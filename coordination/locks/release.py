@@ -53,7 +53,7 @@ class Released(FrozenModel):
 
 
 class ForceRelease:
-    """The part of `LockManager` that releases what others hold."""
+    """The part of `LockManager` that releases names of other holders by force."""
 
     _core: LockCore
     _listing: Listing

@@ -91,12 +91,12 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of locks without duplicates. Raises UsageError."""
     if isinstance(names, str):
         raise UsageError(f"{names!r} is one name", "pass a list, or use acquire")
-    wanted = tuple(dict.fromkeys(names))
-    if not wanted:
+    unique = tuple(dict.fromkeys(names))
+    if not unique:
         raise UsageError("no names were given", "name a lock")
-    for name in wanted:
+    for name in unique:
         check_name("lock's name", name)
-    return wanted
+    return unique
 
 
 def of_locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
@@ -187,10 +187,10 @@ def holder_words(request: Mapping[str, object]) -> str:
         run, _, todo = str(request["id"]).partition(" ")
         return f"{todo} of run {run}"
     pid, thread, label = (request.get(field, "") for field in ("pid", "thread", "label"))
-    words = f"process {pid or '?'} on {request.get('host') or '?'}"
+    text = f"process {pid or '?'} on {request.get('host') or '?'}"
     if thread and thread != pid:  # not the main thread
-        words += f", thread {thread}"
-    return f"{words} ({label})" if label else words
+        text += f", thread {thread}"
+    return f"{text} ({label})" if label else text
 
 
 def is_internal(name: str) -> bool:
