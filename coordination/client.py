@@ -96,7 +96,7 @@ class Client:
     def listen(self, wait_s: float = inf) -> Iterator[Message | Event | Gap | Missed]:
         """Yield items that arrive within `wait_s` seconds.
 
-        A message is acknowledged when the next item is requested or the time is over; if the caller's loop
+        A message is acknowledged when the next item is requested or the time is up; if the caller's loop
         fails, it is delivered again. Raises NotAllowed for an invalid token, Conflict if the same recipient
         connects elsewhere, Unreachable, Closed.
         """
@@ -152,26 +152,26 @@ class Client:
         `since`: the id of an event of coord; the events of coord after it come first, and a Gap with `first`
         where some of them were deleted. `0-0` is the beginning. Raises NotAllowed, Conflict.
         """
-        wanted = sorted({pattern(one) for one in patterns} - self._topics)
-        if wanted or (patterns and since):
-            more = {} if since is None else {"since": since}
-            self._request({"subscribe": wanted or sorted(patterns), **more}, "subscribed")
-            self._topics.update(wanted)
+        new = sorted({pattern(name) for name in patterns} - self._topics)
+        if new or (patterns and since):
+            start = {} if since is None else {"since": since}
+            self._request({"subscribe": new or sorted(patterns), **start}, "subscribed")
+            self._topics.update(new)
 
     def unsubscribe(self, *patterns: str) -> None:
-        gone = sorted(self._topics & set(patterns))
-        if gone:
-            self._topics.difference_update(gone)
-            self._request({"unsubscribe": gone}, "subscribed")
+        removed = sorted(self._topics & set(patterns))
+        if removed:
+            self._topics.difference_update(removed)
+            self._request({"unsubscribe": removed}, "subscribed")
 
     def close(self) -> None:
         """Close the connection for good. A thread that waits for a frame or a connection gets Closed."""
         self._closed.set()
-        line, handshaking, self._line = self._line, self._handshaking, None
+        connection, handshaking, self._line = self._line, self._handshaking, None
         if handshaking is not None:
             _shut_down(handshaking)
-        if line is not None:
-            line.close()
+        if connection is not None:
+            connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -201,11 +201,11 @@ class Client:
         """
         end = time.monotonic() + self._patience_s
         while True:
-            line = self._connected(end)
+            connection = self._connected(end)
             try:
-                line.send(json.dumps(frame))
+                connection.send(json.dumps(frame))
                 while (
-                    received := self._receive_frame(line, max(0.0, min(end - time.monotonic(), 3600.0)))
+                    received := self._receive_frame(connection, max(0.0, min(end - time.monotonic(), 3600.0)))
                 ) is None or not _answers(received, answer, seq, frame):
                     if time.monotonic() >= end:
                         raise Unreachable(
@@ -217,21 +217,21 @@ class Client:
                 continue
             if "refused" in received:
                 raise Conflict(received["refused"]["message"], received["refused"]["hint"])
-            found: GatewayFrame = received[answer]
-            return found
+            content: GatewayFrame = received[answer]
+            return content
 
     def _receive(self, wait_s: float, end: float) -> None:
-        line = self._connected(end)
+        connection = self._connected(end)
         if not self._received.waiting:
             try:
-                self._receive_frame(line, min(wait_s, 3600.0))
+                self._receive_frame(connection, min(wait_s, 3600.0))
             except ConnectionClosed as closed:
                 self._handle_disconnect(closed)
 
-    def _receive_frame(self, line: ClientConnection, wait_s: float) -> GatewayFrame | None:
+    def _receive_frame(self, connection: ClientConnection, wait_s: float) -> GatewayFrame | None:
         """Receive one frame and store its item for `listen`. Raises ConnectionClosed."""
         try:
-            received: GatewayFrame = json.loads(line.recv(wait_s))
+            received: GatewayFrame = json.loads(connection.recv(wait_s))
         except TimeoutError:
             return None
         if again := self._received.take(received):
@@ -246,12 +246,12 @@ class Client:
         while self._line is None:
             self._check_not_closed()
             try:
-                self._line = line = self._connect()
+                self._line = connection = self._connect()
                 if self._closed.is_set():
-                    line.close()
+                    connection.close()
                     self._check_not_closed()
                 self._reconnecting = False
-                return line
+                return connection
             except ssl.SSLCertVerificationError as error:
                 raise Unusable(
                     f"the certificate of the gateway at {self._url} is not accepted: {error.verify_message}",
@@ -284,38 +284,38 @@ class Client:
                 create_connection=create_connection,
                 ssl=self._tls,
             )
-            line = handshaking.__enter__()  # closed by `close`
-            self._resume(line)
+            connection = handshaking.__enter__()  # closed by `close`
+            self._resume(connection)
         finally:
             self._handshaking = None
-        return line
+        return connection
 
-    def _create_connection(self, *words: Any, **more: Any) -> ClientConnection:
+    def _create_connection(self, *args: Any, **options: Any) -> ClientConnection:
         """Keep the connection during its handshake, so that `close` can shut it down."""
-        self._handshaking = handshaking = ClientConnection(*words, **more)
+        self._handshaking = handshaking = ClientConnection(*args, **options)
         if self._closed.is_set():
             _shut_down(handshaking)
         return handshaking
 
-    def _resume(self, line: ClientConnection) -> None:
+    def _resume(self, connection: ClientConnection) -> None:
         try:
-            line.send(json.dumps({"resume": self.position}))
-            while "welcome" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
+            connection.send(json.dumps({"resume": self.position}))
+            while "welcome" not in (self._receive_frame(connection, HANDSHAKE_S) or _raise_timeout()):
                 pass
             since = self._received.events_received
-            repeated = {one for one in self._topics if since and is_of_coord(one)}
+            repeated = {name for name in self._topics if since and is_of_coord(name)}
             if live := self._topics - repeated:
-                self._subscribe_again(line, live)
+                self._subscribe_again(connection, live)
                 self._received.add(Gap())
             if repeated:
-                self._subscribe_again(line, repeated, since=since)
+                self._subscribe_again(connection, repeated, since=since)
         except BaseException:
-            line.close()
+            connection.close()
             raise
 
-    def _subscribe_again(self, line: ClientConnection, patterns: set[str], **more: Any) -> None:
-        line.send(json.dumps({"subscribe": sorted(patterns), **more}))
-        while "subscribed" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
+    def _subscribe_again(self, connection: ClientConnection, patterns: set[str], **more: Any) -> None:
+        connection.send(json.dumps({"subscribe": sorted(patterns), **more}))
+        while "subscribed" not in (self._receive_frame(connection, HANDSHAKE_S) or _raise_timeout()):
             pass
 
     def _check_not_closed(self) -> None:
@@ -362,10 +362,10 @@ def _trusting(ca: str | Path | None) -> ssl.SSLContext:
     return context
 
 
-def _shut_down(line: ClientConnection) -> None:
+def _shut_down(connection: ClientConnection) -> None:
     """Shut the socket down, which ends a thread's wait for it, without a closing handshake."""
     with suppress(OSError):
-        line.socket.shutdown(socket.SHUT_RDWR)
+        connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _raise_timeout() -> GatewayFrame:

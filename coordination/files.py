@@ -4,9 +4,9 @@
 0700 and files 0600, whatever the umask is. Worktrees and git repositories below it keep the modes that git
 gave them; they are protected by their closed parent folders.
 
-**Replacement.** A file is written under another name beside it and renamed, so that a reader finds the old
-file or the new one. With `durable`, its bytes are on disk before the rename; without, a power loss can leave
-an empty file. `sync_folder` writes the name itself to disk. A killed writer leaves a file
+**Replacement.** A file is written under another name in the same folder and renamed, so that a reader finds
+the old file or the new one. With `durable`, its bytes are on disk before the rename; without, a power loss
+can leave an empty file. `sync_folder` writes the name itself to disk. A killed writer leaves a file
 `.NAME.coord-….tmp`, which `remove_unfinished` removes.
 
 **Locks** are the kernel's (`flock`), which releases them when the process ends. Lock files are not removed,
@@ -50,7 +50,7 @@ def open_private(file: Path, mode: str = "w", **how: Any) -> IO[Any]:
 def open_own(file: Path, flags: int) -> int:
     """Open a regular file of this user, created with mode 0600 if `flags` allow that.
 
-    Raises OSError for anything else: links and pipes may come with a folder that somebody else made.
+    Raises OSError for anything else: a folder that another user created may contain links and pipes.
     """
     handle = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE)
     status = os.fstat(handle)
@@ -61,7 +61,7 @@ def open_own(file: Path, flags: int) -> int:
 
 
 def loose(state: Path) -> Iterator[Path]:
-    """Yield the paths at and below `state` that other users may enter, read or write, without git's."""
+    """Yield `state` and paths below it that other users may enter, read or write; skip git repositories."""
     with suppress(OSError):  # it was removed meanwhile, or belongs to another user
         status = state.lstat()
         if status.st_uid != os.geteuid() or stat.S_ISLNK(status.st_mode):
@@ -79,12 +79,12 @@ def close_to_others(state: Path) -> list[Path]:
     """Remove the access of other users; return the changed paths. `coord doctor` reports those that cannot be
     changed.
     """
-    mended = []
+    changed = []
     for path in loose(state):
         with suppress(OSError):
             path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS)
-            mended.append(path)
-    return mended
+            changed.append(path)
+    return changed
 
 
 def _is_of_git(folder: Path) -> bool:
@@ -95,11 +95,11 @@ def _is_of_git(folder: Path) -> bool:
 def replacing(
     file: Path, *, durable: bool, meanwhile: Callable[[], object] | None = None
 ) -> Iterator[IO[bytes]]:
-    """Write a private file beside `file` and replace `file` at the end; after an error `file` is unchanged.
+    """Write a private file next to `file` and replace `file` at the end; after an error `file` is unchanged.
     `meanwhile` is called before the rename, while the disk writes. Raises OSError.
     """
-    part = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
-    opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
+    unfinished = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
+    opened = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
     try:
         with os.fdopen(opened, "wb") as new:
             yield new
@@ -107,10 +107,10 @@ def replacing(
             with _synced(new) if durable else nullcontext():
                 if meanwhile is not None:
                     meanwhile()
-        part.replace(file)
+        unfinished.replace(file)
     except BaseException:
         with suppress(OSError):
-            part.unlink()
+            unfinished.unlink()
         raise
 
 
@@ -143,9 +143,9 @@ def replace_file(file: Path, content: bytes, *, durable: bool) -> None:
 
 def remove_unfinished(file: Path) -> None:
     """Remove files left by killed writers of `file`. An active writer's rename then fails."""
-    for part in file.parent.glob(f"{glob.escape(_unfinished(file))}*{UNFINISHED}"):
+    for unfinished in file.parent.glob(f"{glob.escape(_unfinished(file))}*{UNFINISHED}"):
         with suppress(OSError):
-            part.unlink()
+            unfinished.unlink()
 
 
 def _unfinished(file: Path) -> str:
