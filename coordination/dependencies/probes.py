@@ -137,6 +137,7 @@ class Deadline:
 
 @contextmanager
 def within(timeout: timedelta) -> Iterator[Deadline]:
+    """Close the connection of the request in this block after `timeout`."""
     deadline = Deadline()
     timer = Timer(timeout.total_seconds(), deadline.hang_up)
     timer.daemon = True
@@ -148,15 +149,18 @@ def within(timeout: timedelta) -> Iterator[Deadline]:
 
 
 def ask(address: str, expected_status: int | None, timeout: timedelta) -> CheckVerdict:
+    """Request the address within `timeout`; None as expected status means 200."""
     with within(timeout) as deadline:
         return _ask(address, expected_status or OK, timeout, deadline)
 
 
-def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> CheckVerdict:
+def _ask(address: str, expected_status: int, timeout: timedelta, deadline: Deadline) -> CheckVerdict:
     try:
         with (
             httpx2.Client(
-                timeout=timeout.total_seconds(), follow_redirects=wanted not in REDIRECTS, verify=_trusted()
+                timeout=timeout.total_seconds(),
+                follow_redirects=expected_status not in REDIRECTS,
+                verify=_trusted(),
             ) as client,
             client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # endless bodies
         ):
@@ -169,7 +173,11 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> C
     except httpx2.RequestError as error:
         return unsatisfied(f"{_shown(address)} {_describe_error(error, timeout, deadline.over)}")
     answer_text = f"{_shown(address)} answered {status}"
-    return satisfied(answer_text) if status == wanted else unsatisfied(f"{answer_text}, not {wanted}")
+    return (
+        satisfied(answer_text)
+        if status == expected_status
+        else unsatisfied(f"{answer_text}, not {expected_status}")
+    )
 
 
 @cache

@@ -155,7 +155,7 @@ def inside(data: Any, step: str | int) -> Any:
 
 
 def _executable(path: str) -> dict[str, type[models.Record]]:
-    """Return the sections of what a todo, or a step of a template, says of its execution."""
+    """Return the sections with the execution settings of a todo or of a step of a template."""
     return {
         f"{path}.resources": models.ResourceNeed,
         f"{path}.gate": models.Gate,

@@ -264,10 +264,12 @@ def _served(facts: Facts) -> Iterator[Finding]:
                 f"worker {heard.worker.id} starts no todos: {heard.worker.short}",
                 f"free space on {heard.worker.host} (coord clean lists data of runs), or set disk_min",
             )
-    nobody = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
-    if nobody:
-        start = "coord up" if facts.server.embedded else f"on its host: coord worker --repo {nobody[0]}=PATH"
-        yield Finding.wrong(f"no worker serves {listed(nobody)}", start)
+    unserved = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
+    if unserved:
+        start = (
+            "coord up" if facts.server.embedded else f"on its host: coord worker --repo {unserved[0]}=PATH"
+        )
+        yield Finding.wrong(f"no worker serves {listed(unserved)}", start)
 
 
 def _versions(facts: Facts) -> Iterator[Finding]:

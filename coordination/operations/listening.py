@@ -51,11 +51,11 @@ class Address:
 def listen(at: Address) -> socket.socket:
     """Return a listening socket. Raises CoordinationError."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _set_keepalive(listening)
-        listening.bind(place)
+        listening.bind(address)
         listening.listen()  # clients that connect before the server is up wait
     except OSError as error:
         raise CoordinationError(
@@ -123,18 +123,18 @@ class CertificateFiles:
         from cryptography.x509 import load_pem_x509_certificate  # 20 ms, which only servers pay
 
         try:
-            found = load_pem_x509_certificate(self.certificate.read_bytes())
+            certificate = load_pem_x509_certificate(self.certificate.read_bytes())
         except (OSError, ValueError) as error:
             raise CertificateUnusable(
                 f"{self.certificate} holds no certificate: {error}", "name a PEM file as tls_certificate"
             ) from error
-        return found.not_valid_before_utc, found.not_valid_after_utc
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
     @property
     def stamps(self) -> tuple[tuple[int, int, int], ...]:
         """Return a value that changes when a file is replaced or changed. Raises OSError."""
-        found = (path.stat() for path in (self.certificate, self.key))
-        return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in found)
+        files = (path.stat() for path in (self.certificate, self.key))
+        return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in files)
 
     def _check_files(self) -> None:
         for path, name in ((self.certificate, "tls_certificate"), (self.key, "tls_key")):

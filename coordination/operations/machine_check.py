@@ -59,24 +59,24 @@ def machine_findings(machine: Machine, *, embedded: bool, reports: bool) -> Iter
 
 
 def _tools(machine: Machine, *, embedded: bool, reports: bool) -> Iterator[Finding]:
-    say = Finding.wrong if embedded else Finding.warning
+    finding = Finding.wrong if embedded else Finding.warning
     if machine.short and not reports:
-        yield say(machine.short, "free space (coord clean lists data of runs), or set disk_min")
+        yield finding(machine.short, "free space (coord clean lists data of runs), or set disk_min")
     if machine.git is None:
-        yield say("git is not installed on this machine", "install git")
+        yield finding("git is not installed on this machine", "install git")
     if not machine.agent_found:
-        what = f"agent_command's program {machine.agent!r} is not in PATH on this machine"
-        yield say(
-            what,
+        problem = f"agent_command's program {machine.agent!r} is not in PATH on this machine"
+        yield finding(
+            problem,
             "install it, or correct agent_command"
             + ("" if embedded else " (only the workers' machines need it)"),
         )
 
 
 def _programs(machine: Machine) -> Iterator[Finding]:
-    for what in machine.missing:
+    for program in machine.missing:
         yield Finding.warning(
-            f"{what} is not in PATH on this machine",
+            f"{program} is not in PATH on this machine",
             "install it, or correct the setting (only machines of workers that may lead maintenance need it)",
         )
 
@@ -84,21 +84,23 @@ def _programs(machine: Machine) -> Iterator[Finding]:
 def _sandbox(machine: Machine) -> Iterator[Finding]:
     if machine.sandbox is None or machine.sandbox.works:
         return
-    say, effect = (
+    finding, effect = (
         (Finding.wrong, "todos that demand a sandbox fail here")
         if machine.sandbox_asked
         else (Finding.warning, "agents run without a sandbox here, with all rights of the worker's user")
     )
-    yield say(f"{effect}: {machine.sandbox.why_not}", f"{machine.sandbox.hint}; or do without: sandbox: off")
+    yield finding(
+        f"{effect}: {machine.sandbox.why_not}", f"{machine.sandbox.hint}; or do without: sandbox: off"
+    )
 
 
 def _certificate(machine: Machine) -> Iterator[Finding]:
-    found = machine.certificate
-    if found and found.problem:
-        yield Finding.wrong(found.problem, found.hint)
-    elif found and found.soon:
+    certificate = machine.certificate
+    if certificate and certificate.problem:
+        yield Finding.wrong(certificate.problem, certificate.hint)
+    elif certificate and certificate.soon:
         yield Finding.warning(
-            f"the certificate {found.path} expires at {found.expires}",
+            f"the certificate {certificate.path} expires at {certificate.expires}",
             "renew it: running servers take the new one up by themselves",
         )
 
@@ -113,10 +115,10 @@ def _loose(machine: Machine) -> Iterator[Finding]:
 
 
 def _trust(machine: Machine) -> Iterator[Finding]:
-    for what, hint in machine.trust.errors:
-        yield Finding.wrong(what, hint)
-    for what, hint in machine.trust.warnings:
-        yield Finding.warning(what, hint)
+    for problem, hint in machine.trust.errors:
+        yield Finding.wrong(problem, hint)
+    for problem, hint in machine.trust.warnings:
+        yield Finding.warning(problem, hint)
     if machine.signatures == "require" and not machine.trust.trust_file:
         yield Finding.wrong(
             "signatures are required and this machine has no trust file, so todos wait here",

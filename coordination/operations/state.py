@@ -20,7 +20,7 @@ STATE_FOLDER = ".coord"
 
 
 def state_folder(ecosystem: Path) -> Path:
-    """Return the folder `.coord` beside the file, or its subfolder NAME for a file that is not named
+    """Return the folder `.coord` next to the file, or its subfolder NAME for a file that is not named
     ecosystem.yaml: files in one folder do not share state.
     """
     folder = ecosystem.resolve().parent / STATE_FOLDER

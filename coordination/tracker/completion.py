@@ -169,8 +169,8 @@ def not_green(plan: Plan, checks: Iterable[CheckStanding]) -> Iterator[str]:
     for one in checks:
         if one.accepted or (done and one.verdict is None):
             continue
-        stands = f"is {one.verdict}{f' ({one.why})' if one.why else ''}" if one.verdict else one.why
-        yield f"check {one.check} of {one.repo} {stands}"
+        state = f"is {one.verdict}{f' ({one.why})' if one.why else ''}" if one.verdict else one.why
+        yield f"check {one.check} of {one.repo} {state}"
 
 
 def stand_of(milestone: Milestone, relations: Relations, checks: Checks, today: date) -> MilestoneStanding:

@@ -95,7 +95,7 @@ def _block_lines(text: str, scalar: Node) -> list[str]:
 
 
 def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
-    """Return the quotes of the old value, else those that all similar values beside it have."""
+    """Return the quotes of the old value, else those that all similar values next to it have."""
     if (
         old is not None
         and isinstance(old.value, ScalarNode)
@@ -282,13 +282,13 @@ def insert_entry(
     at = names.index(earlier[-1]) + 1 if earlier else 0
     if not names[at - 1 : at] and names[:1] == ["<<"]:
         at = 1
-    beside = mapping.value[max(at - 1, 0)][0] if names else None
-    if beside is not None and _follows_question_mark(text, int(beside.start_mark.index)):
+    neighbour = mapping.value[max(at - 1, 0)][0] if names else None
+    if neighbour is not None and _follows_question_mark(text, int(neighbour.start_mark.index)):
         raise EditConflict(
             f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
             f"write {field} there by hand",
         )
-    quote = quote_of(beside) if beside is not None else ""
+    quote = quote_of(neighbour) if neighbour is not None else ""
     name = f"{quote}{field}{quote}"
     if mapping.flow_style:
         return insert_elements(brackets(text, mapping), at, [f"{name}:{_space(text, mapping)}{written.head}"])

@@ -83,7 +83,7 @@ def is_blank(text: str, start: int) -> bool:
 
 
 def comment_column(text: str, start: int) -> int | None:
-    """Return the column of a comment on a line of its own; None for any other line."""
+    """Return the column of a comment that has a line to itself; None for any other line."""
     line = text[start : line_stop(text, start)]
     bare = line.lstrip(" \t")
     return len(line) - len(bare) if bare.startswith("#") else None

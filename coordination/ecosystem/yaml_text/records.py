@@ -173,7 +173,7 @@ def _no_place(node: Node, place: Location) -> EditConflict:
 
 
 def _sections(owner: Location) -> list[str]:
-    """Return the names of the sections beside the list, in the order of their model."""
+    """Return the names of the sections next to the list, in the order of their model."""
     model = Ecosystem if not owner else Coordination if owner == ("coordination",) else Plan
     return list(model.model_fields)
 
@@ -300,7 +300,7 @@ def _is_one_line(text: str, node: Node) -> bool:
 
 
 def _rows(text: str, here: Brackets, parts: list[str]) -> str:
-    """Put each field on a line of its own, indented as the neighbour's last field."""
+    """Put each field on a separate line, indented as the neighbour's last field."""
     newline = line_end_text(text)
     last = here.spans[-1][0]
     row = newline + text[line_start(text, last) : last]
@@ -312,7 +312,7 @@ def _rows(text: str, here: Brackets, parts: list[str]) -> str:
 
 
 def block_fields(record: dict[str, Any], style: Style) -> list[str]:
-    """Return the lines of a record without a neighbour; the first one starts beside the dash."""
+    """Return the lines of a record without a neighbour; the first one starts after the dash."""
     lines: list[str] = []
     for name, value in record.items():
         first, *more = write(value, replace(style, date=name in rendering.DATES)).lines_after(name)

@@ -276,7 +276,7 @@ class Style:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedValue:
-    """A rendered value: the text beside the name, and the lines below it."""
+    """A rendered value: the text after the name, and the lines below it."""
 
     head: str
     lines: tuple[str, ...] = ()
