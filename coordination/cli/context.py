@@ -150,7 +150,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmati
 def confirm(question: str, *, yes: bool) -> None:
     """Return if the user agrees, or has given --yes; else end the command with exit code 1.
 
-    Raises UsageError, with the call to make, where nobody can be asked.
+    Raises UsageError, with the command to run, if there is no terminal to ask on.
     """
     if yes:
         return

@@ -111,8 +111,8 @@ def _entry(name: str, module: str, help_: str, noun_verb: str = "") -> Entry:
 
 
 class TableGroup(RichGroup):
-    """A group of stubs, each with a line of help. Options of `coord` are accepted behind each command, too:
-    nobody remembers their place.
+    """A group of stubs, each with a line of help. Options of `coord` are also accepted after each command,
+    so that users need not remember their place.
     """
 
     shared: Sequence[click.Parameter] = ()

@@ -175,7 +175,7 @@ def _ecosystem(text: bytes) -> Ecosystem | None:
 READ = 1000
 """Events of the stream that are read at once."""
 REPLAYED = timedelta(hours=1)
-"""How long events stay in the stream after the history has them, for readers that were away."""
+"""How long events stay in the stream after the history has stored them, for readers that reconnect."""
 WHOLE = "event"
 """Field with the whole event as JSON, for an event that a worker took from its machine's journal."""
 LONGEST_EVENT = 256 * 1024

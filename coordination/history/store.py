@@ -28,7 +28,7 @@ LONGEST_TEXT = 10_000
 COMPANIONS = ("-wal", "-shm", "-journal")
 """Endings of the files that SQLite keeps beside the database."""
 FUTURE = timedelta(minutes=1)
-"""How far ahead of this clock an event may be dated, because the clocks of two machines differ."""
+"""Maximum time an event may be dated ahead of this machine's clock: the clocks of two machines differ."""
 WAIT_S = 5.0
 """Limit of the wait for another process that writes."""
 

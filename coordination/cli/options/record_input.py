@@ -219,7 +219,7 @@ def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
 
 
 def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
-    """Fill in the required fields. Raises UsageError with the options where nobody can be asked."""
+    """Ask for the missing required fields. Raises UsageError that names their options without a terminal."""
     missing = [field for field in fields if field.required and field.field not in record]
     if missing and not on_a_terminal():
         options = " and ".join(field.option for field in missing)

@@ -95,8 +95,8 @@ def _print_running(running: Running, call: CliContext) -> None:
 
 
 def _stay(call: CliContext) -> None:
-    """Wait for a signal, then stop what nobody else needs. Raises CoordinationError if another process
-    stops it.
+    """Wait for a signal, then stop the processes that no other command uses. Raises CoordinationError if
+    another process stops them.
     """
     local, stopped = call.coord.local, threading.Event()
 

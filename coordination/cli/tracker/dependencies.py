@@ -88,7 +88,7 @@ def check_deps(
         )
     try:
         report = report if no_write else call.coord.manager.write_outcomes(report)
-    finally:  # a file that cannot be written keeps nobody from seeing what was found
+    finally:  # show the findings even if a file cannot be written
         form.records(list(_lines(report, every)), lambda: _print(report, every), data=report)
         if form.template is not None:
             _print_findings(report, err=True)
