@@ -99,12 +99,7 @@ def create_pr(
 
 
 def _text(file: str | None) -> str | None:
-    if file is None:
-        return None
-    text = read_text(file)
-    if len(text.encode()) > LARGEST_BODY:
-        raise UsageError(f"the text has more than {LARGEST_BODY:,} bytes", "shorten it")
-    return text
+    return None if file is None else read_text(file, LARGEST_BODY)
 
 
 def _print_results(done: Sequence[RequestResult]) -> None:

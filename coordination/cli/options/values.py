@@ -126,26 +126,36 @@ def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
     return found
 
 
-def read_stdin() -> bytes:
+def read_stdin(at_most: int = -1) -> bytes:
     if sys.stdin is None:  # who starts us may close it
         raise UsageError("standard input is closed", "redirect a file: … < FILE")
-    return sys.stdin.buffer.read()
+    return sys.stdin.buffer.read(at_most)
 
 
-def read_file_or_stdin(name: str) -> bytes:
-    """Return the content of a file, or standard input for `-`. Raises UsageError."""
+def read_file_or_stdin(name: str, at_most: int = -1) -> bytes:
+    """Return the content of a file, or standard input for `-`. `at_most`: read no more bytes than that; -1 is
+    all. Raises UsageError.
+    """
     try:
-        return read_stdin() if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            return read_stdin(at_most)
+        with Path(name).open("rb") as file:
+            return file.read(at_most)
     except OSError as error:
         raise UsageError(
             f"{name} cannot be read: {error.strerror}", "name another file, or - for standard input"
         ) from error
 
 
-def read_text(name: str) -> str:
-    """Return the text of a file, or of standard input for `-`. Raises UsageError."""
+def read_text(name: str, limit: int | None = None) -> str:
+    """Return the text of a file, or of standard input for `-`. Raises UsageError, also for more than `limit`
+    bytes, of which no more is read.
+    """
+    content = read_file_or_stdin(name, -1 if limit is None else limit + 1)
+    if limit is not None and len(content) > limit:
+        raise UsageError(f"the text has more than {limit:,} bytes", "shorten it")
     try:
-        return read_file_or_stdin(name).decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} cannot be read: it is not UTF-8", "name a text file in UTF-8") from error
 

@@ -134,6 +134,12 @@ def test_a_closed_standard_input_is_nobody_to_ask(typed: Typed, monkeypatch: pyt
     assert [(one.code, "standard input is closed" in one.err) for one in (read, request)] == [(2, True)] * 2
 
 
+def test_of_a_text_that_never_ends_no_more_is_read_than_it_may_have(typed: Typed) -> None:
+    done = typed("pr", "create", "PLAN-001", "--body", "/dev/zero")
+
+    assert (done.code, "more than 1,048,576 bytes" in done.err) == (2, True), done.err
+
+
 def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed, file: Path) -> None:
     broken = FILE.replace("priority: low,", "priority: low")
     file.write_text(broken)
