@@ -36,8 +36,8 @@ from coordination.models import (
     Todo,
 )
 from coordination.planner.graph import build
+from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.records import Result, RunBrief, TodoSpec, TodoState
-from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import Signing

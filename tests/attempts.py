@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from coordination.backend.steps.run import Undo
 from coordination.models import Repo, Retry, Todo
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import RunBrief, TodoSpec
-from coordination.runs.replies import Grant, Undo
 from coordination.settings import Settings
 from tests.testbed import git
 from workers.attempt.attempt import Attempt

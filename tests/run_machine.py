@@ -21,8 +21,8 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps.lock import Acquire, Held, Release
 from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import OnFailure, Strategy
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader

@@ -24,6 +24,7 @@ from coordination.locks import LockManager
 from coordination.locks.release import Sweeper
 from coordination.messages.bus import open_bus
 from coordination.models import Signatures
+from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
@@ -32,7 +33,6 @@ from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.remote_steps.calls import Serving
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
-from coordination.runs.replies import Grant
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
@@ -86,12 +86,16 @@ class Container:
         return RunStore(self.redis, self.config.settings.namespace, PlainLine(self.redis))
 
     @cached_property
+    def attempt_store(self) -> AttemptStore:
+        return self.store
+
+    @cached_property
     def registry(self) -> WorkerRegistry:
         return WorkerRegistry(self.redis, self.keys)
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.registry, self.worker, self.config, self.served)
+        return Leases(self.attempt_store, self.registry, self.worker, self.config, self.served)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
@@ -158,7 +162,7 @@ class Container:
     @cached_property
     def environments(self) -> AttemptEnvironments:
         return AttemptEnvironments(
-            store=self.store,
+            store=self.attempt_store,
             worker=self.worker,
             config=self.config,
             served=self.served,
@@ -174,7 +178,7 @@ class Container:
     @cached_property
     def outcome_steps(self) -> OutcomeSteps:
         return OutcomeSteps(
-            store=self.store,
+            store=self.attempt_store,
             dispatcher=self.dispatcher,
             transfer=self.environments.transfer,
             context=self.environments.context,
@@ -189,7 +193,7 @@ class Container:
     @cached_property
     def deliveries(self) -> DeliveryHandler:
         return DeliveryHandler(
-            store=self.store,
+            store=self.attempt_store,
             dispatcher=self.dispatcher,
             leases=self.leases,
             worker=self.worker,
@@ -226,7 +230,7 @@ class Container:
     @cached_property
     def order_check(self) -> OrderCheck:
         return OrderCheck(
-            self.store,
+            self.attempt_store,
             self.trust,
             restricted=self.reads_parts,
             repos=lambda: tuple(self.served),
@@ -237,7 +241,7 @@ class Container:
     def auto_cleanup(self) -> AutoCleanup:
         spare_changes = self.config.signatures is Signatures.REQUIRE
         return AutoCleanup(
-            self.store,
+            self.attempt_store,
             self.config.state,
             self.served,
             spare_changes=spare_changes,
@@ -286,7 +290,7 @@ class Container:
 
     def _report_distrust(self, grant: Grant, why: str) -> None:
         repo = grant.spec.repo.name
-        self.store.distrust(grant.run_id, grant.todo_id, self.worker.id, repo, why)
+        self.attempt_store.distrust(grant.run_id, grant.todo_id, self.worker.id, repo, why)
 
     @cached_property
     def cleanup_queue(self) -> CleanupQueue:

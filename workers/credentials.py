@@ -33,7 +33,7 @@ from coordination.credentials.store import (
 from coordination.errors import CoordinationError, NotFound
 from coordination.files import make_private, open_private
 from coordination.models import Repo
-from coordination.runs.replies import Grant
+from coordination.runs.attempt_store import Grant
 from workers.process.trouble import describe_os_error
 from workers.workspace.files import scratch
 

@@ -21,12 +21,11 @@ from functools import partial
 from coordination.backend.steps.run import Reply
 from coordination.errors import Unreadable
 from coordination.models import ServiceAction, secrets_of
+from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.run_kinds import SERVICE
-from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from coordination.services.host import CHECK, ServiceHost
 from workers.attempt.attempt import Attempt
@@ -60,7 +59,7 @@ class DeliveryHandler:
     def __init__(
         self,
         *,
-        store: RunStore,
+        store: AttemptStore,
         dispatcher: Dispatcher,
         leases: Leases,
         worker: Worker,
@@ -213,7 +212,7 @@ class OutcomeSteps:
     def __init__(
         self,
         *,
-        store: RunStore,
+        store: AttemptStore,
         dispatcher: Dispatcher,
         transfer: CommitTransfer,
         context: Context,

@@ -37,8 +37,8 @@ from coordination.background import BackgroundService
 from coordination.errors import Conflict
 from coordination.files import is_removed, lock, make_private, open_lock, try_lock
 from coordination.git import why_unusable
+from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.view import states_of
@@ -73,7 +73,7 @@ class Leases(BackgroundService):
 
     def __init__(
         self,
-        store: RunStore,
+        store: AttemptStore,
         registry: WorkerRegistry,
         worker: Worker,
         config: WorkerConfig,

@@ -38,12 +38,12 @@ class RestrictedContainer(Container):
     reads_parts = True
 
     @cached_property
-    def store(self) -> ProxyStore:
+    def attempt_store(self) -> ProxyStore:
         return ProxyStore(self.redis, self.config.settings.namespace, self.config.places)
 
     @cached_property
     def registry(self) -> WorkerRegistry:
-        return ProxyPresence(self.store)
+        return ProxyPresence(self.attempt_store)
 
     @cached_property
     def results(self) -> None:
@@ -67,11 +67,11 @@ class RestrictedContainer(Container):
 
     @cached_property
     def contexts(self) -> ContextCalls:
-        return ProxyContexts(self.store)
+        return ProxyContexts(self.attempt_store)
 
     @cached_property
     def cleanup_queue(self) -> CleanupQueue:
-        return ProxyCleanupQueue(self.store)
+        return ProxyCleanupQueue(self.attempt_store)
 
     @cached_property
     def notifications(self) -> PubSubNotifications:

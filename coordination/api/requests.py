@@ -26,9 +26,9 @@ from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, LockTimeout, NotAllowed, NotFound, PlanRefused
 from coordination.forges.models import RequestState
 from coordination.locks.request import ISSUES
+from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.store import LONGEST_TITLE
 from coordination.trust.results import check_set_tip
 
 if TYPE_CHECKING:

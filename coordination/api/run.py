@@ -14,10 +14,10 @@ from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, WriteBack
+from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.control import starting, steering
 from coordination.runs.records import RunStatus
 from coordination.runs.retrying import named_checkpoints
-from coordination.runs.store import LONGEST_TITLE
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import timeline
 from coordination.runs.views.records import RunView

@@ -20,8 +20,8 @@ from coordination.backend.keys import Keys, split_member
 from coordination.errors import NotFound
 from coordination.frozen import FrozenModel
 from coordination.health.records import Health
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Descriptor
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 
 if TYPE_CHECKING:  # it imports Celery, which takes 300 ms

@@ -56,7 +56,7 @@ Failures:
 |---|---|
 | `records.py` | states, results, wait reasons; the brief and specs that workers read |
 | `run_kinds.py` | runs that coord generates: landings, reverts, checks, services |
-| `replies.py` | the records that steps return; the inputs with which a todo begins |
+| `attempt_store.py` | the steps of a worker on its todos; a granted claim, the inputs of a todo |
 | `store.py` | the steps of a run on Redis |
 | `logs.py` | the output of todos: written in pieces, read, followed |
 | `dispatch.py` | builds and sends the Celery messages that a step makes necessary |

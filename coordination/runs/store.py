@@ -1,53 +1,30 @@
-"""The steps of a run on Redis; each is executed whole or not at all.
+"""The steps of whole runs: their submission, orders of people, and the maintenance of live runs.
 
 Most steps return a Reply; the caller passes it to `Dispatcher.follow`, which sends the necessary messages.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, TypeVar
 
-from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from coordination.backend.keys import Keys, resource, split_member
-from coordination.backend.step_connection import StepCaller
+from coordination.backend.keys import resource, split_member
 from coordination.backend.steps import run as steps
 from coordination.backend.steps.lock import Declare, GiveBack
-from coordination.backend.steps.namespace import AppendLog, RenewLeases
 from coordination.backend.steps.run import Reply
 from coordination.cache.entries import drop
 from coordination.durations import ms
-from coordination.events.records import append_step
-from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
-from coordination.runs.records import Blame, Result, RunBrief, WaitReason
-from coordination.runs.replies import ClaimReply, Grant, InputsReader, TodoInputs
-
-R = TypeVar("R")
-LONGEST_TITLE = 500
-"""Characters of an event's title."""
+from coordination.runs.attempt_store import AttemptStore, Grant
 
 
-class RunStore:
-    def __init__(self, redis: Redis, namespace: str, scripts: StepCaller | None = None) -> None:
-        """`scripts`: a caller with connections of its own, for callers of many steps."""
-        self.redis = redis
-        self.keys = Keys(namespace)
-        self._scripts = scripts or StepCaller(redis)
-        self._client_scripts = StepCaller(redis)
-
+class RunStore(AttemptStore):
     def declare(self, capacities: Mapping[str, int]) -> None:
         """Declare the capacities of resources, as `LockManager.resources.declare` does."""
         if typed := [(resource(name), capacity) for name, capacity in capacities.items()]:
             self._scripts(Declare(capacities=typed), [self.keys.locks.head])
-
-    def announce(self, kind: str, subject: str, **fields: Any) -> None:
-        """Write an event of an operation that is no step, with the fields of `append_step`."""
-        self._scripts(append_step(kind, subject, **fields), [self.keys.events.head])
 
     def give_back(self, members: Iterable[str]) -> None:
         """Release what these todos hold or wait for; for runs that have no steps any more."""
@@ -86,102 +63,6 @@ class RunStore:
         )  # fmt: skip
         return self._call(step, further)
 
-    def claim(
-        self,
-        run_id: str,
-        todo_id: str,
-        attempt: int,
-        *,
-        worker: str,
-        host: str,
-        lease: timedelta,
-        request: str = "",
-        unfit: str = "",
-        short: str = "",
-    ) -> ClaimReply:
-        """Return `granted` with a Grant, or a refusal (see lua/run/claim.lua). Sending the same request again
-        is harmless.
-
-        `unfit`: reason why this worker cannot work in the repository at present; the todo waits with that
-        reason. `short`: reason why it begins nothing new, although it undoes todos.
-        """
-        claim = steps.Claim(
-            run=run_id, todo=todo_id, attempt=attempt, worker=worker, host=host,
-            request=request or uuid.uuid4().hex, lease_ms=ms(lease), unfit=unfit, short=short,
-        )  # fmt: skip
-        reply, granted = self._call(claim)
-        return ClaimReply(**vars(reply), grant=Grant.of(claim, granted) if granted else None)
-
-    def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
-        """Renew the leases (member → fence) in one call; return the members that are lost, and those asked to
-        stop.
-        """
-        keys = [self.keys.leases, self.keys.holders, self.keys.stops]
-        return self._scripts(RenewLeases(lease_ms=ms(lease), leases=leases.items()), keys)
-
-    def settle(self, grant: Grant, result: Result) -> Reply:
-        return self._call(
-            steps.Settle(
-                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, outcome=result.outcome,
-                exit_code=_text(result.exit_code), error=result.error, output=result.output, tip=result.tip,
-                began=result.began, blame=result.blame, cached=result.cached, signed=result.signed,
-                figures=result.figures, check=result.check,
-            )
-        )  # fmt: skip
-
-    def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
-        """Try the todo again after the delay, because of a failure of its own."""
-        return self._call(
-            steps.Retry(
-                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, counted="tries",
-                delay_ms=ms(delay), exit_code=_text(result.exit_code), error=result.error,
-                output=result.output, blame=result.blame,
-            )
-        )  # fmt: skip
-
-    def hand_back(self, grant: Grant, output: str = "") -> Reply:
-        """Give the todo back because the worker stops: another one takes it at once, and nothing is counted.
-
-        `output`: the JSON that the todo has written so far.
-        """
-        return self._call(
-            steps.Retry(
-                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, counted="handed_back",
-                delay_ms=0, exit_code="", error="", output=output, blame="",
-            )
-        )  # fmt: skip
-
-    def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
-        step = steps.Park(
-            run=grant.run_id, todo=grant.todo_id, fence=grant.fence, waits_for=waits_for, delay_ms=ms(delay)
-        )
-        return self._call(step)
-
-    def hold_up(
-        self,
-        grant: Grant,
-        why: str,
-        delay: timedelta,
-        blame: Blame = "",
-        limit: int = 0,
-        reason: WaitReason = WaitReason.TROUBLE,
-    ) -> Reply:
-        """Park the todo because of a temporary failure, for twice as long each time. `limit`: number of times
-        after which the todo fails; 0: no limit.
-        """
-        return self._call(
-            steps.HoldUp(
-                run=grant.run_id, todo=grant.todo_id, fence=grant.fence, why=why, delay_ms=ms(delay),
-                blame=blame, limit=limit, reason=reason,
-            )
-        )  # fmt: skip
-
-    def checkpoint(self, grant: Grant, output: str) -> Reply:
-        """Keep the JSON that the todo has written so far, for a later attempt: `kept`, or `stale`."""
-        return self._call(
-            steps.Checkpoint(run=grant.run_id, todo=grant.todo_id, fence=grant.fence, output=output)
-        )
-
     def note_change(
         self,
         grant: Grant,
@@ -206,7 +87,9 @@ class RunStore:
 
         Return `alive` if neither, `requeued`, or `settled` after `cap` losses. The todo's log names a loss.
         """
-        step = steps.Lose(run=run_id, todo=todo_id, cap=cap, at_ms=_text(at_ms), dead_worker=dead)
+        step = steps.Lose(
+            run=run_id, todo=todo_id, cap=cap, at_ms="" if at_ms is None else at_ms, dead_worker=dead
+        )
         reply, lost = self._call(step)
         if lost:
             again = "; the todo is tried again" if reply.word == "requeued" else ""
@@ -241,9 +124,6 @@ class RunStore:
     def cancel(self, run_id: str, actor: str) -> Reply:
         """Cancel a run: `cancelled`, `ended`, or `queued` (a merge queue may have a request of it)."""
         return self._call(steps.Cancel(run=run_id, actor=actor))
-
-    def is_cancelled(self, run_id: str) -> bool:
-        return bool(self.redis.hexists(self.keys.run(run_id).meta, "cancelled"))
 
     def pause(self, run_id: str, actor: str) -> Reply:
         return self._call(steps.Pause(run=run_id, actor=actor))
@@ -297,10 +177,6 @@ class RunStore:
     def _until(self, key: str, now_ms: int) -> list[tuple[str, str]]:
         return [split_member(member) for member in self.redis.zrangebyscore(key, "-inf", now_ms)]
 
-    def status(self, run_id: str) -> str | None:
-        status: str | None = self.redis.hget(self.keys.run(run_id).meta, "status")
-        return status
-
     def retries_of(self, run_id: str) -> list[tuple[str, str]]:
         """Return the retries of this run, oldest first, each with its status."""
         started_at = self.redis.hget(self.keys.run(run_id).meta, "started_at") or "-inf"
@@ -310,91 +186,3 @@ class RunStore:
                 pipeline.hmget(self.keys.run(other).meta, ["carried_from", "status"])
             rows = pipeline.execute()
         return [(run, status) for run, (source, status) in zip(later, rows, strict=True) if source == run_id]
-
-    def brief(self, run_id: str) -> RunBrief:
-        return RunBrief.model_validate_json(self.brief_json(run_id))
-
-    def brief_json(self, run_id: str) -> str:
-        """Return the brief as it is stored; empty if the run has none."""
-        return self.redis.hget(self.keys.run(run_id).meta, "brief") or ""
-
-    def signed(self, run_id: str, fields: Sequence[str]) -> list[str | None]:
-        """Return these fields of the run's order; see runs/signed/orders.py."""
-        texts: list[str | None] = self.redis.hmget(self.keys.run(run_id).order, fields)
-        return texts
-
-    def handed_over(
-        self,
-        run_id: str,
-        todos: Sequence[str],
-        contexts: Sequence[str] = (),
-        limit_bytes: int = 0,
-        to: str = "",
-        signed: Sequence[str] = (),
-    ) -> TodoInputs:
-        """Return the outputs of these todos, and the values visible from a context (its chain, innermost
-        first), in one round trip.
-
-        `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`:
-        todos whose signed results are returned, too.
-        """
-        inputs = InputsReader(self.redis, self.keys, run_id, todos, contexts, limit_bytes, to, signed)
-        return self._client_scripts.with_library(inputs.read)
-
-    def log(
-        self,
-        run_id: str,
-        todo_id: str,
-        attempt: int,
-        text: str,
-        skipped: int = 0,
-        file: str = "",
-        limit_bytes: int = LOG_LIMIT_BYTES,
-    ) -> None:
-        """Append output of the todo to its log; half of `limit_bytes` is for the head of the attempt, half
-        for its tail.
-
-        `skipped`: bytes that were left out before the text. `file`: path of the whole log, named where
-        something is left out.
-        """
-        half = limit_bytes // 2
-        for piece, before in pieces_of(text, skipped, half):
-            step = AppendLog(
-                attempt=attempt, skipped=before, head_bytes=half, tail_bytes=half, file=file, text=piece
-            )
-            self._client_scripts(step, [self.keys.run(run_id).log(todo_id)])
-
-    def refused(self, run_id: str, todo_id: str, attempt: int, why: str) -> None:
-        """Count a write with an old fence, and note it in the todo's log, unless the run is deleted."""
-        self.redis.hincrby(self.keys.counters, "stale_writes", 1)
-        if self.redis.exists(self.keys.run(run_id).meta):
-            self._log_line(run_id, todo_id, attempt, why)
-
-    def _log_line(self, run_id: str, todo_id: str, attempt: int, line: str) -> None:
-        """Append a line of coord to the todo's log, also if its last line has no end yet."""
-        newest = self.redis.xrevrange(self.keys.run(run_id).log(todo_id), count=1)
-        end = "" if not newest or newest[0][1].get("text", "").endswith("\n") else "\n"
-        self.log(run_id, todo_id, attempt, f"{end}[coord] {line}\n")
-
-    def distrust(self, run_id: str, todo_id: str, worker: str, repo: str, why: str) -> None:
-        """Announce that a worker has refused something of the todo because of its signature."""
-        title = why[:LONGEST_TITLE]
-        self.announce("trust.refused", todo_id, run=run_id, actor=worker, repos=[repo], title=title)
-
-    def secrets_read(self, run_id: str, todo_id: str, repo: str, worker: str, names: Sequence[str]) -> None:
-        """Write an event for each credential that a worker reads for a todo, or, without one, for git."""
-        for name in names:
-            fields = {"run": run_id, "actor": worker, "repos": (repo,), "data": {"todo": todo_id or "git"}}
-            self.announce("credential.read", name, **fields)
-
-    def now_ms(self) -> int:
-        seconds, micros = self.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
-
-    def _call(self, step: steps.RunStep[R], further: Sequence[str] = ()) -> R:
-        """Call a step of a run. `further`: keys of the run besides those that every run has."""
-        return self._scripts(step, [*self.keys.step(step.run), *further])
-
-
-def _text(number: int | None) -> int | str:
-    return "" if number is None else number

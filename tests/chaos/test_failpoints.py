@@ -79,7 +79,7 @@ def test_the_list_has_each_lua_step_and_the_calls_that_stand_in_the_code():
     names = points.names()
 
     assert {"run/claim", "lock/acquire", "lease/renew", "run/rollback"} <= names
-    assert "runs.replies.InputsReader.read:execute" in names
+    assert "runs.attempt_store.AttemptStore.handed_over.read:execute" in names
     assert "messages.steps._try:watch" in names
     assert "compensate.end" in names
     assert not any(step.rpartition("/")[2].startswith("_") for step in names)

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from coordination.backend.steps.run import Delivery, Reply
 from coordination.planner.graph import PlanGraph, build
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import Order, submit
 from coordination.runs.views.records import RunView, TodoView

@@ -11,12 +11,12 @@ import pytest
 from coordination.errors import Conflict
 from coordination.models import Ecosystem, Plan
 from coordination.planner.graph import alone, build
+from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import ChangeSet, Landed
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry

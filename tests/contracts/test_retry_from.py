@@ -10,8 +10,8 @@ import pytest
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Issue
 from coordination.planner.graph import build
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import EndedRun, select_reruns
 from tests.contracts.run_harness import BAD, OK, Harness
 from tests.contracts.test_retry_steps import left, retry

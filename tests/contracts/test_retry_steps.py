@@ -11,8 +11,8 @@ import pytest
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry

@@ -9,12 +9,12 @@ import pytest
 from redis import Redis
 
 from coordination.backend.client import Profile, connect
+from coordination.backend.steps.run import Undo
 from coordination.errors import Conflict, NotFound
 from coordination.models import OnFailure, Strategy
 from coordination.planner.graph import build
 from coordination.runs.control.steering import preview_of, refuse_built_on, refuse_to_accept
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Undo
 from coordination.runs.retrying.ended import read, refuse_again
 from coordination.runs.submission.refusals import refuse_conflicts_of
 from coordination.runs.views.live import Live

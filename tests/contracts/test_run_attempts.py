@@ -11,9 +11,9 @@ import redis
 
 from coordination.cache.contexts import Cache
 from coordination.cli.following.summary import line, state_text
+from coordination.runs.attempt_store import Grant
 from coordination.runs.logs import LogReader, marked
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness

@@ -9,8 +9,8 @@ import pytest
 
 from coordination.models import Issue, OnFailure, Strategy
 from coordination.planner.graph import build
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import CHUNK
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness

@@ -12,8 +12,8 @@ from redis.client import Pipeline
 
 from coordination.backend.steps.run import RunStep
 from coordination.models import OnFailure, Strategy
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from tests.chaos.failpoints.points import steps
 from tests.contracts.run_harness import BAD, OK, Harness

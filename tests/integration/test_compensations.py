@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.steps.run import Undo
 from coordination.runs.records import TodoState
-from coordination.runs.replies import Undo
 from tests.attempts import RUN, Bench
 from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip

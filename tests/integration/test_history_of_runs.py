@@ -22,7 +22,7 @@ from coordination.history.search import HistoryFilters, search
 from coordination.history.store import HistoryStore, readable
 from coordination.history.trends import durations, run_trend, trends
 from coordination.planner.hours import LearnedFrom
-from coordination.runs.replies import Grant
+from coordination.runs.attempt_store import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.views.metrics import stream_source
 from coordination.runs.views.timeline import all_events, timeline

@@ -20,10 +20,10 @@ from coordination.cli.following.summary import print_run
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.models import OnFailure, Strategy
+from coordination.runs.attempt_store import Grant
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance import faults, leader
 from coordination.runs.maintenance.leader import MaintenanceLeader, RunRecovery
-from coordination.runs.replies import Grant
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings

@@ -19,10 +19,10 @@ import yaml
 from coordination.backend.keys import RunKeys, tip_field
 from coordination.errors import NotTrusted
 from coordination.models import Signatures
+from coordination.runs.attempt_store import Grant
 from coordination.runs.connection import Connection
 from coordination.runs.control.signing import sign_operation, subject_of, with_signatures
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry

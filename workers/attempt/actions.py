@@ -25,11 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination import models
+from coordination.backend.steps.run import Undo
 from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction, RevertAction
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant, Undo
 from workers.attempt.output import Log, read_output
 from workers.attempt.result_cache import AttemptCache
 from workers.cleanup.rollback import RollbackCleanup

@@ -18,8 +18,8 @@ from coordination.errors import CoordinationError, GitRefused, NotAllowed, Unsaf
 from coordination.files import open_private
 from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.models import Workspace as WorkspaceKind
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Blame, WaitReason
-from coordination.runs.replies import Grant
 from workers.attempt.actions import style_of
 from workers.attempt.checks import check_grant
 from workers.attempt.commands import AttemptCommands, Command, Job, command_for

@@ -28,6 +28,7 @@ from xml.parsers import expat
 from coordination.errors import CoordinationError
 from coordination.models import Cache, LandCheck, QaAction, Retry, Todo
 from coordination.models import Workspace as WorkspaceKind
+from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import (
     MOST_FAILURES,
     CheckResult,
@@ -35,7 +36,6 @@ from coordination.runs.change_sets.records import (
     FailedTest,
     read_result,
 )
-from coordination.runs.replies import Grant
 from coordination.text import counted
 from workers.attempt.actions import RunTodo
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit

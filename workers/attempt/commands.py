@@ -34,7 +34,7 @@ from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import argv_of, text_of
 from coordination.rewrites import UNPARSED, ast_grep, pattern_arguments, rewrite_arguments
-from coordination.runs.replies import Grant
+from coordination.runs.attempt_store import Grant
 from coordination.sandbox import Binds, Bounds
 from workers.attempt.actions import CompensatedTodo
 from workers.attempt.environment import AttemptEnvironment

@@ -19,10 +19,9 @@ from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
 from coordination.models import Workspace
 from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput, TodoInputs
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs
 from coordination.runs.run_contexts import chain_of_todo
-from coordination.runs.store import RunStore
 from coordination.trust.results import ResultRecord
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
 from workers.transfer.fetcher import CommitFetcher, CommitRef
@@ -159,7 +158,7 @@ class Context:
 
     def __init__(
         self,
-        store: RunStore,
+        store: AttemptStore,
         predecessor_paths: PredecessorPaths,
         limit_bytes: int,
         signed_results: SignedResults,

@@ -13,12 +13,11 @@ from typing import Any
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
 from coordination.models import LandCheck, QaAction
+from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.run_kinds import is_landing
-from coordination.runs.store import RunStore
 from coordination.runs.submission.draft import HOST
 from coordination.runs.worker_registry import Worker
 from coordination.sandbox import Bounds
@@ -180,7 +179,7 @@ class AttemptEnvironments:
     def __init__(
         self,
         *,
-        store: RunStore,
+        store: AttemptStore,
         worker: Worker,
         config: WorkerConfig,
         served: ServedRepositories,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 
+from coordination.backend.steps.run import Undo
 from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import (
     LandAction,
@@ -20,8 +21,8 @@ from coordination.models import (
     ServiceStep,
     Via,
 )
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import WaitReason
-from coordination.runs.replies import Grant, Undo
 from coordination.runs.run_kinds import TOOK_S
 from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment

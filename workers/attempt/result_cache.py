@@ -63,7 +63,7 @@ from coordination.errors import CoordinationError, GitRefused, LockTimeout, NotA
 from coordination.locks import Lock, LockManager
 from coordination.locks.request import RESULT
 from coordination.models import Cache, Command
-from coordination.runs.replies import Grant
+from coordination.runs.attempt_store import Grant
 from coordination.sandbox import Bounds
 from coordination.text import format_hours
 from coordination.trust.results import CachedRecord, digest

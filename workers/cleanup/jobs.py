@@ -24,6 +24,7 @@ from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private
 from coordination.git import is_commit
+from coordination.runs.attempt_store import AttemptStore
 from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
@@ -36,7 +37,6 @@ from coordination.runs.cleanup_jobs import (
     ResultFinding,
 )
 from coordination.runs.records import RunStatus
-from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
@@ -156,7 +156,7 @@ class AutoCleanup:
 
     def __init__(
         self,
-        store: RunStore,
+        store: AttemptStore,
         state: Path,
         places: Mapping[str, Path],
         *,

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
+from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import RepoChange, discarded_ref
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant
 from coordination.text import counted, quoted
 from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.commits import merge, merge_from, revert_commit

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordination.credentials.records import Purpose
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
+from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput
 from coordination.runs.change_sets.records import (
     ChangeSet,
     CheckVerdict,
@@ -28,8 +29,6 @@ from coordination.runs.change_sets.records import (
     read_result,
 )
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.replies import Grant, PredecessorOutput
-from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from workers.credentials import Access
 from workers.landing.commits import commit_in
@@ -87,7 +86,7 @@ class LandJob:
 class LandJobs:
     """Makes the jobs of a worker."""
 
-    store: RunStore
+    store: AttemptStore
     change_sets: ChangeSets
     signed_results: SignedResults
     checkouts: Mapping[str, Path]

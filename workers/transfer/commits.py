@@ -22,8 +22,8 @@ from coordination.errors import CoordinationError
 from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.retry import retried
+from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Origin
-from coordination.runs.replies import Grant
 from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome

@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from coordination.backend.steps.run import Undo
 from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs, check_output
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.runs.replies import Grant, PredecessorOutput, TodoInputs, Undo, check_output
 from coordination.trust.results import (
     COMPENSATED,
     CachedRecord,

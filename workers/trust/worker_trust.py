@@ -25,12 +25,11 @@ from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
 from coordination.files import locked, make_private, replace_file
 from coordination.models import Signatures
+from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.records import RunBrief
-from coordination.runs.replies import Grant
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.signed.results import check_undo, confirm
-from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.administration import expiring_keys
 from coordination.trust.envelope import open_envelope
@@ -258,7 +257,7 @@ def _unreadable(grant: Grant, brief_of: Callable[[str], RunBrief]) -> Coordinati
 class OrderCheck:
     def __init__(
         self,
-        store: RunStore,
+        store: AttemptStore,
         trust: WorkerTrust,
         *,
         restricted: bool,

@@ -111,28 +111,46 @@ class Adopt(ReplyStep, name="run/adopt", keys=FURTHER_KEYS):
     """Todo and due time, in ms."""
 
 
-class Undone(NamedTuple):
-    """Facts that a worker needs to undo a todo."""
+@dataclass(frozen=True, kw_only=True)
+class Undo:
+    """Facts of a todo that is to be undone."""
 
     was: str
+    """End state before it is undone."""
     output: str
+    """JSON of its output, else of its checkpoint; empty without either."""
     last: bool
+    """Nothing else of the run is left to undo in this repository: its worktree and branch can be removed."""
     run: str
+    """The run that executed it: an earlier one if it was carried over."""
     had_ended: bool
-    result: str
+    """True if the run had ended before the rollback: people may have worked on its branches since."""
+    result: str = ""
+    """Its signed result; empty where Redis has none."""
 
 
-class Granted(NamedTuple):
-    """A granted claim; `Grant` in runs/replies.py documents the fields."""
+@dataclass(frozen=True, kw_only=True)
+class Granted:
+    """A granted claim of an attempt."""
 
+    run_id: str
+    todo_id: str
+    attempt: int
     fence: int
     spec_json: str
-    tip: str
+    """The spec as it is stored."""
+    tip: str | None
+    """The commit at which the worktree must be; None before the first success in this repository."""
     tries: int
-    checkpoint: str
-    tip_result: str
-    shared: bool
-    undone: Undone | None
+    """Failures of the todo itself so far."""
+    checkpoint: str = ""
+    """JSON that an earlier attempt wrote to COORD_OUTPUT before it ended; empty if none."""
+    tip_result: str = ""
+    """The signed result that led to the tip, or that began at it; empty where Redis has none."""
+    shared: bool = False
+    """True if any shared context exists; without any, no worker reads it."""
+    undo: Undo | None = None
+    """Set where the todo is to be undone instead of executed."""
 
 
 class Claimed(NamedTuple):
@@ -154,17 +172,21 @@ class Claim(RunStep[Claimed], name="run/claim", keys=KEYS):
 
     def read(self, reply: Any) -> Claimed:
         found, rest = self.reply(reply)
-        return Claimed(found, _granted(rest) if found.word == "granted" else None)
+        return Claimed(found, self._granted(*rest) if found.word == "granted" else None)
+
+    def _granted(
+        self, fence: str, spec: str, tip: str, tries: str, checkpoint: str, tip_result: str, shared: Any,
+        *undo: str,
+    ) -> Granted:  # fmt: skip
+        return Granted(
+            run_id=self.run, todo_id=self.todo, attempt=self.attempt, fence=int(fence), spec_json=spec,
+            tip=tip or None, tries=int(tries), checkpoint=checkpoint, tip_result=tip_result,
+            shared=bool(shared), undo=_undo(*undo) if undo else None,
+        )  # fmt: skip
 
 
-def _granted(values: list[Any]) -> Granted:
-    fence, spec, tip, tries, checkpoint, tip_result, shared, *rest = values
-    undone = _undone(*rest) if rest else None
-    return Granted(int(fence), spec, tip, int(tries), checkpoint, tip_result, bool(shared), undone)
-
-
-def _undone(was: str, output: str, last: str, run: str, had_ended: str, result: str) -> Undone:
-    return Undone(was, output, last == "1", run, had_ended == "1", result)
+def _undo(was: str, output: str, last: str, run: str, had_ended: str, result: str) -> Undo:
+    return Undo(was=was, output=output, last=last == "1", run=run, had_ended=had_ended == "1", result=result)
 
 
 class Settle(AttemptStep, name="run/settle", keys=KEYS, flags=OOM):

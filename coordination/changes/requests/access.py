@@ -36,8 +36,8 @@ from coordination.runs.change_sets.records import RepoChange
 from coordination.text import quoted
 
 if TYPE_CHECKING:
+    from coordination.runs.attempt_store import AttemptStore
     from coordination.runs.connection import Connection
-    from coordination.runs.store import RunStore
     from coordination.settings import Settings
 
 AT_ONCE = 8
@@ -49,7 +49,7 @@ class ForgeAccess:
     """Opens forges and remotes. Each secret is read once; the reading emits an event."""
 
     def __init__(
-        self, store: RunStore, settings: Settings, state: Path, patience: timedelta = PATIENCE
+        self, store: AttemptStore, settings: Settings, state: Path, patience: timedelta = PATIENCE
     ) -> None:
         """`state`: the state folder of this machine; `patience`: the longest pause at a limit in a call."""
         self.budget = ForgeBudget(store.redis, store.keys, settings.forge_budget)

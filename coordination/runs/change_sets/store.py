@@ -19,6 +19,7 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
+from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import (
     TODO,
     ChangeSet,
@@ -27,7 +28,6 @@ from coordination.runs.change_sets.records import (
     SeenRequest,
     parse_change_set,
 )
-from coordination.runs.replies import Grant
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.store import RunStore
 

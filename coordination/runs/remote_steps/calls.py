@@ -24,10 +24,10 @@ from coordination.background import BackgroundService
 from coordination.cache.entries import NoRoom
 from coordination.cache.names import check_request
 from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.runs.attempt_store import AttemptStore
 from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.remote_steps.handlers import StepHandlers
 from coordination.runs.run_contexts import ContextCalls
-from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 
 P = ParamSpec("P")
@@ -107,29 +107,29 @@ def _remote(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
     return cast("Callable[Concatenate[S, P], T]", ask)
 
 
-class ProxyStore(RunStore):
+class ProxyStore(AttemptStore):
     """The steps of a worker, executed by the leader, which also follows the replies."""
 
     def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
         super().__init__(client, namespace)
         self.wire = StepClient(client, self.keys, repos)
 
-    claim = _remote(RunStore.claim)
-    renew = _remote(RunStore.renew)
-    settle = _remote(RunStore.settle)
-    retry = _remote(RunStore.retry)
-    hand_back = _remote(RunStore.hand_back)
-    park = _remote(RunStore.park)
-    hold_up = _remote(RunStore.hold_up)
-    checkpoint = _remote(RunStore.checkpoint)
-    status = _remote(RunStore.status)
-    brief = _remote(RunStore.brief)
-    signed = _remote(RunStore.signed)
-    handed_over = _remote(RunStore.handed_over)
-    log = _remote(RunStore.log)
-    refused = _remote(RunStore.refused)
-    distrust = _remote(RunStore.distrust)
-    secrets_read = _remote(RunStore.secrets_read)
+    claim = _remote(AttemptStore.claim)
+    renew = _remote(AttemptStore.renew)
+    settle = _remote(AttemptStore.settle)
+    retry = _remote(AttemptStore.retry)
+    hand_back = _remote(AttemptStore.hand_back)
+    park = _remote(AttemptStore.park)
+    hold_up = _remote(AttemptStore.hold_up)
+    checkpoint = _remote(AttemptStore.checkpoint)
+    status = _remote(AttemptStore.status)
+    brief = _remote(AttemptStore.brief)
+    signed = _remote(AttemptStore.signed)
+    handed_over = _remote(AttemptStore.handed_over)
+    log = _remote(AttemptStore.log)
+    refused = _remote(AttemptStore.refused)
+    distrust = _remote(AttemptStore.distrust)
+    secrets_read = _remote(AttemptStore.secrets_read)
 
 
 class ProxyCleanupQueue(CleanupQueue):

@@ -23,11 +23,11 @@ from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.git import is_commit
 from coordination.models import SecretName
+from coordination.runs.attempt_store import Grant, TodoInputs
 from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
 from coordination.runs.records import Blame, Descriptor, Result, RunBrief, TodoState, WaitReason
-from coordination.runs.replies import Grant, TodoInputs
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry

@@ -16,9 +16,8 @@ from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures, is_of_landing, merges_request
 from coordination.planner.gates import MILESTONE_REPO, asks
+from coordination.runs.attempt_store import AttemptStore, PredecessorOutput, check_output
 from coordination.runs.records import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
-from coordination.runs.replies import PredecessorOutput, check_output
-from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.trust.break_glass import open_emergency
 from coordination.trust.envelope import check_times, open_envelope
@@ -98,7 +97,7 @@ class SignedRun:
     signer may not do it.
     """
 
-    store: RunStore
+    store: AttemptStore
     run_id: str
     trust: TrustFile
     restricted: bool = False

@@ -143,12 +143,13 @@ ELSEWHERE = {
     "broker.transport.": "the broker's question for a message: see celery.take",
     "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
-    "cache/visible": "asked along with what a todo is handed: see runs.replies.InputsReader",
+    "cache/visible": "asked along with what a todo is handed: see AttemptStore.handed_over",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
     "cache/",
     "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.refusals._takes_up:": "the words of a refusal, for which it only reads",
-    "runs.store.RunStore.is_cancelled:": "a merge queue: tests/integration/test_land_request_todo.py",
+    "runs.attempt_store.AttemptStore.is_cancelled:": "a merge queue: "
+    "tests/integration/test_land_request_todo.py",
     "runs.write_back.keep_filings:h": "an undone todo that a person completed: "
     "tests/acceptance/test_retry.py",
     "runs.views.pictures.": "a command that draws a run, and only reads",
