@@ -83,12 +83,12 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
 
 
 def _diagnostic(location: Location, details: list[ErrorDetails], source_map: SourceMap) -> Diagnostic:
-    if "env" in location[:-1] and SECRET.search(str(location[-1])):  # the value is not shown
-        message = "needs text, a number, or true or false, under a name of letters, digits and _"
-        return Diagnostic(location=location, message=message, show_value=False)
+    hidden = "env" in location[:-1] and bool(SECRET.search(str(location[-1])))
     strict = [d for d in details if d["type"] not in WANTED]
     if not strict:
-        return Diagnostic(location=location, message=_wanted(location, details, source_map))
+        message = _wanted(details, "" if hidden else source_map.source(location))
+        message += "; its value is hidden, because the name marks a secret" if hidden else ""
+        return Diagnostic(location=location, message=message, show_value=not hidden)
     detail = strict[0]
     kind = detail["type"]
     context = detail.get("ctx", {})
@@ -100,15 +100,15 @@ def _diagnostic(location: Location, details: list[ErrorDetails], source_map: Sou
         return _unknown_word(location, context, detail["input"])
     if kind == "union_tag_not_found":
         return Diagnostic(location=location, message=f"needs a 'type', one of {', '.join(ACTIONS)}")
-    return Diagnostic(location=location, message=limit(detail))
+    return Diagnostic(location=location, message=limit(detail), show_value=not hidden)
 
 
-def _wanted(location: Location, details: list[ErrorDetails], source_map: SourceMap) -> str:
+def _wanted(details: list[ErrorDetails], source: str | None) -> str:
+    """Return the message for a value of the wrong type; `source`: its text, if it may be shown."""
     kinds = list(dict.fromkeys(WANTED[d["type"]] for d in details))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
     message = "needs " + " or ".join(kinds)
-    source = source_map.source(location)
     if kinds == ["a list"] and source:
         message += f": [{source}]"
     if "text" in kinds and source:

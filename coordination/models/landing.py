@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from coordination.models.checks import QaAction
-from coordination.models.values import AtGate, Command, Count, Duration, Id, Record, Text, Word
+from coordination.models.values import AtGate, Command, Count, Duration, Id, ProgramText, Record, Text, Word
 
 REST = "rest"
 """All repositories that no earlier wave takes; the last wave only."""
@@ -109,7 +109,7 @@ class PlanWaves(WaveRules):
     """An item of `coordination.waves`: plans that land wave by wave, by one run."""
 
     id: Id
-    title: Text
+    title: ProgramText
     order: Annotated[tuple[Annotated[Wave, BeforeValidator(_bare_wave)], ...], Field(min_length=1)]
     """The plans of each wave."""
 

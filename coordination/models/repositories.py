@@ -13,6 +13,7 @@ from coordination.models.values import (
     Count,
     Foreign,
     Labels,
+    ProgramText,
     Record,
     RepoName,
     ResourceName,
@@ -44,9 +45,9 @@ class ForgeRule(Record):
 
 class Repo(Foreign):
     name: RepoName
-    path: Text | None = None
-    url: Text | None = None
-    branch: Text = "main"
+    path: ProgramText | None = None
+    url: ProgramText | None = None
+    branch: ProgramText = "main"
     role: Text | None = None
     tags: Labels = ()
     slots: Annotated[Count, Field(le=64)] = 1

@@ -9,13 +9,29 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from coordination.models.values import Command, Count, Duration, Record, RelativePath, RepoName, Word
+from coordination.models.values import (
+    Command,
+    Count,
+    Duration,
+    Record,
+    RelativePath,
+    RepoName,
+    VariableValue,
+    Word,
+    reject_null,
+)
 from coordination.text import cycle_text
 
 ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=50)]
 UnitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9:_.@-]*$", max_length=200)]
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+def _check_variable(name: str) -> str:
+    if not name or "=" in name:
+        raise ValueError("is not the name of a variable: it is empty, or contains =")
+    return reject_null(name)
 
 
 class HttpProbe(Record):
@@ -93,7 +109,7 @@ class Service(Record):
     """A systemd service unit of the worker's user, which systemd starts, stops and restarts."""
     cwd: RelativePath | None = None
     """Folder in the repository; without it the repository's."""
-    env: dict[str, str] = {}
+    env: dict[Annotated[str, AfterValidator(_check_variable)], VariableValue] = {}
     required: Annotated[bool, Field(strict=True)] = False
     """Nothing works without it: if it fails, the services that were started with it are stopped."""
     depends_on: tuple[ServiceName, ...] = ()

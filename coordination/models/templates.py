@@ -29,10 +29,12 @@ from coordination.models.values import (
     Labels,
     Level,
     PositiveHours,
+    ProgramText,
     Record,
     Scalar,
     SecretName,
     Text,
+    Variables,
     Word,
 )
 
@@ -160,7 +162,7 @@ LONGEST_VALUE = 10_000
 class TemplatePlan(PlanRules):
     """The fields of the plan; its texts may contain `${parameter}`."""
 
-    title: Text
+    title: ProgramText
     description: str = ""
 
 
@@ -168,7 +170,7 @@ class TemplateStep(Record):
     """A todo of each repository: PLAN-ID-REPO. It waits for the step before it."""
 
     id: Annotated[Id, Field(max_length=40)]
-    task: Text
+    task: ProgramText
     description: str = ""
     priority: Level = Level.MEDIUM
     estimated_hours: PositiveHours | None = None
@@ -181,7 +183,7 @@ class TemplateStep(Record):
     timeout: Duration | None = None
     retry: Retry | None = None
     resources: ResourceNeeds = ()
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
+    env: Variables = {}
     workspace: Workspace | None = None
     needs_paths: Annotated[bool, Field(strict=True)] = True
     cache: CacheRules | None = None

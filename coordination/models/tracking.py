@@ -39,11 +39,12 @@ from coordination.models.values import (
     Labels,
     Level,
     PositiveHours,
+    ProgramText,
     Record,
     RepoName,
-    Scalar,
     SecretName,
     Text,
+    Variables,
     Word,
 )
 
@@ -125,7 +126,7 @@ class Issue(Record):
 class Criterion(Record):
     """Condition for the completion of a milestone: text, optionally with a command that checks it."""
 
-    text: Text
+    text: ProgramText
     check: Command | None = None
 
 
@@ -136,7 +137,7 @@ def text_of(criterion: str | Criterion) -> str:
 
 class Milestone(Record):
     id: Id
-    name: Text
+    name: ProgramText
     description: str = ""
     due: Day | None = None
     status: TodoStatus = TodoStatus.PENDING
@@ -152,7 +153,7 @@ class PlanRecord(Record):
     """The fields of a plan that only a plan has, not a template of one."""
 
     id: Id
-    title: Text
+    title: ProgramText
     description: str = ""
     status: PlanStatus = PlanStatus.DRAFT
     repos: tuple[RepoName, ...] = ()
@@ -168,7 +169,7 @@ class Plan(PlanRules, PlanRecord):
 
 class Todo(Record):
     id: Id
-    task: Text
+    task: ProgramText
     description: str = ""
     repo: RepoName
     status: TodoStatus = TodoStatus.PENDING
@@ -190,7 +191,7 @@ class Todo(Record):
     timeout: Duration | None = None
     retry: Retry | None = None
     resources: ResourceNeeds = ()
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
+    env: Variables = {}
     workspace: Workspace = Workspace.WORKTREE
     needs_paths: Annotated[bool, Field(strict=True)] = True
     """Wait until the files of all predecessors are available on the worker's host; if false, `path` may be

@@ -122,6 +122,8 @@ Size = Annotated[
 ]
 """Number of bytes: `1GiB`, `512MiB`, or a plain number."""
 Text = Annotated[str, Field(min_length=1)]
+ProgramText = Annotated[Text, AfterValidator(reject_null)]
+"""Text that a program gets: an argument, the path of a folder, or the message of a commit."""
 RelativePath = Annotated[Text, AfterValidator(_reject_foreign_path)]
 """Path or glob inside a repository."""
 RepoName = Annotated[
@@ -131,8 +133,7 @@ ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_ID)]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$", max_length=64)]
 """Name of a credential, and of the file in which a todo gets it."""
-_Argument = Annotated[Text, AfterValidator(reject_null)]
-Command = _Argument | Annotated[tuple[_Argument, ...], Field(min_length=1)]
+Command = ProgramText | Annotated[tuple[ProgramText, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_reject_numbers)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -143,7 +144,14 @@ LONGEST_HOURS = 1_000_000
 """Most hours of a todo, 114 years, so that the sums over a plan stay finite."""
 Hours = Annotated[Amount, Field(le=LONGEST_HOURS)]
 PositiveHours = Annotated[float, Field(strict=True, gt=0, le=LONGEST_HOURS, allow_inf_nan=False)]
-Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+VariableValue = Annotated[str, AfterValidator(reject_null)]
+Scalar = (
+    VariableValue
+    | Annotated[int, Field(strict=True)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+)
+Variables = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar]
+"""Environment variables of a todo."""
 Labels = tuple[Text, ...]
 EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]
 

@@ -69,6 +69,8 @@ TODO_LINES = [
     ("actual_hours: -1", "must be at least 0", ""),
     ('action: "a\\0b"', "contains a null character, which no program can be given; remove it", ""),
     ('action: {type: shell, run: ["a", "b\\0"]}', "contains a null character", ""),
+    ('env: {A: "b\\0"}', "contains a null character", ""),
+    ('env: {A_KEY: "b\\0"}', "contains a null character", ""),
     ("timeout: soon", "needs a duration like 90s", ""),
     ("timeout: 0", "must be more than 0", ""),
     ("timeout: .inf", "a duration cannot be that long", ""),
@@ -94,6 +96,7 @@ TODO_LINES = [
     ("retry: {stop_on: [{output: 7}]}", 'put it in quotes: "7"', ""),
     ("retry: {stop_on: [{output: a, outpt: b}]}", "unknown field", "output"),
     ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
+    ("env: {A_KEY: yes}", "needs text or a number; its value is hidden, because the name marks a secret", ""),
     ("env: {1A: x}", "is not the name of a variable", ""),
     ("env: [A]", "needs a mapping of names to values", ""),
     ("action: {run: x}", "needs a 'type', one of shell, python, agent, manual", ""),
@@ -137,6 +140,50 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     assert problem.line == 6
     assert problem.where.startswith("coordination.todos[0]")
     assert problem.where.endswith("(TODO-1)")
+
+
+NULL = '"a\\0b"'
+WITH_NULL = {
+    "repos[0].path (r)": f"repos: [{{name: r, path: {NULL}}}]",
+    "repos[0].url (r)": f"repos: [{{name: r, url: {NULL}}}]",
+    "repos[0].branch (r)": f"repos: [{{name: r, branch: {NULL}}}]",
+    "coordination.plans[0].title (P)": f"coordination: {{plans: [{{id: P, title: {NULL}}}]}}",
+    "coordination.plans[0].milestones[0].name (M)":
+        f"coordination: {{plans: [{{id: P, title: p, milestones: [{{id: M, name: {NULL}}}]}}]}}",
+    "coordination.todos[0].acceptance_criteria[0].text (T)":
+        "coordination: {todos: [{id: T, task: t, repo: r, acceptance_criteria: "
+        f"[{{text: {NULL}, check: x}}]}}]}}",
+    "coordination.todos[0].task (T)": f"coordination: {{todos: [{{id: T, task: {NULL}, repo: r}}]}}",
+    "coordination.waves[0].title (W)": f"coordination: {{waves: [{{id: W, title: {NULL}, order: [P]}}]}}",
+    "coordination.services[0].env.A (s)":
+        f"coordination: {{services: [{{name: s, repo: r, command: x, env: {{A: {NULL}}}}}]}}",
+    "coordination.services[0].env.a\0b (s)":
+        f"coordination: {{services: [{{name: s, repo: r, command: x, env: {{{NULL}: x}}}}]}}",
+    "coordination.templates[0].plan.title (t)":
+        f"coordination: {{templates: [{{name: t, plan: {{title: {NULL}}}, steps: [{{id: s, task: t}}]}}]}}",
+    "coordination.templates[0].steps[0].task (s)":
+        f"coordination: {{templates: [{{name: t, plan: {{title: t}}, steps: [{{id: s, task: {NULL}}}]}}]}}",
+    "coordination.templates[0].steps[0].env.A (s)":
+        "coordination: {templates: [{name: t, plan: {title: t}, "
+        f"steps: [{{id: s, task: t, env: {{A: {NULL}}}}}]}}]}}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "text"), WITH_NULL.items(), ids=WITH_NULL)
+def test_a_null_character_is_refused_in_every_text_that_a_program_or_a_commit_gets(where: str, text: str):
+    (problem,) = problems(text)
+
+    assert problem.where == where
+    assert "contains a null character, which no program can be given; remove it" in problem.message
+
+
+@pytest.mark.parametrize("name", ["", "A=B"])
+def test_a_name_that_no_variable_of_a_service_can_have_is_refused(name: str):
+    (problem,) = problems(
+        f'coordination: {{services: [{{name: s, repo: r, command: x, env: {{"{name}": x}}}}]}}'
+    )
+
+    assert "is not the name of a variable" in problem.message
 
 
 @pytest.mark.parametrize(
