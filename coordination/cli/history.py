@@ -37,30 +37,35 @@ LONGEST_TITLE = 300
 
 @command("memory.search")
 @click.argument("subject", metavar="[ID]", required=False, shell_complete=subject_ids)
-@click.option("--query", metavar="TEXT", default="", help="Words to find; the best matches come first.")
+@click.option("--query", metavar="TEXT", default="", help="Find these words; the best matches come first.")
 @click.option(
     "--type",
     "entity",
     metavar="TYPE",
     shell_complete=event_types,
-    help=texts.RECORD_TYPE,
+    help=f"Select this type of record: {texts.RECORD_TYPE}",
 )
 @of_repo
 @click.option(
     "--kind",
     metavar="KIND",
     shell_complete=event_kinds,
-    help=texts.RECORD_EVENT,
+    help="Select a kind such as todo.completed, or a pattern such as 'issue.*'.",
 )
 @click.option(
-    "--actor", metavar="USER@HOST", help="Events by this person or program; `file`: by an editor or git."
+    "--actor",
+    metavar="USER@HOST",
+    help="Select events by this person or program; `file`: by an editor or git.",
 )
 @click.option(
-    "--since", callback=moment, metavar="TIME", help="From this time on: 2026-01-31, or 7d for 7 days ago."
+    "--since",
+    callback=moment,
+    metavar="TIME",
+    help="Select events from this time on: 2026-01-31, or 7d for 7 days ago.",
 )
-@click.option("--until", callback=moment, metavar="TIME", help="Before this time.")
+@click.option("--until", callback=moment, metavar="TIME", help="Select events before this time.")
 @click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many."
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), metavar="N", help="List at most N."
 )
 @output_options(HistoryEvent)
 @click.pass_obj
@@ -77,7 +82,7 @@ def history(
     limit: int,
     form: Form,
 ) -> None:
-    """ID is that of a record; a milestone is PLAN/M1."""
+    """ID selects the events of one record, such as TODO-001; a milestone is PLAN-001/M1."""
     filters = HistoryFilters(
         subject=subject, entity=entity, repo=repo, kind=kind, actor=actor, since=since, until=until
     )
@@ -97,7 +102,7 @@ def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
                 event.kind,
                 event.subject,
                 _by(event),
-                plain(event.matched or _words(event)),
+                plain(event.matched or _summary(event)),
             )
             for event in events
         ],
@@ -105,13 +110,13 @@ def _print_events(events: list[HistoryEvent], subject: str | None) -> None:
 
 
 def _by(event: HistoryEvent) -> str:
-    """Return who did it, and the run whose results were written."""
+    """Return the actor, and the run whose results the actor wrote."""
     run = event.data.get("run")
     return f"{event.actor} for run {run}" if event.actor and run not in (None, event.subject) else event.actor
 
 
-def _words(event: HistoryEvent) -> str:
-    """Return what changed; without changes the title, and the counts of a foreign change."""
+def _summary(event: HistoryEvent) -> str:
+    """Return the changed fields; without changes, the title and the counts of a foreign change."""
     if event.changes:
         shown = [
             f"{field}: {_value(old)} → {_value(new)}"
@@ -134,7 +139,7 @@ def _words(event: HistoryEvent) -> str:
 def _value(value: object) -> str:
     if value in (None, [], {}, ""):
         return "none"
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         text = ", ".join(value)
     else:
         text = to_json(value).decode() if isinstance(value, list | dict) else str(value)
@@ -156,14 +161,14 @@ def rebuild_history(call: CliContext, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.pass_obj
 def export_history(call: CliContext, file: Path | None) -> None:
-    """It goes to FILE, or to standard output."""
+    """Without FILE it is written to standard output."""
     lines = call.coord.memory.export()
     if file is None:
         for line in lines:
             click.echo(line, nl=False)
         return
     if file.exists() or file.is_symlink():
-        raise Conflict(f"{file} is there already", "name another file, or remove that one")
+        raise Conflict(f"{file} exists already", "name another file, or remove that one")
     try:
         with replacing(file, durable=True) as out:
             for line in lines:
@@ -179,7 +184,7 @@ def export_history(call: CliContext, file: Path | None) -> None:
 @as_json_option
 @click.pass_obj
 def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
-    """FILE may be `-`."""
+    """With `-` for FILE, standard input is read."""
     count = call.coord.memory.import_lines(file)
     if as_json:
         print_json({"imported": count})
@@ -189,17 +194,17 @@ def import_history(call: CliContext, file: IO[str], as_json: bool) -> None:
 
 @command("memory.trends")
 @click.argument("repo", required=False, shell_complete=repo_names)
-@click.option("--days", default=30, show_default=True, type=int, help="Days until today.")
+@click.option("--days", default=30, show_default=True, type=int, help="Show this number of days until today.")
 @as_json_option
 @click.pass_obj
 def trends(call: CliContext, repo: str | None, days: int, as_json: bool) -> None:
-    """Without REPO: of all repositories."""
-    found = call.coord.memory.trends(repo, days)
+    """Without REPO, all repositories count."""
+    by_entity = call.coord.memory.trends(repo, days)
     if as_json:
-        print_json({trend.entity: trend for trend in found})
+        print_json({trend.entity: trend for trend in by_entity})
         return
     with paged():
-        for trend in found:
+        for trend in by_entity:
             _print_trend(trend, days)
 
 
@@ -267,7 +272,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-TOLD_ELSEWHERE = frozenset({"entry", "plan", "attempt", "event"})
+SHOWN_ELSEWHERE = frozenset({"entry", "plan", "attempt", "event"})
 """Data that a line for people leaves out; `event` is a whole edit as JSON."""
 LONGEST_LINE = 500
 
@@ -285,14 +290,14 @@ def _since(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     multiple=True,
     metavar="KIND",
     shell_complete=stream_kinds,
-    help="A kind such as todo.settled, or a pattern such as 'run.*'.",
+    help="Select a kind such as todo.settled, or a pattern such as 'run.*'.",
 )
 @of_repo
 @click.option(
     "--since",
     callback=_since,
     metavar="TIME|ID",
-    help="From this time on (2026-01-31, or 7d for 7 days ago), or after the event with this id.",
+    help="Select events from this time on (2026-01-31, or 7d for 7 days ago), or after the event of this id.",
 )
 @click.option(
     "--limit",
@@ -313,8 +318,8 @@ def events(
 ) -> None:
     """List or follow the events of runs, todos, locks, circuit breakers and commands, oldest first.
 
-    With -f and --json a line of JSON for each event. Kinds that are counted only, such as lock.granted, are
-    written while -f asks for them by name. Changes of the file: coord history.
+    With -f and --json, each event is a line of JSON. Kinds that are counted only, such as lock.granted, are
+    written while -f asks for them by name. See changes of the file with coord history.
     """
     if not follow:
         events = call.coord.events.list(kinds, repo=repo, since=since, limit=limit)
@@ -349,14 +354,14 @@ def _print(events: Sequence[Event]) -> None:
 
 def _row(event: Event) -> tuple[str, ...]:
     repos = ", ".join(event.repos)
-    return (format_time(event.at), event.kind, event.subject, event.actor, repos, plain(words_of(event)))
+    return (format_time(event.at), event.kind, event.subject, event.actor, repos, plain(text_of(event)))
 
 
-def words_of(event: Event) -> str:
+def text_of(event: Event) -> str:
     """Return the title and the data of an event as text."""
     data = [
         f"{name}: {shortened(value, LONGEST_VALUE)}"
         for name, value in event.data.items()
-        if value and name not in TOLD_ELSEWHERE
+        if value and name not in SHOWN_ELSEWHERE
     ]
     return shortened("; ".join(filter(None, (event.title, ", ".join(data)))), LONGEST_LINE)

@@ -264,7 +264,11 @@ PLAN = (
     _work("--timeout", "timeout", "TIME", "End a run of it after TIME: 90s, 10m, 2h."),
     _work("--recurring", "recurring", "yes|no", "Run all its todos in each sweep.", yes_or_no),
     _work(
-        "--two-persons", "two_persons", "yes|no", "Nobody approves a gate of a run they ordered.", yes_or_no
+        "--two-persons",
+        "two_persons",
+        "yes|no",
+        "Refuse approvals by the person who ordered the run.",
+        yes_or_no,
     ),
 )
 

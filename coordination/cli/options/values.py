@@ -209,7 +209,7 @@ Function = Callable[..., Any]
 
 def by_word(option: str, kind: Iterable[StrEnum]) -> Callable[[Function], Function]:
     """Filter by a field with few values."""
-    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completion.enum_values(kind))
+    return _filter(option, "WORD,…", f"Select any of {one_of(kind)}", completion.enum_values(kind))
 
 
 def by_name(option: str, help_: str) -> Callable[[Function], Function]:
@@ -234,7 +234,7 @@ of_repo = click.option(
     "--repo",
     metavar="REPO",
     shell_complete=completion.repo_names,
-    help="Events that concern this repository.",
+    help="Select events that concern this repository.",
 )
 
 

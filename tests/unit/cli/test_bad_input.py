@@ -16,7 +16,7 @@ REFUSED = [
     (("schema", "--output", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("export-run", "last", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
     (("context", "export", "ecosystem.yaml"), 6, ["is an ecosystem file", "name another file"]),
-    (("history", "export", "ecosystem.yaml"), 6, ["is there already", "name another file"]),
+    (("history", "export", "ecosystem.yaml"), 6, ["exists already", "name another file"]),
     (("history", "--since", "0001-01-01"), 2, ["out of range", "coord history --help"]),
     (("list-todos", "--format", "{id:<99999999999}"), 2, ["wider than any line", "write for example"]),
     (
