@@ -15,7 +15,7 @@ from coordination.models import (
     Strategy,
     Todo,
 )
-from coordination.planner.checks import check_todos, unchecked
+from coordination.planner.checks import CheckGenerator, unchecked
 from coordination.planner.generated import generated_plan
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.starting import start_generated
@@ -85,7 +85,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
         raise PlanRefused(
             f"{what}{_of_kinds(options.kinds)}", "declare one in the file: field `qa` of the repository"
         )
-    todos = check_todos(ecosystem, repos, kinds=kinds, prefix=f"{QA}.{subject}")
+    todos = CheckGenerator(ecosystem=ecosystem, kinds=kinds, prefix=f"{QA}.{subject}").todos(repos)
     records, graph = checks_graph(ecosystem, subject, todos)
     return PreparedChecks(
         subject=subject,

@@ -7,6 +7,6 @@ The checks change nothing.
 | `check.py` | concurrent checks; constraints that contradict each other; cycles |
 | `probes.py` `command.py` | a `validation`: a command and its output, or an HTTP address; its mistakes |
 | `versions.py` | the version of a checkout, from its manifest or its newest tag |
-| `constraints.py` `semver.py` | versions that a constraint admits, by the rules of the provider's language |
+| `constraints.py` | versions that a constraint admits, by the rules of the provider's language |
 | `records.py` | results of checks |
 """

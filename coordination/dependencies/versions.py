@@ -25,8 +25,7 @@ from typing import Any
 from packaging.version import Version
 from semantic_version import Version as Semantic
 
-from coordination.dependencies import semver
-from coordination.dependencies.constraints import Rules, rules_for
+from coordination.dependencies.constraints import InvalidVersion, Rules, read_semver, rules_for
 from coordination.errors import CoordinationError, NotFound
 from coordination.git import ask_git
 
@@ -245,8 +244,8 @@ def _order(text: str) -> tuple[Version, Semantic] | None:
 
 def _semantic(text: str) -> Semantic | None:
     try:
-        return semver.read_version(text)
-    except semver.InvalidVersion:
+        return read_semver(text)
+    except InvalidVersion:
         return None
 
 

@@ -57,9 +57,7 @@ class Edit:
         "validation").
         """
         if field not in record_at(place if len(place) % 2 else place[:-1]).model_fields:
-            raise UsageError(
-                f"{place[-1]} has no field {field!r}", "see the fields in the README, section The file"
-            )
+            raise UsageError(f"{place[-1]} has no field {field!r}", "see all fields: coord schema")
         if (new := self._new(place)) is not None:
             new[field] = value
         else:

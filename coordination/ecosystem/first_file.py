@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -15,13 +14,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 from coordination.ecosystem.editing import exclusive
 from coordination.ecosystem.journal import Journal
-from coordination.ecosystem.yaml_text.tree import plain_value
+from coordination.ecosystem.yaml_text.rendering import scalar
 from coordination.environment import actor
 from coordination.errors import CoordinationError, UsageError
 from coordination.git import ask_git
 from coordination.models import Repo
-
-_NEEDS_NO_QUOTES = re.compile(r"[A-Za-z./][A-Za-z0-9._/@+-]*(?:://?[A-Za-z0-9._/@+-]*)*")
 
 _HEAD = """\
 # The repositories that work together here, and the work that runs across them.
@@ -97,8 +94,10 @@ def first_file(repos: Sequence[Repo]) -> str:
     if not repos:
         return _HEAD + _NO_REPOS + _ID.format(id=new_id())
     first, second = repos[0].name, repos[min(1, len(repos) - 1)].name
-    names = dict.fromkeys((_scalar(first), _scalar(second)))
-    plan = _PLAN.format(repos=", ".join(names), first=_scalar(first), second=_scalar(second))
+    names = dict.fromkeys((scalar(first, flow=True), scalar(second, flow=True)))
+    plan = _PLAN.format(
+        repos=", ".join(names), first=scalar(first, flow=True), second=scalar(second, flow=True)
+    )
     return _HEAD + _REPOS + "".join(map(_repo, repos)) + _ID.format(id=new_id()) + plan
 
 
@@ -123,14 +122,8 @@ def write_first(path: Path, text: str) -> None:
 
 def _repo(repo: Repo) -> str:
     fields = {"name": repo.name, "path": repo.path, "url": repo.url, "branch": repo.branch}
-    lines = [f"{name}: {_scalar(value)}" for name, value in fields.items() if value]
+    lines = [f"{name}: {scalar(value, flow=True)}" for name, value in fields.items() if value]
     return "  - " + "\n    ".join(lines) + "\n"
-
-
-def _scalar(text: str) -> str:
-    """Return the text as it is if YAML reads it as the same text, else in double quotes as in JSON."""
-    plain = _NEEDS_NO_QUOTES.fullmatch(text) and plain_value(text) == text
-    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 DEPTH = 3

@@ -181,6 +181,7 @@ LISTS: tuple[Location, ...] = (
     ("resources",),
     *(("coordination", section) for section in ("issues", "plans", "todos", "dependencies")),
 )
+"""Lists whose records an edit parses alone, and whose changes the history records."""
 _ALIAS = re.compile(r"\*(?<![^\s\[\]{},:'\"-].)\S")
 """Possible alias; most matches are words in *emphasis*."""
 _DASH = re.compile(r" *-[ \t]+")

@@ -7,6 +7,7 @@ from typing import Any
 
 from coordination.ecosystem.changes import Changes, key_of
 from coordination.ecosystem.layout import TO_REPOS, model_at, names_in
+from coordination.ecosystem.parsing import LISTS
 from coordination.ecosystem.yaml_text.tree import Location
 from coordination.models import (
     OPEN_TODO,
@@ -24,16 +25,10 @@ from coordination.models import (
 LONGEST_VALUE = 2000
 """Characters of a text in an event; the journal has all of it."""
 KEPT = (
-    "status", "priority", "severity", "assignee", "labels", "plan", "description", "estimated_hours",
-    "actual_hours",
-    "created",
+    "status", "priority", "severity", "assignee", "labels", "plan", "description",
+    "estimated_hours", "actual_hours", "created",
 )  # fmt: skip
 """Fields of the record that an event has besides those that changed."""
-_SECTIONS: tuple[Location, ...] = (
-    ("repos",), ("resources",), ("coordination", "issues"), ("coordination", "plans"), ("coordination",
-    "todos"),
-    ("coordination", "dependencies"),
-)  # fmt: skip
 ENDED_ISSUE = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED})
 
 
@@ -68,7 +63,7 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
 def differences(before: Ecosystem, after: Ecosystem) -> list[dict[str, Any]]:
     """Return the events of a change that coord did not make: changed, created, deleted records by section."""
     events = []
-    for section in _SECTIONS:
+    for section in LISTS:
         old = {_key(record): record for record in _at(before, section)}
         new = {_key(record): record for record in _at(after, section)}
         for key, record in new.items():

@@ -86,8 +86,8 @@ class Memory:
         *,
         limit: int = LIMIT,
     ) -> list[HistoryEvent]:
-        """Search the history of records: when, what changed, and who did it. Without a query, list the events,
-        latest first.
+        """Search the history of records: when, what changed, and who did it. Without a query, list the
+        events, latest first.
 
         `query`: words to find; the best matches come first. Raises UsageError, NotFound.
         """

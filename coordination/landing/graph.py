@@ -27,7 +27,7 @@ from coordination.models import (
     Workspace,
     generated_id,
 )
-from coordination.planner.checks import Needs, check_todos
+from coordination.planner.checks import CheckGenerator, Needs
 from coordination.planner.generated import generated_plan
 from coordination.runs.run_kinds import LAND, QA, REVERT
 
@@ -98,7 +98,9 @@ def check_todos_of(
         for repo in names
     }
     prefix = todo_id(part.change_set, QA, wave=wave)
-    todos = check_todos(ecosystem, names, prefix=prefix, after=after, stated=(*names, *earlier))
+    todos = CheckGenerator(ecosystem=ecosystem, prefix=prefix, after=after, stated=(*names, *earlier)).todos(
+        names
+    )
     return in_worktrees(ecosystem, todos, begins)
 
 
@@ -165,7 +167,9 @@ def _checks_after(
     checks: list[Todo] = []
     if tested:
         prefix = todo_id(landing.change_set, f"{AFTER}.{QA}", wave=number)
-        todos = check_todos(ecosystem, tested, prefix=prefix, after=after_looks, stated=tuple(names))
+        todos = CheckGenerator(
+            ecosystem=ecosystem, prefix=prefix, after=after_looks, stated=tuple(names)
+        ).todos(tested)
         checks = in_worktrees(ecosystem, todos, [after])
     for repo, command in dict.fromkeys(commands):
         others = sum(todo.repo == repo and isinstance(todo.action, ShellAction) for todo in checks)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
 from coordination.models import (
     Check,
@@ -38,7 +38,6 @@ from coordination.text import listed
 
 ORDER = {kind: rank for rank, kind in enumerate(CheckKind)}
 ALL_KINDS = tuple(CheckKind)
-NOTHING: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 QA, BEFORE, CRITERION = "qa", "qa.before", "accept"
 STATE_COMMIT = ShellAction(type="shell", run="true", read_only=True)
 """Succeeds at once; what counts is the commit of its settle."""
@@ -84,33 +83,6 @@ class Needs:
         return other in self.of(repo) and repo in self.of(other)
 
 
-def check_todos(
-    ecosystem: Ecosystem,
-    repos: Collection[str],
-    *,
-    kinds: Collection[CheckKind] = ALL_KINDS,
-    prefix: str = QA,
-    plan: str | None = None,
-    after: Mapping[str, Iterable[str]] = NOTHING,
-    before: Mapping[str, str] = MappingProxyType({}),
-    allow_red: bool = False,
-    with_needed: bool = True,
-    stated: Collection[str] = (),
-) -> list[Todo]:
-    """Return the todos that check these repositories, each after those that it waits for.
-
-    `prefix` begins their ids; `after`: todos of a repository that its checks wait for; `before`: `REPO CHECK`
-    → the todo that ran the same check before; `allow_red`: a red check does not fail its todo;
-    `with_needed`: state the commits of needed repositories that are not checked themselves, besides those
-    `stated` by todos of `after`. A repository without checks of these kinds has none here: see `unchecked`.
-    """
-    generator = _Generator(
-        ecosystem, kinds, prefix, plan, after, before,
-        allow_red=allow_red, with_needed=with_needed, stated=stated,
-    )  # fmt: skip
-    return generator.todos(repos)
-
-
 def unchecked(
     ecosystem: Ecosystem, repos: Iterable[str], kinds: Collection[CheckKind] = ALL_KINDS
 ) -> list[str]:
@@ -128,28 +100,26 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
     repos = {todo.repo for todo in todos.values()}
     before: list[Todo] = []
     if plan.qa.when.before:
-        before = check_todos(
-            ecosystem,
-            _untouched(ecosystem, plan, repos),
+        before = CheckGenerator(
+            ecosystem=ecosystem,
             prefix=f"{plan.id}.{BEFORE}",
             plan=plan.id,
             allow_red=plan.qa.allow_red,
             with_needed=False,
-        )
+        ).todos(_untouched(ecosystem, plan, repos))
         generated |= {todo.id: todo for todo in (*before, *_barrier(plan, before, todos))}
     if plan.qa.when.after:
         after = _behind(ecosystem, (*todos.values(), *criteria))
         known = {f"{todo.repo} {_name(todo)}": todo.id for todo in before}
-        checks = check_todos(
-            ecosystem,
-            repos,
+        checks = CheckGenerator(
+            ecosystem=ecosystem,
             prefix=f"{plan.id}.{QA}",
             plan=plan.id,
             after=after,
             before=known,
             allow_red=plan.qa.allow_red,
             with_needed=False,
-        )
+        ).todos(repos)
         generated |= {todo.id: _strict(todo) for todo in checks}
     declared = {todo.id for todo in ecosystem.coordination.todos}
     return {name: todo for name, todo in generated.items() if name not in declared}
@@ -252,60 +222,66 @@ def _name(todo: Todo) -> str:
     return (todo.action.check or "") if isinstance(todo.action, QaAction) else ""
 
 
-class _Generator:
-    def __init__(
-        self,
-        ecosystem: Ecosystem,
-        kinds: Collection[CheckKind],
-        prefix: str,
-        plan: str | None,
-        after: Mapping[str, Iterable[str]],
-        before: Mapping[str, str],
-        *,
-        allow_red: bool,
-        with_needed: bool,
-        stated: Collection[str],
-    ) -> None:
-        self._needs = Needs(ecosystem)
-        self._resources = {resource.name for resource in ecosystem.resources}
-        self._kinds = frozenset(kinds)
-        self._prefix = prefix
-        self._plan = plan
-        self._after = after
-        self._before = before
-        self._allow_red = allow_red
-        self._with_needed = with_needed
-        self._stated = stated
+@dataclass(frozen=True, kw_only=True)
+class CheckGenerator:
+    """Makes the todos that check repositories."""
+
+    ecosystem: Ecosystem
+    kinds: Collection[CheckKind] = ALL_KINDS
+    prefix: str = QA
+    """Beginning of the ids of the todos."""
+    plan: str | None = None
+    after: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    """Repository → todos that its checks wait for."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """`REPO CHECK` → the todo that ran the same check before."""
+    allow_red: bool = False
+    """A red check does not fail its todo."""
+    with_needed: bool = True
+    """State the commits of needed repositories that are not checked themselves."""
+    stated: Collection[str] = ()
+    """Repositories whose commits todos of `after` state."""
+
+    @cached_property
+    def _needs(self) -> Needs:
+        return Needs(self.ecosystem)
+
+    @cached_property
+    def _resources(self) -> frozenset[str]:
+        return frozenset(resource.name for resource in self.ecosystem.resources)
 
     def todos(self, repos: Collection[str]) -> list[Todo]:
+        """Return the todos that check these repositories, each after those that it waits for. A repository
+        without checks of the kinds has none: see `unchecked`.
+        """
         checked = [repo for repo in self._needs.repos if repo in repos]
         nodes: dict[tuple[str, CheckKind], list[str]] = {}
         checks: dict[str, tuple[Repo, Check]] = {}
         for name in checked:
             repo = self._needs.repos[name]
             for check in sorted(repo.qa, key=lambda check: ORDER[check.kind]):
-                if check.kind in self._kinds:
-                    node = generated_id(f"{self._prefix}.{name}.{check.name}")
+                if check.kind in self.kinds:
+                    node = generated_id(f"{self.prefix}.{name}.{check.name}")
                     nodes.setdefault((name, check.kind), []).append(node)
                     checks[node] = (repo, check)
-        commits = self._commits({repo.name for repo, _ in checks.values()}) if self._with_needed else {}
+        commits = self._commits({repo.name for repo, _ in checks.values()}) if self.with_needed else {}
         made = {node: self._todo(node, *of, nodes, commits) for node, of in checks.items()}
         return _in_order({todo.id: todo for todo in commits.values()} | made)
 
     def _commits(self, checked: Collection[str]) -> dict[str, Todo]:
         """Return the todos that state the commits of repositories whose checks no other check waits for."""
         stating = {}
-        for name in (name for name in self._needs.repos if name not in self._stated):
+        for name in (name for name in self._needs.repos if name not in self.stated):
             waiting = [repo for repo in checked if name in self._needs.of(repo)]
             ordered = [repo for repo in waiting if not self._needs.in_a_circle(repo, name)]
             waited_for = name in checked and len(ordered) == len(waiting)
             in_place = self._needs.repos[name].workspace is Workspace.IN_PLACE  # it has no commit to state
             if waiting and not waited_for and not in_place:
                 stating[name] = Todo(
-                    id=generated_id(f"{self._prefix}.{name}.commit"),
+                    id=generated_id(f"{self.prefix}.{name}.commit"),
                     task=f"State the commit of {name}",
                     repo=name,
-                    plan=self._plan,
+                    plan=self.plan,
                     action=STATE_COMMIT,
                 )
         return stating
@@ -323,7 +299,7 @@ class _Generator:
             id=node,
             task=f"Check {repo.name}: {check.name}",
             repo=repo.name,
-            plan=self._plan,
+            plan=self.plan,
             blocked_by=tuple(dict.fromkeys(self._blockers(repo.name, check.kind, nodes, commits))),
             resources=tuple(ResourceNeed(name=name) for name in held),
             action=QaAction(
@@ -331,8 +307,8 @@ class _Generator:
                 check=check.name,
                 kind=check.kind,
                 needs=tuple(sorted(self._needs.of(repo.name))),
-                allow_red=self._allow_red,
-                before=self._before.get(f"{repo.name} {check.name}"),
+                allow_red=self.allow_red,
+                before=self.before.get(f"{repo.name} {check.name}"),
             ),
         )
 
@@ -343,7 +319,7 @@ class _Generator:
         nodes: Mapping[tuple[str, CheckKind], list[str]],
         commits: Mapping[str, Todo],
     ) -> Iterable[str]:
-        yield from self._after.get(repo, ())
+        yield from self.after.get(repo, ())
         earlier = [other for other in CheckKind if ORDER[other] < ORDER[kind]]
         for other_kind in earlier:
             yield from nodes.get((repo, other_kind), ())

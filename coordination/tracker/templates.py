@@ -40,11 +40,11 @@ from coordination.models.templates import (
     TemplateStep,
 )
 from coordination.text import cycle_text, did_you_mean, is_utf8, limit, listed
+from coordination.tracker.kinds import OPEN_PLAN
 from coordination.tracker.transaction import fields_of
 
 CHANGE, CHECK = "change", "check"
 """The steps of a campaign."""
-OPEN_PLAN = frozenset({PlanStatus.DRAFT, PlanStatus.ACTIVE, PlanStatus.ON_HOLD})
 Command = str | Sequence[str]
 Fields = dict[str, Any]
 Values = Mapping[str, str]

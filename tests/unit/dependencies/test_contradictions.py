@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordination.dependencies import semver
 from coordination.dependencies.check import contradictions
-from coordination.dependencies.constraints import Rules, disjoint, read
+from coordination.dependencies.constraints import (
+    Rules,
+    disjoint,
+    read,
+    read_semver,
+    read_semver_range,
+    semver_disjoint,
+)
 from coordination.models import Dependency, DependencyStatus
 
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
@@ -74,11 +80,11 @@ def told(*constraints: str, places: dict[str, Path | None] | None = None) -> lis
 
 @given(st.lists(NPM_RANGE, min_size=1, max_size=3))
 def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]):
-    ranges = tuple(map(semver.read_range, texts))
+    ranges = tuple(map(read_semver_range, texts))
 
-    in_all = [v for v in map(semver.read_version, NPM_GRID) if all(r.admits(v) for r in ranges)]
+    in_all = [v for v in map(read_semver, NPM_GRID) if all(r.contains(v) for r in ranges)]
 
-    assert semver.disjoint(ranges) is not bool(in_all)
+    assert semver_disjoint(ranges) is not bool(in_all)
 
 
 @given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
@@ -98,12 +104,12 @@ def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can
         (Path(folder) / "package.json").write_text("{}")
         found = told(*texts, places={"lib": Path(folder)})
 
-    assert bool(found) is semver.disjoint(tuple(map(semver.read_range, texts)))
+    assert bool(found) is semver_disjoint(tuple(map(read_semver_range, texts)))
     for demands in found:
-        assert semver.disjoint(tuple(map(semver.read_range, demands)))
+        assert semver_disjoint(tuple(map(read_semver_range, demands)))
         for left_out in demands:
-            rest = tuple(semver.read_range(text) for text in demands if text != left_out)
-            assert not rest or not semver.disjoint(rest)
+            rest = tuple(read_semver_range(text) for text in demands if text != left_out)
+            assert not rest or not semver_disjoint(rest)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from coordination.errors import PlanRefused
 from coordination.models import CheckKind, Ecosystem, Repo
-from coordination.planner.checks import check_todos, unchecked
+from coordination.planner.checks import CheckGenerator, unchecked
 from coordination.planner.graph import build
 
 E2E = {"name": "e2e", "run": "make e2e", "kind": "e2e", "needs": ["db"], "timeout": "10m", "retries": 2}
@@ -46,7 +46,7 @@ def test_a_check_waits_for_those_below_it_and_for_the_commits_of_repositories_wi
         {"a": "x", "b": None, "c": [{"name": "unit", "run": "y"}, E2E]}, {"b": ["a"], "c": ["b"]}
     )
 
-    todos = check_todos(found, ["a", "c"])
+    todos = CheckGenerator(ecosystem=found).todos(["a", "c"])
 
     assert waits(todos) == {
         "qa.a.qa": set(),
@@ -56,7 +56,7 @@ def test_a_check_waits_for_those_below_it_and_for_the_commits_of_repositories_wi
     }
     assert [need.name for need in todos[-1].resources] == ["db"]
     assert unchecked(found, "abc") == ["b"]
-    assert waits(check_todos(found, ["c"], kinds=[CheckKind.E2E])) == {
+    assert waits(CheckGenerator(ecosystem=found, kinds=[CheckKind.E2E]).todos(["c"])) == {
         "qa.a.commit": set(),
         "qa.b.commit": set(),
         "qa.c.e2e": {"qa.a.commit", "qa.b.commit"},
@@ -64,7 +64,9 @@ def test_a_check_waits_for_those_below_it_and_for_the_commits_of_repositories_wi
 
 
 def test_repositories_in_a_circle_do_not_wait_for_each_other_and_see_each_others_commits():
-    todos = check_todos(ecosystem({"a": "x", "b": "y"}, {"a": ["b"], "b": ["a"]}), ["a", "b"])
+    todos = CheckGenerator(ecosystem=ecosystem({"a": "x", "b": "y"}, {"a": ["b"], "b": ["a"]})).todos(
+        ["a", "b"]
+    )
 
     assert waits(todos) == {
         "qa.a.commit": set(),
