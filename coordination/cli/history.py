@@ -43,14 +43,14 @@ LONGEST_TITLE = 300
     "entity",
     metavar="TYPE",
     shell_complete=event_types,
-    help=f"Select this type of record: {texts.RECORD_TYPE}",
+    help=texts.RECORD_TYPE,
 )
 @of_repo
 @click.option(
     "--kind",
     metavar="KIND",
     shell_complete=event_kinds,
-    help="Select a kind such as todo.completed, or a pattern such as 'issue.*'.",
+    help=texts.RECORD_EVENT,
 )
 @click.option(
     "--actor",
