@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -69,6 +71,33 @@ def is_alive(pid: int, started: str) -> bool:
         with suppress(ChildProcessError):  # not a child of this process
             os.waitpid(pid, os.WNOHANG)
     return not found.is_zombie
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessIdentity:
+    """A process of any host, as stored in Redis."""
+
+    host: str
+    pid: int
+    started: str
+    """Start of the process (`start_time`); empty if unknown."""
+
+    def alive(self) -> bool | None:
+        """Return whether the process runs; None if that cannot be determined here. A zombie does not run."""
+        if self.host != socket.gethostname() or not self.started:
+            return None
+        found = look(self.pid)
+        return found is not None and _identity(found) == self.started and not found.is_zombie
+
+
+def this_process() -> ProcessIdentity:
+    """Return the identity of this process."""
+    return _own_identity(os.getpid())
+
+
+@lru_cache(maxsize=16)
+def _own_identity(pid: int) -> ProcessIdentity:
+    return ProcessIdentity(host=socket.gethostname(), pid=pid, started=start_time(pid) or "")
 
 
 def is_stopped(pid: int) -> bool:

@@ -21,7 +21,8 @@ same steps.
 2. There is at most one probe among all processes. Only the probe's result changes a breaker that is not
    closed, because calls that started before it opened say nothing about the present.
 3. A probe has a time limit: its ttl, or the lease of the todo that it is, as long as that is renewed. After
-   that the next caller is the probe, and the former one's result is ignored.
+   that the next caller is the probe, and the former one's result is ignored. On the host of the probe's
+   process, the next caller after its end is the probe.
 4. A todo becomes the probe in the same step in which it is granted everything else that it needs, or not at
    all. Behind several breakers it probes all that are due, or none.
 5. A todo behind a breaker is parked with the reason and the time of the probe, and holds nothing: no lock,
@@ -37,8 +38,9 @@ Todos that were handed back, cancelled or parked do not count. Compensations che
 
 Failures:
 
-* The probe's process dies: its ttl or lease expires, and the next caller is the probe; a lost lease is a
-  failure of the repository's worker, and so of a probe of its breaker.
+* The probe's process dies: callers and lists on its host see that at once. For all others, todos among them,
+  its ttl or lease expires, and the next caller is the probe; a lost lease is a failure of the repository's
+  worker, and so of a probe of its breaker.
 * The probe is stopped (SIGSTOP) for longer: as above; its late result is refused, a todo's by its fence.
 * A process dies before it has sent messages to parked todos: their timers are in Redis, and the maintenance
   leader fires them.

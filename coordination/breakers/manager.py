@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, overload
 
@@ -19,10 +18,19 @@ from redis import Redis
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import Step
-from coordination.backend.steps import lock as steps
-from coordination.breakers.records import Breaker, BreakerState, Policy, Reset, breaker_of, reset_of
+from coordination.backend.steps import breaker as steps
+from coordination.breakers.records import (
+    Breaker,
+    BreakerState,
+    Policy,
+    Reset,
+    breaker_of,
+    is_gone,
+    reset_of,
+)
 from coordination.durations import MS
 from coordination.errors import BreakerOpen, NotFound, UsageError
+from coordination.processes import ProcessIdentity, this_process
 from coordination.text import listed
 
 ACTION = "action"
@@ -120,7 +128,7 @@ class BreakerManager:
     @contextmanager
     def _called(self, name: str, ttl: timedelta, counts: Counts, policy: Policy) -> Iterator[None]:
         who = uuid.uuid4().hex
-        probes = self.allow(name, who, ttl)
+        probes = self.allow(name, who, ttl, this_process())
         try:
             yield
         except counts as error:
@@ -173,11 +181,19 @@ class BreakerManager:
     def close(self) -> None:
         self._line.close()
 
-    def allow(self, name: str, who: str, ttl: timedelta) -> bool:
-        """Return whether the caller is the probe, which has to `record` its result. Raises BreakerOpen."""
+    def allow(self, name: str, who: str, ttl: timedelta, process: ProcessIdentity | None = None) -> bool:
+        """Return whether the caller is the probe, which has to `record` its result. Raises BreakerOpen.
+
+        `process`: the process whose end ends the probe; None: the probe outlives this process.
+        """
         if not isinstance(ttl, timedelta) or ttl < MS:
             raise UsageError(f"invalid ttl: {ttl}", "give a duration of 1 ms or longer")
-        access = self._call(steps.Allow(breaker=name, who=who, by=_here(), ttl_ms=ttl // MS))
+        identity = asdict(process or _UNKNOWN)
+        step = steps.Allow(breaker=name, who=who, by=_here(), ttl_ms=ttl // MS, **identity)
+        access = self._call(step)
+        if access.prober and is_gone(access.prober):
+            self.record(name, access.prober["probe"], "gave_up")  # no effect if another caller was faster
+            access = self._call(step)
         if access.ends_ms is not None:
             raise BreakerOpen(
                 access.why,
@@ -201,5 +217,9 @@ class BreakerManager:
         return self._line(step, [self._keys.head])
 
 
+_UNKNOWN = ProcessIdentity(host="", pid=0, started="")
+
+
 def _here() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    process = this_process()
+    return f"process {process.pid} on {process.host}"

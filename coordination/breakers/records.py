@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from coordination.backend.keys import resource
-from coordination.backend.steps.lock import ListedBreaker
+from coordination.backend.steps.breaker import ListedBreaker, Prober
 from coordination.durations import MS
 from coordination.frozen import FrozenModel
+from coordination.processes import ProcessIdentity
 from coordination.settings import Settings
 from coordination.text import counted
 
@@ -45,7 +46,7 @@ class Breaker(FrozenModel):
     probe_at: datetime | None
     """Time from which a probe is allowed, while it is open."""
     probe: str
-    """Description of the present probe."""
+    """Description of the present probe; empty if its process is known to be gone."""
     behind: int
     """Number of todos that are parked behind it."""
 
@@ -107,9 +108,15 @@ def breaker_of(read: ListedBreaker, now_ms: int) -> Breaker:
         since=_moment(read["since"]),
         opened_at=_moment(read["opened_at"]),
         probe_at=_moment(read["until"]) if state is BreakerState.OPEN else None,
-        probe=read["probe_by"],
+        probe="" if (prober := read.get("prober")) and is_gone(prober) else read["probe_by"],
         behind=read["behind"],
     )
+
+
+def is_gone(prober: Prober) -> bool:
+    """Return whether the process that probes has ended; False if that cannot be determined on this host."""
+    process = ProcessIdentity(host=prober["host"], pid=prober["pid"], started=prober["started"])
+    return process.alive() is False
 
 
 def reset_of(entry: str, words: Mapping[str, str]) -> Reset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import reprlib
-import socket
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from hashlib import blake2b
 from coordination.backend.keys import lock, resource
 from coordination.durations import MS
 from coordination.errors import UsageError
-from coordination.processes import start_time
+from coordination.processes import ProcessIdentity, this_process
 
 LONGEST_NAME = 255
 LONGEST_TTL = timedelta(days=366)
@@ -132,11 +131,9 @@ def is_whole(number: object, least: int, most: int) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Owner:
-    host: str
-    pid: int
-    started: str
-    """Start of the process, in a form that no other process with this pid ever has."""
+class Owner(ProcessIdentity):
+    """A thread that holds locks or waits for them."""
+
     thread: int
     label: str = ""
     """Text for people."""
@@ -156,12 +153,6 @@ class Owner:
         """Names and values of the fields."""
         return tuple(zip(asdict(self), self.values, strict=True))
 
-    def alive(self) -> bool | None:
-        """Return whether the process runs; None if it is on another host."""
-        if self.host != socket.gethostname():
-            return None
-        return bool(self.started) and start_time(self.pid) == self.started
-
     def __str__(self) -> str:
         return f"{self.label or 'a process'} (process {self.pid} on {self.host})"
 
@@ -173,12 +164,7 @@ def current_owner(label: str = "") -> Owner:
 
 @lru_cache(maxsize=1024)
 def _owner(pid: int, thread: int, label: str) -> Owner:
-    return Owner(host=socket.gethostname(), pid=pid, started=_started(pid), thread=thread, label=label)
-
-
-@lru_cache(maxsize=16)
-def _started(pid: int) -> str:
-    return start_time(pid) or ""
+    return Owner(**vars(this_process()), thread=thread, label=label)
 
 
 def holder_words(request: Mapping[str, object]) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import multiprocessing
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -14,7 +17,7 @@ from redis import Redis
 
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import Step
-from coordination.backend.steps.lock import Access, Allow, Breakers, Record, Reset
+from coordination.backend.steps.breaker import Access, Allow, Breakers, Record, Reset
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, NotFound, UsageError
@@ -23,6 +26,7 @@ from coordination.runs.store import RunStore
 DB = "resource:db"
 POLICY = Policy(failures=3, window=timedelta(seconds=300), open_for=timedelta(seconds=60))
 WINDOW_MS = 300_000
+BY_NOBODY: Any = {"host": "", "pid": 0, "started": ""}
 
 R = TypeVar("R")
 
@@ -45,7 +49,7 @@ class Steps:
 
     def ask(self, who: str = "", *, name: str = DB, ttl_ms: int = 60_000) -> Access:
         who = who or next(self._ids)
-        return self.call(Allow(breaker=name, who=who, by=f"in words {who}", ttl_ms=ttl_ms))
+        return self.call(Allow(breaker=name, who=who, by=f"in words {who}", ttl_ms=ttl_ms, **BY_NOBODY))
 
     def fail(
         self, who: str = "", *, name: str = DB, why: str = "exit code 7", policy: Policy = POLICY
@@ -109,7 +113,7 @@ def test_a_breaker_opens_at_the_last_allowed_failure_and_lets_nobody_through(ste
     before = steps.now_ms()
     assert steps.fail(why="exit code 7\nand more") == "open"
 
-    state, ends, why = steps.ask()
+    state, ends, why, _ = steps.ask()
     assert state == "open"
     assert before + 60_000 <= int(ends) <= steps.now_ms() + 60_000
     at = datetime.fromtimestamp(int(ends) / 1000, UTC)
@@ -157,7 +161,7 @@ def test_one_probe_asks_after_its_time_and_its_failure_opens_it_again(steps: Ste
 
     before = steps.now_ms()
     assert [steps.fail("ann", why="exit code 8"), steps.fail("ann", why="sent twice")] == ["open", "open"]
-    state, until_ms, why = steps.ask()
+    state, until_ms, why, _ = steps.ask()
     assert (state, int(until_ms) >= before + 60_000) == ("open", True)
     assert "last: exit code 8;" in why
     assert steps.redis.hget(steps.keys.of(DB), "since") == since
@@ -247,6 +251,58 @@ def test_a_probe_whose_time_is_over_is_not_named(manager: BreakerManager, broken
     assert (over.state, over.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
 
 
+def test_the_next_call_is_the_probe_where_the_process_of_the_former_one_is_gone(
+    manager: BreakerManager, broken, client, redis_url: str
+):
+    for _ in range(3):
+        broken()
+    client.hset("test:breaker:" + DB, "until", 0)
+    begun = multiprocessing.get_context("fork").Event()
+
+    def probe() -> None:
+        with Redis.from_url(redis_url, decode_responses=True) as own, BreakerManager(own, "test").call(DB):
+            begun.set()
+            time.sleep(60)
+
+    prober = multiprocessing.get_context("fork").Process(target=probe)
+    prober.start()
+    assert begun.wait(60)
+    (probed,) = manager.list()
+    assert probed.probe == f"process {prober.pid} on {socket.gethostname()}"
+    with pytest.raises(BreakerOpen, match=f"process {prober.pid} on .* probes it"), manager.call(DB):
+        pytest.fail("it was called")
+
+    prober.kill()
+    prober.join(60)
+
+    (seen,) = manager.list()
+    assert (seen.state, seen.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
+    with manager.call(DB):
+        pass
+    assert manager.list() == ()
+
+
+GONE = json.dumps(
+    {"probe": "the last one", "host": socket.gethostname(), "pid": os.getpid(), "started": "then"}
+)
+
+
+@pytest.mark.parametrize("stored", [{}, {"probe_process": GONE}], ids=["of itself", "after a newer version"])
+def test_a_probe_that_an_earlier_version_began_keeps_its_time(
+    steps: Steps, manager: BreakerManager, stored: dict[str, str]
+):
+    """An earlier version stores no process, and leaves that of the last probe."""
+    steps.open()
+    steps.is_over()
+    assert steps.ask("a call") == Access("probe")
+    steps.redis.hset(steps.keys.of(DB), mapping={"probe": "a call", **stored})
+
+    (listed,) = manager.list()
+    assert listed.probe == "in words a call"
+    with pytest.raises(BreakerOpen, match="in words a call probes it"), manager.call(DB):
+        pytest.fail("it was called")
+
+
 def test_only_some_errors_count_and_a_closed_breaker_shows_how_many(manager: BreakerManager, broken):
     for _ in range(3):
         with pytest.raises(KeyError), manager.call(DB, counts=(OSError, TimeoutError)):
@@ -298,9 +354,8 @@ def test_among_eight_processes_there_is_one_probe_in_every_round(client: Any, re
             for n in range(rounds):
                 if n % 20 == 0:
                     together.wait()  # who was ahead comes first and is woken last
-                if step(Allow(breaker=f"resource:r{n}", who=who, by=who, ttl_ms=60_000), ["test:"]) == Access(
-                    "probe"
-                ):
+                call = Allow(breaker=f"resource:r{n}", who=who, by=who, ttl_ms=60_000, **BY_NOBODY)
+                if step(call, ["test:"]) == Access("probe"):
                     mine.append(n)
         probed.put(mine)
 

@@ -17,7 +17,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import Step
-from coordination.backend.steps.lock import Allow, Breakers, Record, Reset
+from coordination.backend.steps.breaker import Allow, Breakers, Record, Reset
 from tests.examples import examples
 
 NAME = "resource:db"
@@ -126,7 +126,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def ask(self, who: str) -> None:
-        access = self.call(Allow(breaker=NAME, who=who, by=who, ttl_ms=TTL_MS))
+        access = self.call(Allow(breaker=NAME, who=who, by=who, ttl_ms=TTL_MS, host="", pid=0, started=""))
         assert access.word == self.model.ask(who, self._passed_ms, TTL_MS)
 
     @rule(who=WHO, twice=st.booleans())

@@ -12,7 +12,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
-from coordination.backend.steps.lock import Allow
+from coordination.backend.steps.breaker import Allow
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.errors import UsageError
@@ -232,7 +232,7 @@ def test_breakers_and_locks_taken_by_force_are_told(stream: EventStream, client:
 
     with suppress(RuntimeError):
         breakers.call(name, fail)
-    allow = Allow(breaker=name, who="me", by="a probe", ttl_ms=60_000)
+    allow = Allow(breaker=name, who="me", by="a probe", ttl_ms=60_000, host="", pid=0, started="")
     until(lambda: StepCaller(client)(allow, ["test:"]).word == "probe")
     breakers.record(name, "me", "succeeded")
     with suppress(RuntimeError):

@@ -20,7 +20,7 @@ from coordination.backend.steps.lock import Answer, Break, Queued
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
 from coordination.locks.listing import Held
-from coordination.processes import start_time
+from coordination.processes import look, start_time
 from tests.lock_requests import ask
 from tests.waiting import until
 
@@ -132,19 +132,25 @@ def test_a_holder_that_may_live_keeps_its_lock_without_force(locks: LockManager,
     assert locks.broken() == ()
 
 
-@pytest.mark.parametrize("pid", ["of a process that is gone", "of another process"])
+@pytest.mark.parametrize("pid", ["of a process that is gone", "of a zombie", "of another process"])
 def test_a_holder_on_this_host_that_is_gone_needs_no_force(locks: LockManager, manager, pid: str):
     if pid == "of another process":
         number, started = os.getpid(), "long ago"
     else:
         gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
         number, started = gone.pid, start_time(gone.pid) or ""
-        gone.communicate(b"\n", timeout=60)
+        if pid == "of a zombie":
+            gone.stdin.close()
+            until(lambda: look(gone.pid).is_zombie)
+        else:
+            gone.communicate(b"\n", timeout=60)
     manager(host=socket.gethostname(), pid=number, started=started).acquire("deploy", ttl=LONG, keep=False)
 
     take(locks, "deploy")
 
     assert locks.held() == 0
+    if pid == "of a zombie":
+        gone.wait(60)
 
 
 def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client: redis.Redis):

@@ -11,7 +11,7 @@ import pytest
 
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps import Step
-from coordination.backend.steps.lock import Allow, Record, Reset
+from coordination.backend.steps.breaker import Allow, Record, Reset
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
@@ -237,7 +237,7 @@ def test_a_todo_that_waits_for_a_lock_takes_no_probe(runs, store):
     assert "probe" not in breaker(store)
     assert run.waits_for("A").startswith("resource db (1 of 1 in use by")
 
-    script(store, Allow(breaker=DB, who="script", by="a script", ttl_ms=60_000))
+    script(store, Allow(breaker=DB, who="script", by="a script", ttl_ms=60_000, host="", pid=0, started=""))
     assert script(store, failure("script")) == "open"
     holder.settle(grant, CANCELLED)  # hands the resource to A
 

@@ -7,7 +7,8 @@ call and each reader of a reply. The library registers the functions with the de
 | module | steps of the folders |
 |---|---|
 | `run.py` | run |
-| `lock.py` | lock, breaker |
+| `lock.py` | lock |
+| `breaker.py` | breaker |
 | `message.py` | message, inbox |
 | `cache.py` | cache |
 | `namespace.py` | event, fleet, lease, log, queue |
@@ -16,7 +17,14 @@ call and each reader of a reply. The library registers the functions with the de
 
 from __future__ import annotations
 
-from coordination.backend.steps import cache, lock, message, namespace, run  # noqa: F401 -- they fill STEPS
+from coordination.backend.steps import (  # noqa: F401 -- they fill STEPS
+    breaker,
+    cache,
+    lock,
+    message,
+    namespace,
+    run,
+)
 from coordination.backend.steps.step import STEPS, Step, StepMisuse, StepValue
 
 __all__ = ["STEPS", "Step", "StepMisuse", "StepValue"]

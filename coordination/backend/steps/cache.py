@@ -4,9 +4,7 @@
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from coordination.backend.steps.step import Flag, NumberStep, Step, TextsStep, TextStep, checked, text
-
-OOM, READS = (Flag.ALLOW_OOM,), (Flag.NO_WRITES,)
+from coordination.backend.steps.step import OOM, READS, NumberStep, Step, TextsStep, TextStep, checked, text
 
 
 class Found(NamedTuple):

@@ -1,4 +1,4 @@
-"""Declares the steps in lua/lock and lua/breaker."""
+"""Declares the steps in lua/lock."""
 
 # No `from __future__ import annotations`: Step reads the types of the fields.
 import json
@@ -6,17 +6,14 @@ from collections.abc import Collection
 from typing import Any, NamedTuple, TypedDict
 
 from coordination.backend.steps.step import (
-    Flag,
+    OOM,
     NumberStep,
     Step,
-    TextStep,
     TruthStep,
     VoidStep,
     checked,
     text,
 )
-
-OOM, READS = (Flag.ALLOW_OOM,), (Flag.NO_WRITES,)
 
 
 class Held(NamedTuple):
@@ -287,68 +284,3 @@ class Sweep(Step[Swept], name="lock/sweep", flags=OOM):
 
 class SweepOwners(NumberStep, name="lock/sweep_owners", flags=OOM):
     parties: Collection[str]
-
-
-class Access(NamedTuple):
-    word: str
-    """`closed`, `probe`, `open` or `half-open`."""
-    ends_ms: int | None = None
-    """Until when it is open or half-open."""
-    why: str = ""
-
-
-class Allow(Step[Access], name="breaker/allow"):
-    breaker: str
-    who: str
-    by: str
-    ttl_ms: int
-
-    def read(self, reply: Any) -> Access:
-        word, *refusal = checked(list, reply)
-        if not refusal:
-            return Access(word)
-        ends_ms, why = refusal
-        return Access(word, int(ends_ms), why)
-
-
-class Record(TextStep, name="breaker/record", flags=OOM):
-    breaker: str
-    who: str
-    outcome: str
-    why: str
-    failures: int
-    window_ms: int
-    open_ms: int
-
-
-class Reset(TextStep, name="breaker/reset"):
-    breaker: str
-    actor: str
-
-
-class ListedBreaker(TypedDict):
-    """Times are in ms, as text; empty if there is none."""
-
-    name: str
-    state: str
-    failures: int
-    threshold: int
-    behind: int
-    window_ms: str
-    why: str
-    failed_at: str
-    since: str
-    opened_at: str
-    until: str
-    probe_by: str
-
-
-class ListedBreakers(NamedTuple):
-    now_ms: int
-    breakers: list[ListedBreaker]
-
-
-class Breakers(Step[ListedBreakers], name="breaker/list", flags=READS):
-    def read(self, reply: Any) -> ListedBreakers:
-        found = json.loads(text(reply))
-        return ListedBreakers(int(found["now"]), found["breakers"])

@@ -5,7 +5,8 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from coordination.backend.steps.step import (
-    Flag,
+    OOM,
+    READS,
     NumberStep,
     Step,
     TextsStep,
@@ -15,7 +16,6 @@ from coordination.backend.steps.step import (
     text,
 )
 
-OOM, READS = (Flag.ALLOW_OOM,), (Flag.NO_WRITES,)
 Deliveries = Collection[tuple[str, int]]
 """Ticket and number of each delivery."""
 

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from coordination.backend.steps.step import (
-    Flag,
+    OOM,
     NumberStep,
     Step,
     TextStep,
@@ -14,8 +14,6 @@ from coordination.backend.steps.step import (
     checked,
     text,
 )
-
-OOM = (Flag.ALLOW_OOM,)
 
 
 class AppendEvent(TextStep, name="event/append", flags=OOM):

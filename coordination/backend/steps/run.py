@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from coordination.backend.keys import Keys, split_member
-from coordination.backend.steps.step import ANY_NUMBER, Flag, Step, checked
+from coordination.backend.steps.step import ANY_NUMBER, OOM, READS, Step, checked
 
 R = TypeVar("R")
-OOM, READS = (Flag.ALLOW_OOM,), (Flag.NO_WRITES,)
 KEYS = len(Keys("").step(""))
 """Number of keys of each step of a run: `Keys.step`."""
 FURTHER_KEYS = (KEYS, ANY_NUMBER)

@@ -27,6 +27,9 @@ class Flag(StrEnum):
     """Redis executes the step even when it is out of memory: the step frees memory or records a result."""
 
 
+OOM, READS = (Flag.ALLOW_OOM,), (Flag.NO_WRITES,)
+
+
 class StepMisuse(CoordinationError):
     """A fault of coord: the call or the reply of a step does not match its declaration."""
 

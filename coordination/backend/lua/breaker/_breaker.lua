@@ -41,13 +41,28 @@ do
     return PROBE
   end
 
-  -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE.
-  local function begin_probe(name, who, by, ends)
+  -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE. `process`: host, pid and start of the
+  -- process whose end ends the probe; nil: a lease ends it, or it outlives its process.
+  local function begin_probe(name, who, by, ends, process)
     if state_of(name) ~= HALF_OPEN then
       announce('breaker.half_open', name, 'repos', repo_of(name), 'title', first_line(by))
     end
     call('HSET', head .. KEY.breakers, name, HALF_OPEN)
-    call('HSET', key(KEY.breaker, name), 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
+    local record = key(KEY.breaker, name)
+    call('HSET', record, 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
+    if process then
+      process.probe = who -- earlier versions do not delete the process of the last probe
+      call('HSET', record, 'probe_process', cjson.encode(process))
+    else
+      call('HDEL', record, 'probe_process')
+    end
+  end
+
+  -- Return the process that probes: {probe, host, pid, started}; nil if it is not known.
+  local function probing_process(name)
+    local probe, stored = unpack(call('HMGET', key(KEY.breaker, name), 'probe', 'probe_process'))
+    local process = stored and cjson.decode(stored)
+    if process and process.probe == probe then return process end
   end
 
   -- The answer has changed: the todos parked behind the breaker ask again.
@@ -59,7 +74,7 @@ do
   local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end
 
   local function end_probe(name)
-    call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at')
+    call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at', 'probe_process')
   end
 
   local function close(name)
@@ -153,4 +168,5 @@ do
   breaker.state, breaker.access, breaker.refusal_text, breaker.close = state_of, access, refusal_text, close
   breaker.probed_until, breaker.begin_probe, breaker.failed = probed_until, begin_probe, failed
   breaker.succeeded, breaker.gave_up, breaker.repo_of = succeeded, gave_up, repo_of
+  breaker.probing_process = probing_process
 end

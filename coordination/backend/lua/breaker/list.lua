@@ -1,7 +1,8 @@
 -- List the breakers that are not closed or have failures, all at one moment. Reads only.
 -- KEYS: head
 -- Returns: JSON {now, breakers: [{name, state, failures (in the window, while it is closed), threshold,
---   behind, …}]}; times in ms by `now`, empty if there is none. An empty list may come as {}.
+--   behind, …}]}; times in ms by `now`, empty if there is none. `prober` is the process that probes: {probe,
+--   host, pid, started}; missing if it is not known. An empty list may come as {}.
 local FIELDS = { 'why', 'failed_at', 'opened_at', 'since', 'until', 'probe_by', 'probed_at', 'window_ms' }
 
 local function recent(name, window_ms)
@@ -16,8 +17,12 @@ local function described(name, state)
   local record = key(KEY.breaker, name)
   local found = { name = name, state = state, behind = call('ZCARD', key(KEY.breaker_behind, name)) }
   for i, value in ipairs(call('HMGET', record, unpack(FIELDS))) do found[FIELDS[i]] = value or '' end
-  -- A process that has died keeps its place until its time is over, and is not named from then on.
-  if breaker.probed_until(record, call('HGET', record, 'probe')) <= now then found.probe_by = '' end
+  -- On other hosts the end of a process is not seen: it is named until its time is over.
+  if breaker.probed_until(record, call('HGET', record, 'probe')) <= now then
+    found.probe_by = ''
+  else
+    found.prober = breaker.probing_process(name)
+  end
   found.threshold = tonumber(call('HGET', record, 'failures') or 0)
   found.failures = recent(name, tonumber(found.window_ms) or 0)
   return found
