@@ -88,6 +88,18 @@ def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) ->
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "ECOSYSTEM")
 
 
+LISTENING = ENV_PREFIX + "LISTENING"
+"""Variable that names the listening socket which a server inherits, by the number of its descriptor."""
+
+
+def inherited_socket() -> socket.socket | None:
+    """Return the listening socket that the parent process has opened for this server; None without one. The
+    variable is removed: the socket is for this process alone.
+    """
+    descriptor = os.environ.pop(LISTENING, None)
+    return socket.socket(fileno=int(descriptor)) if descriptor else None
+
+
 def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
     """Return whether errors are shown with tracebacks."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")

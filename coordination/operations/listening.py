@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coordination.durations import EXPIRY_WARNING
+from coordination.environment import inherited_socket
 from coordination.errors import CoordinationError, NotAllowed, UsageError
 from coordination.settings import Settings
 from coordination.text import quoted
@@ -49,7 +50,9 @@ class Address:
 
 
 def listen(at: Address) -> socket.socket:
-    """Return a listening socket. Raises CoordinationError."""
+    """Return a listening socket: the inherited one, or a new one. Raises CoordinationError."""
+    if (inherited := inherited_socket()) is not None:
+        return inherited
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.backend.daemon import STOP_STEPS, Daemon, Record, Step, alive, wait_until
-from coordination.errors import Unreachable
+from coordination.environment import LISTENING
+from coordination.errors import CoordinationError, Unreachable
+from coordination.operations.listening import Address, listen
 from coordination.processes import is_stopped
 from coordination.settings import Settings
 
@@ -78,17 +80,10 @@ def _wait(record: Record, answers: Callable[[Record], bool]) -> None:
     wait_until(lambda: not alive(record) or answers(record), START_TIMEOUT_S)
 
 
-def free_port(*preferred: int) -> int:
-    """Return the first of these ports that is free on loopback, or any free port."""
-    for port in (*preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise Unreachable("no port is free on loopback", "end processes that hold ports, then try again")
+def free_port() -> int:
+    """Return a port that is free on loopback."""
+    with socket.create_server((LOOPBACK, 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 FLOWER_USER = "coord"
@@ -216,31 +211,53 @@ def start_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str) -> str:
     record = join_or_start(
         daemon,
         redis_url,
-        launch=lambda: launch_dashboard(daemon, ecosystem, redis_url, free_port(DASHBOARD_PORT)),
-        answers=_dashboard_answers,
+        launch=lambda: launch_dashboard(daemon, ecosystem, redis_url, DASHBOARD_PORT, 0),
+        answers=dashboard_answers,
         title="the dashboard",
         instead="coord up --no-dashboard",
     )
     return dashboard_url(record)
 
 
-def launch_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, port: int) -> Record:
-    """Start the dashboard at this port; return at once."""
-    command = [sys.executable, "-P", "-c", _START_DASHBOARD, "--ecosystem", str(ecosystem)]
-    command += ["dashboard", "--listen", f"{LOOPBACK}:{port}"]
-    # In the environment: the address may hold a password, and all users can read command lines.
-    return daemon.start(
-        command,
-        env={"COORD_REDIS_URL": redis_url},
-        facts={"redis": redis_url, "port": str(port)},
-        cwd=ecosystem.parent,
-        private=True,
-    )
+def launch_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, *ports: int) -> Record:
+    """Start the dashboard at the first of these ports that is free (0: any); return at once.
+
+    The process inherits the listening socket. If it opened the port itself, a second later, the dashboard of
+    another ecosystem could have taken the port, answer in its place, and this one would die.
+    """
+    with _listening(*ports) as listening:
+        port = listening.getsockname()[1]
+        command = [sys.executable, "-P", "-c", _START_DASHBOARD, "--ecosystem", str(ecosystem)]
+        command += ["dashboard", "--listen", f"{LOOPBACK}:{port}"]
+        # In the environment: the address may hold a password, and all users can read command lines.
+        return daemon.start(
+            command,
+            env={"COORD_REDIS_URL": redis_url, LISTENING: str(listening.fileno())},
+            facts={"redis": redis_url, "port": str(port)},
+            hold=listening.fileno(),
+            cwd=ecosystem.parent,
+            private=True,
+        )
 
 
-def _dashboard_answers(record: Record) -> bool:
+def _listening(*ports: int) -> socket.socket:
+    """Listen on loopback at the first of these ports that is free."""
+    for port in ports:
+        try:
+            return listen(Address(host=LOOPBACK, port=port))
+        except CoordinationError as error:
+            refused = error
+    raise refused
+
+
+def dashboard_answers(record: Record) -> bool:
+    """Return whether the dashboard serves requests. Its socket accepts connections before that, and with TLS
+    it closes a connection that begins with plain text.
+    """
     try:
-        with socket.create_connection((LOOPBACK, int(record.facts["port"])), timeout=1):
+        with socket.create_connection((LOOPBACK, int(record.facts["port"])), timeout=1) as connection:
+            connection.sendall(b"HEAD /sign-in HTTP/1.0\r\n\r\n")
+            connection.recv(1)
             return True
     except OSError:
         return False

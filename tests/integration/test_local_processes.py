@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -266,6 +267,24 @@ def test_a_disk_that_fills_up_leaves_nothing_running(user: Make, monkeypatch: py
 
     assert sweep.server.running() == server
     assert names(sweep.leave()) == ["server"]
+
+
+def test_the_port_of_a_dashboard_is_its_own_from_its_start_on(user: Make, fleet_file: Path, free_port: int):
+    """Else the dashboard of another file, started at the same time, may take it and answer in its place."""
+    local = user()
+    dashboard = daemon.Daemon(local.state, "dashboard-server")
+    record = pages.launch_dashboard(dashboard, fleet_file, local.ensure_server(), free_port, 0)
+
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", free_port))
+
+    assert int(record.facts["port"]) == free_port
+    until(lambda: pages.dashboard_answers(record))
+    assert daemon.alive(record)
+    second = pages.launch_dashboard(daemon.Daemon(local.state, "second"), fleet_file, "", free_port, 0)
+    assert int(second.facts["port"]) != free_port
+    for started in (dashboard, daemon.Daemon(local.state, "second")):
+        started.stop()
 
 
 def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make):
