@@ -49,7 +49,7 @@ class CacheModel:
         if former and only_new:
             return "there"
         if not (former and former.value == value):
-            if not self._make_room(member, value):
+            if self._never_fits(member, value) or not self._make_room(member, value):
                 return "none"
             self._unset(member)
         self.entries[member] = Entry(value, now + ttl, ttl)
@@ -114,6 +114,12 @@ class CacheModel:
             self.rank[member] = self.floor + self.uses[member]
         else:
             self.rank[member] = self.entries[member].expires
+
+    def _never_fits(self, member: Member, value: bytes) -> bool:
+        """Return whether it is too large even where all that may be evicted is."""
+        hiding = sum(entry.value is None for one, entry in self.entries.items() if one != member)
+        least = (hiding + 1) * OVERHEAD + len("\n".join(member)) + len(value) + VALUE_OVERHEAD
+        return least > self.max_bytes < self.bytes + self._growth(member, value)
 
     def _make_room(self, member: Member, value: bytes | None) -> bool:
         while True:

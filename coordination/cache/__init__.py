@@ -17,7 +17,7 @@ Invariants. Each change is one atomic Lua step (backend/lua/cache), whichever pr
    exactly the size of the distinct values plus that of names and records (measured, see _cache.lua).
 2. `bytes` never exceeds the limit of the last writer: a step first makes room, then stores. It evicts at most
    100 entries; if that does not suffice, it stores nothing and is called again. So no step takes O(all
-   entries), and no other caller waits for one that does.
+   entries), and no other caller waits for one that does. A value that can never fit evicts nothing.
 3. A tombstone is never evicted, because the hidden value would reappear. It expires.
 4. One sorted set decides on eviction, the lowest score first: the number of the last use (lru; a counter,
    independent of clocks), the number of uses plus the score of the last evicted entry (lfu), or the expiry

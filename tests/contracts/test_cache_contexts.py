@@ -299,9 +299,24 @@ def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis
     store.close()
 
 
+def test_a_value_that_can_never_fit_evicts_nothing(make: Make, client: redis.Redis):
+    cache = make(max_bytes=20_000)
+    for number in range(20):
+        cache.at().set(f"k{number}", number)
+    cache.at("P").delete(*(f"k{number}" for number in range(10)))  # these entries are never evicted
+    before = fact(client, "bytes"), fact(client, "evictions")
+
+    for size in (20_000, 16_500):
+        with pytest.raises(NoRoom, match="cache_max_bytes"):
+            cache.at().set("k0", "x" * size)
+
+    assert (fact(client, "bytes"), fact(client, "evictions")) == before
+    assert cache.at().get("k0") == 0
+    cache.at().set("k0", "x" * 13_000)
+    assert fact(client, "evictions") > 0
+
+
 def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
-    with pytest.raises(NoRoom, match="cache_max_bytes"):
-        make(max_bytes=70_000).at().set("a", "x" * 71_000)
     cache = make(max_bytes=1_000_000, value_bytes=1_000_000)
     for number in range(1500):
         cache.entries.put("ecosystem", f"k{number}", b"%d" % number)
@@ -312,8 +327,11 @@ def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
     )  # fmt: skip
 
     cache.entries.put("ecosystem", "large", b"former")
+    client.config_resetstat()
     assert cache.entries.line(step, [KEYS.head]).word == "more"
     assert fact(client, "evictions") == before + 100
+    lookups = client.info("commandstats")["cmdstat_hexists"]["calls"]
+    assert lookups <= 2, "the growth is not computed anew after each eviction"
     assert cache.entries.get("large", ("ecosystem",)).value == b"former"
 
     cache.at().set("large", "x" * 900_000)

@@ -47,12 +47,12 @@ local function generations(contexts)
   return known
 end
 
--- Delete an entry, and its value with the last entry that refers to it. Return whether it existed, expired or
--- not.
+-- Delete an entry, expired or not, and its value with the last entry that refers to it. Return the freed bytes
+-- and its digest; nil if it does not exist.
 local function unset(context, name)
   local entries, member = entries_of(context), member_of(context, name)
   local record = call('HGET', entries, name)
-  if not record then return false end
+  if not record then return nil end
   local digest, size = string.match(record, '^(%S+) (%d+)')
   local freed = #member + OVERHEAD
   call('HDEL', entries, name)
@@ -69,7 +69,7 @@ local function unset(context, name)
     call('ZREM', head .. KEY.cache_contexts, context)
     call('HDEL', head .. KEY.cache_generations, context)
   end
-  return true
+  return freed, digest
 end
 
 -- Record a use of an entry, which postpones its eviction. `lru`: by the number of the use, which no clock can
@@ -116,7 +116,8 @@ local function expire(limit)
   return #expired
 end
 
--- Return by how many bytes an entry in place of its former one enlarges the cache.
+-- Return by how many bytes an entry in place of its former one enlarges the cache, and the digest of the
+-- former one (nil without one).
 local function growth(context, name, digest, size)
   local grown = 0
   if digest ~= HIDES and call('HEXISTS', head .. KEY.cache_values, digest) == 0 then
@@ -128,29 +129,50 @@ local function growth(context, name, digest, size)
   if former ~= HIDES and former ~= digest and call('HGET', head .. KEY.cache_refs, former) == '1' then
     grown = grown - former_size - VALUE_OVERHEAD
   end
-  return grown
+  return grown, former
+end
+
+-- Return whether an entry is too large even for a cache without any entry that may be evicted. The names of
+-- the entries that hide a key are not counted.
+local function never_fits(context, name, digest, size, former, max_bytes)
+  local hiding = call('ZCARD', head .. KEY.cache_expiry) - call('ZCARD', head .. KEY.cache_order)
+  if former == HIDES then hiding = hiding - 1 end
+  local value = digest == HIDES and 0 or size + VALUE_OVERHEAD
+  return (hiding + 1) * OVERHEAD + #member_of(context, name) + value > max_bytes
+end
+
+-- Evict the entry that is next. Return the freed bytes and its digest; nothing if there is none.
+local function evict(policy)
+  local lowest = call('ZRANGE', head .. KEY.cache_order, 0, 0, 'WITHSCORES')
+  if not lowest[1] then return nil end
+  if policy == 'lfu' then call('HSET', head .. KEY.cache_facts, 'floor', lowest[2]) end
+  local context, name = split(lowest[1])
+  announce_if_asked('cache.evicted', first_line(name), 'context', context)
+  return unset(context, name)
 end
 
 -- Evict entries until the new one fits in place of its former one, at most AT_ONCE; the former one is evicted
--- only in its turn. Returns `room`, `more` (call again), or `none`: nothing is left to evict.
-local function make_room(context, name, digest, size, max_bytes, policy)
-  local evicted, verdict = 0, 'more'
-  while verdict == 'more' do
-    -- computed anew, because an evicted entry may be the only other one with the same value
-    if stored_bytes() + growth(context, name, digest, size) <= max_bytes then
-      verdict = 'room'
-    else
-      if evicted == AT_ONCE then break end
-      local lowest = call('ZRANGE', head .. KEY.cache_order, 0, 0, 'WITHSCORES')
-      if lowest[1] then
-        if policy == 'lfu' then call('HSET', head .. KEY.cache_facts, 'floor', lowest[2]) end
-        local its_context, its_name = split(lowest[1])
-        unset(its_context, its_name)
-        announce_if_asked('cache.evicted', first_line(its_name), 'context', its_context)
-        evicted = evicted + 1
-      else
-        verdict = 'none'
-      end
+-- only in its turn. With `refuses`, evict nothing for an entry that never fits. Returns `room`, `more` (call
+-- again), or `none`: it does not fit, or nothing is left to evict.
+local function make_room(context, name, digest, size, max_bytes, policy, refuses)
+  local bytes, grown, former = stored_bytes(), growth(context, name, digest, size)
+  if bytes + grown <= max_bytes then return 'room' end
+  if refuses and never_fits(context, name, digest, size, former, max_bytes) then return 'none' end
+  local evicted, verdict = 0, 'room'
+  while bytes + grown > max_bytes do
+    if evicted == AT_ONCE then
+      verdict = 'more'
+      break
+    end
+    local freed, its_digest = evict(policy)
+    if not freed then
+      verdict = 'none'
+      break
+    end
+    evicted, bytes = evicted + 1, bytes - freed
+    -- the evicted entry had the new value, or the former one, or was the former one itself
+    if its_digest == digest or its_digest == former then
+      grown, former = growth(context, name, digest, size)
     end
   end
   if evicted > 0 then count('evictions', evicted) end
