@@ -70,7 +70,7 @@ class Inbox:
         self,
         to: str,
         text: str,
-        kind: str = NOTE,
+        type: str = NOTE,
         *,
         ttl: timedelta | None = None,
         priority: int = 0,
@@ -87,7 +87,7 @@ class Inbox:
         self._access.authority.check("send_message")
         with self._access.answering() as connection, _known(whom):
             bus = _registered(connection.messages, whom)
-            id_ = bus.send(whom, kind, text, ttl=ttl, priority=priority, reply_to=back)
+            id_ = bus.send(whom, type, text, ttl=ttl, priority=priority, reply_to=back)
         return Sent(id=id_, to=whom)
 
     def waiting(self, to: str | None, limit: int, *, register: bool = False) -> tuple[MessageView, ...]:
@@ -117,7 +117,11 @@ class Inbox:
             return tuple(_view_of_dead(letter) for letter in connection.messages.dead(whom, limit))
 
     def resend(self, to: str | None, name: str) -> Sent:
-        """Send a dead letter again. `name`: the id of its message, or the end of it. Raises NotFound."""
+        """Send a dead letter again. `name`: the id of its message, or the end of it.
+
+        Raises NotFound, NotAllowed.
+        """
+        self._access.authority.check("send_message")
         whom = self.recipient(to) if to else None
         with self._access.answering() as connection:
             bus = connection.messages
@@ -130,20 +134,22 @@ class Inbox:
 
         `names`: `all`, ids, or the ends of ids.
 
-        Raises NotFound; Conflict where another reader has one in flight.
+        Raises NotFound; Conflict where another reader has one in flight; NotAllowed: it needs the right to
+        send messages, because it takes them from every other reader of the inbox.
         """
+        self._access.authority.check("send_message")
         whom = self.recipient(to)
         with self._access.answering() as connection:
             return _acknowledge(connection.messages, whom, names)
 
-    def publish(self, topic: str, payload: Any, kind: str) -> int:
+    def publish(self, topic: str, payload: Any, type: str) -> int:
         """Publish an event on a topic; return the number of programs and inboxes that it reached.
 
         Raises UsageError, NotAllowed.
         """
         self._access.authority.check("publish")
         with self._access.answering() as connection:
-            return connection.messages.publish(topic, payload, type=kind)
+            return connection.messages.publish(topic, payload, type=type)
 
     @contextmanager
     def listen(self, *topics: str) -> Iterator[Subscription]:

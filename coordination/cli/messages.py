@@ -28,7 +28,7 @@ PRIORITY = click.IntRange(-100, 100)
 @command("inbox.send")
 @click.argument("to", shell_complete=repo_names)
 @click.argument("text")
-@click.option("--type", "kind", default=NOTE, show_default=True, help=texts.MESSAGE_TYPE)
+@click.option("--type", default=NOTE, show_default=True, help=texts.MESSAGE_TYPE)
 @click.option(
     "--ttl",
     metavar="DURATION",
@@ -43,14 +43,14 @@ def send_message(
     call: CliContext,
     to: str,
     text: str,
-    kind: str,
+    type: str,
     ttl: timedelta | None,
     priority: int,
     reply_to: str | None,
     as_json: bool,
 ) -> None:
     """TEXT `-` is standard input. TO is a repository, or KIND:NAME, as in agent:claude or person:ann."""
-    sent = call.coord.inbox.send(to, text_or_stdin(text), kind, ttl=ttl, priority=priority, reply_to=reply_to)
+    sent = call.coord.inbox.send(to, text_or_stdin(text), type, ttl=ttl, priority=priority, reply_to=reply_to)
     if as_json:
         print_json(sent)
     else:
@@ -89,7 +89,9 @@ def list_messages(
     limit: int,
     form: Form,
 ) -> None:
-    """TO is a repository, or KIND:NAME. `--ack` acknowledges messages."""
+    """TO is a repository, or KIND:NAME. `--ack` acknowledges messages. `--ack` and `--resend` need the right
+    to send messages.
+    """
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend exclude each other", "use one of them")
     if (done or register) and to is None:
@@ -161,13 +163,13 @@ FOR_EVER_S = float("inf")
 @command("messages.publish")
 @click.argument("topic")
 @click.argument("payload")
-@click.option("--type", "kind", default="event", show_default=True, help=texts.EVENT_TYPE)
+@click.option("--type", default="event", show_default=True, help=texts.EVENT_TYPE)
 @as_json_option
 @click.pass_obj
-def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:
+def publish(call: CliContext, topic: str, payload: str, type: str, as_json: bool) -> None:
     """PAYLOAD is JSON, or else text; `-` is standard input."""
     body = _json_or_text(text_or_stdin(payload))
-    reached = call.coord.inbox.publish(topic, body, kind)
+    reached = call.coord.inbox.publish(topic, body, type)
     if as_json:
         print_json({"topic": topic, "reached": reached})
     click.echo(f"published on {topic}: reached {reached}", err=True)

@@ -216,11 +216,11 @@ def message(
 def _message(
     to: str, words: Sequence[str], body: Any, *, deliveries: int, reader: str, delivery: int = 0
 ) -> Message:
-    at_ms, offset, priority, over, sender, message_id, kind, reply_to, acknowledged = words
+    at_ms, offset, priority, over, sender, message_id, type, reply_to, acknowledged = words
     return Message(
         id=message_id,
         to=to,
-        type=kind,
+        type=type,
         payload=json.loads(body),
         sender=sender,
         sent_at=moment(int(at_ms)),

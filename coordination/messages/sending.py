@@ -75,7 +75,7 @@ class Sender:
 
     def outgoing(
         self,
-        kind: str,
+        type: str,
         payload: Any,
         *,
         ttl: timedelta | EllipsisType | None,
@@ -86,7 +86,7 @@ class Sender:
         """Return a validated message. Raises UsageError."""
         lasting = self._ttl if isinstance(ttl, EllipsisType) else ttl
         to_whom = "-" if reply_to is None else names.recipient(reply_to)
-        top = f"{names.name(kind, 'a type of message')} {to_whom} {int(ack)}"
+        top = f"{names.name(type, 'a type of message')} {to_whom} {int(ack)}"
         ttl_ms = 0 if lasting is None else names.milliseconds(lasting, "ttl")
         terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
         return OutgoingMessage(self.name, top, names.encode(payload), terms)

@@ -147,10 +147,10 @@ def read_event(name: str, text: str) -> Event | None:
     head, _, body = text.partition("\n")
     words = head.split(" ")
     try:
-        at_ms, identity, kind = words
+        at_ms, identity, type = words
         at = datetime.fromtimestamp(int(at_ms) / 1000, UTC)
         payload = from_json(body, allow_inf_nan=False)
     except (ValueError, OverflowError, OSError):
         return None
     sender = identity.rpartition("/")[0]
-    return Event(id=identity, topic=name, type=kind, payload=payload, sender=sender, at=at)
+    return Event(id=identity, topic=name, type=type, payload=payload, sender=sender, at=at)

@@ -17,7 +17,7 @@ class Right(Word):
     READ = "read"
     """Show the file, runs, logs and messages."""
     EDIT = "edit"
-    """Change records of the file and shared values, and send messages."""
+    """Change records of the file and shared values; send and acknowledge messages."""
     SWEEP = "sweep"
     """Run a plan; retry, pause, resume, cancel and undo runs."""
     EXECUTE = "execute"

@@ -143,6 +143,10 @@ def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
     [
         ("edit", ("issue", "sync")),
         ("edit", ("campaign", "Everywhere", "--run", "true", "--all")),
+        ("edit", ("send-message", "api", "hello")),
+        ("edit", ("list-messages", "api", "--ack", "all")),
+        ("edit", ("list-messages", "--resend", "7")),
+        ("edit", ("publish", "a.b", "hello")),
         ("execute", ("exec", "--all", "true")),
         ("execute", ("qa", "api")),
         ("execute", ("service", "start", "s")),
