@@ -32,7 +32,7 @@ from coordination.sandbox import (
     probe,
 )
 from coordination.settings import Settings
-from workers.process.child import Limits
+from workers.process.sandbox_limits import SandboxLimits
 from workers.workspace.files import remove_tree, scratch
 
 PROBED_FOR_S = 60.0
@@ -56,7 +56,7 @@ class Confined:
 
     argv: Sequence[str]
     environment: Mapping[str, str]
-    limits: Limits | None = None
+    limits: SandboxLimits | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class Confinement:
                 yield Confined(
                     argv=argv(self.program, view, command),
                     environment=kept | own | home,
-                    limits=Limits(memory=self.bounds.memory, processes=self.bounds.processes),
+                    limits=SandboxLimits(self.bounds.memory, self.bounds.processes),
                 )
             finally:
                 with suppress(OSError):

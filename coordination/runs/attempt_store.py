@@ -24,6 +24,7 @@ from coordination.backend.steps.namespace import AppendLog, RenewLeases
 from coordination.backend.steps.run import Granted, Reply
 from coordination.durations import ms
 from coordination.events.records import append_step
+from coordination.models import Action
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Result, RunBrief, TodoSpec, WaitReason
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
@@ -43,6 +44,13 @@ class Grant(Granted):
     def spec(self) -> TodoSpec:
         """The spec, parsed when it is first read, after its signature was verified."""
         return TodoSpec.model_validate_json(self.spec_json)
+
+    @property
+    def action(self) -> Action | None:
+        """Return the action to execute: that of the todo, or its compensation. None: an agent gets the task;
+        where the todo is undone, it has no compensation.
+        """
+        return self.spec.todo.action if self.undo is None else self.spec.todo.compensate
 
 
 @dataclass(frozen=True, kw_only=True)

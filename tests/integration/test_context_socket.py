@@ -28,7 +28,7 @@ from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 from workers.attempt import context_socket
-from workers.attempt.context_socket import ContextSocket, served
+from workers.attempt.context_socket import ContextSocket
 
 TODOS = {"A": "r1", "B": "r1"}
 SETTINGS = Settings(cache_value_bytes=4096)
@@ -44,7 +44,7 @@ class Scene:
 
     @contextmanager
     def todo(self, name: str) -> Iterator[Connection]:
-        with served(self.calls, self.run, name, SETTINGS.cache_value_bytes) as told:
+        with ContextSocket(self.calls, self.run, name, SETTINGS.cache_value_bytes) as told:
             yield Connection.model_validate_json(told)
 
 
@@ -141,8 +141,8 @@ def test_an_attempt_ends_while_all_readers_wait_for_a_compute(scene: Scene, monk
         compute = b'\n{"call": "compute", "given": {"key": "slow"}}\n'
         holder.sendall(of_b.token.encode() + compute)
         assert b"compute" in holder.recv(100)
-        of_a = ContextSocket(scene.calls, scene.run, "A", SETTINGS.cache_value_bytes).__enter__()
-        told = Connection.model_validate_json(of_a.connection)
+        of_a = ContextSocket(scene.calls, scene.run, "A", SETTINGS.cache_value_bytes)
+        told = Connection.model_validate_json(of_a.__enter__())
         waiting = [dialled(told) for _ in range(5)]
         for client in waiting[:4]:
             client.sendall(told.token.encode() + compute)
@@ -264,8 +264,8 @@ def test_a_redis_that_is_away_is_unreachable_and_no_more(scene: Scene):
         store = RunStore(nobody, "coord")
         calls = ContextCalls(store, SETTINGS, scene.store.brief)
         with (
-            ContextSocket(calls, scene.run, "A", 100) as listening,
+            ContextSocket(calls, scene.run, "A", 100) as connection,
             pytest.raises(CoordinationError) as refused,
         ):
-            TodoContext(Connection.model_validate_json(listening.connection)).get("a")
+            TodoContext(Connection.model_validate_json(connection)).get("a")
         assert type(refused.value) is Unreachable

@@ -26,7 +26,7 @@ from coordination.runs.remote_steps.handlers import delivery_of
 from tests.plans import PLAN
 from tests.restricted import DONE, LEASE, Site, granted
 from tests.waiting import until
-from workers.attempt.context_socket import served
+from workers.attempt.context_socket import ContextSocket
 
 
 def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is_told(site: Site):
@@ -227,7 +227,7 @@ def test_a_restricted_workers_todo_has_its_context_as_any_other_and_nobody_elses
 
 def test_a_restricted_workers_todo_asks_over_the_same_socket(site: Site):
     run_id = site.submit()
-    with served(ProxyContexts(site.asking("alpha")), run_id, "A", 1000) as told:
+    with ContextSocket(ProxyContexts(site.asking("alpha")), run_id, "A", 1000) as told:
         todo = TodoContext(Connection.model_validate_json(told))
         todo.set("a", {"b": 1})
 

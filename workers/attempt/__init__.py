@@ -10,5 +10,5 @@
 | `in_process.py` | services and landings, which need no command |
 | `context.py` `context_socket.py` | COORD_CONTEXT; shared values that a todo reads and sets |
 | `output.py` | the log, COORD_OUTPUT, and checkpoints |
-| `result_cache.py` `cache_key.py` | results of earlier todos are reused; the key of a result |
+| `attempt_cache.py` `result_cache.py` | reuse of earlier results in an attempt; their keys and storage |
 """

@@ -30,15 +30,13 @@ from coordination.errors import PlanRefused
 from coordination.files import open_private
 from coordination.models import ManualAction, NoopAction, RevertAction
 from coordination.runs.attempt_store import Grant
-from coordination.runs.records import RunBrief
+from workers.attempt.attempt_cache import AttemptCache
 from workers.attempt.output import Log, read_output
-from workers.attempt.result_cache import AttemptCache
 from workers.cleanup.rollback import RollbackCleanup
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.child import Exit
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
-from workers.workspace.commit import CommitStyle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,12 +221,3 @@ class Compensate(AttemptAction):
             f"it cannot be undone: it worked in {self.removal.checkout} itself and has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )
-
-
-def style_of(grant: Grant, brief: RunBrief) -> CommitStyle:
-    return CommitStyle(
-        plan=brief.plan_id,
-        message=brief.commit_message,
-        hooks=brief.commit_hooks == "run",
-        read_only=getattr(grant.spec.todo.action, "read_only", False),
-    )

@@ -20,12 +20,11 @@ from coordination.models import LandCheck, NoopAction, argv_of
 from coordination.models import Workspace as WorkspaceKind
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Blame, WaitReason
-from workers.attempt.actions import style_of
 from workers.attempt.checks import check_grant
 from workers.attempt.commands import AttemptCommands, Command, Job, command_for
 from workers.attempt.context import LeaseLost, PathMissing
 from workers.attempt.environment import AttemptEnvironment
-from workers.attempt.in_process import execute_in_process
+from workers.attempt.in_process import InProcessAction, execute_in_process
 from workers.attempt.output import FULL_DISK, Checkpoint, Log
 from workers.credentials import SecretsMissing, write_secrets
 from workers.outcome import AttemptOutcome, OutcomeKind, describe_exit, failure_from_exit
@@ -159,10 +158,9 @@ class Attempt:
         self._env.verify()
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
-        stopped, log_line = lambda: self._commands.stopped, self._log.line
-        done = execute_in_process(self.grant, self._env, stopped, log_line, self._run_check)
-        if done is not None:
-            return done
+        if isinstance(action := self.grant.action, InProcessAction):
+            stopped, log_line = lambda: self._commands.stopped, self._log.line
+            return execute_in_process(self.grant, action, self._env, stopped, log_line, self._run_check)
         if self._action.needs_command():
             self._choose_sandbox()
             if self._secrets is not None:
@@ -193,9 +191,8 @@ class Attempt:
         env, spec = self._env, self.grant.spec
         if env.sandboxes is None:
             return
-        action = spec.todo.action if self.grant.undo is None else spec.todo.compensate
         self._commands.confinement, line = env.sandboxes.of(
-            spec.todo, spec.repo, action, env.brief.agent_command, demanded=env.sandbox_demanded
+            spec.todo, spec.repo, self.grant.action, env.brief.agent_command, demanded=env.sandbox_demanded
         )
         if line:
             self._log.line(line)
@@ -233,7 +230,7 @@ class Attempt:
             common_dir=common_dir_of(repo.name, env.checkout),
             fetch=env.fetch,
             carried=env.carried(repo.name),
-            style=style_of(self.grant, env.brief),
+            style=env.commit_style(self.grant),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
             sessions=env.git_sessions,

@@ -27,9 +27,9 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Self
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import redis
 
@@ -78,12 +78,8 @@ class ContextSocket:
         self._readers = threading.Semaphore(READERS)
         self._over = False
 
-    @property
-    def connection(self) -> str:
-        """Return the content of COORD_CONNECTION's file."""
-        return Connection(socket=str(self._path), token=self._token).model_dump_json()
-
-    def __enter__(self) -> Self:
+    def __enter__(self) -> str:
+        """Listen; return the content of COORD_CONNECTION's file."""
         try:
             self._listener.bind(str(self._path))
             self._path.chmod(0o600)
@@ -92,7 +88,7 @@ class ContextSocket:
             self._listener.close()
             raise
         self._thread.start()
-        return self
+        return Connection(socket=str(self._path), token=self._token).model_dump_json()
 
     def __exit__(self, *_: object) -> None:
         with self._guard:
@@ -246,19 +242,6 @@ def _peer(client: socket.socket) -> int | None:
         return None
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
-
-
-@contextmanager
-def served(
-    calls: ContextCalls,
-    run_id: str,
-    todo_id: str,
-    value_bytes: int,
-    masked: Callable[[Any], Any] = lambda value: value,
-) -> Iterator[str]:
-    """Serve an attempt; yield the content of COORD_CONNECTION's file."""
-    with ContextSocket(calls, run_id, todo_id, value_bytes, masked) as listening:
-        yield listening.connection
 
 
 def clear_sockets() -> None:

@@ -22,11 +22,12 @@ from coordination.runs.submission.draft import HOST
 from coordination.runs.worker_registry import Worker
 from coordination.sandbox import Bounds
 from workers.attempt.actions import AttemptAction, Compensate, RunTodo
+from workers.attempt.attempt_cache import AttemptCache
 from workers.attempt.checks import RunCheck
 from workers.attempt.context import Context, PredecessorPaths
-from workers.attempt.context_socket import served as served_context
+from workers.attempt.context_socket import ContextSocket
 from workers.attempt.output import Log
-from workers.attempt.result_cache import AttemptCache, Results
+from workers.attempt.result_cache import Results
 from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
@@ -41,6 +42,7 @@ from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import OrderCheck
 from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.change_set import GitSessions
+from workers.workspace.commit import CommitStyle
 from workers.workspace.git_worktree import Fetch
 
 MakeLandJob = Callable[
@@ -118,6 +120,15 @@ class AttemptEnvironment:
             published=brief.published.get(repo, "") if branch else "",
             again=again,
             base=self.base if branch else None,
+        )
+
+    def commit_style(self, grant: Grant) -> CommitStyle:
+        """Return the style of the commits of an attempt."""
+        return CommitStyle(
+            plan=self.brief.plan_id,
+            message=self.brief.commit_message,
+            hooks=self.brief.commit_hooks == "run",
+            read_only=getattr(grant.spec.todo.action, "read_only", False),
         )
 
     def action(
@@ -231,7 +242,7 @@ class AttemptEnvironments:
             checkout=self._served[grant.spec.repo.name],
             output_limit_bytes=self._config.settings.output_limit_bytes,
             verify=lambda: self._signed_results.check_start(grant, brief),
-            connection=lambda masked: served_context(
+            connection=lambda masked: ContextSocket(
                 self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
             ),
             secrets=self._secrets,

@@ -39,27 +39,26 @@ Stopped = Callable[[], OutcomeKind | None]
 """Returns the kind of outcome with which the attempt is stopped; None while it is not."""
 
 
+InProcessAction = ServiceAction | LandAction | RevertAction
+
+
 def execute_in_process(
     grant: Grant,
+    action: InProcessAction,
     env: AttemptEnvironment,
     stopped: Stopped,
-    say: Callable[[str], None],
+    log_line: Callable[[str], None],
     check: Callable[[LandCheck, str], AttemptOutcome],
-) -> AttemptOutcome | None:
-    """Execute or undo the todo of a service or a landing; return None for any other todo. `say` writes a line
-    of the log, `check` runs a check at a commit.
-    """
-    action = grant.spec.todo.action if grant.undo is None else grant.spec.todo.compensate
+) -> AttemptOutcome:
+    """Execute or undo the todo of a service or a landing. `check` runs a check at a commit."""
     if isinstance(action, ServiceAction):
-        return _transition(grant, action, env, stopped, say)
-    if not isinstance(action, LandAction | RevertAction):
-        return None
+        return _transition(grant, action, env, stopped, log_line)
     if env.landing is None:
         raise PlanRefused(
             "a restricted worker lands nothing: its Redis user may not write change sets",
             "serve the repository with a worker that is not restricted",
         )
-    return _land(env.landing(stopped, say, check), action, grant.undo)
+    return _land(env.landing(stopped, log_line, check), action, grant.undo)
 
 
 def _land(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
@@ -84,7 +83,7 @@ def _transition(
     action: ServiceAction,
     env: AttemptEnvironment,
     stopped: Stopped,
-    say: Callable[[str], None],
+    log_line: Callable[[str], None],
 ) -> AttemptOutcome:
     """Start, stop or restart a service of this machine, or undo that. The outcome of a start that is not
     finished is DEFERRED: the next attempt looks at it again.
@@ -94,14 +93,14 @@ def _transition(
     before = host.desired().get(name)
     own = before is not None and before.order == grant.run_id
     if grant.undo is not None and (_was_up(grant.undo.output) if grant.undo.output else not own):
-        say(f"service {name} ran before this run, so it is not stopped")
+        log_line(f"service {name} ran before this run, so it is not stopped")
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
-    say(f"{action.step} service {name}")
+    log_line(f"{action.step} service {name}")
 
     if action.step is ServiceStep.LOGS:
         return _log(host, name, action.lines or 1)
     if action.if_wanted and before is None:
-        say(f"service {name} was stopped in the meantime, so it is not started again")
+        log_line(f"service {name} was stopped in the meantime, so it is not started again")
         return AttemptOutcome(kind=OutcomeKind.SUCCEEDED)
     if action.step is ServiceStep.STOP or service is None:
         status = host.stop(name, lambda: stopped() is not None)
@@ -119,7 +118,7 @@ def _transition(
             again=LOOK_AGAIN,
             service=name,
         )
-    say(_described(name, status))
+    log_line(_described(name, status))
     return _outcome(action.step, status, before, own=own)
 
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO
 
 from workers.process import guard, orphans
+from workers.process.sandbox_limits import SandboxLimits
 from workers.process.trouble import WorkspaceUnusable, trouble_of_error
 
 CHUNK = 64 * 1024
@@ -55,15 +56,6 @@ GUARD = (
     "guard.main(sys.argv[1:])"
 )
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """The limits of a command in a sandbox, for all of its processes together; 0 means none."""
-
-    memory: int = 0
-    """Bytes."""
-    processes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +86,7 @@ def start(
     on_output: Callable[[bytes], None],
     hold: int | None = None,
     mark: int | None = None,
-    limits: Limits | None = None,
+    limits: SandboxLimits | None = None,
 ) -> Child:
     """Start `argv` in `cwd`.
 

@@ -57,7 +57,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
-    from workers.process.sandbox_limits import Limits
+    from workers.process.sandbox_limits import SandboxLimits
 else:
     # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
     import _signal as signal
@@ -86,7 +86,9 @@ class Refused(Exception):
 
 
 class Guard:
-    def __init__(self, line: int, mark: int, timeout_s: float, grace_s: float, limits: Limits | None) -> None:
+    def __init__(
+        self, line: int, mark: int, timeout_s: float, grace_s: float, limits: SandboxLimits | None
+    ) -> None:
         self.line = line
         self.limits = limits
         self.mark = mark
@@ -254,7 +256,7 @@ def wake_on_child() -> int:
     return reader
 
 
-def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, limits: Limits | None) -> int:
+def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, limits: SandboxLimits | None) -> int:
     """Start the command as the leader of a session of its own; its pid is also its process group."""
     guard = os.getpid()
     reader, writer = os.pipe()
@@ -276,7 +278,7 @@ def become(
     cwd: str,
     env: dict[bytes, bytes],
     mark: int,
-    limits: Limits | None,
+    limits: SandboxLimits | None,
     guard: int,
     trouble: int,
 ) -> None:
@@ -375,14 +377,14 @@ def descendants(root: int) -> dict[int, int]:
     return found
 
 
-def limits_of(words: str) -> Limits | None:
+def limits_of(words: str) -> SandboxLimits | None:
     """Return the limits of a sandbox; None without one, which then costs no import."""
     if words == "-":
         return None
     if not TYPE_CHECKING:
-        from sandbox_limits import Limits  # beside this file, where `workers` cannot be imported
+        from sandbox_limits import SandboxLimits  # beside this file, where `workers` cannot be imported
 
-    return Limits(*map(int, words.split(":")))
+    return SandboxLimits(*map(int, words.split(":")))
 
 
 def main(args: list[str]) -> None:

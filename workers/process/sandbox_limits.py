@@ -1,4 +1,4 @@
-"""Find out whether the processes of a sandbox exceed its limits. Part of the guard: it imports as little.
+"""Find out whether the processes of a sandbox exceed its limits. The guard imports it, so it imports little.
 
 The kernel limits the memory of a single process. Only a control group could limit that of all processes
 together, and needs rights that a worker seldom has. So the guard counts them.
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-class Limits:
-    """The limits of a sandbox; 0 means none."""
+class SandboxLimits:
+    """The limits of a command in a sandbox, for all of its processes together; 0 means none.
+
+    `memory` in bytes.
+    """
 
     def __init__(self, memory: int, processes: int) -> None:
         self.memory = memory

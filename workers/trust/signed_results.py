@@ -271,7 +271,7 @@ class SignedResults:
         """Check the run and the output of a todo that is to be undone, if it had succeeded. Who completed a
         manual todo is checked with the order.
         """
-        if undo.was is not TodoState.SUCCEEDED:
+        if TodoState(undo.was) is not TodoState.SUCCEEDED:
             return
         if todo in brief.by_hand:
             if undo.output:

@@ -118,8 +118,10 @@ class WorkspaceLock:
         assert self._occupant is not None, "enter first"
         return self._occupant.mark
 
-    def enter(self, lock_request: LockRequest, patience: timedelta, *, again: bool = False) -> bool:
-        """Enter alone; return whether no former attempt is known. Raises WorkspaceBusy or Superseded.
+    def enter(
+        self, lock_request: LockRequest, patience: timedelta, *, again: bool = False
+    ) -> LockHolder | None:
+        """Enter alone; return the former attempt as far as it is known. Raises WorkspaceBusy or Superseded.
 
         `again`: enter only if the last attempt in it was this one.
         """
@@ -148,7 +150,7 @@ class WorkspaceLock:
             except BaseException:
                 self._release()
                 raise
-        return last is None
+        return last
 
     def note(self, guard: int | None, group: int | None) -> None:
         """Record the processes that the attempt has started, by which the next one finds them."""

@@ -48,7 +48,6 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.models import Repo
 from coordination.sandbox import Binds
-from workers.process.child import Child
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
@@ -154,12 +153,11 @@ class Worktree(Workspace):
     def _enter(
         self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False
     ) -> str:
-        last = self._workspace_lock.read()
-        first = self._workspace_lock.enter(lock_request, patience, again=again)
+        last = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
             with describe_os_error(self.path):
                 self._since = self._stands = self._start.commit(tip)
-                if first:
+                if last is None:
                     self._refuse_after_newer(lock_request)
                 self._folder.check_out(self._since)
                 if last and not last.left:  # killed: its branch may have a commit that does not count
@@ -189,11 +187,6 @@ class Worktree(Workspace):
                 f"and this is the older attempt {lock_request.fence}"
             )
             raise Superseded(message, "nothing to do: the newer attempt counts")
-
-    def note(self, child: Child) -> None:
-        """Record a command that was started here: call it right after `start`."""
-        with describe_os_error(self._records):
-            self._workspace_lock.note(child.guard, child.group)
 
     @property
     def is_intact(self) -> bool:
