@@ -10,8 +10,6 @@ LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
 QA: Literal["qa"] = "qa"
 SERVICE: Literal["service"] = "service"
-TOOK_S = "took_s"
-"""Field of the output of a service's todo: the seconds from the order until the state."""
 QUEUEING = "queueing"
 """Field of the record of a todo that lands: the page of its request, which may stand in a merge queue."""
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")

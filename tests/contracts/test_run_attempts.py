@@ -13,11 +13,12 @@ from coordination.cache.contexts import Cache
 from coordination.cli.following.summary import line, state_text
 from coordination.runs.attempt_store import Grant
 from coordination.runs.logs import LogReader, marked
-from coordination.runs.records import Result, TodoState
+from coordination.runs.records import Descriptor, Result, TodoState, WaitReason
 from coordination.runs.store import RunStore
 from coordination.runs.views.records import Source
 from tests.contracts.run_harness import BAD, LEASE, OK, Harness
 from tests.contracts.test_retry_steps import retry
+from tests.waiting import until
 
 CAP = 3
 PAIR = {"A": "r1", "B": ("r2", ["A"])}
@@ -96,6 +97,30 @@ def test_the_log_of_a_todo_names_the_workers_that_it_lost(run: Harness):
         "a line",
         "[coord] the worker w was lost",
     ]
+
+
+LOOK_AGAIN = timedelta(milliseconds=40)
+
+
+@pytest.mark.parametrize("kind", ["service", "service:core", "shell"])
+def test_the_time_of_a_service_counts_from_its_order_and_of_others_from_their_last_attempt(
+    run: Harness, kind: str
+):
+    run.begin({"A": "r1"})
+    place = run.store.keys.run(run.run_id).place
+    descriptor = Descriptor.parse(run.store.redis.hget(place, "A"))
+    run.store.redis.hset(place, "A", str(replace(descriptor, kind=kind)))
+    began = run.take("A")
+    started_at = run.todo("A").started_at
+    reason = WaitReason.SERVICE if kind != "shell" else WaitReason.TROUBLE
+    run.follow(run.store.hold_up(began, "web to come up", LOOK_AGAIN, reason=reason))
+    until(lambda: run.tick() or run.mail)
+    grant = run.take("A")
+
+    assert (run.todo("A").started_at == started_at) is (kind != "shell")
+    run.follow(run.store.retry(grant, SOON, BAD))
+    run.settle(run.take("A"))
+    assert run.todo("A").started_at != started_at, "another try begins anew"
 
 
 @pytest.mark.parametrize("word", ["settled", "retrying"])

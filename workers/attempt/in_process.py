@@ -23,7 +23,6 @@ from coordination.models import (
 )
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import WaitReason
-from coordination.runs.run_kinds import TOOK_S
 from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment
 from workers.landing import land
@@ -31,6 +30,8 @@ from workers.landing.job import LandJob
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
+TOOK_S = "took_s"
+"""Field of the output: the seconds from the order of the service until its state."""
 LOOK_AGAIN = timedelta(seconds=2)
 """Delay before a start is looked at again, unless its worker sees the end of it before (`wakeups.py`)."""
 LOG_BYTES = 32 * 1024

@@ -17,10 +17,9 @@ from redis import Redis
 from coordination.backend.keys import Keys, RunKeys, split_member
 from coordination.planner.remaining import Basis, Expected
 from coordination.runs.records import Descriptor, RunStatus, TodoState, WaitReason
-from coordination.runs.run_kinds import SERVICE, TOOK_S, is_landing
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.records import Source, TodoView, WaveFailure, WaveState, WaveView
 
-LONGEST_S = 86_400.0
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 
 
@@ -67,8 +66,7 @@ def view_of_todo(
     exit_code = facts[f"{last}exit_code"]
     finished_at = facts["finished_at"] if state.ended or undone else None
     waits_for, wait_reason = _wait(state, facts, descriptor.repo, obstacles)
-    parsed = _parsed(output)
-    attempt_s = seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at)
+    end = now_ms if shown is TodoState.RUNNING else finished_at
     return TodoView(
         id=name,
         repo=descriptor.repo,
@@ -78,7 +76,7 @@ def view_of_todo(
         worker=facts["worker"],
         started_at=iso(facts["started_at"]),
         finished_at=iso(finished_at),
-        duration_s=_service_s(parsed, attempt_s) if name.startswith(f"{SERVICE}.") else attempt_s,
+        duration_s=seconds(facts["started_at"], end),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts[f"{last}error"],
         run=facts["run"],
@@ -94,7 +92,7 @@ def view_of_todo(
         waits_for=waits_for,
         wait_reason=wait_reason,
         since=iso(facts["since"]),
-        output=parsed,
+        output=_parsed(output),
     )
 
 
@@ -115,16 +113,6 @@ def _wait(
         )
     lost = obstacles.get(facts["worker"] or "") if state is TodoState.RUNNING else None
     return lost, WaitReason.WORKER if lost else None
-
-
-def _service_s(output: Any, attempt_s: float | None) -> float | None:
-    """Return the time from the order of a service until it was up. Its todo is parked meanwhile, so the last
-    attempt is short: None if the output, which has the time, was not read.
-    """
-    if not isinstance(output, dict):
-        return None
-    found = output.get(TOOK_S)
-    return found if isinstance(found, float) and 0 < found < LONGEST_S else attempt_s
 
 
 def _source(cached: str | None) -> Source | None:

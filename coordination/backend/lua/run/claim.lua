@@ -124,7 +124,10 @@ call('ZREM', sent, todo)
 for name, value in pairs({ fence = fence, worker = worker, host = host, request = request_id }) do
   note(todo, name, value)
 end
-note_of_attempt(todo, 'started_at', now)
+-- the start of a service counts from its order, however often the todo was parked until the service is up
+if undoing or not (string.match(p.kind, '^service') and fact(todo, 'held_up')) then
+  note_of_attempt(todo, 'started_at', now)
+end
 if not undoing then -- before the work begins: from now on there may be something to undo
   note(todo, 'intent', fence)
   erase(todo, 'begun_in')
