@@ -172,7 +172,12 @@ def run_prepared(
     def start() -> Run:
         run = runs.start(ready, accepted)
         work = format_work(graph.size, graph.repos, runs.workplaces(graph.repos, ready.order.max_parallel))
-        click.echo(f"run {run.id} of {graph.plan.id}: {work}; strategy: {ready.order.reason}", err=True)
+        in_run = sum(run.view(only=()).counts.values())
+        carried = in_run - len(graph.todos) - len(graph.blocked)  # results of the change set
+        of_set = f"; {carried} carried over" if carried else ""
+        click.echo(
+            f"run {run.id} of {graph.plan.id}: {work}{of_set}; strategy: {ready.order.reason}", err=True
+        )
         for one in left:
             click.echo(spelled(str(one)), err=True)
         return run
