@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from coordination.ecosystem.writeback import Written
     from coordination.ecosystem.yaml_text.tree import AliasBomb, read_tree, read_values
     from coordination.events.kinds import GAP, KINDS
-    from coordination.events.records import POSITION, Event
+    from coordination.events.records import BEGINNING, POSITION, Event
     from coordination.forges.models import CheckState, RequestState, ReviewState
     from coordination.history.events import HistoryEvent
     from coordination.history.search import HISTORY_KINDS, HistoryFilters
@@ -79,7 +79,6 @@ if TYPE_CHECKING:
     from coordination.landing.start import PreparedLanding
     from coordination.locks.listing import LOCK, Held, Holder
     from coordination.locks.release import Released
-    from coordination.messages.live import BEGINNING
     from coordination.operations.doctor import Facts, findings, too_large_words
     from coordination.operations.http_limits import http_limits
     from coordination.operations.listening import Address, context_for, listen
@@ -169,7 +168,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "ecosystem.writeback": ("Written",),
     "ecosystem.yaml_text.tree": ("AliasBomb", "read_tree", "read_values"),
     "events.kinds": ("GAP", "KINDS"),
-    "events.records": ("POSITION", "Event"),
+    "events.records": ("BEGINNING", "Event", "POSITION"),
     "forges.models": ("CheckState", "RequestState", "ReviewState"),
     "history.events": ("HistoryEvent",),
     "history.search": ("HISTORY_KINDS", "HistoryFilters"),
@@ -179,7 +178,6 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "landing.start": ("PreparedLanding",),
     "locks.release": ("Released",),
     "locks.listing": ("LOCK", "Held", "Holder"),
-    "messages.live": ("BEGINNING",),
     "operations.doctor": ("Facts", "findings", "too_large_words"),
     "operations.http_limits": ("http_limits",),
     "operations.listening": ("Address", "context_for", "listen"),

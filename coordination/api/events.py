@@ -27,9 +27,8 @@ from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.events.kinds import ASKED, GAP, OF_A_RUN, asked_by_name, matching
-from coordination.events.records import Event, place
+from coordination.events.records import BEGINNING, Event, place
 from coordination.events.stream import EventStream, Follower, follow
-from coordination.messages.live import BEGINNING
 from coordination.runs.views import timeline
 from coordination.text import require_known
 

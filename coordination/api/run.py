@@ -12,7 +12,7 @@ from coordination.backend.steps.run import Reply
 from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
-from coordination.messages.live import BEGINNING
+from coordination.events.records import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.control import starting, steering

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordination.backend.client import reaching
 from coordination.errors import NotFound
-from coordination.events.records import Event
-from coordination.messages.live import BEGINNING
+from coordination.events.records import BEGINNING, Event
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import RunStatus, TodoState
@@ -129,17 +128,23 @@ class RunReading:
 
     def gantt(self) -> str:
         """Return a Gantt chart as SVG: the times of each todo, and the reasons of its waits."""
-        from coordination.runs.views.pictures import gantt
+        from coordination.charts.gantt import gantt_svg
 
         with self._reached() as connection:
-            return gantt(connection.store, self.id)
+            store = connection.store
+            view, events = (
+                connection.reader.read(self.id),
+                timeline.all_events(store.redis, store.keys, self.id),
+            )
+            return gantt_svg(view, store.brief(self.id), list(events), store.now_ms())
 
     def picture(self, tasks: Mapping[str, str]) -> str:
         """Return an SVG picture of the graph. `tasks`: todo → its task in the file."""
-        from coordination.runs.views import pictures
+        from coordination.charts.pictures import run_svg
 
         with self._reached() as connection:
-            return pictures.graph(connection.store, self.id, tasks)
+            brief = connection.store.brief(self.id)
+            return run_svg(connection.reader.read(self.id), brief.predecessors, tasks)
 
     def todo_diff(self, todo: TodoView, plan: str) -> RepoDiff | None:
         """Return the difference that a todo of the run made by itself; None where it committed nothing.

@@ -1,4 +1,4 @@
-"""Pictures of a plan, and of the repositories with their dependencies. Pure.
+"""Pictures of the graph of a plan, of that of a run, and of the repositories with their dependencies. Pure.
 
 In the picture of repositories, an arrow leads from a repository to one that needs it. Repositories that need
 each other in a circle are drawn in the order of their names, without the arrow back; a repository without
@@ -12,8 +12,10 @@ from collections.abc import Collection, Mapping, Sequence
 from coordination.charts.graph_picture import Box, Picture, draw
 from coordination.charts.plan import APPROVAL, marked, status_counts
 from coordination.models import Dependency, DependencyStatus, Ecosystem, Todo, TodoStatus
-from coordination.planner.gates import is_milestone
+from coordination.planner import paths
+from coordination.planner.gates import MILESTONE_REPO, is_milestone
 from coordination.planner.graph import PlanGraph, state_of
+from coordination.runs.views.records import RunView, TodoView
 from coordination.text import counted, format_hours, listed
 
 ACTIVE = (TodoStatus.IN_PROGRESS, TodoStatus.BLOCKED)
@@ -82,6 +84,69 @@ def _blocked_box(graph: PlanGraph, name: str, todo: Todo) -> Box:
     hover = f"{name}  {todo.task}\n{todo.repo}\n{reason}"
     return Box(
         state="blocked", first=f"{name} · {todo.repo}", right="", second=reason, hover=hover, dashed=True
+    )
+
+
+def run_svg(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Mapping[str, str]) -> str:
+    """Return the graph of a run with the states of its todos as an SVG file; its critical path is computed
+    from the measured durations. `tasks`: todo → its task in the file.
+    """
+    todos = {todo.id: todo for todo in run.todos}
+    order = [name for name in predecessors if name in todos]
+    depth = paths.depths(order, predecessors)
+    levels: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
+    for name in order:
+        levels[depth[name]].append(name)
+    picture = Picture(
+        title=f"{run.plan_id}  run {run.run_id}",
+        subtitle=_run_subtitle(run),
+        boxes={name: _box_of_run(todo, tasks.get(name, "")) for name, todo in todos.items()},
+        levels=levels,
+        predecessors=predecessors,
+        critical=_longest(
+            {n: todos[n].duration_s or 0.0 for n in order if todos[n].started_at}, predecessors
+        ),
+        apart=[name for name in todos if name not in depth],
+        apart_words="blocked from outside",
+    )
+    return draw(picture)
+
+
+def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    order = tuple(ran)
+    after = paths.successors(
+        order, {name: [other for other in predecessors[name] if other in ran] for name in order}
+    )
+    return paths.critical_path(
+        {name: i for i, name in enumerate(order)}, paths.ranks(order, after, ran), after
+    )
+
+
+def _run_subtitle(run: RunView) -> str:
+    counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in run.counts.items())
+    took = f" in {format_hours(run.duration_s / 3600)}" if run.duration_s is not None else ""
+    return (
+        f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by "
+        f"{run.strategy}{took} · {counts}"
+    )
+
+
+def _box_of_run(todo: TodoView, task: str) -> Box:
+    took = "" if todo.duration_s is None else format_hours(todo.duration_s / 3600)
+    where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
+    state = "cached" if todo.cached else todo.state.value
+    words = state.replace("_", " ")
+    why = todo.error or todo.waits_for or ""
+    about = [task or f"{todo.id} of {where}", f"{where} · {words}{f' in {took}' if took else ''}"]
+    about += [f"try {todo.attempt}"] if todo.attempt > 1 else []
+    about += [f"by {todo.worker}"] if todo.worker else []
+    return Box(
+        state=state,
+        first=todo.id if todo.repo == MILESTONE_REPO else f"{todo.id} · {todo.repo}",
+        right=took,
+        second=why or task or words,
+        hover="\n".join([todo.id, *about, *([why] if why else [])]),
+        dashed=todo.state.ended and todo.started_at is None and not todo.cached,
     )
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from coordination.backend.steps.namespace import AppendEvent
 from coordination.errors import UsageError
 
+BEGINNING = "0-0"
+"""The position before the first entry of a stream."""
 POSITION = re.compile(r"(\d{1,17})-(\d{1,17})")
 LATEST_MS = 253_402_300_799_000
 """The last second of the year 9999, in ms."""

@@ -23,11 +23,22 @@ from coordination.backend.steps.namespace import (
     TrimEvents,
 )
 from coordination.events.kinds import GAP
-from coordination.events.records import LATEST_MS, Batch, Event, Fields, append_step, event_of, place
-from coordination.messages.live import BEGINNING, READ_AT_ONCE, TICK_S
+from coordination.events.records import (
+    BEGINNING,
+    LATEST_MS,
+    Batch,
+    Event,
+    Fields,
+    append_step,
+    event_of,
+    place,
+)
 from coordination.messages.outage import PATIENCE_S, Absence
 
 R = TypeVar("R")
+TICK_S = 1.0
+"""Time that a follower of a stream waits for an entry."""
+READ_AT_ONCE = 1000
 ASKED_FOR = timedelta(seconds=30)
 """How long a request for counted kinds lasts; a reader repeats it before that."""
 

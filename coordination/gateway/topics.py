@@ -19,13 +19,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from coordination.backend.client import reaching
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unusable, UsageError
 from coordination.events.kinds import GAP
-from coordination.events.records import Batch, place
+from coordination.events.records import BEGINNING, Batch, place
 from coordination.events.records import Event as StreamEvent
 from coordination.events.stream import EventStream
 from coordination.gateway import frames
 from coordination.gateway.limits import Limits
 from coordination.messages import topics
-from coordination.messages.live import BEGINNING
 from coordination.messages.topics import OF_COORD, Event, Patterns
 
 READ_AT_ONCE = 50

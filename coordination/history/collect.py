@@ -30,11 +30,10 @@ from coordination.ecosystem.parsing import parse
 from coordination.ecosystem.record_events import differences
 from coordination.errors import CoordinationError, InvalidFile
 from coordination.events.kinds import GAP
-from coordination.events.records import Event, place
+from coordination.events.records import BEGINNING, Event, place
 from coordination.events.stream import EventStream
 from coordination.history.events import OPEN, HistoryEvent
 from coordination.history.store import HistoryStore
-from coordination.messages.live import BEGINNING
 from coordination.models import Ecosystem
 
 BATCH = 500

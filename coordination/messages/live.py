@@ -1,76 +1,25 @@
-"""Live followers without acknowledgement: streams of runs and logs, and subscriptions to topics.
+"""Subscriptions to topics, in Redis itself, without acknowledgement.
 
-A follower of streams keeps its own position (`since`), so it can continue after an outage of Redis or in
-another process. A subscription to topics uses Redis directly; programs without Redis access use the gateway.
+Programs without access to Redis subscribe through the gateway.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import inf
 from typing import Self
 
 import redis
-from redis import Redis
 from redis.client import PubSub
 
 from coordination.backend.client import reaching
 from coordination.errors import Unreachable, Unusable, UsageError
 from coordination.messages import names, topics
-from coordination.messages.outage import PATIENCE_S, Absence
 from coordination.messages.records import text
 from coordination.messages.steps import Steps
 from coordination.messages.topics import Event, Gap, Patterns
 from coordination.retry import delay_s
-
-BEGINNING = "0-0"
-TICK_S = 1.0
-READ_AT_ONCE = 1000
-
-
-@dataclass(frozen=True)
-class Entry:
-    stream: str
-    id: str
-    fields: Mapping[str, str]
-
-
-class Following:
-    """Reader of streams. `since` holds the position in each stream and can be passed to a new reader."""
-
-    def __init__(
-        self,
-        reader: Redis,
-        since: Mapping[str, str],
-        *,
-        hint: str,
-        patience_s: float = PATIENCE_S,
-        tick_s: float = TICK_S,
-    ) -> None:
-        """`reader` must be a blocking, decoding client (Profile.READER). `since`: stream →
-        last known entry.
-        """
-        self.since = dict(since)
-        self._reader = reader
-        self._tick_s = tick_s
-        self._absence = Absence(reader, hint, patience_s)
-
-    def read(self) -> list[Entry]:
-        """Return new entries, [] if none came within a tick or Redis is unreachable. Raises Unreachable,
-        Unusable.
-        """
-        found: list[Entry] = []
-        if self._absence.wait(self._tick_s):
-            with self._absence.outlived():
-                answer = self._reader.xread(self.since, count=READ_AT_ONCE, block=int(self._tick_s * 1000))
-                found = [
-                    Entry(stream, at, fields) for stream, entries in answer or () for at, fields in entries
-                ]
-        self.since.update({entry.stream: entry.id for entry in found})
-        return found
-
 
 MOST_PATTERNS = 100
 

@@ -73,7 +73,7 @@ Failures:
 | `signed/` | the verified order of a run; what its signed results allow |
 | `maintenance/` | timers, expired leases, lost messages, stuck and old runs; notifications |
 | `remote_steps/` | steps executed for restricted workers |
-| `views/` | runs as people and programs read them; charts, metrics |
+| `views/` | runs as people and programs read them; metrics |
 | `export/` | a run as one document |
 """
 

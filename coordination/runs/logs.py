@@ -14,7 +14,7 @@ from heapq import merge
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.messages.live import BEGINNING
+from coordination.events.records import BEGINNING
 from coordination.messages.outage import Absence
 from coordination.runs.records import RunStatus, TodoState
 

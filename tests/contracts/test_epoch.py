@@ -7,8 +7,8 @@ import redis
 from redis.client import Pipeline
 
 from coordination.backend.client import Profile, connect
+from coordination.events.records import BEGINNING
 from coordination.events.stream import EventStream
-from coordination.messages.live import BEGINNING
 from coordination.runs.maintenance.leader import new_epoch
 from coordination.runs.store import RunStore
 

@@ -8,10 +8,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from coordination.charts.gantt import gantt_svg
+from coordination.charts.pictures import run_svg
 from coordination.errors import NotFound
 from coordination.models import OnFailure
 from coordination.runs.records import Result, TodoState, WaitReason
-from coordination.runs.views.pictures import gantt, graph
 from coordination.runs.views.timeline import all_events, timeline
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, OK, Harness
@@ -26,6 +27,12 @@ def causes(run: Harness, todo: str) -> list[WaitReason]:
     line = timeline(events, {t.id: t.repo for t in run.view().todos}, store.now_ms() + 1000)
     assert line is not None
     return list(dict.fromkeys(wait.reason for wait in line.waits if wait.todo == todo))
+
+
+def gantt(run: Harness) -> str:
+    store = run.store
+    events = list(all_events(store.redis, store.keys, run.run_id))
+    return gantt_svg(run.view(), store.brief(run.run_id), events, store.now_ms())
 
 
 def hovers(svg: str) -> list[str]:
@@ -106,7 +113,7 @@ def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(run: Harness
     run.follow(run.store.retry(run.take("A"), timedelta(0), BAD))
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
 
-    drawn = hovers(gantt(run.store, run.run_id))
+    drawn = hovers(gantt(run))
 
     assert [words.partition(" · ")[0] for words in drawn if "\n" in words and "waited" not in words] == [
         "A\nfailed, restarted",
@@ -118,11 +125,11 @@ def test_the_chart_has_a_bar_for_each_attempt_and_says_how_it_ended(run: Harness
 def test_a_run_that_goes_on_is_drawn_until_now_and_one_in_which_nothing_ran_too(run: Harness):
     run.begin({"A": "api"}).take("A")
 
-    assert any(words.startswith("A\nrunning") for words in hovers(gantt(run.store, run.run_id)))
-    assert "running by dataflow for" in gantt(run.store, run.run_id)
+    assert any(words.startswith("A\nrunning") for words in hovers(gantt(run)))
+    assert "running by dataflow for" in gantt(run)
 
     run.begin({"B": "web"}).store.cancel(run.run_id, "ann")
-    ET.fromstring(gantt(run.store, run.run_id))
+    ET.fromstring(gantt(run))
 
 
 def test_a_run_whose_events_are_gone_says_so(run: Harness):
@@ -131,7 +138,7 @@ def test_a_run_whose_events_are_gone_says_so(run: Harness):
     run.store.redis.delete(run.store.keys.run(run.run_id).events)
 
     with pytest.raises(NotFound, match="no events"):
-        gantt(run.store, run.run_id)
+        gantt(run)
 
 
 def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(run: Harness):
@@ -139,7 +146,7 @@ def test_what_is_left_of_the_events_is_drawn_with_a_word_about_the_rest(run: Har
     run.drain()
     run.store.redis.xtrim(run.store.keys.run(run.run_id).events, maxlen=3, approximate=False)
 
-    drawn = gantt(run.store, run.run_id)
+    drawn = gantt(run)
 
     assert "earlier events are deleted" in drawn
     assert any(words.startswith("B\nsucceeded") for words in hovers(drawn))
@@ -149,8 +156,9 @@ def test_the_graph_of_a_run_shows_what_became_of_each(run: Harness):
     run.begin({"A": "api", "B": ("web", ["A"]), "C": ("web", ["B"])})
     run.drain(lambda grant: BAD if grant.todo_id == "B" else OK)
 
+    before = run.store.brief(run.run_id).predecessors
     boxes = {group.find(f"{SVG}title").text.split("\n")[0]: group for group in ET.fromstring(  # type: ignore[union-attr]
-        graph(run.store, run.run_id, {"A": "build <it> & go"})).iter(f"{SVG}g")}  # fmt: skip
+        run_svg(run.view(), before, {"A": "build <it> & go"})).iter(f"{SVG}g")}  # fmt: skip
 
     classes = {name: group.find(f"{SVG}rect").get("class").split()[0] for name, group in boxes.items()}  # type: ignore[union-attr]
     assert classes == {"A": "good", "B": "bad", "C": "left"}
@@ -165,7 +173,7 @@ def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(run
     run.settle(run.take("B"), BAD)
     run.drain()
 
-    drawn = hovers(gantt(run.store, run.run_id))
+    drawn = hovers(gantt(run))
 
     assert any(words.startswith("A\ncached") for words in drawn)
     assert any(words.startswith("undo A\ncompensated") for words in drawn)

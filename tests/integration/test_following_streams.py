@@ -6,15 +6,16 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
+from coordination.charts.gantt import gantt_svg
 from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
-from coordination.messages.live import BEGINNING, Following
 from coordination.runs.store import RunStore
-from coordination.runs.views.pictures import gantt
-from coordination.runs.views.timeline import follow
+from coordination.runs.views.run_view import RunReader
+from coordination.runs.views.timeline import RunEvent, all_events, follow
 from coordination.settings import Settings
 from tests.integration.conftest import submitted
 
@@ -27,33 +28,30 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     made.stop()
 
 
-def test_what_stands_there_and_what_comes_is_read_once_and_in_order(redis_url: str):
+def marked(client: redis.Redis, store: RunStore, run_id: str, n: int) -> str:
+    return str(client.xadd(store.keys.run(run_id).events, {"what": "level.advanced", "todo": "", "n": n}))
+
+
+def until_a_tick(followed: Iterator[RunEvent | None]) -> list[RunEvent]:
+    return list(itertools.takewhile(lambda event: event is not None, followed))
+
+
+def test_events_are_read_once_and_in_order_and_another_reader_continues(redis_url: str):
     with connect(redis_url, Profile.READER) as client:
+        store = RunStore(client, "coord")
+        run_id = submitted(store, {"A": "r1"}).run_id
         for n in range(2500):
-            client.xadd("s", {"n": n})
-        following = Following(client, {"s": BEGINNING}, hint="", tick_s=0.01)
-        read = [entry.fields["n"] for _ in range(4) for entry in following.read()]
-        client.xadd("s", {"n": 2500})
+            last = marked(client, store, run_id, n)
+        followed = follow(client, store.keys, run_id, tick_s=0.01)
+        read = until_a_tick(followed)
+        assert [e.fields["n"] for e in read if "n" in e.fields] == [str(n) for n in range(2500)]
+        assert next(followed) is None
 
-        assert [*read, *(entry.fields["n"] for entry in following.read())] == [str(n) for n in range(2501)]
-        assert following.read() == []
+        new = marked(client, store, run_id, 2500)
 
-
-def test_another_one_goes_on_where_the_first_one_was_in_every_stream(redis_url: str):
-    with connect(redis_url, Profile.READER) as client:
-        for stream in "ab":
-            client.xadd(stream, {"n": 1})
-        first = Following(client, {"a": BEGINNING, "b": BEGINNING}, hint="")
-        assert [entry.stream for entry in first.read()] == ["a", "b"]
-        for stream in "ba":
-            client.xadd(stream, {"n": 2})
-
-        second = Following(client, first.since, hint="")
-
-        assert sorted((entry.stream, entry.fields["n"]) for entry in second.read()) == [
-            ("a", "2"),
-            ("b", "2"),
-        ]
+        assert [event.id for event in until_a_tick(followed)] == [new]
+        again = follow(client, store.keys, run_id, since=last, tick_s=0.01)
+        assert [event.id for event in until_a_tick(again)] == [new]
 
 
 def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(redis_url: str):
@@ -70,7 +68,9 @@ def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(red
         followed = follow(client, store.keys, harness.run_id, tick_s=0.01)
 
         assert [e.id for e in itertools.takewhile(lambda e: e is not None, followed)] == [*before, last]
-        assert "</svg>" in gantt(store, harness.run_id)
+        read = list(all_events(client, store.keys, harness.run_id))
+        view, brief = RunReader(client, store.keys).read(harness.run_id), store.brief(harness.run_id)
+        assert "</svg>" in gantt_svg(view, brief, read, store.now_ms())
 
 
 def test_what_is_no_dead_letter_is_passed_over(redis_url: str):
@@ -87,33 +87,33 @@ def test_what_is_no_dead_letter_is_passed_over(redis_url: str):
 
 def test_an_outage_is_a_few_ticks_without_anything_and_nothing_is_missed(own: EmbeddedServer):
     with connect(own.start(), Profile.READER) as client:
-        client.xadd("s", {"n": 1})
-        following = Following(client, {"s": BEGINNING}, hint="", tick_s=0.05)
-        assert len(following.read()) == 1
+        store = RunStore(client, "coord")
+        run_id = submitted(store, {"A": "r1"}).run_id
+        followed = follow(client, store.keys, run_id, tick_s=0.05)
+        assert until_a_tick(followed)
         own.stop()
-        assert [following.read() for _ in range(3)] == [[], [], []]
+        assert [next(followed) for _ in range(3)] == [None, None, None]
 
-        own.start()
         with connect(own.start(), Profile.COMMAND) as other:
-            other.xadd("s", {"n": 2})
+            marked(other, store, run_id, 2)
 
-        assert next(filter(None, (following.read() for _ in itertools.count())))[0].fields == {"n": "2"}
+        assert next(filter(None, followed)).fields == {"n": "2"}
 
 
 def test_a_follower_gives_up_after_its_patience_with_a_hint(own: EmbeddedServer):
     with connect(own.start(), Profile.READER) as client:
-        following = Following(client, {"s": BEGINNING}, hint="look again later", patience_s=0.2, tick_s=0.01)
+        followed = follow(client, RunStore(client, "coord").keys, "R", patience_s=0.2, tick_s=0.01)
         own.stop()
 
         with pytest.raises(Unreachable, match=r"Redis has been away for 0 s: .* does not answer") as told:
-            all(following.read() == [] for _ in itertools.count())
+            all(event is None for event in followed)
 
-    assert told.value.hint == "look again later"
+    assert told.value.hint == "the run continues when Redis is back; then: coord watch R"
 
 
-def test_what_no_waiting_mends_is_said_at_once(own: EmbeddedServer):
+def test_a_refusal_of_redis_is_reported_at_once(own: EmbeddedServer):
     with connect(own.start(), Profile.READER) as client:
         client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "-@all", "+@connection")
 
         with pytest.raises(Unusable):
-            Following(client, {"s": BEGINNING}, hint="").read()
+            next(follow(client, RunStore(client, "coord").keys, "R"))

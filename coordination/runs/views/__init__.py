@@ -8,7 +8,6 @@
 | `run_list.py` | the newest runs, by plan and status |
 | `progress.py`, `progress_reader.py` | the progress of a live run: computed from its todos; read from Redis |
 | `timeline.py` | the events of a run, read or followed; the attempts and waits of each todo over time |
-| `pictures.py` | the graph and the Gantt chart of a run |
 | `live.py` | the state of runs, locks and breakers at this moment; the todos of the file in runs |
 | `metrics.py` | counts for Prometheus; the lower bound and the waits of an ended run, for the history |
 """

@@ -19,9 +19,9 @@ from itertools import pairwise
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.events.records import Event
-from coordination.messages.live import BEGINNING, TICK_S, Following
-from coordination.messages.outage import PATIENCE_S
+from coordination.events.records import BEGINNING, Event
+from coordination.events.stream import TICK_S
+from coordination.messages.outage import PATIENCE_S, Absence
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 
 STATES = frozenset(state.value for state in TodoState)
@@ -207,6 +207,7 @@ def timeline_critical_path(
 ENDED = "run.ended"
 _WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
 READ_AT_ONCE = 5000
+FOLLOWED_AT_ONCE = 1000
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 _STATES = frozenset(state.value for state in TodoState)
 
@@ -291,20 +292,20 @@ def follow(
     not answer for `patience_s`.
     """
     hint = f"the run continues when Redis is back; then: coord watch {run_id}"
-    following = Following(
-        reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s
-    )
-    last = since
+    absence, stream, last = Absence(reader, hint, patience_s), keys.run(run_id).events, since
     while True:
-        entries = following.read()
+        entries: list[tuple[str, Mapping[str, str]]] = []
+        if absence.wait(tick_s):
+            with absence.outlived():
+                answer = reader.xread({stream: last}, count=FOLLOWED_AT_ONCE, block=int(tick_s * 1000))
+                entries = answer[0][1] if answer else []
         if not entries:
             if _is_over(reader, keys, run_id, last):
                 return
             yield None
-        for entry in entries:
-            last = entry.id
-            if (event := event_of(entry.id, entry.fields)) is None:
-                logger.warning("%s of run %s is not an event of coord: skipped", entry.id, run_id)
+        for last, fields in entries:
+            if (event := event_of(last, fields)) is None:
+                logger.warning("%s of run %s is not an event of coord: skipped", last, run_id)
                 continue
             yield event
             if event.what == ENDED and _holds(reader, keys, run_id, event):

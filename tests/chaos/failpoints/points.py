@@ -152,7 +152,6 @@ ELSEWHERE = {
     "tests/integration/test_land_request_todo.py",
     "runs.write_back.keep_filings:h": "an undone todo that a person completed: "
     "tests/acceptance/test_retry.py",
-    "runs.views.pictures.": "a command that draws a run, and only reads",
     "backend.embedded.": "the start of a server, by people",
 }
 """Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept

@@ -1,5 +1,5 @@
-"""Draw the graph of a run with the states of its todos, and its Gantt chart: a band per repository with the
-attempts of its todos in a row, and their waits below. Only reads.
+"""Draw the Gantt chart of a run: a band per repository with the attempts of its todos in a row, and their
+waits below. Pure.
 
 Todos of one repository are executed one at a time, so their attempts fit in one row. Waiting for predecessors
 is not drawn: a strip begins when only the cause of its colour delays the todo.
@@ -14,54 +14,25 @@ from datetime import UTC, datetime
 from heapq import heappop, heappush
 
 from coordination.charts import svg
-from coordination.charts.graph_picture import Box, Picture
-from coordination.charts.graph_picture import draw as draw_graph
 from coordination.errors import NotFound
-from coordination.planner import paths
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.records import TodoState, WaitReason
-from coordination.runs.store import RunStore
+from coordination.runs.records import RunBrief, TodoState, WaitReason
 from coordination.runs.views.records import RunView, TodoView
-from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import (
+    RunEvent,
     Timeline,
     Wait,
     Work,
-    all_events,
     timeline,
     timeline_critical_path,
 )
-from coordination.text import counted, format_hours
+from coordination.text import counted
 
 MOST_TICKS = 12
 TICKS_S = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(3600, 7200, 14_400, 43_200, 86_400),
 )  # fmt: skip
-
-
-def axis(x: Callable[[float], float], start_ms: int, end_ms: int, top: float, bottom: float) -> Iterator[str]:
-    """Yield vertical lines from `top` to `bottom`, each with the time since the start above it."""
-    step_s = _step((end_ms - start_ms) / 1000)
-    for i in range(int((end_ms - start_ms) / 1000 / step_s) + 1):
-        at = x(start_ms + i * step_s * 1000)
-        yield svg.element("path", d=f"M{at:.1f},{top - 6:.1f} V{bottom:.1f}", class_="grid")
-        yield svg.text(took(i * step_s), at, top - 11, "xs faint", "middle")
-
-
-def _step(span_s: float) -> float:
-    step = next((tick for tick in TICKS_S if span_s / tick <= MOST_TICKS), TICKS_S[-1])
-    while span_s / step > MOST_TICKS:
-        step *= 2
-    return step
-
-
-def took(seconds: float) -> str:
-    """Return a duration as `0.25 s`, `12 s`, `1:05 min` or `2:30 h`."""
-    if seconds < 100:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 LEFT, RIGHT, PLOT = 190, 32, 1100
@@ -112,6 +83,17 @@ BEGUN_AGAIN = {
 """State of a todo after an attempt that was not its last → outcome of the attempt."""
 
 
+def gantt_svg(run: RunView, brief: RunBrief, events: Sequence[RunEvent], now_ms: int) -> str:
+    """Return the Gantt chart of a run as an SVG file. Raise NotFound where Redis has no event of it."""
+    repo_of = {todo.id: todo.repo for todo in run.todos}
+    line = timeline(events, repo_of, now_ms)
+    if line is None:
+        raise NotFound(
+            f"run {run.run_id} has no events to draw", f"see its todos: coord show-run {run.run_id}"
+        )
+    return _draw(run, line, timeline_critical_path(line, brief.predecessors, repo_of))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Band:
     repo: str
@@ -121,8 +103,7 @@ class _Band:
     height: float
 
 
-def draw_gantt(run: RunView, line: Timeline, critical_path: Collection[Work]) -> str:
-    """Return a whole SVG file."""
+def _draw(run: RunView, line: Timeline, critical_path: Collection[Work]) -> str:
     todos = {todo.id: todo for todo in run.todos}
     bands = list(_bands(line, {todo.id: todo.repo for todo in run.todos}))
     bottom = bands[-1].top + bands[-1].height if bands else HEAD + AXIS + BAR
@@ -140,7 +121,7 @@ def draw_gantt(run: RunView, line: Timeline, critical_path: Collection[Work]) ->
         *(element for i,
             band in enumerate(bands) for element in _ground(band, hosts.get(band.repo, ""),
             shaded=i % 2 == 0)),
-        *axis(x, line.start_ms, line.end_ms, HEAD + AXIS, bottom),
+        *_axis(x, line.start_ms, line.end_ms, HEAD + AXIS, bottom),
         *(_bar(work, band, x, todos.get(work.todo),
             bold=work in path) for band in bands for work in band.work),
         *(_strip(wait, band, lane, x) for band in bands for lane,
@@ -154,7 +135,7 @@ def draw_gantt(run: RunView, line: Timeline, critical_path: Collection[Work]) ->
 
 def _subtitle(run: RunView, line: Timeline) -> str:
     began = datetime.fromtimestamp(line.start_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    in_all = took((line.end_ms - line.start_ms) / 1000)
+    in_all = _took((line.end_ms - line.start_ms) / 1000)
     state = (
         f"{run.status} by {run.strategy} in {in_all}"
         if run.status.ended
@@ -252,7 +233,7 @@ def _ending(work: Work, todo: TodoView | None) -> str:
 
 def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
     outcome = _ending(work, todo).replace("_", " ") + (", restarted" if work.outcome in BEGUN_AGAIN else "")
-    lines = [name, f"{outcome} · {took((work.end_ms - work.start_ms) / 1000)}"]
+    lines = [name, f"{outcome} · {_took((work.end_ms - work.start_ms) / 1000)}"]
     if todo is not None and todo.worker and work.attempt == todo.attempt:
         lines.append(f"by {todo.worker}")
     if todo is not None and todo.error and work.attempt == todo.attempt:
@@ -264,7 +245,7 @@ def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> s
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
     words = (
-        f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for "
+        f"{wait.todo} waited {_took((wait.end_ms - wait.start_ms) / 1000)} for "
         f"{wait.words or LABELS[wait.reason]}"
     )
     return svg.element(
@@ -285,7 +266,7 @@ def _legend(
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
     for reason, waited_s in line.waited_s().items():
-        words = f"waited for {LABELS[reason]}: {took(waited_s)} in all"
+        words = f"waited for {LABELS[reason]}: {_took(waited_s)} in all"
         if x + 22 + svg.width_of(words, 11) > LEFT + PLOT + RIGHT:
             x, y = float(PAD * 4), y + 18
         yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[reason])
@@ -308,77 +289,27 @@ def _name(work: Work) -> str:
     return f"{work.todo} (try {work.attempt})" if work.attempt > 1 else work.todo
 
 
-def gantt(store: RunStore, run_id: str) -> str:
-    """Return the Gantt chart as SVG. Raise NotFound where the run or its events do not exist."""
-    view, brief = RunReader(store.redis, store.keys).read(run_id), store.brief(run_id)
-    repo_of = {todo.id: todo.repo for todo in view.todos}
-    line = timeline(list(all_events(store.redis, store.keys, run_id)), repo_of, store.now_ms())
-    if line is None:
-        raise NotFound(f"run {run_id} has no events to draw", f"see its todos: coord show-run {run_id}")
-    return draw_gantt(view, line, timeline_critical_path(line, brief.predecessors, repo_of))
+def _axis(
+    x: Callable[[float], float], start_ms: int, end_ms: int, top: float, bottom: float
+) -> Iterator[str]:
+    """Yield vertical lines from `top` to `bottom`, each with the time since the start above it."""
+    step_s = _step((end_ms - start_ms) / 1000)
+    for i in range(int((end_ms - start_ms) / 1000 / step_s) + 1):
+        at = x(start_ms + i * step_s * 1000)
+        yield svg.element("path", d=f"M{at:.1f},{top - 6:.1f} V{bottom:.1f}", class_="grid")
+        yield svg.text(_took(i * step_s), at, top - 11, "xs faint", "middle")
 
 
-def graph(store: RunStore, run_id: str, tasks: Mapping[str, str]) -> str:
-    """Return the graph as SVG. `tasks`: todo → its title in the file. Raise NotFound."""
-    view, brief = RunReader(store.redis, store.keys).read(run_id), store.brief(run_id)
-    return draw_graph(picture(view, brief.predecessors, tasks))
+def _step(span_s: float) -> float:
+    step = next((tick for tick in TICKS_S if span_s / tick <= MOST_TICKS), TICKS_S[-1])
+    while span_s / step > MOST_TICKS:
+        step *= 2
+    return step
 
 
-def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Mapping[str, str]) -> Picture:
-    """Return the picture; its critical path is computed from the measured durations."""
-    todos = {todo.id: todo for todo in run.todos}
-    order = [name for name in predecessors if name in todos]
-    depth = paths.depths(order, predecessors)
-    levels: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
-    for name in order:
-        levels[depth[name]].append(name)
-    return Picture(
-        title=f"{run.plan_id}  run {run.run_id}",
-        subtitle=_graph_subtitle(run),
-        boxes={name: _box(todo, tasks.get(name, "")) for name, todo in todos.items()},
-        levels=levels,
-        predecessors=predecessors,
-        critical=_longest(
-            {n: todos[n].duration_s or 0.0 for n in order if todos[n].started_at}, predecessors
-        ),
-        apart=[name for name in todos if name not in depth],
-        apart_words="blocked from outside",
-    )
-
-
-def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    order = tuple(ran)
-    after = paths.successors(
-        order, {name: [other for other in predecessors[name] if other in ran] for name in order}
-    )
-    return paths.critical_path(
-        {name: i for i, name in enumerate(order)}, paths.ranks(order, after, ran), after
-    )
-
-
-def _graph_subtitle(run: RunView) -> str:
-    counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in run.counts.items())
-    took = f" in {format_hours(run.duration_s / 3600)}" if run.duration_s is not None else ""
-    return (
-        f"{counted(len(run.todos), 'todo')} · {run.status.replace('_', ' ')} by "
-        f"{run.strategy}{took} · {counts}"
-    )
-
-
-def _box(todo: TodoView, task: str) -> Box:
-    took = "" if todo.duration_s is None else format_hours(todo.duration_s / 3600)
-    where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
-    state = "cached" if todo.cached else todo.state.value
-    words = state.replace("_", " ")
-    why = todo.error or todo.waits_for or ""
-    about = [task or f"{todo.id} of {where}", f"{where} · {words}{f' in {took}' if took else ''}"]
-    about += [f"try {todo.attempt}"] if todo.attempt > 1 else []
-    about += [f"by {todo.worker}"] if todo.worker else []
-    return Box(
-        state=state,
-        first=todo.id if todo.repo == MILESTONE_REPO else f"{todo.id} · {todo.repo}",
-        right=took,
-        second=why or task or words,
-        hover="\n".join([todo.id, *about, *([why] if why else [])]),
-        dashed=todo.state.ended and todo.started_at is None and not todo.cached,
-    )
+def _took(seconds: float) -> str:
+    """Return a duration as `0.25 s`, `12 s`, `1:05 min` or `2:30 h`."""
+    if seconds < 100:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02} h"
