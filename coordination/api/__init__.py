@@ -99,11 +99,11 @@ if TYPE_CHECKING:
     from coordination.runs.change_sets.records import CheckVerdict, RequestRef
     from coordination.runs.cleanup_jobs import Artifact, Kind
     from coordination.runs.control.approvals import Decision
+    from coordination.runs.control.named_checkpoints import NamedCheckpoint
     from coordination.runs.control.signing import Subject
     from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.maintenance.cleaning import Survey, in_words
     from coordination.runs.records import RunStatus, TodoState, WaitReason
-    from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
     from coordination.runs.run_kinds import is_landing, start_again
     from coordination.runs.submission.dry_run import DryRun, Step
@@ -202,7 +202,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.control.steering": ("RollbackPreview",),
     "runs.maintenance.cleaning": ("Survey", "in_words"),
     "runs.records": ("RunStatus", "TodoState", "WaitReason"),
-    "runs.retrying.named_checkpoints": ("NamedCheckpoint",),
+    "runs.control.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.run_kinds": ("is_landing", "start_again"),
     "runs.submission.dry_run": ("DryRun", "Step"),

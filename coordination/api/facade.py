@@ -252,7 +252,7 @@ class Facade(EcosystemAccess):
         for a retry; without a run those of all ended runs. Return their number. Raises NotFound; Conflict for
         a live run.
         """
-        from coordination.runs.retrying import named_checkpoints
+        from coordination.runs.control import named_checkpoints
 
         self.authority.check("clear_checkpoints")
         with self.reached() as connection:

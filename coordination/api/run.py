@@ -15,9 +15,9 @@ from coordination.errors import Blocked, Conflict
 from coordination.events.records import BEGINNING
 from coordination.models import OnFailure, WriteBack
 from coordination.runs.attempt_store import LONGEST_TITLE
-from coordination.runs.control import starting, steering
+from coordination.runs.control import named_checkpoints, steering
 from coordination.runs.records import RunStatus
-from coordination.runs.retrying import named_checkpoints
+from coordination.runs.retrying import retry_run
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import timeline
 from coordination.runs.views.records import RunView
@@ -26,8 +26,8 @@ from coordination.runs.write_back import file_id, write_results
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.runs.control.named_checkpoints import NamedCheckpoint
     from coordination.runs.control.steering import RollbackPreview
-    from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.retrying.retry_plan import RetryPlan
 
 
@@ -269,7 +269,7 @@ class Run(RunReading):
         access = self._access
         ecosystem = access.manager.document.ecosystem if access.has_file else None
         with self._reached() as connection:
-            return starting.plan_retry(
+            return retry_run.plan_retry(
                 connection, self.id, ecosystem, without=without, start=start, as_it_was=as_it_was
             )
 
@@ -279,7 +279,7 @@ class Run(RunReading):
         """Start a prepared retry on the workers that are there. Raises Conflict; NotAllowed."""
         self._access.authority.check("retry", left.repos)
         with self._reached() as connection:
-            run_id = starting.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
+            run_id = retry_run.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
         arguments = {"of": self.id, "on_failure": on_failure, "max_parallel": max_parallel}
         self._access.announce("retry", self.id, run=run_id, repos=sorted(left.repos), data=arguments)
         return Run(self._access, run_id)

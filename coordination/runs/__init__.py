@@ -68,7 +68,7 @@ Failures:
 | `connection.py` | the stores and managers of one Redis |
 | `control/` | orders of persons: start, retry, pause, cancel, roll back, approve |
 | `submission/` | a plan's graph becomes a run; preview; refusals |
-| `retrying/` | retries of an ended run; named checkpoints |
+| `retrying/` | retries of an ended run |
 | `change_sets/` | change sets, and results of quality checks |
 | `signed/` | the verified order of a run; what its signed results allow |
 | `maintenance/` | timers, expired leases, lost messages, stuck and old runs; notifications |

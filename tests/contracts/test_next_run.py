@@ -19,7 +19,7 @@ from coordination.runs.maintenance.expiry import RunExpiry
 from coordination.runs.records import Result, TodoState
 from coordination.runs.retrying.ended import read, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
-from coordination.runs.retrying.retry_run import submit_retry
+from coordination.runs.retrying.retry_run import refuse_later_work, submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import bases
 from coordination.runs.submission.submit import submit
@@ -67,7 +67,9 @@ class Runs(Harness):
 
     def left(self, run: str, file: Ecosystem | None = None, **how: Any) -> RetryPlan:
         old, sets = read(self.store, run), ChangeSets(self.store).read_all()
-        return plan_retry_of(old, file, Settings(), carried=restorable(self.store, old), sets=sets, **how)
+        plan = plan_retry_of(old, file, Settings(), carried=restorable(self.store, old), sets=sets, **how)
+        refuse_later_work(plan)
+        return plan
 
     def retry(self, run: str, file: Ecosystem | None = None, **how: Any) -> str:
         left = self.left(run, file, **how)

@@ -12,7 +12,8 @@ from coordination.models import Issue
 from coordination.planner.graph import build
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import Result, TodoState
-from coordination.runs.retrying.ended import EndedRun, select_reruns
+from coordination.runs.retrying.ended import EndedRun
+from coordination.runs.retrying.retry_plan import select_reruns
 from tests.contracts.run_harness import BAD, OK, Harness
 from tests.contracts.test_retry_steps import left, retry
 from tests.plans import PLAN, ecosystem, order

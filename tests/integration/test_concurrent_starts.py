@@ -8,7 +8,8 @@ import pytest
 
 from coordination.errors import Conflict
 from coordination.runs.connection import Connection
-from coordination.runs.control.starting import plan_retry, start_retry, start_run
+from coordination.runs.control.starting import start_run
+from coordination.runs.retrying.retry_run import plan_retry, start_retry
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, Harness
 from tests.plans import ecosystem, graph, order

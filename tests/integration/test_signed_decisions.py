@@ -20,6 +20,7 @@ from coordination.runs.control.signing import with_signatures
 from coordination.runs.export.document import document_of, save
 from coordination.runs.export.import_document import load
 from coordination.runs.maintenance.cleaning import Cleaning
+from coordination.runs.retrying.retry_run import plan_retry, start_retry
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.views.records import RunView
 from coordination.settings import Settings
@@ -159,7 +160,7 @@ def test_a_rejection_rolls_back_only_if_somebody_who_may_has_signed_it_or_the_ga
 
 def retried(site: Trusting) -> None:
     connection = site.connected("ann")
-    site.run_id = starting.start_retry(connection, starting.plan_retry(connection, site.run_id))
+    site.run_id = start_retry(connection, plan_retry(connection, site.run_id))
 
 
 def test_a_retry_of_a_signed_run_is_signed_and_one_of_changed_records_is_refused(site: Trusting):
@@ -446,4 +447,4 @@ def test_an_ended_run_without_an_order_can_be_looked_at_and_not_retried(site: Tr
     assert site.todo("A").state == "failed"
     connection = requiring(site, "ann")
     with pytest.raises(NotTrusted, match="not signed"):
-        starting.start_retry(connection, starting.plan_retry(connection, site.run_id))
+        start_retry(connection, plan_retry(connection, site.run_id))

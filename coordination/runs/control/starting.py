@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -14,22 +13,13 @@ from typing import TYPE_CHECKING
 from coordination.backend.server_check import refuse_unfit
 from coordination.backend.steps.run import Reply
 from coordination.environment import actor
-from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
 from coordination.locks.request import START
-from coordination.models import Ecosystem, OnFailure, Signatures
+from coordination.models import Ecosystem, Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
-from coordination.runs.retrying.ended import read, refuse_again, restorable
-from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of, refuse_later_work
-from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.run_kinds import (
-    is_landing,
-    is_of_checks,
-    is_of_services,
     landings_of,
-    start_again,
 )
-from coordination.runs.signed.orders import HEADER
 from coordination.runs.submission.carry import AT_BASE, StartingPoint
 from coordination.runs.submission.refusals import (
     Sets,
@@ -52,7 +42,6 @@ if TYPE_CHECKING:
     from coordination.locks import Lock
     from coordination.planner.graph import PlanGraph
     from coordination.runs.export.import_document import RunDocument
-    from coordination.runs.submission.draft import Signing
 
 START_TTL = timedelta(minutes=1)
 """Longer than writing a large run takes."""
@@ -154,96 +143,6 @@ def check_landed(
     refuse_not_landed(connection.store, connection.registry, required, accepted, sets=sets, record=record)
 
 
-def plan_retry(
-    connection: Connection,
-    run_id: str,
-    ecosystem: Ecosystem | None = None,
-    *,
-    without: Collection[str] = (),
-    start: Collection[str] = (),
-    as_it_was: bool = False,
-) -> RetryPlan:
-    """Return what a retry of the run would do.
-
-    Raise Conflict for a live run, a run with a retry, or a host of `without` that answers; NotFound;
-    UsageError; PlanRefused.
-    """
-    ended = read(connection.store, run_id)
-    if is_landing(plan_id := ended.meta["plan_id"]):
-        what = f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
-        raise PlanRefused(what, f"start it again: {start_again(plan_id)}; it skips what is done")
-    if is_of_services(plan_id):
-        what = f"run {run_id} starts or stops services, and cannot be retried"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
-    if is_of_checks(plan_id):
-        what = f"run {run_id} runs quality checks, and cannot be retried"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
-    _refuse_living(connection, ended.pins, without)
-    carried = restorable(connection.store, ended)
-    return plan_retry_of(
-        ended,
-        ecosystem,
-        connection.settings,
-        carried=carried,
-        without=without,
-        start=start,
-        as_it_was=as_it_was,
-        sets=ChangeSets(connection.store).read_all(),
-    )
-
-
-def start_retry(
-    connection: Connection,
-    retry: RetryPlan,
-    *,
-    on_failure: OnFailure | None = None,
-    max_parallel: int | None = None,
-) -> str:
-    """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
-    check_redis(connection)
-    store, own = connection.store, retry.writes.found.id
-    sets = ChangeSets(store).read_all()
-    refuse_not_landed(store, connection.registry, retry.bases, sets=sets)
-
-    def begin() -> tuple[str, Reply]:
-        with start_lock(connection):
-            refuse_again(store, retry.ended)
-            refuse_conflicts(connection, retry.again)
-            refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
-            current = retry.within(read_change_set(store, own))
-            refuse_later_work(current)
-            return submit_retry(
-                store,
-                current,
-                connection.settings,
-                on_failure=on_failure,
-                max_parallel=max_parallel,
-                file=connection.file,
-                signing=_signing_again(connection, retry),
-            )
-
-    run_id, reply = seal_of(store, own, begin)
-    follow_up(connection, run_id, reply)
-    return run_id
-
-
-def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
-    """Return the identity that signs the retry, if the ended run was signed: a signature must cover nothing
-    that came from Redis unsigned. Raise NotTrusted where its records are not those that were signed.
-    """
-    ended = retry.ended
-    if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
-        if connection.settings.signatures is Signatures.REQUIRE:
-            what = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"
-            raise NotTrusted(
-                TrustCause.UNSIGNED, what, f"start a new run: {start_again(ended.meta['plan_id'])}"
-            )
-        return None
-    source = connection.signed_run(ended.run_id)
-    source.check_records(ended.meta["brief"], ended.spec)
-    return replace(connection.signing, two_persons=source.order.two_persons)
-
-
 def import_run(connection: Connection, run: RunDocument) -> str:
     """Write a run of another Redis into this one. Raise Conflict where it exists here, or another run
     executes its open todos; NotTrusted where this machine requires signatures, and the run could go on
@@ -289,13 +188,3 @@ def check_redis(connection: Connection) -> None:
     """Raise where Redis would not persist a run, or serves another version of coord or another ecosystem."""
     refuse_unfit(connection.redis, connection.url)
     connection.registry.meet(version("coord"), connection.settings.heartbeat, connection.ecosystem_id)
-
-
-def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Collection[str]) -> None:
-    for worker in connection.registry.workers():
-        serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
-        if worker.host in without and serves:
-            raise Conflict(
-                f"host {worker.host} is running: {worker.id} serves {serves[0]}",
-                f"leave --without {worker.host} out; or stop that worker first",
-            )

@@ -16,10 +16,10 @@ from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import HIDDEN, secrets_of
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
+from coordination.runs.control import named_checkpoints
 from coordination.runs.control.signing import sign_operation
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
 from coordination.runs.records import RunBrief, RunStatus, TodoSpec, TodoState
-from coordination.runs.retrying import named_checkpoints
 from coordination.runs.run_kinds import QUEUEING, REVERT, is_landing, is_of_checks
 from coordination.runs.store import RunStore
 from coordination.runs.submission.dry_run import undo_text

@@ -2,8 +2,7 @@
 
 | module | content |
 |---|---|
-| `ended.py` | an ended run as it is read back; succeeded todos that are executed again |
-| `retry_plan.py` | the todos that the new run executes, and those that it carries over |
-| `retry_run.py` | the new run; writes and seals it |
-| `named_checkpoints.py` | the states that people named, to which a run can be taken back |
+| `ended.py` | an ended run as it is read back; refuses one that cannot be retried |
+| `retry_plan.py` | decides which todos the new run executes, and which it carries over |
+| `retry_run.py` | plans a retry from the records, and starts it |
 """

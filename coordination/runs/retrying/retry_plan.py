@@ -1,4 +1,5 @@
-"""Retry an ended run: a new run of its failed todos and their dependents; succeeded todos are carried over.
+"""Decide what the retry of an ended run executes: its failed todos and their dependents; succeeded todos are
+carried over.
 
 A carried-over todo has its end state in the new run, with its output and commit, and the run that executed it
 as its fact `run`. So readers of a run (the steps, a todo's context, a view) need no special case for it, and
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 
-from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
 from coordination.planner.gates import MILESTONE_REPO, repos_of
 from coordination.planner.generated import EXEC
@@ -21,13 +22,37 @@ from coordination.planner.schedule import shortfalls
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE
 from coordination.runs.records import TodoSpec, TodoState
-from coordination.runs.retrying.ended import Carried, EndedRun, RerunSelection, select_reruns
+from coordination.runs.retrying.ended import Carried, EndedRun
 from coordination.runs.submission.refusals import NO_SETS, Base, Sets, bases
 from coordination.runs.submission.structure import generated_todos, refuse_changed
 from coordination.runs.submission.submit import refuse_without_agent, spec_of
 from coordination.runs.submission.writes import NO_WRITES, Writes, writes_of
 from coordination.settings import Settings
-from coordination.text import counted, listed
+from coordination.text import counted, did_you_mean, listed
+
+BEGUN = (TodoState.SUCCEEDED, TodoState.FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerunSelection:
+    """Todos that are executed again although they had succeeded, and the commits from which their
+    repositories continue.
+    """
+
+    again: frozenset[str]
+    """Todos that the caller asked for, and what builds on them."""
+    lost: frozenset[str]
+    """Todos whose commits were lost with their host."""
+    repos: frozenset[str]
+    """Repositories in which a todo of `again` has committed."""
+    tips: Mapping[str, str]
+    """Repository → the commit from which it continues."""
+    sources: Mapping[str, str]
+    """Repository that was taken back → the todo that left that commit, or that began with it."""
+
+    @property
+    def todos(self) -> frozenset[str]:
+        return self.again | self.lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +190,7 @@ def plan_retry_of(
     carried: Carried,
     sets: Sets = NO_SETS,
 ) -> RetryPlan:
-    """Return what a retry would execute, and how. Raise NotFound, UsageError, PlanRefused; Conflict where it
-    would take back work on which a later run of the change set was built.
+    """Return what a retry would execute, and how. Raise NotFound, UsageError, PlanRefused.
 
     `without`: hosts that are gone for good; `start`: todos that are executed again with everything that
     builds on them; `as_it_was`: keep the run's own order where the file has another now; `sets`: all change
@@ -215,57 +239,10 @@ def plan_retry_of(
         timeout=plan.timeout if plan else None,
         two_persons=plan.two_persons if plan else False,
     ).within(own or ChangeSet(id=ended.brief.change_set, repos={}))
-    refuse_later_work(found)
     if ecosystem is None:
         return found
     done = ended.succeeded.union(found.done_since)
     return replace(found, bases=bases(ecosystem, plan, again, sets, found.writes.found.id, done))
-
-
-def refuse_later_work(retry: RetryPlan) -> None:
-    """Raise Conflict where the retry would take back work on which another run of the change set has built,
-    or carry over work that the change set no longer has.
-    """
-    _refuse_discarded(retry)
-    for repo in sorted(retry.taken_back):
-        if later := retry.later.get(repo) or _built_between(retry, repo):
-            run = retry.ended.run_id
-            raise Conflict(
-                f"run {later} has built on the work in {repo} that would be taken back from run {run}",
-                f"take that run back first: coord rollback {later}; or do its work again, too: "
-                f"coord retry {later} --from TODO",
-            )
-
-
-def _refuse_discarded(retry: RetryPlan) -> None:
-    """Raise Conflict where the change set has been discarded, or Redis has lost it: the retry would build on
-    work that is never landed.
-    """
-    ended, plan = retry.ended, retry.ended.brief.change_set
-    facts = {todo: ended.facts.get(todo, {}) for todo in retry.carried}
-    moved = {
-        ended.repo_of(t) for t, recorded in facts.items() if recorded.get("commit") != recorded.get("began")
-    }
-    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(retry.writes.found.repos)):
-        raise Conflict(
-            f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
-            "was discarded, or Redis has lost it",
-            f"do it again: coord sweep {plan}; or take it up from its branch: coord adopt {plan} REPO BRANCH",
-        )
-
-
-def _built_between(retry: RetryPlan, repo: str) -> str:
-    """Return a run that has worked in the repository since the first todo that is executed again there, on
-    todos that the ended run does not have; empty if there is none.
-    """
-    found, ended = retry.writes.found, retry.ended
-    if (change := found.open.get(repo)) is None:
-        return ""
-    at = {run: position for position, run in enumerate(change.runs)}
-    again = (todo for todo in retry.set_back.todos if ended.repo_of(todo) == repo)
-    first = min(at.get(ended.facts[todo].get("run", ended.run_id), 0) for todo in again)
-    others = (found.source[todo] for todo in change.todos if todo not in ended.state)
-    return next((run for run in others if at.get(run, 0) >= first), "")
 
 
 def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], open_todos: Iterable[str]) -> frozenset[str]:
@@ -300,3 +277,88 @@ def _declared(
             f"{todo.id}: its repo {repo_then!r} is not declared", "declare it, or correct the name"
         )
     return spec_of(todo, repos[repo_then], settings, plan)
+
+
+def select_reruns(
+    ended: EndedRun, start: Collection[str], gone: Collection[str], carried: Carried
+) -> RerunSelection:
+    """Return the todos to execute again. `start`: todos that are executed again with everything that builds
+    on them; `gone`: repositories whose host is gone. Raise NotFound or UsageError.
+    """
+    for todo in start:
+        _refuse_start(ended, todo)
+    again = _built_on(ended, start)
+    tips, repos, sources = dict(ended.tips), set[str](), dict[str, str]()
+    for repo, todos in _committed(ended).items():
+        if first := next((todo for todo in todos if todo in again), None):
+            repos.add(repo)
+            commit, sources[repo] = _before(ended, todos, first)
+            _set_tip(tips, repo, commit)
+    lost = set[str]()
+    for repo in gone & ended.tips.keys():
+        left = [todo for todo in _committed(ended).get(repo, ()) if todo not in again]
+        kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
+        lost.update(left[left.index(kept) + 1 :] if kept else left)
+        _set_tip(tips, repo, ended.commit(kept) if kept else None)
+        sources |= {repo: kept} if kept else {}
+    return RerunSelection(
+        again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips, sources=sources
+    )
+
+
+def _refuse_start(ended: EndedRun, todo: str) -> None:
+    run, state = ended.run_id, ended.state.get(todo)
+    if state is None:
+        raise NotFound(
+            f"run {run} has no todo {todo!r}{did_you_mean(todo, ended.state)}",
+            f"its todos: {listed(list(ended.state))}",
+        )
+    if todo not in ended.spec:
+        why = ended.facts[todo].get("error", "blocked from outside of the plan")
+        hint = f"when that is done: coord sweep {ended.meta['plan_id']}"
+        raise UsageError(f"{todo} was not executed in run {run}: {why}", hint)
+    if state not in BEGUN and "started_at" not in ended.facts[todo]:
+        hint = f"a retry executes it anyway: coord retry {run}"
+        raise UsageError(f"run {run} never began {todo}, which was {state}", hint)
+
+
+def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
+    """Return these todos and all that build on them, if they had succeeded."""
+    committed = _committed(ended)
+    at = {todo: i for todos in committed.values() for i, todo in enumerate(todos)}
+    kept = {repo: len(todos) for repo, todos in committed.items()}
+    found, ahead = set[str](), list(start)
+    while ahead:
+        todo = ahead.pop()
+        if todo in found:
+            continue
+        found.add(todo)
+        ahead += ended.children.get(todo, "").split()
+        repo = ended.repo_of(todo)
+        if todo in at and at[todo] < kept[repo]:
+            ahead += committed[repo][at[todo] : kept[repo]]
+            kept[repo] = at[todo]
+    return frozenset(found & ended.succeeded)
+
+
+def _committed(ended: EndedRun) -> dict[str, list[str]]:
+    """Return repository → the todos that left a commit there, oldest first."""
+    done = [todo for todo in ended.succeeded if ended.commit(todo)]
+    committed: dict[str, list[str]] = {}
+    for todo in sorted(done, key=ended.fence):
+        committed.setdefault(ended.repo_of(todo), []).append(todo)
+    return committed
+
+
+def _before(ended: EndedRun, todos: list[str], first: str) -> tuple[str | None, str]:
+    """Return the commit with which `first` began, and the todo whose record has it."""
+    former = todos[: todos.index(first)]
+    if (began := ended.facts[first].get("began")) or not former:
+        return began, first
+    return ended.commit(former[-1]), former[-1]
+
+
+def _set_tip(tips: dict[str, str], repo: str, commit: str | None) -> None:
+    tips.pop(repo, None)
+    if commit:
+        tips[repo] = commit

@@ -1,30 +1,186 @@
-"""Write the run that retries an ended one, and seal it."""
+"""Plan a retry from the records of Redis, and start it: write the new run and seal it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from coordination.backend.keys import tip_field
 from coordination.backend.steps.run import Reply
 from coordination.breakers.records import Policy
 from coordination.environment import actor
-from coordination.models import OnFailure, Todo
+from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
+from coordination.models import Ecosystem, OnFailure, Signatures, Todo
+from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.connection import Connection
+from coordination.runs.control.named_checkpoints import FIELD
+from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
 from coordination.runs.records import Descriptor, RunBrief, TodoSpec, TodoState
-from coordination.runs.retrying.ended import EndedRun
-from coordination.runs.retrying.named_checkpoints import FIELD
-from coordination.runs.retrying.retry_plan import RetryPlan
-from coordination.runs.signed.orders import operation_field
+from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
+from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
+from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
+from coordination.runs.signed.orders import HEADER, operation_field
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import Carry, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
+from coordination.runs.submission.refusals import refuse_not_landed, refuse_runs_of
 from coordination.runs.submission.structure import graph_hash
 from coordination.runs.submission.submit import by_hand, refuse_not_undoable, timeout_of
+from coordination.runs.submission.writes import read_change_set, seal_of
 from coordination.settings import Settings
+from coordination.text import listed
 from coordination.trust.orders import OperationKind
 
 MANUAL = "manual"
 """Kind of a milestone or manual todo in its descriptor."""
 BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
+
+
+def plan_retry(
+    connection: Connection,
+    run_id: str,
+    ecosystem: Ecosystem | None = None,
+    *,
+    without: Collection[str] = (),
+    start: Collection[str] = (),
+    as_it_was: bool = False,
+) -> RetryPlan:
+    """Return what a retry of the run would do.
+
+    Raise Conflict for a live run, a run with a retry, a host of `without` that answers, or work on which a
+    later run of the change set was built; NotFound; UsageError; PlanRefused.
+    """
+    ended = read(connection.store, run_id)
+    if is_landing(plan_id := ended.meta["plan_id"]):
+        what = f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
+        raise PlanRefused(what, f"start it again: {start_again(plan_id)}; it skips what is done")
+    if is_of_services(plan_id):
+        what = f"run {run_id} starts or stops services, and cannot be retried"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
+    if is_of_checks(plan_id):
+        what = f"run {run_id} runs quality checks, and cannot be retried"
+        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
+    _refuse_living(connection, ended.pins, without)
+    retry = plan_retry_of(
+        ended,
+        ecosystem,
+        connection.settings,
+        carried=restorable(connection.store, ended),
+        without=without,
+        start=start,
+        as_it_was=as_it_was,
+        sets=ChangeSets(connection.store).read_all(),
+    )
+    refuse_later_work(retry)
+    return retry
+
+
+def start_retry(
+    connection: Connection,
+    retry: RetryPlan,
+    *,
+    on_failure: OnFailure | None = None,
+    max_parallel: int | None = None,
+) -> str:
+    """Start a retry; return the id of the new run. Raise Conflict as `start_run` does."""
+    check_redis(connection)
+    store, own = connection.store, retry.writes.found.id
+    sets = ChangeSets(store).read_all()
+    refuse_not_landed(store, connection.registry, retry.bases, sets=sets)
+
+    def begin() -> tuple[str, Reply]:
+        with start_lock(connection):
+            refuse_again(store, retry.ended)
+            refuse_conflicts(connection, retry.again)
+            refuse_runs_of(store, landings_of(retry.ended.meta["plan_id"], retry.again))
+            current = retry.within(read_change_set(store, own))
+            refuse_later_work(current)
+            return submit_retry(
+                store,
+                current,
+                connection.settings,
+                on_failure=on_failure,
+                max_parallel=max_parallel,
+                file=connection.file,
+                signing=_signing_again(connection, retry),
+            )
+
+    run_id, reply = seal_of(store, own, begin)
+    follow_up(connection, run_id, reply)
+    return run_id
+
+
+def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
+    """Return the identity that signs the retry, if the ended run was signed: a signature must cover nothing
+    that came from Redis unsigned. Raise NotTrusted where its records are not those that were signed.
+    """
+    ended = retry.ended
+    if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
+        if connection.settings.signatures is Signatures.REQUIRE:
+            what = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"
+            raise NotTrusted(
+                TrustCause.UNSIGNED, what, f"start a new run: {start_again(ended.meta['plan_id'])}"
+            )
+        return None
+    source = connection.signed_run(ended.run_id)
+    source.check_records(ended.meta["brief"], ended.spec)
+    return replace(connection.signing, two_persons=source.order.two_persons)
+
+
+def refuse_later_work(retry: RetryPlan) -> None:
+    """Raise Conflict where the retry would take back work on which another run of the change set has built,
+    or carry over work that the change set no longer has.
+    """
+    _refuse_discarded(retry)
+    for repo in sorted(retry.taken_back):
+        if later := retry.later.get(repo) or _built_between(retry, repo):
+            run = retry.ended.run_id
+            raise Conflict(
+                f"run {later} has built on the work in {repo} that would be taken back from run {run}",
+                f"take that run back first: coord rollback {later}; or do its work again, too: "
+                f"coord retry {later} --from TODO",
+            )
+
+
+def _refuse_discarded(retry: RetryPlan) -> None:
+    """Raise Conflict where the change set has been discarded, or Redis has lost it: the retry would build on
+    work that is never landed.
+    """
+    ended, plan = retry.ended, retry.ended.brief.change_set
+    facts = {todo: ended.facts.get(todo, {}) for todo in retry.carried}
+    moved = {
+        ended.repo_of(t) for t, recorded in facts.items() if recorded.get("commit") != recorded.get("began")
+    }
+    if gone := sorted(moved.intersection(ended.brief.branch_of_set).difference(retry.writes.found.repos)):
+        raise Conflict(
+            f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
+            "was discarded, or Redis has lost it",
+            f"do it again: coord sweep {plan}; or take it up from its branch: coord adopt {plan} REPO BRANCH",
+        )
+
+
+def _built_between(retry: RetryPlan, repo: str) -> str:
+    """Return a run that has worked in the repository since the first todo that is executed again there, on
+    todos that the ended run does not have; empty if there is none.
+    """
+    found, ended = retry.writes.found, retry.ended
+    if (change := found.open.get(repo)) is None:
+        return ""
+    at = {run: position for position, run in enumerate(change.runs)}
+    again = (todo for todo in retry.set_back.todos if ended.repo_of(todo) == repo)
+    first = min(at.get(ended.facts[todo].get("run", ended.run_id), 0) for todo in again)
+    others = (found.source[todo] for todo in change.todos if todo not in ended.state)
+    return next((run for run in others if at.get(run, 0) >= first), "")
+
+
+def _refuse_living(connection: Connection, pins: Mapping[str, str], without: Collection[str]) -> None:
+    for worker in connection.registry.workers():
+        serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
+        if worker.host in without and serves:
+            raise Conflict(
+                f"host {worker.host} is running: {worker.id} serves {serves[0]}",
+                f"leave --without {worker.host} out; or stop that worker first",
+            )
 
 
 def submit_retry(

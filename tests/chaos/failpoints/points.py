@@ -133,7 +133,7 @@ ELSEWHERE = {
     "own steps",
     "runs.views.live.": "a command that looks at the file, and says in passing what runs",
     "runs.logs.": "a command that reads logs",
-    "runs.retrying.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
+    "runs.control.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
     "runs.views.run_view.": "a command that looks at runs",
     "runs.views.timeline.": "a command that follows a run",
     "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_trouble.py",
