@@ -11,8 +11,9 @@ from coordination.models import Strategy
 from coordination.runs.attempt_store import Grant
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import Result, TodoState
-from coordination.runs.remote_steps.calls import ProxyStore, Serving
+from coordination.runs.remote_steps.calls import ProxyStore
 from coordination.runs.remote_steps.handlers import StepHandlers
+from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.worker_registry import WorkerRegistry

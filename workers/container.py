@@ -31,8 +31,8 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
-from coordination.runs.remote_steps.calls import Serving
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
+from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry

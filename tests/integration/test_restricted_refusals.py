@@ -11,7 +11,8 @@ import pytest
 
 from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.runs.records import Result, TodoState
-from coordination.runs.remote_steps.calls import ProxyPresence, Waiting
+from coordination.runs.remote_steps.calls import ProxyPresence
+from coordination.runs.remote_steps.serving import Waiting
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
 from tests.restricted import DONE, LEASE, Site, claim, granted

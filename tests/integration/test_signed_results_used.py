@@ -19,8 +19,8 @@ from coordination.cache.names import store as context_of_store
 from coordination.errors import NotTrusted, Unsafe
 from coordination.runs.attempt_store import Grant, TodoInputs
 from coordination.runs.records import Result, RunBrief, TodoState
-from coordination.runs.remote_steps.calls import Serving
 from coordination.runs.remote_steps.handlers import StepHandlers
+from coordination.runs.remote_steps.serving import Serving
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.contracts.run_harness import attempt_of

@@ -5,7 +5,7 @@ A settle counts down the todos of other repositories and sends messages to their
 only the rights of its caller. So a restricted worker sends a request, and the maintenance leader executes the
 step, follows it, and replies.
 
-    worker ── calls.py ── publish, on the channel of its repositories ──► calls.py ── handlers.py ── store …
+    worker ── calls.py ── publish, on the channel of its repositories ──► serving.py ── handlers.py ── store …
       ▲                                                                       │
       └──────────────────────── a list for this request only ◄────────────────┘
 
@@ -19,6 +19,7 @@ that other readers of its values are not harmed.
 
 | module | content |
 |---|---|
-| `calls.py` | store, cleanup queue and worker registry of the worker; the leader's receiver of requests |
+| `calls.py` | the worker's side: its store, cleanup queue and worker registry send requests |
+| `serving.py` | the leader's side: receives requests and replies |
 | `handlers.py` | checks requests and executes them |
 """
