@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from pydantic import model_validator
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
@@ -20,7 +22,7 @@ class _Request(FrozenModel):
     id: str
     who: str
     """Description: the process, or the todo of a run."""
-    kind: str
+    kind: str = "process"
     """`process` or `todo`."""
     host: str = ""
     pid: int | None = None
@@ -29,12 +31,17 @@ class _Request(FrozenModel):
     label: str = ""
     amount: int = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _describe(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"who": holder_words(fields), **fields}
+
 
 class Holder(_Request):
-    fence: int | None
-    since: datetime | None
+    fence: int | None = None
+    since: datetime | None = None
     age_s: float
-    ttl_left_s: float | None
+    ttl_left_s: float | None = None
     """Seconds until it expires unless renewed; None if it is held until its release."""
 
     @property
@@ -49,9 +56,9 @@ class Holder(_Request):
 
 
 class Waiter(_Request):
-    since: datetime | None
+    since: datetime | None = None
     waited_s: float
-    priority: int
+    priority: int = 0
 
 
 class Held(FrozenModel):
@@ -68,6 +75,12 @@ class Held(FrozenModel):
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
     """Waiting requests, the next one first."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        kind, _, name = fields["what"].partition(":")
+        return {"kind": kind, "name": name, **fields}
 
     @property
     def internal(self) -> bool:
@@ -88,8 +101,7 @@ class Listing:
 
     def of(self, names: Sequence[str]) -> Iterator[Held]:
         """Return the state of these names, which have a prefix, as in `lock:x`."""
-        found = self._line(steps.ListNames(names=names), [self._keys.head])
-        return (_held(name, found.epoch, found.now_ms) for name in found.names)
+        return map(Held.model_validate, self._line(steps.ListNames(names=names), [self._keys.head]))
 
 
 def batches(line: StepConnection, key: str) -> list[list[str]]:
@@ -103,55 +115,3 @@ def batches(line: StepConnection, key: str) -> list[list[str]]:
         members.update(part)
     names = sorted(members)
     return [names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE)]
-
-
-def _held(read: steps.ListedName, epoch: int, now_ms: float) -> Held:
-    kind, _, name = read["name"].partition(":")
-    return Held(
-        what=read["name"],
-        kind=kind,
-        name=name,
-        capacity=read["capacity"] or None,
-        epoch=epoch,
-        holders=tuple(_holder(request, now_ms) for request in read["holders"]),
-        waiters=tuple(_waiter(request, now_ms) for request in read["waiters"]),
-    )
-
-
-def _holder(read: steps.ListedRequest, now_ms: float) -> Holder:
-    since, expires_ms = read["since"], read["expires_in"]
-    return Holder(
-        **_description(read),
-        fence=int(read["fence"]) if read["fence"] else None,
-        since=_moment(since),
-        age_s=_seconds(since, now_ms),
-        ttl_left_s=None if expires_ms < 0 else expires_ms / 1000,
-    )
-
-
-def _waiter(read: steps.ListedRequest, now_ms: float) -> Waiter:
-    arrived = read["arrived"]
-    waited_s, priority = _seconds(arrived, now_ms), int(read["priority"] or 0)
-    return Waiter(**_description(read), since=_moment(arrived), waited_s=waited_s, priority=priority)
-
-
-def _description(read: steps.ListedRequest) -> dict[str, Any]:
-    return {
-        "id": read["id"],
-        "who": holder_words(read),
-        "kind": read["kind"] or "process",
-        "host": read["host"],
-        "pid": read["pid"] or None,
-        "started": read["started"],
-        "thread": read["thread"] or None,
-        "label": read["label"],
-        "amount": read["amount"],
-    }
-
-
-def _moment(ms: str) -> datetime | None:
-    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
-
-
-def _seconds(since_ms: str, now_ms: float) -> float:
-    return max(0.0, (now_ms - int(since_ms)) / 1000) if since_ms else 0.0

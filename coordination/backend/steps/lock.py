@@ -124,42 +124,14 @@ class Use(Step[list[ResourceUse]], name="lock/use"):
         return [ResourceUse(*row) for row in checked(list, reply)]
 
 
-class ListedRequest(TypedDict):
-    id: str
-    kind: str
-    host: str
-    pid: str
-    started: str
-    thread: str
-    label: str
-    amount: int
-    fence: str
-    since: str
-    expires_in: int
-    """Only of a holder: ms until it expires; -1: when it is released."""
-    arrived: str
-    priority: str
+class ListNames(Step[list[dict[str, Any]]], name="lock/list"):
+    """Returns the fields of a `Held` (locks/listing.py) for each name."""
 
-
-class ListedName(TypedDict):
-    name: str
-    capacity: int
-    holders: list[ListedRequest]
-    waiters: list[ListedRequest]
-
-
-class Listed(NamedTuple):
-    epoch: int
-    now_ms: float
-    names: list[ListedName]
-
-
-class ListNames(Step[Listed], name="lock/list"):
     names: Collection[str]
 
-    def read(self, reply: Any) -> Listed:
-        found = json.loads(text(reply))
-        return Listed(int(found["epoch"]), found["now"], found["names"])
+    def read(self, reply: Any) -> list[dict[str, Any]]:
+        lists = ("holders", "waiters")
+        return [{**name, **{key: name[key] or [] for key in lists}} for name in json.loads(text(reply))]
 
 
 class Counted(NamedTuple):
