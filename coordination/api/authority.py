@@ -29,6 +29,69 @@ if TYPE_CHECKING:
     from coordination.trust.break_glass import Emergency
     from coordination.trust.trust_file import Principal, TrustFile
 
+CREDENTIAL = "credential"
+"""The name of the right to change credentials of this machine, and tokens of its servers."""
+NEEDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("manager.create_issue", "manager.update_issue", "manager.close_issue", "manager.delete_issue"),
+            *("manager.write_issues", "manager.create_todo", "manager.update_todo", "manager.complete_todo"),
+            *("manager.reopen_todos", "manager.delete_todo", "manager.create_plan", "manager.update_plan"),
+            *("manager.add_milestone", "manager.complete_milestone", "manager.delete_plan"),
+            *("manager.create_dependency", "manager.update_dependency", "manager.delete_dependency"),
+            *("manager.check_dependencies", "manager.write_outcomes", "manager.create_all"),
+            *("manager.generate_plan", "generators.campaign", "generators.create_plan_from_template"),
+            *("complete_todo", "issues.sync"),
+        ),
+        "edit",
+    ),
+    **dict.fromkeys(("inbox.send", "inbox.resend", "inbox.acknowledge"), "send_message"),
+    "inbox.publish": "publish",
+    **dict.fromkeys(("context.set", "context.delete", "context.clear", "context.get_or_compute"), "context"),
+    "import_context": "import_context",
+    "clear_cache": "clear_cache",
+    "runs.forget_results": "forget_results",
+    "runs.sweep": "sweep",
+    "runs.execute": "execute",
+    "commands.exec": "execute",
+    "runs.retry": "retry",
+    "run.retry": "retry",
+    "run.pause": "pause",
+    "run.resume": "resume",
+    "run.cancel": "cancel",
+    "run.rollback": "rollback",
+    "runs.rollback": "rollback",
+    "run.accept": "accept",
+    "runs.accept": "accept",
+    "run.sync": "sync",
+    "run.create_checkpoint": "checkpoint",
+    "run.restore": "restore",
+    "clear_checkpoints": "clear_checkpoints",
+    "runs.complete": "complete",
+    "runs.approve": "approve",
+    "runs.reject": "reject",
+    "runs.import_": "import",
+    "runs.clean": "clean",
+    "changes.discard": "discard",
+    "changes.adopt": "adopt",
+    "changes.resolve": "retry",
+    "checks.run": "qa",
+    "landings.land": "land",
+    "landings.revert": "revert",
+    "requests.create": "create_request",
+    "requests.close": "close_request",
+    **dict.fromkeys(("services.start", "services.stop", "services.restart"), "service"),
+    "services.forget": "forget_service",
+    "health.disconnect": "disconnect",
+    "health.connect": "connect",
+    "exclusion.release_locks": "release_lock",
+    "exclusion.reset_breaker": "reset_breaker",
+    **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
+}
+"""Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each
+checks the right itself, for the repositories that it touches, before it changes anything.
+"""
+
 Repos = Collection[str] | Callable[[], Collection[str]] | None
 """Repositories that an operation touches; None: the ecosystem as a whole. A function is called if there is a
 trust file.

@@ -168,6 +168,7 @@ class Changes:
 
         found, change, checkout = self._conflict(plan, repo)
         if found.state is ConflictState.OPEN and not found.run and checkout is not None:
+            self._access.authority.check("retry", [repo])
             with self._access.reached() as connection:  # the run meets the conflict itself
                 now = self._read(plan)
                 refuse_writers(connection, now)

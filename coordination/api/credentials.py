@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from coordination.api.authority import CREDENTIAL
 from coordination.credentials.records import Credential, Purpose
 from coordination.credentials.references import SecretUnreadable, parse, read
 from coordination.credentials.store import CredentialStore, credentials_file
@@ -16,9 +17,6 @@ from coordination.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.api.facade import Facade
-
-OPERATION = "credential"
-"""The name of the right, in the trust file of this machine, to change credentials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +61,10 @@ def add(
     """
     named = tuple(repos)
     _refuse_unknown(facade, named)
-    facade.authority.check(OPERATION, named)
+    facade.authority.check(CREDENTIAL, named)
     parsed, store = parse(reference), _outside(facade)
     if replace and (old := {one.name: one for one in store.all()}.get(name)):
-        facade.authority.check(OPERATION, old.repos)
+        facade.authority.check(CREDENTIAL, old.repos)
     added = store.add(
         name, parsed, repos=named, purposes=purposes, hosts=hosts, expires=expires, replace=replace
     )
@@ -80,7 +78,7 @@ def rotate(facade: Facade, name: str, reference: str, expires: date | None = Non
     Raises as `add` does.
     """
     parsed, store = parse(reference), _outside(facade)
-    facade.authority.check(OPERATION, store.get(name).repos)
+    facade.authority.check(CREDENTIAL, store.get(name).repos)
     return Written(credential=store.rotate(name, parsed, expires), unreadable=_trouble(reference))
 
 
@@ -91,7 +89,7 @@ def revoke(facade: Facade, name: str) -> Credential:
     Raises NotFound, NotAllowed.
     """
     store = _store()
-    facade.authority.check(OPERATION, store.get(name).repos)
+    facade.authority.check(CREDENTIAL, store.get(name).repos)
     return store.revoke(name)
 
 

@@ -182,19 +182,19 @@ class Facade(EcosystemAccess):
 
     def context(self, *, plan: str = "", run: str = "", todo: str = "") -> Context:
         """Return the values of a todo of a run, of a run (or `last`), a plan, or the ecosystem:
-        `coord.context(run="last").get("version")`.
+        `coord.context(run="last").get("version")`. A change of a value raises NotAllowed without the right.
         """
         from coordination.runs.run_contexts import context_of
 
         with self.reached() as connection:
-            return context_of(connection.cache, plan, run, todo)
+            return context_of(connection.cache, plan, run, todo, lambda: self.authority.check("context"))
 
     @contextmanager
     def open_context(
-        self, *, plan: str = "", run: str = "", todo: str = "", change: bool = False
+        self, *, plan: str = "", run: str = "", todo: str = ""
     ) -> Iterator[Context | TodoContext]:
         """Open the values that `context` returns, for the block. Within a todo's command, without any name,
-        they are those of the todo, which it may change. `change`: check the right to change them.
+        they are those of the todo, which it may change.
 
         Raises NotAllowed, Unreachable.
         """
@@ -206,8 +206,6 @@ class Facade(EcosystemAccess):
             return
         refuse_in_todo(FOREIGN_CONTEXT)
         with self.answering():
-            if change:
-                self.authority.check("context")
             yield self.context(plan=plan, run=run, todo=todo)
 
     def context_stats(self) -> CacheStats:

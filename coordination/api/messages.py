@@ -143,7 +143,10 @@ class Inbox:
             return _acknowledge(connection.messages, whom, names)
 
     def publish(self, topic: str, payload: Any, type: str) -> int:
-        """Publish an event on a topic; return the number of programs and inboxes that it reached.
+        """Publish an event on a topic, to its current subscribers. It is not kept for later ones; messages
+        are.
+
+        Return the number of programs and inboxes that it reached.
 
         Raises UsageError, NotAllowed.
         """
@@ -153,7 +156,11 @@ class Inbox:
 
     @contextmanager
     def listen(self, *topics: str) -> Iterator[Subscription]:
-        """Receive the events of topics for the block."""
+        """Receive the events of topics, from now on. Events that were published before, or while Redis was
+        away, are missed.
+
+        `topics`: names such as `vbia_events`, or patterns such as `a.*`. Yield them for the block.
+        """
         with self._access.answering() as connection, connection.messages.listen(*topics) as listening:
             yield listening
 

@@ -73,14 +73,21 @@ class Run(RunReading):
         """Write the results of a run into the file: status, hours and dates of its todos.
 
         Return the todos and milestones that were changed. It does so whatever the settings say.
-        """
-        return self.write_back().all
 
-    def write_back(self) -> Written:
-        """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
-        as pending. Where this machine requires signatures, only what verified ones cover: `refused` of the
-        answer names the others.
+        Raises NotAllowed.
         """
+        return self.write_back(ordered=True).all
+
+    def write_back(self, *, ordered: bool = False) -> Written:
+        """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
+        as pending. Where this machine requires signatures, only results that verified ones cover: `refused`
+        of the answer names the others.
+
+        `ordered`: a person has ordered it, and needs the right. The end of a run that a person was allowed
+        to start writes its results back by itself. Raises NotAllowed.
+        """
+        if ordered:
+            self._check("sync")
         path = self._access.path
         with self._reached() as connection:
             if not self._access.authority.required:

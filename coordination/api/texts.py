@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from typing import Any
 
 PARTS = {
     "": "coordination.api.facade:Facade",
@@ -25,11 +26,9 @@ PARTS = {
     "inbox": "coordination.api.messages:Inbox",
     "issues": "coordination.api.requests:Issues",
     "landings": "coordination.api.landing:Landings",
-    "locks": "coordination.locks:LockManager",
     "machine": "coordination.api.machine",
     "manager": "coordination.api:CoordinationManager",
     "memory": "coordination.history.memory:Memory",
-    "messages": "coordination.messages:MessageBus",
     "planner": "coordination.api.planning:Planner",
     "records": "coordination.api.records:Records",
     "requests": "coordination.api.requests:Requests",
@@ -43,12 +42,17 @@ returns it; `machine` is a module of the facade.
 """
 
 
+def owner_of(part: str) -> Any:
+    """Return the class, or the module, that has the operations of a part."""
+    module, _, class_name = PARTS[part].partition(":")
+    found = import_module(module)
+    return getattr(found, class_name) if class_name else found
+
+
 def operation_text(name: str) -> str:
     """Return the text of an operation, such as `runs.sweep`, for the users of all front ends."""
     part, _, method = name.rpartition(".")
-    module, _, class_name = PARTS[part].partition(":")
-    owner = getattr(import_module(module), class_name) if class_name else import_module(module)
-    paragraphs = (inspect.getdoc(getattr(owner, method)) or "").split("\n\n")
+    paragraphs = (inspect.getdoc(getattr(owner_of(part), method)) or "").split("\n\n")
     ends = (i for i, one in enumerate(paragraphs) if one.startswith(("`", "Return", "Raises")))
     return "\n\n".join(paragraphs[: next(ends, len(paragraphs))])
 

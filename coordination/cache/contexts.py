@@ -173,11 +173,17 @@ class SingleFlight:
 
 
 class Context:
-    """One context and the outer ones that it sees. `chain` holds their names, the innermost first."""
+    """One context and the outer ones that it sees."""
 
-    def __init__(self, cache: Cache, chain: Sequence[str]) -> None:
+    def __init__(
+        self, cache: Cache, chain: Sequence[str], check_change: Callable[[], object] = lambda: None
+    ) -> None:
+        """`chain`: the names of the contexts, the innermost first. `check_change` is called before each
+        change; an exception refuses it.
+        """
         self.cache = cache
         self.chain = check_contexts(chain)
+        self._check_change = check_change
 
     def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
         """Read the nearest value of a key.
@@ -261,6 +267,7 @@ class Context:
         return answer.value
 
     def _write_chain(self, scope: Scope | None) -> Chain:
+        self._check_change()
         return write_chain(self.chain) if scope is None else outward(self.chain, scope)
 
     def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, ScannedEntry]:

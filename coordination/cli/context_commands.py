@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,8 @@ as_regex = click.option(
 )
 
 
-def of_a_context(command: Callable[..., Any], *, change: bool = False) -> Callable[..., Any]:
-    """Add the options that choose a context; pass the opened context to the command. `change`: the command
-    changes values.
-    """
+def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose a context; pass the opened context to the command."""
 
     @click.option(
         "--scope", type=SCOPES, help="Use the values of the ecosystem, the plan, the run or the todo only."
@@ -56,13 +54,10 @@ def of_a_context(command: Callable[..., Any], *, change: bool = False) -> Callab
     @wraps(command)
     def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:
         coord = click.get_current_context().obj.coord
-        with coord.open_context(plan=plan, run=run, todo=todo, change=change) as store:
+        with coord.open_context(plan=plan, run=run, todo=todo) as store:
             return command(store, *args, scope=Scope(scope) if scope else None, **rest)
 
     return with_context
-
-
-changed_context = partial(of_a_context, change=True)
 
 
 @command("context.get", group=context, name="get")
@@ -91,7 +86,7 @@ def get(
 @click.option(
     "--ttl", metavar="DURATION", callback=duration, help="Keep it for so long (default: `cache_ttl`, 1h)."
 )
-@changed_context
+@of_a_context
 def set_(
     store: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
 ) -> None:
@@ -121,7 +116,7 @@ def list_(store: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 )
 @as_regex
 @as_json_option
-@changed_context
+@of_a_context
 def delete(
     store: Context | TodoContext,
     names: tuple[str, ...],

@@ -160,7 +160,7 @@ def _text_of(payload: object) -> str:
 FOR_EVER_S = float("inf")
 
 
-@command("messages.publish")
+@command("inbox.publish")
 @click.argument("topic")
 @click.argument("payload")
 @click.option("--type", default="event", show_default=True, help=texts.EVENT_TYPE)
@@ -175,7 +175,7 @@ def publish(call: CliContext, topic: str, payload: str, type: str, as_json: bool
     click.echo(f"published on {topic}: reached {reached}", err=True)
 
 
-@command("messages.listen")
+@command("inbox.listen")
 @click.argument("topics", nargs=-1, required=True, metavar="TOPIC…")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
 @click.option(

@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from coordination.api.authority import CREDENTIAL
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.files import locked, make_private, replace_file
 from coordination.text import did_you_mean
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
 
 FILE = "dashboard.json"
 SESSION_S = 12 * 3600.0
@@ -58,6 +62,18 @@ class _Content:
     """Part of a token before its dot → the token."""
     sessions: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Hash of a session's id → key of its token, and the time of its end."""
+
+
+def add_token(coord: EcosystemAccess, person: str, *, read_only: bool = False) -> str:
+    """Return a new token of a person, which cannot be shown again. Raises UsageError, NotAllowed."""
+    coord.authority.check(CREDENTIAL)
+    return Tokens(coord.state).add(person, read_only=read_only)
+
+
+def revoke_token(coord: EcosystemAccess, person: str) -> None:
+    """Revoke the token of a person, whose sessions end. Raises NotFound, NotAllowed."""
+    coord.authority.check(CREDENTIAL)
+    Tokens(coord.state).revoke(person)
 
 
 class Tokens:

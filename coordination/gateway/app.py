@@ -10,9 +10,10 @@ import asyncio
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from redis import Redis
@@ -22,12 +23,14 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
+from coordination.api.authority import CREDENTIAL
 from coordination.backend.client import Profile, address_of, connect
 from coordination.backend.keys import Keys
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.errors import Unreachable
 from coordination.events.stream import EventStream
 from coordination.gateway.access import (
+    EVERYTHING,
     SUBPROTOCOL,
     Grant,
     Guess,
@@ -48,6 +51,9 @@ from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
 from coordination.operations.http_limits import http_limits
 from coordination.settings import Settings
+
+if TYPE_CHECKING:
+    from coordination.api.access import EcosystemAccess
 
 SENDER = "gateway:webhooks"
 """Name of the sender of messages about webhooks."""
@@ -189,8 +195,27 @@ def open_tokens(url: str, settings: Settings) -> Tokens:
     return Tokens(_client(url, settings, Profile.COMMAND), Keys(settings.namespace).gateway)
 
 
-def open_gateway_bus(url: str, settings: Settings) -> MessageBus:
-    return open_bus(_client(url, settings, Profile.COMMAND), settings)
+def grant_token(coord: EcosystemAccess, recipient: str, topics: Sequence[str] = ()) -> str:
+    """Return a new token of a recipient, for these topics (default: all). Messages to it are kept from now
+    on. Raises UsageError, NotAllowed, Unreachable.
+    """
+    coord.authority.check(CREDENTIAL)
+    tokens = open_tokens(coord.redis_url, coord.settings)
+    token = tokens.grant(recipient, topics or EVERYTHING)
+    with coord.answering() as connection:
+        connection.messages.register(recipient)
+    return token
+
+
+def revoke_token(coord: EcosystemAccess, recipient: str) -> None:
+    """Revoke the token of a recipient, and end its session. Raises NotFound, NotAllowed, Unreachable."""
+    coord.authority.check(CREDENTIAL)
+    open_tokens(coord.redis_url, coord.settings).revoke(recipient)
+
+
+def list_tokens(coord: EcosystemAccess) -> tuple[Grant, ...]:
+    """Return the recipients that have a token."""
+    return open_tokens(coord.redis_url, coord.settings).list()
 
 
 def _client(url: str, settings: Settings, profile: Profile) -> Redis:

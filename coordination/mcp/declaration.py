@@ -8,24 +8,39 @@ Arguments that several tools have are declared here once.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, wraps
 from types import ModuleType
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from fastmcp.decorators import get_fastmcp_meta
-from fastmcp.exceptions import ToolError
+from fastmcp.exceptions import PromptError, ResourceError, ToolError
 from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
 from coordination.api import LAST, texts
+from coordination.api.authority import NEEDS
 from coordination.api.texts import operation_text
-from coordination.mcp.middleware import refusals
+from coordination.errors import CoordinationError
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
 
 T = TypeVar("T")
+Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
+QUIET = logging.DEBUG
+"""Log level of refusals: the server's log does not show a client's mistakes."""
+
+
+@contextmanager
+def refusals(kind: Refusal) -> Iterator[None]:
+    """Raise errors of coord as errors of FastMCP, with their hints."""
+    try:
+        yield
+    except CoordinationError as error:
+        raise kind(str(error), log_level=QUIET) from error
 
 
 def several(given: Any) -> Any:
@@ -72,6 +87,8 @@ Wait = Annotated[
 Function = TypeVar("Function", bound=Callable[..., Any])
 OPERATION_OF: dict[str, str] = {}
 """Tool → its operation; empty for a tool that has none."""
+NEEDED: dict[str, str] = {}
+"""Tool → the name of the right that it needs."""
 
 
 def _kind(
@@ -84,10 +101,13 @@ def _kind(
         "openWorldHint": outside,
     }
 
-    def declare(title: str, operation: str = "") -> Callable[[Function], Function]:
+    def declare(title: str, operation: str = "", needs: str = "") -> Callable[[Function], Function]:
+        """`needs`: the name of the right, where the operation does not have it."""
+
         def declared_tool(function: Function) -> Function:
             texts = (operation and operation_text(operation), inspect.getdoc(function))
             OPERATION_OF[function.__name__] = operation
+            NEEDED[function.__name__] = (needs or NEEDS[operation]) if writes else "read"
             make = tool(
                 title=title,
                 description="\n\n".join(filter(None, texts)),

@@ -10,9 +10,7 @@ checks the repositories of each operation.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pydantic
@@ -22,12 +20,9 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from pydantic_core import ErrorDetails
 
 from coordination.errors import CoordinationError
+from coordination.mcp.declaration import NEEDED, QUIET
 from coordination.mcp.session import Session
 from coordination.text import did_you_mean, known_words, wrong_value
-
-Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
-QUIET = logging.DEBUG
-"""Log level of refusals: the server's log does not show a client's mistakes."""
 
 ALIASES: Mapping[str, str] = {
     "issue_id": "issue",
@@ -38,53 +33,6 @@ ALIASES: Mapping[str, str] = {
     "estimate_hours": "estimated_hours",
 }
 """Common names in other systems → names in coord."""
-
-OPERATIONS: Mapping[str, str] = {
-    "coord_create_issue": "edit",
-    "coord_update_issue": "edit",
-    "coord_close_issue": "edit",
-    "coord_sync_issues": "edit",
-    "coord_create_todo": "edit",
-    "coord_create_plan_from_template": "edit",
-    "coord_campaign": "edit",
-    "coord_complete_todo": "edit",
-    "coord_complete_plan": "edit",
-    "coord_check_dependencies": "edit",
-    "coord_validate_plan": "edit",
-    "coord_send_message": "send_message",
-    "coord_ack_messages": "send_message",
-    "coord_publish": "publish",
-    "coord_context_set": "context",
-    "coord_sweep_plan": "sweep",
-    "coord_execute_todo": "execute",
-    "coord_exec": "execute",
-    "coord_retry_run": "retry",
-    "coord_cancel_run": "cancel",
-    "coord_rollback_run": "rollback",
-    "coord_adopt_branch": "adopt",
-    "coord_create_requests": "create_request",
-    "coord_close_requests": "close_request",
-    "coord_resolve_conflict": "retry",
-    "coord_run_qa": "qa",
-    "coord_change_services": "service",
-    "coord_forget_services": "forget_service",
-    "coord_land_plan": "land",
-    "coord_revert_plan": "revert",
-    "coord_create_checkpoint": "checkpoint",
-    "coord_restore_checkpoint": "restore",
-    "coord_approve_todo": "approve",
-    "coord_reject_todo": "reject",
-}
-"""The operation of each tool that writes; tools that only read are declared so, and need `read`."""
-
-
-@contextmanager
-def refusals(kind: Refusal) -> Iterator[None]:
-    """Raise errors of coord as errors of FastMCP, with their hints."""
-    try:
-        yield
-    except CoordinationError as error:
-        raise kind(str(error), log_level=QUIET) from error
 
 
 class Arguments(Middleware):
@@ -213,8 +161,7 @@ class Roles(Middleware):
 
 
 def _operation(tool: Any) -> str:
-    """Return the operation of a tool; for an unknown one that writes, one that needs the highest right."""
-    if tool.name in OPERATIONS:
-        return OPERATIONS[tool.name]
-    hints = tool.annotations
-    return "read" if hints is not None and hints.read_only_hint else "unknown"
+    """Return the name of the right that a tool needs; for an unknown tool, one that nobody but an
+    administrator has.
+    """
+    return NEEDED.get(tool.name, "unknown")

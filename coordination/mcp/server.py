@@ -28,8 +28,8 @@ from pydantic_core import to_json
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coordination.api import BEGINNING, OPEN, Address, CoordinationManager, Event, hide_password, http_limits
-from coordination.mcp.declaration import declared
-from coordination.mcp.middleware import Arguments, Roles, refusals
+from coordination.mcp.declaration import declared, refusals
+from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.models import HIDDEN, SECRET, Plan, Repo

@@ -108,11 +108,8 @@ class MessageBus(InboxOperations):
     def publish(
         self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None
     ) -> int:
-        """Publish an event on a topic, to its current subscribers. It is not kept for later ones; messages
-        are.
-
-        Return the number of programs and inboxes that it reached: inboxes that subscribed get a copy, a
-        gateway counts as one.
+        """Publish an event on a topic; return the number of programs and inboxes that it reached: inboxes
+        that subscribed get a copy, a gateway counts as one.
         """
         if topics.is_of_coord(topics.topic(topic)):
             raise UsageError(
@@ -135,10 +132,8 @@ class MessageBus(InboxOperations):
         return self._sender.send(sequence, self.steps, deliver)[1]
 
     def listen(self, *patterns: str) -> Subscription:
-        """Receive the events of topics, from now on. Events that were published before, or while Redis was
-        away, are missed.
-
-        `patterns`: topics such as `vbia_events`, or patterns such as `a.*`. No inbox is needed.
+        """Return a subscription to topics such as `vbia_events`, or patterns such as `a.*`, from now on. It
+        misses events while Redis is away. No inbox is needed.
         """
         return Subscription(self.steps, patterns)
 

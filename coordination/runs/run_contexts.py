@@ -28,15 +28,21 @@ def chain_of_todo(brief: RunBrief, todo: str = "") -> Chain:
     return chain_of(brief.plan_id, (brief.run_id, *brief.carried_from), todo)
 
 
-def context_of(cache: Cache, plan: str = "", run: str = "", todo: str = "") -> Context:
-    """Return the context by the names that people use (`last`); without names, the ecosystem's. Raise
-    NotFound, UsageError, and redis-py's errors.
+def context_of(
+    cache: Cache,
+    plan: str = "",
+    run: str = "",
+    todo: str = "",
+    check_change: Callable[[], object] = lambda: None,
+) -> Context:
+    """Return the context by the names that people use (`last`); without names, the ecosystem's.
+    `check_change`: as in `Context`. Raise NotFound, UsageError, and redis-py's errors.
     """
     if todo and not run:
         raise UsageError(f"{todo} is a todo of a run", "say of which run")
     if run and plan:
         raise UsageError("a run has a plan of its own", "name the plan, or the run")
-    return Context(cache, _chain_of_run(cache, run, todo) if run else chain_of(plan))
+    return Context(cache, _chain_of_run(cache, run, todo) if run else chain_of(plan), check_change)
 
 
 def clear_cache(cache: Cache, store: RunStore) -> int:

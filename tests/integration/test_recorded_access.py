@@ -13,15 +13,13 @@ import yaml
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.backend.client import Profile, connect
-from coordination.backend.keys import Keys
 from coordination.backend.server_check import Severity
 from coordination.environment import acting_for
 from coordination.errors import Conflict, MissingRight, NotAllowed, UsageError
 from coordination.events.records import Event
 from coordination.events.stream import EventStream
-from coordination.models import Verdict, Via
+from coordination.models import Verdict
 from coordination.operations.doctor import findings
-from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
@@ -101,49 +99,6 @@ def test_a_server_that_acts_for_a_person_records_the_person_and_signs_nothing_fo
     assert approved.data.items() >= {"operation": "approve", "principal": "person", "key": ""}.items()
     view = signed.with_signatures(signed.view())
     assert (view.signed_by, view.unsigned) == ("anna", ("the approval of TODO-001",))
-
-
-@pytest.mark.parametrize("operation", ["land", "revert", "discard", "adopt", "create", "close"])
-def test_a_viewer_changes_no_change_set(coord: Coord, editor: TrustEditor, tmp_path: Path, operation: str):
-    editor.grant("anna", Role.VIEWER)
-    place = tmp_path / "api"
-    git(place, "checkout", "-q", "-b", "coord/PLAN-001")
-    git(place, "commit", "-q", "--allow-empty", "-m", "work")
-    tip, base = git(place, "rev-parse", "HEAD"), git(place, "rev-parse", "main")
-    git(place, "checkout", "-q", "main")
-    landed = Landed(commit=tip, tree_before=base, method="merge", via="local", at="2026-01-01", run="R")
-    ref = RequestRef(number=1, url="https://x/1", name="o/r#1", head=tip, by="ann", at="2026-01-01")
-    facts = {
-        "branch": "coord/PLAN-001",
-        "tip": tip,
-        "base": base,
-        "run": "R",
-    }
-    if operation == "close":
-        facts["request"] = ref.model_dump_json()
-    if operation == "create":
-        file = tmp_path / "ecosystem.yaml"
-        file.write_text(
-            file.read_text().replace("path: api", "path: api\n  url: https://github.com/acme/api")
-        )
-    if operation == "revert":
-        facts["landed"] = landed.model_dump_json()
-    keys = Keys(coord.settings.namespace)
-    with connect(coord.redis_url, Profile.COMMAND) as client:
-        client.hset(keys.changes("PLAN-001"), mapping={f"{name} api": text for name, text in facts.items()})
-        client.hset(keys.changes("PLAN-001"), "todo TODO-001", "R api")
-        client.sadd(keys.change_sets, "PLAN-001")
-
-    with pytest.raises(MissingRight):
-        {
-            "land": lambda: coord.landings.land("PLAN-001", via=Via.LOCAL),
-            "revert": lambda: coord.landings.revert("PLAN-001"),
-            "discard": lambda: coord.changes.discard("PLAN-001"),
-            "adopt": lambda: coord.changes.adopt("PLAN-001", "api", "coord/PLAN-001"),
-            "create": lambda: coord.requests.create("PLAN-001"),
-            "close": lambda: coord.requests.close("PLAN-001"),
-        }[operation]()
-    assert [event.kind for event in recorded(coord)] == ["access.refused"]
 
 
 def test_an_approval_is_refused_if_the_todo_changed_after_it_was_shown(coord: Coord, editor: TrustEditor):

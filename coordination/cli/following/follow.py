@@ -34,7 +34,7 @@ from coordination.cli.following.summary import (
     print_end,
     waits,
 )
-from coordination.errors import Conflict, CoordinationError, Unreachable
+from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.models import WriteBack
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -105,17 +105,17 @@ def conclude(
         click.echo(f"details: coord show-run {run.id}", err=True)
 
 
-def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
-    """Write the results of a run into the file; print the reasons where they cannot be written. `always`:
-    even if the settings forbid it.
+def write_back(call: CliContext, run: Run, *, ordered: bool = False) -> Written:
+    """Write the results of a run into the file; print the reasons where they cannot be written. `ordered`: by
+    `coord sync`, even if the settings forbid it. Raises NotAllowed then.
     """
     if not call.coord.has_file:
         click.echo(f"no ecosystem.yaml here to update; in its folder: coord sync {run.id}", err=True)
         return Written()
-    if call.coord.settings.write_back is WriteBack.NONE and not always:
+    if call.coord.settings.write_back is WriteBack.NONE and not ordered:
         return Written()
     try:
-        written = run.write_back()
+        written = run.write_back(ordered=ordered)
         if written.refused:
             warn(
                 f"not written into {call.coord.path}, because signatures do not cover it: {written.refused}\n"
@@ -125,6 +125,8 @@ def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
             click.echo(f"undone, but still completed in {call.coord.path}: {listed(written.left)}", err=True)
         return written
     except CoordinationError as error:
+        if ordered and isinstance(error, NotAllowed):
+            raise
         warn(f"{call.coord.path} was not updated: {error}\n  then write the results: coord sync {run.id}")
         return Written()
 

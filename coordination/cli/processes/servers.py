@@ -219,12 +219,9 @@ def _serve_gateway(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
 
 
 def _grant_gateway(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
-    from coordination.gateway.app import open_gateway_bus, open_tokens
+    from coordination.gateway.app import grant_token
 
-    url = call.coord.redis_url
-    bus, tokens = open_gateway_bus(url, call.coord.settings), open_tokens(url, call.coord.settings)
-    token = tokens.grant(recipient, topics) if topics else tokens.grant(recipient)
-    bus.register(recipient)  # messages sent before it connects are kept
+    token = grant_token(call.coord, recipient, topics)
     if as_json:
         print_json({"recipient": recipient, "token": token})
     else:
@@ -233,19 +230,21 @@ def _grant_gateway(call: CliContext, recipient: str, topics: tuple[str, ...], *,
 
 
 def _revoke_gateway(call: CliContext, recipient: str, *, as_json: bool) -> None:
-    from coordination.gateway.app import open_tokens
+    from coordination.gateway.app import revoke_token
 
-    open_tokens(call.coord.redis_url, call.coord.settings).revoke(recipient)
+    revoke_token(call.coord, recipient)
     if as_json:
         print_json({"recipient": recipient})
     click.echo(f"token of {recipient} revoked", err=True)
 
 
 def _list_gateway(call: CliContext, form: Form) -> None:
-    from coordination.gateway.app import open_tokens
+    from coordination.gateway.app import list_tokens
 
-    grants = open_tokens(call.coord.redis_url, call.coord.settings).list()
-    found = [GrantView(recipient=one.recipient, since=_moment(one), topics=one.topics) for one in grants]
+    found = [
+        GrantView(recipient=one.recipient, since=_moment(one), topics=one.topics)
+        for one in list_tokens(call.coord)
+    ]
     form.records(found, lambda: _print_grants(found))
 
 
@@ -330,8 +329,9 @@ def token() -> None:
 @click.pass_obj
 def add(call: CliContext, person: str, read_only: bool, as_json: bool) -> None:
     """Print a new token of PERSON, once. An older token and its sessions end."""
-    call.coord.authority.check("credential")
-    made = _tokens(call).add(person, read_only=read_only)
+    from coordination.dashboard.access import add_token
+
+    made = add_token(call.coord, person, read_only=read_only)
     if as_json:
         print_json({"person": person, "token": made, "read_only": read_only})
     else:
@@ -371,8 +371,9 @@ def list_(call: CliContext, form: Form) -> None:
 @click.pass_obj
 def revoke(call: CliContext, person: str, as_json: bool) -> None:
     """Revoke the token of PERSON; the sessions of the person end."""
-    call.coord.authority.check("credential")
-    _tokens(call).revoke(person)
+    from coordination.dashboard.access import revoke_token
+
+    revoke_token(call.coord, person)
     if as_json:
         print_json({"person": person})
     click.echo(f"token of {person} revoked", err=True)

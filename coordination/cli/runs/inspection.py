@@ -191,7 +191,7 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
     from coordination.cli.following.follow import write_back
 
     target = call.coord.runs.get(run)
-    run_id, written = target.id, write_back(call, target, always=True)
+    run_id, written = target.id, write_back(call, target, ordered=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
         print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})

@@ -70,7 +70,7 @@ def coord_list_services(
     return page(session.coord.services.list(services or ()), limit, offset)
 
 
-@executes("Start, stop or restart services")
+@executes("Start, stop or restart services", needs="service")
 def coord_change_services(
     session: Session,
     step: Annotated[Literal["start", "stop", "restart"], Field(description="The change.")],
@@ -195,7 +195,7 @@ def coord_get_health(
     return session.coord.health(name)
 
 
-@adds("Publish an event", "messages.publish")
+@adds("Publish an event", "inbox.publish")
 def coord_publish(
     session: Session,
     topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
@@ -206,7 +206,7 @@ def coord_publish(
     return {"reached": session.coord.inbox.publish(topic, payload, type)}
 
 
-@reads("Wait for events", "messages.listen")
+@reads("Wait for events", "inbox.listen")
 def coord_subscribe(
     session: Session,
     topics: Annotated[

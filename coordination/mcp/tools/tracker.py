@@ -237,7 +237,7 @@ def coord_list_plans(
     return page(session.coord.manager.list_plans(status or None, repo or None), limit, offset)
 
 
-@checks("Complete a plan or milestones")
+@checks("Complete a plan or milestones", needs="edit")
 def coord_complete_plan(
     session: Session,
     plan: PlanName,
@@ -274,7 +274,7 @@ def coord_forecast_plan(
     return cut_forecast(foreseen, planner.progress(plan), limit)
 
 
-@checks("Check a plan", "manager.validate_plan_completion")
+@checks("Check a plan", "manager.validate_plan_completion", needs="edit")
 def coord_validate_plan(
     session: Session,
     plan: PlanName,

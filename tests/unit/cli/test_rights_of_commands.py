@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
-from fastmcp import Client
-from fastmcp.exceptions import ToolError
 
-from coordination.api.coord import Coord
-from coordination.errors import MissingRight, NotAllowed
-from coordination.mcp import declaration
-from coordination.mcp.middleware import OPERATIONS
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
-from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
-from coordination.trust.rights import OPERATIONS as KNOWN
 from coordination.trust.rights import Role
 from coordination.trust.trust_file import Kind
 from tests.unit.cli.conftest import Typed
@@ -121,97 +108,3 @@ def test_credentials_are_changed_by_administrators_of_their_repositories(
         refused = typed(*change)
         assert (refused.code, "administer" in refused.err) == (4, True)
     assert typed("credential", "list", "--format", "{name} {repos}").out == "ship web\n"
-
-
-def test_the_library_refuses_as_commands_do(editor: TrustEditor, file: Path):
-    editor.grant("bot", Role.VIEWER)
-    with Coord(file) as coord:
-        with pytest.raises(MissingRight, match="edit"):
-            coord.manager.close_issue("ISSUE-001")
-        for refused in (
-            lambda: coord.runs.import_(file),
-            lambda: coord.runs.sweep("PLAN-001"),
-            coord.clear_cache,
-            coord.runs.forget_results,
-        ):
-            with pytest.raises(NotAllowed):
-                refused()
-
-
-@pytest.mark.parametrize(
-    ("right", "command"),
-    [
-        ("edit", ("issue", "sync")),
-        ("edit", ("campaign", "Everywhere", "--run", "true", "--all")),
-        ("edit", ("send-message", "api", "hello")),
-        ("edit", ("list-messages", "api", "--ack", "all")),
-        ("edit", ("list-messages", "--resend", "7")),
-        ("edit", ("publish", "a.b", "hello")),
-        ("execute", ("exec", "--all", "true")),
-        ("execute", ("qa", "api")),
-        ("execute", ("service", "start", "s")),
-        ("execute", ("service", "stop", "s")),
-        ("execute", ("service", "restart", "s")),
-        ("release-lock", ("repo", "disconnect", "api", "--reason", "x")),
-        ("release-lock", ("repo", "connect", "api")),
-        ("release-lock", ("service", "forget", "--host", "gone")),
-        ("release-lock", ("reset-breaker", "repo:api")),
-        ("sweep", ("sweep", "PLAN-001")),
-    ],
-    ids=lambda words: " ".join(words[:2]) if isinstance(words, tuple) else "",
-)
-def test_operations_are_refused_before_anything_is_started(
-    typed: Typed, editor: TrustEditor, file: Path, right: str, command: tuple[str, ...]
-):
-    editor.grant("bot", Role.VIEWER)
-    declared = yaml.safe_load(file.read_text())
-    for repo in declared["repos"]:
-        repo.update(url=f"https://github.com/acme/{repo['name']}", qa="true")
-    declared["coordination"]["services"] = [{"name": "s", "repo": "api", "command": "sleep 1"}]
-    file.write_text(yaml.safe_dump(declared))
-
-    refused = typed(*command)
-
-    assert (refused.code, f"lacks the right {right}" in refused.err) == (4, True), refused.err[:500]
-
-
-def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, file: Path):
-    async def listed(client: Client) -> set[str]:
-        return {tool.name for tool in await client.list_tools()}
-
-    async def story() -> None:
-        session = Session(file)
-        async with Client(build(session)) as client:
-            assert await listed(client) == set()
-            assert await client.list_resources() == []
-            with pytest.raises(ToolError, match="read"):
-                await client.call_tool("coord_list_todos")
-            editor.grant("bot", Role.VIEWER)
-            viewer = await listed(client)
-            assert "coord_list_todos" in viewer
-            assert not viewer & set(OPERATIONS)
-            with pytest.raises(ToolError, match="lacks the right edit"):
-                await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
-            editor.grant("bot", Role.SUBMITTER, ["web"])
-            submitter = await listed(client)
-            assert {"coord_sweep_plan", "coord_close_issue"} <= submitter
-            assert not submitter & {"coord_approve_todo", "coord_reject_todo"}
-            with pytest.raises(ToolError, match="lacks the right edit"):
-                await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
-            await client.call_tool("coord_close_issue", {"issue": "ISSUE-002"})
-            editor.revoke("bot", datetime.now(UTC))
-            assert await listed(client) == set()
-        session.close()
-
-    asyncio.run(story())
-
-
-def test_every_tool_that_writes_has_its_operation():
-    assert set(OPERATIONS.values()) <= set(KNOWN)
-    session = Session(Path("ecosystem.yaml"))
-    declared = [
-        tool
-        for module in (tracker, generators, runs, changes, coordination)
-        for tool in declaration.declared(module, session)
-    ]
-    assert {tool.name for tool in declared if not tool.annotations.read_only_hint} == set(OPERATIONS)

@@ -1,0 +1,371 @@
+"""With a trust file, each operation that changes something refuses a user without its right. Commands,
+agents, the dashboard and scripts call the same operations.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coordination.api import credentials
+from coordination.api.authority import NEEDS
+from coordination.api.coord import Coord
+from coordination.api.texts import PARTS, owner_of
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.backend.keys import Keys
+from coordination.changes.requests.records import RequestOptions
+from coordination.dashboard import access as dashboard
+from coordination.errors import MissingRight
+from coordination.events.stream import EventStream
+from coordination.gateway import app as gateway
+from coordination.models import ServiceStep, Verdict, Via
+from coordination.planner.selection import ALL as ALL_REPOS
+from coordination.runs.change_sets.records import Landed, RequestRef
+from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.maintenance.cleaning import Survey
+from coordination.trust.administration import TrustEditor
+from coordination.trust.keys import new_key
+from coordination.trust.rights import OPERATIONS, Role, right_of
+from coordination.trust.trust_file import trust_path
+from tests.testbed import git
+
+READS = {
+    "": "announce announce_checks answering append_events ask_live changed_folders close context "
+    "context_stats detach ensure_worker executing export_context live_asking manage may_have_runs "
+    "open_context reached restarted running_redis start_worker",
+    "changes": "diff list plan_adoption plan_discard",
+    "checks": "heads prepare report write_junit",
+    "commands": "outputs prepare",
+    "context": "get list",
+    "credentials": "listing names_for_webhooks",
+    "events": "follow list position",
+    "exclusion": "list_locks list_released list_resources",
+    "generators": "template templates",
+    "health": "__call__",
+    "inbox": "dead listen recipient waiting",
+    "landings": "prepare prepare_revert preview",
+    "machine": "acl_line check create_demo examine file_schema flower_page load_steps new_ecosystem_id "
+    "serve_metrics write_first_file",
+    "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "
+    "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans list_repos "
+    "list_todos look_again plan_todos validate_plan_completion what_goes",
+    "memory": "close export get_coordination_trends import_lines learned rebuild search "
+    "search_coordination_history store_dependency_event store_issue_event store_plan_event store_todo_event "
+    "trends",
+    "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
+    "records": "ecosystem_status issue plan repo_status todo",
+    "requests": "list refs",
+    "run": "branches checkpoints document events export follow gantt last_event log log_tail maintain "
+    "max_parallel picture prepare_retry progress redis_is_full restore_preview rollback_preview signed_view "
+    "status todo todo_diff todos_in_hand unserved view wait with_signatures workers write_back",
+    "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
+    "workplaces",
+    "services": "list log outcome prepare reserve_workers stop_here",
+    "trust": "break_glass choose_ssh_key create_identity edit end_break_glass identity list_keys read verify "
+    "worker_identity",
+}
+"""Operations that change neither records nor runs nor shared values, and those for which the permissions of
+the operating system are enough: files and processes of this machine, the own identity, the trust file.
+"""
+STEPS = {
+    "changes.discard_planned": "discard",
+    "changes.record_adoption": "adopt",
+    "checks.make_ready": "qa",
+    "checks.start": "qa",
+    "commands.make_ready": "execute",
+    "commands.start": "execute",
+    "landings.make_ready": "land",
+    "landings.start": "land",
+    "run.begin_accept": "accept",
+    "run.begin_restore": "restore",
+    "run.begin_rollback": "rollback",
+    "run.start_retry": "retry",
+    "run.undo_to": "restore",
+    "runs.decide": "approve",
+    "runs.make_ready": "sweep",
+    "runs.start": "sweep",
+    "services.begin": "service",
+    **{f"manager.{name}_with_memory": "edit" for name in (
+        "check_dependencies", "close_issue", "complete_todo", "create_issue", "create_todo", "update_issue",
+    )},
+}  # fmt: skip
+"""Operations that are a part of another one, or another spelling of it."""
+TOKENS = dict.fromkeys(
+    ("dashboard.add_token", "dashboard.revoke_token", "gateway.grant_token", "gateway.revoke_token"),
+    "credential",
+)
+"""Operations of the servers of this machine."""
+ALL = {**NEEDS, **STEPS, **TOKENS}
+
+
+def operations_of(part: str) -> set[str]:
+    owner = owner_of(part)
+    found = inspect.getmembers(owner, inspect.isfunction)
+    if inspect.ismodule(owner):
+        found = [(name, one) for name, one in found if one.__module__ == owner.__name__]
+    return {name for name, _ in found if not name.startswith("_") or name == "__call__"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_operation_needs_a_right_or_is_known_to_need_none(part: str):
+    guarded = {name.rpartition(".")[2] for name in {**NEEDS, **STEPS} if name.rpartition(".")[0] == part}
+    free = set(READS.get(part, "").split())
+
+    assert operations_of(part) == guarded | free
+    assert not guarded & free
+
+
+def test_each_right_is_one_that_roles_know():
+    assert set(ALL.values()) <= OPERATIONS.keys()
+
+
+FILE = {
+    "repos": [
+        {"name": "api", "path": "api", "url": "https://github.com/acme/api", "qa": "true"},
+        {"name": "web", "path": "web"},
+    ],
+    "coordination": {
+        "issues": [{"id": "ISSUE-001", "title": "It breaks", "repos": ["api"]}],
+        "plans": [
+            {"id": "PLAN-001", "title": "Now", "status": "active",
+             "milestones": [{"id": "M1", "name": "Half"}]},
+            {"id": "PLAN-002", "title": "Before", "status": "active"},
+            {"id": "PLAN-003", "title": "Landed", "status": "active"},
+        ],
+        "todos": [
+            {"id": "TODO-001", "task": "Wait", "repo": "api", "plan": "PLAN-001", "action": "true",
+             "gate": True},
+            {"id": "TODO-002", "task": "Do", "repo": "api", "plan": "PLAN-002", "status": "completed"},
+            {"id": "TODO-003", "task": "Alone", "repo": "api", "action": "true"},
+        ],
+        "dependencies": [
+            {"id": "DEP-001", "consumer": "web", "provider": "api", "validation": {"command": "true"}}
+        ],
+        "services": [{"name": "s", "repo": "api", "command": "sleep 1"}],
+    },
+}  # fmt: skip
+
+
+class Place:
+    """An ecosystem with a live run, an ended one and change sets, made before anybody was restricted."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.file = folder, folder / "ecosystem.yaml"
+        self.file.write_text(yaml.safe_dump(FILE))
+        tips = {repo: self._checkout(folder / repo) for repo in ("api", "web")}
+        self.coord = Coord(self.file, url)
+        self.live = self.coord.runs.sweep("PLAN-001")
+        self.live.create_checkpoint("c")
+        self.ended = self.coord.runs.execute("TODO-003")
+        self.ended.cancel()
+        self._record_change_set(tips)
+        credentials.add(self.coord, "known", "env:HOME", repos=["api"])
+        self.report = self.coord.manager.check_dependencies(write=False)
+        self.adoption = self.coord.changes.plan_adoption("PLAN-002", "web", "coord/PLAN-002")
+        self.discard = self.coord.changes.plan_discard("PLAN-002")
+        self.landing = self.coord.landings.prepare("PLAN-002")
+
+    @staticmethod
+    def _checkout(path: Path) -> tuple[str, str]:
+        """Make a checkout whose branch of the change set conflicts with its base; return tip and base."""
+        git(path.parent, "init", "-q", "-b", "main", str(path))
+        git(path, "commit", "-q", "--allow-empty", "-m", "first")
+        base = git(path, "rev-parse", "HEAD")
+        for branch in ("coord/PLAN-002", "main"):
+            git(path, "checkout", "-q", *(() if branch == "main" else ("-b",)), branch)
+            (path / "x").write_text(branch)
+            git(path, "add", "x")
+            git(path, "commit", "-q", "-m", branch)
+        return git(path, "rev-parse", "coord/PLAN-002"), base
+
+    def _record_change_set(self, tips: Mapping[str, tuple[str, str]]) -> None:
+        keys, at = Keys(self.coord.settings.namespace), "2026-01-01"
+        opened = {
+            f"{name} {repo}": fact
+            for repo, (tip, base) in tips.items()
+            for name, fact in {"branch": "coord/PLAN-002", "tip": tip, "base": base, "run": "R"}.items()
+        }
+        tip, base = tips["api"]
+        request = RequestRef(number=1, url="https://x/1", name="o/r#1", head=tip, by="ann", at=at)
+        done = Landed(commit=tip, tree_before=base, method="merge", via="local", at=at, run="R")
+        landed = {**opened, "request api": request.model_dump_json(), "landed api": done.model_dump_json()}
+        with connect(self.coord.redis_url, Profile.COMMAND) as client:
+            for plan, facts in (("PLAN-002", opened), ("PLAN-003", landed)):
+                client.hset(keys.changes(plan), mapping={**facts, "todo TODO-002": "R api"})
+                client.sadd(keys.change_sets, plan)
+
+    def call(self, operation: str) -> object:
+        coord, run, context = self.coord, self.live, self.coord.context
+        manager, runs, sweep = coord.manager, coord.runs, coord.runs.prepare_sweep
+        checks, commands, landings = coord.checks, coord.commands, coord.landings
+        qa = lambda: checks.prepare(coord.checks.heads(["api"]))  # noqa: E731
+        template = coord.generators.template("review")
+        left = Artifact(run=self.ended.id, kind=Kind.BRANCH, repo="api", path="api")
+        survey = Survey(found=(left,), statuses={}, silent=(), absent=(), ended_ms={})
+        calls: Mapping[str, Callable[[], object]] = {
+            "manager.create_issue": lambda: manager.create_issue(title="x"),
+            "manager.update_issue": lambda: manager.update_issue("ISSUE-001", {"title": "x"}),
+            "manager.write_issues": lambda: manager.write_issues({"ISSUE-001": {"title": "x"}}),
+            "manager.close_issue": lambda: manager.close_issue("ISSUE-001"),
+            "manager.delete_issue": lambda: manager.delete_issue("ISSUE-001"),
+            "manager.create_todo": lambda: manager.create_todo(task="x", repo="api"),
+            "manager.update_todo": lambda: manager.update_todo("TODO-003", {"task": "x"}),
+            "manager.complete_todo": lambda: manager.complete_todo("TODO-003"),
+            "manager.reopen_todos": lambda: manager.reopen_todos(["TODO-002"]),
+            "manager.delete_todo": lambda: manager.delete_todo("TODO-003"),
+            "manager.create_plan": lambda: manager.create_plan(title="x"),
+            "manager.update_plan": lambda: manager.update_plan("PLAN-001", {"title": "x"}),
+            "manager.add_milestone": lambda: manager.add_milestone("PLAN-001", name="x"),
+            "manager.complete_milestone": lambda: manager.complete_milestone("PLAN-001", "M1"),
+            "manager.delete_plan": lambda: manager.delete_plan("PLAN-001", cascade=True),
+            "manager.create_dependency": lambda: manager.create_dependency(consumer="api", provider="web"),
+            "manager.update_dependency": lambda: manager.update_dependency("DEP-001", {"type": "test"}),
+            "manager.delete_dependency": lambda: manager.delete_dependency("DEP-001"),
+            "manager.check_dependencies": manager.check_dependencies,
+            "manager.write_outcomes": lambda: manager.write_outcomes(self.report),
+            "manager.create_all": lambda: manager.create_all("issue", [{"title": "x"}]),
+            "manager.generate_plan": lambda: manager.generate_plan(
+                template, {"question": "x"}, all_repos=True
+            ),
+            "manager.check_dependencies_with_memory": manager.check_dependencies_with_memory,
+            "manager.close_issue_with_memory": lambda: manager.close_issue_with_memory("ISSUE-001"),
+            "manager.complete_todo_with_memory": lambda: manager.complete_todo_with_memory("TODO-003"),
+            "manager.create_issue_with_memory": lambda: manager.create_issue_with_memory(title="x"),
+            "manager.create_todo_with_memory": lambda: manager.create_todo_with_memory(task="x", repo="api"),
+            "manager.update_issue_with_memory": lambda: manager.update_issue_with_memory(
+                "ISSUE-001", {"title": "x"}
+            ),
+            "generators.campaign": lambda: coord.generators.campaign("x", all_repos=True, run="true"),
+            "generators.create_plan_from_template": lambda: coord.generators.create_plan_from_template(
+                template.name, {"question": "x"}, all_repos=True
+            ),
+            "complete_todo": lambda: coord.complete_todo("TODO-003"),
+            "issues.sync": coord.issues.sync,
+            "inbox.send": lambda: coord.inbox.send("api", "x"),
+            "inbox.resend": lambda: coord.inbox.resend("api", "x"),
+            "inbox.acknowledge": lambda: coord.inbox.acknowledge("api", ["all"]),
+            "inbox.publish": lambda: coord.inbox.publish("a.b", 1, "event"),
+            "context.set": lambda: context().set("a", 1),
+            "context.delete": lambda: context().delete("a"),
+            "context.clear": lambda: context(run=run.id).clear(),
+            "context.get_or_compute": lambda: context().get_or_compute("a", lambda: 1),
+            "import_context": lambda: coord.import_context(self.file),
+            "clear_cache": coord.clear_cache,
+            "clear_checkpoints": coord.clear_checkpoints,
+            "runs.forget_results": runs.forget_results,
+            "runs.sweep": lambda: runs.sweep("PLAN-001"),
+            "runs.make_ready": lambda: runs.make_ready(sweep("PLAN-001")),
+            "runs.start": lambda: runs.start(sweep("PLAN-001")),
+            "runs.execute": lambda: runs.execute("TODO-003"),
+            "runs.retry": lambda: runs.retry(self.ended.id),
+            "runs.rollback": lambda: runs.rollback(run.id),
+            "runs.accept": lambda: runs.accept(run.id, "TODO-001", "x"),
+            "runs.complete": lambda: runs.complete("TODO-001"),
+            "runs.approve": lambda: runs.approve("TODO-001"),
+            "runs.decide": lambda: runs.decide(Verdict.APPROVE, "TODO-001"),
+            "runs.reject": lambda: runs.reject("TODO-001"),
+            "runs.import_": lambda: runs.import_(self.file),
+            "runs.clean": lambda: runs.clean(survey),
+            "run.pause": run.pause,
+            "run.resume": run.resume,
+            "run.cancel": run.cancel,
+            "run.sync": run.sync,
+            "run.rollback": run.rollback,
+            "run.begin_rollback": run.begin_rollback,
+            "run.accept": lambda: run.accept("TODO-001", "x"),
+            "run.begin_accept": lambda: run.begin_accept(["TODO-001"], "x"),
+            "run.create_checkpoint": lambda: run.create_checkpoint("d"),
+            "run.restore": lambda: run.restore("c"),
+            "run.begin_restore": lambda: run.begin_restore("c"),
+            "run.undo_to": lambda: run.undo_to("c"),
+            "run.retry": self.ended.retry,
+            "run.start_retry": lambda: self.ended.start_retry(self.ended.prepare_retry()),
+            "commands.exec": lambda: commands.exec("true", all_repos=True),
+            "commands.make_ready": lambda: commands.make_ready(
+                commands.prepare("true", ALL_REPOS, all_repos=True)
+            ),
+            "commands.start": lambda: commands.start(commands.prepare("true", ALL_REPOS, all_repos=True)),
+            "checks.run": lambda: checks.run(["api"]),
+            "checks.make_ready": lambda: checks.make_ready(qa()),
+            "checks.start": lambda: checks.start(qa()),
+            "changes.adopt": lambda: coord.changes.adopt("PLAN-002", "web", "coord/PLAN-002"),
+            "changes.record_adoption": lambda: coord.changes.record_adoption("PLAN-002", self.adoption),
+            "changes.discard": lambda: coord.changes.discard("PLAN-002"),
+            "changes.discard_planned": lambda: self.discard and coord.changes.discard_planned(self.discard),
+            "changes.resolve": lambda: coord.changes.resolve("PLAN-002", "web"),
+            "landings.land": lambda: landings.land("PLAN-002", via=Via.LOCAL),
+            "landings.make_ready": lambda: landings.make_ready(self.landing),
+            "landings.start": lambda: landings.start(self.landing),
+            "landings.revert": lambda: landings.revert("PLAN-003"),
+            "requests.create": lambda: coord.requests.create("PLAN-002", RequestOptions(repos=("api",))),
+            "requests.close": lambda: coord.requests.close("PLAN-003"),
+            "services.start": coord.services.start,
+            "services.stop": coord.services.stop,
+            "services.restart": coord.services.restart,
+            "services.begin": lambda: coord.services.begin(coord.services.prepare(ServiceStep.START)),
+            "services.forget": lambda: coord.services.forget("gone"),
+            "health.disconnect": lambda: coord.health.disconnect("api"),
+            "health.connect": lambda: coord.health.connect("api"),
+            "exclusion.release_locks": lambda: coord.exclusion.release_locks("x"),
+            "exclusion.reset_breaker": lambda: coord.exclusion.reset_breaker("repo:api"),
+            "credentials.add": lambda: credentials.add(coord, "new", "env:HOME", repos=["api"]),
+            "credentials.rotate": lambda: credentials.rotate(coord, "known", "env:PATH"),
+            "credentials.revoke": lambda: credentials.revoke(coord, "known"),
+            "dashboard.add_token": lambda: dashboard.add_token(coord, "ann"),
+            "dashboard.revoke_token": lambda: dashboard.revoke_token(coord, "ann"),
+            "gateway.grant_token": lambda: gateway.grant_token(coord, "person:ann"),
+            "gateway.revoke_token": lambda: gateway.revoke_token(coord, "person:ann"),
+        }
+        assert calls.keys() == ALL.keys()
+        return calls[operation]()
+
+    def state(self) -> Mapping[str, object]:
+        """Return the content of the file, of the private files of this machine, and of the keys of Redis."""
+        with connect(self.coord.redis_url, Profile.COMMAND) as client:
+            every = [key for key in client.scan_iter() if client.type(key) != "stream"]
+            keys = [key for key in every if ":lock-done:" not in key]  # they expire meanwhile
+            found = {key: client.dump(key) for key in keys}
+        files = [self.file, *self.folder.rglob("*.json")]
+        return {**found, **{str(path): path.read_bytes() for path in files}}
+
+    def refusals(self) -> list[tuple[str, str]]:
+        with connect(self.coord.redis_url, Profile.COMMAND) as client:
+            found = EventStream(client, self.coord.settings.namespace).latest(1000)
+        return [
+            (event.data["operation"], event.data["right"])
+            for event in found
+            if event.kind == "access.refused"
+        ]
+
+
+@pytest.fixture(scope="module")
+def place(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Ann, whose key this process has, may look and do nothing else."""
+    folder, url = tmp_path_factory.mktemp("place"), server.start()
+    with connect(url, Profile.COMMAND) as client:
+        client.flushall()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder.parent / f"{folder.name}-config"))
+        made = Place(folder, url)
+        editor = TrustEditor(trust_path())
+        editor.add(new_key(editor.path.parent / "identity", "ann").public_key, roles=[Role.VIEWER])
+        yield made
+        made.coord.close()
+
+
+@pytest.mark.parametrize("operation", ALL)
+def test_an_operation_is_refused_to_a_viewer_and_changes_nothing(place: Place, operation: str):
+    before, refused = place.state(), len(place.refusals())
+
+    with pytest.raises(MissingRight):
+        place.call(operation)
+
+    after = place.state()
+    assert [name for name in before | after if before.get(name) != after.get(name)] == []
+    right = str(right_of(ALL[operation]))
+    assert {found for _, found in place.refusals()[refused:]} == {right}
