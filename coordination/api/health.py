@@ -57,6 +57,10 @@ class HealthView(FrozenModel):
     """Time from failed to healthy of the last recovery."""
 
 
+OF_SUBJECT = ("kind", "name", "repo", "required")
+"""The fields of HealthView that are those of the subject. All others are those of the record."""
+
+
 class HealthReport(FrozenModel):
     """Health of all, or of one repository or service."""
 
@@ -192,9 +196,11 @@ def _connected(record: Health, off: Collection[str]) -> Health:
 
 
 def _view(record: Health) -> HealthView:
-    """Return the fields of a record and of its subject; their times, in seconds, become UTC."""
+    """Return the fields of a record and OF_SUBJECT; times, in seconds, become UTC."""
+    names = HealthView.model_fields.keys() - OF_SUBJECT
     return HealthView.model_validate(
-        {**vars(record), **vars(record.subject), "id": record.id, "state": record.state}
+        {name: getattr(record, name) for name in names}
+        | {name: getattr(record.subject, name) for name in OF_SUBJECT}
     )
 
 

@@ -60,6 +60,15 @@ class Services:
         found = select(every, declared) if declared or not names else ()
         return (*views_of(found, every, states), *others)
 
+    def show(self, name: str) -> tuple[ServiceView, ...]:
+        """Show a service: its state, its process, and the last look at it.
+
+        Return a view for each host that has the service.
+
+        Raises NotFound.
+        """
+        return tuple(self.list([name]))
+
     def start(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
         """Start services with the services that they depend on, and wait until their probes pass.
 

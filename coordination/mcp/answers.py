@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -168,9 +169,13 @@ def edited(kind: type[M], change: Edited, **more: Any) -> M:
     return kind(**{**record, "ready": change.ready, "notes": change.notes, **more})
 
 
+def duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
+
+
 def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Return the fields among the arguments of a tool (its `locals()` at its start) that were given;
-    `others` names arguments that are no fields.
+    """Return the arguments of a tool (its `locals()` at its start) that were given, to call an operation, or
+    to make a record, that has the same ones. `others` names arguments that it does not have.
     """
     return {
         name: value

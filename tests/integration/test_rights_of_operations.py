@@ -65,7 +65,7 @@ READS = {
     "status todo todo_diff todos_in_hand unserved view wait with_signatures workers write_back",
     "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
-    "services": "list log outcome prepare reserve_workers stop_here",
+    "services": "list log outcome prepare reserve_workers show stop_here",
     "trust": "break_glass choose_ssh_key create_identity edit end_break_glass identity list_keys read verify "
     "worker_identity",
 }

@@ -26,7 +26,7 @@ OWN_COMMANDS = {
     "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "ci", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
-    "context", "checkpoint", "credential", "status", "show-service",
+    "context", "checkpoint", "credential", "status",
     "events",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""

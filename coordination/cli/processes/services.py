@@ -84,13 +84,12 @@ def list_services(call: CliContext, names: tuple[str, ...], form: Form) -> None:
     form.records(services, lambda: _print(services))
 
 
-@command()
+@command("services.show")
 @click.argument("name", shell_complete=service_names)
 @as_json_option
 @click.pass_obj
 def show_service(call: CliContext, name: str, as_json: bool) -> None:
-    """Show a service: its state, its process, and the last look at it."""
-    services = call.coord.services.list([name])
+    services = call.coord.services.show(name)
     if as_json:
         print_json(
             [one.model_dump(mode="json") for one in services]

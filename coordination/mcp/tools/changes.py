@@ -26,7 +26,7 @@ from coordination.api import (
     Side,
     texts,
 )
-from coordination.mcp.answers import Cut, CutRun, Page, cut, page
+from coordination.mcp.answers import Cut, CutRun, Page, cut, given_fields, page
 from coordination.mcp.declaration import (
     AnyOf,
     Items,
@@ -185,10 +185,7 @@ def coord_land_plan(
     follow it with coord_get_run(run=…, wait_s=60). If those that have landed were reverted, its status is
     rolled_back; with rollback_failed something could not be reverted, and a person must look.
     """
-    landings, some = session.coord.landings, repos or ()
-    run = landings.land(
-        plan, via=via, repos=some, method=method, no_qa=no_qa, when_ready=when_ready, wave=wave
-    )
+    run = session.coord.landings.land(**given_fields(locals(), "wait_s"))
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
@@ -22,7 +21,7 @@ from coordination.api import (
 from coordination.api.health import HealthReport
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
 from coordination.frozen import FrozenModel
-from coordination.mcp.answers import Page, page
+from coordination.mcp.answers import Page, duration, page
 from coordination.mcp.declaration import (
     Items,
     Limit,
@@ -136,8 +135,7 @@ def coord_send_message(
     priority: Annotated[int, Field(ge=-100, le=100, description=texts.PRIORITY)] = 0,
     reply_to: Annotated[str | None, Field(description=texts.REPLY_TO)] = None,
 ) -> Sent:
-    ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
-    return session.coord.inbox.send(to, text, type, ttl=ttl, priority=priority, reply_to=reply_to)
+    return session.coord.inbox.send(to, text, type, ttl=duration(ttl_s), priority=priority, reply_to=reply_to)
 
 
 @reads("List messages", "inbox.waiting")
@@ -267,9 +265,7 @@ def coord_context_set(
     plan: Plan = "",
     ttl_s: Ttl = None,
 ) -> Shared:
-    session.coord.context(plan=plan, run=run).set(
-        key, value, None if ttl_s is None else timedelta(seconds=ttl_s)
-    )
+    session.coord.context(plan=plan, run=run).set(key, value, duration(ttl_s))
     return Shared(key=key, found=True, value=value)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field
 
 from coordination.api import GeneratedPlan, texts
-from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut
+from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut, duration, given_fields
 from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes, reads
 from coordination.mcp.session import Session
 from coordination.models import OnFailure, RepoOrder, Template, presentable
@@ -49,21 +48,7 @@ def coord_campaign(
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
     """Call it with dry_run first. Run the plan with coord_sweep_plan."""
-    made = session.coord.generators.campaign(
-        title,
-        repos=repos or (),
-        tags=tags or (),
-        roles=roles or (),
-        all_repos=all_repos,
-        run=run,
-        prompt=prompt,
-        check=check,
-        order=order,
-        on_failure=on_failure,
-        sweep=sweep,
-        dry_run=dry_run,
-    )
-    return answer(made)
+    return answer(session.coord.generators.campaign(**given_fields(locals())))
 
 
 @reads("List the templates of plans", "generators.templates")
@@ -88,18 +73,9 @@ def coord_create_plan_from_template(
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
     """Call it with dry_run first. Run the plan with coord_sweep_plan."""
-    made = session.coord.generators.create_plan_from_template(
-        template,
-        values or {},
-        repos=repos or (),
-        tags=tags or (),
-        roles=roles or (),
-        all_repos=all_repos,
-        fields={"title": title} if title else {},
-        sweep=sweep,
-        dry_run=dry_run,
-    )
-    return answer(made)
+    arguments = given_fields(locals(), "title")
+    fields = {"title": title} if title else {}
+    return answer(session.coord.generators.create_plan_from_template(**arguments, fields=fields))
 
 
 @executes("Run one command in many repositories", "commands.exec")
@@ -121,16 +97,9 @@ def coord_exec(
     """It returns the output of the command in each repository. If the run has not ended after wait_s, follow
     it with coord_get_run, and read its output with coord_get_logs.
     """
+    arguments = given_fields(locals(), "timeout_s", "wait_s")
     commands = session.coord.commands
-    run = commands.exec(
-        command,
-        repos=repos or (),
-        tags=tags or (),
-        roles=roles or (),
-        all_repos=all_repos,
-        jobs=jobs,
-        timeout=None if timeout_s is None else timedelta(seconds=timeout_s),
-    )
+    run = commands.exec(**arguments, timeout=duration(timeout_s))
     view = session.detached(run, wait_s)
     outputs = commands.outputs(run, view)[:SHOWN]
     ends = tuple(one.model_copy(update={"output": one.output[-LONGEST_OUTPUT:]}) for one in outputs)

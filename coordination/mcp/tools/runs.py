@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, Subject, TodoState, texts
 from coordination.errors import Conflict
-from coordination.mcp.answers import CutRun, cut
+from coordination.mcp.answers import CutRun, cut, duration, given_fields
 from coordination.mcp.declaration import (
     AnyOf,
     AtOnce,
@@ -116,18 +115,9 @@ def coord_sweep_plan(
     coord_get_run(run=…, wait_s=60) until its status is no longer running. coord_land_plan lands its work.
     Call coord_forecast_plan first for a preview.
     """
+    arguments = given_fields(locals(), "repos", "todos", "timeout_s", "wait_s")
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    run = session.coord.runs.sweep(
-        plan,
-        wanted,
-        strategy=strategy,
-        on_failure=on_failure,
-        max_parallel=max_parallel,
-        no_cache=no_cache,
-        timeout=_duration(timeout_s),
-        accept=accept or (),
-        fresh=fresh,
-    )
+    run = session.coord.runs.sweep(wanted=wanted, timeout=duration(timeout_s), **arguments)
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
@@ -136,12 +126,8 @@ def coord_execute_todo(
     session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
     """The run is returned at once; follow it with coord_get_run."""
-    run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
+    run = session.coord.runs.execute(todo, timeout=duration(timeout_s), accept=accept or ())
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
-
-
-def _duration(seconds: float | None) -> timedelta | None:
-    return None if seconds is None else timedelta(seconds=seconds)
 
 
 @executes("Retry a run", "runs.retry")
