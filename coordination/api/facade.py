@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from coordination.cache.connection import TodoContext
     from coordination.cache.contexts import CacheStats, Context
     from coordination.runs.connection import Connection
-    from coordination.runs.views.todo_view import TodoOfRun
+    from coordination.runs.views.live import TodoOfRun
     from coordination.tracker.records import Edited
 
 FOREIGN_CONTEXT = "a context other than its own"
@@ -162,7 +162,7 @@ class Facade(EcosystemAccess):
         if url is None:
             return Completed(edited=manager.complete_todo(todo, hours))
         from coordination.runs.control import approvals
-        from coordination.runs.views.todo_view import find_runs_of
+        from coordination.runs.views.live import find_runs_of
 
         with _connected(self, url, todo) as connection:
             live = connection.store.live_runs()

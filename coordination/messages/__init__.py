@@ -74,7 +74,7 @@ Failures
 | `inbox.py` | a reader's messages one by one; acknowledging and extending those in flight; wake-ups |
 | `operations.py` | operations of readers; inspection of inboxes, dead letters, sweep |
 | `steps.py` | calls of the Lua steps; acknowledgement with effects |
-| `topics.py` `live.py` | topics and patterns; live subscriptions and followers of streams |
+| `topics.py` `live.py` | topics and patterns; live subscriptions |
 | `outage.py` | retrying while Redis is unreachable |
 
 The package works on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that is needed.

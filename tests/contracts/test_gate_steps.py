@@ -17,9 +17,8 @@ from coordination.runs.retrying.retry_plan import plan_retry_of
 from coordination.runs.retrying.retry_run import submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import refuse_conflicts_of
-from coordination.runs.views.live import Live
+from coordination.runs.views.live import Live, find_runs_of
 from coordination.runs.views.run_view import RunReader
-from coordination.runs.views.todo_view import find_runs_of
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.run_harness import Harness

@@ -14,7 +14,7 @@ from coordination.ecosystem.document import load
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import Live, LiveTodos
+from coordination.runs.views.live import Live
 from coordination.tracker.manager import CoordinationManager
 from tests.contracts.run_harness import BAD, Harness
 from tests.integration.conftest import submitted
@@ -191,15 +191,15 @@ def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
     assert [(asked.todo, asked.run_id) for asked in views.live.asking()] == [("A", asks.run_id)]
 
     older, newer = submitted(store, {"C": "r3"}), submitted(store, {"C": "r3"})
-    look = LiveTodos._newest_with
+    look = Live._newest_with
 
-    def forgotten(self: LiveTodos, *of: Any) -> str | None:
+    def forgotten(self: Live, *of: Any) -> str | None:
         found = look(self, *of)
         if found == newer.run_id:
             forget(store, found)
         return found
 
-    monkeypatch.setattr(LiveTodos, "_newest_with", forgotten)
+    monkeypatch.setattr(Live, "_newest_with", forgotten)
     found = views.live.todo("C")
     assert found is not None
     assert found.run_id == older.run_id

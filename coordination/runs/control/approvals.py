@@ -16,7 +16,8 @@ from coordination.runs.connection import Connection
 from coordination.runs.control.signing import Subject, sign_operation, subject_of
 from coordination.runs.records import RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.todo_view import TodoOfRun, find_runs_of, iso
+from coordination.runs.views.live import TodoOfRun, find_runs_of
+from coordination.runs.views.todo_view import iso
 from coordination.text import did_you_mean, listed
 from coordination.trust.orders import OperationKind
 
@@ -53,7 +54,7 @@ def _why_not(todo: str, one: TodoOfRun) -> CoordinationError:
     return Conflict(f"{todo} of run {one.run} is {one.state}: it cannot be decided yet", look)
 
 
-LOOKED_AT = 100
+RUNS_SEARCHED = 100
 """Number of ended runs that are searched for a todo that no live run has."""
 
 
@@ -125,7 +126,7 @@ def _held_up(store: RunStore, todo: str, one: TodoOfRun) -> str:
 def _in_ended(store: RunStore, todo: str) -> list[TodoOfRun]:
     """Return the todo in the newest ended run that has it; an empty list if none has."""
     return find_runs_of(
-        store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, LOOKED_AT - 1)
+        store.redis, store.keys, todo, store.redis.zrevrange(store.keys.runs, 0, RUNS_SEARCHED - 1)
     )[:1]
 
 

@@ -1,11 +1,11 @@
 """Read the current state of runs, locks and breakers, and find the todos of the file in runs: the run of
-each, its state there, its worker, the reason of its wait.
+each, its state there, its worker, the reason of its wait; the todos that wait for a person.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,13 +21,13 @@ from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
-from coordination.runs.views.todo_view import TodoFacts, asking, iso
+from coordination.runs.views.todo_view import TodoFacts, iso
 from coordination.runs.worker_registry import WorkerRegistry
 
-LOOKED_AT = 100
+RUNS_SEARCHED = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""
 BEGUN = frozenset(
     {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
@@ -37,7 +37,7 @@ IN_PROGRESS = BEGUN | {TodoState.READY, TodoState.SUCCEEDED}
 it next. The file says completed only when the run ends.
 """
 FACTS = ("worker", "since", "waits_for", "undo")
-"""TodoFacts that are read of each todo in hand."""
+"""Facts that are read of each todo in hand."""
 AT_ONCE = 1000
 
 
@@ -82,20 +82,78 @@ class TodoInRun:
         return 3 if self.state is TodoState.RUNNING else 2 if self.state in BEGUN else int(self.in_progress)
 
 
-class LiveTodos:
-    """Reads todos of runs. Methods raise redis-py's errors."""
+class Asked(FrozenModel):
+    """A todo or milestone that waits for a person's decision."""
 
-    def __init__(self, redis: Redis, keys: Keys, reader: RunReader) -> None:
+    todo: str
+    run_id: str
+    waits_for: str
+    since: str | None = None
+
+
+MANUAL = "manual"
+WAITING_FACTS = (
+    "gate", "undo", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TodoOfRun:
+    """A todo as it is in one run."""
+
+    run: str
+    state: TodoState
+    manual: bool
+    status: RunStatus = RunStatus.RUNNING
+    """Status of the run."""
+    gate: str | None = None
+    undo: str | None = None
+    waits_for: str | None = None
+    since: str | None = None
+    """Time at which it came into its state, in ms since 1970."""
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    comment: str | None = None
+    decided_at: str | None = None
+    """In ms since 1970."""
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it waits for a person to do it."""
+        return self.manual and self.state is TodoState.PARKED and not self.undo
+
+    @property
+    def asks(self) -> bool:
+        """Return whether it waits for a person's decision or work."""
+        return self.waits or (
+            self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided
+        )
+
+    @property
+    def has_gate(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def decided(self) -> bool:
+        return (self.approved_by or self.rejected_by) is not None
+
+
+class Live:
+    """State of runs, locks and breakers; only reads. Methods raise redis-py's errors."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._reader = reader
+        self._reader = RunReader(redis, keys)
         self._registry = WorkerRegistry(redis, keys)
 
-    def newest(self, todo_id: str) -> LiveTodo | None:
+    def todo(self, todo_id: str, ecosystem: str = "") -> LiveTodo | None:
         """Return the todo in the newest live run that has it, else in the newest run; None if none of the
-        last hundred has it.
+        last hundred has it, or another ecosystem than this one owns the namespace.
         """
         passed = set[str]()
+        if self._is_other(ecosystem):
+            return None
         while (run_id := self._newest_with(todo_id, passed)) is not None:
             try:
                 return self._in_run(run_id, todo_id)
@@ -117,13 +175,16 @@ class LiveTodos:
             error=todo.error,
         )
 
-    def all(self) -> Mapping[str, TodoInRun]:
-        """Return the todos that no other run may start, because a live run has them.
+    def executing(self, ecosystem: str = "") -> Mapping[str, TodoInRun]:
+        """Return the todos that live runs have executed, execute, or will execute: no other run may start
+        them. Empty if another ecosystem than this one owns the namespace: its todos may have the same ids.
 
         Of two runs with the same todo, the one that executes it counts, else the newer one. A run whose
         records are damaged is left out: it cannot continue, and blocks no other.
         """
         found: dict[str, TodoInRun] = {}
+        if self._is_other(ecosystem):
+            return found
         for run_id, status, states in self._live_runs():
             for todo, state in states.items():
                 one = TodoInRun(run_id=run_id, state=state)
@@ -181,7 +242,7 @@ class LiveTodos:
                 yield todo, TodoFacts(todo, facts)
 
     def _newest_with(self, todo_id: str, passed: Collection[str]) -> str | None:
-        newest = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+        newest = self._redis.zrevrange(self._keys.runs, 0, RUNS_SEARCHED - 1)
         runs = [run_id for run_id in newest if run_id not in passed]
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in runs:
@@ -191,50 +252,8 @@ class LiveTodos:
         found = [run_id for run_id, there in zip(runs, has, strict=True) if there is True]
         return next((run_id for run_id in found if run_id in live), next(iter(found), None))
 
-
-def _time(at_ms: str | None) -> str | None:
-    return iso(at_ms) if at_ms and re.fullmatch(r"[0-9]{1,14}", at_ms) else None
-
-
-def _is_held(state: TodoState, status: RunStatus) -> bool:
-    """Return whether the run keeps others from beginning the todo: it is not over, or not undone yet."""
-    if status is RunStatus.ROLLING_BACK:
-        return state is not TodoState.COMPENSATED
-    return not state.ended or state is TodoState.SUCCEEDED
-
-
-class Asked(FrozenModel):
-    """A todo or milestone that waits for a person's decision."""
-
-    todo: str
-    run_id: str
-    waits_for: str
-    since: str | None = None
-
-
-class Live:
-    """State of runs, locks and breakers; only reads. Methods raise redis-py's errors."""
-
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
-        self._reader = RunReader(redis, keys)
-        self._todos = LiveTodos(redis, keys, self._reader)
-
-    def todo(self, todo_id: str, ecosystem: str = "") -> LiveTodo | None:
-        """Return the todo in the newest run that has it, None if none of the last hundred has it, or
-        another ecosystem than this one owns the namespace.
-        """
-        return None if self._is_other(ecosystem) else self._todos.newest(todo_id)
-
-    def executing(self, ecosystem: str = "") -> Mapping[str, TodoInRun]:
-        """Return the todos that live runs have executed, execute, or will execute; none if another ecosystem
-        than this one owns the namespace: its todos may have the same ids.
-        """
-        return {} if self._is_other(ecosystem) else self._todos.all()
-
     def _is_other(self, ecosystem: str) -> bool:
-        owner = WorkerRegistry(self._redis, self._keys).ecosystem() if ecosystem else ""
+        owner = self._registry.ecosystem() if ecosystem else ""
         return bool(owner) and owner != ecosystem
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
@@ -304,4 +323,65 @@ class Live:
 
     def last_run_of(self, plan: str) -> RunView | None:
         """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""
-        return next((run for run in self._reader.list(LOOKED_AT) if run.plan_id == plan), None)
+        return next((run for run in self._reader.list(RUNS_SEARCHED) if run.plan_id == plan), None)
+
+
+def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[TodoOfRun]:
+    """Return the todo in each run that has it, in the order of `runs`; one round trip."""
+    return [found for _, found in _read_waits(redis, keys, [(run_id, todo) for run_id in runs])]
+
+
+def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
+    """Return every todo of a live run that waits for a person, with the run; three round trips."""
+    runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id in runs:
+            pipeline.hget(keys.run(run_id).meta, parked_of)
+        waiting = [run_id for run_id, n in zip(runs, pipeline.execute(), strict=True) if int(n or 0) > 0]
+        for run_id in waiting:
+            pipeline.hgetall(keys.run(run_id).state)
+        states = pipeline.execute()
+    parked = [
+        (run_id, todo)
+        for run_id, all_of in zip(waiting, states, strict=True)
+        for todo, state in all_of.items()
+        if state == TodoState.PARKED
+    ]
+    return [(todo, found) for todo, found in _read_waits(redis, keys, parked) if found.asks]
+
+
+def _read_waits(
+    redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, TodoOfRun]]:
+    """Yield the todos that exist in their runs."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id, todo in asked:
+            own = keys.run(run_id)
+            pipeline.hget(own.state, todo)
+            pipeline.hget(own.place, todo)
+            pipeline.hget(own.meta, "status")
+            pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in WAITING_FACTS])
+        answers = iter(pipeline.execute())
+    for (run_id, todo), state, descriptor, status, values in zip(
+        asked, answers, answers, answers, answers, strict=True
+    ):
+        if state is not None:
+            facts = dict(zip(WAITING_FACTS, values, strict=True))
+            by_hand = Descriptor.parse(descriptor).kind == MANUAL
+            yield (
+                todo,
+                TodoOfRun(
+                    run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts
+                ),
+            )
+
+
+def _time(at_ms: str | None) -> str | None:
+    return iso(at_ms) if at_ms and re.fullmatch(r"[0-9]{1,14}", at_ms) else None
+
+
+def _is_held(state: TodoState, status: RunStatus) -> bool:
+    """Return whether the run keeps others from beginning the todo: it is not over, or not undone yet."""
+    if status is RunStatus.ROLLING_BACK:
+        return state is not TodoState.COMPENSATED
+    return not state.ended or state is TodoState.SUCCEEDED

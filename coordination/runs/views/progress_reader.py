@@ -15,7 +15,7 @@ from coordination.runs.records import LIVE, Descriptor, RunBrief, TodoState
 from coordination.runs.views.progress import COUNTERS, Moment, RunOutline, ended, only_percent, progress_of
 from coordination.runs.views.records import NoEta, Progress, RunView, TodoView
 from coordination.runs.views.run_view import RunReader, readable
-from coordination.runs.views.todo_view import LOOKED_AT
+from coordination.runs.views.todo_view import TODOS_AT_ONCE
 from coordination.runs.worker_registry import WorkerRegistry
 
 OPEN = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
@@ -122,8 +122,8 @@ class ProgressReader:
 
     def _fact(self, name: str, todos: Iterable[str]) -> Iterable[tuple[str, str | None]]:
         names = list(todos)
-        for start in range(0, len(names), LOOKED_AT):
-            part = names[start : start + LOOKED_AT]
+        for start in range(0, len(names), TODOS_AT_ONCE):
+            part = names[start : start + TODOS_AT_ONCE]
             fields = [f"{todo} {name}" for todo in part]
             yield from zip(part, self._redis.hmget(self._keys.run(self._run_id).facts, fields), strict=True)
 

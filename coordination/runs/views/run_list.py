@@ -21,7 +21,7 @@ from coordination.text import did_you_mean, nearest
 
 AT_ONCE = 500
 """Runs whose fields are read in one round trip."""
-LOOKED_AT = 2000
+RUNS_SEARCHED = 2000
 """Number of runs that are searched for the newest of each plan: 50 ms."""
 STATUSES = tuple(status for status in RunStatus if status is not RunStatus.DRAFT)
 
@@ -78,10 +78,10 @@ def newest(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> list[st
 
 
 def newest_of_each(redis: Redis, keys: Keys, plans: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Return plan → the id and the status of its newest run, among the LOOKED_AT newest of all."""
+    """Return plan → the id and the status of its newest run, among the RUNS_SEARCHED newest of all."""
     found: dict[str, tuple[str, str]] = {}
     missing = set(plans)
-    for position in range(0, LOOKED_AT, AT_ONCE):
+    for position in range(0, RUNS_SEARCHED, AT_ONCE):
         some = redis.zrevrange(keys.runs, position, position + AT_ONCE - 1)
         for run_id, plan, status in _plans_and_statuses(redis, keys, some):
             if plan in missing and status:

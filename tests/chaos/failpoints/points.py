@@ -125,8 +125,6 @@ ELSEWHERE = {
     "operations.executable.": "checks of the file, which only read",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.control.approvals.": "a command that decides nothing, and says why: it only reads",
-    "runs.views.todo_view._look:": "the same",
-    "runs.views.todo_view.asking:": "the same",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "

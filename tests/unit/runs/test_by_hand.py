@@ -7,7 +7,7 @@ import pytest
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.runs.control.approvals import run_with_manual_todo
 from coordination.runs.records import TodoState
-from coordination.runs.views.todo_view import TodoOfRun
+from coordination.runs.views.live import TodoOfRun
 
 WAITS = TodoOfRun(run="R1", state=TodoState.PARKED, manual=True)
 ENDED = TodoOfRun(run="R2", state=TodoState.SUCCEEDED, manual=True)
