@@ -47,7 +47,7 @@ class RunReading:
         """
         with self._reached() as connection:
             found = connection.reader.read(self.id, todos=todos, only=only)
-            return found if only is not None else self._progress_reader.added(found, complete=todos)
+            return found if only is not None else self._progress_reader.with_progress(found, complete=todos)
 
     def with_signatures(self, view: RunView) -> RunView:
         """Return the view with the verified signatures, and the parts that could not be verified."""

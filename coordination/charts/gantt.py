@@ -141,8 +141,8 @@ def _subtitle(run: RunView, line: Timeline) -> str:
         if run.status.ended
         else f"{run.status} by {run.strategy} for {in_all}"
     )
-    words = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
-    return words if line.whole else f"{words} · earlier events are deleted"
+    text = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
+    return text if line.whole else f"{text} · earlier events are deleted"
 
 
 def _hosts(todos: Iterable[TodoView]) -> Mapping[str, set[str]]:
@@ -210,10 +210,10 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     )  # fmt: skip
     name = _name(work)
     label = svg.fitted(name, width - 6, 10)
-    words = (
+    drawn = (
         [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > SHORTEST_LABEL else []
     )
-    return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *words)
+    return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *drawn)
 
 
 def _class(work: Work, todo: TodoView | None) -> str:
@@ -244,12 +244,12 @@ def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
 def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> str:
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
-    words = (
+    hover = (
         f"{wait.todo} waited {_took((wait.end_ms - wait.start_ms) / 1000)} for "
-        f"{wait.words or LABELS[wait.reason]}"
+        f"{wait.waits_for or LABELS[wait.reason]}"
     )
     return svg.element(
-        "rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
+        "rect", svg.hover(hover), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.reason]
     )
 
 
@@ -266,12 +266,12 @@ def _legend(
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
     for reason, waited_s in line.waited_s().items():
-        words = f"waited for {LABELS[reason]}: {_took(waited_s)} in all"
-        if x + 22 + svg.width_of(words, 11) > LEFT + PLOT + RIGHT:
+        label = f"waited for {LABELS[reason]}: {_took(waited_s)} in all"
+        if x + 22 + svg.width_of(label, 11) > LEFT + PLOT + RIGHT:
             x, y = float(PAD * 4), y + 18
         yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[reason])
-        yield svg.text(words, x + 22, y, "s out")
-        x += 22 + svg.width_of(words, 11) + 20
+        yield svg.text(label, x + 22, y, "s out")
+        x += 22 + svg.width_of(label, 11) + 20
 
 
 def _states(bands: Iterable[_Band], todos: Mapping[str, TodoView]) -> Iterator[tuple[str, str]]:

@@ -135,17 +135,17 @@ def _box_of_run(todo: TodoView, task: str) -> Box:
     took = "" if todo.duration_s is None else format_hours(todo.duration_s / 3600)
     where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
     state = "cached" if todo.cached else todo.state.value
-    words = state.replace("_", " ")
-    why = todo.error or todo.waits_for or ""
-    about = [task or f"{todo.id} of {where}", f"{where} · {words}{f' in {took}' if took else ''}"]
-    about += [f"try {todo.attempt}"] if todo.attempt > 1 else []
-    about += [f"by {todo.worker}"] if todo.worker else []
+    state_text = state.replace("_", " ")
+    reason = todo.error or todo.waits_for or ""
+    lines = [task or f"{todo.id} of {where}", f"{where} · {state_text}{f' in {took}' if took else ''}"]
+    lines += [f"try {todo.attempt}"] if todo.attempt > 1 else []
+    lines += [f"by {todo.worker}"] if todo.worker else []
     return Box(
         state=state,
         first=todo.id if todo.repo == MILESTONE_REPO else f"{todo.id} · {todo.repo}",
         right=took,
-        second=why or task or words,
-        hover="\n".join([todo.id, *about, *([why] if why else [])]),
+        second=reason or task or state_text,
+        hover="\n".join([todo.id, *lines, *([reason] if reason else [])]),
         dashed=todo.state.ended and todo.started_at is None and not todo.cached,
     )
 

@@ -77,23 +77,23 @@ def element(name: str, *content: str, **attributes: object) -> str:
     return f"<{name}{written}>{''.join(content)}</{name}>" if content else f"<{name}{written}/>"
 
 
-def text(words: str, x: float, y: float, class_: str, anchor: str | None = None) -> str:
-    return element("text", safe(words), x=x, y=y, class_=class_, text_anchor=anchor)
+def text(content: str, x: float, y: float, class_: str, anchor: str | None = None) -> str:
+    return element("text", safe(content), x=x, y=y, class_=class_, text_anchor=anchor)
 
 
-def hover(words: str) -> str:
+def hover(content: str) -> str:
     """Return a tooltip."""
-    return element("title", safe(words))
+    return element("title", safe(content))
 
 
-def safe(words: str) -> str:
+def safe(content: str) -> str:
     """Return the escaped text with unprintable characters replaced."""
-    return escape(_NOT_SHOWN.sub("\ufffd", words), quote=False)
+    return escape(_NOT_SHOWN.sub("\ufffd", content), quote=False)
 
 
-def fitted(words: str, width: float, size: float = 12) -> str:
+def fitted(content: str, width: float, size: float = 12) -> str:
     """Return the text on one line, cut with an ellipsis at the width."""
-    line = " ".join(words.split())
+    line = " ".join(content.split())
     if width_of(line, size) <= width:
         return line
     room, kept = width - size * WIDE, 0.0
@@ -104,8 +104,8 @@ def fitted(words: str, width: float, size: float = 12) -> str:
     return line
 
 
-def width_of(words: str, size: float = 12) -> float:
-    return sum(map(_width, words)) * size
+def width_of(content: str, size: float = 12) -> float:
+    return sum(map(_width, content)) * size
 
 
 def _width(character: str) -> float:

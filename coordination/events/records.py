@@ -122,9 +122,9 @@ LONGEST_ARGUMENT = 300
 def one_line(value: object) -> str:
     """Return an argument as the text of an event: one line, not longer than others may read."""
     if isinstance(value, str):
-        words = value
+        text = value
     elif isinstance(value, Iterable):
-        words = " ".join(map(str, value))
+        text = " ".join(map(str, value))
     else:
-        words = str(value)
-    return words.partition("\n")[0][:LONGEST_ARGUMENT]
+        text = str(value)
+    return text.partition("\n")[0][:LONGEST_ARGUMENT]

@@ -116,8 +116,8 @@ def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
 def print_unwritten(run: RunView) -> None:
     """Print why the results of an ended run are not in the file yet."""
     if run.unwritten:
-        words = f"the results are not in the file: {run.unwritten}; then: coord sync {run.run_id}"
-        Console(highlight=False).print(Text(spelled(words), "yellow"), soft_wrap=True)
+        text = f"the results are not in the file: {run.unwritten}; then: coord sync {run.run_id}"
+        Console(highlight=False).print(Text(spelled(text), "yellow"), soft_wrap=True)
 
 
 def print_todos(run: RunView) -> None:

@@ -272,8 +272,8 @@ def _matches(steps: Sequence[Step]) -> Iterator[str]:
 
 
 def _one_line(code: str) -> str:
-    words = " ".join(code.split())
-    return words if len(words) <= LONGEST_CODE else f"{words[: LONGEST_CODE - 1]}…"
+    line = " ".join(code.split())
+    return line if len(line) <= LONGEST_CODE else f"{line[: LONGEST_CODE - 1]}…"
 
 
 def _waits(found: DryRun) -> Iterator[str]:

@@ -103,14 +103,14 @@ def why_not(store: RunStore, verdict: Verdict, todo: str, one: TodoOfRun) -> Coo
 
 def _decided(verdict: Verdict, todo: str, one: TodoOfRun) -> Conflict:
     rejected = one.rejected_by is not None
-    said = f': "{one.comment}"' if one.comment else ""
+    comment = f': "{one.comment}"' if one.comment else ""
     word = DONE[Verdict.REJECT if rejected else Verdict.APPROVE]
-    what = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {iso(one.decided_at)}{said}"
+    message = f"{todo} was {word} by {one.rejected_by or one.approved_by} at {iso(one.decided_at)}{comment}"
     if rejected and verdict is Verdict.APPROVE:
-        return Conflict(what, f"retry the run: coord retry {one.run}")
+        return Conflict(message, f"retry the run: coord retry {one.run}")
     if verdict is Verdict.REJECT and not rejected and not one.state.ended:
-        return Conflict(what, f"the todo continues; end the run: coord cancel {one.run}")
-    return Conflict(what, f"look at it: coord show-run {one.run}")
+        return Conflict(message, f"the todo continues; end the run: coord cancel {one.run}")
+    return Conflict(message, f"look at it: coord show-run {one.run}")
 
 
 def _held_up(store: RunStore, todo: str, one: TodoOfRun) -> str:

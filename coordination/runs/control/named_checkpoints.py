@@ -61,8 +61,8 @@ def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoi
         )
     succeeded = tuple(sorted(todo for todo, state in states.items() if state == TodoState.SUCCEEDED))
     at_ms = store.now_ms()
-    words = json.dumps({"at_ms": at_ms, "by": actor, "succeeded": succeeded or []})
-    if not store.redis.hsetnx(keys.meta, FIELD + name, words):
+    record = json.dumps({"at_ms": at_ms, "by": actor, "succeeded": succeeded or []})
+    if not store.redis.hsetnx(keys.meta, FIELD + name, record):
         raise Conflict(f"run {run_id} has a checkpoint {name} already", "take another name")
     return NamedCheckpoint(run_id=run_id, name=name, at=iso(at_ms), by=actor, succeeded=succeeded)
 
@@ -71,14 +71,14 @@ def named(store: RunStore, run_id: str) -> list[NamedCheckpoint]:
     """Return the checkpoints of a run, the oldest first."""
     meta = store.keys.run(run_id).meta
     fields = dict(store.redis.hscan_iter(meta, match=f"{FIELD}*", count=1000))
-    found = [_read(run_id, field.removeprefix(FIELD), words) for field, words in fields.items()]
+    found = [_read(run_id, field.removeprefix(FIELD), record) for field, record in fields.items()]
     return sorted(found, key=lambda one: (one.at or "", one.name))
 
 
 def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
     """Return the checkpoint of this name. Raise NotFound."""
-    words = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
-    if words is None:
+    record = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
+    if record is None:
         names = [one.name for one in named(store, run_id)]
         hint = (
             f"its checkpoints: {listed(names)}"
@@ -86,7 +86,7 @@ def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
             else f"make one: coord checkpoint create {run_id} NAME"
         )
         raise NotFound(f"run {run_id} has no checkpoint {name!r}{did_you_mean(name, names)}", hint)
-    return _read(run_id, name, words)
+    return _read(run_id, name, record)
 
 
 def clear(store: RunStore, run_id: str) -> int:
@@ -140,8 +140,8 @@ def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tu
     return tuple(todo for todo in begun if todo not in kept)
 
 
-def _read(run_id: str, name: str, words: str) -> NamedCheckpoint:
-    fields = json.loads(words)
+def _read(run_id: str, name: str, record: str) -> NamedCheckpoint:
+    fields = json.loads(record)
     return NamedCheckpoint(
         run_id=run_id,
         name=name,

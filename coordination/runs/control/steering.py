@@ -137,17 +137,17 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
         takes_up=brief.carried_from,
-        compensations={todo: words for todo in begun if (words := _compensation(specs[todo]))},
+        compensations={todo: text for todo in begun if (text := _compensation(specs[todo]))},
         helpless=tuple(todo for todo in begun if _why_not_undoable(todo, specs[todo], states[todo], facts)),
     )
 
 
 def _compensation(spec: str) -> str:
     todo = TodoSpec.model_validate_json(spec).todo
-    words = undo_text(todo, None) if todo.compensate is not None else ""
+    text = undo_text(todo, None) if todo.compensate is not None else ""
     for secret in secrets_of(todo):
-        words = words.replace(secret, HIDDEN) if secret else words
-    return words
+        text = text.replace(secret, HIDDEN) if secret else text
+    return text
 
 
 def _why_not_undoable(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
@@ -178,24 +178,24 @@ def refuse_within_change_set(store: RunStore, run_id: str) -> None:
         return
     mine = [change for change in found.repos.values() if run_id in change.runs]
     if landed := [change.repo for change in mine if change.landed]:
-        what = f"the work of run {run_id} has landed in {listed(landed)}"
-        raise Conflict(what, f"take it out: coord revert {name}")
+        message = f"the work of run {run_id} has landed in {listed(landed)}"
+        raise Conflict(message, f"take it out: coord revert {name}")
     working = {found.writers.get(change.repo, run_id) for change in mine} - {run_id}
     if live := sorted(working & {*store.live_runs()}):
-        what = f"run {live[0]} works on {name}, behind run {run_id}"
-        raise Conflict(what, f"wait for its end: coord watch {live[0]}")
+        message = f"run {live[0]} works on {name}, behind run {run_id}"
+        raise Conflict(message, f"wait for its end: coord watch {live[0]}")
     ours = {run_id, *(takes_up or "").split()}  # the runs that it retries are undone with it
     later = sorted({run for change in mine for run in _since_first(change.runs, ours)} - ours)
     facts = {run: store.redis.hmget(store.keys.run(run).meta, ["plan_id", "status"]) for run in later}
     later = [run for run in later if facts[run][1] != RunStatus.ROLLED_BACK]  # by an inverse commit
     plans = {run: facts[run][0] or "" for run in later}
     if landings := [run for run in later if is_landing(plans[run])]:
-        what = f"run {landings[-1]} has restored the work of run {run_id}, which had landed and was reverted"
-        raise Conflict(what, f"see: coord changes {name}")
+        message = f"run {landings[-1]} has restored the work of run {run_id}, which had been reverted"
+        raise Conflict(message, f"see: coord changes {name}")
     if later:
         back = "; ".join(f"coord rollback {run}" for run in [*later[::-1], run_id])
-        what = f"{listed(later)} of {name} {'builds' if len(later) == 1 else 'build'} on run {run_id}"
-        raise Conflict(what, f"undo the last one first: {back}")
+        message = f"{listed(later)} of {name} {'builds' if len(later) == 1 else 'build'} on run {run_id}"
+        raise Conflict(message, f"undo the last one first: {back}")
 
 
 def _since_first(runs: Sequence[str], ours: Collection[str]) -> Sequence[str]:
@@ -251,8 +251,8 @@ def _refuse_checks(connection: Connection, run_id: str) -> None:
     of other runs.
     """
     if is_of_checks(connection.store.brief(run_id).plan_id):
-        what = f"run {run_id} is one of checks: it has changed nothing that could be undone"
-        raise Conflict(what, f"end it while it runs: coord cancel {run_id}")
+        message = f"run {run_id} runs quality checks, which change nothing: there is nothing to undo"
+        raise Conflict(message, f"end it while it runs: coord cancel {run_id}")
 
 
 def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
@@ -263,10 +263,10 @@ def _refuse_landed(connection: Connection, found: RollbackPreview) -> None:
     if is_landing(plan_id) and found.status.ended and found.status not in named_checkpoints.BACK:
         kind, _, change_set = plan_id.partition(":")
         if kind == REVERT:
-            what = f"run {found.run_id} is a revert that has ended, which cannot be rolled back"
-            raise Conflict(what, f"land {change_set} again: coord land {change_set}")
-        what = f"run {found.run_id} is a landing that has ended, which cannot be rolled back"
-        raise Conflict(what, f"revert what it has landed: coord revert {change_set}")
+            message = f"run {found.run_id} is a revert that has ended, which cannot be rolled back"
+            raise Conflict(message, f"land {change_set} again: coord land {change_set}")
+        message = f"run {found.run_id} is a landing that has ended, which cannot be rolled back"
+        raise Conflict(message, f"revert what it has landed: coord revert {change_set}")
 
 
 def preview_restore(connection: Connection, run_id: str, name: str) -> RollbackPreview:
@@ -319,8 +319,8 @@ def accept(connection: Connection, run_id: str, todos: Collection[str], reason: 
     for reply in replies.values():
         connection.dispatcher.follow(reply)
     if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
-        words = f"{listed(late)} of run {run_id} is being undone now"
-        raise Conflict(words, f"wait for the result: coord watch {run_id}")
+        message = f"{listed(late)} of run {run_id} is being undone now"
+        raise Conflict(message, f"wait for the result: coord watch {run_id}")
 
 
 def _refuse_to_undo(connection: Connection, run_id: str) -> None:

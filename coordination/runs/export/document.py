@@ -54,8 +54,8 @@ class Checksum:
     def __init__(self) -> None:
         self._sum = hashlib.sha256()
 
-    def add(self, *words: Any) -> None:
-        self._sum.update(compact(words).encode() + b"\n")
+    def add(self, *values: Any) -> None:
+        self._sum.update(compact(values).encode() + b"\n")
 
     def __str__(self) -> str:
         return self._sum.hexdigest()

@@ -87,10 +87,10 @@ class Survey:
         """Return the survey of the runs whose work is all `merged` and unchanged since, and that ended before
         that time.
         """
-        late = {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
-        kept = tuple(r for r in self.found if merged and (r.unmerged or r.changed) and r.run not in late)
-        left = late | {r.run for r in kept}
-        return replace(self, found=tuple(r for r in self.found if r.run not in left), kept=kept)
+        too_late = {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
+        kept = tuple(r for r in self.found if merged and (r.unmerged or r.changed) and r.run not in too_late)
+        left_out = too_late | {r.run for r in kept}
+        return replace(self, found=tuple(r for r in self.found if r.run not in left_out), kept=kept)
 
     def refuse_only_copies(self) -> None:
         """Raise Conflict where the only copy of work would be removed."""
@@ -112,17 +112,17 @@ def in_words(copies: Sequence[Artifact]) -> str:
     folders = [f"{r.path} on {r.host}" for r in copies if r.changed and not r.loose]
     loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
     branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
-    words = [
-        f"{what} {', '.join(names[:SHOWN])}"
+    parts = [
+        f"{label} {', '.join(names[:SHOWN])}"
         + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        for what, names in (
+        for label, names in (
             ("uncommitted changes:", folders),
             ("commits on no branch, at HEAD of:", loose),
             ("unmerged branches:", branches),
         )
         if names
     ]
-    return "; ".join(words)
+    return "; ".join(parts)
 
 
 class Cleaning:
@@ -164,17 +164,17 @@ class Cleaning:
         runs = tuple(r for r in runs if r not in needed)
         found = {(r.repo, r.branch) for r in survey.found if r.branch}
         sets = [one for one in self._landed(runs) if (one.repo, branch_name(one.change_set)) in found]
-        done = self._ask(remove=True, branches=branches, runs=runs, sets=sets)
+        removed = self._ask(remove=True, branches=branches, runs=runs, sets=sets)
         building = {run for one in ChangeSets(self._store).read_all().values() for run in one.runs}
         for run_id in runs:
             forget_logs(self._store, run_id)
             if run_id in building:
                 continue  # the next run of the change set needs its values and commits
             forget_contexts(self._store, run_id)
-            if branches and all(r.gone for r in done.found if r.run == run_id):
+            if branches and all(r.gone for r in removed.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
-            self._announce(run_id, [r for r in done.found if r.run == run_id and r.gone])
-        return replace(done, kept=survey.kept)
+            self._announce(run_id, [r for r in removed.found if r.run == run_id and r.gone])
+        return replace(removed, kept=survey.kept)
 
     def look_at_sets(self, sets: Sequence[BranchOfSet]) -> Survey:
         """Return the branches of these change sets, with the reasons why some stay."""

@@ -314,17 +314,17 @@ class Notifier(ProgramService):
     def _settle(self, claim: Claim, others: list[Call], why: str) -> bool:
         """Record the result of the first call; return whether others are due now."""
         tries = claim.tries + 1 if why else 0
-        what = f"{claim.calls[0].get('event')} of {claim.calls[0].get('run') or 'several runs'}"
+        event = f"{claim.calls[0].get('event')} of {claim.calls[0].get('run') or 'several runs'}"
         if why and tries < TRIES:
-            logger.warning("notify_command failed for %s, and is called again: %s", what, why)
+            logger.warning("notify_command failed for %s, and is called again: %s", event, why)
             _, now_ms = self._read()
             due = now_ms + round(1000 * PAUSES_S[min(tries, len(PAUSES_S)) - 1])
             self._swap(claim.record, {**claim.record, "tries": str(tries), "due": str(due)})
             return False
         if why:
-            logger.error("notify_command failed %d times, %s is not reported: %s", TRIES, what, why)
-        rest = {"calls": json.dumps(others), "tries": "0"}
-        return self._swap(claim.record, {**claim.record, **rest} if others else _idle(claim.record))
+            logger.error("notify_command failed %d times, %s is not reported: %s", TRIES, event, why)
+        next_calls = {"calls": json.dumps(others), "tries": "0"}
+        return self._swap(claim.record, {**claim.record, **next_calls} if others else _idle(claim.record))
 
     def _read(self) -> tuple[Fields, int]:
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -333,7 +333,7 @@ class Notifier(ProgramService):
             record, (seconds, micros) = pipeline.execute()
         return record, int(seconds) * 1000 + int(micros) // 1000
 
-    def _swap(self, seen: Fields, wanted: Fields) -> bool:
+    def _swap(self, seen: Fields, new: Fields) -> bool:
         """Replace the record if it is still the one that was seen."""
         key = self._keys.notices
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -343,8 +343,8 @@ class Notifier(ProgramService):
                     return False
                 pipeline.multi()
                 pipeline.delete(key)
-                if wanted:
-                    pipeline.hset(key, mapping=dict(wanted))
+                if new:
+                    pipeline.hset(key, mapping=dict(new))
                 pipeline.execute()
             except WatchError:
                 return False
@@ -366,5 +366,5 @@ def _calls(text: str) -> tuple[Call, ...]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return ()
-    known = isinstance(found, list) and all(isinstance(one, dict) for one in found)
-    return tuple(found) if known else ()
+    is_valid = isinstance(found, list) and all(isinstance(call, dict) for call in found)
+    return tuple(found) if is_valid else ()

@@ -191,7 +191,7 @@ class ProgressFeed(ProgramService):
     def _update(self, run_id: str, feed: Feed) -> None:
         began = time.monotonic()
         try:
-            run = feed.reader.added(self._runs.read(run_id, todos=False), complete=False)
+            run = feed.reader.with_progress(self._runs.read(run_id, todos=False), complete=False)
         except (NotFound, Unreadable) as error:
             logger.warning("progress_command gets no more progress of run %s: %s", run_id, error.message)
             feed.close(CLOSING_S)

@@ -109,11 +109,11 @@ def _anew(run: EndedRun) -> str:
 def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     """Raise Conflict where the run has a retry."""
     for retry_id, status in reversed(store.retries_of(run.run_id)):
-        what = f"run {run.run_id} has a retry already, run {retry_id}"
+        message = f"run {run.run_id} has a retry already, run {retry_id}"
         if status == RunStatus.ROLLED_BACK:
-            raise Conflict(f"{what}, which was rolled back together with this run", _anew(run))
+            raise Conflict(f"{message}, which was rolled back together with this run", _anew(run))
         hint = f"see the retry: coord show-run {retry_id}; retry its unfinished todos: coord retry {retry_id}"
-        raise Conflict(what, hint)
+        raise Conflict(message, hint)
 
 
 Carried = Callable[[str, str], bool]

@@ -296,11 +296,13 @@ def select_reruns(
             _set_tip(tips, repo, commit)
     lost = set[str]()
     for repo in gone & ended.tips.keys():
-        left = [todo for todo in _committed(ended).get(repo, ()) if todo not in again]
-        kept = next((todo for todo in reversed(left) if carried(repo, ended.commit(todo) or "")), None)
-        lost.update(left[left.index(kept) + 1 :] if kept else left)
-        _set_tip(tips, repo, ended.commit(kept) if kept else None)
-        sources |= {repo: kept} if kept else {}
+        committed = [todo for todo in _committed(ended).get(repo, ()) if todo not in again]
+        available = next(
+            (todo for todo in reversed(committed) if carried(repo, ended.commit(todo) or "")), None
+        )
+        lost.update(committed[committed.index(available) + 1 :] if available else committed)
+        _set_tip(tips, repo, ended.commit(available) if available else None)
+        sources |= {repo: available} if available else {}
     return RerunSelection(
         again=again, lost=frozenset(lost), repos=frozenset(repos), tips=tips, sources=sources
     )
@@ -325,27 +327,27 @@ def _refuse_start(ended: EndedRun, todo: str) -> None:
 def _built_on(ended: EndedRun, start: Iterable[str]) -> frozenset[str]:
     """Return these todos and all that build on them, if they had succeeded."""
     committed = _committed(ended)
-    at = {todo: i for todos in committed.values() for i, todo in enumerate(todos)}
-    kept = {repo: len(todos) for repo, todos in committed.items()}
-    found, ahead = set[str](), list(start)
-    while ahead:
-        todo = ahead.pop()
+    position = {todo: i for todos in committed.values() for i, todo in enumerate(todos)}
+    kept_count = {repo: len(todos) for repo, todos in committed.items()}
+    found, pending = set[str](), list(start)
+    while pending:
+        todo = pending.pop()
         if todo in found:
             continue
         found.add(todo)
-        ahead += ended.children.get(todo, "").split()
+        pending += ended.children.get(todo, "").split()
         repo = ended.repo_of(todo)
-        if todo in at and at[todo] < kept[repo]:
-            ahead += committed[repo][at[todo] : kept[repo]]
-            kept[repo] = at[todo]
+        if todo in position and position[todo] < kept_count[repo]:
+            pending += committed[repo][position[todo] : kept_count[repo]]
+            kept_count[repo] = position[todo]
     return frozenset(found & ended.succeeded)
 
 
 def _committed(ended: EndedRun) -> dict[str, list[str]]:
     """Return repository → the todos that left a commit there, oldest first."""
-    done = [todo for todo in ended.succeeded if ended.commit(todo)]
+    with_commit = [todo for todo in ended.succeeded if ended.commit(todo)]
     committed: dict[str, list[str]] = {}
-    for todo in sorted(done, key=ended.fence):
+    for todo in sorted(with_commit, key=ended.fence):
         committed.setdefault(ended.repo_of(todo), []).append(todo)
     return committed
 

@@ -45,21 +45,23 @@ def plan_retry(
     start: Collection[str] = (),
     as_it_was: bool = False,
 ) -> RetryPlan:
-    """Return what a retry of the run would do.
+    """Return the plan of a retry of the run.
 
     Raise Conflict for a live run, a run with a retry, a host of `without` that answers, or work on which a
     later run of the change set was built; NotFound; UsageError; PlanRefused.
     """
     ended = read(connection.store, run_id)
     if is_landing(plan_id := ended.meta["plan_id"]):
-        what = f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
-        raise PlanRefused(what, f"start it again: {start_again(plan_id)}; it skips what is done")
+        message = (
+            f"run {run_id} is a landing or a revert, which cannot be retried: it holds its locks no more"
+        )
+        raise PlanRefused(message, f"start it again: {start_again(plan_id)}; it skips what is done")
     if is_of_services(plan_id):
-        what = f"run {run_id} starts or stops services, and cannot be retried"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
+        message = f"run {run_id} starts or stops services, and cannot be retried"
+        raise PlanRefused(message, f"start a new one: {start_again(plan_id)}; it skips what is done")
     if is_of_checks(plan_id):
-        what = f"run {run_id} runs quality checks, and cannot be retried"
-        raise PlanRefused(what, f"start a new one: {start_again(plan_id)}; it skips what is done")
+        message = f"run {run_id} runs quality checks, and cannot be retried"
+        raise PlanRefused(message, f"start a new one: {start_again(plan_id)}; it skips what is done")
     _refuse_living(connection, ended.pins, without)
     retry = plan_retry_of(
         ended,
@@ -117,9 +119,9 @@ def _signing_again(connection: Connection, retry: RetryPlan) -> Signing | None:
     ended = retry.ended
     if connection.signing is None or connection.store.signed(ended.run_id, [HEADER]) == [None]:
         if connection.settings.signatures is Signatures.REQUIRE:
-            what = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"
+            message = f"the order of run {ended.run_id} is not signed, and this machine requires signatures"
             raise NotTrusted(
-                TrustCause.UNSIGNED, what, f"start a new run: {start_again(ended.meta['plan_id'])}"
+                TrustCause.UNSIGNED, message, f"start a new run: {start_again(ended.meta['plan_id'])}"
             )
         return None
     source = connection.signed_run(ended.run_id)
@@ -256,15 +258,15 @@ def _brief(run_id: str, retry: RetryPlan, carry: Carry, settings: Settings, file
 
 def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | int]:
     old = retry.ended
-    kept = {
+    copied = {
         name: old.meta[name]
         for name in ("plan_id", "strategy", "two_persons", "timeout_ms")
         if name in old.meta
     }
-    kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
+    copied |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
     pins = {f"{HOST}{repo}": host for repo, host in {**retry.pins, **carry.pins}.items()}
     return {
-        **kept,
+        **copied,
         **timeout_of(retry.timeout),
         **pins,
         **retry.writes.meta,

@@ -153,8 +153,8 @@ class RunDraft:
             if self._signed:
                 self._specs.append((name, spec))
             self._put(keys.pending, name, pending)
-        if words := " ".join(children):
-            self._put(keys.children, name, words)
+        if names := " ".join(children):
+            self._put(keys.children, name, names)
         self._states[state] += 1
         if state is TodoState.WAITING and (expected := Expected.parse(str(facts.get("expected", "")))):
             self._expected_s += expected.seconds

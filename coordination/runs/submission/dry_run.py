@@ -189,8 +189,8 @@ def approval_of(todo: Todo) -> str | None:
     """
     if todo.gate is None or not asks(todo):
         return None
-    words = when_nobody_comes(todo.gate)
-    return f"an approval: coord approve {todo.id}" + (f" ({words})" if words else "")
+    timeout = when_nobody_comes(todo.gate)
+    return f"an approval: coord approve {todo.id}" + (f" ({timeout})" if timeout else "")
 
 
 def _words(command: Command) -> str:

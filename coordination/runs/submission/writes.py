@@ -67,10 +67,10 @@ class Writes:
         """Return the fields of `meta` that the steps read (backend/lua/run/_changes.lua)."""
         if not self.repos:
             return {}
-        words = {"writes": self.repos, "takes_up": self.takes_up, "redoes": sorted(self.redoes)}
+        lists = {"writes": self.repos, "takes_up": self.takes_up, "redoes": sorted(self.redoes)}
         return {
             "change_set": self.change_set,
-            **{name: " ".join(some) for name, some in words.items() if some},
+            **{name: " ".join(some) for name, some in lists.items() if some},
             **{f"{BEFORE}{repo}": tip for repo, tip in self.before.items() if tip},
         }
 

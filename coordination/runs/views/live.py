@@ -188,7 +188,7 @@ class Live:
         for run_id, status, states in self._live_runs():
             for todo, state in states.items():
                 one = TodoInRun(run_id=run_id, state=state)
-                if _is_held(state, status) and (todo not in found or one.rank >= found[todo].rank):
+                if _excludes_others(state, status) and (todo not in found or one.rank >= found[todo].rank):
                     found[todo] = one
         return found | self._with_facts({t: one for t, one in found.items() if one.state in BEGUN})
 
@@ -229,15 +229,15 @@ class Live:
         }
 
     def _facts_of(self, in_hand: Mapping[str, TodoInRun]) -> Iterator[tuple[str, TodoFacts]]:
-        every = list(in_hand.items())
-        for start in range(0, len(every), AT_ONCE):
-            some = every[start : start + AT_ONCE]
-            names = [[f"{todo} {fact}" for fact in FACTS] for todo, _ in some]
+        todos = list(in_hand.items())
+        for start in range(0, len(todos), AT_ONCE):
+            batch = todos[start : start + AT_ONCE]
+            names = [[f"{todo} {fact}" for fact in FACTS] for todo, _ in batch]
             with self._redis.pipeline(transaction=False) as pipeline:
-                for (_, one), asked in zip(some, names, strict=True):
+                for (_, one), asked in zip(batch, names, strict=True):
                     pipeline.hmget(self._keys.run(one.run_id).facts, asked)
                 answers = pipeline.execute()
-            for (todo, _), asked, values in zip(some, names, answers, strict=True):
+            for (todo, _), asked, values in zip(batch, names, answers, strict=True):
                 facts = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
                 yield todo, TodoFacts(todo, facts)
 
@@ -276,8 +276,8 @@ class Live:
             except (NotFound, Unreadable):  # it was forgotten meanwhile, or is damaged
                 continue
             for todo in todos:
-                what = f"its compensation failed: coord rollback {run_id}"
-                yield Asked(todo=todo.id, run_id=run_id, waits_for=what, since=todo.since)
+                waits_for = f"its compensation failed: coord rollback {run_id}"
+                yield Asked(todo=todo.id, run_id=run_id, waits_for=waits_for, since=todo.since)
 
     def change_sets(self) -> tuple[str, ...]:
         """Return the ids of all change sets."""
@@ -288,12 +288,12 @@ class Live:
         released by force.
         """
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
-            held = [
-                h
-                for h in locks.list(resources=True)
-                if h.holders and all(o.kind != "todo" for o in h.holders)
+            releasable = [
+                lock
+                for lock in locks.list(resources=True)
+                if lock.holders and all(holder.kind != "todo" for holder in lock.holders)
             ]
-        return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
+        return {lock.name if lock.kind == LOCK else lock.what: lock.holders[0].who for lock in releasable}
 
     def breakers(self) -> tuple[Breaker, ...]:
         """Return the breakers that are not at rest."""
@@ -312,14 +312,14 @@ class Live:
         return inbox.waiting + inbox.in_hand
 
     def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
-        """Return run → a description in a few words, for a choice by a person."""
+        """Return run → its plan and status, for a choice by a person."""
         ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
                 pipeline.hmget(self._keys.run(run_id).meta, ["plan_id", "status"])
             facts = pipeline.execute()
-        words = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
-        return {LAST: f"{ids[0]}: {words[ids[0]]}", **words} if ids else {}
+        described = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
+        return {LAST: f"{ids[0]}: {described[ids[0]]}", **described} if ids else {}
 
     def last_run_of(self, plan: str) -> RunView | None:
         """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""
@@ -351,11 +351,11 @@ def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
 
 
 def _read_waits(
-    redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]
+    redis: Redis, keys: Keys, pairs: Sequence[tuple[str, str]]
 ) -> Iterator[tuple[str, TodoOfRun]]:
-    """Yield the todos that exist in their runs."""
+    """Yield the todos that exist in their runs. `pairs`: runs and todos."""
     with redis.pipeline(transaction=False) as pipeline:
-        for run_id, todo in asked:
+        for run_id, todo in pairs:
             own = keys.run(run_id)
             pipeline.hget(own.state, todo)
             pipeline.hget(own.place, todo)
@@ -363,7 +363,7 @@ def _read_waits(
             pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in WAITING_FACTS])
         answers = iter(pipeline.execute())
     for (run_id, todo), state, descriptor, status, values in zip(
-        asked, answers, answers, answers, answers, strict=True
+        pairs, answers, answers, answers, answers, strict=True
     ):
         if state is not None:
             facts = dict(zip(WAITING_FACTS, values, strict=True))
@@ -380,7 +380,7 @@ def _time(at_ms: str | None) -> str | None:
     return iso(at_ms) if at_ms and re.fullmatch(r"[0-9]{1,14}", at_ms) else None
 
 
-def _is_held(state: TodoState, status: RunStatus) -> bool:
+def _excludes_others(state: TodoState, status: RunStatus) -> bool:
     """Return whether the run keeps others from beginning the todo: it is not over, or not undone yet."""
     if status is RunStatus.ROLLING_BACK:
         return state is not TodoState.COMPENSATED

@@ -45,7 +45,7 @@ class ProgressReader:
         self._highest = (rolling_back, max(found.percent, highest))
         return found.model_copy(update={"percent": self._highest[1]})
 
-    def added(self, view: RunView, *, complete: bool) -> RunView:
+    def with_progress(self, view: RunView, *, complete: bool) -> RunView:
         """Return a view with the run's progress. `complete`: it has all todos."""
         return view.model_copy(update={"progress": self.read(view if complete else None)})
 
@@ -157,8 +157,8 @@ def _supply(descriptors: Mapping[str, Descriptor], capacities: Mapping[str, str]
     needs = {}
     for todo, descriptor in descriptors.items():
         amounts = dict(_needs(descriptor.locks))
-        if known := {name: min(n, declared[name]) for name, n in amounts.items() if name in declared}:
-            needs[todo] = known
+        if limited := {name: min(n, declared[name]) for name, n in amounts.items() if name in declared}:
+            needs[todo] = limited
     return Supply(capacities=declared, needs=needs)
 
 

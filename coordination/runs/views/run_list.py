@@ -66,8 +66,8 @@ def newest(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> list[st
     if not filters.plans and not filters.statuses:
         return list(redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, 0, limit))
     found: list[str] = []
-    for some in _batches(redis, keys, filters):
-        for run_id, plan, status in _plans_and_statuses(redis, keys, some):
+    for batch in _batches(redis, keys, filters):
+        for run_id, plan, status in _plans_and_statuses(redis, keys, batch):
             if (not filters.plans or plan in filters.plans) and (
                 not filters.statuses or status in filters.statuses
             ):
@@ -82,12 +82,12 @@ def newest_of_each(redis: Redis, keys: Keys, plans: Collection[str]) -> dict[str
     found: dict[str, tuple[str, str]] = {}
     missing = set(plans)
     for position in range(0, RUNS_SEARCHED, AT_ONCE):
-        some = redis.zrevrange(keys.runs, position, position + AT_ONCE - 1)
-        for run_id, plan, status in _plans_and_statuses(redis, keys, some):
+        batch = redis.zrevrange(keys.runs, position, position + AT_ONCE - 1)
+        for run_id, plan, status in _plans_and_statuses(redis, keys, batch):
             if plan in missing and status:
                 found[plan] = run_id, status
                 missing.discard(plan)
-        if not missing or len(some) < AT_ONCE:
+        if not missing or len(batch) < AT_ONCE:
             break
     return found
 
@@ -114,9 +114,9 @@ def _batches(redis: Redis, keys: Keys, filters: RunFilters) -> Iterator[list[str
         yield sorted(ids, key=lambda run_id: -started[run_id])
         return
     position = 0
-    while some := redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, position, AT_ONCE):
-        yield some
-        position += len(some)
+    while batch := redis.zrevrangebyscore(keys.runs, "+inf", filters.since_ms, position, AT_ONCE):
+        yield batch
+        position += len(batch)
 
 
 def refuse_unknown_plans(redis: Redis, keys: Keys, plans: Collection[str], declared: Collection[str]) -> None:

@@ -61,9 +61,9 @@ def readable(run_id: str) -> Iterator[None]:
     except NotFound:
         raise
     except DAMAGE as error:
-        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
-            f"the records of run {run_id} in Redis are damaged: {what}",
+            f"the records of run {run_id} in Redis are damaged: {problem}",
             f"other runs continue; see what is left of it: coord logs {run_id}, "
             f"and branch coord/{run_id} of its repositories",
         ) from error
@@ -76,19 +76,21 @@ class RunReader:
 
     def resolve(self, run: str) -> str:
         """Return the id of `last`, or of the only run whose id begins or ends so. Raise NotFound."""
-        if known := self._known(run):
-            return known
+        if run_id := self._known(run):
+            return run_id
         newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
-        found = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
-        if len(found) == 1:
-            return str(found[0])
-        near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
+        matches = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
+        if len(matches) == 1:
+            return str(matches[0])
+        suggestion = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
         if not newest_first:
             raise NotFound(f"there is no run {run!r}: there are no runs", "start one: coord sweep PLAN")
-        what = (
-            f"run {run!r} is ambiguous: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        message = (
+            f"run {run!r} is ambiguous: {', '.join(matches[:5])}"
+            if matches
+            else f"there is no run {run!r}{suggestion}"
         )
-        raise NotFound(what, "list the runs: coord list-runs")
+        raise NotFound(message, "list the runs: coord list-runs")
 
     def _known(self, run: str) -> str | None:
         """Return the id if it can be found without reading the list of all runs."""
@@ -169,8 +171,8 @@ class RunReader:
             raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         status = RunStatus(meta["status"])
         # The steps count a todo that is being undone by the state of its compensation.
-        all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
-        rows = self._todos(run_id, only) if all_of_it or only else ()
+        has_all = only is None and (todos or status is RunStatus.ROLLING_BACK)
+        rows = self._todos(run_id, only) if has_all or only else ()
         tips = self._redis.hgetall(self._keys.run(run_id).tips) if only is None and todos else {}
         return RunView(
             run_id=run_id,
@@ -195,7 +197,7 @@ class RunReader:
             tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
             cached=int(meta.get("cached", 0)),
-            counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
+            counts=_counted(rows) if has_all and status is RunStatus.ROLLING_BACK else _counts(meta),
             waves=self._waves(run_id, meta["plan_id"], rows, status) if todos else (),
             todos=rows if todos else (),
         )
@@ -219,8 +221,8 @@ class RunReader:
         out.
         """
         keys = self._keys.run(run_id)
-        known = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
-        names = [f"{todo_id} {fact}" for fact in known]
+        wanted = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
+        names = [f"{todo_id} {fact}" for fact in wanted]
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hget(keys.state, todo_id)
             pipeline.hget(keys.place, todo_id)
@@ -242,15 +244,15 @@ class RunReader:
 
         Repositories in which no todo committed anything, or all was undone, are left out.
         """
-        done = [todo for todo in run.todos if _has_work(todo) and todo.started_at]
-        names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
+        worked = [todo for todo in run.todos if _has_work(todo) and todo.started_at]
+        names = [f"{todo.id} {fact}" for todo in worked for fact in ("commit", "began")]
         commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
         changed = {
             t.repo
-            for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True)
+            for t, commit, began in zip(worked, commits[::2], commits[1::2], strict=True)
             if commit != began
         }
-        latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
+        latest = {todo.repo: todo.run or run.run_id for todo in sorted(worked, key=_finished)}
         of_set = run.branches if run.change_set else {}
         return {
             repo: of_set.get(repo) or f"coord/{source}" for repo, source in latest.items() if repo in changed
@@ -267,11 +269,11 @@ class RunReader:
     def _branches(self, run_id: str, change_set: str | None, tips: Collection[str]) -> dict[str, str]:
         """Return repository → the branch of the run's change set; without one, that of the run."""
         repos = sorted(tips)
-        known: list[str | None] = [None] * len(repos)
+        names: list[str | None] = [None] * len(repos)
         if change_set and repos:
             key = self._keys.changes(change_set)
-            known = self._redis.hmget(key, [f"branch {repo}" for repo in repos])
-        return {repo: name or f"coord/{run_id}" for repo, name in zip(repos, known, strict=True)}
+            names = self._redis.hmget(key, [f"branch {repo}" for repo in repos])
+        return {repo: name or f"coord/{run_id}" for repo, name in zip(repos, names, strict=True)}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """Return the last pieces of a todo's log."""

@@ -52,7 +52,7 @@ class Wait:
     start_ms: int
     end_ms: int
     reason: WaitReason
-    words: str
+    waits_for: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ def timeline(events: Sequence[RunEvent], repo_of: Mapping[str, str], now_ms: int
     if not events:
         return None
     last = next((e for e in reversed(events) if e.what.startswith("run.")), None)
-    over = last is not None and last.what == "run.ended"  # an event of a level may follow it
-    end_ms = last.at_ms if last and over else max(now_ms, events[-1].at_ms)
+    has_ended = last is not None and last.what == "run.ended"  # an event of a level may follow it
+    end_ms = last.at_ms if last and has_ended else max(now_ms, events[-1].at_ms)
     steps = _steps(events, end_ms)
     work = [w for todo, own in steps.items() for w in _work(todo, own)]
     busy = _busy(work, repo_of, (end_ms - events[0].at_ms) * BRIEF)
@@ -105,8 +105,8 @@ class _Step:
 def _steps(events: Iterable[RunEvent], end_ms: int) -> dict[str, list[_Step]]:
     own: defaultdict[str, list[RunEvent]] = defaultdict(list)
     for event in events:
-        word = event.what.partition(".")[2]
-        if event.todo and (word in STATES or word == LOST):
+        state = event.what.partition(".")[2]
+        if event.todo and (state in STATES or state == LOST):
             own[event.todo].append(event)
     return {todo: list(_of_one(its, end_ms)) for todo, its in own.items()}
 
@@ -154,9 +154,9 @@ def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -
         elif step.state == TodoState.RETRYING:
             yield _wait(todo, step.start_ms, step.end_ms, WaitReason.TIMER, "another try")
         elif step.state == TodoState.PARKED:
-            words = step.fields.get("waits_for", "")
+            waits_for = step.fields.get("waits_for", "")
             reason = WaitReason(step.fields.get("reason", ""))
-            yield _wait(todo, step.start_ms, step.end_ms, reason, words)
+            yield _wait(todo, step.start_ms, step.end_ms, reason, waits_for)
 
 
 def _waits_of_ready(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
@@ -176,8 +176,8 @@ def _waits_of_ready(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> 
         yield _wait(todo, at, step.end_ms, WaitReason.SLOT, "its turn")
 
 
-def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, words: str) -> Wait:
-    return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, reason=reason, words=words)
+def _wait(todo: str, start_ms: int, end_ms: int, reason: WaitReason, waits_for: str) -> Wait:
+    return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, reason=reason, waits_for=waits_for)
 
 
 def timeline_critical_path(

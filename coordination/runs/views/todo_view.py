@@ -152,19 +152,19 @@ def raw_records(redis: Redis, keys: RunKeys) -> RawRecords:
 def raw_records_of(redis: Redis, keys: RunKeys, todos: Iterable[str]) -> RawRecords:
     """Return the records of these todos, without outputs."""
     names = list(todos)
-    asked = {
+    fields_of = {
         keys.state: names,
         keys.place: names,
         keys.facts: [f"{todo} {fact}" for todo in names for fact in FACTS],
     }
     with redis.pipeline(transaction=False) as pipeline:
-        for key, fields in asked.items():
+        for key, fields in fields_of.items():
             pipeline.hmget(key, fields)
         answers = pipeline.execute()
-    return [*(_there(*pair) for pair in zip(asked.values(), answers, strict=True)), {}]
+    return [*(_present(*pair) for pair in zip(fields_of.values(), answers, strict=True)), {}]
 
 
-def _there(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str, str]:
+def _present(fields: Iterable[str], values: Iterable[str | None]) -> Mapping[str, str]:
     return {field: value for field, value in zip(fields, values, strict=True) if value is not None}
 
 
@@ -203,23 +203,25 @@ def _wave(
     """Return one wave. `named`: its todos, each with the end of its id: `land.api`, `done`."""
     named = tuple(named)
     todos = tuple(todo for _, todo in named)
-    lands = {todo.repo: todo.state for what, todo in named if what.startswith("land.")}
-    checks = [todo.state for what, todo in named if what.startswith(("qa.", "after."))]
-    is_done = ("done", TodoState.SUCCEEDED) in ((what, todo.state) for what, todo in named)
+    lands = {todo.repo: todo.state for role, todo in named if role.startswith("land.")}
+    checks = [todo.state for role, todo in named if role.startswith(("qa.", "after."))]
+    is_done = ("done", TodoState.SUCCEEDED) in ((role, todo.state) for role, todo in named)
     state = WaveState.LANDED if is_done else _state(todos, lands)
-    guesses = (Expected.parse(expected.get(todo.id)) for todo in todos)
-    known = [guess.seconds for guess in guesses if guess and guess.source in KNOWN]
-    over = [todo.finished_at for todo in todos if todo.finished_at]
+    expectations = (Expected.parse(expected.get(todo.id)) for todo in todos)
+    known_s = [
+        expectation.seconds for expectation in expectations if expectation and expectation.source in KNOWN
+    ]
+    ends = [todo.finished_at for todo in todos if todo.finished_at]
     return WaveView(
         number=number,
         state=state,
         repos=lands,
         waits_for=next((todo.waits_for for todo in todos if todo.waits_for), None),
         started_at=min(filter(None, (todo.started_at for todo in todos)), default=None),
-        finished_at=max(over, default=None) if state not in (WaveState.WAITING, WaveState.RUNNING) else None,
+        finished_at=max(ends, default=None) if state not in (WaveState.WAITING, WaveState.RUNNING) else None,
         checks={one: checks.count(one) for one in dict.fromkeys(checks)},
         work_s=round(sum(todo.duration_s or 0.0 for todo in todos if todo.state.ended), 3),
-        expected_s=round(sum(known), 3) if known else None,
+        expected_s=round(sum(known_s), 3) if known_s else None,
         failures=tuple(WaveFailure(todo=todo.id, error=todo.error) for todo in todos if _failed(todo)),
         carried_over=tuple(repo for repo, at in lands.items() if at is not TodoState.SUCCEEDED)
         if ended
