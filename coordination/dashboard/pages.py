@@ -110,8 +110,8 @@ class PageRequest:
 
     def url(self, path: str, **query: object) -> str:
         """Return the address of a page, with the arguments that are not empty."""
-        given = {name: str(value) for name, value in query.items() if value not in (None, "")}
-        return f"{self.prefix}{path}{'?' + urlencode(given, errors='replace') if given else ''}"
+        arguments = {name: str(value) for name, value in query.items() if value not in (None, "")}
+        return f"{self.prefix}{path}{'?' + urlencode(arguments, errors='replace') if arguments else ''}"
 
     def get(self, name: str) -> str:
         return self.query.get(name, "").strip()
@@ -159,8 +159,8 @@ def finalized(value: object) -> object:
     return value if isinstance(value, Markup) else plain(value)
 
 
-def words(value: object) -> str:
-    """Return the name of a state as words."""
+def spaced(value: object) -> str:
+    """Return the name of a state with spaces."""
     return str(value or "").replace("_", " ")
 
 
@@ -246,7 +246,7 @@ def environment() -> Environment:
         finalize=finalized,
     )
     made.filters.update(
-        words=words,
+        spaced=spaced,
         tone=tone,
         ago=ago,
         took=took,

@@ -172,7 +172,7 @@ async def _close(socket: WebSocket, reason: CloseReason) -> None:
         line.hang_up()
     elif reason is not GONE:
         asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
-        await socket.close(reason.code, reason.words)
+        await socket.close(reason.code, reason.text)
 
 
 def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[Gateway, Limits]:

@@ -50,7 +50,7 @@ class Limits:
 @dataclass(frozen=True)
 class CloseReason:
     code: int
-    words: str
+    text: str
     """Reason as text; a close frame has room for 123 bytes."""
 
 
@@ -70,7 +70,7 @@ class Left(Exception):
 
     def __init__(self, reason: CloseReason) -> None:
         self.reason = reason
-        super().__init__(reason.words)
+        super().__init__(reason.text)
 
 
 LARGE = 128 * 1024
@@ -93,7 +93,7 @@ class InFlightMessage:
     """
 
     message: Message
-    known: Position
+    position: Position
     """Position that the client knew when this message was sent; acknowledging it confirms that position."""
     since_s: float
 
@@ -106,7 +106,7 @@ class Window:
         """Last position that the client has certainly read."""
         self._size = size
         self._at_once = 1
-        self._known: Position | None = None
+        self._position: Position | None = None
         self._in_flight: dict[str, InFlightMessage] = {}
 
     @property
@@ -115,14 +115,15 @@ class Window:
         return min(self._size - len(self._in_flight), self._at_once)
 
     @property
-    def held(self) -> tuple[Message, ...]:
-        return tuple(held.message for held in self._in_flight.values())
+    def messages(self) -> tuple[Message, ...]:
+        """Return the messages in flight, oldest first."""
+        return tuple(entry.message for entry in self._in_flight.values())
 
     def observe(self, taken: Taken, *, anew: bool = False) -> Welcome | None:
         """Return the welcome that the client needs before the messages; None if the inbox has not changed,
         unless `anew`.
         """
-        before, self._known = self._known, taken.position
+        before, self._position = self._position, taken.position
         if before is None:
             return Welcome(position=taken.position, recovered=taken.recovered, missed=taken.trimmed)
         if before.epoch != taken.epoch or before.offset > taken.offset:
@@ -132,21 +133,21 @@ class Window:
             return Welcome(position=taken.position, recovered=not missed, missed=missed)
         return None
 
-    def hold(self, messages: Iterable[Message], now_s: float) -> None:
+    def add(self, messages: Iterable[Message], now_s: float) -> None:
         """Add messages that are sent to the client now."""
-        assert self._known is not None
+        assert self._position is not None
         for message in messages:
             self._in_flight.pop(message.id, None)  # an earlier delivery, which this one replaces
             if message.wants_ack:
                 self._in_flight[message.id] = InFlightMessage(
-                    message=replace(message, payload=None), known=self._known, since_s=now_s
+                    message=replace(message, payload=None), position=self._position, since_s=now_s
                 )
 
     def adapt_batch_size(self, characters: int) -> None:
         """Adapt the batch size to the size of the messages taken last."""
         self._at_once = 1 if characters > LARGE else min(2 * self._at_once, self._size)
 
-    def of(self, message_id: str) -> Message:
+    def message(self, message_id: str) -> Message:
         """Return a message in flight. Raises Conflict if the client does not have it."""
         if message_id not in self._in_flight:
             raise Conflict(
@@ -155,20 +156,20 @@ class Window:
             )
         return self._in_flight[message_id].message
 
-    def done(self, message_id: str) -> None:
+    def acknowledge(self, message_id: str) -> None:
         """Remove an acknowledged message, and take over the position that its acknowledgement confirms."""
-        known = self._in_flight.pop(message_id).known
-        if self.since is None or self.since.epoch != known.epoch or _is_further(known, self.since):
-            self.since = known
+        read = self._in_flight.pop(message_id).position
+        if self.since is None or self.since.epoch != read.epoch or _is_further(read, self.since):
+            self.since = read
 
-    def extended(self, message_id: str, now_s: float) -> None:
+    def extend(self, message_id: str, now_s: float) -> None:
         """Start the idle time of a message anew."""
         self._in_flight[message_id].since_s = now_s
 
-    def dropped(self, offsets: Collection[int]) -> None:
+    def drop(self, offsets: Collection[int]) -> None:
         """Remove messages that the client no longer has."""
         self._in_flight = {
-            name: held for name, held in self._in_flight.items() if held.message.offset not in offsets
+            name: entry for name, entry in self._in_flight.items() if entry.message.offset not in offsets
         }
 
     def behind_oldest(self, now_s: float, idle_s: float) -> tuple[Message, ...]:
@@ -181,10 +182,10 @@ class Window:
             return ()
         if now_s - oldest.since_s > idle_s:
             del self._in_flight[oldest.message.id]
-        others = [held for held in self._in_flight.values() if held is not oldest]
-        for held in others:
-            held.since_s = now_s
-        return tuple(held.message for held in others)
+        others = [entry for entry in self._in_flight.values() if entry is not oldest]
+        for entry in others:
+            entry.since_s = now_s
+        return tuple(entry.message for entry in others)
 
 
 def _is_further(one: Position, other: Position) -> bool:

@@ -117,7 +117,7 @@ class Session:
         """Deliver up to `room` messages; return the seconds until more can be expected."""
         taken = await self._do(partial(self._take, room))
         welcome, self._away = self._window.observe(taken, anew=self._away), False
-        self._window.hold(taken.messages, time.monotonic())
+        self._window.add(taken.messages, time.monotonic())
         self._unsent = ()
         if welcome:
             await self._send_frame(frames.welcome(self.recipient, **vars(welcome)))
@@ -185,28 +185,28 @@ class Session:
             await self._send_frame(frames.refused(frame_id, error))
 
     async def _ack(self, message_id: str) -> None:
-        message = self._window.of(message_id)
+        message = self._window.message(message_id)
         acknowledged = await self._do(lambda: self._bus.ack(message))
-        self._window.done(message_id)
+        self._window.acknowledge(message_id)
         self._wake.set()
         if not acknowledged:
             raise _lost(message_id)
 
     async def _nack(self, message_id: str, why: str) -> None:
-        message = self._window.of(message_id)
+        message = self._window.message(message_id)
         returned_offsets = await self._do(lambda: self._bus.nack(message, why))
-        self._window.dropped(returned_offsets or {message.offset})
+        self._window.drop(returned_offsets or {message.offset})
         self._wake.set()
         if not returned_offsets:
             raise _lost(message_id)
 
     async def _extend(self, message_id: str) -> None:
-        message = self._window.of(message_id)
+        message = self._window.message(message_id)
         if await self._do(lambda: self._bus.extend(message)):
-            self._window.dropped({message.offset})
+            self._window.drop({message.offset})
             self._wake.set()
             raise _lost(message_id)
-        self._window.extended(message_id, time.monotonic())
+        self._window.extend(message_id, time.monotonic())
 
     async def _send(self, request: frames.SendRequest) -> None:
         for recipient in (request.to, request.reply_to or ""):
@@ -248,7 +248,7 @@ class Session:
             await asyncio.sleep(idle_s / EXTENDS_PER_IDLE)
             if behind_oldest := self._window.behind_oldest(time.monotonic(), idle_s):
                 lost = await self._do(partial(self._bus.extend, *behind_oldest))
-                self._window.dropped({message.offset for message in lost})
+                self._window.drop({message.offset for message in lost})
             self._wake.set()
 
     async def _wait_for_leave(self) -> None:
@@ -266,7 +266,7 @@ class Session:
         """Return the messages in flight to the inbox; while Redis is unreachable, the next session or the
         idle time does that.
         """
-        rest = (*self._window.held, *self._unsent)
+        rest = (*self._window.messages, *self._unsent)
         with suppress(Unreachable):
             await self._executor.once(lambda: self._bus.hand_back(*rest))
 

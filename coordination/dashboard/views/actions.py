@@ -37,16 +37,16 @@ EDITABLE: Mapping[str, tuple[str, ...]] = {
 """Kind of record → the fields that its page can edit."""
 Fields = Mapping[str, str | None]
 Act = Callable[[Coord, Form], object]
-Words = Callable[[Form], tuple[str, ...]]
+Arguments = Callable[[Form], tuple[str, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """An action. `words` returns the arguments of the equivalent command."""
+    """An action. `arguments` returns those of the equivalent command."""
 
     operation: str
     act: Act
-    words: Words
+    arguments: Arguments
     page: str = "/run"
     """The page that shows the result; `act` returns the value of its argument `key`."""
     key: str = "id"
@@ -55,7 +55,7 @@ class Command:
 
     def line(self, form: Mapping[str, str]) -> str:
         """Return the equivalent command."""
-        return shlex.join(("coord", *self.words(Form(form))))
+        return shlex.join(("coord", *self.arguments(Form(form))))
 
 
 def _steer(name: str, *, signed: bool = False) -> Command:
@@ -64,7 +64,7 @@ def _steer(name: str, *, signed: bool = False) -> Command:
         getattr(run, name)()
         return run.id
 
-    return Command(operation=name, act=act, words=lambda form: (name, form["run"]), signed=signed)
+    return Command(operation=name, act=act, arguments=lambda form: (name, form["run"]), signed=signed)
 
 
 def _start(name: str, field: str, start: Callable[[Coord, str], str]) -> Command:
@@ -72,7 +72,7 @@ def _start(name: str, field: str, start: Callable[[Coord, str], str]) -> Command
     return Command(
         operation=name,
         act=lambda coord, form: start(coord, form[field]),
-        words=lambda form: (name, form[field]),
+        arguments=lambda form: (name, form[field]),
         signed=True,
     )
 
@@ -82,11 +82,11 @@ def _decide(verdict: str) -> Command:
         decide = coord.runs.approve if verdict == "approve" else coord.runs.reject
         return decide(form["todo"], form["run"], form.get("comment", "")).id
 
-    def words(form: Form) -> tuple[str, ...]:
+    def arguments(form: Form) -> tuple[str, ...]:
         comment = ("--comment", form["comment"]) if form.get("comment") else ()
         return (verdict, form["todo"], "--run", form["run"], *comment)
 
-    return Command(operation=verdict, act=act, words=words, signed=True)
+    return Command(operation=verdict, act=act, arguments=arguments, signed=True)
 
 
 def _complete(coord: Coord, form: Form) -> str:
@@ -161,7 +161,7 @@ def changes_of(form: Mapping[str, str]) -> Fields:
     }
 
 
-def _edit_words(form: Mapping[str, str]) -> tuple[str, ...]:
+def _edit_arguments(form: Mapping[str, str]) -> tuple[str, ...]:
     options = (word for name, value in changes_of(form).items() for word in (f"--{name}", value or ""))
     return (f"update-{form['kind']}", form["record"], *options)
 
@@ -205,34 +205,34 @@ COMMANDS: Mapping[str, Command] = {
     "complete": Command(
         operation="complete",
         act=_complete,
-        words=lambda form: ("complete-todo", form["id"]),
+        arguments=lambda form: ("complete-todo", form["id"]),
         page="/record",
         signed=True,
     ),
-    "edit": Command(operation="edit", act=_edit, words=_edit_words, page="/record"),
+    "edit": Command(operation="edit", act=_edit, arguments=_edit_arguments, page="/record"),
     "check": Command(
         operation="qa",
         act=lambda coord, form: coord.checks.run(plan=form["plan"]).id,
-        words=lambda form: ("qa", "--plan", form["plan"]),
+        arguments=lambda form: ("qa", "--plan", form["plan"]),
         signed=True,
     ),
     "request": Command(
         operation="create_request",
         act=_request,
-        words=lambda form: ("pr", "create", form["plan"]),
+        arguments=lambda form: ("pr", "create", form["plan"]),
         page="/change",
         key="plan",
     ),
     "release-lock": Command(
         operation="release_lock",
         act=_release,
-        words=lambda form: ("release-lock", form["lock"]),
+        arguments=lambda form: ("release-lock", form["lock"]),
         page="/fleet",
     ),
     "reset-breaker": Command(
         operation="reset_breaker",
         act=_reset,
-        words=lambda form: ("reset-breaker", form["breaker"]),
+        arguments=lambda form: ("reset-breaker", form["breaker"]),
         page="/fleet",
     ),
 }

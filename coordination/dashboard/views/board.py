@@ -79,10 +79,10 @@ def _records(coord: Coord, kind: str, wanted: Mapping[str, str]) -> Mapping[str,
         "issue": ("status", "repo", "assignee", "priority", "label"),
         "plan": ("status", "repo"),
     }
-    given = {name: value for name, value in wanted.items() if name in takes[kind]}
+    filters = {name: value for name, value in wanted.items() if name in takes[kind]}
     records: Collection[Any] = ()
     try:
-        records = lists[kind](**given)
+        records = lists[kind](**filters)
     except CoordinationError as error:
         refused = str(error)
     return {

@@ -53,12 +53,12 @@ FIGURES: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 
 
 async def history(request: PageRequest) -> Page:
-    words, repo = request.get("q"), request.get("repo")
+    query, repo = request.get("q"), request.get("repo")
     days = request.number("days", 30)
     days = days if days in WINDOWS else 30
     found = await request.read(
-        ("history", words, repo),
-        lambda coord: _search(coord, words, repo),
+        ("history", query, repo),
+        lambda coord: _search(coord, query, repo),
         live=False,
         history=True,
     )
@@ -83,7 +83,7 @@ async def history(request: PageRequest) -> Page:
         template="history.html",
         title="History",
         data={
-            "words": words,
+            "query": query,
             "repo": repo,
             "days": days,
             "windows": WINDOWS,
@@ -126,8 +126,8 @@ def details_of(event: HistoryEvent) -> str:
     return event.title or SENTENCES.get(event.kind, "").format(level=level)
 
 
-def _search(coord: Coord, words: str, repo: str) -> list[HistoryEvent]:
-    return coord.memory.search(words, HistoryFilters(repo=repo or None), limit=LIMIT)
+def _search(coord: Coord, query: str, repo: str) -> list[HistoryEvent]:
+    return coord.memory.search(query, HistoryFilters(repo=repo or None), limit=LIMIT)
 
 
 def _runs(coord: Coord) -> Sequence[RunView]:

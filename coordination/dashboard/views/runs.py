@@ -92,8 +92,8 @@ async def run(request: PageRequest) -> Page:
     """Show a run: its progress, its waits, its graph, and its todos page by page."""
     found = await _run(request, request.get("id") or "last")
     view = found.value.view
-    state, words = request.get("state"), request.get("q").lower()
-    chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, words)]
+    state, query = request.get("state"), request.get("q").lower()
+    chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, query)]
     chosen.sort(key=lambda todo: (OPEN_FIRST[todo.state], todo.level, todo.id))
     start = min(request.number("from"), max(0, len(chosen) - 1)) // ROWS * ROWS
     drawn = None
@@ -113,7 +113,7 @@ async def run(request: PageRequest) -> Page:
             "rows": ROWS,
             "states": [one.value for one in STATES if view.counts.get(one.value)],
             "state": state,
-            "words": request.get("q"),
+            "query": request.get("q"),
             "levels": () if drawn else levels_of(view),
             "graph": drawn.value if drawn else None,
             "again": start_again(view.plan_id),
@@ -122,10 +122,10 @@ async def run(request: PageRequest) -> Page:
     )
 
 
-def _fits(todo: TodoView, tasks: Mapping[str, str], state: str, words: str) -> bool:
+def _fits(todo: TodoView, tasks: Mapping[str, str], state: str, query: str) -> bool:
     if state and todo.state != state:
         return False
-    return not words or words in f"{todo.id} {todo.repo} {tasks.get(todo.id, '')}".lower()
+    return not query or query in f"{todo.id} {todo.repo} {tasks.get(todo.id, '')}".lower()
 
 
 def _graph(coord: Coord, known: _Run) -> Markup:

@@ -68,14 +68,14 @@ def test_a_client_is_told_again_after_an_absence_though_nothing_is_missing():
 def test_what_a_client_certainly_knows_is_what_it_was_told_before_what_it_acknowledges():
     window = Window(4, None)
     window.observe(taken())
-    window.hold([message(1)], 0)
+    window.add([message(1)], 0)
     window.observe(taken(trimmed=5))
-    window.hold([message(2)], 0)
+    window.add([message(2)], 0)
 
     assert window.since is None
-    window.done("repo:s/1")
+    window.acknowledge("repo:s/1")
     assert window.since == Position("1", 10, 0)
-    window.done("repo:s/2")
+    window.acknowledge("repo:s/2")
     assert window.since == Position("1", 10, 5)
 
 
@@ -92,35 +92,35 @@ def test_there_is_room_for_more_at_once_while_messages_are_small_and_for_one_whe
 def test_a_full_window_has_no_room_until_something_is_done():
     window = Window(2, None)
     window.observe(taken())
-    window.hold([message(1), message(2), message(3, wants_ack=False)], 0)
+    window.add([message(1), message(2), message(3, wants_ack=False)], 0)
 
     assert window.room == 0
-    window.done("repo:s/1")
+    window.acknowledge("repo:s/1")
     assert window.room == 1
-    assert [held.payload for held in window.held] == [None]
+    assert [held.payload for held in window.messages] == [None]
 
 
 def test_what_is_not_in_hand_is_a_conflict():
     window = Window(2, None)
     window.observe(taken())
-    window.hold([message(1), message(2)], 0)
-    window.dropped({1})
+    window.add([message(1), message(2)], 0)
+    window.drop({1})
 
     with pytest.raises(Conflict, match="not in flight"):
-        window.of("repo:s/1")
-    assert window.of("repo:s/2").offset == 2
+        window.message("repo:s/1")
+    assert window.message("repo:s/2").offset == 2
 
 
 def test_the_oldest_in_hand_is_the_clients_to_extend_and_what_is_behind_it_is_kept_for_it():
     window = Window(4, None)
     window.observe(taken())
-    window.hold([message(1), message(2), message(3)], 0)
+    window.add([message(1), message(2), message(3)], 0)
 
     assert [m.offset for m in window.behind_oldest(20, idle_s=30)] == [2, 3]
-    window.extended("repo:s/1", 25)
+    window.extend("repo:s/1", 25)
     assert [m.offset for m in window.behind_oldest(40, idle_s=30)] == [2, 3]
     assert [m.offset for m in window.behind_oldest(56, idle_s=30)] == [2, 3]  # and 1 is the client's no more
-    assert [m.offset for m in window.held] == [2, 3]
+    assert [m.offset for m in window.messages] == [2, 3]
     assert [m.offset for m in window.behind_oldest(80, idle_s=30)] == [3]
 
 
