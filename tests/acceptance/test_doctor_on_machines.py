@@ -30,13 +30,8 @@ def heard(store: RunStore, worker: Worker, ago: timedelta = timedelta(0)) -> Non
 
 
 def of_host(host: str, repo: str, **fields: Any) -> Worker:
-    known = {
-        "id": f"coord-9@{host}",
-        "pid": 9,
-        "version": version("coord"),
-        "jobs": 1,
-        "places": {repo: f"/srv/{repo}"},
-    }
+    places = {repo: f"/srv/{repo}"}
+    known = {"id": f"coord-9@{host}", "pid": 9, "version": version("coord"), "jobs": 1, "places": places}
     return Worker(host=host, repos=(repo,), **{**known, **fields})
 
 
@@ -104,7 +99,10 @@ def test_without_a_redis_the_rest_is_still_told(testbed: Testbed):
     assert "s3cret" not in done.out + done.err
 
 
-def test_without_a_file_a_redis_that_is_named_is_looked_at(testbed: Testbed, redis_url: str, store: RunStore):
+def test_without_a_file_the_redis_that_is_named_is_looked_at(
+    testbed: Testbed, redis_url: str, store: RunStore
+):
+    assert testbed.coord("doctor").code == USAGE, "there is nothing to look at"
     heard(store, of_host("alpha", "units"))
 
     done = testbed.coord("--redis", redis_url, "doctor", "--json")
@@ -114,18 +112,18 @@ def test_without_a_file_a_redis_that_is_named_is_looked_at(testbed: Testbed, red
     assert [row["repo"] for row in done.json["repos"]] == ["units"]
 
 
-def test_with_neither_a_file_nor_a_redis_there_is_nothing_to_look_at(testbed: Testbed):
-    assert testbed.coord("doctor").code == USAGE
-
-
-def test_the_embedded_server_is_looked_at_and_nothing_is_wrong_before_the_first_sweep(testbed: Testbed):
+def test_nothing_is_wrong_before_the_first_sweep_unless_the_server_deletes_what_it_is_given(testbed: Testbed):
     testbed.write(repos=["units"])
+    fresh = testbed.coord("doctor")
+    with testbed.redis() as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "volatile-lru")
+    deletes = testbed.coord("doctor")
 
-    done = testbed.coord("doctor")
-
-    assert done.code == 0
-    assert "nothing is wrong" in done.out
-    assert "none until a sweep" in done.out
+    assert (fresh.code, deletes.code) == (0, WRONG)
+    assert "nothing is wrong" in fresh.out
+    assert "none until a sweep" in fresh.out
+    assert "policy volatile-lru deletes locks" in deletes.out
 
 
 def test_a_file_that_is_invalid_and_one_that_shows_a_password(testbed: Testbed, redis_url: str):
@@ -142,15 +140,3 @@ def test_a_file_that_is_invalid_and_one_that_shows_a_password(testbed: Testbed, 
     assert "s3cret" not in shown.out
     assert broken.code == WRONG
     assert f"wrong: {testbed.file} has 1 problem" in broken.out
-
-
-def test_a_server_that_throws_things_away_is_told(testbed: Testbed):
-    testbed.write(repos=["units"])
-    with testbed.redis() as client:
-        client.config_set("maxmemory", "1gb")
-        client.config_set("maxmemory-policy", "volatile-lru")
-
-    done = testbed.coord("doctor")
-
-    assert done.code == WRONG
-    assert "policy volatile-lru deletes locks" in done.out

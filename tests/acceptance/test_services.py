@@ -34,14 +34,10 @@ def declared(testbed: Testbed, check: str = "", **commands: str) -> int:
     """
     port = free_port()
     serve = f"exec python3 -m http.server --bind 127.0.0.1 {port}"
+    probe = {"http": {"url": f"http://127.0.0.1:{port}/"}}
+    store = {"repo": "api", "command": commands.pop("store", serve), "required": True, "probe": probe}
     services: list[dict[str, Any]] = [
-        {
-            "name": "store",
-            "repo": "api",
-            "command": commands.pop("store", serve),
-            "required": True,
-            "probe": {"http": {"url": f"http://127.0.0.1:{port}/"}},
-        },
+        {"name": "store", **store},
         {"name": "front", "repo": "web", "command": "exec sleep 600", "depends_on": ["store"]},
         *({"name": name, "repo": "web", "command": what} for name, what in commands.items()),
         {"name": "last", "repo": "web", "command": "exec sleep 600", "depends_on": list(commands)},
@@ -58,11 +54,8 @@ def states(testbed: Testbed) -> dict[str, str]:
 def test_all_start_once_in_order_and_stop(testbed: Testbed):
     declared(testbed)
     first = testbed.ok("service", "start", "--json").json
-    assert (first["success"], first["degraded"], first["started"]) == (
-        True,
-        False,
-        ["store", "front", "last"],
-    )
+    assert (first["success"], first["degraded"]) == (True, False)
+    assert first["started"] == ["store", "front", "last"]
     assert [one["phase"] for one in first["details"]] == ["core", "external", "external"]
     shown = testbed.run(first["run"])
     assert shown["status"] == "succeeded"
@@ -110,7 +103,7 @@ def test_an_optional_one_that_fails_degrades_and_skips_what_needs_it(testbed: Te
     assert " 0.0 s" not in again.out + again.err
     refused = testbed.coord("retry", done.json["run"])
     assert (refused.code, "coord service start" in refused.err) == (2, True)
-    testbed.ok("service", "stop")
+    until(lambda: testbed.coord("service", "stop").code == 0)  # the monitor may be restarting `broken`
 
 
 def test_a_start_goes_on_without_its_command(testbed: Testbed):
@@ -150,31 +143,23 @@ def test_a_required_one_that_fails_stops_what_was_started_with_it(testbed: Testb
     testbed.ok("service", "stop")
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        (("start", "nothing"), 2, "there is no service 'nothing'"),
-        (("logs", "nothing"), 2, "there is no service 'nothing'"),
-        (("start", "--phase", "none"), 2, "none"),
-    ],
-)
-def test_bad_input_starts_nothing(testbed: Testbed, words: tuple[str, ...], code: int, said: str):
+def test_a_dry_run_bad_input_and_a_circle_start_nothing(testbed: Testbed):
     declared(testbed)
     runs = testbed.ok("list-runs", "--json").json
-    done = testbed.coord("service", *words)
-    assert (done.code, said in done.err) == (code, True)
-    assert testbed.ok("list-runs", "--json").json == runs
 
+    def refused(*words: str) -> str:
+        done = testbed.coord("service", *words)
+        assert done.code == 2
+        return done.err
 
-def test_a_dry_run_shows_the_order_and_a_circle_is_refused(testbed: Testbed):
-    declared(testbed)
     rows = testbed.ok("service", "start", "--dry-run", "--json").json
     assert [row["name"] for row in rows] == ["store", "front", "last"]
-    circle = [
-        {"name": name, "repo": "api", "command": "sleep 1", "depends_on": [other]}
-        for name, other in (("a", "b"), ("b", "a"))
-    ]
+    assert "there is no service 'nothing'" in refused("start", "nothing")
+    assert "there is no service 'nothing'" in refused("logs", "nothing")
+    assert "none" in refused("start", "--phase", "none")
+    row = {"repo": "api", "command": "sleep 1"}
+    circle = [{"name": name, "depends_on": [other], **row} for name, other in (("a", "b"), ("b", "a"))]
     testbed.write(repos=REPOS, services=circle)
-    done = testbed.coord("service", "start")
-    assert (done.code, "circle" in done.err) == (2, True)
+    assert "circle" in refused("start")
+    assert testbed.ok("list-runs", "--json").json == runs
     declared(testbed)

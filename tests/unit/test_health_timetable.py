@@ -188,10 +188,10 @@ class Clock:
         self.table = Timetable(spread=lambda: 0.0)
         self.table.watch([subject], self.now)
 
-    def look(self, *, healthy: bool, told: bool = True) -> HealthState:
+    def look(self, *, healthy: bool, reported: bool = True) -> HealthState:
         while not (due := self.table.due(self.now)):
             self.now += 1
-        record = self.table.take(due[0], Look(healthy=healthy, told=told), self.now, self.now)
+        record = self.table.take(due[0], Look(healthy=healthy, reported=reported), self.now, self.now)
         assert record is not None
         return record.state
 
@@ -213,7 +213,7 @@ def test_a_subject_fails_after_three_tries_and_is_healthy_after_one_success():
 
 def test_what_nothing_tells_is_unreachable():
     clock = Clock()
-    seen = [clock.look(healthy=False, told=False) for _ in range(TRIES)]
+    seen = [clock.look(healthy=False, reported=False) for _ in range(TRIES)]
 
     assert seen[-1] is HealthState.UNREACHABLE
     assert overall(clock.table.records.values()) is Overall.CRITICAL

@@ -6,13 +6,16 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import kombu.utils.functional
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 
 from coordination.backend.address import hide_password
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.broker.celery_app import make_app
+from coordination.broker.transport import TolerantTransport
 from coordination.errors import UsageError
 from coordination.settings import Settings
 
@@ -54,6 +57,42 @@ def test_an_address_means_the_same_to_each_client(
     for taken in as_each_takes_it(url, monkeypatch):
         assert {name: taken.get(name) for name in expected} == expected
         assert not issubclass(taken.get("connection_class", redis.Connection), redis.SSLConnection)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://ops:hunter2@localhost/0", "rediss://:hunter2@localhost", "unix://ops:hunter2@/run/r.sock?db=3"],
+)
+def test_each_connection_survives_queue_entries_that_are_no_messages_and_tells_no_password(url: str):
+    app = make_app(url, Keys("coord"), Settings())
+
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert connection.get_transport_cls() is TolerantTransport
+        told = connection.info()
+        told.pop("password")  # as Celery does before it tells
+        assert "hunter2" not in str(told)
+
+
+def test_a_redis_that_is_away_is_tried_every_few_seconds(free_port: int, monkeypatch: pytest.MonkeyPatch):
+    waited: list[float] = []
+    monkeypatch.setattr(kombu.utils.functional, "sleep", waited.append)
+    connection = make_app(f"redis://localhost:{free_port}", Keys("coord"), Settings()).connection_for_read()
+    pauses: list[float] = []
+
+    with pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _, pause: pauses.append(pause), max_retries=20)
+
+    assert waited
+    assert max(pauses) == 3
+
+
+def test_a_channel_that_is_closed_while_a_message_is_sent_is_a_lost_connection():
+    with make_app("redis://127.0.0.1:1/0", Keys("test"), Settings()).connection() as connection:
+        channel = connection.transport.Channel.__new__(connection.transport.Channel)
+        channel.connection = None  # as kombu leaves it when it closes one
+
+        with pytest.raises(redis.ConnectionError, match="closed"):
+            channel._connparams()
 
 
 @pytest.mark.parametrize(
@@ -99,10 +138,7 @@ def test_each_client_gets_the_files_of_the_address(tmp_path: Path, monkeypatch: 
         ("redis://example.org?db=-1", "'-1' is no database"),
         ("redis://example.org?ssl_cert_reqs=none", "unknown parameter 'ssl_cert_reqs'"),
         ("rediss://example.org?ssl_ca_cert=/x", "unknown parameter 'ssl_ca_cert'"),
-        (
-            "rediss://example.org?ssl_ca_certs=/no/such.pem",
-            "ssl_ca_certs: there is no readable file /no/such.pem",
-        ),
+        ("rediss://example.org?ssl_ca_certs=/no/such.pem", "there is no readable file /no/such.pem"),
         ("rediss://example.org?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs is 'CERT_NONE'"),
         ("rediss://example.org?ssl_check_hostname=perhaps", "ssl_check_hostname is 'perhaps'"),
         ("unix://run/redis.sock", "is no Redis address"),
@@ -114,25 +150,17 @@ def test_an_address_that_could_be_misread_is_refused(url: str, words: str):
         connect(url, Profile.COMMAND)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://:s3cret@h",
-        "redis://u:s3cret@h/0",
-        "rediss://u:s3cret@h?ssl_cert_reqs=none",
-        "redis://:s3/cr@e:s3cret@h",
-        "redis://h?db=1&password=s3cret",
-        "redis://h?password=s3cret&db=1",
-        "unix://:s3cret@/run/x",
-    ],
+SECRETS = (
+    *("redis://:s3cret@h", "redis://u:s3cret@h/0", "rediss://u:s3cret@h?ssl_cert_reqs=none"),
+    *("redis://:s3/cr@e:s3cret@h", "redis://h?db=1&password=s3cret", "redis://h?password=s3cret&db=1"),
+    "unix://:s3cret@/run/x",
 )
-def test_a_password_is_never_shown(url: str):
-    assert "s3cret" not in hide_password(url)
-    assert "***" in hide_password(url)
+WITHOUT = ("redis://h:6379/0", "unix:///run/x", "redis://u@h", "rediss://h?ssl_cert_reqs=none")
 
 
-@pytest.mark.parametrize(
-    "url", ["redis://h:6379/0", "unix:///run/x", "redis://u@h", "rediss://h?ssl_cert_reqs=none"]
-)
-def test_an_address_without_password_is_shown_as_it_is(url: str):
-    assert hide_password(url) == url
+@pytest.mark.parametrize("url", [*SECRETS, *WITHOUT])
+def test_a_password_is_never_shown_and_nothing_else_is_hidden(url: str):
+    shown = hide_password(url)
+
+    assert "s3cret" not in shown
+    assert ("***" in shown, shown == url) == (url in SECRETS, url in WITHOUT)

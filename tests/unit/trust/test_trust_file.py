@@ -151,19 +151,10 @@ def test_roles_grow_and_only_admin_has_all_rights():
 
 def test_an_emergency_lasts_an_hour_and_gives_no_verdicts(tmp_path: Path):
     signer, other = new_key(tmp_path / "anna"), new_key(tmp_path / "bert")
-    trust = TrustFile(
-        principals=(
-            Principal(
-                name="anna",
-                keys=(TrustedKey(key=signer.public_key),),
-                grants=(Grant(role=Role.BREAK_GLASS, repos=("api",)),),
-            ),
-            Principal(
-                name="bert", keys=(TrustedKey(key=other.public_key),), grants=(Grant(role=Role.ADMIN),)
-            ),
-        )
-    )
-    anna, bert = trust.principals
+    of_anna, of_bert = (TrustedKey(key=one.public_key) for one in (signer, other))
+    anna = Principal(name="anna", keys=(of_anna,), grants=(Grant(role=Role.BREAK_GLASS, repos=("api",)),))
+    bert = Principal(name="bert", keys=(of_bert,), grants=(Grant(role=Role.ADMIN),))
+    trust = TrustFile(principals=(anna, bert))
     now = datetime(2026, 5, 1, tzinfo=UTC)
     emergency, raw = declare_emergency("api\n is down", signer, trust, now)
 
