@@ -13,7 +13,7 @@ from celery import Celery
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import PlainLine
+from coordination.backend.step_connection import PlainStepConnection
 from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
@@ -83,7 +83,7 @@ class Container:
 
     @cached_property
     def store(self) -> RunStore:
-        return RunStore(self.redis, self.config.settings.namespace, PlainLine(self.redis))
+        return RunStore(self.redis, self.config.settings.namespace, PlainStepConnection(self.redis))
 
     @cached_property
     def attempt_store(self) -> AttemptStore:

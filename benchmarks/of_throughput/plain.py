@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from celery import Celery, signals
 from celery.worker import state
 
-from coordination.backend.address import carrier_url
+from coordination.backend.address import celery_url
 from coordination.backend.keys import Keys
 from coordination.broker.celery_app import make_app
 from coordination.settings import Settings
@@ -50,7 +50,7 @@ def app_of(url: str, name: str, transport: str) -> Celery:
     ours = make_app(url, Keys(name), Settings())
     if transport == "coord":
         return ours
-    app = Celery(name, broker=carrier_url(url), set_as_current=False)
+    app = Celery(name, broker=celery_url(url), set_as_current=False)
     app.conf.update({key: ours.conf[key] for key in SAME})
     kept = ("priority_steps", "visibility_timeout", "unacked_key", "unacked_index_key", "unacked_mutex_key")
     app.conf.broker_transport_options = {key: ours.conf.broker_transport_options[key] for key in kept}

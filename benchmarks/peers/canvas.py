@@ -13,11 +13,11 @@ from celery import Celery, chain, group, signals
 from celery.worker import state
 
 from benchmarks.peers.seam import Job, Ran
-from coordination.backend.address import carrier_url
+from coordination.backend.address import celery_url
 
 
 def run(job: Job) -> Ran:
-    app = Celery("canvas", broker=carrier_url(job.url), backend=carrier_url(job.url), set_as_current=False)
+    app = Celery("canvas", broker=celery_url(job.url), backend=celery_url(job.url), set_as_current=False)
     app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1, worker_send_task_events=True)
     ran: list[float] = []
 

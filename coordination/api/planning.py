@@ -118,7 +118,7 @@ class Planner:
 
         Raises Conflict and NotLanded where the sweep would be refused.
         """
-        from coordination.operations.executable import not_carried
+        from coordination.operations.executable import not_transferable
         from coordination.runs.submission.dry_run import dry_run
 
         access = self._access
@@ -129,7 +129,7 @@ class Planner:
             dry_run=dry_run(graph, order, self.ecosystem, access.settings, places, self._matches(graph)),
             unreachable=error,
             blocked=bool(graph.blocked),
-            too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
+            too_large=not_transferable(access.document, access.settings, _needed_elsewhere(graph)),
             without_base=tuple(self._without_base(graph)),
         )
 

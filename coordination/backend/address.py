@@ -88,7 +88,7 @@ def client_url(url: str) -> str:
     return f"{at.scheme}://{_login(at)}{where}?{query}"
 
 
-def carrier_url(url: str) -> str:
+def celery_url(url: str) -> str:
     """Return the address for Celery, its result backend, and Flower."""
     at = parse(url)
     if at.scheme == "unix":

@@ -27,7 +27,7 @@ ANOTHER = (
 )
 HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EOF occurred")
 OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
-NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+WITHOUT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 NO_KEY = ("KEY_VALUES_MISMATCH", "PEM", "NO_START_LINE")
 UNKNOWN = re.compile(r"unknown (?:redis )?command(?: [`'\"]?(\w+)[`'\"]?,|\b)", re.IGNORECASE)
 RESTORE = "remove its `rename-command` from the server's configuration, or name another server"
@@ -112,7 +112,7 @@ def _tls(error: redis.RedisError, at: Address, where: str) -> Unreachable | None
             f"the files for {where} cannot be used: {files}: {cause.reason}",
             "name PEM files; the key must belong to the certificate",
         )
-    if any(word in str(cause) for word in NO_TLS):
+    if any(word in str(cause) for word in WITHOUT_TLS):
         return Unusable(
             f"{where} does not use TLS on this port",
             "name its TLS port; or, in a network that you trust, use redis://",

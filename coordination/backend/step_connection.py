@@ -181,7 +181,7 @@ class StepConnection(StepCaller):
         return explain(error, self.url) or error
 
 
-class PlainLine(StepConnection):
+class PlainStepConnection(StepConnection):
     """A step connection that raises redis-py's errors unchanged."""
 
     def _explained(self, error: redis.RedisError) -> Exception:

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery
 from celery.backends.redis import RedisBackend
 
-from coordination.backend.address import carrier_url
+from coordination.backend.address import celery_url
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys, RestrictedKeys
 from coordination.broker.transport import NAME as TRANSPORT
@@ -22,7 +22,7 @@ EXECUTE = "coord.execute"
 ADVANCE = "coord.advance"
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
-LOOK_AFTER_LINES_S = 2
+HEALTH_CHECK_S = 2
 """Interval of connection health checks.
 
 A connection that died silently (a firewall dropped it) is given up after 1 + 2 x this time. With kombu's 25 s
@@ -50,7 +50,7 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
     would also allow it to stop other workers.
     """
     unacked = own.unacked if own else keys.unacked
-    address = carrier_url(url).removeprefix("redis+")
+    address = celery_url(url).removeprefix("redis+")
     # For a socket, kombu ignores broker_transport and uses the transport before the plus sign of the address.
     broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
     backend = f"{__name__}:{JoinBackend.__name__}+{address}"
@@ -82,7 +82,7 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
             "socket_keepalive": True,
             "socket_connect_timeout": settings.connect_timeout.total_seconds(),
             "socket_timeout": ANSWER_S,
-            "health_check_interval": LOOK_AFTER_LINES_S,
+            "health_check_interval": HEALTH_CHECK_S,
             "unacked_key": unacked,
             "unacked_index_key": f"{unacked}_index",
             "unacked_mutex_key": f"{unacked}_mutex",

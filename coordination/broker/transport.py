@@ -58,11 +58,11 @@ logger = logging.getLogger(__name__)
 
 
 class RankedQoS(QoS):
-    noted = ""
+    recorded_tag = ""
     """Tag of the message that the fetch step has already recorded as unacknowledged."""
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if delivery_tag == self.noted:
+        if delivery_tag == self.recorded_tag:
             VirtualQoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
         else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
@@ -152,7 +152,7 @@ class RankedChannel(Channel):
         if fetched is None:
             self._found_nothing = True
             raise Empty
-        queue, raw, self.qos.noted = fetched
+        queue, raw, self.qos.recorded_tag = fetched
         self.connection._deliver(loads(raw), queue)  # type: ignore[no-untyped-call]
         return True
 

@@ -228,8 +228,8 @@ def _states(report: HealthReport) -> object:
 
 def _why(one: HealthView) -> str:
     given_up = f"given up after {counted(one.vain, 'recovery')}: " if one.given_up else ""
-    vain = f"; its recovery was vain: {one.vain_why}" if one.vain_why not in ("", one.why) else ""
-    return f"{given_up}{one.why}{vain}" or "-"
+    failure = f"; its recovery failed: {one.vain_why}" if one.vain_why not in ("", one.why) else ""
+    return f"{given_up}{one.why}{failure}" or "-"
 
 
 def _show(report: HealthReport, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from coordination.health.store import HealthStore, RemoteReport
 from coordination.models import Ecosystem, Repo, Service
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 
-TOLD_WITHIN_S = 3 * REMOTE_EVERY_S
+REPORT_VALID_S = 3 * REMOTE_EVERY_S
 """Age in seconds from which a report on a remote is ignored."""
 GROWS_FOR_S = 300.0
 GROWS_BY = 10
@@ -110,7 +110,7 @@ def _repo(repo: str, facts: Facts) -> Look:
     serving = [worker for worker in facts.workers if repo in worker.repos]
     method = f"worker on {', '.join(sorted({one.host for one in serving}))}" if serving else "workers"
     if not serving:
-        return Look(healthy=False, why="no living worker serves it", method=method, told=False)
+        return Look(healthy=False, why="no living worker serves it", method=method, reported=False)
     broken = {w.host: w.unfit.get(repo) or w.broken.get(repo, "") for w in serving}
     whys = [f"on host {host} {why}" for host, why in sorted(broken.items()) if why]
     if grows := facts.growing.get(repo):
@@ -126,8 +126,8 @@ def _remote(repo: str, facts: Facts) -> Look:
         why="; ".join(bad),
         method="git ls-remote",
         latency_s=max((one.latency_s for one in reports), default=None),
-        told=not bad,
-        tried=True,
+        reported=not bad,
+        final=True,
     )
 
 
@@ -136,7 +136,7 @@ def _remote_reports(repo: str, facts: Facts) -> list[RemoteReport]:
     if repo not in facts.remotes:
         return []
     serving = {worker.host for worker in facts.workers if repo in worker.repos}
-    fresh = (one for one in facts.remotes[repo] if facts.now - one.at < TOLD_WITHIN_S)
+    fresh = (one for one in facts.remotes[repo] if facts.now - one.at < REPORT_VALID_S)
     return [one for one in fresh if one.host in serving]
 
 
@@ -151,7 +151,7 @@ def _service(report: ServiceReport | None) -> Look:
         why="" if healthy else why,
         method=method,
         latency_s=report.latency_s,
-        told=report.state not in SILENT,
+        reported=report.state not in SILENT,
     )
 
 

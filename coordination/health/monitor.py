@@ -220,7 +220,7 @@ class HealthMonitor(BackgroundService):
         record = self._table.recovery_ended(subject, why, now)
         done.ended.append(subject)
         if why and record is not None:
-            logger.warning("the recovery of %s was vain: %s", subject, why)
+            logger.warning("the recovery of %s failed: %s", subject, why)
             self._breakers.record(record.subject.breaker, subject, "failed", why=why)
 
     def _write(self, done: Round, now: float) -> None:

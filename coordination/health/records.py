@@ -88,9 +88,9 @@ class Look(FrozenModel):
     method: str = ""
     """The source of the look, such as `git ls-remote`."""
     latency_s: float | None = None
-    told: bool = True
+    reported: bool = True
     """False if no process reports the state of the subject."""
-    tried: bool = False
+    final: bool = False
     """True if the reporting process has already made all tries."""
 
 

@@ -115,7 +115,12 @@ class RecoveryRuns:
                 self._bus.register(recipient)  # it may never have got a message
                 self._bus.send(recipient, MESSAGE, payload)
             except CoordinationError as error:
-                logger.warning("%s is not told that %s is given up: %s", recipient, record.id, error.message)
+                logger.warning(
+                    "no message to %s that the recovery of %s is given up: %s",
+                    recipient,
+                    record.id,
+                    error.message,
+                )
 
     def _why(self, run: str) -> str:
         with suppress(CoordinationError):

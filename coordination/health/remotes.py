@@ -51,23 +51,23 @@ class RemoteLooks(BackgroundService):
         self._store, self._declared, self._served, self._host = store, declared, served, host
         self._every_s = every_s
         self._due: dict[str, float] = {}
-        self._flying: dict[str, Future[None]] = {}
+        self._looks: dict[str, Future[None]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
     def run_once(self) -> int:
         """Start the looks at remotes that are due; return their number."""
         now, urls = time.monotonic(), self._urls()
-        self._flying = {repo: look for repo, look in self._flying.items() if not look.done()}
+        self._looks = {repo: look for repo, look in self._looks.items() if not look.done()}
         self._forget(urls)
         for repo in urls:
             self._due.setdefault(repo, now + random.random() * min(10.0, self._every_s))  # noqa: S311
-        due = [repo for repo in urls if self._due[repo] <= now and repo not in self._flying]
+        due = [repo for repo in urls if self._due[repo] <= now and repo not in self._looks]
         if due and self._pool is None:
             self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="remote")
         for repo in due:
             self._due[repo] = now + self._every_s * (0.9 + 0.1 * random.random())  # noqa: S311
             assert self._pool is not None
-            self._flying[repo] = self._pool.submit(self._look, repo, urls[repo])
+            self._looks[repo] = self._pool.submit(self._look, repo, urls[repo])
         return len(due)
 
     def finish(self) -> None:

@@ -8,7 +8,7 @@ States of a subject and their changes::
     healthy ─ failed look ─► degraded ─ all tries failed ─► failed, unreachable ─ begins ─► recovering
        ▲                        │                                 ▲      │                      │
        └────── one success ─────┴─────────────────────────────────┼──────┴──────────────────────┤
-                                                                  └──────────── vain ────────────┘
+                                                                  └────── recovery failed ───────┘
 
 Invariants. 1. A subject has one look at a time. 2. A recovery begins only for a subject that is declared,
 connected, down and not in recovery, if its breaker allows it, and at most every 120 s. 3. A subject is given
@@ -62,7 +62,7 @@ class Timetable:
         """
         self._every_s = every_s * SHARE
         self._records = {one.id: one for one in records}
-        self._flying: dict[str, float] = {}
+        self._looks: dict[str, float] = {}
         """Subject → the time at which its present look began."""
         self._spread = spread
         self._trusted_from = self._lease_s = 0.0
@@ -82,31 +82,31 @@ class Timetable:
             elif known.subject != subject:
                 known = self._reconnected(known, subject, now)
             self._records[subject.id] = known
-        self._flying = {name: began for name, began in self._flying.items() if name in self._records}
+        self._looks = {name: began for name, began in self._looks.items() if name in self._records}
 
     def due(self, now: float) -> tuple[str, ...]:
         """Return the subjects to check now; each is due again after `take` got its result."""
         found = tuple(
             one.id
             for one in self._records.values()
-            if one.subject.connected and self._is_due(one.next_look, now) and one.id not in self._flying
+            if one.subject.connected and self._is_due(one.next_look, now) and one.id not in self._looks
         )
-        self._flying.update(dict.fromkeys(found, now))
+        self._looks.update(dict.fromkeys(found, now))
         return found
 
     def redis_was_away(self, now: float, lease_s: float) -> None:
         """Ignore failed looks for one lease, and repeat all looks made while Redis was away."""
         self._trusted_from, self._lease_s = now + lease_s, lease_s
-        self._flying.clear()
+        self._looks.clear()
 
     def take(self, subject: str, look: Look, began: float, now: float) -> Health | None:
         """Record the result of a look that was due at `began`; return the record. Return None for an outdated
         result: the subject was removed, disconnected or restarted in the meantime.
         """
         record = self._records.get(subject)
-        if record is None or self._flying.get(subject) != began:
+        if record is None or self._looks.get(subject) != began:
             return None
-        del self._flying[subject]
+        del self._looks[subject]
         if look.healthy:
             record = self._healthy(record, began, now)
         elif self._trusted_from - self._lease_s <= now < self._trusted_from:
@@ -138,7 +138,7 @@ class Timetable:
         if record is None:
             return
         due = {"recovery_from": now, "recovery_due": now + RECOVER_EVERY_S, "run": run}
-        self._set(self._turn(record, HealthState.RECOVERING, now), now, **due)
+        self._set(self._with_verdict(record, HealthState.RECOVERING, now), now, **due)
 
     def recovery_refused(self, subject: str, now: float, until: float) -> None:
         """Try again later: the breaker is open, or a person changes the service."""
@@ -156,10 +156,10 @@ class Timetable:
         record = self._records.get(subject)
         if record is None or record.recovery_from is None:
             return record
-        self._flying.pop(subject, None)
+        self._looks.pop(subject, None)
         if not why:
             return self._set(record, now, recovery_from=None, next_look=now, failures=0)
-        return self._in_vain(record, now, why=why)
+        return self._recovery_failed(record, now, why=why)
 
     # Rules
 
@@ -191,28 +191,28 @@ class Timetable:
             took_s = max(0.0, now - record.failed_at)
             facts |= {"recovered": record.recovered + 1, "recovered_at": now, "recovery_s": took_s}
         facts |= {"failed_at": None, "next_look": began + self._pause_s()}
-        return self._turn(record, HealthState.HEALTHY, now).model_copy(update=facts)
+        return self._with_verdict(record, HealthState.HEALTHY, now).model_copy(update=facts)
 
     def _failed(self, record: Health, look: Look, began: float, now: float) -> Health:
         if record.recovery_from is not None:
             return record.model_copy(update={"next_look": now + TRY_AGAIN_S})
-        down = HealthState.FAILED if look.told else HealthState.UNREACHABLE
+        down = HealthState.FAILED if look.reported else HealthState.UNREACHABLE
         facts: dict[str, object] = {"failures": record.failures + 1, "next_look": began + self._pause_s()}
         was_down = record.verdict in (HealthState.FAILED, HealthState.UNREACHABLE)
-        if record.failures + 1 < TRIES and not look.tried and not was_down:
+        if record.failures + 1 < TRIES and not look.final and not was_down:
             facts["next_look"] = now + TRY_AGAIN_S
             recovering = record.verdict is HealthState.RECOVERING  # the restart ended, the looks decide
-            turned = record if recovering else self._turn(record, HealthState.DEGRADED, now)
+            turned = record if recovering else self._with_verdict(record, HealthState.DEGRADED, now)
             return turned.model_copy(update=facts)
         if record.verdict is HealthState.RECOVERING:
-            return self._in_vain(record.model_copy(update=facts), now)
+            return self._recovery_failed(record.model_copy(update=facts), now)
         if record.failed_at is None:
             facts |= {"failed_at": now, "recovery_due": now}
-        return self._turn(record, down, now).model_copy(update=facts)
+        return self._with_verdict(record, down, now).model_copy(update=facts)
 
-    def _in_vain(self, record: Health, now: float, **facts: object) -> Health:
+    def _recovery_failed(self, record: Health, now: float, **facts: object) -> Health:
         vain, why = record.vain + 1, facts.get("why", "")
-        turned = self._turn(record, HealthState.FAILED, now)
+        turned = self._with_verdict(record, HealthState.FAILED, now)
         facts |= {"vain": vain, "vain_why": why, "given_up": vain >= GIVE_UP_AFTER, "recovery_from": None}
         return self._set(turned, now, **facts)
 
@@ -220,7 +220,7 @@ class Timetable:
         """Return the record of a changed subject; one whose connection has changed gets a new record."""
         if subject.connected == record.subject.connected:
             return record.model_copy(update={"subject": subject})
-        self._flying.pop(subject.id, None)
+        self._looks.pop(subject.id, None)
         return Health(
             subject=subject,
             since=now,
@@ -230,7 +230,7 @@ class Timetable:
             recovery_s=record.recovery_s,
         )
 
-    def _turn(self, record: Health, verdict: HealthState, now: float) -> Health:
+    def _with_verdict(self, record: Health, verdict: HealthState, now: float) -> Health:
         if verdict is record.verdict:
             return record
         changes = record.changes

@@ -31,8 +31,8 @@ from coordination.errors import CoordinationError, InvalidFile, NotFound, Unread
 from coordination.files import loose
 from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
-from coordination.operations.doctor import Facts, File, Heard, Server
-from coordination.operations.executable import not_carried
+from coordination.operations.doctor import Facts, File, LivingWorker, Server
+from coordination.operations.executable import not_transferable
 from coordination.operations.listening import look_at_certificate
 from coordination.operations.machine_check import Machine
 from coordination.runs.connection import Connection
@@ -65,17 +65,16 @@ def look_at_file(path: Path, settings: Settings) -> File:
         repos=names,
         ecosystem_id=ecosystem.coordination.id or "",
         shows_password=shown,
-        too_large=not_carried(document, settings, names),
+        too_large=not_transferable(document, settings, names),
         asks_for_sandbox=_asks_for_sandbox(ecosystem),
     )
 
 
 def _asks_for_sandbox(ecosystem: Ecosystem) -> bool:
     """Return whether a repository or a todo requires a sandbox."""
-    said = [repo.sandbox for repo in ecosystem.repos] + [
-        todo.sandbox for todo in ecosystem.coordination.todos
-    ]
-    return any(rules is not None and rules.kind is SandboxKind.BUBBLEWRAP for rules in said)
+    of_repos = (repo.sandbox for repo in ecosystem.repos)
+    of_todos = (todo.sandbox for todo in ecosystem.coordination.todos)
+    return any(rules and rules.kind is SandboxKind.BUBBLEWRAP for rules in (*of_repos, *of_todos))
 
 
 def look_at_machine(
@@ -173,11 +172,11 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
 def _ask(connection: Connection, facts: Facts) -> Facts:
     asked, now_ms, answered = time.time(), connection.store.now_ms(), time.time()
     machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
-    heard, gone = _heard(connection, now_ms)
+    workers, gone = _living_workers(connection, now_ms)
     known = replace(
         facts,
         machine=machine,
-        workers=heard,
+        workers=workers,
         gone=gone,
         breakers=connection.breakers.list(),
         health=HealthStore(connection.redis, connection.keys).records(),
@@ -186,7 +185,7 @@ def _ask(connection: Connection, facts: Facts) -> Facts:
     known = replace(known, half_undone=tuple(_read(connection, connection.reader.half_undone())))
     return replace(
         known,
-        queues=_queues(connection, known.repos, {*gone, *(one.worker.host for one in heard)}),
+        queues=_queues(connection, known.repos, {*gone, *(one.worker.host for one in workers)}),
         damaged=tuple(_damaged(connection)),
         apart=_apart(connection),
         ecosystem_held=connection.registry.ecosystem(),
@@ -235,22 +234,24 @@ def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
     )
 
 
-def _heard(connection: Connection, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
+def _living_workers(
+    connection: Connection, now_ms: int
+) -> tuple[tuple[LivingWorker, ...], Mapping[str, float]]:
     """Return living workers, and hosts that have only dead ones, each with the seconds since the last
     heartbeat.
     """
     last = dict(connection.redis.zrange(connection.keys.workers, 0, -1, withscores=True))
     ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
-    heard = tuple(
-        Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.registry.workers()
+    workers = tuple(
+        LivingWorker(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in connection.registry.workers()
     )
-    living = {one.worker.host for one in heard}
+    living = {one.worker.host for one in workers}
     gone: dict[str, float] = {}
     for worker_id, ago_s in ago.items():
         host = worker_id.partition("@")[2]
         if host not in living:
             gone[host] = min(ago_s, gone.get(host, ago_s))
-    return tuple(sorted(heard, key=lambda one: (one.worker.host, one.worker.id))), gone
+    return tuple(sorted(workers, key=lambda one: (one.worker.host, one.worker.id))), gone
 
 
 def _queues(connection: Connection, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:

@@ -58,7 +58,7 @@ class Server:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class LivingWorker:
     worker: Worker
     ago_s: float
     """Seconds since its last heartbeat."""
@@ -71,7 +71,7 @@ class Facts:
     trouble: CoordinationError | None = None
     """Reason why Redis could not be queried."""
     server: Server | None = None
-    workers: tuple[Heard, ...] = ()
+    workers: tuple[LivingWorker, ...] = ()
     gone: Mapping[str, float] = field(default_factory=dict)
     """Seconds since the last heartbeat by host, for hosts without a living worker; forgotten
     after a while.
@@ -105,7 +105,7 @@ class Facts:
     def repos(self) -> tuple[str, ...]:
         """Repositories that are declared, served, or needed by runs."""
         declared = self.file.repos if self.file else ()
-        served = {repo for heard in self.workers for repo in heard.worker.repos}
+        served = {repo for living in self.workers for repo in living.worker.repos}
         waiting = {todo.repo for run in self.runs for todo in run.todos} - {MILESTONE_REPO}
         return (*declared, *sorted((served | waiting) - set(declared)))
 
@@ -118,7 +118,7 @@ class Facts:
 
     def hosts_of(self, repo: str) -> tuple[str, ...]:
         """Return the hosts with a living worker that can work on the repository."""
-        return tuple(sorted({heard.worker.host for heard in self.workers if repo in heard.worker.fit}))
+        return tuple(sorted({living.worker.host for living in self.workers if repo in living.worker.fit}))
 
     def unfit(self, repo: str) -> Mapping[str, str]:
         """Return why a host's worker cannot work on a repository that it serves, by host."""
@@ -127,17 +127,17 @@ class Facts:
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """Return the findings, problems first."""
-    reports = facts.machine.host in {heard.worker.host for heard in facts.workers}
+    reports = facts.machine.host in {living.worker.host for living in facts.workers}
     found = [
         *_file(facts.file),
         *_redis(facts),
         *_restarts(facts),
-        *_foreign(facts),
+        *_foreign_data(facts),
         *_other_ecosystem(facts),
         *_served(facts),
         *_versions(facts),
         *_clocks(facts),
-        *_gone(facts),
+        *_silent_hosts(facts),
         *_half_undone(facts),
         *_breakers(facts),
         *_health(facts),
@@ -210,7 +210,7 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _foreign(facts: Facts) -> Iterator[Finding]:
+def _foreign_data(facts: Facts) -> Iterator[Finding]:
     for words in facts.damaged:
         yield Finding.wrong(
             words,
@@ -258,11 +258,11 @@ def _served(facts: Facts) -> Iterator[Finding]:
                 f"host {host} serves {repo} but cannot work on it: {why}",
                 f"fix that on {host}; its worker notices by itself",
             )
-    for heard in facts.workers:
-        if heard.worker.short:
+    for living in facts.workers:
+        if living.worker.short:
             yield Finding.wrong(
-                f"worker {heard.worker.id} starts no todos: {heard.worker.short}",
-                f"free space on {heard.worker.host} (coord clean lists data of runs), or set disk_min",
+                f"worker {living.worker.id} starts no todos: {living.worker.short}",
+                f"free space on {living.worker.host} (coord clean lists data of runs), or set disk_min",
             )
     unserved = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
     if unserved:
@@ -296,7 +296,7 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _gone(facts: Facts) -> Iterator[Finding]:
+def _silent_hosts(facts: Facts) -> Iterator[Finding]:
     for host, ago_s in facts.gone.items():
         waiting = {repo: n for (repo, whose), n in facts.queues.items() if whose == host and n}
         if waiting:

@@ -98,7 +98,7 @@ def _problem(document: Document, where: str, message: str) -> Problem:
     return Problem(file=str(document.path), line=0, where=where, message=message)
 
 
-def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
+def not_transferable(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
     """Return the repositories whose history cannot be transferred to other hosts: too large for Redis, and
     without a `url`.
 

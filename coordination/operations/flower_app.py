@@ -16,7 +16,7 @@ from celery import Celery
 from celery.app.control import Control
 from kombu.exceptions import OperationalError
 
-from coordination.backend.address import carrier_url, parse
+from coordination.backend.address import celery_url, parse
 from coordination.backend.keys import Keys
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError, UsageError
@@ -60,7 +60,7 @@ def celery_app_for_flower(settings: Settings) -> Celery:
     """Return an app without tasks, with which Flower listens and queries."""
     if settings.redis_url is None:
         raise UsageError("Flower needs the address of Redis", "start it with: coord flower")
-    app = Celery("coord", broker=carrier_url(settings.redis_url), control=QuietControl)
+    app = Celery("coord", broker=celery_url(settings.redis_url), control=QuietControl)
     app.conf.update(
         accept_content=["json"],
         task_default_queue=Keys(settings.namespace).control_queue,

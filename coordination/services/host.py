@@ -28,7 +28,8 @@ FOLDER = "services"
 CHECK = "check"
 """Prefix of the ids of todos that execute the checks of a start."""
 SUPERVISOR = "supervisor"
-FIRST = "first.lock"
+RESERVED = "first.lock"
+"""Locked while the workers of the machine execute only todos of services."""
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
 """Seconds within which the supervisor must act on an order."""
@@ -219,12 +220,12 @@ class ServiceHost:
         its process.
         """
         make_private(self.folder)
-        with locked(self.folder / FIRST):
+        with locked(self.folder / RESERVED):
             yield
 
     def workers_are_reserved(self) -> bool:
         """Return whether workers may execute only todos of services now."""
-        file = self.folder / FIRST
+        file = self.folder / RESERVED
         return file.exists() and is_locked(file)
 
     def daemon(self, name: str) -> Daemon:

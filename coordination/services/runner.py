@@ -161,16 +161,16 @@ class Runner(BackgroundService):
 
     def failed(self, error: Exception) -> float:
         """Report an error of the machine, such as a full disk; the next round tries again."""
-        self._now(why=f"{type(error).__name__}: {error}")
+        self._update(why=f"{type(error).__name__}: {error}")
         return 1.0
 
     def finish(self) -> None:
         """Stop the service, unless the supervisor ends and leaves it to the next one."""
         if not self.stays:
-            self._now(state=ServiceState.SHUTTING_DOWN)
+            self._update(state=ServiceState.SHUTTING_DOWN)
             if (record := self._daemon.running()) is not None:
                 self._stop_process(record)
-            self._now(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
+            self._update(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
 
     stays = False
     """True if the service is to outlive the thread."""
@@ -214,7 +214,7 @@ class Runner(BackgroundService):
         """Watch this process from now on; its end wakes the thread at once."""
         self._began = self._next_look = time.monotonic()
         self._deadline = self._began + self.desired.service.start_timeout.total_seconds()
-        self._now(pid=record.pid)
+        self._update(pid=record.pid)
         end = threading.Thread(target=_await_end, args=(record.pid, self.wake), daemon=True, name="end")
         end.start()
 
@@ -246,7 +246,7 @@ class Runner(BackgroundService):
         facts = {"why": seen.why, "looked_at": time.time(), "latency_s": round(took_s, 4)}
         if holds(seen):
             self._next_look = time.monotonic() + self._every_s
-            self._now(state=ServiceState.HEALTHY, failures=0, **facts)
+            self._update(state=ServiceState.HEALTHY, failures=0, **facts)
             return
         pause_s = self._every_s
         if self._comes_up:
@@ -254,7 +254,7 @@ class Runner(BackgroundService):
         self._next_look = time.monotonic() + pause_s
         failures = self.status.failures + 1
         bad = not self._comes_up and failures >= service.probe.tries
-        self._now(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)
+        self._update(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)
 
     def _ended(self, record: Record, code: int | None) -> None:
         """Start the service again as `restart` says, or report its failure."""
@@ -273,14 +273,14 @@ class Runner(BackgroundService):
             return self._fail(f"it {how}, {LIMIT + 1} times within five minutes", exit_code=code)
         self._start_at = time.monotonic() + wait_s
         restarts = self.status.restarts + 1
-        return self._now(
+        return self._update(
             state=ServiceState.RECOVERING, why=f"it {how}", pid=None, exit_code=code, restarts=restarts
         )
 
     def _fail(self, why: str, **facts: object) -> None:
-        self._now(state=ServiceState.FAILED, why=why, pid=None, **facts)
+        self._update(state=ServiceState.FAILED, why=why, pid=None, **facts)
 
-    def _now(self, **facts: object) -> None:
+    def _update(self, **facts: object) -> None:
         """Change these fields of the status, and report it."""
         if facts.get("state", self.status.state) is not self.status.state:
             facts["since"] = time.time()

@@ -91,12 +91,12 @@ class Unit:
 
     def state(self) -> UnitState:
         lines = self._call("show", "--property", PROPERTIES).output.last
-        said = dict(line.partition("=")[::2] for line in lines)
-        pid, code = said.get("MainPID", ""), said.get("ExecMainStatus", "")
-        active, killed = said.get("ActiveState", ""), said.get("Result") in ("signal", "core-dump")
+        shown = dict(line.partition("=")[::2] for line in lines)
+        pid, code = shown.get("MainPID", ""), shown.get("ExecMainStatus", "")
+        active, killed = shown.get("ActiveState", ""), shown.get("Result") in ("signal", "core-dump")
         return UnitState(
             active=active,
-            why=f"unit {self.name} is {active} ({said.get('SubState')}, {said.get('Result')})",
+            why=f"unit {self.name} is {active} ({shown.get('SubState')}, {shown.get('Result')})",
             pid=int(pid) if pid.isdecimal() else 0,
             exit_code=(-int(code) if killed else int(code)) if code.isdecimal() else None,
         )
@@ -153,15 +153,15 @@ class UnitRunner(Runner):
         """Stop the unit, unless the supervisor ends and leaves it to the next one."""
         if self.stays:
             return
-        self._now(state=ServiceState.SHUTTING_DOWN)
+        self._update(state=ServiceState.SHUTTING_DOWN)
         while self._daemon.record() is not None:  # a unit without one was never up
             try:
                 self._unit.stop(self.desired.service.stop_grace)
                 self._daemon.forget()
             except CoordinationError as error:
-                self._now(why=_words(error))
+                self._update(why=_words(error))
                 time.sleep(1.0)
-        self._now(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
+        self._update(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
 
     @property
     def _due(self) -> float:
@@ -221,7 +221,7 @@ class UnitRunner(Runner):
         """Note that systemd, or a person, starts the unit again."""
         self._record, self._deadline = None, now + self.desired.service.start_timeout.total_seconds()
         restarts = self.status.restarts + 1
-        self._now(state=ServiceState.RECOVERING, why=seen.why, pid=None, restarts=restarts)
+        self._update(state=ServiceState.RECOVERING, why=seen.why, pid=None, restarts=restarts)
 
     def _look_at(self, pid: int, now: float) -> None:
         """Look at the service, after following a new main process."""

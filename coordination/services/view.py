@@ -207,7 +207,7 @@ def undeclared_views(
 def _with_state(declared: ServiceView, known: PublishedService) -> ServiceView:
     status, state, why = known.status, known.status.state, known.status.why.partition("\n")[0]
     if known.away and known.is_up:
-        why = f"no worker of {known.host} tells its state; it was {state} {known.age_s:.0f} s ago"
+        why = f"no worker of {known.host} reports its state; it was {state} {known.age_s:.0f} s ago"
         state = ServiceState.UNREACHABLE
     return declared.model_copy(
         update={

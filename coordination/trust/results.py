@@ -189,7 +189,7 @@ def check_tip(
         if record.base == tip:
             return record.fence - 1
     raise foreign(
-        f"{repo} stands at {tip[:12]} by Redis, but the signed result is {record.tip[:12] or 'no commit'} "
+        f"{repo} is at {tip[:12]} by Redis, but the signed result is {record.tip[:12] or 'no commit'} "
         f"of {record.todo} in run {record.run}"
     )
 
@@ -303,7 +303,7 @@ def check_adoption(
         raise NotTrusted(TrustCause.BROKEN, what) from error
     if (record.change_set, record.repo, record.tip) != (change_set, repo, tip):
         raise foreign(
-            f"{repo} stands at {tip[:12]} in {change_set}, but the adoption is of {record.tip[:12]} in "
+            f"{repo} is at {tip[:12]} in {change_set}, but the adoption is of {record.tip[:12]} in "
             f"{record.repo}, {record.change_set}"
         )
     if todo and todo not in record.todos:

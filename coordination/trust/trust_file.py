@@ -176,7 +176,7 @@ class TrustFile(Record):
             for key in principal.keys:
                 if (other := owners.get(key.public.fingerprint)) is not None:
                     raise ValueError(
-                        f"the key {key.public.fingerprint} stands twice: at {other!r} and {principal.name!r}"
+                        f"the key {key.public.fingerprint} is listed for {other!r} and {principal.name!r}"
                     )
                 owners[key.public.fingerprint] = principal.name
         return self

@@ -231,7 +231,7 @@ def huge(site: Site, run: str) -> None:
 @pytest.mark.parametrize(
     ("attack", "words"),
     [
-        (moved_tip, "stands at"),
+        (moved_tip, "is at"),
         (no_tip, "lacks the work of T"),
         (older_tip, "lacks the work of T2"),
         (result_of_another_run, "in run"),
@@ -295,7 +295,7 @@ def test_the_next_run_of_a_change_set_builds_on_signed_results_of_both_machines(
 
 @pytest.mark.parametrize(
     ("attack", "words"),
-    [(tip_of_the_set, "stands at"), (result_of_no_set, "not one of change set")],
+    [(tip_of_the_set, "is at"), (result_of_no_set, "not one of change set")],
     ids=lambda it: getattr(it, "__name__", ""),
 )
 def test_the_next_run_of_a_change_set_uses_no_tip_that_was_not_signed_for_it(
@@ -416,7 +416,7 @@ def test_a_retry_does_not_begin_at_a_tip_that_was_moved_before_it(site: Site):
     again = site.retry(run)
     brief = RunBrief.model_validate_json(site.redis.hget(site.keys(again).meta, "brief"))
     assert brief.carried_tips["up"] == site.redis.hget(site.keys(run).tips, "up")
-    site.refused(site.a, again, "T3", "up", "stands at")
+    site.refused(site.a, again, "T3", "up", "is at")
 
 
 @pytest.mark.parametrize("moved", [True, False], ids=["forged", "still_possible_to_do_a_todo_again"])

@@ -148,7 +148,7 @@ def test_a_lying_keeper_cannot_alter_what_a_restricted_worker_says(site: Site):
         assert restricted.deliveries.handle(run, "T1", 1, "up").kind is TaskResultKind.DONE
         told = restricted.deliveries.handle(run, "T2", 1, "up")
         assert told.kind is TaskResultKind.FAILED
-        assert "stands at" in site.reported(run, "T2")[-1]
+        assert "is at" in site.reported(run, "T2")[-1]
         site.refused(site.b, run, "R", "down", "the tip of T1")
 
 
@@ -218,7 +218,7 @@ def test_a_keeper_cannot_hide_a_direct_predecessor_from_a_restricted_worker(site
     run = site.done("T1")
     grant, nothing = site.claimed(run, "T2"), TodoInputs(todos=[], context={}, omitted=0)
     brief = site.store.brief(run).model_copy(update={"predecessors": {}})
-    with pytest.raises(NotTrusted, match="does not tell of T1"):
+    with pytest.raises(NotTrusted, match="has no result of T1"):
         site.a.parts.signed_results.check_inputs(grant, brief, nothing, {})
 
 

@@ -1,7 +1,7 @@
 """Sign the results of this worker's attempts, and check the results on which its todos build.
 
 The rules are in trust/results.py. The setting `signatures` decides what happens with a result that is not
-signed by a trusted worker, or differs from what Redis tells (worker_trust.py); under `require` the todo is
+signed by a trusted worker, or differs from the data in Redis (worker_trust.py); under `require` the todo is
 refused, or a cached result passed over, and that is announced.
 
 Records that were verified are kept in memory, so that a worker reads and verifies the result of each todo of
@@ -176,7 +176,7 @@ class SignedResults:
             if record.repo == repo and record.run in runs:
                 tips.add(record.tip)
         if unsigned := sorted(set(pushed) - tips):
-            why = f"{unsigned[0][:12]} is said to be pushed to the remote of {repo}, by no signed result"
+            why = f"{unsigned[0][:12]} is recorded as pushed to the remote of {repo}, by no signed result"
             if not self._worker_trust.requires:
                 self._worker_trust.warn(grant, why)
                 return pushed
@@ -286,7 +286,7 @@ class SignedResults:
         handed_over = {handed.todo for handed in inputs.todos}
         before = {todo for todo, repo in grant.spec.predecessors.items() if repo != MILESTONE_REPO}
         if missing := sorted(before - handed_over):
-            raise foreign(f"Redis does not tell of {missing[0]}, which comes before {grant.todo_id}")
+            raise foreign(f"Redis has no result of {missing[0]}, which comes before {grant.todo_id}")
         contained = self._check_tip(grant, brief) if handed_over else ANY_FENCE
         for handed in inputs.todos:
             if not self._needs_record(grant, brief, handed):
