@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from compileall import compile_dir
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -25,6 +26,9 @@ from tests import disks, ports
 from tests.examples import examples
 from tests.forge.server import TestForge
 from tests.testbed import FORKS, Testbed
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
 """By folder: what takes long is begun first, so that with several processes none is left alone with it in the
@@ -43,7 +47,7 @@ settings.load_profile("coord")
 IN_MEMORY, LEAST_BYTES = Path("/dev/shm"), 4 << 30
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Keep the folders of tests in memory where there is room: tests of git then take a sixth less processor
     time, and do not wait for the disk. TMPDIR or PYTEST_DEBUG_TEMPROOT select another place.
 
@@ -53,6 +57,18 @@ def pytest_configure() -> None:
     selected = os.environ.keys() & {"TMPDIR", "PYTEST_DEBUG_TEMPROOT"}
     if not selected and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free >= LEAST_BYTES:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(IN_MEMORY)
+    if folder := getattr(config, "workerinput", {}).get("forks"):
+        FORKS.join(Path(folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    """Let the processes that execute tests share the fork server of the process that distributes them."""
+    node.workerinput["forks"] = str(FORKS.share())
+
+
+def pytest_unconfigure() -> None:
+    FORKS.close()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -93,12 +109,6 @@ def _no_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("home") / "config"))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _forks() -> Iterator[None]:
-    yield
-    FORKS.close()
 
 
 @pytest.fixture(scope="session")

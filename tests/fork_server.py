@@ -57,8 +57,11 @@ of a command that asks a forge.
 """
 
 
-def serve(requests: socket.socket, callers: socket.socket) -> None:
+def serve(requests: socket.socket, callers: socket.socket, joining: socket.socket, shared: bool) -> None:
+    """Serve until `requests` is closed; `shared`: with all imports of any test, as each is needed by one."""
     _import_all()
+    if shared:
+        _declare_tools()
     spawns, ours = socket.socketpair(type=socket.SOCK_SEQPACKET)
     _start_daemons_through(ours)
     _become_workers_without_exec(ours)
@@ -66,34 +69,54 @@ def serve(requests: socket.socket, callers: socket.socket) -> None:
     signals.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(signals.fileno(), warn_on_full_buffer=False)
-    sockets = [requests, spawns, callers, ended, signals]
+    sockets = [requests, spawns, callers, joining, ended, signals]
     answers: dict[int, int] = {}
     """Process → where its exit code is awaited."""
     while True:
-        asked = select.select([requests, spawns, callers, ended], [], [])[0][0]
+        asked = select.select([one for one in sockets if one is not signals], [], [])[0][0]
         if asked is ended:
             ended.recv(4096)
             _tell_exits(answers)
             continue
-        calling = callers.accept()[0] if asked is callers else asked
-        request, fds, _, _ = socket.recv_fds(calling, LONGEST_REQUEST, 4)
-        if calling is not asked:
-            fds.insert(2, calling.detach())
-        elif not request:
+        if asked is joining:
+            sockets.append(joining.accept()[0])
+            continue
+        request, fds = _receive(asked, from_a_shell=asked is callers)
+        if request:
+            _begin(request, fds, sockets, answers)
+        elif asked is requests:
             return
-        if asked is spawns or (request and isinstance(marshal.loads(request)[0], int)):
-            _begin_daemon(request, fds, sockets, answers)
-        elif request:
-            if "mcp" in marshal.loads(request)[2][:2]:
-                _declare_tools()
-            if not (pid := os.fork()):
-                _forget(sockets, answers)
-                _carry_out(request, fds)
-            with suppress(BrokenPipeError):
-                os.write(fds[2], b"%d\n" % pid)
-            answers[pid] = os.dup(fds[2])
+        elif asked is not callers:
+            sockets.remove(asked)
+            asked.close()
         for fd in fds:
             os.close(fd)
+
+
+def _receive(asked: socket.socket, from_a_shell: bool) -> tuple[bytes, list[int]]:
+    """Return a request and its files: standard output, standard error, where it is answered, perhaps more."""
+    calling = asked.accept()[0] if from_a_shell else asked
+    request, fds, _, _ = socket.recv_fds(calling, LONGEST_REQUEST, 4)
+    if from_a_shell:
+        fds.insert(2, calling.detach())
+    return request, fds
+
+
+def _begin(
+    request: bytes, fds: Sequence[int], sockets: Sequence[socket.socket], answers: dict[int, int]
+) -> None:
+    first, _, command, *_ = marshal.loads(request)
+    if isinstance(first, int):
+        _begin_daemon(request, fds, sockets, answers)
+        return
+    if "mcp" in command[:2]:
+        _declare_tools()
+    if not (pid := os.fork()):
+        _forget(sockets, answers)
+        _carry_out(request, fds)
+    with suppress(BrokenPipeError):
+        os.write(fds[2], b"%d\n" % pid)
+    answers[pid] = os.dup(fds[2])
 
 
 def _tell_exits(answers: dict[int, int]) -> None:
@@ -319,4 +342,4 @@ def _end_as_an_interpreter_does(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:]))
+    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:4]), shared="shared" in sys.argv)

@@ -26,6 +26,8 @@ from tempfile import TemporaryFile
 from typing import IO
 
 LONGEST_REQUEST = 1 << 20
+CALLERS, REQUESTS = "callers", "requests"
+"""Sockets of the server: for the program of shells, and for processes that join it."""
 SERVER = Path(__file__).with_name("fork_server.py")
 READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "FORCE_COLOR", "TERMINAL_WIDTH")
 """Variables that the interpreter or a library reads before a command of coord is called: a fork is too late
@@ -55,13 +57,30 @@ sys.exit(code if code >= 0 else 128 - code)
 
 
 class ForkServer:
-    """Asked by several threads at once. Starts at its first command; ended by `close`."""
+    """Asked by several threads at once. Starts at its first command; ended by `close`.
+
+    Several processes of pytest use one server, as its imports take 3 s: the process that distributes the
+    tests calls `share`, the others `join` that.
+    """
 
     def __init__(self) -> None:
         self._starting = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._folder: Path | None = None
+        self._joined = False
+
+    def share(self) -> Path:
+        """Return the folder that other processes `join`. The server starts when one of them has a command."""
+        with self._starting:
+            if self._folder is None:
+                starting = threading.Thread(target=self._start, args=self._listen(), daemon=True)
+                starting.start()
+            return self._folder
+
+    def join(self, folder: Path) -> None:
+        """Use the server that another process shares."""
+        self._folder, self._joined = folder, True
 
     def run(
         self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float, network: str = ""
@@ -134,19 +153,35 @@ class ForkServer:
 
     def _connection(self) -> socket.socket:
         with self._starting:
-            if self._requests is None:
-                self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+            if self._requests is None and self._joined:
+                self._requests = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self._requests.connect(str(self._folder / REQUESTS))
                 self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_REQUEST)
-                self._folder = Path(tempfile.mkdtemp())
-                callers = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                callers.bind(str(self._folder / "socket"))
-                callers.listen(64)
-                with theirs, callers:
-                    fds = [theirs.fileno(), callers.fileno()]
-                    self._process = subprocess.Popen(
-                        [sys.executable, SERVER, *map(str, fds)], stdin=subprocess.DEVNULL, pass_fds=fds
-                    )
+            elif self._requests is None:
+                self._start(*self._listen(), shared=False)
             return self._requests
+
+    def _listen(self) -> tuple[socket.socket, socket.socket]:
+        """Return the sockets for commands of shells, and for the processes that join."""
+        self._folder = Path(tempfile.mkdtemp())
+        listeners = []
+        for name in (CALLERS, REQUESTS):
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            listener.bind(str(self._folder / name))
+            listener.listen(64)
+            listeners.append(listener)
+        return listeners[0], listeners[1]
+
+    def _start(self, callers: socket.socket, joining: socket.socket, shared: bool = True) -> None:
+        """Start the server; if it is shared, as soon as somebody asks for it."""
+        self._requests, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST_REQUEST)
+        with theirs, callers, joining:
+            if shared:
+                select.select([callers, joining], [], [])
+            fds = [theirs.fileno(), callers.fileno(), joining.fileno()]
+            command = [sys.executable, SERVER, *map(str, fds), *(["shared"] if shared else [])]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=fds)
 
     def spawner(self) -> Callable[..., tuple[int, int]]:
         """Return a `Daemon._spawn` with which this process gets workers and supervisors as forks.
@@ -171,17 +206,20 @@ class ForkServer:
                 coord=str(Path(sys.executable).with_name("coord")),
                 prefixes=READ_AT_START,
                 at_start=at_start,
-                place=str(self._folder / "socket"),
+                place=str(self._folder / CALLERS),
             )
-            program.write_text(text)
-            program.chmod(0o755)
+            written = self._folder / f"coord.{os.getpid()}"
+            written.write_text(text)
+            written.chmod(0o755)
+            written.rename(program)  # other processes may write and execute it at the same time
         return self._folder
 
     def close(self) -> None:
-        if self._folder is not None:
+        if self._folder is not None and not self._joined:
             shutil.rmtree(self._folder)
-        if self._requests is not None and self._process is not None:
+        if self._requests is not None:
             self._requests.close()
+        if self._process is not None:
             self._process.wait()
 
 
