@@ -82,7 +82,7 @@ test-long: setup forge-tools
 	$(BIN)/python $(PYTEST) --numprocesses 2 -m long
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 -m "hypothesis and not long" tests/unit
 	ALL_EXAMPLES=1 $(BIN)/python $(PYTEST) --numprocesses 2 tests/contracts/test_*_machine.py \
-	  tests/contracts/test_any_history.py
+	  tests/contracts/test_runs_machine.py
 	$(MAKE) soak chaos
 	$(BIN)/python -m benchmarks
 

@@ -1,4 +1,4 @@
-"""The process of which commands, workers and supervisors of tests are forks (forked.py)."""
+"""The process of which commands, workers and supervisors of tests are forks (fork_client.py)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
-from tests.forked import LONGEST_REQUEST, line_of
+from tests.fork_client import LONGEST_REQUEST, line_of
 
 CLONE_NEWNET = 0x40000000
 MADV_COLLAPSE, HUGE_PAGE = 25, 2 << 20

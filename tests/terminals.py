@@ -1,4 +1,4 @@
-"""Output of a command on a real terminal (a pty) of any width."""
+"""Commands on a real terminal (a pty): their output at any width, and keys that are typed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from tests.testbed import COORD, FORKS, Testbed, plain
+from tests.waiting import until
 
 OURS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
@@ -57,3 +58,46 @@ def typing_on_terminal(
                 os.write(terminal, left.pop(shown).encode())
     os.close(terminal)
     return process.wait(60), said.decode().replace("\r\n", "\n")
+
+
+class Terminal:
+    """A terminal with `coord` in its foreground; keys go in, what is shown comes out."""
+
+    def __init__(self, testbed: Testbed, *words: str) -> None:
+        self._master, slave = pty.openpty()
+        os.set_blocking(self._master, False)
+        self.shown = ""
+        self.process = FORKS.begin_on(slave, [COORD, *words], cwd=testbed.folder, env=plain())
+        testbed.started.append(self.process)
+        os.close(slave)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def until_it_shows(self, text: str) -> None:
+        until(lambda: text in self._read())
+
+    def press_until_it_shows(self, keys: bytes, text: str) -> None:
+        """Press again if nothing comes for 3 s: Python does not see a signal that comes just before it reads
+        until there is something to read.
+        """
+        for _ in range(20):
+            self.press(keys)
+            with suppress(AssertionError):
+                until(lambda: text in self._read(), 3)
+                return
+        raise AssertionError(self.shown)
+
+    def until_it_ends(self) -> int:
+        until(lambda: self._read() is not None and self.process.poll() is not None)
+        self._read()
+        os.close(self._master)
+        return self.process.returncode
+
+    def _read(self) -> str:
+        try:
+            while data := os.read(self._master, 65536):
+                self.shown += data.decode(errors="replace")
+        except OSError:  # nothing more for now, or the other side is closed
+            pass
+        return self.shown

@@ -27,7 +27,7 @@ from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from tests.forked import READ_AT_START, Fork, ForkServer
+from tests.fork_client import READ_AT_START, Fork, ForkServer
 from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")

@@ -21,7 +21,7 @@ from coordination.errors import LockLost
 from tests.forge.server import TestForge
 from tests.forge_sites import add_credential, hosted
 from tests.testbed import PLAN, Testbed
-from tests.trusted import Persons
+from tests.trusted_worker import Persons
 from tests.waiting import until
 
 EVIL = "<script>alert(1)</script>\x1b[31mred\u202eesrever"

@@ -12,7 +12,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
-from tests.doors import listening, silent
+from tests.endpoints import listening, silent
 from tests.testbed import Testbed
 
 WRONG, USAGE, UNREACHABLE = 1, 2, 7

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from tests.doors import Certificates, leading_to, listening
+from tests.endpoints import Certificates, leading_to, listening
 from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 

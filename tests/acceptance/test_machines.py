@@ -12,7 +12,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.demo import create
 from tests.acceptance.gate import Gate
-from tests.doors import Certificates, leading_to, listening
+from tests.endpoints import Certificates, leading_to, listening
 from tests.machines import PASSWORD, Loopback, Machine, Namespaces, Network, Site
 from tests.testbed import PLAN, Begun, Testbed, git
 from tests.waiting import until

@@ -9,7 +9,7 @@ import pytest
 from coordination.backend.client import Profile, connect
 from coordination.runs.store import RunStore
 from tests.contracts.run_harness import BAD, Harness
-from tests.doors import listening, silent
+from tests.endpoints import listening, silent
 from tests.plans import ecosystem, graph, order
 from tests.terminals import on_terminal
 from tests.testbed import Testbed

@@ -16,7 +16,7 @@ GATES = "tests/contracts/test_gate_steps.py"
 ATTEMPTS = "tests/contracts/test_run_attempts.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 LARGE = "tests/contracts/test_large_runs.py"
-HISTORY = "tests/contracts/test_any_history.py"
+HISTORY = "tests/contracts/test_runs_machine.py"
 ROLL = "tests/integration/test_local_liveness.py"
 
 
@@ -252,14 +252,14 @@ BUGS = (
         "coordination/locks/core.py",
         "PART_OF_TTL = 3\n",
         "PART_OF_TTL = 1 / 0.9\n",
-        ("tests/unit/locks/test_when_renewed.py",),
+        ("tests/unit/locks/test_lock_renewal_times.py",),
     ),
     Bug(
         "leases are renewed at 0.9 of their ttl",
         "workers/leases.py",
         "config.settings.lease_ttl / 3)",
         "config.settings.lease_ttl * 0.9)",
-        ("tests/unit/workers/test_beat.py",),
+        ("tests/unit/workers/test_lease_renewal.py",),
     ),
     Bug(
         "a message is acknowledged before it is handled",
@@ -273,7 +273,9 @@ BUGS = (
         "coordination/broker/celery_app.py",
         "task_acks_late=True",
         "task_acks_late=False",
-        ("tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",),
+        (
+            "tests/chaos/test_killed_processes.py::test_promise_2_a_killed_workers_todo_begins_after_its_children",
+        ),
     ),
     Bug(
         "leases are reaped the moment Redis is back",

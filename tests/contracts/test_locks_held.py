@@ -19,7 +19,7 @@ from coordination import durations
 from coordination.backend.steps.lock import Held
 from coordination.errors import LockLost, LockTimeout, StaleFence, UsageError
 from coordination.locks import Lock, LockManager, Owner
-from tests.lock_players import LONG, begin
+from tests.lock_holders import LONG, begin
 from tests.lock_requests import ask
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ import redis
 from coordination.errors import LockTimeout, NotFound, UsageError
 from coordination.locks import Lock, LockManager, Owner
 from coordination.locks.resources import Resources
-from tests.lock_players import LONG, begin
+from tests.lock_holders import LONG, begin
 from tests.waiting import until
 
 ONCE = timedelta(0)

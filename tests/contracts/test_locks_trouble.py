@@ -15,7 +15,7 @@ from coordination.backend import library
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
 from coordination.locks import Lock, LockManager
 from tests.contracts.conftest import OwnServer
-from tests.lock_players import LONG
+from tests.lock_holders import LONG
 from tests.waiting import until
 
 ONCE = timedelta(0)

@@ -20,7 +20,7 @@ from coordination.backend.client import Profile, connect
 from coordination.errors import Unreachable, UsageError
 from coordination.messages import Inbox, Limits, Message, MessageBus
 from tests.contracts.conftest import OwnServer
-from tests.forked import PipedFork
+from tests.fork_client import PipedFork
 from tests.testbed import FORKS
 from tests.waiting import until
 

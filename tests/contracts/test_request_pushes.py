@@ -9,7 +9,7 @@ import pytest
 
 from coordination.changes.requests.push import PushTarget, push_branch
 from coordination.errors import Conflict, GitRefused
-from tests.landings import POINTER, fake_git_lfs
+from tests.landing_checkout import POINTER, fake_git_lfs
 from tests.testbed import git
 
 BRANCH = "coord/P"

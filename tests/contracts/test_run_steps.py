@@ -1,4 +1,4 @@
-"""The steps of a run keep the promises of runs/__init__.py. Any order of events: test_any_history.py."""
+"""The steps of a run keep the promises of runs/__init__.py. Any order of events: test_runs_machine.py."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ from coordination.settings import Settings
 from tests.cleanup_host import Machine
 from tests.commands import Started
 from tests.contracts.run_harness import Harness
-from tests.fleet import WORKER, Make, begin_user
-from tests.forked import PipedFork
+from tests.fork_client import PipedFork
 from tests.hosts import TcpRedis, World
+from tests.local_users import WORKER, Make, begin_user
 from tests.plans import Todos, ecosystem, graph, order
 from tests.ports import free_port
-from tests.restricted import Site
+from tests.restricted_workers import Site
 from tests.waiting import until
 from tests.worktrees import Run, make_checkout
 from workers.config import WorkerConfig

@@ -22,8 +22,8 @@ from coordination.trust.identity import worker_identity
 from coordination.trust.results import ResultRecord, seal_result
 from tests.change_sets import record
 from tests.forge.server import TestForge
-from tests.landings import POINTER
-from tests.trusted import Persons
+from tests.landing_checkout import POINTER
+from tests.trusted_worker import Persons
 from tests.worktrees import ANN, make_checkout, save
 from workers.workspace.git import git
 

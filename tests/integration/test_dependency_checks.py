@@ -15,7 +15,7 @@ from coordination.dependencies.check import check
 from coordination.dependencies.command import HALF, LONGEST_LINE, Output, SearchedOutput
 from coordination.dependencies.records import Outcome
 from coordination.models import Dependency, DependencyStatus
-from tests.doors import Certificates
+from tests.endpoints import Certificates
 from tests.waiting import until
 
 SATISFIED, UNSATISFIED = DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED

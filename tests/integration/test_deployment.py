@@ -29,7 +29,7 @@ from coordination.cli.app import coord
 from coordination.environment import ENV_PREFIX
 from coordination.settings import Settings
 from tests import ports
-from tests.doors import Certificates
+from tests.endpoints import Certificates
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]

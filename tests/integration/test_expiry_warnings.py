@@ -15,7 +15,7 @@ from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.administration import warnings_of
 from coordination.trust.keys import new_key
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
-from tests.doors import Certificates
+from tests.endpoints import Certificates
 from tests.integration.test_tls import HERE, settings_of
 from workers.trust.worker_trust import ExpiryWatch
 

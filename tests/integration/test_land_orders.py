@@ -27,7 +27,7 @@ from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.plans import order
 from tests.testbed import git
-from tests.trusted import Persons, Trusting
+from tests.trusted_worker import Persons, Trusting
 from tests.worktrees import save
 
 TIP = "a" * 40

@@ -12,8 +12,8 @@ import pytest
 
 from tests.chaos.failpoints.hooks import SEAMS_OF_REQUESTS
 from tests.forge.server import TestForge
-from tests.landing_place import Killed
-from tests.request_place import Proposal, ends, proposal
+from tests.landing_setup import Killed
+from tests.request_landing_setup import Proposal, ends, proposal
 from workers.outcome import OutcomeKind
 
 DEFERRED, SUCCEEDED, REFUSED = OutcomeKind.DEFERRED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED

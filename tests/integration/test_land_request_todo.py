@@ -20,7 +20,7 @@ from coordination.models import LandStep
 from coordination.runs.change_sets.records import RequestRef
 from tests.forge.core import Core
 from tests.forge.server import TestForge
-from tests.request_place import Proposal, ends, proposal
+from tests.request_landing_setup import Proposal, ends, proposal
 from tests.testbed import git
 from workers.landing.land import land
 from workers.landing.land_request import land_request

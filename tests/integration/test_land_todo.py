@@ -17,7 +17,7 @@ from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import RepoChange
-from tests.landing_place import Killed, Place
+from tests.landing_setup import Killed, Place
 from tests.testbed import git
 from workers.landing import land as landing
 from workers.landing.attempt import TROUBLE

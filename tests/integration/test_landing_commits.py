@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.landings import LINES, LandingCheckout
+from tests.landing_checkout import LINES, LandingCheckout
 from tests.worktrees import ANN, save
 from workers.landing.commits import has_landed, prepare, reopen, revert_commit
 from workers.landing.records import HasLanded, Method, NoChange, Prepared, Reason, Refused

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.landings import LandingCheckout
+from tests.landing_checkout import LandingCheckout
 from tests.testbed import FORKS
 from tests.waiting import until
 from tests.worktrees import ANN, save

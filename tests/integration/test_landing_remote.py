@@ -11,7 +11,7 @@ import pytest
 
 from coordination.git import base_tip
 from tests.git_server import GitServer
-from tests.landings import POINTER, LandingCheckout, fake_git_lfs
+from tests.landing_checkout import POINTER, LandingCheckout, fake_git_lfs
 from tests.waiting import until
 from tests.worktrees import ANN, save
 from workers.credentials import askpass_variables

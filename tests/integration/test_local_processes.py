@@ -25,8 +25,8 @@ from coordination.operations.local import Local
 from coordination.operations.state import Need, state_folder
 from coordination.processes import is_stopped, start_time
 from coordination.settings import Settings
-from tests.fleet import Make, begin_user, names
-from tests.forked import PipedFork
+from tests.fork_client import PipedFork
+from tests.local_users import Make, begin_user, names
 from tests.waiting import until
 
 

@@ -23,7 +23,7 @@ from coordination.runs.views.metrics import LiveCountReader
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD
-from tests.doors import listening, silent
+from tests.endpoints import listening, silent
 from tests.integration.conftest import submitted
 
 

@@ -19,7 +19,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.views.live import Live
 from coordination.settings import Settings
 from tests.contracts.run_harness import Harness
-from tests.doors import listening, silent
+from tests.endpoints import listening, silent
 from tests.integration.conftest import submitted
 from tests.plans import PLAN, graph
 

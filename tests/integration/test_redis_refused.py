@@ -18,7 +18,7 @@ from coordination.backend.server_check import refuse_unfit
 from coordination.broker.celery_app import make_app
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
-from tests.doors import Certificates, leading_to, listening, old_redis, silent
+from tests.endpoints import Certificates, leading_to, listening, old_redis, silent
 from tests.hosts import TcpRedis
 from tests.waiting import until
 

@@ -24,7 +24,7 @@ from coordination.runs.remote_steps import calls
 from coordination.runs.remote_steps.calls import NobodyAnswers, ProxyContexts, ProxyStore
 from coordination.runs.remote_steps.handlers import delivery_of
 from tests.plans import PLAN
-from tests.restricted import DONE, LEASE, Site, granted
+from tests.restricted_workers import DONE, LEASE, Site, granted
 from tests.waiting import until
 from workers.attempt.context_socket import ContextSocket
 

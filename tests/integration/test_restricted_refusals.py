@@ -15,7 +15,7 @@ from coordination.runs.remote_steps.calls import ProxyPresence
 from coordination.runs.remote_steps.serving import Waiting
 from coordination.runs.worker_registry import Worker
 from coordination.settings import Settings
-from tests.restricted import DONE, LEASE, Site, claim, granted
+from tests.restricted_workers import DONE, LEASE, Site, claim, granted
 
 LASTING = timedelta(days=365_000)
 

@@ -16,9 +16,9 @@ from coordination.models import Verdict
 from coordination.runs.control import approvals
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.write_back import FAILURE, file_id
-from tests.integration.test_orders import site
+from tests.integration.test_signed_orders import site
 from tests.plans import PLAN
-from tests.trusted import Trusting
+from tests.trusted_worker import Trusting
 from workers.file_services import GRACE_MS, ResultsWriter
 
 __all__ = ["site"]

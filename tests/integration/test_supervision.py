@@ -19,7 +19,7 @@ from coordination.operations import supervision
 from coordination.operations.state import Need, state_folder
 from coordination.operations.supervision import FILE, LIMIT, Restart
 from coordination.processes import start_time
-from tests.fleet import Make
+from tests.local_users import Make
 from tests.waiting import until
 
 

@@ -21,7 +21,7 @@ from coordination.errors import CoordinationError, NotAllowed, Unusable, UsageEr
 from coordination.operations.listening import Address, CertificateUnusable, context_for
 from coordination.operations.metrics import serve
 from coordination.settings import Settings
-from tests.doors import Certificates
+from tests.endpoints import Certificates
 from tests.gateways import Gateway
 from tests.ports import free_port
 from tests.testbed import Testbed

@@ -14,7 +14,7 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.runs.records import Result, TodoState
-from tests.doors import leading_to, listening
+from tests.endpoints import leading_to, listening
 from tests.hosts import Host, TcpRedis, World, reads, tip, works
 from tests.plans import Todos
 from tests.ports import free_port

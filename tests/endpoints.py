@@ -1,6 +1,4 @@
-"""Doors to Redis as people put them up: TLS in front of a server, a port where nobody answers, a server of
-old times.
-"""
+"""Endpoints in front of Redis: TLS, a port where nothing answers, and a server of an old version."""
 
 from __future__ import annotations
 
@@ -53,17 +51,17 @@ class Certificates:
 @contextmanager
 def listening(serve: Serve, port: int = 0) -> Iterator[int]:
     """A port of loopback, each of whose connections `serve` gets in a thread of its own."""
-    with socket.create_server(("127.0.0.1", port)) as door:
-        threading.Thread(target=_accept, args=(door, serve), daemon=True).start()
-        yield door.getsockname()[1]
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        threading.Thread(target=_accept, args=(listener, serve), daemon=True).start()
+        yield listener.getsockname()[1]
         with suppress(OSError):
-            door.shutdown(socket.SHUT_RDWR)  # wakes accept
+            listener.shutdown(socket.SHUT_RDWR)  # wakes accept
 
 
-def _accept(door: socket.socket, serve: Serve) -> None:
+def _accept(listener: socket.socket, serve: Serve) -> None:
     with suppress(OSError):  # closed
         while True:
-            threading.Thread(target=_handle, args=(door.accept()[0], serve), daemon=True).start()
+            threading.Thread(target=_handle, args=(listener.accept()[0], serve), daemon=True).start()
 
 
 def _handle(client: socket.socket, serve: Serve) -> None:

@@ -10,7 +10,7 @@ import redis
 
 from coordination.errors import CoordinationError
 from coordination.locks import Guard, Lock, LockManager
-from tests.forked import PipedFork
+from tests.fork_client import PipedFork
 from tests.testbed import FORKS
 
 LONG = timedelta(minutes=1)
@@ -40,7 +40,7 @@ def _try_to_write(guard: Guard, lock: Lock, value: str) -> str:
 
 
 def begin(url: str, name: str, ttl_ms: int) -> PipedFork:
-    program = "import sys; from tests.lock_players import main; main(*sys.argv[1:])"
+    program = "import sys; from tests.lock_holders import main; main(*sys.argv[1:])"
     return FORKS.piped([sys.executable, "-c", program, url, name, str(ttl_ms)], cwd=Path(__file__).parents[1])
 
 

@@ -35,7 +35,7 @@ asked: set[str] = set()
 OTHERWISE = {
     f"run/{step}" for step in ["seal", "adopt", "stuck", "report_stuck", "remainder", "hold_up", "restore"]
 }
-"""Tested in test_run_steps.py, test_run_moved.py, test_stuck.py and test_large_runs.py."""
+"""Tested in test_run_steps.py, test_run_moved.py, test_stuck_runs.py and test_large_runs.py."""
 
 
 def kept(redis: Redis) -> dict[str, Any]:

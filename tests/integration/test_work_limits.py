@@ -29,7 +29,7 @@ from coordination.settings import Settings
 from tests.contracts.run_harness import OK, Harness
 from tests.integration.conftest import MakeWorker
 from tests.plans import ecosystem, graph, order
-from tests.trusted import Persons
+from tests.trusted_worker import Persons
 from workers.container import Container
 from workers.outcome import TaskResult, TaskResultKind
 

@@ -21,7 +21,7 @@ from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
 from tests.sandboxes import needs_bubblewrap
-from tests.trusted import Persons, Trusting
+from tests.trusted_worker import Persons, Trusting
 
 Tamper = Callable[[Trusting], None]
 

@@ -1,4 +1,4 @@
-"""`coord`, and the workers and supervisors that it starts, in forks of one process that has imported them: a
+"""Starts `coord`, and its workers and supervisors, as forks of a process that has imported them: a
 command costs a tenth of a second instead of a second, a worker a third of a second instead of 1.2.
 
 Commands and workers are the real ones, in a process, a folder and an environment of their own. So are the

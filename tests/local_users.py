@@ -1,4 +1,4 @@
-"""Users of local processes; the worker is a stand-in."""
+"""Users of the processes of this machine, with a program in the place of the worker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordination.operations.local import Local, Stopped
-from tests.forked import PipedFork
+from tests.fork_client import PipedFork
 from tests.testbed import FORKS
 
 WORKER = """

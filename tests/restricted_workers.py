@@ -1,4 +1,4 @@
-"""A keeper that serves restricted workers, and the requests of these."""
+"""A maintenance leader that serves restricted workers, and the requests of these workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DONE = Result(outcome=TodoState.SUCCEEDED, output='{"x":1}')
 
 
 class Site:
-    """A keeper that serves, and the store as those see it who may do everything."""
+    """A leader that serves, and the store of a user with all rights."""
 
     def __init__(self, url: str) -> None:
         settings = Settings(namespace="test")

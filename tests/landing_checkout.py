@@ -1,4 +1,4 @@
-"""A repository, a change set in it, and a base branch to land it on."""
+"""A checkout with a change set, and the base branch on which the change set lands."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_promises_1_and_3_every_todo_starts_once_and_in_order_though_every_messa
 ):
     levels.redis()  # starts the server
     url = f"unix://{levels.redis().connection_pool.connection_kwargs['path']}"
-    script = f"import sys; sys.path[0] = {ROOT!r}; import tests.doubled; tests.doubled.main()"
+    script = f"import sys; sys.path[0] = {ROOT!r}; from tests.duplicate_messages import main; main()"
     levels.begin_script(script, "worker", "--all", "--state", str(levels.state), COORD_REDIS_URL=url)
     sweep = levels.begin_script(
         script, "coord", "sweep", "PLAN-001", "--strategy", strategy, COORD_REDIS_URL=url

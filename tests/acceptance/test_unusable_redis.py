@@ -10,7 +10,7 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import server_binary
-from tests.doors import Certificates, leading_to, listening, old_redis, silent
+from tests.endpoints import Certificates, leading_to, listening, old_redis, silent
 from tests.testbed import PLAN, Testbed
 from tests.waiting import until
 

@@ -1,5 +1,6 @@
-"""`main` with the arguments `coord …` or `worker …`: the real program, but every message about a run is put
-into its queue twice.
+"""The real `coord` and worker, which put every message about a run into its queue twice.
+
+`main` takes the arguments `coord …` or `worker …`.
 """
 
 from __future__ import annotations

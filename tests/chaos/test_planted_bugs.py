@@ -17,7 +17,7 @@ def test_each_bug_can_be_planted() -> None:
 
 @pytest.mark.long
 def test_a_bug_does_not_get_past_the_tests() -> None:
-    quick = [bug for bug in BUGS if all(test.startswith("tests/contracts/test_run") for test in bug.tests)]
+    quick = [bug for bug in BUGS if all(test.startswith("tests/contracts/test_run_") for test in bug.tests)]
     assert HISTORY not in {test for bug in quick for test in bug.tests}
 
     assert survivors([random.choice(quick)]) == []

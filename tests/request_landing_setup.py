@@ -1,4 +1,4 @@
-"""A repository whose change set lands by a pull request at a test forge, for attempts of landing todos."""
+"""A repository whose change set lands by a pull request at a test forge, for attempts of its todos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.forge.records import Project, Request
 from tests.forge.server import TestForge
-from tests.landing_place import Place
+from tests.landing_setup import Place
 from tests.testbed import git
 from workers.landing.job import FORGE_PAUSE
 from workers.landing.land_request import land_request
