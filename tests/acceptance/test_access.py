@@ -143,22 +143,15 @@ def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(
     assert swept.code == 0, swept.err
     assert swept.json["strategy"] == strategy
     assert set(swept.states.values()) == {"succeeded"}
-    assert {todo["repo"]: todo["worker"].partition("@")[2] for todo in swept.json["todos"]} == {
-        "alpha": "host-alpha",
-        "beta": "host-beta",
-    }
+    hosts = {todo["repo"]: todo["worker"].partition("@")[2] for todo in swept.json["todos"]}
+    assert hosts == {"alpha": "host-alpha", "beta": "host-beta"}
     assert guarded.laptop.ok("logs", "last", "A1").out.splitlines()[-1] == "hello"
 
 
 def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarded):
-    guarded.laptop.write(
-        [
-            {"id": "F", "repo": "alpha", "action": f"{WAITS_FOR_B2}; exit 3"},
-            {**PLAN[2], "action": 'touch "$LEDGER.b2"'},
-            {**PLAN[3], "blocked_by": ["F", "B2"]},
-        ],
-        plan={"strategy": "levels"},
-    )
+    fails = {"id": "F", "repo": "alpha", "action": f"{WAITS_FOR_B2}; exit 3"}
+    others = ({**PLAN[2], "action": 'touch "$LEDGER.b2"'}, {**PLAN[3], "blocked_by": ["F", "B2"]})
+    guarded.laptop.write([fails, *others], plan={"strategy": "levels"})
 
     swept = guarded.laptop.sweep()
 
@@ -189,12 +182,8 @@ def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled_and_stops_it
 
 def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):
     gate = Gate(guarded.folder, "killed")
-    guarded.laptop.write(
-        [
-            {"id": "LONG", "repo": "alpha", "action": gate.action},
-            {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]},
-        ]
-    )
+    long = {"id": "LONG", "repo": "alpha", "action": gate.action}
+    guarded.laptop.write([long, {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]}])
     sweep = guarded.laptop.begin("sweep", "PLAN-001", "--json")
     gate.wait()
 
@@ -207,20 +196,16 @@ def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarde
 
 def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     for words in (
-        ["list-runs"],
-        ["watch", run],
-        ["logs", run, "A1"],
-        ["sweep", "PLAN-001", "--dry-run"],
-        ["show-run", run],
+        "list-runs",
+        f"watch {run}",
+        f"logs {run} A1",
+        "sweep PLAN-001 --dry-run",
+        f"show-run {run}",
     ):
-        guarded.laptop.ok(*words)
+        guarded.laptop.ok(*words.split())
     gate = Gate(guarded.folder, "steered")
-    guarded.laptop.write(
-        [
-            {"id": "S1", "repo": "alpha", "action": gate.action},
-            {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]},
-        ]
-    )
+    first = {"id": "S1", "repo": "alpha", "action": gate.action}
+    guarded.laptop.write([first, {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]}])
     guarded.laptop.ok("sweep", "PLAN-001", "--detach")
     gate.wait()
 
@@ -264,33 +249,30 @@ def test_a_client_without_a_user_name_is_locked_out(guarded: Guarded):
         connect(guarded.url("alpha").replace(f"alpha:{PASSWORD}@", ""), Profile.COMMAND).get("coord:fence")
 
 
-def test_a_worker_whose_user_is_for_another_repository_says_what_to_do(guarded: Guarded):
-    refused = guarded.worker("beta", "alpha").done()
+@pytest.mark.parametrize(
+    ("repo", "restricted", "hint"),
+    [("beta", "true", "coord acl --role worker --repo beta"), ("alpha", "false", "COORD_RESTRICTED=true")],
+)
+def test_a_worker_with_the_user_of_another_repository_or_without_the_setting_says_what_to_do(
+    guarded: Guarded, repo: str, restricted: str, hint: str
+):
+    refused = guarded.worker(repo, "alpha", restricted).done()
 
-    assert refused.code == 7
-    assert "coord acl --role worker --repo beta" in refused.err
-
-
-def test_a_worker_that_does_not_know_that_it_is_restricted_says_what_to_do(guarded: Guarded):
-    refused = guarded.worker("alpha", "alpha", "false").done()
-
-    assert refused.code == 7
-    assert "COORD_RESTRICTED=true" in refused.err
+    assert (refused.code, hint in refused.err) == (7, True), refused.err
 
 
 RUN = KEYS.run("{run}")
 BETA = KEYS.restricted(["beta"])
+QUEUES = (
+    *(KEYS.queue("beta"), KEYS.queue("beta", "host-beta"), KEYS.control_queue),
+    *(KEYS.unacked, BETA.poison),
+)
+PARTS = ("meta", "spec", "place", "state", "facts", "tips", "output")
 FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
     "alpha": [
         *[
             (*words[:1], queue, *words[1:])
-            for queue in (
-                KEYS.queue("beta"),
-                KEYS.queue("beta", "host-beta"),
-                KEYS.control_queue,
-                KEYS.unacked,
-                BETA.poison,
-            )
+            for queue in QUEUES
             for words in (("LPUSH", "x"), ("LRANGE", 0, -1), ("LLEN",), ("RPOP",), ("BRPOP", 1), ("DEL",))
         ],
         ("RENAME", KEYS.queue("alpha"), KEYS.queue("beta")),
@@ -298,15 +280,9 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("HGETALL", BETA.unacked),
         ("BLPOP", BETA.reply("q"), 1),
         ("SADD", "_kombu.binding.coord.repo.beta", "x"),
-        *[
-            ("HGETALL", f"coord:run:{{run}}:{part}")
-            for part in ["meta", "spec", "place", "children", "state", "facts", "tips", "output"]
-        ],
-        *[
-            ("HSET", f"coord:run:{{run}}:{part}", "A1", "x")
-            for part in ["meta", "spec", "place", "state", "facts", "tips", "output"]
-        ],
-        *[("HGET", f"coord:run:{{run}}:{part}", "A1") for part in ["meta", "spec", "state", "facts"]],
+        *[("HGETALL", f"coord:run:{{run}}:{part}") for part in (*PARTS, "children")],
+        *[("HSET", f"coord:run:{{run}}:{part}", "A1", "x") for part in PARTS],
+        *[("HGET", f"coord:run:{{run}}:{part}", "A1") for part in PARTS],
         *[
             (*words[:1], RUN.log(todo), *words[1:])
             for todo in ("A1", "B1")
@@ -315,10 +291,7 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("XADD", RUN.events, "*", "what", "run.ended"),
         ("HSET", RUN.bundle("beta"), "x", "y"),
         ("DEL", RUN.bundle("beta")),
-        *[
-            (command, RUN.bundle("beta"))
-            for command in ("HGETALL", "HKEYS", "HVALS", "HLEN", "HRANDFIELD", "DUMP")
-        ],
+        *[(word, RUN.bundle("beta")) for word in ("HGETALL", "HKEYS", "HVALS", "HLEN", "HRANDFIELD", "DUMP")],
         ("HSCAN", RUN.bundle("beta"), 0),
         ("ZRANGE", KEYS.leases, 0, -1),
         ("ZADD", KEYS.leases, 0, "{run} B1"),
@@ -364,26 +337,14 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
     ],
     "keeper": [("GET", "other:key"), ("LPUSH", "other.repo.beta", "x"), ("PUBLISH", "/0.celery.pidbox", "x")],
 }
-ADMINISTRATION: list[tuple[str | int, ...]] = [
-    ("KEYS", "*"),
-    ("SCAN", 0),
-    ("RANDOMKEY",),
-    ("FLUSHALL",),
-    ("FLUSHDB",),
-    ("SWAPDB", 0, 1),
-    ("CONFIG", "GET", "*"),
-    ("CONFIG", "SET", "requirepass", ""),
-    ("ACL", "LIST"),
-    ("ACL", "SETUSER", "alpha", "+@all"),
-    ("CLIENT", "LIST"),
-    ("CLIENT", "KILL", "TYPE", "normal"),
-    ("MONITOR",),
-    ("SLOWLOG", "GET"),
-    ("SCRIPT", "FLUSH"),
-    ("FUNCTION", "FLUSH"),
-    ("REPLICAOF", "NO", "ONE"),
-    ("SAVE",),
-    ("SHUTDOWN", "NOSAVE"),
+ADMINISTRATION = [
+    line.split()
+    for line in (
+        *("KEYS *", "SCAN 0", "RANDOMKEY", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "MONITOR", "SLOWLOG GET"),
+        *("CONFIG GET *", "CONFIG SET requirepass x", "ACL LIST", "ACL SETUSER alpha +@all", "CLIENT LIST"),
+        *("CLIENT KILL TYPE normal", "SCRIPT FLUSH", "FUNCTION FLUSH", "REPLICAOF NO ONE", "SAVE"),
+        "SHUTDOWN NOSAVE",
+    )
 ]
 
 
