@@ -167,7 +167,7 @@ class AutoCleanup:
         worker that may not read them.
         """
         self._change_sets = change_sets
-        self._mended: set[str] = set()
+        self._checked: set[str] = set()
         """The rolled back runs after which the branches of their change sets were checked."""
         self._spare_changes = spare_changes
         self._store = store
@@ -181,17 +181,17 @@ class AutoCleanup:
             status = self._store.status(run)
             removed += self._clear(artifacts, run, status)
             if status == RunStatus.ROLLED_BACK:
-                self._mend_branches(run)
+                self._restore_branches(run)
         return removed
 
-    def _mend_branches(self, run: str) -> None:
+    def _restore_branches(self, run: str) -> None:
         """Set the branches of a change set back to its tips, after a run that was rolled back without this
         worker, because a person accepted its last todos as undone. Only Redis says so; therefore commits
         that a branch loses are kept.
         """
-        if self._change_sets is None or run in self._mended:
+        if self._change_sets is None or run in self._checked:
             return
-        self._mended.add(run)
+        self._checked.add(run)
         brief = self._store.brief(run)
         found = self._change_sets.read(brief.change_set) if brief.change_set else None
         for repo, branch in brief.branch_of_set.items():

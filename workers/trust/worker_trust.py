@@ -361,7 +361,7 @@ class OrderCheck:
             trust.check(verified.principal, right_of(operation.operation), self._repos())
             return
         if job.runs != () or not all(one.keep for one in job.sets):
-            raise foreign("the order to discard change sets is said to remove something else")
+            raise foreign("the order to discard change sets also removes something else")
         repos = {one.repo for one in job.sets} & set(self._repos())
         trust.check(verified.principal, right_of(operation.operation), repos)
 
@@ -371,7 +371,7 @@ class OrderCheck:
         if grant.undo is None:
             run.check_start(grant.todo_id, spec)
         elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
-            raise foreign(f"{grant.todo_id} is said to have been executed by run {grant.undo.run!r:.100}")
+            raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)
 
