@@ -27,7 +27,7 @@ from tests.git_server import GitServer
 from tests.testbed import git
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob
-from workers.landing.land import land
+from workers.landing.land import DirectLanding
 from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed
 from workers.landing.remote import look, may_push, push
 from workers.outcome import AttemptOutcome, OutcomeKind
@@ -102,7 +102,7 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         access=lambda: nullcontext({}),
         stopped=lambda: None,
         cancelled=lambda: False,
-        say=lambda _: None,
+        log=lambda _: None,
         checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
         forges=_no_forge,
         change_set=lambda: ChangeSet(id="PLAN", repos={repo.name: change}),
@@ -139,7 +139,7 @@ def steps(took: Took, at: BaseBranch, template: Template) -> None:
 
 def attempt(job: LandJob, step: LandStep, tip: str) -> None:
     action = LandAction(type="land", step=step, change_set="PLAN", tip=tip, via=Via.PUSH, title="Land")
-    outcome = land(job, action)
+    outcome = DirectLanding(job, action).outcome()
     assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
 
 

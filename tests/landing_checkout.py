@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from coordination.models import Method
 from tests.worktrees import ANN, save
 from workers.landing.commits import landing_message, prepare
-from workers.landing.records import BaseBranch, Method, Prepared
+from workers.landing.records import BaseBranch, Prepared
 from workers.workspace.git import git
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1\n"

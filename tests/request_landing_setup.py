@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from tests.forge.server import TestForge
 from tests.landing_setup import Place
 from tests.testbed import git
 from workers.landing.job import FORGE_PAUSE
-from workers.landing.land_request import land_request
-from workers.landing.revert_request import revert_request
+from workers.landing.land_request import RequestLanding
+from workers.landing.revert_request import RequestRevert
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 
@@ -63,10 +63,14 @@ class Proposal(Place):
         )
 
     def check(self, **more: Any) -> AttemptOutcome:
-        return land_request(self.job, self.action(LandStep.CHECK, **more))
+        return self.take(LandStep.CHECK, **more)
 
     def land(self, **more: Any) -> AttemptOutcome:
-        return land_request(self.job, self.action(**more))
+        return self.take(LandStep.LAND, **more)
+
+    def take(self, step: LandStep, *, by: dict[str, Any] | None = None, **more: Any) -> AttemptOutcome:
+        """Carry out a todo with this step; `by`: other functions of its worker."""
+        return RequestLanding(replace(self.job, **(by or {})), self.action(step, **more)).outcome()
 
     def revert(self, output: str | None = None) -> AttemptOutcome:
         """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
@@ -74,7 +78,7 @@ class Proposal(Place):
         if output is None and self.landed:
             own = {"commit": self.landed.commit, "before": self.landed.tree_before}
         facts = {"type": "revert", "change_set": "P", "via": Via.PR, "title": "Revert P", "tip": self.tip}
-        return revert_request(self.job, RevertAction.model_validate({**facts, **own}), output)
+        return RequestRevert(self.job, RevertAction.model_validate({**facts, **own})).outcome(output)
 
     @property
     def proposed(self) -> Request:

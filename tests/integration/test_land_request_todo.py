@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,8 +21,6 @@ from tests.forge.core import Core
 from tests.forge.server import TestForge
 from tests.request_landing_setup import Proposal, ends, proposal
 from tests.testbed import git
-from workers.landing.land import land
-from workers.landing.land_request import land_request
 from workers.outcome import OutcomeKind
 
 DEFERRED, SUCCEEDED, REFUSED = OutcomeKind.DEFERRED, OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
@@ -109,7 +106,7 @@ def test_a_landing_that_is_stopped_while_it_queues_a_request_takes_it_out_again(
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.check()
     stopped = lambda: OutcomeKind.CANCELLED if place.project.queue else None  # noqa: E731
-    ends(land_request(replace(place.job, stopped=stopped), place.action()), OutcomeKind.CANCELLED)
+    ends(place.land(by={"stopped": stopped}), OutcomeKind.CANCELLED)
     assert (place.project.queue, place.proposed.state) == ([], "open")
     assert json.loads(place.checkpoint)["queueing"].endswith("/1"), "what coord cancel reads"
 
@@ -119,7 +116,7 @@ def test_a_landing_that_is_cancelled_before_it_queues_a_request_leaves_none_in_t
     place.at.protect(place.project, queue=True, dismiss_stale=False)
     place.check()
     recorded = lambda: "queueing" in place.checkpoint  # noqa: E731
-    ends(land_request(replace(place.job, cancelled=recorded), place.action()), OutcomeKind.CANCELLED)
+    ends(place.land(by={"cancelled": recorded}), OutcomeKind.CANCELLED)
     assert (place.project.queue, place.proposed.state) == ([], "open")
     assert json.loads(place.checkpoint)["queueing"] == "", "the run can be cancelled"
 
@@ -229,11 +226,11 @@ def test_what_a_forge_has_merged_is_found_on_the_base_and_taken_out_whole(place:
     assert (place.landed.tree_before, place.landed.method) == (before, method)
     assert len(place.commits()) == (4 if method == "rebase" else 3)
 
-    look = place.action(LandStep.LANDED, method=method, stated=True)
-    assert ends(land(place.job, look), SUCCEEDED).tip == place.main()
+    look = lambda: place.take(LandStep.LANDED, method=method, stated=True)  # noqa: E731
+    assert ends(look(), SUCCEEDED).tip == place.main()
     landed, lost = place.main(), git(place.target, "commit-tree", "-p", "main", "-m", "lost", before)
     place.project.bare.move("main", lost, landed)
-    ends(land(place.job, look), REFUSED)
+    ends(look(), REFUSED)
     place.project.bare.move("main", landed, lost)
 
     ends(place.revert(), SUCCEEDED)
@@ -266,7 +263,7 @@ def test_a_request_brings_no_commit_back_that_people_took_out_since_it_was_ready
     git(place.checkout, "push", "-q", str(place.target), f"{place.base}:main")
     place.check()
     git(place.target, "update-ref", "refs/heads/main", kept)
-    ends(land_request(place.job, place.action(step)), REFUSED, "--fresh")
+    ends(place.take(step), REFUSED, "--fresh")
     assert place.main() == kept
 
 
@@ -298,11 +295,11 @@ def test_a_long_rate_limit_is_waited_out_without_a_worker(place: Proposal, step:
     place.check()
     place.at.fail("secondary", times=1, retry_after=600)
     began = time.monotonic()
-    held = ends(land_request(place.job, place.action(step)), DEFERRED)
+    held = ends(place.take(step), DEFERRED)
     assert time.monotonic() - began < 60
     assert held.again is not None
     assert timedelta(seconds=400) < held.again < timedelta(seconds=800)
-    ends(land_request(place.job, place.action(step)), SUCCEEDED)
+    ends(place.take(step), SUCCEEDED)
 
 
 @GITEA
@@ -311,8 +308,8 @@ def test_gitea_that_still_computes_is_asked_again(place: Proposal):
     place.at.core.computes_at_once = False
     for step in (LandStep.CHECK, LandStep.LAND):
         place.move_base(elsewhere=step)
-        ends(land_request(place.job, place.action(step)), DEFERRED)
-        ends(land_request(place.job, place.action(step)), SUCCEEDED)
+        ends(place.take(step), DEFERRED)
+        ends(place.take(step), SUCCEEDED)
     assert place.has_work
 
 

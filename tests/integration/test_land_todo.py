@@ -19,8 +19,10 @@ from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import RepoChange
 from tests.landing_setup import Killed, Place
 from tests.testbed import git
-from workers.landing import land as landing
+from workers.landing import attempt
 from workers.landing.attempt import TROUBLE
+from workers.landing.land import DirectLanding
+from workers.landing.revert import RevertAttempt
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 SIDES = [Via.PUSH, Via.LOCAL]
@@ -43,7 +45,11 @@ class Direct(Place):
         )
 
     def land(self, *how: Any) -> AttemptOutcome:
-        return landing.land(self.job, self.action(*how))
+        return DirectLanding(self.job, self.action(*how)).outcome()
+
+    def revert(self, output: str | None = None, action: RevertAction | None = None) -> AttemptOutcome:
+        """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
+        return RevertAttempt(self.job, action or self.revert_action()).outcome(output)
 
 
 @pytest.fixture(params=SIDES)
@@ -55,7 +61,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     found.create()
     # a push that was carried out, and whose answer no worker heard
     for name in ("push", "push_local"):
-        monkeypatch.setattr(landing, name, _dying(found, getattr(landing, name)))
+        monkeypatch.setattr(attempt, name, _dying(found, getattr(attempt, name)))
     return found
 
 
@@ -111,7 +117,7 @@ def test_a_killed_revert_is_finished_by_the_next_attempt_and_the_work_can_land_a
     action = place.revert_action()
 
     def undo() -> AttemptOutcome:
-        return landing.revert_own(place.job, action, output) if own else landing.revert(place.job, action)
+        return place.revert(output if own else None, action)
 
     place.die_at = point
     if point:
@@ -131,7 +137,7 @@ def test_an_order_to_land_brings_nothing_back_that_was_taken_out_since(place: Di
     """The owner of Redis can have its todo executed again until it expires."""
     before = place.tip, place.base
     assert place.land(Method.SQUASH).kind is OutcomeKind.SUCCEEDED
-    assert landing.revert(place.job, place.revert_action()).kind is OutcomeKind.SUCCEEDED
+    assert place.revert().kind is OutcomeKind.SUCCEEDED
     (place.tip, place.base), place.checkpoint = before, ""
 
     done = place.land(Method.SQUASH)
@@ -149,9 +155,9 @@ def test_a_compensation_leaves_what_people_have_merged(place: Direct):
     done = place.land()
 
     assert done.kind is OutcomeKind.SUCCEEDED
-    assert landing.revert_own(place.job, place.revert_action(), done.output).kind is OutcomeKind.SUCCEEDED
+    assert place.revert(done.output).kind is OutcomeKind.SUCCEEDED
     assert place.has_work
-    assert landing.revert(place.job, place.revert_action()).kind is OutcomeKind.SUCCEEDED
+    assert place.revert().kind is OutcomeKind.SUCCEEDED
     assert not place.has_work, "on request it is taken out"
 
 
@@ -258,7 +264,7 @@ def test_a_record_that_somebody_made_up_reverts_nothing(place: Direct):
     forged = f'{{"commit": "{place.base}", "tree_before": "{place.base}", "method": "merge"}}'
     before = place.commits()
 
-    assert landing.revert_own(place.job, place.revert_action(), forged).kind is OutcomeKind.SUCCEEDED
+    assert place.revert(forged).kind is OutcomeKind.SUCCEEDED
     assert place.commits() == before
 
 
@@ -306,7 +312,7 @@ def test_a_revert_restores_no_tree_that_the_base_branch_never_had(place: Direct,
         place.commits(),
     )
 
-    undone = landing.revert_own(place.job, action, forged) if own else landing.revert(place.job, action)
+    undone = place.revert(forged if own else None, action)
 
     assert undone.kind is OutcomeKind.REFUSED
     assert place.commits() == before
@@ -319,7 +325,7 @@ def test_a_tip_that_was_forged_before_a_revert_is_not_signed_by_the_worker_that_
     action = place.revert_action()
     place.tip = place.distrusted = foreign_commit(place, place.tip)
 
-    assert landing.revert(place.job, action).kind is OutcomeKind.SUCCEEDED
+    assert place.revert(action=action).kind is OutcomeKind.SUCCEEDED
     assert not place.has_work
     assert not place.signs
     assert git(place.checkout, "merge-base", place.tip, place.distrusted) == place.distrusted

@@ -15,7 +15,6 @@ from coordination.errors import CoordinationError, PlanRefused
 from coordination.models import (
     LandAction,
     LandCheck,
-    LandStep,
     RevertAction,
     ServiceAction,
     ServiceStep,
@@ -25,8 +24,9 @@ from coordination.runs.attempt_store import Grant
 from coordination.runs.records import WaitReason
 from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment
-from workers.landing import land
 from workers.landing.job import LandJob
+from workers.landing.land import DirectLanding, LandAttempt
+from workers.landing.revert import RevertAttempt
 from workers.outcome import AttemptOutcome, OutcomeKind
 
 WAS_UP = "was_up"
@@ -63,20 +63,18 @@ def execute_in_process(
 
 
 def _land(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
-    looks_back = isinstance(action, LandAction) and action.step is LandStep.LANDED
-    if action.via is Via.PR and not looks_back:
-        return _land_by_request(job, action, undo)
+    """Land or revert, in the way that the action names."""
+    landing, reverting = _by_request() if action.via is Via.PR else (DirectLanding, RevertAttempt)
     if isinstance(action, LandAction):
-        return land.land(job, action)
-    return land.revert(job, action) if undo is None else land.revert_own(job, action, undo.output)
+        return landing(job, action).outcome()
+    return reverting(job, action).outcome(undo.output if undo else None)
 
 
-def _land_by_request(job: LandJob, action: LandAction | RevertAction, undo: Undo | None) -> AttemptOutcome:
-    from workers.landing import land_request, revert_request  # the client of forges costs 0.1 s of a start
+def _by_request() -> tuple[type[LandAttempt], type[RevertAttempt]]:
+    from workers.landing.land_request import RequestLanding  # the client of forges costs 0.1 s of a start
+    from workers.landing.revert_request import RequestRevert
 
-    if isinstance(action, LandAction):
-        return land_request.land_request(job, action)
-    return revert_request.revert_request(job, action, undo.output if undo else None)
+    return RequestLanding, RequestRevert
 
 
 def _transition(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from abc import ABC
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,18 +13,18 @@ from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.commits import commit_in, landing_message, merge_base, prepare, tree_of
+from workers.landing.commits import commit_in, merge_base
 from workers.landing.job import LandJob
-from workers.landing.local import look_local
-from workers.landing.records import BaseBranch, BaseTip, Method, NoChange, Prepared, Reason, Refused
-from workers.landing.remote import look, refused_base
+from workers.landing.local import look_local, push_local
+from workers.landing.records import BaseBranch, BaseTip, Prepared, Pushed, Reason, Refused
+from workers.landing.remote import look, may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import GitInterrupted
 
 BY_PEOPLE = "people"
 """The method of a landing that coord found done."""
-
-
+LOOKS = 5
+"""Maximum number of tries of one attempt; then it waits, as the base branch or the request keeps moving."""
 TROUBLE = "trouble_since"
 """Key of the checkpoint: the time at which trouble began."""
 UNDOES = "undoes"
@@ -40,28 +40,32 @@ class AttemptEnd(Exception):
         self.log_text = log_text or outcome.error
 
 
-class LandAttempt:
+class Attempt(ABC):
     """One attempt of a todo of a landing run, in one repository."""
+
+    _action: LandAction | RevertAction
 
     def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
         self._job = job
+        self._action = action
         self._name = action.change_set
         self._via = action.via
-        self._patience = action.patience
-        self._wave = action.wave if isinstance(action, LandAction) else None
         self._checkpoint = parsed(job.checkpoint)
 
-    def _change(self, tip: str) -> RepoChange:
-        change = self._job.change()
-        if change is None:
-            raise refusal("the change set is gone", f"see: coord changes {self._name}")
-        if change.tip != tip:
-            what = f"the change set is at {change.tip[:12]}, and {tip[:12]} was to land"
-            raise refusal(what, f"land it again: coord land {self._name}")
-        return change
+    def _outcome_of(self, attempt: Callable[[], AttemptOutcome]) -> AttemptOutcome:
+        """Return the outcome of an attempt, which returns it or raises AttemptEnd."""
+        try:
+            return attempt()
+        except AttemptEnd as end:
+            if end.outcome.kind is not OutcomeKind.DEFERRED:  # a wait is logged once, with its step
+                self._job.log(end.log_text)
+            return end.outcome
 
-    def _verified(self, tip: str, change: RepoChange) -> None:
-        self._job.verify(tip, change.signed)
+    # The base branch, at the remote or in the checkout
+
+    def _reached(self) -> AbstractContextManager[BaseBranch]:
+        """Yield the base branch, with the access that this way of landing needs to change it."""
+        return self._base()
 
     @contextmanager
     def _base(self) -> Iterator[BaseBranch]:
@@ -78,10 +82,6 @@ class LandAttempt:
         except GitInterrupted as trouble:  # of this machine, such as a full disk
             raise self._passing_trouble(trouble.message, Reason.UNKNOWN) from trouble
 
-    def _reached(self) -> AbstractContextManager[BaseBranch]:
-        """Yield the base branch, with the access that this way of landing needs to change it."""
-        return self._base()
-
     def _look(self, at: BaseBranch) -> BaseTip | Refused:
         if self._via is Via.LOCAL:
             return look_local(at, pending=commit_in(self._checkpoint, "commit"))
@@ -94,29 +94,26 @@ class LandAttempt:
             raise self._end_after(found)
         return found
 
-    def _prepared(
-        self, at: BaseBranch, action: LandAction, change: RepoChange, base: str
-    ) -> Prepared | NoChange:
-        message = landing_message(
-            action.title, plan=action.change_set, run=self._job.run_id, base=base, tip=action.tip
-        )
-        since = self._since(at, change, base)
-        made = prepare(
-            at, base=base, tip=action.tip, since=since, method=Method(action.method), message=message
-        )
-        if isinstance(made, Refused):
-            raise self._end_after(made)
-        # A local branch may be behind the remote branch on which the work began.
-        if isinstance(made, Prepared) and (self._via is Via.PUSH or not self._job.repo.url):
-            self._refuse_removed(at, base, action.tip, since)
-        return made
+    def _refused_push(self, at: BaseBranch, made: Prepared) -> Refused | None:
+        """Return the reason why a push would be refused, as far as it shows before; None if it shows none."""
+        if self._via is not Via.PUSH:
+            return None
+        return may_push(at, made.base) or refused_large_files(at, made.commit, made.base)
 
-    def _refuse_removed(self, at: BaseBranch, base: str, tip: str, since: str) -> None:
-        """Raise AttemptEnd if the work `since..tip` would bring commits to the base branch that people have
-        removed from it, or that were never there.
-        """
-        if (refused := refused_base(at, base, tip, since)) is not None:
-            raise refusal(refused.error, f"coord sweep {self._name} --fresh")
+    def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
+        """Push a commit; return whether it is on the base branch. False: the base has moved."""
+        self._end_if_stopped("it was stopped before the push")
+        local = self._via is Via.LOCAL
+        found = push_local(at, made.commit, made.base) if local else push(at, made.commit, made.base)
+        if isinstance(found, Pushed):
+            return True
+        if found.reason is Reason.MOVED:
+            self._job.log(f"{at.branch} has moved: {found.error}")
+            return False
+        raise self._end_after(found)
+
+    def _keeps_moving(self, at: BaseBranch) -> AttemptEnd:
+        return self._passing_trouble(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
         """Return the commit at which the change set began."""
@@ -124,6 +121,8 @@ class LandAttempt:
         if not since:
             raise refusal(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
         return since
+
+    # Records
 
     def _landing(self, commit: str, before: str, method: str) -> Landed:
         return Landed(
@@ -133,21 +132,15 @@ class LandAttempt:
             via=str(self._via),
             at=self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             run=self._job.run_id,
-            wave=self._wave,
+            wave=self._action.wave if isinstance(self._action, LandAction) else None,
         )
 
-    def _landed(self, at: BaseBranch, action: LandAction, landed: Landed, stands: str) -> AttemptOutcome:
-        """Record the landing; return its outcome. `stands`: the commit of the base branch with the work."""
-        self._job.note_landed(landed)
-        what = "has landed" if landed.method != BY_PEOPLE else "is there"
-        done = self._done(landed.model_dump(), f"{landed.commit[:12]} {what} by {self._via}")
-        return self._stated(at, done, stands, stands) if action.stated else done
+    def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
+        self._save_checkpoint({**self._checkpoint, **facts})
 
-    def _stated(self, at: BaseBranch, done: AttemptOutcome, commit: str, since: str) -> AttemptOutcome:
-        """Return the outcome with the commit at which checks find the repository, and its tree."""
-        self._job.checks.keep(commit)
-        output = {**parsed(done.output), "repo": at.repo, "tree": tree_of(at, commit)}
-        return replace(done, output=json.dumps(output), tip=commit, began=since)
+    def _save_checkpoint(self, known: dict[str, Any]) -> None:
+        self._checkpoint = known
+        self._job.record(json.dumps(known))
 
     # Ends
 
@@ -174,10 +167,11 @@ class LandAttempt:
     def _end_of_patience(self, error: str) -> AttemptEnd | None:
         """Return the failure if the trouble has lasted longer than the patience; else None."""
         now, since = self._job.now(), _moment(self._checkpoint.get(TROUBLE))
+        patience = self._action.patience
         if since is None or since > now:  # a damaged record, or a clock that was set back
             self._add_to_checkpoint({TROUBLE: now.isoformat()})
-        elif now - since > self._patience:
-            return refusal(f"{error} (for more than {self._patience.total_seconds():g} s: land_patience)")
+        elif now - since > patience:
+            return refusal(f"{error} (for more than {patience.total_seconds():g} s: land_patience)")
         return None
 
     @property
@@ -190,19 +184,6 @@ class LandAttempt:
             self._save_checkpoint(
                 {name: value for name, value in self._checkpoint.items() if name != TROUBLE}
             )
-
-    def _begin_undo(self, landing: dict[str, Any]) -> None:
-        """Begin an undo with the record of the landing; its own trouble is timed separately."""
-        before = {name: value for name, value in landing.items() if name != TROUBLE}
-        own = self._checkpoint.get(TROUBLE) if self._checkpoint.get(UNDOES) else None
-        self._checkpoint = {**before, UNDOES: True, **({TROUBLE: own} if own else {})}
-
-    def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
-        self._save_checkpoint({**self._checkpoint, **facts})
-
-    def _save_checkpoint(self, known: dict[str, Any]) -> None:
-        self._checkpoint = known
-        self._job.record(json.dumps(known))
 
 
 def refusal(error: str, hint: str = "") -> AttemptEnd:

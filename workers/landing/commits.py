@@ -18,8 +18,9 @@ from typing import Any
 
 from coordination.errors import GitRefused
 from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
+from coordination.models import Method
 from coordination.text import listed, quoted
-from workers.landing.records import BaseBranch, HasLanded, Method, NoChange, Prepared, Reason, Refused
+from workers.landing.records import BaseBranch, HasLanded, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import contains, trees
 from workers.workspace.base_commit import MERGE
 from workers.workspace.commit import DURABLE, commit_tree
@@ -115,7 +116,8 @@ def prepare(
     """Return the commit that brings the change set `since..tip` onto `base`.
 
     `base`: the base tip now. `since`: the commit at which the change set began, or that was merged into it
-    last (RepoChange.base). `message`: the whole message, with trailers (`landing_message`); not used by ff.
+    last (RepoChange.base). `method`: not rebase, which only forges have. `message`: the whole message, with
+    trailers (`landing_message`); not used by ff.
     Refused: CONFLICT with the files, NOT_FAST_FORWARD, REWRITTEN (tip does not contain `since`), NO_COMMIT,
     SHALLOW.
     """
@@ -129,7 +131,7 @@ def prepare(
     if merged.tree == found[0]:
         return NoChange(base=base)
     if method is not Method.FF:
-        parents = (base, tip) if method is Method.MERGE else (base,)
+        parents = {Method.MERGE: (base, tip), Method.SQUASH: (base,)}[method]
         return made(at, merged.tree, parents, message, base)
     if not contains(at, tip, base):
         error = f"{at.branch} of {at.repo} has commits that {tip[:12]} does not contain: no fast-forward"

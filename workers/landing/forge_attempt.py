@@ -1,4 +1,4 @@
-"""Bases of attempts that work through a forge: its refusals, waits, the branch, and a look at the request."""
+"""Base of the attempts that work through a forge: its refusals and waits; the merge of a request."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ from coordination.landing.readiness import DEPENDS, Missing, ObservedRequest, Re
 from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, AttemptEnd, postponed, refusal
-from workers.landing.commits import commit_in, heads_of, merge, tree_before
+from workers.landing.attempt import BY_PEOPLE, Attempt, AttemptEnd, postponed, refusal
+from workers.landing.commits import commit_in, heads_of, merge, tree_before, update_commit
 from workers.landing.job import LandJob
-from workers.landing.land import DirectAttempt
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
 from workers.outcome import AwaitedRequest, OutcomeKind
@@ -55,7 +54,7 @@ _BY_PERSONS = frozenset({ForgeProblem.UNAUTHORIZED, ForgeProblem.FORBIDDEN, Forg
 _LOGINS = frozenset({Reason.UNAUTHENTICATED, Reason.FORBIDDEN})
 
 
-class ForgeAttempt(DirectAttempt):
+class ForgeAttempt(Attempt):
     """An attempt that asks a forge. `_access` and `_forge` are set within `_reached`."""
 
     def __init__(self, job: LandJob, action: LandAction | RevertAction) -> None:
@@ -145,10 +144,68 @@ class ForgeAttempt(DirectAttempt):
         merged = merge(at, self._base_commit, request.head_sha)
         return request if isinstance(merged, Refused) else request.model_copy(update={"mergeable": None})
 
+    def _observed(
+        self,
+        at: BaseBranch,
+        request: PullRequest,
+        heads: tuple[str, ...],
+        rules: Protection,
+        *,
+        again: bool = False,
+    ) -> ObservedRequest:
+        """Return the present facts about a request. `heads`: the commits whose approvals hold; none if
+        somebody else pushed the head. `again`: read a blocked request again after its checks, as a check that
+        has ended since then no longer explains why the forge refuses it.
+        """
+        reviews, checks = self._forge.reviews(request.number), self._forge.checks(request.head_sha)
+        if again and request.blocked:
+            request = self._forge.get(request.number)
+        return ObservedRequest(
+            request=self._by_git(at, request, rules) if heads else request,
+            heads=heads,
+            checks=checks,
+            reviews=reviews,
+            protection=rules,
+        )
+
+    def _merge_at_head(self, request: PullRequest, method: MergeMethod, *, title: str, message: str) -> None:
+        """Let the forge merge a request at the seen head. If the head has moved or the request is closed, do
+        nothing: the caller looks again. Raises ForgeError.
+        """
+        try:
+            self._merging_forge.merge(
+                request.number,
+                expected_head=request.head_sha,
+                method=method,
+                title=title,
+                message=message,
+            )
+        except ForgeError as error:
+            if error.problem not in (ForgeProblem.HEAD_MOVED, ForgeProblem.CLOSED):
+                raise
+            self._job.log(error.message)
+        else:
+            self._job.log(f"{request.url} is merged")
+
     def _enqueue(self, request: PullRequest) -> None:
         if not self._forge.is_queued(request):
             self._merging_forge.enqueue(request, expected_head=request.head_sha)
             self._job.log(f"{request.url} is in the merge queue")
+
+    def _waits_in_queue(self, request: PullRequest) -> AttemptEnd:
+        self._forget_trouble()
+        return postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
+
+    def _update(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> Refused | None:
+        """Merge the base branch into a request that must contain it; return a refusal of git, else None.
+        Raises Conflict.
+        """
+        made = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
+        if isinstance(made, Refused):
+            return made
+        self._push(change, made.commit)
+        self._job.log(f"{self._base_commit[:12]} of {at.branch} is merged into {change.branch}")
+        return None
 
     def _landing_of(
         self, at: BaseBranch, method: str, change: RepoChange, request: PullRequest, known: Mapping[str, Any]
@@ -183,8 +240,9 @@ class ForgeAttempt(DirectAttempt):
 
 
 class RequestLook(ForgeAttempt):
-    """An attempt that looks at a request before it decides."""
+    """An attempt that looks at the request of a change set before it decides."""
 
+    _action: LandAction
     _rules_seen = Protection()
     """The rules of the base branch, as this attempt has read them."""
 
@@ -193,37 +251,25 @@ class RequestLook(ForgeAttempt):
         return heads_of(at, tip=change.tip, head=head, pushed=pushed, base=self._base_commit)
 
     def _missing(
-        self,
-        at: BaseBranch,
-        action: LandAction,
-        change: RepoChange,
-        request: PullRequest,
-        *,
-        ignored: tuple[str, ...],
+        self, at: BaseBranch, change: RepoChange, request: PullRequest, *, ignored: tuple[str, ...] = ()
     ) -> tuple[Missing, ...]:
         """Return what the request lacks according to the present answers of the forge."""
-        number, head = request.number, request.head_sha
+        action, head = self._action, request.head_sha
         heads = self._heads(at, change, head)
-        reviews, checks = self._forge.reviews(number), self._forge.checks(head)
-        if heads:
-            self._tell_depends(action, head, checks)
-        approving = [one.author for one in reviews if one.state is ReviewState.APPROVED and not one.head]
-        first_seen = self._first_seen(approving, head)
         self._rules_seen = self._rules(request.base, fresh=action.step is LandStep.LAND)
-        seen = ObservedRequest(
-            request=self._by_git(at, request, self._rules_seen) if heads else request,
-            heads=heads,
-            checks=checks,
-            reviews=reviews,
-            protection=self._rules_seen,
-            first_seen=first_seen,
-        )
+        seen = self._observed(at, request, heads, self._rules_seen)
+        reviews, checks = seen.reviews or (), seen.checks or ()
+        if heads:
+            self._tell_depends(head, checks)
+        approving = [one.author for one in reviews if one.state is ReviewState.APPROVED and not one.head]
+        seen = replace(seen, first_seen=self._first_seen(approving, head))
         self._note_seen(change, request, checks, reviews)
         return missing_of(seen, Requirements(approvals=action.approvals, ignored=ignored))
 
-    def _tell_depends(self, action: LandAction, head: str, checks: Sequence[Check]) -> None:
+    def _tell_depends(self, head: str, checks: Sequence[Check]) -> None:
         """Set the status `coord/depends` of a head, unless the forge already shows this value."""
-        after, known = action.request.after if action.request else (), self._job.change_set()
+        action, known = self._action, self._job.change_set()
+        after = action.request.after if action.request else ()
         if not after or known is None or self._checkpoint.get(NO_STATUS_SET):
             return
         if action.step is LandStep.LAND:  # its predecessors have landed, perhaps by people

@@ -26,17 +26,6 @@ from workers.workspace.git import PATIENCE
 FILES_SHOWN = 10
 
 
-class Method(StrEnum):
-    """How a change set comes into the base branch."""
-
-    MERGE = "merge"
-    """A merge commit of base and tip."""
-    SQUASH = "squash"
-    """One commit on the base with the whole change."""
-    FF = "ff"
-    """The tip itself: only where it contains the base."""
-
-
 class Reason(StrEnum):
     """Reason why a step was not done. Code branches on it and on `passes`; its text is for people."""
 

@@ -7,27 +7,22 @@ fails with its address, the change set names it, and the same command continues 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
-from coordination.landing.readiness import (
-    Lack,
-    Missing,
-    ObservedRequest,
-    Requirements,
-    missing_of,
-    missing_text,
-)
+from coordination.landing.readiness import Lack, Missing, Requirements, missing_of, missing_text
 from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, AttemptEnd, parsed, postponed, refusal
-from workers.landing.commits import commit_in, update_commit
+from workers.landing.attempt import AttemptEnd, postponed, refusal
+from workers.landing.commits import commit_in
 from workers.landing.forge_attempt import SOON, ForgeAttempt
 from workers.landing.job import LandJob
-from workers.landing.land import outcome_of
-from workers.landing.records import BaseBranch, Prepared, Refused
+from workers.landing.records import BaseBranch, Prepared
+from workers.landing.revert import LandedCommit, RevertAttempt
 from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask
 from workers.workspace.repository import commit_at
@@ -36,46 +31,41 @@ _PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
 """States that end without a person."""
 
 
-def revert_request(job: LandJob, action: RevertAction, output: str | None) -> AttemptOutcome:
-    """Revert the landing that the action names; with `output`, the one that the todo itself has recorded."""
-    attempt = RequestRevert(job, action)
-    if output is None:
-        return outcome_of(job, lambda: attempt.revert(action))
-    return outcome_of(job, lambda: attempt.revert_own(action, output))
+class RequestRevert(ForgeAttempt, RevertAttempt):
+    """Revert by a pull request of its own."""
 
-
-class RequestRevert(ForgeAttempt):
     def __init__(self, job: LandJob, action: RevertAction) -> None:
         super().__init__(job, action)
         self._begun = True
-        self._title = action.title
         self._landing_to_revert: Landed | None = None
         self._undoes = False
         """True in a rollback."""
 
-    def revert(self, action: RevertAction) -> AttemptOutcome:
+    def _revert(self) -> AttemptOutcome:
         change = self._job.change()
         self._landing_to_revert = change.landed if change else None
-        return super().revert(action)
+        return super()._revert()
 
-    def revert_own(self, action: RevertAction, output: str) -> AttemptOutcome:
-        known, change = parsed(output), self._job.change()
-        self._begin_undo(known)
+    def _may_have_landed(self, known: Mapping[str, Any], change: RepoChange | None) -> bool:
+        recorded = commit_in(known, "commit") or commit_in(known, "merging")
+        return bool(recorded and change and change.request)
+
+    def _own_landing(
+        self, at: BaseBranch, known: Mapping[str, Any], change: RepoChange | None
+    ) -> LandedCommit | None:
+        """Return the merge of the request, if the todo has merged it. A request that is still in the merge
+        queue leaves it.
+        """
+        assert change is not None
         self._undoes = True
-        merged, merging = commit_in(known, "commit"), commit_in(known, "merging")
-        if change is None or change.request is None or not (merged or merging):
-            return self._done({}, "it has merged nothing itself: there is nothing to revert")
-        if known.get("method") == BY_PEOPLE:
-            return self._done({}, "people have merged it: it stays")
-        with self._reached() as at:
-            request = self._out_of_queue(change)
-            ours = merged == request.merge_commit if merged else merging == request.head_sha
-            if request.state is not RequestState.MERGED or not ours:
-                return self._done({}, f"{request.url} was not merged by this run")
-            recorded = {"merging": request.head_sha}
-            landed = self._landing_of(at, str(known.get("method") or "merge"), change, request, recorded)
-            self._landing_to_revert = change.landed or landed
-            return self._reverted(at, action, change, landed.commit, landed.tree_before)
+        request, merged = self._out_of_queue(change), commit_in(known, "commit")
+        own = (merged, request.merge_commit) if merged else (commit_in(known, "merging"), request.head_sha)
+        if request.state is not RequestState.MERGED or own[0] != own[1]:
+            return None
+        recorded = {"merging": request.head_sha}
+        landed = self._landing_of(at, str(known.get("method") or "merge"), change, request, recorded)
+        self._landing_to_revert = change.landed or landed
+        return LandedCommit(landed.commit, landed.tree_before)
 
     def _out_of_queue(self, change: RepoChange) -> PullRequest:
         """Return the request of the change set, after it was taken out of the merge queue."""
@@ -88,7 +78,7 @@ class RequestRevert(ForgeAttempt):
         return request
 
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
-        """Merge the request of the revert; the caller looks at the base branch again."""
+        """Merge the request of the revert. Return False: the caller looks at the base branch again."""
         assert self._landing_to_revert is not None
         reverted = self._landing_to_revert.commit
         branch = f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
@@ -103,10 +93,8 @@ class RequestRevert(ForgeAttempt):
         self._note(request)
         missing = self._missing(at, change, request)
         if Lack.BEHIND in {one.lack for one in missing}:
-            update = update_commit(at, head=request.head_sha, base=self._base_commit, change_set=self._name)
-            if isinstance(update, Refused):
-                raise self._left(request, update.error)
-            self._push(change, update.commit)
+            if (refused := self._update(at, change, request)) is not None:
+                raise self._left(request, refused.error)
             raise postponed(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
         if missing:
             raise self._waits_for(at, request, missing)
@@ -121,25 +109,15 @@ class RequestRevert(ForgeAttempt):
             raise self._left(before, "somebody has closed it: reopen it")
         self._push(change, made.commit)
         message = ask("show", "-s", "--format=%b", made.commit, cwd=at.path).stdout.strip()
-        new = NewRequest(head=change.branch, base=at.branch, title=self._title, body=message)
+        new = NewRequest(head=change.branch, base=at.branch, title=self._action.title, body=message)
         opened = self._forge.create(new)
         self._job.log(f"its revert: {opened.url}")
         return self._forge.get(opened.number)
 
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
-        head, rules = request.head_sha, self._forge.protection(at.branch)
         pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
-        ours = head == commit_at(at.path, pushed)
-        checks, reviews = self._forge.checks(head), self._forge.reviews(request.number)
-        if request.blocked:  # a check that has ended since then no longer explains the refusal
-            request = self._forge.get(request.number)
-        seen = ObservedRequest(
-            request=self._by_git(at, request, rules) if ours else request,
-            heads=(head,) if ours else (),
-            checks=checks,
-            reviews=reviews,
-            protection=rules,
-        )
+        heads = (request.head_sha,) if request.head_sha == commit_at(at.path, pushed) else ()
+        seen = self._observed(at, request, heads, self._forge.protection(at.branch), again=True)
         return missing_of(seen, Requirements())
 
     def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
@@ -155,32 +133,23 @@ class RequestRevert(ForgeAttempt):
         """Return whether its commit is older than the patience: an undo keeps no record of its own."""
         committed = ask("show", "-s", "--format=%ct", request.head_sha, cwd=at.path).stdout.strip()
         made = datetime.fromtimestamp(int(committed), UTC) if committed.isdecimal() else self._job.now()
-        return self._job.now() - made > self._patience
+        return self._job.now() - made > self._action.patience
 
     def _merge(self, at: BaseBranch, request: PullRequest) -> None:
         if self._forge.protection(at.branch).queue:
             if self._is_late(at, request) and not self._forge.is_queued(request):
                 raise self._left(request, "the merge queue has thrown it out")
             self._enqueue(request)
-            self._forget_trouble()
-            raise postponed(f"{request.url} is in the merge queue", WaitReason.REQUEST, self._interval())
+            raise self._waits_in_queue(request)
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
-        methods = self._forge.repository().methods
+        has_merges = MergeMethod.MERGE in self._forge.repository().methods
+        method = MergeMethod.MERGE if has_merges else self._method(None)
         try:
-            self._merging_forge.merge(
-                request.number,
-                expected_head=request.head_sha,
-                method=MergeMethod.MERGE if MergeMethod.MERGE in methods else self._method(None),
-                title=self._title,
-                message=message,
-            )
+            self._merge_at_head(request, method, title=self._action.title, message=message)
         except ForgeError as error:
-            if error.problem in (ForgeProblem.HEAD_MOVED, ForgeProblem.CLOSED):
-                return
             if error.problem is ForgeProblem.NOT_MERGEABLE:
                 raise self._left(request, error.message) from error
             raise
-        self._job.log(f"{request.url} is merged")
 
     def _end_of_patience(self, error: str) -> AttemptEnd | None:
         if (end := super()._end_of_patience(error)) is None:

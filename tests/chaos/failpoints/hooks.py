@@ -47,8 +47,9 @@ from coordination.backend.step_connection import StepCaller, StepConnection
 from coordination.broker.celery_app import ADVANCE, EXECUTE, JoinBackend
 from coordination.broker.transport import RankedQoS, TolerantChannel, TolerantQoS
 from workers.attempt.actions import Compensate
-from workers.landing.land import DirectAttempt
-from workers.landing.land_request import RequestAttempt
+from workers.landing.attempt import Attempt
+from workers.landing.land import DirectLanding
+from workers.landing.land_request import RequestLanding
 from workers.landing.revert_request import RequestRevert
 
 OURS = ("coordination.", "workers.")
@@ -60,7 +61,7 @@ _STEPS = ("coordination.backend.library", "coordination.backend.step_connection"
 Seam = tuple[type, str, str]
 """A class, its method, and the name of the points before and after each call of the method."""
 SEAMS_OF_REQUESTS: tuple[Seam, ...] = (
-    (RequestAttempt, "_merge", "land.merge"),
+    (RequestLanding, "_merge", "land.merge"),
     (RequestRevert, "_open", "revert.open"),
     (RequestRevert, "_merge", "revert.merge"),
 )
@@ -68,8 +69,8 @@ SEAMS: tuple[Seam, ...] = (
     (Compensate, "compensated", "compensate.begin"),
     (Compensate, "keep_result", "compensate.end"),
     (Compensate, "after_leave", "compensate.remove"),
-    (DirectAttempt, "_record", "land.record"),
-    (DirectAttempt, "_pushed", "land.push"),
+    (DirectLanding, "_record", "land.record"),
+    (Attempt, "_pushed", "land.push"),
     *SEAMS_OF_REQUESTS,
 )
 Name = str | Callable[..., str | None]
