@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.backend.client import reaching
-from coordination.errors import NotFound
+from coordination.errors import CoordinationError, NotFound
 from coordination.events.records import BEGINNING, Event
 from coordination.runs.connection import Connection
 from coordination.runs.logs import LogReader, marked, prefixed
 from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.run_kinds import is_landing
 from coordination.runs.views import timeline
 from coordination.runs.views.records import Progress, RunView, TodoView
 from coordination.runs.views.timeline import RunEvent
@@ -96,6 +97,20 @@ class RunReading:
         """Return repository → the branch with its work."""
         with self._reached() as connection:
             return connection.reader.branches(view)
+
+    def commands_to_pull(self, view: RunView) -> tuple[str, ...]:
+        """Return the commands that update the checkouts of this machine which a landing has left behind."""
+        from coordination.landing.preview import commands_to_pull
+
+        if not is_landing(view.plan_id) or not self._access.has_file:
+            return ()
+        try:
+            document = self._access.document
+            repos = document.ecosystem.repos
+            places = {repo.name: document.repo_path(repo) for repo in repos}
+            return commands_to_pull(view.todos, repos, places)
+        except CoordinationError:  # the file is broken by now, or git is gone: the run is shown nevertheless
+            return ()
 
     def log_tail(self, todo: str) -> str:
         with self._reached() as connection:

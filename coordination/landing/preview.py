@@ -1,21 +1,26 @@
-"""Preview a landing or a revert from the records and the checkouts of this machine."""
+"""Read the checkouts of this machine: preview a landing or a revert; find those that are behind after it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.frozen import FrozenModel
-from coordination.git import ask_git, base_tip, contains
-from coordination.models import LandAction, QaAction, Via
-from coordination.runs.change_sets.records import CheckVerdict
+from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
+from coordination.models import LandAction, QaAction, Repo, Via
+from coordination.runs.change_sets.records import BY_PEOPLE, CheckVerdict
+from coordination.runs.records import TodoState
 from coordination.runs.run_kinds import REVERT
+from coordination.text import quoted
 
 if TYPE_CHECKING:
     from coordination.landing.order import LandWave
     from coordination.landing.rules import RepoLanding
     from coordination.landing.start import PreparedLanding
+    from coordination.runs.views.records import TodoView
 
 
 class RepoPreview(FrozenModel):
@@ -218,3 +223,40 @@ def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]
     if contains(checkout, base, tip):
         return {"would": f"move from {base[:12]} to {tip[:12]}"}
     return {"would": "be refused", "problem": f"the base branch has moved to {base[:12]}: no fast-forward"}
+
+
+def commands_to_pull(
+    todos: Iterable[TodoView], repos: Iterable[Repo], places: Mapping[str, Path | None]
+) -> tuple[str, ...]:
+    """Return the commands that update the checkouts of this machine whose base branch lacks the commit of a
+    landing or revert, as after one by push or pull request. `places`: as for `preview_of`.
+    """
+    declared, found = {repo.name: repo for repo in repos}, dict[str, str]()
+    for todo in todos:
+        repo, checkout, commit = declared.get(todo.repo), places.get(todo.repo), _commit_at_base(todo)
+        if repo is None or not repo.url or checkout is None or not checkout.is_dir() or not commit:
+            continue
+        ref = f"refs/heads/{repo.branch}"
+        if not contains(checkout, commit, ref) and commit_of(checkout, ref):
+            found[repo.name] = _command_to_pull(checkout, repo.branch, repo.url)
+    return tuple(found.values())
+
+
+def _commit_at_base(todo: TodoView) -> str:
+    """Return the commit that a todo has brought to a base branch, by its output; empty without one."""
+    try:
+        output = json.loads(todo.output or "") if todo.state is TodoState.SUCCEEDED else None
+    except ValueError:
+        return ""
+    if not isinstance(output, dict) or output.get("method") == BY_PEOPLE:
+        return ""  # people may have merged other commits with the same content
+    commit = output.get("by") or output.get("commit")
+    return commit if isinstance(commit, str) and is_commit(commit) else ""
+
+
+def _command_to_pull(checkout: Path, branch: str, url: str) -> str:
+    remote = ask_git(checkout, "config", "--get", f"branch.{branch}.remote")
+    source = remote or re.sub(r"//[^/@]*@", "//", url)
+    if ask_git(checkout, "symbolic-ref", "--short", "--quiet", "HEAD") != branch:
+        return f"git -C {quoted(checkout)} fetch {quoted(source, f'{branch}:{branch}')}"
+    return f"git -C {quoted(checkout)} pull" + ("" if remote else f" {quoted(source, branch)}")

@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coordination.landing.preview import RepoPreview, preview_of
+from coordination.landing.preview import RepoPreview, commands_to_pull, preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
 from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.views.records import TodoView
 from tests.landing_setup import Killed, Place
 from tests.testbed import git
 from workers.landing import attempt
@@ -296,6 +299,28 @@ def test_a_dry_run_finds_a_conflict_a_missing_base_branch_and_what_has_landed(pl
     git(place.checkout, "add", "--all")
     git(place.checkout, "commit", "-qm", "theirs")
     assert would() == ("be", True)
+
+
+@pytest.mark.parametrize("how", ["no remote", "a remote", "another branch"])
+def test_a_checkout_that_a_landing_left_behind_is_named_with_the_command_that_updates_it(
+    place: Direct, how: str
+):
+    def commands(done: AttemptOutcome) -> tuple[str, ...]:
+        todo = {"id": "P.land.r", "repo": "r", "state": "succeeded", "attempt": 1, "output": done.output}
+        return commands_to_pull([TodoView.model_validate(todo)], [place.repo], {"r": place.checkout})
+
+    if how == "a remote":
+        git(place.checkout, "remote", "add", "origin", str(place.folder / "r.git"))
+        git(place.checkout, "fetch", "-q")
+        git(place.checkout, "branch", "-q", "--set-upstream-to=origin/main", "main")
+    elif how == "another branch":
+        git(place.checkout, "checkout", "-q", "coord/P")
+    for carry_out in (place.land, place.revert):
+        done = carry_out()
+        assert len(commands(done)) == (place.via is Via.PUSH)
+        for command in commands(done):
+            subprocess.run([*shlex.split(command), "-q"], check=True)
+        assert commands(done) == ()
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])

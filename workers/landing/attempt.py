@@ -21,8 +21,6 @@ from workers.landing.remote import look, may_push, push, refused_large_files
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import GitInterrupted
 
-BY_PEOPLE = "people"
-"""The method of a landing that coord found done."""
 LOOKS = 5
 """Maximum number of tries of one attempt; then it waits, as the base branch or the request keeps moving."""
 TROUBLE = "trouble_since"

@@ -33,9 +33,9 @@ from coordination.forges.models import (
 )
 from coordination.landing.readiness import DEPENDS, Missing, ObservedRequest, Requirements, missing_of
 from coordination.models import LandAction, LandStep, RevertAction
-from coordination.runs.change_sets.records import Landed, RepoChange
+from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import BY_PEOPLE, Attempt, AttemptEnd, postponed, refusal
+from workers.landing.attempt import Attempt, AttemptEnd, postponed, refusal
 from workers.landing.commits import commit_in, heads_of, merge, tree_before, update_commit
 from workers.landing.job import LandJob
 from workers.landing.records import BaseBranch, Reason, Refused

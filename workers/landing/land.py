@@ -13,8 +13,8 @@ from abc import abstractmethod
 from dataclasses import replace
 
 from coordination.models import LandAction, LandStep, Method, Via
-from coordination.runs.change_sets.records import Landed, RepoChange
-from workers.landing.attempt import BY_PEOPLE, LOOKS, TROUBLE, Attempt, AttemptEnd, parsed, refusal
+from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
+from workers.landing.attempt import LOOKS, TROUBLE, Attempt, AttemptEnd, parsed, refusal
 from workers.landing.commits import (
     as_checked,
     commit_in,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from coordination.errors import NotAllowed
 from coordination.models import RevertAction
-from coordination.runs.change_sets.records import RepoChange
-from workers.landing.attempt import BY_PEOPLE, LOOKS, TROUBLE, UNDOES, Attempt, parsed, refusal
+from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
+from workers.landing.attempt import LOOKS, TROUBLE, UNDOES, Attempt, parsed, refusal
 from workers.landing.commits import REVERTS, commit_in, had_tree, lands, reopen, revert_commit, revert_of
 from workers.landing.records import BaseBranch, NoChange, Refused
 from workers.landing.remote import contains

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +204,7 @@ def _wants_to_cancel() -> bool:
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
+SHOWN_PULLS = 5
 LAST_LINES = 6
 LINE_WIDTH = 160
 
@@ -218,6 +219,17 @@ def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
         click.echo(spelled(format_wait(wait, now)), err=True)
     for line in advice(view, run.branches(view), worktrees / view.run_id):
         click.echo(spelled(line), err=True)
+    for line in behind(run.commands_to_pull(view)) if view.status.ended else ():
+        click.echo(spelled(line), err=True)
+
+
+def behind(pulls: Collection[str]) -> Iterator[str]:
+    """Yield lines with the commands that update checkouts after a landing by push or pull request."""
+    if pulls:
+        yield f"{counted(len(pulls), 'checkout')} behind the remote base branch; update:"
+        yield from (f"  {pull}" for pull in list(pulls)[:SHOWN_PULLS])
+    if len(pulls) > SHOWN_PULLS:
+        yield f"  and so on for {len(pulls) - SHOWN_PULLS} more"
 
 
 def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:

@@ -32,6 +32,10 @@ _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]*")
 """No option of git, no range, no path and no refspec."""
 
 
+BY_PEOPLE = "people"
+"""The method of a landing that coord found done."""
+
+
 class Landed(BaseModel):
     """How a repository's changes came into its base branch."""
 
