@@ -66,7 +66,7 @@ class Adoption(FrozenModel):
     request: RequestRef | None = None
     """The adopted pull request of the branch."""
     request_before: str = ""
-    """Page of the request that it takes the place of, which stays open."""
+    """Page of the request that it replaces, which stays open."""
 
 
 def find_lost(
@@ -88,10 +88,10 @@ def find_lost(
             if facts.commits:
                 found.append(_adoption(plan, repo.name, facts, None, host))
     if not found:
-        what = "has work of it that Redis does not know" if there else "has work of it"
+        what = f"has work of {plan}" + (" that Redis does not know" if there else "")
         raise NotFound(
-            f"no checkout of this machine {what}: {plan}",
-            f"name a branch: coord adopt {plan} REPO BRANCH; or call it on the host that has the commits",
+            f"no checkout of this machine {what}",
+            f"name a branch: coord adopt {plan} REPO BRANCH; or run this on the host that has the commits",
         )
     return tuple(found)
 
@@ -109,13 +109,14 @@ def find_branch(
     """Return the adoption of a branch; `ref`: where it is, if it was fetched. Raises NotFound, GitRefused."""
     if place is None or not place.is_dir():
         raise GitRefused(
-            f"{repo.name} has no checkout on this machine", "call it on the machine that has the branch"
+            f"{repo.name} has no checkout on this machine",
+            "run the command on the machine that has the branch",
         )
     base = base_tip(place, repo.branch, remote=bool(repo.url))
     facts = facts_of(place, branch, plan, base, ref=ref)
     if not facts.commits:
         raise GitRefused(
-            f"{branch} of {repo.name} has nothing that {repo.branch} does not have", "name another branch"
+            f"{branch} of {repo.name} has no commit that {repo.branch} lacks", "name another branch"
         )
     return _adoption(plan, repo.name, facts, known.open.get(repo.name) if known else None, host)
 
@@ -151,7 +152,7 @@ def adopt(
             before = known.tip(one.repo) if known else ""
             if before != one.before:
                 what = f"the change set of {plan} in {one.repo} has moved to {before[:12] or 'nothing'}"
-                raise Conflict(what, "look, and try again: coord changes " + plan)
+                raise Conflict(what, f"see it, and try again: coord changes {plan}")
             _refuse_checked_out(one, change, places[one.repo])
         for one in found:
             change = known.repos.get(one.repo) if known else None
@@ -232,7 +233,9 @@ def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -
         ask_git(place, "update-ref", "-m", "coord: adopted", ref, one.tip, before or nothing)
     ask_git(place, "update-ref", copy_ref(branch), one.tip)
     if commit_of(place, ref) != one.tip:
-        raise Conflict(f"{branch} of {one.repo} moved meanwhile", "look, and try again")
+        raise Conflict(
+            f"{branch} of {one.repo} moved in the meantime", "see it with `coord changes`, and try again"
+        )
 
 
 def bundle_of(
@@ -246,7 +249,7 @@ def bundle_of(
     if part := _bundle(checkout, branch, f"^{base}", limit_bytes=limit_bytes):
         return {tip: part, f"{tip} since": base, f"{base} elsewhere": _place_of_base(repo, base)}
     why = (
-        f"{repo.name}: {tip[:12]} was adopted and not sent to other hosts: what it adds is larger than "
+        f"{repo.name}: {tip[:12]} was adopted and not sent to other hosts: its commits are larger than "
         f"bundle_limit_bytes ({limit_bytes}); raise that, and adopt it again"
     )
     return {f"{tip} elsewhere": why}

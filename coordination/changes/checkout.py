@@ -1,4 +1,4 @@
-"""Read change sets in the checkout of this machine: the difference to the base; the work on a branch."""
+"""Read change sets in the checkouts of this machine: the difference to the base, and the work on a branch."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ def _elsewhere(plan: str, change: RepoChange, checkout: Path | None) -> GitRefus
     there = f", which are on {change.host}" if change.host else ""
     return GitRefused(
         f"{change.repo}: {where} does not have the commits of {plan}{there}",
-        f"run it on {change.host}" if change.host else f"build the change set anew: coord adopt {plan}",
+        f"run it on {change.host}"
+        if change.host
+        else f"rebuild the change set from its branches: coord adopt {plan}",
     )
 
 
@@ -155,7 +157,7 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
     fork = ask_git(checkout, "merge-base", base, tip) if base else ""
     if not fork:
         raise GitRefused(
-            f"{branch} of {checkout} has no commit in common with the base branch",
+            f"{branch} of {checkout} has no common history with the base branch",
             "name a branch that began there, or correct `branch` of the repository in the file",
         )
     rows = list(_log(checkout, fork, tip))

@@ -66,7 +66,10 @@ def discard(
         if found is None or {c.repo: c.tip for c in found.open.values()} != {
             c.repo: c.tip for c in planned.repos
         }:
-            raise Conflict(f"the change set of {planned.plan} has changed meanwhile", "look, and try again")
+            raise Conflict(
+                f"the change set of {planned.plan} has changed in the meantime",
+                f"see it, and try again: coord changes {planned.plan}",
+            )
         branches = [_branch(planned.plan, change) for change in planned.repos]
         cleaning = Cleaning(connection.store, connection.signing)
         _refuse_to_lose(connection, planned, cleaning.look_at_sets(branches))
@@ -85,7 +88,7 @@ def _refuse_requests(found: ChangeSet) -> None:
     if open_:
         raise Blocked(
             f"pull requests of {found.id} are open: {listed(open_)}",
-            f"close them if they are not needed: coord pr close {found.id}",
+            f"close them if nobody needs them: coord pr close {found.id}",
         )
 
 
@@ -134,6 +137,6 @@ def refuse_writers(connection: Connection, found: ChangeSet | None) -> None:
     live = ChangeReader(connection, None).live_run(found)
     if live:
         raise Conflict(
-            f"run {live} works on the change set of {found.id}, or lands it",
+            f"run {live} writes or lands the change set of {found.id}",
             f"wait for its end: coord watch {live}; or end it: coord cancel {live}",
         )

@@ -1,8 +1,8 @@
 """Find the worktree where a conflict of a change set with its base branch is resolved, and the next step.
 
-A run that cannot merge the base leaves its worktree and waits: the merge is made and committed there, and the
-run goes on by itself, or, if it has ended, by a retry. A landing leaves no worktree: one of the branch
-`coord/<plan>` is made here, and the merge commit in it is adopted.
+A run that cannot merge the base keeps its worktree and waits. A person merges and commits there; then the
+run continues by itself or, if it has ended, by a retry. A landing keeps no worktree: coord makes one of the
+branch `coord/<plan>`, and adopts the merge commit in it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class ConflictState(StrEnum):
     NONE = "none"
     """The base branch merges without a conflict: there is nothing to resolve."""
     OPEN = "open"
-    """Files are to be resolved in `path`, and the merge committed there."""
+    """A person must resolve files in `path`, and commit the merge there."""
     RESOLVED = "resolved"
-    """The merge is committed; the change set takes it over now."""
+    """The merge is committed; the change set adopts it now."""
     ELSEWHERE = "elsewhere"
     """The commits are on another host."""
 
@@ -59,9 +59,9 @@ class Resolution(FrozenModel):
     run: str = ""
     """The run whose worktree it is; empty for a worktree of the change set's own branch."""
     live: bool = False
-    """True if that run waits for the merge, and goes on by itself."""
+    """True if that run waits for the merge and continues by itself."""
     taken_up: str = ""
-    """The run that goes on with the merge, or the adopted commit."""
+    """The run that continues with the merge, or the adopted commit."""
     next: str = ""
     """The next command."""
 
@@ -81,7 +81,7 @@ def find_conflict(
     )
     if checkout is None or not checkout.is_dir() or host not in ("", connection.settings.this_host):
         where = host or "the machine that has the commits"
-        return found.model_copy(update={"next": f"call it on {where}: coord resolve {plan} {repo.name}"})
+        return found.model_copy(update={"next": f"run on {where}: coord resolve {plan} {repo.name}"})
     kept = state / "worktrees" / run / repo.name if run else None
     if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
         of_run = {"branch": f"{PREFIX}{run}", "run": run, "live": live, "base": base}
@@ -113,7 +113,7 @@ def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None
     if head and not contains(checkout, change.tip, head):
         raise GitRefused(
             f"{change.branch} of {change.repo} lacks commits of the change set",
-            f"take it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
+            f"adopt it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     where = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]

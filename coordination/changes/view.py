@@ -47,7 +47,7 @@ class ChangeWait(StrEnum):
     PERSON = "person"
     """A run of it waits for an approval, or for a person's work."""
     REVERT = "revert"
-    """A landing could not be reverted here: a person must answer for it."""
+    """A landing could not be reverted here: a person must resolve it."""
     TODOS = "todos"
     """Todos of the plan are open or failed."""
     CHECKS = "checks"
@@ -106,7 +106,7 @@ class LiveRun:
 
     run: str
     does: str
-    """Its work in a word: `works on it`, `lands it`."""
+    """Its work in two words: `works on it`, `lands it`."""
     asks: str = ""
     """A todo of it that waits for a person."""
     parked: str = ""
@@ -119,7 +119,7 @@ class LiveRun:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFacts:
-    """Facts about a plan that decide what its change set waits for."""
+    """Facts about a plan that decide the wait of its change set."""
 
     declared: bool = True
     live: LiveRun | None = None
@@ -183,7 +183,7 @@ def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple
     if facts.live:
         return _wait_for_run(facts.live)
     if facts.unreverted:
-        what = f"a person, for run {facts.unreverted} could not take back all that it had landed"
+        what = f"a person, because run {facts.unreverted} could not revert all that it had landed"
         return ChangeWait.REVERT, f"{what}: coord show-run {facts.unreverted}"
     if not facts.declared:
         return ChangeWait.PLAN, f"{plan}, which is not in the file"

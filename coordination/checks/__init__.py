@@ -3,7 +3,7 @@
 | module | content |
 |---|---|
 | `start.py` | decides which checks run at which commits, and submits the run |
-| `report.py` | the results of a run's checks, by check and in all; the newest of each check of a plan |
+| `report.py` | the results of a run's checks with totals; the newest result of each check of a plan |
 | `ci.py` | the results as JUnit XML, and as the summary and annotations of a CI job |
 
 A run of checks has a todo for each check (`planner/checks.py`) and writes nothing into the file. Its todos

@@ -22,7 +22,7 @@ from coordination.text import shortened
 MOST_ANNOTATIONS = 10
 """GitHub shows ten errors of a step."""
 LONGEST_SUMMARY = 900_000
-"""Bytes; GitHub takes 1 MiB of all steps of a job, and refuses a larger one whole."""
+"""Bytes; GitHub accepts 1 MiB from all steps of a job, and rejects a larger summary as a whole."""
 LONGEST_TEXT = 300
 _PLACE = re.compile(r"(?P<file>[\w.@+-]+(?:/[\w.@+-]+)*\.\w{1,8})(?::(?::|(?P<line>\d{1,7})))")
 """`tests/test_a.py:12` or `tests/test_a.py::test_b` in the name or the message of a test."""
@@ -33,10 +33,10 @@ class CiJob:
     """The CI job of this process, by its environment."""
 
     github: bool = False
-    """GitHub Actions, or a runner that speaks its commands (Gitea, act)."""
+    """GitHub Actions, or a runner that understands its commands (Gitea, act)."""
     gitlab: bool = False
     summary: Path | None = None
-    """File to which GitHub's runner wants the summary of the step appended."""
+    """File to which the summary of the step is appended for GitHub's runner."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> CiJob:
@@ -54,7 +54,7 @@ def summary_of(report: QaReport) -> str:
     for line in _summary(report):
         size += len(line.encode()) + 1
         if size > LONGEST_SUMMARY:
-            kept += ["", "The rest is left out: see the log of the job."]
+            kept += ["", "Cut off here; the log of the job has the rest."]
             break
         kept.append(line)
     return "\n".join([*kept, ""])
@@ -115,7 +115,7 @@ def _place(words: str, folder: str) -> dict[str, str]:
 
 
 def _escaped(words: str, *, field: bool = False) -> str:
-    """Return the words as the runner reads them back, on one line."""
+    """Return a text on one line, escaped for the runner."""
     escaped = spelled(words).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return escaped.replace(":", "%3A").replace(",", "%2C") if field else escaped
 
@@ -134,13 +134,13 @@ def write_junit(report: QaReport, file: Path) -> None:
         replace_file(file, junit(report), durable=False)
     except OSError as error:
         raise UsageError(
-            f"{file} cannot be written: {error.strerror}", "give --junit a path that you may write"
+            f"{file} cannot be written: {error.strerror}", "give --junit a path that you can write to"
         ) from error
 
 
 def junit(report: QaReport) -> bytes:
-    """Return the report: a suite for each check, with its failed tests. A check that has no report of its
-    own, or did not run, is a test itself.
+    """Return the report: a suite for each check, with its failed tests. A check without a report, or one that
+    did not run, counts as a test itself.
     """
     root = Element("testsuites", name=_text(report.plan_id), time=f"{report.totals.duration_s:.3f}")
     for check in report.checks:

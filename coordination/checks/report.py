@@ -1,7 +1,7 @@
-"""Results of quality checks: of a run, by check and in all; and the newest of each check of a plan.
+"""Read the results of quality checks: of a run, with totals; and the newest result of each check of a plan.
 
-The newest result of a plan's check counts for the commit that it was made at, whichever run has made it:
-where the change set has moved on since, or one that it was checked against has, the check has no result.
+The newest result of a plan's check counts for its commit, whichever run has made it. If the change set has
+moved since in the repository of the check, or in one that it needs, the check has no result.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WORST = (
     CheckVerdict.SKIPPED,
     CheckVerdict.WAITING,
 )
-"""Verdicts that are not green, the one that says most first."""
+"""Verdicts that are not green, the most informative one first."""
 
 
 class Totals(FrozenModel):
@@ -55,7 +55,7 @@ class Totals(FrozenModel):
     skipped: int
     errors: int
     duration_s: float
-    """Time of the commands, one after the other, also of those whose results were reused."""
+    """Sum of the times of all commands, also of those whose results were reused."""
 
 
 class CheckView(FrozenModel):
@@ -70,7 +70,7 @@ class CheckView(FrozenModel):
     why: str = ""
     """The reason of a verdict that is not green."""
     known: bool = False
-    """True if nothing failed that had not failed before the plan."""
+    """True if all failures existed before the plan."""
     total: int | None = None
     """Number of tests; None without a report, like the following numbers."""
     passed: int | None = None
@@ -104,7 +104,7 @@ class QaReport(FrozenModel):
     repos: Mapping[str, Totals]
     checks: tuple[CheckView, ...]
     unchecked: tuple[str, ...] = ()
-    """Repositories that declare no check: nothing is known of them."""
+    """Repositories that declare no check, so nothing is known about them."""
 
 
 def read_report(connection: Connection, run_id: str, unchecked: Iterable[str] = ()) -> QaReport:
@@ -237,7 +237,7 @@ def recorded_checks(
 
 
 def _verified(connection: Connection, trust: TrustFile, todo: str, standing: CheckStanding) -> CheckStanding:
-    """Return the result of a check as it is, if it need not be believed or is signed; else none."""
+    """Return the result of a check; without a signature, an accepted one becomes one that is not."""
     if not standing.accepted or standing.run_id is None:
         return standing
     run = connection.signed_run(standing.run_id, trust)

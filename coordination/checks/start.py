@@ -45,7 +45,7 @@ class CheckOptions:
     run: str | None = None
     """Check the commits of this run."""
     base: bool = False
-    """Check the base branches, though a plan or run names the repositories."""
+    """Check the base branches of the repositories of the plan or run."""
     heads: Mapping[str, str] = field(default_factory=dict)
     """Repository → the commit of this host's checkout that is checked in place of the base branch."""
     host: str = ""
@@ -65,7 +65,7 @@ class PreparedChecks:
     graph: PlanGraph
     start_at: StartingPoint
     unchecked: tuple[str, ...]
-    """Repositories that declare no such check: nothing is known of them."""
+    """Repositories that declare no such check, so nothing is known about them."""
     no_cache: bool
 
 
@@ -130,9 +130,11 @@ def start(connection: Connection, prepared: PreparedChecks) -> str:
 def _subject(
     connection: Connection, ecosystem: Ecosystem, options: CheckOptions
 ) -> tuple[str, StartingPoint, tuple[str, ...] | None]:
-    """Return what is checked, where it start_at, and its repositories; None: all that declare checks."""
+    """Return the subject, the commits at which its checks start, and its repositories; None for all that
+    declare checks.
+    """
     if options.plan and options.run:
-        raise UsageError("--plan and --run exclude each other", "leave one of them out")
+        raise UsageError("--plan and --run exclude each other", "remove one of them")
     if options.run:
         run_id = connection.reader.resolve(options.run)
         start_at, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
@@ -179,7 +181,7 @@ def _of_plan(
         return AT_BASE, repos
     if change_set is None or not change_set.open:
         raise NotFound(
-            f"{name} has no changes that could be checked", f"make some: coord sweep {name}; or add --base"
+            f"{name} has no unlanded changes to check", f"make some: coord sweep {name}; or add --base"
         )
     return at_change_set(connection.store, change_set), tuple(dict.fromkeys((*change_set.open, *repos)))
 

@@ -1,4 +1,4 @@
-"""The budget of calls to forges: the calls of all processes in an hour, counted in Redis; polling intervals.
+"""Count the calls of all processes to forges in Redis, hour by hour, and derive polling intervals.
 
 The count is no protection: a program that can write to Redis can exceed it, and then the limits of the forge
 apply.
@@ -49,14 +49,14 @@ class ForgeBudget:
             raise ForgeError(
                 ForgeProblem.BUDGET,
                 f"forge_budget is used up: {self._limit:,} calls to {host} in this hour",
-                f"go on at {hour + HOUR:%H:%M} UTC, or raise the setting forge_budget",
+                f"continue at {hour + HOUR:%H:%M} UTC, or raise the setting forge_budget",
                 retry_at=hour + HOUR,
             )
 
     def interval(self, host: str, request: str, now: datetime, together: int = 1) -> timedelta:
         """Note that a request waits, and return the pause before the next look at it, which grows with the
-        number of waiting requests at the host. `together`: number of requests of the same landing. Those that
-        do not wait yet count, too, because otherwise the first requests would be looked at too often.
+        number of waiting requests at the host. `together`: the number of requests of the same landing, also
+        of those that do not wait yet: without them coord would look at the first ones too often.
         """
         key = self._keys.forge_waiting(host)
         with self._redis.pipeline(transaction=True) as pipeline:

@@ -131,7 +131,7 @@ def credential_for(
             usable[0].expiry_words(now), f"coord credential rotate {usable[0].name} REFERENCE --expires DATE"
         )
     raise NotAllowed(
-        f"no credential of this machine is for pull requests of {repo} at {host}",
+        f"this machine has no credential for pull requests of {repo} at {host}",
         f'coord credential add forge "command:gh auth token" --purpose pr --host {host} --all'
         if "github" in host
         else f"coord credential add forge env:FORGE_TOKEN --purpose pr --host {host} --all",

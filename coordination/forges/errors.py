@@ -130,18 +130,18 @@ _BY_STATUS: Mapping[int, tuple[ForgeProblem, str, str]] = {
     404: (
         ForgeProblem.NOT_FOUND,
         "it does not exist, or the token may not see it",
-        "see the url of the repository in the file, and which repositories the token is for",
+        "check the url of the repository in the file, and the repositories that the token covers",
     ),
     405: (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge now", "see the page of the request"),
-    409: (ForgeProblem.CONFLICT, "somebody else has changed it meanwhile", "try again"),
-    410: (ForgeProblem.NOT_FOUND, "the repository has this switched off", "switch it on at the forge"),
-    413: (ForgeProblem.TOO_LONG, "the text is longer than the forge takes", "shorten it"),
+    409: (ForgeProblem.CONFLICT, "somebody else has changed it in the meantime", "try again"),
+    410: (ForgeProblem.NOT_FOUND, "the repository has turned this feature off", "turn it on at the forge"),
+    413: (ForgeProblem.TOO_LONG, "the text is longer than the forge accepts", "shorten it"),
 }
 _INVALID = (ForgeProblem.INVALID, "the forge rejects the call as invalid", "see its message above")
 _ARCHIVED = (
     ForgeProblem.ARCHIVED,
     "the repository is archived: nothing can be changed",
-    "unarchive it at the forge; or take it out of the plan",
+    "unarchive it at the forge; or remove it from the plan",
 )
 
 
@@ -226,7 +226,7 @@ def refusal_of(host: str, status: int, reason: str, target: str = "") -> ForgeEr
         return ForgeError(ForgeProblem.RENAMED, moved, hint, status=status, reason=target)
     if status >= SERVER_ERRORS:
         message = f"{host} has a server error ({status}){suffix}"
-        hint = "try again; nothing is known about what was asked for"
+        hint = "try again; it is unknown whether the forge executed the call"
         return ForgeError(ForgeProblem.SERVER, message, hint, status=status, reason=reason)
     is_archived = status in (403, 405, 423) and "archived" in reason.lower()
     problem, cause, hint = _ARCHIVED if is_archived else _BY_STATUS.get(status, _INVALID)

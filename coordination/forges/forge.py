@@ -57,7 +57,7 @@ class Forge(Issues):
 
     @abstractmethod
     def _list_requests(self, head: str) -> list[Any]:
-        """Return the requests of a branch, or more, open and closed."""
+        """Return the open and closed requests of a branch; requests of other branches may be among them."""
 
     def get(self, number: int) -> PullRequest:
         """Return a request, with `mergeable` and `blocked` where the forge knows them."""
@@ -89,7 +89,7 @@ class Forge(Issues):
     @abstractmethod
     def update(self, request: PullRequest, changes: RequestChanges) -> PullRequest:
         """Change a request; labels, people and teams are added. Raises UNKNOWN_LABEL, UNKNOWN_PERSON,
-        TOO_LONG, NO_BRANCH; a request of which only a part could be changed is an error, too.
+        TOO_LONG, NO_BRANCH, also where the forge has applied only a part of the changes.
         """
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Forge(Issues):
 
     @abstractmethod
     def protection(self, branch: str) -> Protection:
-        """Return the forge's rules of a branch; those that the token may not see are not in it."""
+        """Return the forge's rules of a branch, without those that the token may not see."""
 
     @abstractmethod
     def merge(
@@ -147,7 +147,7 @@ class Forge(Issues):
 
     @staticmethod
     def _if_visible(ask: Callable[[], Any]) -> Any:
-        """Return an answer; None where the token may not see it, or the forge's edition does not have it."""
+        """Return an answer; None if the token may not see it, or the edition of the forge lacks it."""
         try:
             return ask()
         except ForgeError as error:

@@ -114,13 +114,13 @@ class Gitea(GiteaIssues, GitHub):
         return self._patch(request, title=self._title(request.title, draft=draft))
 
     def close(self, number: int) -> PullRequest:
-        merged = ("^412", ForgeProblem.CLOSED, "the request is merged already", "see its page")
+        merged = ("^412", ForgeProblem.CLOSED, "the request is already merged", "see its page")
         with classified(merged):
             return super().close(number)
 
     @staticmethod
     def _review_state(review: Mapping[str, Any]) -> ReviewState | None:
-        """Return the state of a review; None for one that was not sent yet, and for a wish for one."""
+        """Return the state of a review; None for a draft of a review, and for the request of one."""
         return ReviewState.DISMISSED if review.get("dismissed") else _REVIEWS.get(review["state"])
 
     def checks(self, commit: str) -> tuple[Check, ...]:

@@ -259,7 +259,7 @@ class GitHub(GitHubIssues, Forge):
                 "^405.*merge queue",
                 ForgeProblem.QUEUE_ONLY,
                 "the branch takes changes through its merge queue only",
-                "coord puts the request into the queue",
+                "land it with coord, which puts the request into the queue",
             ),
             ("^409", *HEAD_MOVED),
             ("^422", *NOT_MERGEABLE),
@@ -366,7 +366,7 @@ class GraphQL:
         url = f"{api.removesuffix('/v3')}/graphql" if api.endswith("/api/v3") else f"{api}/graphql"
         answer = self._http.send("POST", "", {"query": query, "variables": variables}, whole_url=url)
         if not isinstance(answer, dict):
-            raise self._http.broken("no answer of GraphQL")
+            raise self._http.broken("it is not an answer to a GraphQL query")
         errors = [one for one in answer.get("errors") or () if isinstance(one, dict)]
         if errors:
             raise _graphql_error(errors[0], self._http.sanitized(str(errors[0].get("message"))))
@@ -377,7 +377,7 @@ def _graphql_error(error: Mapping[str, Any], told: str) -> ForgeError:
     words = told.lower()
     match error.get("type"):
         case "NOT_FOUND":
-            problem, hint = ForgeProblem.NOT_FOUND, "see which repositories the token is for"
+            problem, hint = ForgeProblem.NOT_FOUND, "check the repositories that the token covers"
         case "FORBIDDEN" | "INSUFFICIENT_SCOPES":
             problem, hint = ForgeProblem.FORBIDDEN, "give the token the right to write pull requests"
         case "RATE_LIMITED":

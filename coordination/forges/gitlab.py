@@ -260,8 +260,8 @@ class GitLab(GitLabIssues, Forge):
     def dequeue(self, request: PullRequest) -> None:
         raise ForgeError(
             ForgeProblem.UNSUPPORTED,
-            "GitLab takes a request out of its merge train by hand only",
-            f"take it out on its page: {request.url}",
+            "GitLab has no call that takes a request out of its merge train",
+            f"take it out by hand on its page: {request.url}",
         )
 
     def set_status(self, commit: str, status: CommitStatus) -> None:

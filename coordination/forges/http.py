@@ -101,10 +101,10 @@ class HttpClient:
         self._page_size = page_size
         self._wait = wait
         self._paused_until = 0.0
-        """Monotonic time before which the forge takes no call."""
+        """Monotonic time before which the forge accepts no call."""
         self._lock = threading.Lock()
         self.ids: dict[str, int] = {}
-        """Numbers that this forge wants for names of people."""
+        """Person → the number by which this forge identifies them."""
         self._client = httpx2.Client(
             headers={"user-agent": "coord", **headers},
             timeout=httpx2.Timeout(READ_S, connect=CONNECT_S),
@@ -149,12 +149,12 @@ class HttpClient:
     def broken(self, why: str) -> ForgeError:
         return ForgeError(
             ForgeProblem.BROKEN_ANSWER,
-            f"{self.host} gave an answer that is none of its API: {self.sanitized(why)}",
-            "see that the address of the API is right (the field `forge` of the repository), and try again",
+            f"{self.host} sent an answer that its API does not promise: {self.sanitized(why)}",
+            "check the address of the API (the field `forge` of the repository), and try again",
         )
 
     def sanitized(self, words: str) -> str:
-        """Return words of the forge without secrets and control characters, bounded."""
+        """Return a text of the forge without secrets and control characters, shortened."""
         masked = without_known_formats(self._masker.text(words[: 10 * LONGEST_REASON]))
         return shortened(spelled(masked).strip(), LONGEST_REASON)
 
@@ -229,7 +229,7 @@ class HttpClient:
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
             raise ForgeError(
                 ForgeProblem.INVALID,
-                f"{self.sanitized(self.api)} is no address of an API: {self.sanitized(str(error))}",
+                f"{self.sanitized(self.api)} is not a valid address of an API: {self.sanitized(str(error))}",
                 "correct the url of the repository, or its field `forge`",
             ) from error
         except httpx2.DecodingError as error:
@@ -238,7 +238,7 @@ class HttpClient:
             raise ForgeError(
                 ForgeProblem.UNREACHABLE,
                 f"{self.host} did not answer: {self.sanitized(str(error) or type(error).__name__)}",
-                "see that it can be reached from this machine, and try again",
+                "check that this machine can reach it, and try again",
             ) from error
 
     def _parsed(self, content: bytes) -> Any:
@@ -263,8 +263,8 @@ class HttpClient:
         retry_at = datetime.now(UTC) + timedelta(seconds=pause_s)
         return ForgeError(
             problem,
-            f"{self.host} takes no calls for {pause_s:.0f} s: its {words} is reached",
-            f"try again after {retry_at:%H:%M:%S} UTC; fewer calls an hour: the setting forge_budget",
+            f"{self.host} accepts no calls for {pause_s:.0f} s: its {words} is reached",
+            f"try again after {retry_at:%H:%M:%S} UTC; for fewer calls, lower the setting forge_budget",
             status=status,
             retry_at=retry_at,
             reason=reason,
@@ -330,7 +330,7 @@ class KeptAnswers:
             make_private(self._folder)
             replace_file(self._path(self._folder, url), content, durable=False)
         except OSError as error:
-            logger.warning("an answer of a forge is not kept in %s: %s", self._folder, error.strerror)
+            logger.warning("cannot keep an answer of a forge in %s: %s", self._folder, error.strerror)
 
     def prune(self) -> None:
         """Remove files that are older than KEPT_FOR_S, and the oldest ones above MOST_KEPT_FILES."""

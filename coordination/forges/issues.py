@@ -23,7 +23,7 @@ UNKNOWN_ASSIGNEE: Rule = (
     "assignee|user does not exist",
     ForgeProblem.UNKNOWN_PERSON,
     "a person cannot be assigned",
-    "name an account with access to the repository as assignee, or none",
+    "assign an account with access to the repository, or nobody",
 )
 NOBODY = [0]
 """GitLab: removes all assignees."""

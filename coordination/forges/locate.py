@@ -61,7 +61,7 @@ def locate(repo: Repo) -> ForgeAddress:
     if kind is None:
         raise PlanRefused(
             f"{repo.name}: the forge at {host or repo.url or 'no url'} is not known",
-            f"write to {repo.name} in the file: forge: {{type: github}} (or gitlab, gitea)",
+            f"add to {repo.name} in the file: forge: {{type: github}} (or gitlab, gitea)",
         )
     if not _PROJECT.fullmatch(project) or ".." in project.split("/"):
         raise PlanRefused(
@@ -115,13 +115,13 @@ def _refuse_unsafe(name: str, api: str) -> None:
         parts, host = urlsplit(""), ""
     if not host or parts.scheme not in ("https", "http") or parts.query or parts.fragment or parts.username:
         raise PlanRefused(
-            f"{name}: {api!r:.200} is no address of an API",
+            f"{name}: {api!r:.200} is not a valid address of an API",
             f"write it like https://HOST{APIS[ForgeType.GITHUB]}",
         )
     if parts.scheme == "http" and not _is_loopback(host):
         raise PlanRefused(
-            f"{name}: {api!r:.200} is not encrypted, so everybody on the way could read the token",
-            "use https; http is for this machine only",
+            f"{name}: {api!r:.200} is not encrypted, so others on the network could read the token",
+            "use https; http is allowed for this machine only",
         )
 
 

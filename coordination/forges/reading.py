@@ -20,7 +20,7 @@ Rule = tuple[str, ForgeProblem, str, str]
 TOO_LONG: Rule = (
     "too long",
     ForgeProblem.TOO_LONG,
-    "a text is longer than the forge takes",
+    "a text is longer than the forge accepts",
     "shorten it",
 )
 REFUSED_REQUEST: tuple[Rule, ...] = (
@@ -40,7 +40,7 @@ REFUSED_REQUEST: tuple[Rule, ...] = (
     TOO_LONG,
 )
 """Refusals to open or change a request."""
-HEAD_MOVED = (ForgeProblem.HEAD_MOVED, "the request has got another commit", "look at it again")
+HEAD_MOVED = (ForgeProblem.HEAD_MOVED, "the head of the request is another commit by now", "look at it again")
 NOT_MERGEABLE = (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page")
 WORST_FIRST = (CheckState.FAILURE, CheckState.PENDING, CheckState.SUCCESS, CheckState.SKIPPED)
 VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, ReviewState.DISMISSED})
@@ -48,7 +48,7 @@ VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, Revie
 
 @dataclass(frozen=True, kw_only=True)
 class DraftTitle:
-    """The prefix that marks the title of a draft, for forges without a field for drafts."""
+    """Marks the titles of drafts by a prefix, for forges without a field for drafts."""
 
     prefix: str
     pattern: re.Pattern[str]
@@ -85,7 +85,7 @@ def read_repository(http: HttpClient, path: str, project: str, *, name: str) -> 
 def already_closed(request: PullRequest) -> ForgeError:
     """Return the refusal of a request that is merged or closed."""
     return ForgeError(
-        ForgeProblem.CLOSED, f"{request.url} is {request.state} already", "see its page", status=405
+        ForgeProblem.CLOSED, f"{request.url} is already {request.state}", "see its page", status=405
     )
 
 
@@ -128,7 +128,7 @@ def full_commit(commit: str) -> str:
         raise ForgeError(
             ForgeProblem.INVALID,
             f"{commit!r:.60} is not the whole name of a commit",
-            "read the request again: the merge is only asked for with its exact head",
+            "read the request again: a merge needs the whole name of its head",
         )
     return commit
 
@@ -138,7 +138,7 @@ def refuse_long(what: str, text: str | None, longest: int) -> None:
     if text is not None and len(text) > longest:
         raise ForgeError(
             ForgeProblem.TOO_LONG,
-            f"the {what} has {len(text):,} characters; the forge takes {longest:,}",
+            f"the {what} has {len(text):,} characters; the forge accepts {longest:,}",
             f"shorten the {what}",
         )
 
@@ -156,12 +156,12 @@ def refuse_unknown(
         raise ForgeError(
             what,
             f"{where} has no label {listed(missing)}",
-            "create it at the forge, or leave it out; the request itself is unharmed",
+            "create it at the forge, or leave it out; the request itself is unchanged",
         )
     raise ForgeError(
         what,
-        f"{where}: {listed(missing)} cannot be asked: not known there, or without access",
-        "correct the name, or give access to the repository; the request itself is unharmed",
+        f"{where}: {listed(missing)} cannot be asked: unknown there, or without access",
+        "correct the name, or give access to the repository; the request itself is unchanged",
     )
 
 

@@ -5,8 +5,8 @@
     GitLab   webhook-signature: `v1,` and the base64 HMAC of id, time and body (Standard Webhooks), or
              X-Gitlab-Token: the secret itself; webhook-id or Idempotency-Key
 
-Ids of deliveries are signed by no forge but GitLab. So a repeated delivery is also known by the digest of its
-body, and an old one by the newest time in its body.
+Only GitLab signs the ids of deliveries. coord therefore also recognises a repeated delivery by the digest of
+its body, and an old one by the newest time in its body.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from coordination.forges.locate import ForgeAddress
 from coordination.forges.models import ForgeType
 
 FRESH_FOR = timedelta(minutes=10)
-"""Age up to which a delivery counts: an older one is a repetition, or polling has long found the same."""
+"""Age up to which a delivery counts: an older one is a repetition, or polling has found its news before."""
 REQUEST_NEWS = "request.news"
 """The type of the message that notifies workers of a delivery."""
 LONGEST_PROJECT = 500

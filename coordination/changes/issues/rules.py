@@ -200,7 +200,7 @@ def fields_of_file(values: Values) -> dict[str, Any]:
     fields: dict[str, Any] = {name: value for name, value in values.items() if name != "status"}
     if len(text := fields.get("description", "")) > LONGEST_DESCRIPTION:
         raise UsageError(
-            f"the text at the forge has {len(text):,} characters; the file takes {LONGEST_DESCRIPTION:,}",
+            f"the text at the forge has {len(text):,} characters; the file accepts {LONGEST_DESCRIPTION:,}",
             "shorten it at the forge; nothing of this issue was changed",
         )
     if "status" in values:
@@ -305,7 +305,7 @@ class Home:
 
 
 def place_of(address: ForgeAddress) -> str:
-    """Return forge and project as in `github:acme/api`; with the host where it is one of your own."""
+    """Return forge and project as in `github:acme/api`; with the host for a self-hosted forge."""
     host = "" if address.host in HOSTS else f"{address.host}/"
     return f"{address.type}:{host}{address.project}"
 
@@ -363,7 +363,7 @@ def _without_home(issue: Issue) -> IssueResult:
         forge=known,
         title=issue.title,
         action=IssueAction.FAILED,
-        error=f"{issue.id} is {known}, which is at the forge of none of its repositories\n"
+        error=f"{issue.id} is {known}, and none of its repositories is there\n"
         f"correct its `repos`, or the `url` of the repository; or remove `forge` from {issue.id}",
         code=NotFound.exit_code,
     )

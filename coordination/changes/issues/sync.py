@@ -127,8 +127,8 @@ class RepoIssues:
             return
         if number in taken:
             raise Conflict(
-                f"{self._home.reference(number)} belongs to another issue of the file, too",
-                f"remove `forge` from one of them: it is in {issue.id}",
+                f"{self._home.reference(number)} belongs to another issue of the file as well",
+                f"remove `forge` from one of the two, such as {issue.id}",
             )
         taken.add(number)
         if number not in self._remote:
@@ -261,7 +261,7 @@ class RepoIssues:
         if missing:
             failure = {
                 "error": f"the forge rejected: {', '.join(missing)}\n"
-                "give the token the right to set them, or name what the forge knows",
+                "give the token the right to set them, or use values that the forge knows",
                 "code": NotAllowed.exit_code,
             }
         self._results.append(

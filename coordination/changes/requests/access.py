@@ -114,8 +114,8 @@ def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
     branch = change.forge_branch
     if branch == repo.branch:  # a record of Redis proves nothing
         raise Conflict(
-            f"the change set is said to be on {branch} of {repo.name}, which is the base branch",
-            "somebody changed its record in Redis; adopt its branch: coord adopt PLAN",
+            f"the record of the change set names the base branch {branch} of {repo.name} as its branch",
+            "somebody has changed its record in Redis; adopt its branch: coord adopt PLAN",
         )
     return PushTarget(
         repo=repo.name,
@@ -166,7 +166,7 @@ def inspect_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Inspecti
     if refused:
         first, *others = refused
         refusal = refused[first]
-        also = f"; refused, too: {', '.join(others)}" if others else ""
+        also = f"; also refused: {', '.join(others)}" if others else ""
         refusal.message = f"{first}: {refusal.message}{also}; nothing was changed"
         raise refusal
     return tuple(inspections)
@@ -181,7 +181,7 @@ def inspect(plan: str, item: RepoRequest, access: ForgeAccess) -> Inspection:
     if change.set_back_by:
         raise Conflict(
             f"run {change.set_back_by} has set the work in {item.repo.name} back behind its pull request",
-            f"the next run adds the inverse of it: coord sweep {quoted(plan)}; then try again",
+            f"let the next run add the inverse of it: coord sweep {quoted(plan)}; then try again",
         )
     forge = access.forge(item.repo.name, item.address)
     _refuse_repository(forge.repository())
@@ -205,8 +205,8 @@ def refuse_unproposed(repo: str, change: RepoChange, request: PullRequest | None
         return
     if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
         raise Conflict(
-            f"the change set is said to be on {ref.branch} of {repo}, of which {ref.name} is no open request",
-            f"reopen that; or adopt another one: coord adopt PLAN {repo} --pr N",
+            f"the record of the change set names {ref.branch} of {repo}; {ref.name} is no open request of it",
+            f"reopen that request; or adopt another one: coord adopt PLAN {repo} --pr N",
         )
 
 
@@ -215,7 +215,7 @@ def _refuse_repository(repository: Repository) -> None:
         raise ForgeError(
             ForgeProblem.ARCHIVED,
             f"{repository.project} is archived: nothing can be changed",
-            "unarchive it at the forge; or leave it out: --repo",
+            "unarchive it at the forge; or leave it out by naming the others: --repo",
         )
     if not repository.can_push:
         raise ForgeError(

@@ -117,8 +117,8 @@ def find_request(
 ) -> Adoption:
     """Fetch the branch of a request, and return its adoption.
 
-    Raises ForgeError; CLOSED for one that is over; Blocked for one of a fork, or to another base branch;
-    Conflict where its head moves meanwhile; NotFound, GitRefused as `find_branch` does.
+    Raises ForgeError, CLOSED for a closed or merged one; Blocked for one of a fork, or to another base
+    branch; Conflict if its head moves in the meantime; NotFound, GitRefused as `find_branch` does.
     """
     address = locate(repo)
     checkout = checkout_of(repo, place)
@@ -142,7 +142,7 @@ def find_request(
     with access.target(repo, change, checkout) as target:
         fetch_branches(target, {request.head: fetched, repo.branch: seen_ref(repo.branch)})
     if commit_of(checkout, fetched) != request.head_sha:
-        raise Conflict(f"{request.url} has got another commit meanwhile", "look at it, and try again")
+        raise Conflict(f"{request.url} has another head by now", "look at it, and try again")
     found = find_branch(plan, repo, checkout, request.head, known, host, ref=fetched)
     other = before.request if before and before.request and before.request.number != number else None
     return found.model_copy(update={"request": ref, "request_before": other.url if other else ""})
@@ -156,7 +156,7 @@ def _refuse_unfit(request: PullRequest, forge: Forge, repo: Repo) -> None:
         raise Blocked(
             f"{request.url} comes from {request.head_project or 'a repository that is gone'}, where coord "
             "does not push",
-            f"push its branch to {project}, open a request of that, and adopt it",
+            f"push its branch to {project}, open a request of that branch, and adopt it",
         )
     if request.base != repo.branch:
         raise Blocked(
@@ -164,4 +164,4 @@ def _refuse_unfit(request: PullRequest, forge: Forge, repo: Repo) -> None:
             "change its base branch at the forge; or `branch` of the repository in the file",
         )
     if request.head == repo.branch:
-        raise Blocked(f"{request.url} proposes the base branch itself", "name another request")
+        raise Blocked(f"{request.url} has the base branch as its head", "name another request")

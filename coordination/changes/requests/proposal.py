@@ -77,12 +77,16 @@ def decide_requests(
     if change_set is None:
         raise NotFound(f"{name} has no change set", f"make one: coord sweep {name}")
     if run := change_set.writer:
-        raise Conflict(f"run {run} writes {name} now", f"wait for its end: coord watch {run}")
+        raise Conflict(
+            f"run {run} writes the change set of {name} now", f"wait for its end: coord watch {run}"
+        )
     if unknown := sorted(set(chosen) - change_set.repos.keys()):
         raise NotFound(f"{name} has no changes in {listed(unknown)}", f"see: coord changes {name}")
     wanted = [repo for repo in change_set.open if not chosen or repo in chosen]
     if not wanted:
-        raise Blocked(f"nothing of {name} is left to propose: it has landed", f"see: coord changes {name}")
+        raise Blocked(
+            f"{name} has nothing left to propose: all of it has landed", f"see: coord changes {name}"
+        )
     edges = edges_between(ecosystem, todos, change_set.repos)
     declared = {repo.name: repo for repo in ecosystem.repos}
     found = []
@@ -142,7 +146,8 @@ def checkout_of(repo: Repo, place: Path | None) -> Path:
     _refuse_without_url(repo)
     if place is None or not place.is_dir():
         raise Blocked(
-            f"{repo.name} has no checkout on this machine", "clone it; or call it on a machine with one"
+            f"{repo.name} has no checkout on this machine",
+            "clone it; or run the command on a machine that has one",
         )
     return place
 
@@ -153,7 +158,7 @@ def _checkout(repo: Repo, change: RepoChange, place: Path | None, host: str) -> 
         there = change.host if change.host and change.host != host else "another machine"
         raise Blocked(
             f"this machine does not have the commit {change.tip[:12]} of {repo.name}",
-            f"call it on {there}, which has it; see: coord changes",
+            f"run the command on {there}, which has it; see: coord changes",
         )
     return place
 

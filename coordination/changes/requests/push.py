@@ -4,8 +4,8 @@ The remote branch moves only from a commit that the change set contains, or from
 pushed last (`refs/coord/pushed/<branch>`), and only while it is there (`--force-with-lease`). No hook of the
 repository runs, and no remote helper that is a command.
 
-Workers that land by a push ask the same of the commits that the base branch would get: it must have the
-commit at which the work began, and the remote must get the files of Git LFS first.
+Workers that land by a push check the same for the base branch: it must have the commit at which the work
+began, and the remote must get the files of Git LFS first.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def remote_tips(target: PushTarget) -> RemoteTips:
     commits = {ref: commit for commit, _, ref in (line.partition("\t") for line in lines)}
     tips = RemoteTips(branch=commits.get(target.ref, ""), base=commits.get(base_ref, ""))
     if not all(map(is_commit, filter(None, (tips.branch, tips.base)))):
-        raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "see its address")
+        raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "check its url")
     if tips.base and not has_commit(target.checkout, tips.base):
         fetch_branches(target, {target.base_branch: seen_ref(target.base_branch)})
     return tips
@@ -132,8 +132,8 @@ def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
         return
     raise Conflict(
         f"{target.branch} of {target.repo} is at {there[:12]} at the forge, which coord did not push: "
-        "somebody has committed there",
-        f"fetch it and take it over: git fetch <url> {target.branch}:{target.branch}-theirs; "
+        "somebody else has pushed there",
+        f"fetch and adopt it: git fetch <url> {target.branch}:{target.branch}-theirs; "
         f"coord adopt PLAN {target.repo} {target.branch}-theirs",
     )
 
@@ -165,8 +165,8 @@ def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) 
     if not lacking:
         return ""
     return (
-        f"{branch} lacks {lacking[:12]}, where the change set began: push it there, or begin anew if people "
-        "have taken it out"
+        f"{branch} lacks {lacking[:12]}, where the change set began: push it there; or begin anew, if people "
+        "have removed it"
     )
 
 

@@ -68,7 +68,7 @@ class RequestResult(FrozenModel):
     """The commit of the change set."""
     pushed: bool = False
     warning: str = ""
-    """A part that was left out, and did no harm."""
+    """A part that failed without harm to the rest."""
     error: str = ""
     """Fact and next command of a failure."""
     code: int = 0
@@ -94,23 +94,23 @@ class RequestView(FrozenModel):
     """The change set has another commit than the request: `coord pr create` pushes it."""
     mergeable: bool | None = None
     blocked: str = ""
-    """The forge's own word for why it refuses a merge now."""
+    """The reason, in the forge's own word, for which it refuses a merge now."""
     checks: tuple[Check, ...] = ()
     failing: tuple[str, ...] = ()
     """Names of the red checks."""
     reviews: tuple[Review, ...] = ()
     reviewers: tuple[str, ...] = ()
-    """People and teams whose review is asked for."""
+    """People and teams whose review was requested."""
     author: str = ""
     """The account at the forge that opened it."""
     by: str = ""
-    """The person who had it opened by coord."""
+    """The person who ordered it."""
     error: str = ""
     code: int = 0
 
     @property
     def is_failing(self) -> bool:
-        """Return whether somebody must do something: a red check, wanted changes, a conflict, or an error."""
+        """Return whether a person must act: a red check, requested changes, a conflict, or an error."""
         refused = any(review.state is ReviewState.CHANGES_REQUESTED for review in self.reviews)
         return bool(self.failing or refused or self.mergeable is False or self.error)
 

@@ -1,4 +1,4 @@
-"""`changes`, `diff`, `adopt`, `resolve`: what plans have made and not landed yet."""
+"""`changes`, `diff`, `adopt`, `resolve`: the work of plans that has not landed yet."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _row(change: ChangeView) -> Sequence[object]:
 
 
 def _checks(change: ChangeView) -> Cell:
-    """Return `green`, or the checks that are not, or a dash without any."""
+    """Return `green`, or the checks that are not green; a dash without checks."""
     if not change.checks:
         return Cell("-")
     other = [f"{one.verdict}: {one.name}" for one in change.checks if one.verdict != CheckVerdict.GREEN]
@@ -94,7 +94,7 @@ def _request(ref: RequestRef | None) -> Cell:
         words.append(f"red: {', '.join(seen.red[:3])}" if seen.red else waiting or green)
         style = "red" if seen.red else "yellow" if waiting else ""
     if seen.refused_by:
-        words.append(f"changes wanted by {', '.join(seen.refused_by[:3])}")
+        words.append(f"changes requested by {', '.join(seen.refused_by[:3])}")
         style = "red"
     elif seen.approvals:
         words.append(counted(seen.approvals, "approval"))
@@ -116,7 +116,7 @@ def _state(change: ChangeView) -> Cell:
 @as_json_option
 @click.pass_obj
 def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
-    r"""The paths are listed below the name of their repository. Control characters in files are written out
+    r"""Each path begins with the name of its repository. Control characters in files are printed as escapes
     (`\u001b`), so that they cannot move the cursor.
     """
     diffs = call.coord.changes.diff(plan, repos, stat=stat)
@@ -146,13 +146,13 @@ def _print_text(diffs: Iterable[RepoDiff]) -> None:
         click.echo(plain(what), err=True)
         click.echo(one.diff or "", nl=False)
         if one.cut:
-            click.echo("this is the beginning; see the rest by git on that machine:", err=True)
+            click.echo("cut off here; for the rest, run on the machine that has the commits:", err=True)
             click.echo(f"  git diff {one.base} {one.tip}", err=True)
 
 
 @despite_quiet()
 def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> None:
-    """Discard the plan's change set, if it has one and the user agrees."""
+    """Discard the change set of a plan, if there is one and the user agrees."""
     planned = call.coord.changes.plan_discard(plan)
     if planned is None:
         return
@@ -195,11 +195,11 @@ def adopt(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """With `--pr` the branch is fetched from the forge; later work is pushed onto it, never over a commit
-    that is there. A request of a fork, or to another base branch, is refused.
+    """With `--pr`, coord fetches the branch from the forge and later pushes work onto it, never over a commit
+    that is there. It refuses a request from a fork or to another base branch.
 
-    Commits are recognised by their trailers: Coord-Plan, Coord-Todo and Coord-Run. With an identity the
-    adoption is signed; it needs the right to land.
+    coord recognises commits by their trailers: Coord-Plan, Coord-Todo and Coord-Run. With an identity it
+    signs the adoption, which needs the right to land.
     """
     adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
     if not (as_json and (yes or dry_run)):
@@ -220,11 +220,11 @@ def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
         words = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}{before}: {size}"
         click.echo(plain(f"{words}; todos: {listed(one.todos)}" if one.todos else words), err=True)
         if one.lacks:
-            click.echo(plain(f"  no commit of it names {listed(one.lacks)}"), err=True)
+            click.echo(plain(f"  no commit on it names {listed(one.lacks)}"), err=True)
         if one.request:
             click.echo(plain(f"  the pull request {one.request.url}"), err=True)
         if one.request_before:
-            click.echo(plain(f"  {one.request_before} stays open; close it at the forge"), err=True)
+            click.echo(plain(f"  {one.request_before} stays open: close it at the forge"), err=True)
 
 
 @command("changes.resolve")
@@ -233,8 +233,8 @@ def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
 @as_json_option
 @click.pass_obj
 def resolve(call: CliContext, plan: str, repo: str, as_json: bool) -> int:
-    """Exit code 0: there is no conflict, or the merge is taken up. 3: files are to be resolved. 5: the
-    commits are on another host.
+    """Exit code 0: there is no conflict, or the merge is adopted. 3: files must be resolved. 5: the commits
+    are on another host.
     """
     resolution = call.coord.changes.resolve(plan, repo)
     if as_json:
@@ -253,7 +253,7 @@ def _print_resolution(resolution: Resolution) -> None:
         )
     elif resolution.state is ConflictState.RESOLVED:
         goes_on = (
-            f"run {resolution.taken_up} goes on with it"
+            f"run {resolution.taken_up} continues with it"
             if resolution.run
             else f"adopted as {resolution.taken_up[:12]}"
         )

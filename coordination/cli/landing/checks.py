@@ -49,7 +49,7 @@ junit_option = click.option(
     "--junit",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the results to FILE as JUnit XML, too.",
+    help="Also write the results to FILE as JUnit XML.",
 )
 
 
@@ -63,7 +63,7 @@ junit_option = click.option(
     "kinds",
     multiple=True,
     type=click.Choice([kind.value for kind in CheckKind]),
-    help="Run only checks of this kind.",
+    help="Run only checks of this kind (default: all kinds).",
 )
 @click.option("--no-cache", is_flag=True, help=texts.QA_NO_CACHE)
 @junit_option
@@ -82,8 +82,8 @@ def qa(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Without REPO: of all repositories that declare checks. Exit code 0: all are green. 2: a repository
-    declares no check. 3: one is red, could not run, or was skipped.
+    """Without REPO, run those of all repositories that declare checks. Exit code 0: all are green. 2: a
+    repository declares no check. 3: one is red, could not run, or was skipped.
     """
     checks = call.coord.checks
     prepared = checks.prepare(
@@ -104,7 +104,7 @@ def qa(
         size = counted(len(ready.graph.todos), "todo")
         click.echo(f"run {started.id} checks {ready.subject}: {size}", err=True)
         if ready.unchecked:
-            click.echo(f"· without a check, so nothing is known: {listed(ready.unchecked)}", err=True)
+            click.echo(f"· not checked, because they declare no check: {listed(ready.unchecked)}", err=True)
         return started
 
     def end(_call: CliContext, run: Run, _view: RunView, **_: object) -> None:
@@ -183,11 +183,11 @@ GITLAB_REPORT = Path("coord-junit.xml")
 @as_json_option
 @click.pass_obj
 def ci(call: CliContext, plan: str | None, repos: tuple[str, ...], junit: Path | None, as_json: bool) -> int:
-    """Run quality checks in a CI job: those of the repositories that are checked out, at the commits that are
-    checked out. Without a Redis server of its own the job uses the embedded one.
+    """Run quality checks in a CI job: those of the checked-out repositories, at their checked-out commits.
+    Without a Redis server of its own, the job uses the embedded one.
 
-    At GitHub the results are the summary of the job and annotations, too; at GitLab they are JUnit XML in
-    coord-junit.xml, to be named under `artifacts: reports: junit`.
+    On GitHub, the results also become the summary and annotations of the job. On GitLab, they are written to
+    coord-junit.xml as JUnit XML: name this file under `artifacts: reports: junit`.
 
     Exit code 0: all are green. 2: there is no checkout or no check. 3: one is red, could not run, or was
     skipped.
@@ -228,7 +228,7 @@ def ci(call: CliContext, plan: str | None, repos: tuple[str, ...], junit: Path |
 
 @contextmanager
 def _no_commands(job: CiJob) -> Iterator[None]:
-    """Keep GitHub's runner from obeying lines of the output as commands: some are text of repositories."""
+    """Keep GitHub's runner from executing lines of the output as commands: some are text of repositories."""
     if not job.github:
         yield
         return
@@ -241,7 +241,7 @@ def _no_commands(job: CiJob) -> Iterator[None]:
 
 
 def _print_annotations(report: QaReport, document: Document) -> None:
-    """Print commands for the runner; it wants paths below the job's folder."""
+    """Print annotations as commands for the runner, with paths relative to the folder of the job."""
     here = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
     folders = {}
     for repo in document.ecosystem.repos:
@@ -258,5 +258,5 @@ def _append(file: Path, text: str) -> None:
             opened.write(text)
     except OSError as error:
         raise UsageError(
-            f"{file} cannot be written: {error.strerror}", "see GITHUB_STEP_SUMMARY; or unset it"
+            f"{file} cannot be written: {error.strerror}", "correct or unset GITHUB_STEP_SUMMARY"
         ) from error

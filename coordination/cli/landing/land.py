@@ -57,16 +57,16 @@ def land(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """By pull requests (`--via pr`) the forge merges them, together, in this order: all must be open,
-    approved as often as the plan asks, and green before the first one merges. A failure reverts those that
-    have merged by further requests.
+    """With `--via pr`, the forge merges the pull requests in dependency order. All of them must be open,
+    green, and approved as often as the plan requires, before the first one merges. After a failure, further
+    requests revert those that have merged.
 
-    A plan with waves lands one wave after the other: a failure reverts its wave only, and no later one
-    begins. The id of an item of `coordination.waves` in place of PLAN lands several plans, wave by wave. Show
-    the waves of a run: coord show-run RUN --by-wave
+    A plan with waves lands one wave after the other. A failure reverts only its wave, and no later wave
+    begins. To land several plans wave by wave, give the id of an item of `coordination.waves` in place of
+    PLAN. Show the waves of a run: coord show-run RUN --by-wave
 
-    Exit code 0: all has landed, or nothing was to be landed. 2: it cannot land as it is, such as with open
-    todos. 3: something was refused. 6: a run writes the change set.
+    Exit code 0: all has landed, or there was nothing to land. 2: it cannot land in its present state, such as
+    with open todos. 3: a repository was refused. 6: a run writes the change set.
     """
     options = LandOptions(
         via=Via(via) if via else None,
@@ -95,10 +95,9 @@ def land(
 @as_json_option
 @click.pass_obj
 def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, as_json: bool) -> int:
-    """The id of an item of `coordination.waves` in place of PLAN takes out all its plans, the last wave
-    first.
+    """The id of an item of `coordination.waves` in place of PLAN reverts all its plans, the last wave first.
 
-    Exit code 0: all is reverted. 3: something could not be reverted.
+    Exit code 0: all is reverted. 3: a repository could not be reverted.
     """
     prepared = call.coord.landings.prepare_revert(plan)
     if dry_run:
@@ -114,9 +113,7 @@ def run_landing(
     detach: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Start a prepared landing or revert when the user agrees, follow it, print its result; return the exit
-    code.
-    """
+    """Ask the user, start a prepared landing or revert, and follow it to its end; return the exit code."""
     landings = call.coord.landings
     preview = landings.preview(prepared)
     if not yes:
@@ -150,7 +147,7 @@ def _print_preview(call: CliContext, prepared: PreparedLanding, *, as_json: bool
 
 @despite_quiet()
 def show_landing(preview: LandingPreview) -> None:
-    """Print what would happen in each repository, in a line each."""
+    """Print a line for each repository with its expected outcome."""
     for one in preview.repos:
         line = f"  {one.repo} ({one.branch}, {one.via}): would {one.would}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
@@ -160,11 +157,11 @@ def show_landing(preview: LandingPreview) -> None:
 
 
 def _show_left_out(preview: LandingPreview) -> None:
-    """Print the commits of people that do not land, because no run has taken them along yet."""
+    """Print the commits of people that do not land, because no run has included them yet."""
     for one in preview.repos:
         if one.left_out:
             commits, plan = counted(one.left_out, "commit"), one.plan or preview.change_set
-            line = f"· {commits} of people on {one.work_branch} of {one.repo} would not land; include: "
+            line = f"· {commits} of people on {one.work_branch} of {one.repo} would not land; include them: "
             line += f"coord adopt {plan} {one.repo} {quoted(one.work_branch)}"
             click.echo(spelled(line), err=True)
 
@@ -180,7 +177,7 @@ def _show_waves(preview: LandingPreview) -> None:
 
 
 def _show_checks(preview: LandingPreview) -> None:
-    """Print the quality checks that the landing runs, or why it runs none."""
+    """Print the quality checks that the landing runs, or the reason why it runs none."""
     for one in preview.checks:
         state = "is green for what would land" if one.green else "runs before anything lands"
         click.echo(spelled(f"· check {one.check} of {one.repo} {state}"), err=True)
@@ -203,7 +200,9 @@ def _print(preview: LandingPreview) -> None:
     for problem in preview.problems:
         click.echo(spelled(f"✗ {problem}"), err=True)
     if preview.in_place:
-        click.echo(f"· worked in place, and land with no change set: {listed(preview.in_place)}", err=True)
+        click.echo(
+            f"· todos that worked in place, so their work does not land: {listed(preview.in_place)}", err=True
+        )
 
 
 def _row(one: RepoPreview) -> tuple[object, ...]:

@@ -79,7 +79,7 @@ def create_pr(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Exit code 0: all requests are up to date. Else that of the first failure; the others have been done."""
+    """Exit code 0: all requests are up to date. Otherwise that of the first failure; the others are done."""
     options = RequestOptions(
         repos=repos,
         draft=draft is True,
@@ -134,7 +134,7 @@ def _print_errors(failures: Iterable[tuple[str, str]]) -> None:
 @output_options(RequestView)
 @click.pass_obj
 def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form: Form) -> int:
-    """Without PLAN: of all plans. Exit code 0; that of the first failure if a forge could not be asked."""
+    """Without PLAN, list those of all plans. Exit code 0, or that of the first failure to ask a forge."""
     found = call.coord.requests.list(plan, failing=failing, mine=mine)
     form.records(found, lambda: _print(found, filtered=failing or mine))
     return next((one.code for one in found if one.code), 0)
@@ -143,7 +143,7 @@ def list_prs(call: CliContext, plan: str | None, failing: bool, mine: bool, form
 def _print(found: Sequence[RequestView], *, filtered: bool) -> None:
     if not found:
         print_none(
-            "there is no such pull request" if filtered else "there is no pull request",
+            "no pull request matches" if filtered else "there is no pull request",
             "open them: coord pr create PLAN",
         )
         return
@@ -183,7 +183,7 @@ def _reviews(one: RequestView) -> Cell:
         return Cell("?", "red")
     wanted = [review.author for review in one.reviews if review.state is ReviewState.CHANGES_REQUESTED]
     if wanted:
-        return Cell(f"changes wanted by {', '.join(wanted[:3])}", "red")
+        return Cell(f"changes requested by {', '.join(wanted[:3])}", "red")
     approved = sum(review.state is ReviewState.APPROVED for review in one.reviews)
     return Cell(counted(approved, "approval") if approved else "-", "green" if approved else "")
 
@@ -202,7 +202,7 @@ def _merge(one: RequestView) -> str:
 @as_json_option
 @click.pass_obj
 def close_pr(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
-    """Exit code 0: none is open any more. Else that of the first failure."""
+    """Exit code 0: no request is open any more. Otherwise the code of the first failure."""
     there = call.coord.requests.refs(plan)
     if there:
         confirm(f"Close {counted(len(there), 'pull request')} of {plan}?", yes=yes)
@@ -222,8 +222,8 @@ def close_pr(call: CliContext, plan: str, yes: bool, as_json: bool) -> int:
 @click.argument("repo", required=False, shell_complete=repo_names)
 @click.pass_obj
 def open_pr(call: CliContext, plan: str | None, repo: str | None) -> None:
-    """Open the pull requests of a plan, or of all plans, in the browser. The addresses are printed; where the
-    output is no terminal, nothing else is done.
+    """Open the pull requests of a plan, or of all plans, in the browser. Without a terminal, only print their
+    addresses.
     """
     found = [change.request for _, change in call.coord.requests.refs(plan, repo) if change.request]
     urls = [ref.url for ref in found if urlsplit(ref.url).scheme in ("https", "http")]
@@ -234,7 +234,7 @@ def open_pr(call: CliContext, plan: str | None, repo: str | None) -> None:
     if not sys.stdout.isatty():
         return
     if len(urls) > MOST_OPENED:
-        raise UsageError(f"{len(urls)} pages are too many for a browser", "name a plan, or a repository")
+        raise UsageError(f"{len(urls)} pages are too many for a browser", "name a plan or a repository")
     started = [webbrowser.open(url) for url in urls]
     if not all(started):
         raise CoordinationError("no browser could be started", "open the addresses above yourself")

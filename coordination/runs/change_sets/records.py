@@ -77,7 +77,7 @@ class SeenRequest(BaseModel):
     """`draft`, `open`, `merged` or `closed`."""
     head: str
     at: str
-    """Time of the question; UTC, ISO 8601."""
+    """Time at which coord asked; UTC, ISO 8601."""
     checks: int | None = None
     """Number of its checks; None, as are the approvals, where coord did not ask for them."""
     pending: int = 0
@@ -85,7 +85,7 @@ class SeenRequest(BaseModel):
     """Names of red checks, as far as they were kept."""
     approvals: int | None = None
     refused_by: tuple[str, ...] = ()
-    """People who want changes."""
+    """People who requested changes."""
 
 
 class RequestRef(BaseModel):
@@ -175,7 +175,7 @@ class ChangeSet(BaseModel):
         return {name: change for name, change in self.repos.items() if change.landed is None}
 
     def without_open(self) -> ChangeSet:
-        """Return what is left of it when what has not landed is discarded."""
+        """Return the change set without the parts that have not landed."""
         gone = frozenset(self.todos)
         landed = {name: change for name, change in self.repos.items() if change.landed}
         source = {todo: run for todo, run in self.source.items() if todo not in gone}
@@ -227,7 +227,7 @@ def copy_ref(branch: str) -> str:
 
 
 def discarded_ref(branch: str, commit: str) -> str:
-    """Return the ref that keeps a commit which the branch of a change set has no longer."""
+    """Return the ref that keeps a commit that the branch of a change set no longer has."""
     return f"refs/coord/discarded/{branch.removeprefix(PREFIX)}/{commit[:12]}"
 
 
@@ -258,7 +258,7 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
     except (ValueError, KeyError) as error:  # ValidationError is one
         raise Unreadable(
             f"change set {change_set!r} cannot be read: {error}",
-            f"look at it in Redis; or build it anew from its branches: coord adopt {change_set}",
+            f"inspect it in Redis; or rebuild it from its branches: coord adopt {change_set}",
         ) from error
     writers = {name: found["writer"] for name, found in facts.items() if found.get("writer")}
     return ChangeSet(id=change_set, repos=repos, source=source, writers=writers, set_back=set_back)
@@ -306,7 +306,7 @@ class CheckVerdict(Word):
 
     GREEN = "green"
     RED = "red"
-    """A test failed, the command failed, or no test ran."""
+    """A test failed, the command failed, or no test was executed."""
     TIMED_OUT = "timed_out"
     COULD_NOT_RUN = "could_not_run"
     """The command could not be started, was killed, or left no report that can be read."""

@@ -145,8 +145,8 @@ class ChangeSets:
         commits: Mapping[str, bytes | str] = NO_COMMITS,
     ) -> None:
         """Record these facts of a repository, as a person states them. `todos`: todo → the run that has its
-        result; `commits`: bundles for other hosts. The caller holds the lock of starts, and has refused one
-        that a run writes.
+        result; `commits`: bundles for other hosts. The caller holds the lock of starts, and has checked that
+        no run writes the change set.
         """
         key = self._keys.changes(change_set)
         before = self.read(change_set)
@@ -167,7 +167,7 @@ class ChangeSets:
 
     def note_request(self, change_set: str, repo: str, request: RequestRef, kind: str) -> None:
         """Record the pull request of a repository, with an event of this kind. Raises NotFound where the
-        change set was discarded meanwhile.
+        change set was discarded in the meantime.
         """
         key = self._keys.changes(change_set)
 
@@ -235,5 +235,5 @@ def _readable(change_set: str, raw: Mapping[str, str] | Exception) -> ChangeSet 
             raise raw
         return parse_change_set(change_set, raw)
     except (Unreadable, ResponseError) as error:  # it must not hide the others
-        logger.warning("change set %s is left out: %s", change_set, str(error).partition("\n")[0])
+        logger.warning("left out the unreadable change set %s: %s", change_set, str(error).partition("\n")[0])
         return None
