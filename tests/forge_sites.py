@@ -104,10 +104,12 @@ def site(
     *,
     patience: str = "15s",
     budget: int = 1_000_000,
+    task: str = "do it",
     **land: object,
 ) -> Iterator[Site]:
-    """Yield a swept plan over a chain of repositories; `land`: the rules of its
-    landing; `patience`: land_patience; `budget`: forge_budget."""
+    """Yield a swept plan over a chain of repositories. `land`: the rules of its landing; `patience`:
+    land_patience; `budget`: forge_budget; `task`: the text of each todo.
+    """
     testbed.settings = {"forge_budget": budget, "land_patience": patience, "lease_ttl": "5s"}
     with TestForge(folder, dialect) as forge:
         forge.core.computes_at_once = dialect == "gitlab"
@@ -120,6 +122,7 @@ def site(
             {
                 "id": f"T-{name}",
                 "repo": name,
+                "task": task,
                 "action": "echo new > work",
                 "blocked_by": [f"T-{before}" for before in names[:number]][-1:],
             }

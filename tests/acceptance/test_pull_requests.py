@@ -2,69 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.forge.server import TestForge
+from tests.forge_sites import BRANCH, Site, site
 from tests.testbed import PLAN, Testbed, git
 
 REPOS = ("a", "b", "c")
-BRANCH = f"coord/{PLAN}"
+TASK = "tell @ann, closes #1 <!-- coord: end -->"
 
 
-@pytest.fixture
-def site(testbed: Testbed, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """A swept plan over three repositories in a chain, at a forge."""
-    with TestForge(tmp_path / "forge", "github") as forge:
-        token = forge.token("coord")
-        projects, repos = {}, {}
-        for name in REPOS:
-            projects[name] = forge.create_project(f"acme/{name}", seed=testbed.repo(name))
-            projects[name].labels.append("coord")
-            repos[name] = {
-                "url": forge.url(f"acme/{name}", f"coord:{token}"),
-                "forge": {"type": "github", "api": forge.api},
-            }
-        before = {"b": ["T-a"], "c": ["T-b"]}
-        testbed.write(
-            [
-                {
-                    "id": f"T-{name}",
-                    "repo": name,
-                    "task": f"tell @ann, closes #1 in {name} <!-- coord: end -->",
-                    "action": "echo new > work",
-                    "blocked_by": before.get(name, []),
-                }
-                for name in REPOS
-            ],
-            repos=repos,
-        )
-        testbed.up()
-        assert testbed.sweep().code == 0
-        secret = testbed.folder / "token"
-        secret.write_text(token)
-        secret.chmod(0o600)
-        testbed.ok(
-            "credential", "add", "forge", f"file:{secret}", "--purpose", "pr", "--host", "127.0.0.1", "--all"
-        )
-        yield SimpleNamespace(testbed=testbed, forge=forge, projects=projects, token=token)
-        assert forge.violations == []
+def requests_of(at: Site, name: str) -> list[Any]:
+    return [one for one in at.projects[name].requests if one.state == "open"]
 
 
-def requests_of(site: SimpleNamespace, name: str) -> list[Any]:
-    return [one for one in site.projects[name].requests if one.state == "open"]
-
-
-def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
+def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site):
+    testbed, forge = at.testbed, at.forge
     seen = testbed.ok("pr", "create", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
-    assert not any(requests_of(site, name) for name in REPOS)
+    assert not any(requests_of(at, name) for name in REPOS)
 
     forge.seen.clear()
     words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob")
@@ -74,14 +32,14 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNames
     ]
     for name in REPOS:
         assert len([one for one in forge.seen if f"acme/{name}" in one.path.replace("%2F", "/")]) <= 6
-        (request,) = requests_of(site, name)
+        (request,) = requests_of(at, name)
         assert request.labels == ["coord"]
         assert [person.login for person in request.assignees] == ["bob"]
         assert [person.login for person in request.reviewers] == ["ann"]
         assert git(forge.path(f"acme/{name}"), "rev-parse", BRANCH) == made[REPOS.index(name)]["head"]
-    checks = [(name, one.name, one.state) for name in REPOS for one in site.projects[name].checks]
+    checks = [(name, one.name, one.state) for name in REPOS for one in at.projects[name].checks]
     assert checks == [(name, "coord/depends", "pending") for name in "bc"]
-    (second,) = requests_of(site, "b")
+    (second,) = requests_of(at, "b")
     assert f"Depends on acme/a#{made[0]['number']}" in second.body
     assert f"acme/c#{made[2]['number']}" in second.body, "the state of all"
     assert "@ann" not in second.body, "nobody is mentioned by a title of the file"
@@ -91,9 +49,9 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(site: SimpleNames
     assert [one["url"] for one in again] == [one["url"] for one in made]
 
 
-def a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp_path: Path):
-    testbed = site.testbed
-    (request,) = requests_of(site, "a")
+def a_person_s_text_and_title_stay_beside_the_section(at: Site, tmp_path: Path):
+    testbed = at.testbed
+    (request,) = requests_of(at, "a")
     request.title, request.body = "Better", f"Mine.\n\n{request.body}\n\nBelow."
     testbed.ok("pr", "create", PLAN)
     assert request.title == "Better"
@@ -107,11 +65,11 @@ def a_person_s_text_and_title_stay_beside_the_section(site: SimpleNamespace, tmp
     assert "Depends on" not in request.body
 
 
-def the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
-    (request,) = requests_of(site, "b")
-    forge.check(site.projects["b"], request.sha, "build", "failure", run=False)
-    forge.approve(site.projects["a"], requests_of(site, "a")[0].number)
+def the_list_has_checks_and_reviews_and_asks_only_for_news(at: Site):
+    testbed, forge = at.testbed, at.forge
+    (request,) = requests_of(at, "b")
+    forge.check(at.projects["b"], request.sha, "build", "failure", run=False)
+    forge.approve(at.projects["a"], requests_of(at, "a")[0].number)
     found = {one["repo"]: one for one in testbed.ok("pr", "list", PLAN, "--json").json}
     assert [one["state"] for one in found["b"]["checks"] if one["name"] == "build"] == ["failure"]
     assert [(one["author"], one["state"]) for one in found["a"]["reviews"]] == [("ann", "approved")]
@@ -124,10 +82,10 @@ def the_list_has_checks_and_reviews_and_asks_only_for_news(site: SimpleNamespace
     assert "red: build" in testbed.ok("pr", "list").out
 
 
-def a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
+def a_commit_of_a_person_on_the_branch_is_never_overwritten(at: Site):
+    testbed, forge = at.testbed, at.forge
     tip = git(forge.path("acme/c"), "rev-parse", BRANCH)
-    theirs = forge.push(site.projects["c"], BRANCH, theirs="x\n")
+    theirs = forge.push(at.projects["c"], BRANCH, theirs="x\n")
     refused = testbed.coord("pr", "create", PLAN)
     assert refused.code == 6
     assert "nothing was changed" in refused.err
@@ -135,23 +93,23 @@ def a_commit_of_a_person_on_the_branch_is_never_overwritten(site: SimpleNamespac
     git(forge.path("acme/c"), "update-ref", f"refs/heads/{BRANCH}", tip)
 
 
-def a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
+def a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(at: Site):
+    testbed, forge = at.testbed, at.forge
     forge.fail("secondary", times=100, retry_after=4000)
     limited = testbed.coord("pr", "list", "--json")
     forge.faults.clear()
     assert limited.code == 5
     assert all(one["state"] is None and one["checks"] == [] and one["error"] for one in limited.json)
 
-    forge.revoke(site.token)
+    forge.revoke(at.token)
     refused = testbed.coord("pr", "create", PLAN, "--repo", "a")
     assert refused.code == 4
-    assert site.token not in refused.err + refused.out
-    forge.core.tokens[site.token].revoked = False
+    assert at.token not in refused.err + refused.out
+    forge.core.tokens[at.token].revoked = False
 
 
-def a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
+def a_file_that_names_another_api_gets_no_token(at: Site):
+    testbed, forge = at.testbed, at.forge
     before = testbed.file.read_text()
     document = yaml.safe_load(before)
     document["repos"][0]["forge"]["api"] = forge.api.replace("127.0.0.1", "localhost")
@@ -163,23 +121,24 @@ def a_file_that_names_another_api_gets_no_token(site: SimpleNamespace):
     assert forge.seen == []
 
 
-def closing_closes_all_and_a_merged_one_stays_merged(site: SimpleNamespace):
-    testbed, forge = site.testbed, site.forge
-    forge.merge(site.projects["a"], requests_of(site, "a")[0].number)
+def closing_closes_all_and_a_merged_one_stays_merged(at: Site):
+    testbed, forge = at.testbed, at.forge
+    forge.merge(at.projects["a"], requests_of(at, "a")[0].number)
     closed = testbed.ok("pr", "close", PLAN, "--yes", "--json").json
     assert {one["repo"]: one["state"] for one in closed} == {"a": "merged", "b": "closed", "c": "closed"}
-    assert not any(requests_of(site, name) for name in REPOS)
+    assert not any(requests_of(at, name) for name in REPOS)
     assert len(testbed.ok("pr", "open", PLAN).out.split()) == 3
     kinds = [one["kind"] for one in testbed.ok("events", "--kind", "request.*", "--json").json]
     assert {"request.opened", "request.closed"} <= set(kinds)
 
 
-def test_requests_are_opened_kept_in_step_listed_and_closed(site: SimpleNamespace, tmp_path: Path):
+def test_requests_are_opened_kept_in_step_listed_and_closed(testbed: Testbed, tmp_path: Path):
     """One story: each part begins where the one before it ended."""
-    requests_are_opened_once_in_order_with_what_they_depend_on(site)
-    a_person_s_text_and_title_stay_beside_the_section(site, tmp_path)
-    the_list_has_checks_and_reviews_and_asks_only_for_news(site)
-    a_commit_of_a_person_on_the_branch_is_never_overwritten(site)
-    a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(site)
-    a_file_that_names_another_api_gets_no_token(site)
-    closing_closes_all_and_a_merged_one_stays_merged(site)
+    with site(testbed, tmp_path / "forge", "github", "abc", task=TASK) as at:
+        requests_are_opened_once_in_order_with_what_they_depend_on(at)
+        a_person_s_text_and_title_stay_beside_the_section(at, tmp_path)
+        the_list_has_checks_and_reviews_and_asks_only_for_news(at)
+        a_commit_of_a_person_on_the_branch_is_never_overwritten(at)
+        a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(at)
+        a_file_that_names_another_api_gets_no_token(at)
+        closing_closes_all_and_a_merged_one_stays_merged(at)

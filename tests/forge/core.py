@@ -330,17 +330,6 @@ class Core:
         parents = (base,) if method == "squash" else (base, request.sha)
         return bare.commit_tree(bare.merged_tree(base, request.sha), *parents, message=message)
 
-    def rebase_head(self, project: Project, request: Request) -> None:
-        """Rebase the head branch onto its base (GitLab)."""
-        branches = self.refresh(project)
-        request.rebase_error = ""
-        try:
-            tip = project.bare.replay(branches[request.base], request.sha)
-            project.bare.move(request.head, tip, request.sha)
-        except Conflicting:
-            request.rebase_error = "Rebase failed: conflicts"
-        self.refresh(project)
-
     def enqueue(self, project: Project, request: Request, sha: str) -> None:
         self.refresh(project)
         if request.state != "open":

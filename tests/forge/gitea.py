@@ -178,14 +178,6 @@ class Gitea(GitHub):
     def reviews(self, call: Call) -> Any:
         return Page([_review(one) for one in self._found(call)[1].reviews])
 
-    @on(f"POST {_PULL}/reviews")
-    def review(self, call: Call) -> Any:
-        project, request = self._found(call)
-        states = {word: state for state, word in _STATES.items()}
-        state = states[call.body.get("event", "COMMENT")]
-        made = self.core.review(project, request, call.person, state, call.body.get("commit_id", ""))
-        return _review(made)
-
     @on(f"POST {_PULL}/requested_reviewers")
     def ask(self, call: Call) -> Any:
         return Status(super().ask(call).status, [])

@@ -18,10 +18,9 @@ from tests.forge.github_base import (
     word_of,
 )
 from tests.forge.github_issues import GitHubIssues
-from tests.forge.records import Check, Hook, Project, Refused, Request, Why
+from tests.forge.records import Check, Project, Refused, Request, Why
 
 _R = "/repos/{owner}/{repo}"
-_EVENTS = {"APPROVE": "approved", "REQUEST_CHANGES": "changes_requested", "COMMENT": "commented"}
 
 
 class GitHub(GitHubIssues):
@@ -117,27 +116,6 @@ class GitHub(GitHubIssues):
     def reviews(self, call: Call) -> Any:
         _, request = self._found(call)
         return Page([review_of(one) for one in request.reviews])
-
-    @on(f"POST {_R}/pulls/{{pull_number}}/reviews")
-    def review(self, call: Call) -> Any:
-        project, request = self._found(call)
-        event = _EVENTS[call.body.get("event", "COMMENT")]
-        made = self.core.review(
-            project, request, call.person, event, call.body.get("commit_id", ""), call.body.get("body", "")
-        )
-        return review_of(made)
-
-    @on(f"PUT {_R}/pulls/{{pull_number}}/reviews/{{review_id}}/dismissals")
-    def dismiss(self, call: Call) -> Any:
-        _, request = self._found(call, "write")
-        for review in request.reviews:
-            if str(review.id) == call.values["review_id"] and review.state in (
-                "approved",
-                "changes_requested",
-            ):
-                review.state = "dismissed"
-                return review_of(review)
-        raise Refused(Why.ABSENT)
 
     @on(f"POST {_R}/pulls/{{pull_number}}/requested_reviewers")
     def ask(self, call: Call) -> Any:
@@ -256,47 +234,6 @@ class GitHub(GitHubIssues):
     def rules(self, call: Call) -> Any:
         rule = self._project(call).protections.get(call.values["branch"])
         return Page([] if rule is None or not rule.ruleset else list(rules_of(rule)))
-
-    @on(f"DELETE {_R}/git/refs/{{ref}}")
-    def delete_ref(self, call: Call) -> Any:
-        project = self._project(call, "write")
-        branch = call.values["ref"].removeprefix("heads/")
-        sha = project.bare.branches().get(branch)
-        if sha is None:
-            raise Broken(422, {"message": "Reference does not exist"})
-        project.bare.move(branch, "", sha)
-        self.core.refresh(project)
-        return Status(204)
-
-    # Webhooks
-
-    @on(f"POST {_R}/hooks")
-    def add_hook(self, call: Call) -> Any:
-        project = self._project(call, "admin")
-        config = call.body["config"]
-        hook = Hook(self.core.id(), config["url"], config.get("secret", ""), self.name)
-        project.hooks.append(hook)
-        now = time(self.core.now())
-        return Status(
-            201,
-            {
-                "id": hook.id,
-                "config": {},
-                "events": ["*"],
-                "active": True,
-                "name": "web",
-                "updated_at": now,
-                "created_at": now,
-                "type": "Repository",
-                "last_response": {"code": None, "status": None, "message": None},
-            },
-        )
-
-    @on(f"DELETE {_R}/hooks/{{hook_id}}")
-    def remove_hook(self, call: Call) -> Any:
-        project = self._project(call, "admin")
-        project.hooks = [one for one in project.hooks if str(one.id) != call.values["hook_id"]]
-        return Status(204)
 
     # GraphQL: what REST lacks
 

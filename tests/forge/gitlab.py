@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.forge.dialect import Broken, Call, Page, Status, message_of, on
 from tests.forge.gitlab_base import DRAFT, LONGEST_BODY, GitLabBase, names_in, state_of
-from tests.forge.records import Hook, Issue, Project, Refused, Request, Why
+from tests.forge.records import Issue, Project, Refused, Request, Why
 
 _P = "/projects/{id}"
 _MR = f"{_P}/merge_requests/{{merge_request_iid}}"
@@ -58,24 +58,6 @@ class GitLab(GitLabBase):
     @on(f"GET {_P}/labels")
     def labels(self, call: Call) -> Any:
         return Page([{"id": at, "name": name} for at, name in enumerate(self._project(call).labels, 1)])
-
-    @on(f"GET {_P}/repository/branches/{{branch}}")
-    def branch(self, call: Call) -> Any:
-        project = self._project(call)
-        name = call.values["branch"]
-        sha = project.bare.branches().get(name)
-        if sha is None:
-            raise Broken(404, {"message": "404 Branch Not Found"})
-        protected = name in project.protections
-        return {"name": name, "commit": {"id": sha}, "protected": protected, "default": name == "main"}
-
-    @on(f"DELETE {_P}/repository/branches/{{branch}}")
-    def delete_branch(self, call: Call) -> Any:
-        sha = self.branch(call)["commit"]["id"]
-        project = self._project(call, "write")
-        project.bare.move(call.values["branch"], "", sha)
-        self.core.refresh(project)
-        return Status(204)
 
     # Issues
 
@@ -223,15 +205,7 @@ class GitLab(GitLabBase):
             message=message_of(request, text, ""),
             through_queue=True,  # GitLab merges at once beside its merge train
         )
-        if body.get("should_remove_source_branch"):
-            project.bare.move(request.head, "", request.sha)
         return self._whole(project, request)
-
-    @on(f"PUT {_MR}/rebase")
-    def rebase(self, call: Call) -> Any:
-        project, request = self._found(call, "write")
-        self.core.rebase_head(project, request)
-        return Status(202, {"rebase_in_progress": True})
 
     @on(f"POST {_P}/merge_trains/merge_requests/{{merge_request_iid}}")
     def enqueue(self, call: Call) -> Any:
@@ -253,20 +227,6 @@ class GitLab(GitLabBase):
     @on(f"GET {_MR}/approvals")
     def approvals(self, call: Call) -> Any:
         return self._approvals(call, *self._found(call))
-
-    @on(f"POST {_MR}/approve")
-    def approve(self, call: Call) -> Any:
-        project, request = self._found(call)
-        self.core.review(project, request, call.person, "approved", call.body.get("sha", ""))
-        return Status(201, self._approvals(call, project, request))
-
-    @on(f"POST {_MR}/unapprove")
-    def unapprove(self, call: Call) -> Any:
-        project, request = self._found(call)
-        for review in request.reviews:
-            if review.person is call.person and review.state == "approved":
-                review.state = "dismissed"
-        return Status(201, self._approvals(call, project, request))
 
     @on(f"GET {_MR}/reviewers")
     def reviewers(self, call: Call) -> Any:
@@ -318,18 +278,3 @@ class GitLab(GitLabBase):
     def pipelines(self, call: Call) -> Any:
         project = self._project(call)
         return Page(self._pipelines(project, call.query.get("sha", "")))
-
-    # Webhooks
-
-    @on(f"POST {_P}/hooks")
-    def add_hook(self, call: Call) -> Any:
-        project = self._project(call, "admin")
-        hook = Hook(self.core.id(), call.body["url"], call.body.get("token", ""), self.name)
-        project.hooks.append(hook)
-        return Status(201, {"id": hook.id, "url": hook.url, "project_id": project.id})
-
-    @on(f"DELETE {_P}/hooks/{{hook_id}}")
-    def remove_hook(self, call: Call) -> Any:
-        project = self._project(call, "admin")
-        project.hooks = [one for one in project.hooks if str(one.id) != call.values["hook_id"]]
-        return Status(204)

@@ -131,7 +131,7 @@ class GitLabBase(Dialect):
             "head_pipeline": pipelines[0] if pipelines else None,
             "diff_refs": {"base_sha": request.base_sha, "head_sha": request.sha},
             "changes_count": str(len(ahead)) if ahead else None,
-            "merge_error": request.rebase_error or None,
+            "merge_error": None,
         }  # fmt: skip
 
     def _status(self, project: Project, request: Request, *, asked: bool) -> dict[str, Any]:

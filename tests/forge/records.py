@@ -124,7 +124,6 @@ class Request:
     labels: list[str] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
     comments: list[tuple[Person, str]] = field(default_factory=list)
-    rebase_error: str = ""
 
     def __post_init__(self) -> None:
         self.changed = self.at

@@ -17,7 +17,7 @@ from coordination.landing.readiness import Lack, Missing, Requirements, missing_
 from coordination.models import RevertAction
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
-from workers.landing.attempt import AttemptEnd, postponed, refusal
+from workers.landing.attempt import UNDOES, AttemptEnd, postponed, refusal
 from workers.landing.commits import commit_in
 from workers.landing.forge_attempt import SOON, ForgeAttempt
 from workers.landing.job import LandJob
@@ -38,8 +38,6 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         super().__init__(job, action)
         self._begun = True
         self._landing_to_revert: Landed | None = None
-        self._undoes = False
-        """True in a rollback."""
 
     def _revert(self) -> AttemptOutcome:
         change = self._job.change()
@@ -57,7 +55,6 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         queue leaves it.
         """
         assert change is not None
-        self._undoes = True
         request, merged = self._out_of_queue(change), commit_in(known, "commit")
         own = (merged, request.merge_commit) if merged else (commit_in(known, "merging"), request.head_sha)
         if request.state is not RequestState.MERGED or own[0] != own[1]:
@@ -155,11 +152,12 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         if (end := super()._end_of_patience(error)) is None:
             return None
         run = self._job.run_id
-        again = f"coord rollback {run}" if self._undoes else f"coord revert {self._name}"
+        undoes = UNDOES in self._checkpoint
+        again = f"coord rollback {run}" if undoes else f"coord revert {self._name}"
         answered = f"; or answer for it: coord rollback {run} --accept TODO --reason WHY"
         return refusal(
             f"{self._name} is not taken out of {self._job.repo.name}: {end.outcome.error}",
-            f"mend the cause, then: {again}{answered if self._undoes else ''}",
+            f"mend the cause, then: {again}{answered if undoes else ''}",
         )
 
     def _note(self, request: PullRequest) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from tests.forge.openapi.operations import ASKED, CORRECTED, DESCRIBED, KEPT, LISTS, STATUSES, UNDESCRIBED
+from tests.forge.openapi.operations import ASKED, CORRECTED, DESCRIBED, KEPT, LISTS, UNDESCRIBED
 
 Schema = dict[str, Any]
 FACTS = (
@@ -67,7 +67,7 @@ class Extract:
         bodies = [one["schema"] for one in parameters if one["in"] == "body"]
         if "requestBody" in stated:
             bodies = [stated["requestBody"]["content"]["application/json"]["schema"]]
-        answers = dict.fromkeys(STATUSES.get(name, ()))
+        answers: Schema = {}
         for status, answer in stated["responses"].items():
             content = self._resolve(answer)
             content = content.get("content", {}).get("application/json", content)
