@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -20,19 +21,27 @@ from workers.landing.records import BaseBranch, Reason, refused_by
 TIP, OTHER = "a" * 40, "b" * 40
 
 
-def file(*, land: object = None, pending: str = "", **urls: str) -> Ecosystem:
+ROLES: dict[str, dict[str, Any]] = {
+    "a": {"role": "library", "tags": ["core"]},
+    "b": {"role": "service", "tags": ["core", "edge"]},
+    "c": {"role": "service"},
+    "d": {"role": "tool"},
+}
+EDGES = {"b": ("a",), "c": ("b",)}
+
+
+def file(*, land: object = None, pending: str = "", qa: str | None = None, **urls: str) -> Ecosystem:
     """Plan P over a → b → c (by its todos) and d (by nothing); `pending`: repositories whose todo is open."""
-    before = {"b": ["T-a"], "c": ["T-b"]}
     return Ecosystem.model_validate(
         {
-            "repos": [{"name": name, "url": urls.get(name)} for name in "abcd"],
+            "repos": [{"name": name, "url": urls.get(name), "qa": qa, **ROLES[name]} for name in "abcd"],
             "coordination": {
                 "plans": [{"id": "P", "title": "a plan", "land": land}],
                 "todos": [
                     {
                         "id": f"T-{name}", "task": "x", "repo": name, "plan": "P",
                         "status": "pending" if name in pending else "completed",
-                        "blocked_by": before.get(name, []),
+                        "blocked_by": [f"T-{one}" for one in EDGES.get(name, ())],
                     }
                     for name in "abcd"
                 ],

@@ -25,40 +25,13 @@ from coordination.landing.plan_waves import (
 from coordination.landing.rules import Landing, LandOptions, decide_landing
 from coordination.models import Atomic, Ecosystem, LandAction, LandRules, NoopAction, Waves
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
-from tests.unit.landing.test_landing_rules import changes, decided
-
-REPOS = [
-    {"name": "a", "role": "library", "tags": ["core"]},
-    {"name": "b", "role": "service", "tags": ["core", "edge"]},
-    {"name": "c", "role": "service"},
-    {"name": "d", "role": "tool"},
-]
-EDGES = {"b": ("a",), "c": ("b",)}
-
-
-def file(land: object, *, qa: str | None = None, status: str = "completed") -> Ecosystem:
-    """Plan P over a → b → c, and d."""
-    return Ecosystem.model_validate(
-        {
-            "repos": [{**repo, "qa": qa} if qa else repo for repo in REPOS],
-            "coordination": {
-                "plans": [{"id": "P", "title": "a plan", "land": land}],
-                "todos": [
-                    {
-                        "id": f"T-{name}", "task": "x", "repo": name, "plan": "P", "status": status,
-                        "blocked_by": [f"T-{one}" for one in EDGES.get(name, ())],
-                    }
-                    for name in "abcd"
-                ],
-            },
-        }
-    )  # fmt: skip
+from tests.unit.landing.test_landing_rules import EDGES, changes, decided, file
 
 
 def divided(waves: object, repos: str = "abcd") -> dict[int, str]:
     rules = LandRules.model_validate({"waves": waves}).waves
     assert rules is not None
-    found = decide_waves("P", rules, list(repos), EDGES, file(None))
+    found = decide_waves("P", rules, list(repos), EDGES, file())
     return {wave.number: "".join(wave.repos) for wave in found}
 
 
@@ -86,7 +59,7 @@ def test_a_wave_that_has_landed_leaves_the_numbers_of_the_others():
 
 def test_a_condition_holds_for_all_waves_that_do_not_say_otherwise():
     rules = {"soak": "1h", "check": "x", "order": [1, {"take": "rest", "soak": "5m", "gate": True}]}
-    first, last = decide_waves("P", Waves.model_validate(rules), list("abcd"), EDGES, file(None))
+    first, last = decide_waves("P", Waves.model_validate(rules), list("abcd"), EDGES, file())
     assert (first.soak.total_seconds(), first.check, first.gate) == (3600, "x", None)
     assert (last.soak.total_seconds(), last.check, last.gate is not None) == (300, "x", True)
 
@@ -104,11 +77,11 @@ def test_a_condition_holds_for_all_waves_that_do_not_say_otherwise():
 )
 def test_waves_that_cannot_land_are_refused_by_name_when_validated_and_when_landed(waves, named):
     land = {"waves": waves}
-    [(plan, why)] = wave_problems(file(land))
+    [(plan, why)] = wave_problems(file(land=land))
     assert plan == "P"
     assert re.search(rf"\b{named}\b", why)
     with pytest.raises(PlanRefused):
-        decided(file(land), changes("abcd"))
+        decided(file(land=land), changes("abcd"))
 
 
 @pytest.mark.parametrize(
@@ -136,14 +109,14 @@ def test_a_plan_with_waves_lands_wave_by_wave_unless_it_says_otherwise():
 
 
 def test_wave_n_lands_no_later_one_and_the_rest_lands_afterwards():
-    land = file({"waves": ["a", "b", "rest"]})
+    land = file(land={"waves": ["a", "b", "rest"]})
     assert decided(land, changes("abcd"), wave=2).names == ("a", "b")
     rest = decided(land, changes("abcd", landed="ab"))
     assert [(wave.number, wave.repos) for wave in rest.waves] == [(3, ("c", "d"))]
     with pytest.raises(PlanRefused):
         decided(land, changes("abcd", landed="ab"), wave=2)
     with pytest.raises(PlanRefused):
-        decided(file(None), changes("abcd"), wave=1)
+        decided(file(), changes("abcd"), wave=1)
 
 
 @given(
@@ -158,7 +131,7 @@ def test_no_lock_is_held_while_a_wave_soaks_is_checked_or_waits_for_an_approval(
     sizes, atomic, soak, check, gate, qa
 ):
     waves = {"order": [*sizes, "rest"], "soak": soak, "check": check, "gate": gate}
-    ecosystem = file({"waves": waves, "atomic": atomic}, qa=qa)
+    ecosystem = file(land={"waves": waves, "atomic": atomic}, qa=qa)
     landing = decided(ecosystem, changes("abcd"))
     _, graph = landing_graph(ecosystem, landing)
     order = nx.DiGraph((one, todo) for todo, before in graph.predecessors.items() for one in before)
@@ -182,7 +155,7 @@ def test_no_lock_is_held_while_a_wave_soaks_is_checked_or_waits_for_an_approval(
 
 
 def test_reviews_are_waited_for_before_the_locks_of_their_wave_and_behind_the_wave_before():
-    ecosystem = file({"waves": [1, "rest"], "via": "pr"}, qa="true")
+    ecosystem = file(land={"waves": [1, "rest"], "via": "pr"}, qa="true")
     repos = tuple(
         one.model_copy(update={"url": f"https://github.com/x/{one.name}"}) for one in ecosystem.repos
     )
@@ -198,7 +171,7 @@ def test_reviews_are_waited_for_before_the_locks_of_their_wave_and_behind_the_wa
 
 
 def test_the_checks_of_earlier_waves_run_again_behind_each_wave():
-    ecosystem = file({"waves": {"order": ["a", "rest"], "check": "true"}}, qa="true")
+    ecosystem = file(land={"waves": {"order": ["a", "rest"], "check": "true"}}, qa="true")
     _, graph = landing_graph(ecosystem, decided(ecosystem, changes("abcd")))
     behind = [todo.id.removeprefix("P.") for todo in graph.todos.values() if ".after." in todo.id]
     of_first = ["wave-1.after.check.a", "wave-1.after.qa.a.qa"]
