@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -244,10 +243,7 @@ def commands_to_pull(
 
 def _commit_at_base(todo: TodoView) -> str:
     """Return the commit that a todo has brought to a base branch, by its output; empty without one."""
-    try:
-        output = json.loads(todo.output or "") if todo.state is TodoState.SUCCEEDED else None
-    except ValueError:
-        return ""
+    output = todo.output if todo.state is TodoState.SUCCEEDED else None
     if not isinstance(output, dict) or output.get("method") == BY_PEOPLE:
         return ""  # people may have merged other commits with the same content
     commit = output.get("by") or output.get("commit")

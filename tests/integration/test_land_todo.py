@@ -306,7 +306,8 @@ def test_a_checkout_that_a_landing_left_behind_is_named_with_the_command_that_up
     place: Direct, how: str
 ):
     def commands(done: AttemptOutcome) -> tuple[str, ...]:
-        todo = {"id": "P.land.r", "repo": "r", "state": "succeeded", "attempt": 1, "output": done.output}
+        todo = {"id": "P.land.r", "repo": "r", "state": "succeeded", "attempt": 1}
+        todo |= {"output": json.loads(done.output)}
         return commands_to_pull([TodoView.model_validate(todo)], [place.repo], {"r": place.checkout})
 
     if how == "a remote":

@@ -1,4 +1,7 @@
-"""Landing in a checkout of this machine: a clean one follows, and nothing of a person is ever lost."""
+"""A base branch in a checkout of this machine: a clean one follows, and nothing of a person is ever lost.
+
+The suite of all pushes is in test_landing_pushes.py.
+"""
 
 from __future__ import annotations
 
@@ -134,36 +137,6 @@ def test_an_operation_of_a_person_is_left_alone(landing: LandingCheckout, operat
     git(operation, "--abort", cwd=landing.path)
 
     assert isinstance(push_local(landing.at, made.commit, base), Pushed)
-
-
-def test_a_moved_or_missing_branch_is_refused(landing: LandingCheckout):
-    made = landing.made(landing.since)
-    theirs = save(landing.path, "theirs", theirs="1")
-    found = push_local(landing.at, made.commit, made.base)
-    assert isinstance(found, Refused)
-    assert (found.reason, found.base) == (Reason.MOVED, theirs)
-    back = push_local(landing.at, landing.since, theirs)
-    assert isinstance(back, Refused)
-    assert back.reason is Reason.REWRITTEN
-    git("switch", "--quiet", "--detach", cwd=landing.path)
-    git("branch", "-q", "-D", "main", cwd=landing.path)
-
-    for found in (look_local(landing.at), push_local(landing.at, made.commit, made.base)):
-        assert isinstance(found, Refused)
-        assert found.reason is Reason.NO_BRANCH
-
-
-def test_the_checkouts_own_receiving_hook_may_refuse(landing: LandingCheckout):
-    made = landing.made(landing.since)
-    hook = landing.path / ".git/hooks/pre-receive"
-    hook.write_text("#!/bin/sh\necho nobody lands here\nexit 1\n")
-    hook.chmod(0o755)
-    found = push_local(landing.at, made.commit, made.base)
-
-    assert isinstance(found, Refused)
-    assert found.reason is Reason.DECLINED
-    assert "nobody lands here" in found.error
-    assert status(landing.path) == ""
 
 
 def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(landing: LandingCheckout):

@@ -1,4 +1,7 @@
-"""Landing on a remote, by `git http-backend` and by path: nothing is forced, a lost answer costs nothing."""
+"""A base branch at a remote, by `git http-backend` and by path: lost answers, logins, large files.
+
+The suite of all pushes is in test_landing_pushes.py.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from coordination.git import base_tip
 from tests.git_server import GitServer
 from tests.landing_checkout import POINTER, LandingCheckout, fake_git_lfs
 from tests.waiting import until
-from tests.worktrees import ANN, save
+from tests.worktrees import save
 from workers.credentials import askpass_variables
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused
 from workers.landing.remote import look, may_push, push, refused_large_files
@@ -74,6 +77,7 @@ def test_look_fetches_the_remotes_tip_and_moves_no_branch(at: BaseBranch, server
     local = git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path)
 
     assert look(at) == BaseTip(commit=commit)
+    assert may_push(at, commit) is None
     assert git("show", f"{commit}:theirs", cwd=at.path) == "1"
     assert git("rev-parse", "refs/coord/remote/main", cwd=at.path) == commit
     assert git("for-each-ref", "refs/heads", "refs/remotes", cwd=at.path) == local
@@ -89,82 +93,6 @@ def test_readers_find_the_tip_of_a_base_branch_with_a_slash(server: GitServer, l
     assert isinstance(seen, BaseTip)
     assert base_tip(at.path, at.branch, remote=True) == seen.commit
     assert base_tip(at.path, at.branch, remote=False) == landing.tip
-
-
-@BY_EACH
-def test_a_push_lands_and_a_second_one_finds_it_there(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout
-):
-    made = landing.made(landing.since)
-
-    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
-    assert push(at, made.commit, made.base) == Pushed(base=made.commit, already=True)
-    assert server.tip("api") == made.commit
-
-
-@BY_EACH
-def test_a_base_that_moved_is_named_and_stays(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout, tmp_path: Path
-):
-    made = landing.made(landing.since)
-    theirs = somebody_pushes(server, tmp_path)
-    found = push(at, made.commit, made.base)
-
-    assert isinstance(found, Refused)
-    assert (found.reason, found.base, found.lasting) == (Reason.MOVED, theirs, False)
-    assert server.tip("api") == theirs
-    again = landing.made(theirs)
-    assert isinstance(push(at, again.commit, theirs), Pushed)
-
-
-def test_a_landing_that_somebody_has_built_on_is_there(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout, tmp_path: Path
-):
-    made = landing.made(landing.since)
-    push(at, made.commit, made.base)
-    theirs = somebody_pushes(server, tmp_path)
-
-    assert push(at, made.commit, made.base) == Pushed(base=theirs, already=True)
-
-
-@pytest.mark.parametrize("lie", ["none", "replace", "graft", "commit-graph"])
-def test_a_commit_that_does_not_contain_the_base_never_lands(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout, lie: str
-):
-    tree = f"{landing.tip}^{{tree}}"
-    new = git("commit-tree", "-m", "rewind", "-p", f"{landing.since}^", tree, cwd=at.path, settings=ANN)
-    if lie == "replace":
-        git("replace", "--graft", new, landing.since, cwd=at.path)
-    elif lie == "graft":
-        (at.path / ".git/info/grafts").write_text(f"{new} {landing.since}\n")
-    elif lie == "commit-graph":  # it is written from what a replaced commit says
-        (at.path / ".git/info/grafts").write_text(f"{new} {landing.since}\n")
-        git("branch", "lie", new, cwd=at.path)
-        git("commit-graph", "write", "--reachable", cwd=at.path)
-        (at.path / ".git/info/grafts").unlink()
-
-    assert reason(push(at, new, landing.since)) is Reason.REWRITTEN
-    assert server.tip("api") == landing.since
-
-
-@pytest.mark.parametrize(("transport", "hook"), [("http", "pre-receive"), ("path", "update")])
-def test_a_hook_that_refuses_is_quoted_plainly_and_then_goes(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout, hook: str
-):
-    made = landing.made(landing.since)
-    lines = r"printf '\033[2J\033]0;title\007no: \342\200\256frozen\nfatal: unable to access: error: 503\n'"
-    server.hook("api", hook, f"{lines}; exit 1")
-    assert may_push(at, landing.since) is None
-    found = push(at, made.commit, made.base)
-
-    assert isinstance(found, Refused)
-    assert reason(found) is Reason.DECLINED
-    assert found.lasting
-    assert "hook declined" in found.error
-    assert "frozen" in found.error
-    assert server.tip("api") == landing.since
-    server.hook("api", hook)
-    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
 
 
 def test_a_remote_that_prints_a_megabyte_is_cut(at: BaseBranch, server: GitServer, landing: LandingCheckout):
@@ -248,19 +176,6 @@ def test_a_remote_that_is_away_or_hangs_is_waited_for(server: GitServer, landing
     assert push(landing.at_url(at.url), made.commit, made.base) == Pushed(base=made.commit)
 
 
-@BY_EACH
-def test_a_locked_branch_of_the_remote_is_tried_again(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout
-):
-    made = landing.made(landing.since)
-    lock = server.path("api") / "refs/heads/main.lock"
-    lock.touch()
-    assert reason(push(at, made.commit, made.base)) is Reason.BUSY
-    lock.unlink()
-
-    assert push(at, made.commit, made.base) == Pushed(base=made.commit)
-
-
 BAD = {
     "no url": (lambda at, _: {"url": ""}, Reason.NO_URL),
     "a program": (lambda at, _: {"url": "ext::sh -c touch% hacked"}, Reason.FORBIDDEN),
@@ -285,17 +200,6 @@ def test_a_base_branch_that_cannot_be_is_refused(
     if wanted is not Reason.NO_BRANCH or at.branch.startswith("-"):
         assert reason(may_push(at, landing.since)) is wanted
     assert not list(tmp_path.rglob("hacked"))
-
-
-def test_a_branch_that_was_deleted_meanwhile_is_not_made_again(
-    at: BaseBranch, server: GitServer, landing: LandingCheckout
-):
-    made = landing.made(landing.since)
-    git("update-ref", "-d", "refs/heads/main", cwd=server.path("api"))
-
-    assert isinstance(push(at, made.commit, made.base), Refused)
-    assert reason(look(at)) is Reason.NO_BRANCH
-    assert git("for-each-ref", cwd=server.path("api")) == ""
 
 
 def test_a_shallow_clone_lands_where_its_history_suffices(
