@@ -42,6 +42,7 @@ from coordination.errors import Conflict, CoordinationError, Unreachable, Unusab
 from coordination.files import close_to_others
 from coordination.processes import DUMP_STACKS
 from coordination.retry import retried
+from coordination.runs.remote_steps.serving import Serving
 from coordination.terminal import protect
 from workers.celery_worker import Consumer
 from workers.config import WorkerConfig, argument_parser, ecosystem_file, read_config
@@ -114,6 +115,7 @@ class WorkerProcess:
         self._container = container
         self._watch = watch
         self._stop_signals = 0
+        self._services: Sequence[BackgroundService | Serving] = ()
 
     def run(self) -> int:
         """Serve until a signal stops this process; return the exit code."""
@@ -122,6 +124,8 @@ class WorkerProcess:
         if not self._signed_on():
             return os.EX_OK
         app = container.registered()
+        # Celery logs an error of `_ready` and goes on: a worker without its services.
+        self._services = container.services
         # Celery's worker would install its own handlers when it starts.
         app.Worker = app.subclass_with_self(
             CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals
@@ -178,7 +182,7 @@ class WorkerProcess:
                 self._container.sign_on()
 
     def _ready(self, sender: Consumer, **_: Any) -> None:
-        for service in self._container.services:
+        for service in self._services:
             service.start()
         if self._watch is not None:
             self._watch.follow(self._container, sender)
@@ -187,7 +191,7 @@ class WorkerProcess:
     def _stopped(self, **_: Any) -> None:
         if self._watch is not None:
             self._watch.stop()
-        for service in reversed(self._container.services):
+        for service in reversed(self._services):
             service.stop()
         self._container.leases.leave()
 

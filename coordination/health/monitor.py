@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import redis
 
@@ -31,7 +32,7 @@ from coordination.health.records import DOWN, Health, HealthState, Subject
 from coordination.health.recovery import RecoveryRuns
 from coordination.health.store import HealthStore, Monitor
 from coordination.health.timetable import EVERY_S, Timetable
-from coordination.locks import Lock, LockManager
+from coordination.locks import Guard, Lock, LockManager
 from coordination.locks.request import HEALTH
 
 TICK_S = 0.5
@@ -81,13 +82,19 @@ class HealthMonitor(BackgroundService):
         self._locks, self._breakers, self._recoveries = locks, breakers, recoveries
         self._label, self._lease_s, self._clock = label, lease.total_seconds(), clock
         self._every_s = every.total_seconds()
-        self._guard = locks.guard(HEALTH)
         self._lock: Lock | None = None
         self._table = Timetable()
         self._written: dict[str, Health] = {}
         self._gathered: Gathered | None = None
         self._gather_at = 0.0
         self._marked_at = 0.0
+
+    @cached_property
+    def _guard(self) -> Guard:
+        """The register of the leader. It is made in a round, not in the constructor: an error of Redis in a
+        round is logged and repeated, one at the start would cost the worker all of its services.
+        """
+        return self._locks.guard(HEALTH)
 
     def run_once(self) -> Round:
         """Do one round if this worker leads; return its results."""
@@ -125,6 +132,7 @@ class HealthMonitor(BackgroundService):
         if self._lock is not None and self._lock.renew():
             return True
         try:
+            _ = self._guard  # before the grant, which raises its fence
             self._lock = self._locks.acquire(
                 HEALTH, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False
             )

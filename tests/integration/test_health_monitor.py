@@ -383,3 +383,20 @@ def test_a_remote_that_hangs_is_given_up_in_time_and_one_that_asks_has_answered(
     assert "did not answer" in why
     assert time.monotonic() - began < 30
     assert ls_remote(str(tmp_path / "nothing"))
+
+
+def test_a_monitor_that_is_made_while_redis_refuses_starts_in_a_later_round(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    scene = Scene(store)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(LockManager, "guard", _refused)
+        monitor = scene.monitor("three")
+        with pytest.raises(redis.ResponseError):
+            monitor.run_once()
+
+    assert sum(one.looked_at for one in scene.pass_s(5, monitor)) > 0
+
+
+def _refused(_locks: LockManager, _name: str) -> None:
+    raise redis.ResponseError("OOM command not allowed")
