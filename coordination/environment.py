@@ -72,7 +72,15 @@ def actor() -> str:
     """Return the name under which operations are recorded: the person for whom a server acts, else
     `user@host` of this process.
     """
-    return acted_for() or f"{getpass.getuser()}@{socket.gethostname()}"
+    return acted_for() or f"{_user()}@{socket.gethostname()}"
+
+
+def _user() -> str:
+    """Return the name of this process's user; `uid-1234` in a container whose user has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        return f"uid-{os.getuid()}"
 
 
 def same_person(one: str, other: str) -> bool:

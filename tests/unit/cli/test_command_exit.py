@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import click
 import pytest
 
 from coordination.cli import app
+from coordination.environment import actor
 from coordination.errors import Blocked, LockTimeout, NotFound, Unreachable
 
 HELP = "import sys; sys.argv = ['coord', '--help']\nfrom coordination.cli import main\n"
@@ -158,3 +160,11 @@ def test_no_color_is_obeyed_where_colours_are_forced(tmp_path: Path) -> None:
 
     assert "\x1b[3" in help_with()
     assert "\x1b[3" not in help_with(NO_COLOR="1")
+
+
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)  # as containers choose one
+
+    assert actor().startswith("uid-2000000123@")
