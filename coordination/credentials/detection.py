@@ -43,7 +43,7 @@ _PLACEHOLDER = re.compile(
     r"your[-_ ]|todo|sample|default|local|fake|test|none|null|undefined",
     re.IGNORECASE,
 )
-_ADDRESS_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:([^/\s@]+)@([^/\s:?#]+)")
+_ADDRESS_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^/\s:@]*:([^/\s@]+)@([^/\s:?#]+)")
 _ONE_WORD = re.compile(r"[\x21-\x7e]+")
 _MIXED = re.compile(r"(?=[A-Za-z0-9]{8})[A-Za-z0-9]*?(?:[A-Za-z]\d+[A-Za-z]|\d[A-Za-z]+\d)")
 """Letters and digits that alternate more often than in a word with a number, such as `flow-v2`."""
