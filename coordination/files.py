@@ -34,6 +34,42 @@ POLL_S = 0.02
 """Seconds between two tries for a lock with a time limit."""
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder; False also where the system refuses to look.
+
+    `Path.is_dir` raises there before Python 3.14: in the folder of another user, for a name that is too long.
+    """
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_there(path: Path) -> bool:
+    """Return whether something is at the path; False also where the system refuses to look."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def why_closed(path: Path) -> str:
+    """Return why this user cannot look at what the path names; empty if that can be seen, or is missing."""
+    try:
+        is_closed = stat.S_ISDIR(path.stat().st_mode) and not os.access(path, os.R_OK | os.X_OK)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}"
+    return f"{path} cannot be opened: {os.strerror(errno.EACCES)}" if is_closed else ""
+
+
+def why_no_folder(path: Path) -> str:
+    """Return why the path cannot be used as a folder; empty if it can."""
+    return why_closed(path) or ("" if is_folder(path) else f"there is no folder {path}")
+
+
+def expanded(path: str) -> Path:
+    """Return the path with `~` as the home folder; unchanged where that is unknown, where
+    `Path.expanduser` raises.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def make_private(folder: Path) -> None:
     """Create the folder and its missing parents with mode 0700. Raises OSError."""
     if not folder.is_dir():

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from coordination.environment import ENV_PREFIX
 from coordination.errors import UsageError
+from coordination.files import expanded
 from coordination.models import (
     Backoff,
     Command,
@@ -351,7 +352,7 @@ def read_settings(
             raise UsageError(f"setting {name}: {why}", f"set {ENV_PREFIX}{name.upper()} there")
     here = Path.cwd() if folder is None else folder.absolute()
     places = {
-        name: str(here / Path(where).expanduser())
+        name: str(here / expanded(where))
         for name in PATHS
         if isinstance(where := given.get(name), str) and where
     }

@@ -8,6 +8,7 @@ new folder: todos of one repository never run in two folders of a host.
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,6 +20,7 @@ from coordination.disk import shortage
 from coordination.ecosystem import document
 from coordination.environment import ecosystem_path_from_environment
 from coordination.errors import NotFound, UsageError
+from coordination.files import expanded, is_folder, is_there, why_no_folder
 from coordination.models import FILE_NAME, Ecosystem, Repo, Signatures
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.settings import Settings, read_settings
@@ -135,7 +137,7 @@ def _refuse_unknown(name: str, path: str | None, declared: Collection[str]) -> N
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
-    if place := Path(path).resolve() if path is not None else _folder(repo, name, base):
+    if place := _real(Path(path)) if path is not None else _folder(repo, name, base):
         return place
     raise UsageError(
         f"no folder is known for repository {name!r}: there is no {base / name}",
@@ -148,8 +150,13 @@ def _folder(repo: Repo | None, name: str, base: Path) -> Path | None:
     neither.
     """
     if repo is not None and repo.path is not None:
-        return (base / repo.path).resolve()
-    return (base / name).resolve() if (base / name).is_dir() else None
+        return _real(base / expanded(repo.path))
+    return _real(base / name) if is_folder(base / name) else None
+
+
+def _real(path: Path) -> Path:
+    """Return the path without symbolic links; `Path.resolve` raises for a loop of links."""
+    return Path(os.path.realpath(path))
 
 
 def refuse_shared(places: Mapping[str, Path]) -> None:
@@ -162,7 +169,7 @@ def refuse_shared(places: Mapping[str, Path]) -> None:
         _refuse_shared(name, path, named.setdefault(path, name), path)
     for name, path in places.items():
         outer = next((folder for folder in path.parents if folder in named), None)
-        if outer and not (path / ".git").exists():
+        if outer and not is_there(path / ".git"):
             _refuse_shared(name, path, named[outer], outer)
 
 
@@ -205,11 +212,8 @@ class ServedRepositories(Mapping[str, Path]):
             return "this worker does not serve it"
         if self._is_leaving(repo):
             return f"the worker {LEAVES}"
-        return (
-            ""
-            if folder.is_dir()
-            else f"there is no folder {folder}: clone it there, or name its folder to the worker"
-        )
+        why = why_no_folder(folder)
+        return why and f"{why}: clone it there, or name its folder to the worker"
 
     def awaited(self, repo: str) -> str:
         """Return what a todo of the repository waits for; empty if it can begin here."""

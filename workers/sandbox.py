@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import coordination
+from coordination.files import expanded
 from coordination.models import SECRET, Action, AgentAction, Command, Repo, Todo
 from coordination.sandbox import (
     LINKED,
@@ -187,7 +188,7 @@ class Sandboxes:
         return not any(place.is_relative_to(folder) for place in keep)
 
     def _named(self, which: str) -> Iterable[Path]:
-        return (Path(name).expanduser() for name in getattr(self._settings, f"sandbox_{which}"))
+        return (expanded(name) for name in getattr(self._settings, f"sandbox_{which}"))
 
     def _of_agent(self, command: Command | None) -> Binds:
         """Return the script that the command names, and the files of a known agent.

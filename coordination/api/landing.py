@@ -12,6 +12,7 @@ from coordination.checks.report import QaReport, read_report
 from coordination.checks.start import CheckOptions, PreparedChecks, prepare_checks
 from coordination.checks.start import start as start_checks
 from coordination.errors import Blocked, NotFound
+from coordination.files import is_folder
 from coordination.git import head_of
 from coordination.landing.preview import LandingPreview, preview_of
 from coordination.landing.rules import LandOptions
@@ -165,7 +166,7 @@ class QualityChecks:
         document = self._access.manager.document
         known = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
         require_known(repos, known, "repo", "list-repos")
-        found = {name: head_of(path) for name, path in known.items() if path and path.is_dir()}
+        found = {name: head_of(path) for name, path in known.items() if path and is_folder(path)}
         heads = {name: head for name, head in found.items() if head}
         if absent := sorted(set(repos) - heads.keys()):
             raise NotFound(f"this machine has no checkout of {listed(absent)}", "clone it before `coord ci`")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from coordination.errors import CoordinationError, Unreachable
+from coordination.files import is_folder, is_there
 from coordination.git import base_tip
 from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
 from coordination.planner.graph import PlanGraph, build, with_finished
@@ -140,7 +141,7 @@ class Planner:
         document, concerned = self._access.document, {todo.repo for todo in graph.todos.values()}
         for repo in document.ecosystem.repos:
             place = document.repo_path(repo)
-            if repo.name not in concerned or place is None or not (place / ".git").exists():
+            if repo.name not in concerned or place is None or not is_there(place / ".git"):
                 continue
             if not base_tip(place, repo.branch, remote=bool(repo.url)):
                 yield f"{repo.name}: {why_no_start(place, repo.branch)}"
@@ -158,7 +159,7 @@ class Planner:
                 continue
             repo = repos[todo.repo]
             place = document.repo_path(repo)
-            base = base_tip(place, repo.branch, remote=bool(repo.url)) if place and place.is_dir() else ""
+            base = base_tip(place, repo.branch, remote=bool(repo.url)) if place and is_folder(place) else ""
             if place is None or not base:
                 found[todo.id] = Matches(unknown=f"this machine has no {repo.branch} of {repo.name}")
             else:

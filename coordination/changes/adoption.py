@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of
 from coordination.changes.discard import alone
 from coordination.errors import Conflict, GitRefused, NotFound
+from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds
 from coordination.models import Repo
@@ -80,7 +81,7 @@ def find_lost(
     found = []
     for repo in repos:
         place = places.get(repo.name)
-        if repo.name in there or place is None or not place.is_dir():
+        if repo.name in there or place is None or not is_folder(place):
             continue
         base = base_tip(place, repo.branch, remote=bool(repo.url))
         if (branch := branch_with_work(place, plan, base)) and base:
@@ -107,7 +108,7 @@ def find_branch(
     ref: str = "",
 ) -> Adoption:
     """Return the adoption of a branch; `ref`: where it is, if it was fetched. Raises NotFound, GitRefused."""
-    if place is None or not place.is_dir():
+    if place is None or not is_folder(place):
         raise GitRefused(
             f"{repo.name} has no checkout on this machine",
             "run the command on the machine that has the branch",

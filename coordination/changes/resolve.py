@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.errors import GitRefused
+from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
@@ -79,7 +80,7 @@ def find_conflict(
     found = Resolution(
         plan=plan, repo=repo.name, state=ConflictState.ELSEWHERE, host=host, branch=change.branch
     )
-    if checkout is None or not checkout.is_dir() or host not in ("", connection.settings.this_host):
+    if checkout is None or not is_folder(checkout) or host not in ("", connection.settings.this_host):
         where = host or "the machine that has the commits"
         return found.model_copy(update={"next": f"run on {where}: coord resolve {plan} {repo.name}"})
     kept = state / "worktrees" / run / repo.name if run else None

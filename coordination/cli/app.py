@@ -92,11 +92,23 @@ def coord(ctx: click.Context) -> None:
         secret_in_environment,
     )
 
+    _refuse_without_folder()
     if secret_in_environment():
         hide_process()
     if ctx.invoked_subcommand != "context":
         refuse_in_todo(f"coord {ctx.invoked_subcommand}")
     ctx.color = colour_from_environment()
+
+
+def _refuse_without_folder() -> None:
+    """Refuse to run in a folder that was deleted meanwhile, in which no path has a meaning."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        why = error.strerror or error
+        raise CoordinationError(
+            f"the current folder cannot be used: {why}", "change to another one: cd"
+        ) from error
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:

@@ -28,7 +28,7 @@ from pathlib import Path
 from coordination.credentials.detection import known_format
 from coordination.environment import UNATTENDED
 from coordination.errors import Blocked, UsageError
-from coordination.files import OTHERS
+from coordination.files import OTHERS, expanded
 from coordination.terminal import spelled
 from coordination.text import install_extra, quoted
 from coordination.user_program import Failed, ask
@@ -89,7 +89,7 @@ def parse(text: str, folder: Path | None = None) -> Reference:
             "env: names no variable: letters, digits and '_' only", "write env:NAME, like env:NPM_TOKEN"
         )
     if source is Source.FILE:
-        place = str(Path(folder or Path.cwd(), Path(place).expanduser()))
+        place = str(Path(folder or Path.cwd(), expanded(place)))
     if source is Source.KEYRING and not all(place.partition("/")):
         raise UsageError("keyring: needs a service and a name", "write keyring:SERVICE/NAME")
     if source is Source.COMMAND:

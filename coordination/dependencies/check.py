@@ -29,6 +29,7 @@ from coordination.dependencies.records import (
 )
 from coordination.dependencies.versions import Found, find_rules, find_version, why_not
 from coordination.errors import CoordinationError, UsageError
+from coordination.files import is_folder
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.text import cycle_through
 
@@ -155,13 +156,13 @@ def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Even
 
 
 def _existing_folder(place: Path | None) -> Path | None:
-    return place if place is not None and place.is_dir() else None
+    return place if place is not None and is_folder(place) else None
 
 
 def _by_version(constraint: str, provider: str, place: Path | None) -> CheckVerdict:
     if place is None:
         return unknown(f"the path of {provider} on this machine is not known: give the repository a path")
-    if not place.is_dir():
+    if not is_folder(place):
         return unknown(f"{provider} is not on this machine: there is no folder {place}")
     try:
         found = find_version(place)

@@ -27,7 +27,7 @@ from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.environment import cache_folder_from_environment
 from coordination.errors import CoordinationError, NotFound
-from coordination.files import open_own, replacing
+from coordination.files import is_folder, is_there, open_own, replacing, why_closed
 from coordination.models import FILE_NAME
 from coordination.text import quoted
 
@@ -47,12 +47,14 @@ def find(start: Path, explicit: Path | None = None) -> Path:
     NotFound.
     """
     if explicit is not None:
-        path = explicit / FILE_NAME if explicit.is_dir() else explicit
-        if path != explicit and explicit.name == FILE_NAME and not path.exists():
+        path = explicit / FILE_NAME if is_folder(explicit) else explicit
+        if path != explicit and explicit.name == FILE_NAME and not is_there(path):
             path = explicit
         if kind := _other_kind(path):
             raise _no_file(path, kind)
-        if not path.is_file():
+        if why := why_closed(path):
+            raise CoordinationError(why, "correct the path, or make it readable")
+        if not is_there(path):
             raise NotFound(
                 f"there is no file {path}",
                 f"correct the path, or write one: coord init {quoted(path.parent)}",
@@ -64,7 +66,7 @@ def find(start: Path, explicit: Path | None = None) -> Path:
         path = folder / FILE_NAME
         if kind := _other_kind(path):
             others.append((path, kind))
-        elif path.is_file():
+        elif is_there(path):
             return path
     if others:
         raise _no_file(*others[0])
@@ -79,7 +81,7 @@ def _other_kind(path: Path) -> str:
     try:
         mode = path.stat().st_mode
     except OSError:
-        return "a link to nothing" if path.is_symlink() else ""
+        return "a link to nothing" if os.path.islink(path) else ""  # noqa: PTH114 -- a name may be too long
     return "" if stat.S_ISREG(mode) else KINDS.get(stat.S_IFMT(mode), "a special file")
 
 

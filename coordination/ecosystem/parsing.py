@@ -43,6 +43,7 @@ from coordination.ecosystem.yaml_text.tree import (
     read_values,
 )
 from coordination.errors import InvalidFile, Problem
+from coordination.files import expanded
 from coordination.models import Ecosystem, Repo
 from coordination.settings import Settings
 
@@ -87,7 +88,7 @@ class Document:
         """Return the repository's path on this machine, relative to the file; None if the
         file declares none.
         """
-        return None if repo.path is None else self.path.parent / Path(repo.path).expanduser()
+        return None if repo.path is None else self.path.parent / expanded(repo.path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import LandAction, QaAction, Repo, Via
@@ -192,7 +193,7 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
         after=one.after,
         would="be decided on its host",
     )
-    if checkout is None or not checkout.is_dir():
+    if checkout is None or not is_folder(checkout):
         return known
     base = base_tip(checkout, one.branch, remote=one.via is not Via.LOCAL)
     if not base:

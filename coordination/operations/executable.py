@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from coordination.backend.address import is_open_to_readers
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
-from coordination.git import ask_git, history_exceeds
+from coordination.files import is_there, why_closed
+from coordination.git import ask_git, history_exceeds, why_unusable
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
 from coordination.runs.submission.submit import refuse_without_agent
@@ -52,17 +54,24 @@ def _repositories(document: Document) -> Iterator[Problem]:
     """Yield local folders that cannot be used. A missing one is accepted, because it may be on another
     machine.
     """
+    named: dict[str, str] = {}
     for repo in document.ecosystem.repos:
         path = document.repo_path(repo)
-        if path is None or not path.exists() or _works_in_place(document, repo):
+        if path is None:
+            continue
+        if why := why_closed(path):
+            yield _problem(document, repo.name, why)
+        if why or not is_there(path):
+            continue
+        other = named.setdefault(os.path.realpath(path), repo.name)
+        if other != repo.name:
+            message = f"{path} is also the folder of {other}: give each repository its own `path`"
+            yield _problem(document, repo.name, message)
+        if _works_in_place(document, repo):
             continue
         try:
             if not ask_git(path, "rev-parse", "--git-dir"):
-                yield _problem(
-                    document,
-                    repo.name,
-                    f"{path} is not a git repository, so no worktree can be created from it",
-                )
+                yield _problem(document, repo.name, _why_no_repository(path))
             elif not ask_git(
                 path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"
             ):
@@ -70,6 +79,15 @@ def _repositories(document: Document) -> Iterator[Problem]:
         except GitRefused as error:
             yield _problem(document, "git", error.message)
             return
+
+
+def _why_no_repository(path: Path) -> str:
+    if why_unusable(path):
+        return f"{path} is not a git repository, so no worktree can be created from it"
+    return (
+        f"git does not accept {path}, so no worktree can be created from it; "
+        f"see why: git -C {quoted(path)} status"
+    )
 
 
 def why_no_start(path: Path, branch: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from coordination.ecosystem.document import Document
 from coordination.errors import Incomplete, UsageError
+from coordination.files import is_there
 from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, Repo, TodoStatus
 from coordination.planner.blockers import CANCELLED
 from coordination.text import is_utf8, shortened
@@ -74,7 +75,7 @@ class Checks:
         return CriterionStanding(text=criterion.text, check=criterion.check, met=met, why=why)
 
     def deliverable(self, text: str) -> DeliverableStanding:
-        present = any((folder / text).exists() for folder in self.folders)
+        present = any(is_there(folder / text) for folder in self.folders)
         is_path = "/" in text or bool(Path(text).suffix)
         return DeliverableStanding(
             text=text, present=present or (False if is_path and " " not in text else None)

@@ -9,6 +9,7 @@ from typing import Self
 
 from coordination.ecosystem.document import Document, find, load
 from coordination.errors import PlanRefused
+from coordination.files import why_closed, why_no_folder
 from coordination.models import (
     Dependency,
     DependencyStatus,
@@ -122,9 +123,9 @@ class Reader:
         """
         places = ((name, self.document.repo_path(self.get_repo(name))) for name in names)
         missing = [
-            f"{name}: {path or 'no path is declared'}"
+            f"{name}: {(path and why_closed(path)) or path or 'no path is declared'}"
             for name, path in places
-            if not (path and path.is_dir())
+            if path is None or why_no_folder(path)
         ]
         if missing:
             raise PlanRefused(

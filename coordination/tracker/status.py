@@ -7,6 +7,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import date
 
 from coordination.ecosystem.document import Document
+from coordination.files import is_folder
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.kinds import (
     ISSUE,
@@ -84,7 +85,7 @@ def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
     return RepoStatus(
         repo=repo,
         path=None if path is None else str(path),
-        present=path is not None and path.is_dir(),
+        present=path is not None and is_folder(path),
         counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},
         issues=sorted_issues(issue for issue in issues if issue.status in OPEN_ISSUE),
         in_progress=_in_progress(todos),
@@ -207,7 +208,7 @@ def _line(repo: Repo, document: Document, numbers: Counter[str]) -> RepoLine:
     path = document.repo_path(repo)
     return RepoLine(
         name=repo.name,
-        present=path is not None and path.is_dir(),
+        present=path is not None and is_folder(path),
         open_issues=numbers["issues"],
         ready=numbers["ready"],
         in_progress=numbers[TodoStatus.IN_PROGRESS],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from coordination.environment import ENV_PREFIX, actor, config_folder_from_environment
 from coordination.errors import CoordinationError, UsageError
-from coordination.files import locked, make_private, replace_file
+from coordination.files import expanded, locked, make_private, replace_file
 from coordination.trust.keys import AGENT, Signer, load_signer, new_key
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def choose_ssh_key(source: str, environ: Mapping[str, str] | None = None) -> Ide
     Raises UsageError and CoordinationError if it cannot sign now.
     """
     if not (source == AGENT or source.startswith(f"{AGENT}:")):
-        source = str(Path(source).expanduser().absolute())
+        source = str(expanded(source).absolute())
     signer = load_signer(source)
     signer.sign(b"coord")
     if source == AGENT:

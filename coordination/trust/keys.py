@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.errors import CoordinationError, UsageError
-from coordination.files import UNFINISHED, make_private, open_own, replace_file
+from coordination.files import UNFINISHED, expanded, make_private, open_own, replace_file
 from coordination.text import quoted
 from coordination.trust.public_keys import (
     ED25519,
@@ -119,7 +119,7 @@ def load_signer(source: str | Path) -> Signer:
     text = str(source)
     if text == AGENT or text.startswith(f"{AGENT}:"):
         return SshSigner(_key_of_agent(text.partition(":")[2]))
-    return _from_file(Path(text).expanduser())
+    return _from_file(expanded(text))
 
 
 def agent_keys() -> list[PublicKey]:

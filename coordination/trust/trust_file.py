@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from coordination.environment import ENV_PREFIX, config_folder_from_environment
 from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
+from coordination.files import expanded
 from coordination.models.values import Record, RepoName, Word
 from coordination.text import listed, wrong_value
 from coordination.trust.public_keys import PublicKey, parse_public_key
@@ -238,7 +239,7 @@ def trust_path(environ: Mapping[str, str] | None = None) -> Path:
     """
     environ = os.environ if environ is None else environ
     if named := environ.get(ENV_PREFIX + "TRUST_FILE"):
-        return Path(named).expanduser().absolute()
+        return expanded(named).absolute()
     if (folder := config_folder_from_environment(environ)) is None:
         raise UsageError("there is no place for the trust file: HOME is not set", "set COORD_TRUST_FILE")
     return folder / FILE_NAME

@@ -11,7 +11,10 @@ import pytest
 from coordination.backend.embedded import EmbeddedServer
 from coordination.files import (
     close_to_others,
+    expanded,
+    is_folder,
     is_removed,
+    is_there,
     lock,
     loose,
     make_private,
@@ -21,6 +24,7 @@ from coordination.files import (
     replace_file,
     replacing,
     unlock,
+    why_no_folder,
 )
 from coordination.settings import Settings
 
@@ -130,3 +134,24 @@ def test_all_that_the_embedded_server_writes_is_private(tmp_path: Path):
         assert list(loose(tmp_path / ".coord")) == []
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop/in", "file/in", "nothing"])
+def test_a_path_at_which_the_system_does_not_look_is_no_folder_and_the_reason_is_named(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    path = tmp_path / name
+
+    assert not is_folder(path)
+    assert not is_there(path)
+    assert str(path) in why_no_folder(path)
+    assert why_no_folder(tmp_path) == ""
+
+
+def test_the_home_of_a_user_who_is_not_there_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+
+    assert expanded("~/x") == Path("/home/ann/x")
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")

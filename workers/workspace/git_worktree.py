@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.files import locked, make_private, open_private
+from coordination.files import expanded, locked, make_private, open_private
 from coordination.sandbox import Binds
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
@@ -285,7 +285,7 @@ def _pattern(name: str) -> str:
 def _personal_excludes(checkout: Path) -> list[str]:
     """Return the user's excludes, to be copied into ours: core.excludesFile names one file only."""
     named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # git also reads this file
+    config = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config")  # git also reads this file
     file = Path(named) if named else config / "git" / "ignore"
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.files import why_no_folder
 from coordination.git import is_commit
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
@@ -25,9 +26,9 @@ def common_dir_of(name: str, path: Path) -> Path:
     Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away.
     Uncommitted work is no obstacle: it is never touched.
     """
-    if not path.is_dir():
+    if why := why_no_folder(path):
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
-        raise GitInterrupted(Trouble.MISSING, f"{name}: there is no folder {path}", hint)
+        raise GitInterrupted(Trouble.MISSING, f"{name}: {why}", hint)
     reason, common_dir = look(path)
     if reason or common_dir is None:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import Blocked, Conflict, NotFound, PlanRefused
+from coordination.files import is_folder
 from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import CheckState, CommitStatus, ForgeType, RequestState
 from coordination.git import has_commit
@@ -144,7 +145,7 @@ def request_name(address: ForgeAddress, number: int) -> str:
 def checkout_of(repo: Repo, place: Path | None) -> Path:
     """Return the checkout of a repository with a url. Raises PlanRefused, Blocked."""
     _refuse_without_url(repo)
-    if place is None or not place.is_dir():
+    if place is None or not is_folder(place):
         raise Blocked(
             f"{repo.name} has no checkout on this machine",
             "clone it; or run the command on a machine that has one",

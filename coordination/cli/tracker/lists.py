@@ -20,6 +20,7 @@ from coordination.cli.screen.tables import (
     status_cell,
 )
 from coordination.cli.times import how_long
+from coordination.files import is_folder
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def print_repos(repos: Sequence[Repo], document: Document) -> None:
 def _place(repo: Repo, path: Path | None) -> Cell:
     if path is None:
         return Cell(repo.url)
-    return Cell(repo.path) if path.is_dir() else Cell(f"{repo.path} (not there)", "red")
+    return Cell(repo.path) if is_folder(path) else Cell(f"{repo.path} (not there)", "red")
 
 
 def print_issues(issues: Sequence[Issue]) -> None:

@@ -27,6 +27,7 @@ from types import MappingProxyType
 
 from coordination.durations import ms
 from coordination.errors import Conflict, NotFound, Unreadable, UsageError
+from coordination.files import is_there
 from coordination.git import ask_git
 from coordination.models import Ecosystem, Plan, Repo, Todo, Workspace
 from coordination.planner.blockers import Register
@@ -320,7 +321,7 @@ def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) 
     """
     concerned = {todo.repo for todo in todos if todo.workspace is Workspace.WORKTREE}
     checkouts = [
-        (repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()
+        (repo, path) for repo, path in places if repo.name in concerned and path and is_there(path / ".git")
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return tuple(found for found in pool.map(lambda place: _left_out(*place), checkouts) if found)

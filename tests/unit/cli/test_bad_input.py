@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.cli.conftest import FILE, Typed
 
+LONG = "x" * 300
 TODO = ("create-todo", "--task", "Do", "--repo", "api")
 
 REFUSED = [
@@ -157,3 +158,38 @@ def test_where_no_file_is_it_says_how_to_get_one(typed: Typed, file: Path) -> No
     done = typed("create-issue", "--title", "x")
 
     assert (done.code, "coord init" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words", [("list-repos",), ("validate",), ("status", "api"), ("repo", "status")], ids=" ".join
+)
+def test_a_repository_at_which_the_system_does_not_look_is_not_there(
+    typed: Typed, file: Path, words: tuple[str, ...]
+):
+    file.write_text(file.read_text().replace("path: api", f"path: {LONG}"))
+
+    done = typed(*words)
+
+    assert (done.code, "fault" in done.err) == (0, False)
+
+
+def test_a_plan_for_such_a_repository_is_refused_with_the_reason(typed: Typed, file: Path):
+    file.write_text(file.read_text().replace("path: api", f"path: {LONG}"))
+
+    done = typed("sweep", "PLAN-001")
+
+    assert done.code == 2
+    assert "File name too long" in done.err
+
+
+def test_a_call_in_a_deleted_folder_is_refused_with_the_reason(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    done = typed("list-todos")
+
+    assert done.code == 1
+    assert done.err.startswith("error: the current folder cannot be used")

@@ -295,3 +295,8 @@ coordination:
     assert sorted((w.line, w.value) for w in warnings if w is not shared) == [
         (6, "c"), (6, "web"), (8, "web"), (9, "other"),
     ]  # fmt: skip
+
+
+def test_a_file_at_which_the_system_does_not_look_is_not_called_missing(tmp_path: Path):
+    with pytest.raises(CoordinationError, match="cannot be opened: File name too long"):
+        find(tmp_path, tmp_path / ("x" * 300))

@@ -133,3 +133,24 @@ def test_up_with_a_file_that_declares_no_repository_says_so(
     said = capsys.readouterr().err
     assert "declares no repositories" in said
     assert "coord init" in said
+
+
+def test_a_folder_of_two_repositories_and_a_path_that_no_system_opens_are_named(tmp_path: Path):
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", "one")
+    git(tmp_path / "one", "commit", "--quiet", "--allow-empty", "-m", "begin")
+    text = "repos: [{name: one, path: one}, {name: two, path: ./one}, {name: long, path: %s}]\n" % ("x" * 300)
+
+    problems = {problem.where: problem.message for problem in judged(tmp_path, text).problems}
+
+    assert problems.keys() == {"two", "long"}
+    assert "folder of one" in problems["two"]
+
+
+def test_a_repository_that_git_does_not_accept_is_not_called_none(tmp_path: Path):
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", "one")
+    with (tmp_path / "one" / ".git" / "config").open("a") as config:
+        config.write("[core")
+
+    (problem,) = judged(tmp_path, "repos: [{name: one, path: one}]\n").problems
+
+    assert "git does not accept" in problem.message

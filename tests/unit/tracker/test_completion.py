@@ -34,6 +34,14 @@ coordination:
 """
 
 
+def test_a_deliverable_may_be_a_long_sentence(tmp_path: Path):
+    text = TEXT.replace("a good feeling", "a good feeling " * 20)
+
+    completion = manager_of(tmp_path, text).validate_plan_completion("P-1")
+
+    assert [found.present for found in completion.milestones[0].deliverables] == [False, False, False, None]
+
+
 def test_everything_that_is_missing_is_said(tmp_path: Path):
     (tmp_path / "guide.md").touch()
     (tmp_path / "api" / "src").mkdir(parents=True)

@@ -59,3 +59,18 @@ def test_all_of_the_file_leaves_out_what_lies_on_another_machine_and_refuses_a_s
     file.write_text("repos: [{name: a}, {name: c, path: link}]\n")
     with pytest.raises(UsageError, match="share a folder"):
         places("--all")
+
+
+def test_a_path_in_the_home_folder_is_the_same_for_commands_and_workers(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(here / "b"))
+    (here / FILE_NAME).write_text("repos: [{name: x, path: ~/inner}]\n")
+
+    assert places("--all") == {"x": here / "b" / "inner"}
+
+
+def test_a_link_to_itself_is_a_folder_that_is_not_there(here: Path):
+    (here / "loop").symlink_to("loop")
+
+    assert places("--repo", "x=loop/a") == {"x": here / "loop/a"}
