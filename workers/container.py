@@ -15,6 +15,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import PlainStepConnection
 from coordination.background import BackgroundService
+from coordination.breakers.manager import BreakerManager
 from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
 from coordination.cache.copies import CacheMaintenance
@@ -340,9 +341,9 @@ class Container:
     def sweeper(self) -> Sweeper:
         bus = open_bus(self.redis, self.config.settings, self.worker.id)
         cache = CacheMaintenance(self.redis, self.config.settings)
-        return Sweeper(
-            self.redis, self.keys.namespace, periodic_jobs=[bus.sweep, cache.run_once], label=self.worker.id
-        )
+        breakers = BreakerManager(self.redis, self.keys.namespace)
+        periodic_jobs = [bus.sweep, cache.run_once, breakers.end_dead_probes]
+        return Sweeper(self.redis, self.keys.namespace, periodic_jobs=periodic_jobs, label=self.worker.id)
 
     @cached_property
     def app(self) -> Celery:

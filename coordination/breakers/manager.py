@@ -202,6 +202,18 @@ class BreakerManager:
             )
         return access.word == "probe"
 
+    def end_dead_probes(self) -> tuple[str, ...]:
+        """End the probes whose process on this host is gone, so that the todos behind them try again.
+
+        Return the names of the breakers.
+        """
+        ended = []
+        for breaker in self._call(steps.Breakers()).breakers:
+            if (prober := breaker.get("prober")) and is_gone(prober):
+                self.record(breaker["name"], prober["probe"], "gave_up")
+                ended.append(breaker["name"])
+        return tuple(ended)
+
     def record(self, name: str, who: str, verdict: str, policy: Policy | None = None, why: str = "") -> None:
         """Record the result of a call that began with `allow`: `succeeded`, `failed` or `gave_up`. A result
         counts once for each `who`.

@@ -251,8 +251,9 @@ def test_a_probe_whose_time_is_over_is_not_named(manager: BreakerManager, broken
     assert (over.state, over.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
 
 
+@pytest.mark.parametrize("swept", [False, True])
 def test_the_next_call_is_the_probe_where_the_process_of_the_former_one_is_gone(
-    manager: BreakerManager, broken, client, redis_url: str
+    manager: BreakerManager, broken, client, redis_url: str, swept: bool
 ):
     for _ in range(3):
         broken()
@@ -277,6 +278,11 @@ def test_the_next_call_is_the_probe_where_the_process_of_the_former_one_is_gone(
 
     (seen,) = manager.list()
     assert (seen.state, seen.outlook) == (BreakerState.HALF_OPEN, "the next caller probes it")
+    if swept:
+        client.zadd("test:breaker-behind:" + DB, {"run TODO-1": 1})
+        assert manager.end_dead_probes() == (DB,)
+        assert client.zrange("test:timers", 0, -1) == ["run TODO-1"], "it tries again now"
+        assert manager.end_dead_probes() == ()
     with manager.call(DB):
         pass
     assert manager.list() == ()

@@ -291,7 +291,8 @@ def test_an_unrestricted_worker_clears_left_locks_and_inboxes(
         swept = parts.sweeper.run_once()
 
         assert (swept.idle, swept.owners) == (1, 1)
-        assert sum(job.expired for job in swept.periodic_jobs) == 1
+        messages, values, probes = swept.periodic_jobs
+        assert (messages.expired, values.expired, probes) == (1, 0, ())
     parts.sweeper.stop()
     config = WorkerConfig(
         redis_url=redis_url,
