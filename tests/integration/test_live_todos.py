@@ -1,8 +1,10 @@
-"""The todos of the file joined with live runs: which status a view shows, and which todos are ready."""
+"""The todos of the file joined with live runs: the statuses that views show, the todos that are ready, and
+the run, state, worker and wait of one todo.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,113 +75,142 @@ def run(store: RunStore) -> Harness:
     return submitted(store, TODOS)
 
 
-def test_a_running_todo_is_in_progress_with_run_worker_and_time(run: Harness, views: Views) -> None:
-    run.take("A")
+def takes_a(run: Harness) -> object:
+    return run.take("A")
 
-    assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
-    shown = views.todo("A")
+
+def settles_a(run: Harness) -> object:
+    return run.settle(run.take("A"))
+
+
+def fails_a(run: Harness) -> object:
+    return run.settle(run.take("A"), BAD)
+
+
+def undoes_c(run: Harness) -> object:
+    fails_a(run)
+    run.settle(run.take("C"))
+    return run.roll_back()
+
+
+def takes_a_todo_of_no_file(run: Harness) -> object:
+    return submitted(run.store, {"GONE": "r1"}).take("GONE")
+
+
+def nothing(_: Harness) -> None: ...
+
+
+BUSY = {"A": "in_progress", "B": "pending", "C": "in_progress"}
+RECURRING = {"statuses": {"A": "completed", "B": "completed"}, "plan": {"recurring": True}}
+SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, str]]] = {
+    "dispatched todos are in progress, and those behind them pending": (nothing, {}, BUSY),
+    "so they are where the file knows no blockers": (nothing, {"blockers": False}, BUSY),
+    "a running todo is in progress": (takes_a, {}, BUSY),
+    "a todo that succeeded is in progress": (settles_a, {}, {**BUSY, "B": "in_progress"}),
+    "until the file says completed": (
+        settles_a,
+        {"statuses": {"A": "completed"}},
+        {**BUSY, "A": "completed", "B": "in_progress"},
+    ),
+    "after a run that nobody wrote back its todos are ready": (
+        Harness.drain,
+        {},
+        {"A": "ready", "B": "pending", "C": "ready"},
+    ),
+    "a failed todo may be run again while the run goes on": (fails_a, {}, {**BUSY, "A": "ready"}),
+    "a todo is completed or cancelled by the file": (
+        takes_a,
+        {"statuses": {"A": "completed", "C": "cancelled"}},
+        {"A": "completed", "B": "pending", "C": "cancelled"},
+    ),
+    "a todo of a recurring plan is in progress although it is completed": (
+        takes_a,
+        RECURRING,
+        {**BUSY, "B": "completed"},
+    ),
+    "until its run has done it": (settles_a, RECURRING, {**BUSY, "A": "completed", "B": "in_progress"}),
+    "a todo that is being undone is in progress": (undoes_c, {}, BUSY),
+    "a todo that is in no file changes nothing": (takes_a_todo_of_no_file, {}, BUSY),
+}
+
+
+@pytest.mark.parametrize(("act", "how", "shown"), SHOWN.values(), ids=SHOWN)
+def test_in_views_of_the_file(
+    run: Harness,
+    views: Views,
+    act: Callable[[Harness], object],
+    how: dict[str, Any],
+    shown: dict[str, str],
+) -> None:
+    act(run)
+
+    assert views.shown(**how) == shown
+
+
+def test_a_view_names_the_run_the_state_the_worker_and_the_wait(run: Harness, views: Views) -> None:
+    run.take("A")
+    shown, live = views.todo("A"), views.live.todo("A")
+
     assert (shown["run_id"], shown["run_state"], shown["worker"]) == (run.run_id, "running", "w")
+    assert "does not answer" in shown["run_waits_for"], "the harness announces no worker"
     assert datetime.fromisoformat(shown["since"]).tzinfo
-    assert views.todo("C")["run_state"] == "dispatched"
+    assert live
+    assert (live.run_id, live.run_status, live.state) == (run.run_id, "running", "running")
+    assert (live.attempt, live.worker, live.in_hand, live.since) == (1, "w", True, shown["since"])
     status = views.manager().get_ecosystem_status()
     assert [todo.id for todo in status.in_progress] == ["A", "C"]
     assert status.counts["todos"] == {"in_progress": 2, "pending": 1}
-
-
-def test_a_todo_whose_worker_died_is_in_progress_and_says_so(run: Harness, views: Views) -> None:
-    run.take("A")  # the harness announces no worker
-
-    assert "does not answer" in views.todo("A")["run_waits_for"]
-    run.lose("A")
-    assert views.shown()["A"] == "in_progress"
-    assert views.todo("A")["run_state"] == "dispatched"
-
-
-def test_a_todo_that_waits_its_turn_in_a_run_is_not_ready(run: Harness, views: Views) -> None:
-    """Also where the file, unlike the run, knows nothing that it waits for."""
-    assert views.shown(blockers=False)["B"] == "pending"
     blocked = views.manager(blockers=False).get_ecosystem_status().blocked
     assert [(one.todo.id, one.by, one.run_id) for one in blocked] == [("B", (), run.run_id)]
+    run.lose("A")
+    assert views.todo("A")["run_state"] == "dispatched"
+    undoes_c(run)
+    assert views.todo("C")["run_state"] == "compensating"
 
 
-def test_a_todo_that_succeeded_is_in_progress_until_the_file_says_completed(
-    run: Harness, views: Views
-) -> None:
-    run.settle(run.take("A"))
-
-    assert views.shown()["A"] == "in_progress"
-    assert views.shown(statuses={"A": "completed"})["A"] == "completed"
-    run.drain()
-    assert views.shown() == {"A": "ready", "B": "pending", "C": "ready"}  # nobody has written it back
-
-
-def test_a_failed_todo_may_be_run_again_while_the_run_goes_on(run: Harness, views: Views) -> None:
-    run.settle(run.take("A"), BAD)
-
-    assert views.shown() == {"A": "ready", "B": "pending", "C": "in_progress"}
-
-
-def test_what_a_todo_waits_for_in_its_run_is_shown(store: RunStore, views: Views) -> None:
+def test_the_reason_of_a_wait_is_shown(store: RunStore, views: Views) -> None:
     run = submitted(store, TODOS, A={"gate": {}})
-    retried = run.take("C")
-    store.retry(retried, timedelta(minutes=5), Result(outcome=TodoState.FAILED, exit_code=1, error="no"))
+    failed = Result(outcome=TodoState.FAILED, exit_code=1, error="no")
+    store.retry(run.take("C"), timedelta(minutes=5), failed)
 
-    assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
+    assert views.shown() == BUSY
     parked, again = views.todo("A"), views.todo("C")
     assert (parked["run_state"], "approv" in parked["run_waits_for"]) == ("parked", True)
     assert (again["run_state"], bool(again["run_waits_for"])) == ("retrying", True)
 
 
-def test_the_run_that_executes_the_todo_counts_before_another_one(store: RunStore, views: Views) -> None:
-    older, newer = submitted(store, TODOS), submitted(store, TODOS)
+def test_of_two_runs_the_one_that_executes_the_todo_counts_else_the_newer(run: Harness, views: Views) -> None:
+    newer = submitted(run.store, {"A": "r1"})
+    assert list(views.live.newest_runs()) == ["last", newer.run_id, run.run_id]
+    assert views.live.newest_runs()["last"] == f"{newer.run_id}: PLAN-001, running"
     assert views.todo("A")["run_id"] == newer.run_id
-
-    older.take("A")
-
-    assert views.todo("A")["run_id"] == older.run_id
-
-
-def test_what_is_completed_or_cancelled_in_the_file_stays_so(run: Harness, views: Views) -> None:
     run.take("A")
+    assert views.todo("A")["run_id"] == run.run_id
 
-    assert views.shown(statuses={"A": "completed", "C": "cancelled"}) == {
-        "A": "completed",
-        "B": "pending",
-        "C": "cancelled",
-    }
+    run.settle(run.take("C"), BAD)
+    run.lose("A", cap=0)
+    newer.drain()
 
-
-def test_a_recurring_plan_is_in_progress_although_its_todos_are_completed(run: Harness, views: Views) -> None:
-    grant = run.take("A")
-    recurring = {"statuses": {"A": "completed", "B": "completed"}, "plan": {"recurring": True}}
-
-    assert views.shown(**recurring)["A"] == "in_progress"
-    run.settle(grant)
-    assert views.shown(**recurring)["A"] == "completed"
+    a, c = views.live.todo("A"), views.live.todo("C")
+    assert a
+    assert c
+    assert (a.run_id, a.state, a.in_hand, c.run_id) == (newer.run_id, "succeeded", False, run.run_id)
+    assert a.finished_at is not None
+    assert views.live.executing() == {}
+    assert views.live.todo("D") is None, "no run has it"
 
 
 def test_runs_of_another_ecosystem_with_equal_ids_are_not_ours(run: Harness, views: Views) -> None:
     run.take("A")
     run.store.redis.set(run.store.keys.ecosystem, "eco-0123456789")
-    ours = {"A": "in_progress", "B": "pending", "C": "in_progress"}
 
     views.ecosystem_id = "eco-9876543210"
     assert views.shown() == {"A": "ready", "B": "pending", "C": "ready"}
     assert views.live.todo("A", views.ecosystem_id) is None
     views.ecosystem_id = "eco-0123456789"
-    assert views.shown() == ours
+    assert views.shown() == BUSY
     views.ecosystem_id = ""  # a file without an id: the namespace decides
-    assert views.shown() == ours
-
-
-def test_a_todo_that_is_being_undone_is_not_ready_before_that_is_over(run: Harness, views: Views) -> None:
-    run.settle(run.take("A"), BAD)
-    first = run.take("C")
-    run.settle(first)
-    run.roll_back()
-
-    assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
-    assert views.todo("C")["run_state"] == "compensating"
+    assert views.shown() == BUSY
 
 
 def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
@@ -203,13 +234,6 @@ def test_a_run_that_is_forgotten_meanwhile_hides_no_question_and_no_other_run(
     found = views.live.todo("C")
     assert found is not None
     assert found.run_id == older.run_id
-
-
-def test_what_is_no_longer_in_the_file_disturbs_no_view(run: Harness, views: Views) -> None:
-    gone = submitted(run.store, {"GONE": "r1"})
-    gone.take("GONE")
-
-    assert views.shown() == {"A": "in_progress", "B": "pending", "C": "in_progress"}
 
 
 def test_a_damaged_run_hides_no_other(run: Harness, views: Views) -> None:

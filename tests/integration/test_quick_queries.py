@@ -14,9 +14,7 @@ from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.operations.quick_queries import Seen, learned_durations, query_quickly
-from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.views.live import Live
 from coordination.settings import Settings
 from tests.contracts.run_harness import Harness
 from tests.endpoints import listening, silent
@@ -27,58 +25,6 @@ from tests.plans import PLAN, graph
 @pytest.fixture
 def run(store: RunStore) -> Harness:
     return submitted(store, {"A": "r1", "B": ("r1", ["A"])})
-
-
-@pytest.fixture
-def live(run: Harness) -> Live:
-    return Live(run.store.redis, run.store.keys)
-
-
-def test_a_todo_is_seen_where_it_is(run: Harness, live: Live):
-    run.take("A")
-
-    seen = live.todo("A")
-
-    assert seen is not None
-    assert (seen.run_id, seen.run_status, seen.state, seen.attempt, seen.worker) == (
-        run.run_id,
-        "running",
-        "running",
-        1,
-        "w",
-    )
-    assert seen.since is not None
-    assert seen.in_hand
-    assert {todo: one.state for todo, one in live.executing().items()} == {
-        "A": TodoState.RUNNING,
-        "B": TodoState.WAITING,
-    }
-
-
-def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live):
-    run.drain()
-    older, newer = run.run_id, (again := submitted(run.store, {"A": "r1"})).run_id
-    again.drain()
-
-    a, b = live.todo("A"), live.todo("B")
-
-    assert a
-    assert b
-    assert (a.run_id, b.run_id) == (newer, older)
-    assert (a.state, a.in_hand) == ("succeeded", False)
-    assert a.finished_at is not None
-    assert live.executing() == {}
-
-
-def test_a_todo_that_no_run_has_is_not_seen(live: Live):
-    assert live.todo("C") is None
-
-
-def test_the_runs_are_told_newest_first_for_whoever_is_to_choose(run: Harness, live: Live):
-    older, newer = run.run_id, submitted(run.store, {"A": "r1"}).run_id
-
-    assert list(live.newest_runs()) == ["last", newer, older]
-    assert live.newest_runs()["last"] == f"{newer}: PLAN-001, running"
 
 
 def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path):
