@@ -342,7 +342,7 @@ def test_of_two_tabs_that_edit_one_record_the_second_is_told_and_nothing_is_lost
     assert "title was 'first' and is 'mine <script>" in unescape(told.text)
     assert "<script>alert" not in told.text
     assert [between[name] for name in ("assignee", "priority", "target", "status")] == [
-        *("ann", "high", "2031-01-31", "pending"),
+        *("ann", "high", "2031-01-31", "pending")
     ]
     assert between["title"].startswith("mine")
     assert (again["title"], again["assignee"], again["status"]) == ("theirs", "ann", "in_progress")

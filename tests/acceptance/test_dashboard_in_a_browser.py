@@ -240,7 +240,7 @@ def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, testbed
     page.wait_for_url("**/record?id=ISSUE-1&done=edit")
     edited = issue(testbed)
     assert [edited[name] for name in ("title", "assignee", "priority", "target")] == [
-        *("Slower", "bob", "high", "2031-12-31"),
+        *("Slower", "bob", "high", "2031-12-31")
     ]
 
 

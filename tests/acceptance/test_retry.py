@@ -85,10 +85,7 @@ def test_after_a_change_of_the_file_only_failed_and_skipped_todos_run(testbed: T
     )
     assert "now 2" in testbed.ok("logs", "last", "change").out
     again = testbed.coord("retry", "last")
-    assert (again.code, again.err) == (
-        0,
-        f"nothing to do: all todos of run {second} are done\n",
-    )
+    assert (again.code, again.err) == (0, f"nothing to do: all todos of run {second} are done\n")
 
 
 def test_a_retry_that_fails_is_retried_itself_with_a_commit_of_the_kept_worktree(testbed: Testbed) -> None:

@@ -23,13 +23,7 @@ from coordination.runs.retrying.retry_run import refuse_later_work, submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.submission.refusals import bases
 from coordination.runs.submission.submit import submit
-from coordination.runs.submission.writes import (
-    Writes,
-    change_set_of,
-    read_change_set,
-    seal_of,
-    writes_of,
-)
+from coordination.runs.submission.writes import Writes, change_set_of, read_change_set, seal_of, writes_of
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, UNBROKEN, Harness
 from tests.plans import PLAN, Todos, ecosystem, order

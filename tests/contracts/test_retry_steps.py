@@ -88,11 +88,7 @@ def test_failed_todos_and_their_dependents_run_and_the_rest_is_carried_over(run:
     assert {t.id: t.attempt for t in view.todos} == dict.fromkeys("ABCDE", 1)
     assert view.carried_from == first
     branches = RunReader(run.store.redis, run.store.keys).branches(view)
-    assert branches == {
-        "r1": f"coord/{run.run_id}",
-        "r2": f"coord/{run.run_id}",
-        "r3": f"coord/{first}",
-    }
+    assert branches == {"r1": f"coord/{run.run_id}", "r2": f"coord/{run.run_id}", "r3": f"coord/{first}"}
     assert not left(run.store, run.run_id).again, "nothing is left of a run in which all succeeded"
 
 

@@ -378,11 +378,7 @@ def test_a_rebuild_replaces_what_is_no_database_and_keeps_it(tmp_path: Path, fil
 
 
 @pytest.mark.parametrize(
-    ("change", "fact"),
-    [
-        ("DROP TABLE daily", "daily"),
-        ("PRAGMA user_version = 3", "newer version"),
-    ],
+    ("change", "fact"), [("DROP TABLE daily", "daily"), ("PRAGMA user_version = 3", "newer version")]
 )
 def test_another_schema_is_noticed_at_the_start_and_a_rebuild_helps(
     tmp_path: Path, file: Path, change: str, fact: str

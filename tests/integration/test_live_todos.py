@@ -136,11 +136,7 @@ SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, st
 
 @pytest.mark.parametrize(("act", "how", "shown"), SHOWN.values(), ids=SHOWN)
 def test_in_views_of_the_file(
-    run: Harness,
-    views: Views,
-    act: Callable[[Harness], object],
-    how: dict[str, Any],
-    shown: dict[str, str],
+    run: Harness, views: Views, act: Callable[[Harness], object], how: dict[str, Any], shown: dict[str, str]
 ) -> None:
     act(run)
 

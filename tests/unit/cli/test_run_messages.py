@@ -225,10 +225,7 @@ def test_the_preview_of_a_landing_has_a_line_for_each_repository(capsys: pytest.
 
 PARKED, SENT = TodoState.PARKED, TodoState.DISPATCHED
 QUEUED = [todo(name, PARKED, TURN) for name in "ABC"]
-UNDOING = [
-    todo("B", TodoState.COMPENSATING, FREE),
-    todo("C", TodoState.COMPENSATING, "another try"),
-]
+UNDOING = [todo("B", TodoState.COMPENSATING, FREE), todo("C", TodoState.COMPENSATING, "another try")]
 GONE = "coord-7@ann, which is not heard of"
 WAITS: dict[str, tuple[list[TodoView], dict[str, Any], list[str]]] = {
     "one for todos that wait for the same, the longest first": (

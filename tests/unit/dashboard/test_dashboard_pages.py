@@ -109,8 +109,7 @@ def test_what_a_person_has_done_here_is_on_the_next_page(snapshots: Snapshots):
 
 
 @pytest.mark.parametrize(
-    ("differs", "number"),
-    [("person", 1), ("rights", 2), ("query", 2), ("answer", 2), ("age", 2)],
+    ("differs", "number"), [("person", 1), ("rights", 2), ("query", 2), ("answer", 2), ("age", 2)]
 )
 def test_a_page_is_rendered_once_for_all_who_may_see_the_same(tmp_path: Path, differs: str, number: int):
     times, rendered, clock = [0.0, SHARED_S + 1 if differs == "age" else 0.1], [], [0.0]
