@@ -261,9 +261,9 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
     elif run.status is RunStatus.ROLLBACK_FAILED:
         yield from _not_undone(run)
     elif is_landing(run.plan_id) and run.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"go on, when the cause is removed: {start_again(run.plan_id)}"
+        yield f"remove the cause, then continue: {start_again(run.plan_id)}"
         if (revert := f"coord revert {run.plan_id.partition(':')[2]}") != start_again(run.plan_id):
-            yield f"take out what has landed: {revert}"
+            yield f"revert the landed work: {revert}"
     elif failed and run.status is RunStatus.FAILED:
         yield _where_to_fix(run, failed, worktrees)
         yield f"then run the rest: coord retry {run.run_id}"
@@ -294,16 +294,16 @@ def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> 
 def _all_undone(run: RunView) -> Iterator[str]:
     accepted = [todo.id for todo in run.todos if todo.accepted]
     before = f", also those of run {run.carried_from} before it" if run.carried_from else ""
-    kept = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
+    exceptions = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
     started = any(todo.was for todo in run.todos)
-    yield f"all started todos were undone{before}{kept}" if started else "nothing had started"
+    yield f"all started todos were undone{before}{exceptions}" if started else "nothing had started"
     yield f"start again: {start_again(run.plan_id)}"
 
 
 def _not_undone(run: RunView) -> Iterator[str]:
     failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
-    if behind := sum(bool(todo.started_at) and todo.was is None for todo in run.todos):
-        yield f"not undone yet: {counted(behind, 'earlier todo')}"
+    if not_undone := sum(bool(todo.started_at) and todo.was is None for todo in run.todos):
+        yield f"not undone yet: {counted(not_undone, 'earlier todo')}"
     yield f"fix the cause, then try again: coord rollback {run.run_id}"
     accept = " ".join(f"--accept {todo}" for todo in (failed if len(failed) <= SHOWN_FAILURES else ("TODO",)))
     yield f'or, if it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'
@@ -311,8 +311,8 @@ def _not_undone(run: RunView) -> Iterator[str]:
 
 def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
     message, _, hint = (todo.error or "").partition("\n")
-    what = "could not be undone: " if todo.state is TodoState.COMPENSATION_FAILED else ""
-    yield f"✗ {todo.id}  {todo.repo}  {what}{message}"
+    failure = "could not be undone: " if todo.state is TodoState.COMPENSATION_FAILED else ""
+    yield f"✗ {todo.id}  {todo.repo}  {failure}{message}"
     if hint:
         yield f"  {hint.strip()}"
     else:

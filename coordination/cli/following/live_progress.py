@@ -62,16 +62,16 @@ if TYPE_CHECKING:
 
 UPDATE_S = 2.0
 """Interval at which the waits of a run are read."""
-STILL = timedelta(seconds=30)
+RUNNING_EVERY = timedelta(seconds=30)
 """Interval at which running todos are printed where there is no bar."""
 SHARE = 20
 """Time between two reads of the progress, as a multiple of the duration of a read."""
 SHOWN_WAITS = 8
-RUNNING = f"todo.{TodoState.RUNNING}"
+BEGINS = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
-BACK = f"run.{RunStatus.ROLLING_BACK}"
-STATES = {f"todo.{state}" for state in TodoState}
-IN_HANDS = {f"todo.{state}" for state in IN_HAND}
+ROLLS_BACK = f"run.{RunStatus.ROLLING_BACK}"
+STATE_EVENTS = {f"todo.{state}" for state in TodoState}
+IN_HAND_EVENTS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
@@ -95,7 +95,7 @@ class Following:
         run: Run,
         since: str = BEGINNING,
         restarted: Callable[[], Iterable[str]] = list,
-        every: timedelta = STILL,
+        every: timedelta = RUNNING_EVERY,
     ) -> None:
         """`restarted`: returns the processes of this machine that were started again since the last call;
         raises Unreachable where one is given up. `every`: interval of the line with the running todos.
@@ -109,7 +109,7 @@ class Following:
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
-        self._still_s = every.total_seconds()
+        self._running_every_s = every.total_seconds()
         self._jobs: int | None = None
         self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
@@ -128,7 +128,7 @@ class Following:
             for event in self._run.follow(self._seen):
                 if event is not None:
                     self._seen = event.id
-                    self._note(event)
+                    self._track(event)
                     self._report(event)
                 self._update_waits(quiet=event is None)
         return self._run.view()
@@ -148,15 +148,15 @@ class Following:
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # Todos that were carried over, or blocked from the beginning, have no events in this run.
             run = self._run.view()
-            known = self._seen != BEGINNING
-            self._rolling_back = known and run.status is RunStatus.ROLLING_BACK
-            ours = [
+            continues = self._seen != BEGINNING
+            self._rolling_back = continues and run.status is RunStatus.ROLLING_BACK
+            shown = [
                 t for t in run.todos if (t.started_at if self._rolling_back else t.attempt and t.run is None)
             ]
-            ended = sum(t.state.ended for t in ours if t.was or not self._rolling_back) if known else 0
+            ended = sum(t.state.ended for t in shown if t.was or not self._rolling_back) if continues else 0
             self._bar = self._screen.add_task(
                 self._run.id,
-                total=len(ours),
+                total=len(shown),
                 completed=ended,
                 progress=brief(run.progress) if run.progress else "",
             )
@@ -166,13 +166,13 @@ class Following:
         self._rolling_back = True
         self._print(f"↶ rolling back: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
-            begun = sum(bool(t.started_at) for t in self._run.view().todos)
-            self._screen.reset(self._bar, total=begun, description=f"{self._run.id}, rolling back")
+            started = sum(bool(t.started_at) for t in self._run.view().todos)
+            self._screen.reset(self._bar, total=started, description=f"{self._run.id}, rolling back")
 
-    def _note(self, event: RunEvent) -> None:
-        if event.what in IN_HANDS:
+    def _track(self, event: RunEvent) -> None:
+        if event.what in IN_HAND_EVENTS:
             self._in_hand.add(event.todo)
-        elif event.what in STATES:
+        elif event.what in STATE_EVENTS:
             self._in_hand.discard(event.todo)
 
     def _report(self, event: RunEvent) -> None:
@@ -194,19 +194,19 @@ class Following:
             state, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # another program may have written an event about an unknown todo
                 self._print(line(self._run.todo(event.todo, state, undoing=undoing)))
-        elif event.what == BACK:
+        elif event.what == ROLLS_BACK:
             self._show_rollback(event)
         counts = event.what in ENDS and self._rolling_back == ("undo" in event.fields)
         if counts and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
     def _is_reported(self, event: RunEvent) -> bool:
-        begins = event.what == RUNNING and "undo" not in event.fields
+        begins = event.what == BEGINS and "undo" not in event.fields
         return event.what in REPORTED or (begins and not self._has_bar)
 
     def _update_waits(self, *, quiet: bool) -> None:
         """Show the waits of the run: below the bar on a terminal, else as lines at intervals."""
-        if time.monotonic() - self._updated_at < min(UPDATE_S, self._still_s) and not (
+        if time.monotonic() - self._updated_at < min(UPDATE_S, self._running_every_s) and not (
             quiet and self._parked
         ):
             return
@@ -222,7 +222,7 @@ class Following:
             self._screen.waiting = found
             self._update_progress()
             return
-        if time.monotonic() - self._running_reported_at >= self._still_s:
+        if time.monotonic() - self._running_reported_at >= self._running_every_s:
             self._running_reported_at = time.monotonic()
             self._update_progress()
             if text := still_running(view):
@@ -251,8 +251,8 @@ class Following:
             found.insert(0, Wait(why=text, text=text))
         return found
 
-    def _print(self, what: str | Text) -> None:
-        self._console.print(what if isinstance(what, Text) else Text(spelled(what)), soft_wrap=True)
+    def _print(self, text: str | Text) -> None:
+        self._console.print(text if isinstance(text, Text) else Text(spelled(text)), soft_wrap=True)
 
 
 SHOWN = 8
@@ -273,8 +273,8 @@ def _left(progress: Progress) -> str:
     if progress.left_s is None:
         return ""
     left = timedelta(seconds=round(progress.left_s))
-    some = "a few seconds" if left < SHORT else how_long(left)
-    return f"at least {some}" if progress.at_least else some if left < SHORT else f"about {some}"
+    duration = "a few seconds" if left < SHORT else how_long(left)
+    return f"at least {duration}" if progress.at_least else duration if left < SHORT else f"about {duration}"
 
 
 def progress_lines(progress: Progress) -> Iterator[str]:

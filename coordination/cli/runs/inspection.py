@@ -118,9 +118,9 @@ def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
     print_head(view, bound=True)
     if view.signed_by:
         click.echo(f"ordered by {plain(view.signed_by)} (signature verified)")
-    if view.unsigned != ("the order",):  # without identities that goes without saying
-        for what in view.unsigned or ():
-            click.echo(f"not signed: {plain(what)}")
+    if view.unsigned != ("the order",):  # without identities no order is signed
+        for part in view.unsigned or ():
+            click.echo(f"not signed: {plain(part)}")
     print_unwritten(view)
     if view.progress and not view.status.ended:
         for text in progress_lines(view.progress):
@@ -171,8 +171,8 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
 )
 @click.pass_obj
 def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
-    r"""Without TODO: of all todos. Colours are printed, and other control characters in writing (`\u001b`),
-    also in a pipe or file.
+    r"""Without TODO: of all todos. Colours are printed; other control characters are printed as escapes
+    (`\u001b`), also to a pipe or file.
     """
     plain = click.get_current_context().color is False
     lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
@@ -201,9 +201,9 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
         ("todo", "pending again", written.reopened),
         ("milestone", "pending again", written.lost),
     )
-    for noun, what, names in changes:
+    for noun, status, names in changes:
         if names:
-            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.coord.path}", err=True)
+            click.echo(f"{counted(len(names), noun)} of run {run_id} {status} in {call.coord.path}", err=True)
     if not written.all:
         click.echo("nothing to write back", err=True)
     if written.refused:
