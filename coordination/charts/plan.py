@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from coordination.models import Gate, Todo, TodoStatus
-from coordination.planner.gates import asks, is_milestone
+from coordination.planner.gates import is_milestone, needs_approval
 from coordination.planner.graph import PlanGraph, count_by_status, state_of
 from coordination.terminal import CONTROLS
 from coordination.text import counted, format_hours, listed
@@ -118,7 +118,7 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, tuple[str, str, str, str
         also = f"  (also after {listed(others)})" if others else ""
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
-        first = "  (after an approval)" if asks(todo) and not is_milestone(todo) else ""
+        first = "  (after an approval)" if needs_approval(todo) and not is_milestone(todo) else ""
         cells = (f"{mark} {branch}{marked(graph, name)}", _estimate(graph, name), todo.repo)
         yield name, (*cells, f"{_line(todo.task)}{also}{needs}{first}")
 

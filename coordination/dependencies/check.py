@@ -27,7 +27,7 @@ from coordination.dependencies.records import (
     unknown,
     unsatisfied,
 )
-from coordination.dependencies.versions import Found, find_rules, find_version, why_not
+from coordination.dependencies.versions import Found, find_rules, find_version, one_line
 from coordination.errors import CoordinationError, UsageError
 from coordination.files import is_folder
 from coordination.models import Dependency, DependencyStatus, DependencyType
@@ -36,6 +36,7 @@ from coordination.text import cycle_through
 Places = Mapping[str, Path | None]
 """Path of each repository on this machine; None if unknown."""
 JOBS = 8
+"""Checks that run at once by default."""
 STOP_S = 2.0
 """Seconds that cancelled commands get to terminate; a silent HTTP server is not waited for."""
 
@@ -93,15 +94,15 @@ def _in_parallel(
     silent server.
     """
     waiting: SimpleQueue[int | None] = SimpleQueue()
-    done: SimpleQueue[tuple[int, Outcome | BaseException]] = SimpleQueue()
+    results: SimpleQueue[tuple[int, Outcome | BaseException]] = SimpleQueue()
     stopped = Event()
 
     def work() -> None:
         while (position := waiting.get()) is not None and not stopped.is_set():
             try:
-                done.put((position, check_one(dependencies[position], places, folder, stopped)))
+                results.put((position, check_one(dependencies[position], places, folder, stopped)))
             except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
-                done.put((position, error))
+                results.put((position, error))
 
     for position in [*range(len(dependencies)), *[None] * jobs]:
         waiting.put(position)
@@ -110,7 +111,7 @@ def _in_parallel(
         for thread in threads:
             thread.start()
         for _ in dependencies:
-            position, outcome = done.get()
+            position, outcome = results.get()
             if isinstance(outcome, BaseException):
                 raise outcome
             yield position, outcome
@@ -168,7 +169,7 @@ def _by_version(constraint: str, provider: str, place: Path | None) -> CheckVerd
         found = find_version(place)
         admitted = satisfies(found.version, constraint, found.rules)
     except CoordinationError as error:
-        return unknown(why_not(error))
+        return unknown(one_line(error))
     fact = f"{provider} is {found.version} ({found.source})"
     if admitted:
         return satisfied(f"{fact}, as {constraint} asks", found.version)
@@ -183,6 +184,7 @@ def _for_a_prerelease(found: Found) -> str:
 
 
 Demanded = tuple[Demand, Allowed]
+"""A demand with the versions that it admits."""
 
 
 def contradictions(
@@ -239,6 +241,7 @@ def _no_version(demands: Sequence[Demanded]) -> bool:
 
 
 AT_RUN_TIME = frozenset({DependencyType.RUNTIME, DependencyType.MCP})
+"""Types of dependencies that matter at run time."""
 
 
 def cycles(dependencies: Iterable[Dependency]) -> tuple[Cycle, ...]:
@@ -265,14 +268,14 @@ def _shortest_cycles(dependencies: list[Dependency]) -> Iterator[Cycle]:
         after.setdefault(d.provider, set())
     named: set[str] = set()
     for repo in after:
-        if repo not in named and (ring := cycle_through(repo, after)):
-            named.update(ring)
-            yield _cycle(tuple(ring), [steps[step] for step in pairwise(ring)])
+        if repo not in named and (repos := cycle_through(repo, after)):
+            named.update(repos)
+            yield _cycle(tuple(repos), [steps[step] for step in pairwise(repos)])
 
 
-def _cycle(ring: tuple[str, ...], steps: list[Dependency]) -> Cycle:
+def _cycle(repos: tuple[str, ...], steps: list[Dependency]) -> Cycle:
     return Cycle(
-        repos=ring,
+        repos=repos,
         dependencies=tuple(d.id for d in steps),
         types=tuple(d.type for d in steps),
         at_run_time=all(d.type in AT_RUN_TIME for d in steps),

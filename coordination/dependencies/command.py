@@ -28,7 +28,7 @@ from coordination.environment import without_ours
 from coordination.models import Command, argv_of
 from coordination.processes import kill_group
 
-LOOK_S = 0.02
+POLL_S = 0.02
 """Polling interval of a running command; 8 at once use 1 % of a core."""
 DRAIN_S = 1.0
 """Seconds to wait for the end of the output, which a process that left the group may keep open."""
@@ -67,10 +67,12 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandResult:
+    """The end of a command."""
+
     code: int | None
     """Exit code; negative for a signal, None if the command was killed on timeout or cancellation."""
     output: Output
-    fits: bool | None = None
+    matches: bool | None = None
     """True if a line matches the pattern; None if the search took too long."""
 
     @property
@@ -100,8 +102,8 @@ def run(
     if pattern is None or output.searched is None or code != 0:
         return CommandResult(code=code, output=output)
     until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)
-    fits = fits_a_line(pattern, output.searched.text(), until=until, stopped=stopped)
-    return CommandResult(code=code, output=output, fits=fits)
+    matches = fits_a_line(pattern, output.searched.text(), until=until, stopped=stopped)
+    return CommandResult(code=code, output=output, matches=matches)
 
 
 def _run(argv: Sequence[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:
@@ -139,22 +141,22 @@ def _read(stream: IO[bytes], output: Output) -> None:
 def _wait(process: subprocess.Popen[bytes], timeout: timedelta, stopped: Event) -> bool:
     until = time.monotonic() + timeout.total_seconds()
     while process.poll() is None:
-        if time.monotonic() > until or stopped.wait(LOOK_S):
+        if time.monotonic() > until or stopped.wait(POLL_S):
             return False
     return True
 
 
-SEARCH_LOOK_S = 0.05
+SEARCH_POLL_S = 0.05
 HALF = 4 * 1024 * 1024
 """Bytes of output that are searched, from the start and from the end each."""
 SEARCH = """\
 import json, re, sys
-fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
+search = re.compile(json.loads(sys.stdin.buffer.readline())).search
 *lines, rest = sys.stdin.buffer.read().decode(errors="replace").replace("\\r\\n", "\\n").split("\\n")
 lines += [rest.rstrip("\\r")] if rest else []
-sys.exit(10 if any(map(fits, dict.fromkeys(lines))) else 11)
+sys.exit(10 if any(map(search, dict.fromkeys(lines))) else 11)
 """
-ENDS = {10: True, 11: False}
+MATCH_BY_EXIT_CODE = {10: True, 11: False}
 
 
 @dataclass(kw_only=True)
@@ -197,16 +199,16 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
     try:
         while time.monotonic() < until and not stopped.is_set():
             with suppress(subprocess.TimeoutExpired):
-                return ENDS.get(process.wait(SEARCH_LOOK_S))
+                return MATCH_BY_EXIT_CODE.get(process.wait(SEARCH_POLL_S))
     finally:
         process.kill()
         process.wait()
     return None
 
 
-def _feed(stdin: IO[bytes], given: bytes) -> None:
+def _feed(stdin: IO[bytes], data: bytes) -> None:
     """Write the input in a thread, because `communicate` cannot resume after a timeout (CPython drops the
     rest of the input).
     """
     with suppress(OSError), stdin:  # the process was killed
-        stdin.write(given)
+        stdin.write(data)

@@ -51,7 +51,7 @@ def mistake_in(validation: Validation) -> str | None:
             "add validation.command"
         )
     if validation.expected_status is not None and validation.health_check is None:
-        return "validation.expected_status has no address to ask: add validation.health_check"
+        return "validation.expected_status has no address to request: add validation.health_check"
     pattern = validation.expected_pattern or ""
     mistake = pattern_mistake(pattern)
     return f"validation.expected_pattern {pattern[:100]!r} {mistake}" if mistake else None
@@ -74,20 +74,20 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
     timeout = _timeout(validation)
     pattern = validation.expected_pattern
     try:
-        ended = run(command, folder=folder, pattern=pattern, timeout=timeout, stopped=stopped)
+        result = run(command, folder=folder, pattern=pattern, timeout=timeout, stopped=stopped)
     except NotStarted as error:
         return unsatisfied(str(error))
-    if ended.code is None:
+    if result.code is None:
         return unsatisfied(f"the command did not end within {timeout.total_seconds():g} s, and was killed")
-    if ended.code:
-        return unsatisfied(f"the command {_describe_exit(ended.code)}{_last_line(ended)}")
+    if result.code:
+        return unsatisfied(f"the command {_describe_exit(result.code)}{_last_line(result)}")
     if pattern is None:
         return satisfied("the command succeeded")
-    if ended.fits is None:
+    if result.matches is None:
         return unknown(f"searching the output for {pattern!r} takes too long: simplify the pattern")
-    if not ended.fits:
-        where = "the output's beginning and end" if ended.is_cut else "the output"
-        return unsatisfied(f"no line of {where} matches {pattern!r}{_last_line(ended)}")
+    if not result.matches:
+        where = "the output's beginning and end" if result.is_cut else "the output"
+        return unsatisfied(f"no line of {where} matches {pattern!r}{_last_line(result)}")
     return satisfied(f"a line of the output matches {pattern!r}")
 
 
@@ -102,8 +102,8 @@ def _describe_exit(code: int) -> str:
     return f"was killed by {known.get(-code, -code)}"
 
 
-def _last_line(ended: CommandResult) -> str:
-    line = next((line.strip() for line in reversed(ended.output.last) if line.strip()), "")
+def _last_line(result: CommandResult) -> str:
+    line = next((line.strip() for line in reversed(result.output.last) if line.strip()), "")
     return f": {line}" if line else ""
 
 
@@ -130,7 +130,7 @@ class Deadline:
     def hang_up(self) -> None:
         self.over = True
         if self._socket is not None:
-            with suppress(OSError):  # the connection has ended
+            with suppress(OSError):  # the connection has result
                 # TLS's own shutdown would interfere with the reader.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 

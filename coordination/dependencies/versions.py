@@ -61,11 +61,13 @@ def inside(data: Any, *names: str) -> Any:
 
 
 def text_inside(data: Any, *names: str) -> str | None:
+    """Return the text at the nested names without blanks around it; None for anything else."""
     value = inside(data, *names)
     return value.strip() or None if isinstance(value, str) else None
 
 
 NAMES = ("__version__", "VERSION")
+"""Variables of a Python file that hold the version."""
 
 
 def pyproject_version(folder: Path) -> str | None:
@@ -75,22 +77,22 @@ def pyproject_version(folder: Path) -> str | None:
         return written
     if isinstance(dynamic := inside(data, "project", "dynamic"), list) and "version" in dynamic:
         return _dynamic(folder, data)
-    of_tags = inside(data, "tool", "poetry-dynamic-versioning", "enable") is True
-    return None if of_tags else text_inside(data, "tool", "poetry", "version")
+    from_tags = inside(data, "tool", "poetry-dynamic-versioning", "enable") is True
+    return None if from_tags else text_inside(data, "tool", "poetry", "version")
 
 
 def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
     tool = data.get("tool")
     if attribute := text_inside(tool, "setuptools", "dynamic", "version", "attr"):
-        return of_attribute(folder, attribute)
+        return version_of_attribute(folder, attribute)
     file = inside(tool, "setuptools", "dynamic", "version", "file")
     if isinstance(file, list) and file:
         file = file[0]
     if isinstance(file, str):
-        return of_file(folder, file)
+        return version_of_file(folder, file)
     for backend in ("hatch", "pdm"):
         if path := text_inside(tool, backend, "version", "path"):
-            return assigned(folder / path, *NAMES)
+            return assigned_text(folder / path, *NAMES)
     return (
         _of_module(folder, data)
         if text_inside(data, "build-system", "build-backend") == "flit_core.buildapi"
@@ -101,7 +103,7 @@ def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
 def _of_module(folder: Path, data: dict[str, Any]) -> str | None:
     """Return the version that flit reads from the package."""
     name = text_inside(data, "tool", "flit", "module", "name") or text_inside(data, "project", "name") or ""
-    return of_attribute(folder, f"{name.replace('-', '_')}.__version__")
+    return version_of_attribute(folder, f"{name.replace('-', '_')}.__version__")
 
 
 def setup_cfg_version(folder: Path) -> str | None:
@@ -113,9 +115,9 @@ def setup_cfg_version(folder: Path) -> str | None:
         raise CoordinationError(f"{path} is damaged: {' '.join(error.message.split())}") from error
     written = parser.get("metadata", "version", fallback="").strip()
     if written.startswith("attr:"):
-        return of_attribute(folder, written.removeprefix("attr:"))
+        return version_of_attribute(folder, written.removeprefix("attr:"))
     if written.startswith("file:"):
-        return of_file(folder, written.removeprefix("file:").split(",")[0].strip())
+        return version_of_file(folder, written.removeprefix("file:").split(",")[0].strip())
     return written or None
 
 
@@ -123,7 +125,7 @@ FOLDERS = ("", "src", "lib")
 """Folders that may hold packages in a checkout."""
 
 
-def of_attribute(folder: Path, attribute: str) -> str:
+def version_of_attribute(folder: Path, attribute: str) -> str:
     """Return the text of `package.module.__version__`, located as by setuptools. Raises CoordinationError if
     there is none.
     """
@@ -134,18 +136,18 @@ def of_attribute(folder: Path, attribute: str) -> str:
         for top in FOLDERS
         for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
     ]
-    return next((found for place in places if (found := assigned(place, name))), None) or _raise_no_text(
+    return next((found for place in places if (found := assigned_text(place, name))), None) or _raise_no_text(
         folder, attribute
     )
 
 
-def of_file(folder: Path, name: str) -> str:
+def version_of_file(folder: Path, name: str) -> str:
     """Return the content of a text file. Raises CoordinationError if it is missing or empty."""
     return (read_text(folder / name) or "").strip() or _raise_no_text(folder, name)
 
 
-def assigned(path: Path, *names: str) -> str | None:
-    """Return the text that is assigned to one of the names; None if the file does not exist
+def assigned_text(path: Path, *names: str) -> str | None:
+    """Return the text that is assigned_text to one of the names; None if the file does not exist
     or computes it.
     """
     text = read_text(path)
@@ -186,14 +188,14 @@ def npm_version(folder: Path) -> str | None:
 
 
 MANIFEST = "Cargo.toml"
-OF_WORKSPACE = ("workspace", "package", "version")
+WORKSPACE_VERSION = ("workspace", "package", "version")
 
 
 def cargo_version(folder: Path) -> str | None:
     manifest = read_toml(folder / MANIFEST)
     if inside(manifest, "package", "version", "workspace") is True:
-        return text_inside(_workspace(folder, manifest), *OF_WORKSPACE)
-    return text_inside(manifest, "package", "version") or text_inside(manifest, *OF_WORKSPACE)
+        return text_inside(_workspace(folder, manifest), *WORKSPACE_VERSION)
+    return text_inside(manifest, "package", "version") or text_inside(manifest, *WORKSPACE_VERSION)
 
 
 def _workspace(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -264,6 +266,8 @@ MANIFESTS: dict[str, tuple[Rules, Reader]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
+    """The version of a checkout."""
+
     version: str
     source: str
     """Origin of the version: `pyproject.toml`, `tag v1.2.3`."""
@@ -281,9 +285,9 @@ def find_version(folder: Path) -> Found:
         return Found(
             version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=_rules_by_name(folder)
         )
-    looked = ", ".join(MANIFESTS)
+    searched = ", ".join(MANIFESTS)
     raise NotFound(
-        f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 in the history of HEAD"
+        f"no version found in {folder}: none in {searched}, and no tag like v1.2.3 in the history of HEAD"
     )
 
 
@@ -300,6 +304,6 @@ def _rules_by_name(folder: Path) -> Rules:
     return next((rules for name, (rules, _) in MANIFESTS.items() if (folder / name).is_file()), Rules.ANY)
 
 
-def why_not(error: CoordinationError) -> str:
+def one_line(error: CoordinationError) -> str:
     """Return the error's message and hint on one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message

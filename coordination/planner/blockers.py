@@ -74,7 +74,7 @@ class Register:
         return dict.fromkeys([*item.dependencies, *others])
 
     def todos_of(self, plan: Plan) -> Collection[str]:
-        """Return the same as `Ecosystem.todos_of`, without searching all todos for each plan."""
+        """Return the todos of the plan as `Ecosystem.todos_of` does, without a search of all todos."""
         named = self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
         return dict.fromkeys((*named, *self._owned.get(plan.id, ())))
 
@@ -130,7 +130,7 @@ class Register:
         unknown, cancelled = self._unknown(todos.values()), self._cancelled(todos)
         return [
             *self._unknown_sentences(unknown),
-            *(self._cancelled_sentence(name, held) for name, held in cancelled.items()),
+            *(self._cancelled_sentence(name, dependents) for name, dependents in cancelled.items()),
         ]
 
     def _plan_of(self, todo: Todo) -> str | None:
@@ -166,17 +166,19 @@ class Register:
             )
 
     def _cancelled(self, todos: Iterable[str]) -> dict[str, list[str]]:
-        held: dict[str, list[str]] = {}
+        """Return the cancelled blockers of these todos, each with its dependents."""
+        dependents: dict[str, list[str]] = {}
         for todo in todos:
             for blocker in self.waits_for(todo):
                 if blocker in self.items and self.items[blocker].status in CANCELLED:
-                    held.setdefault(blocker, []).append(todo)
-        return held
+                    dependents.setdefault(blocker, []).append(todo)
+        return dependents
 
-    def _cancelled_sentence(self, name: str, held: Collection[str]) -> str:
-        verb = "waits" if len(held) == 1 else "wait"
+    def _cancelled_sentence(self, name: str, dependents: Collection[str]) -> str:
+        verb = "waits" if len(dependents) == 1 else "wait"
         return (
-            f"{name} is cancelled, but {listed(held)} {verb} for it: remove the dependency, or reopen {name}"
+            f"{name} is cancelled, but {listed(dependents)} {verb} for it: remove the dependency, "
+            f"or reopen {name}"
         )
 
 
@@ -201,9 +203,9 @@ def blocked_from_outside(
     return blocked
 
 
-def _reasons(words: list[str]) -> str:
-    more = len(words) - REASONS_SHOWN
-    return "; ".join(words[:REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+def _reasons(descriptions: list[str]) -> str:
+    more = len(descriptions) - REASONS_SHOWN
+    return "; ".join(descriptions[:REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _items(ecosystem: Ecosystem, plan: Plan | None, gates: Mapping[str, Todo]) -> dict[str, Item]:
@@ -245,9 +247,9 @@ def _rotate_to_first(cycle: list[str], position: Mapping[str, int]) -> list[str]
     """Return the cycle starting at its first node in the graph's order, so that messages are stable from run
     to run.
     """
-    ring = cycle[:-1]
-    first = ring.index(min(ring, key=position.__getitem__))
-    return [*ring[first:], *ring[:first], ring[first]]
+    nodes = cycle[:-1]
+    first = nodes.index(min(nodes, key=position.__getitem__))
+    return [*nodes[first:], *nodes[:first], nodes[first]]
 
 
 def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]) -> list[str]:
@@ -272,22 +274,23 @@ def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]
 
 def _drop(name: str, after: Edges, before: Edges) -> None:
     """Remove the node, and then every node that has no predecessors or no successors left."""
-    going = [name]
-    while going:
-        gone = going.pop()
-        if gone not in after:
+    ahead = [name]
+    while ahead:
+        removed = ahead.pop()
+        if removed not in after:
             continue
-        for other in after.pop(gone) - {gone}:
-            before[other].discard(gone)
+        for other in after.pop(removed) - {removed}:
+            before[other].discard(removed)
             if not before[other]:
-                going.append(other)
-        for other in before.pop(gone) - {gone}:
-            after[other].discard(gone)
+                ahead.append(other)
+        for other in before.pop(removed) - {removed}:
+            after[other].discard(removed)
             if not after[other]:
-                going.append(other)
+                ahead.append(other)
 
 
 def undeclared_repos(ecosystem: Ecosystem, todos: Mapping[str, Todo]) -> Iterable[str]:
+    """Yield a sentence, with its remedy, for each undeclared repository of these todos."""
     declared = {repo.name for repo in ecosystem.repos}
     users: dict[str, list[str]] = {}
     for todo in todos.values():
@@ -299,15 +302,17 @@ def undeclared_repos(ecosystem: Ecosystem, todos: Mapping[str, Todo]) -> Iterabl
 
 
 def ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
+    """Yield a sentence for each milestone with a gate whose id another record has."""
     for name, gate in gates.items():
         if register.items[name] is not gate:
             yield (
-                f"milestone {name} has a gate, and something else has that id, too: "
+                f"milestone {name} has a gate, and another record has that id, too: "
                 "give the milestone another one"
             )
 
 
 def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
+    """Yield a sentence, with its remedy, for each cycle that `shortest_cycles` finds."""
     import networkx as nx
 
     if not nx.is_directed_acyclic_graph(graph):
@@ -316,6 +321,7 @@ def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
 
 
 def refusal(plan: Plan, problems: list[str]) -> PlanRefused:
+    """Return the error with all problems of a plan."""
     hint = "correct ecosystem.yaml, then: coord validate"
     if len(problems) == 1:
         return PlanRefused(f"{plan.id} cannot be executed: {problems[0]}", hint)

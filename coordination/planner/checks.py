@@ -40,7 +40,7 @@ ORDER = {kind: rank for rank, kind in enumerate(CheckKind)}
 ALL_KINDS = tuple(CheckKind)
 QA, BEFORE, CRITERION = "qa", "qa.before", "accept"
 STATE_COMMIT = ShellAction(type="shell", run="true", read_only=True)
-"""Succeeds at once; what counts is the commit of its settle."""
+"""Succeeds at once; its result states the commit."""
 
 
 class Needs:
@@ -150,14 +150,14 @@ def wrong_checks(ecosystem: Ecosystem, todos: Iterable[Todo]) -> list[str]:
 
 
 def _untouched(ecosystem: Ecosystem, plan: Plan, repos: Collection[str]) -> set[str]:
-    """Return the repositories that are as before the plan: none of its todos is completed in them, nor in
+    """Return the repositories without changes by the plan: none of its todos is completed in them, nor in
     those that they need. In the others a sweep begins with the plan's work, not with the base.
     """
     if plan.recurring:
         return set(repos)
-    done = {todo.repo for todo in ecosystem.todos_of(plan) if todo.status is TodoStatus.COMPLETED}
+    changed = {todo.repo for todo in ecosystem.todos_of(plan) if todo.status is TodoStatus.COMPLETED}
     needs = Needs(ecosystem)
-    return {repo for repo in repos if repo not in done and not needs.of(repo) & done}
+    return {repo for repo in repos if repo not in changed and not needs.of(repo) & changed}
 
 
 def _strict(todo: Todo) -> Todo:
@@ -254,19 +254,19 @@ class CheckGenerator:
         """Return the todos that check these repositories, each after those that it waits for. A repository
         without checks of the kinds has none: see `unchecked`.
         """
-        checked = [repo for repo in self._needs.repos if repo in repos]
         nodes: dict[tuple[str, CheckKind], list[str]] = {}
         checks: dict[str, tuple[Repo, Check]] = {}
-        for name in checked:
-            repo = self._needs.repos[name]
+        for name, repo in self._needs.repos.items():
+            if name not in repos:
+                continue
             for check in sorted(repo.qa, key=lambda check: ORDER[check.kind]):
                 if check.kind in self.kinds:
                     node = generated_id(f"{self.prefix}.{name}.{check.name}")
                     nodes.setdefault((name, check.kind), []).append(node)
                     checks[node] = (repo, check)
         commits = self._commits({repo.name for repo, _ in checks.values()}) if self.with_needed else {}
-        made = {node: self._todo(node, *of, nodes, commits) for node, of in checks.items()}
-        return _in_order({todo.id: todo for todo in commits.values()} | made)
+        todos = {node: self._todo(node, *checked, nodes, commits) for node, checked in checks.items()}
+        return _in_order({todo.id: todo for todo in commits.values()} | todos)
 
     def _commits(self, checked: Collection[str]) -> dict[str, Todo]:
         """Return the todos that state the commits of repositories whose checks no other check waits for."""
@@ -294,14 +294,14 @@ class CheckGenerator:
         nodes: Mapping[tuple[str, CheckKind], list[str]],
         commits: Mapping[str, Todo],
     ) -> Todo:
-        held = (name for name in dict.fromkeys(check.needs) if name in self._resources)
+        resources = (name for name in dict.fromkeys(check.needs) if name in self._resources)
         return Todo(
             id=node,
             task=f"Check {repo.name}: {check.name}",
             repo=repo.name,
             plan=self.plan,
             blocked_by=tuple(dict.fromkeys(self._blockers(repo.name, check.kind, nodes, commits))),
-            resources=tuple(ResourceNeed(name=name) for name in held),
+            resources=tuple(ResourceNeed(name=name) for name in resources),
             action=QaAction(
                 type="qa",
                 check=check.name,
@@ -333,10 +333,10 @@ class CheckGenerator:
 
 def _in_order(todos: Mapping[str, Todo]) -> list[Todo]:
     """Return the todos so that each comes after those of them that it waits for."""
-    done: dict[str, Todo] = {}
+    ordered: dict[str, Todo] = {}
     remaining = dict(todos)
     while remaining:
         ready = [name for name, todo in remaining.items() if not set(todo.blocked_by) & remaining.keys()]
         for name in ready or [next(iter(remaining))]:
-            done[name] = remaining.pop(name)
-    return list(done.values())
+            ordered[name] = remaining.pop(name)
+    return list(ordered.values())

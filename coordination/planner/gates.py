@@ -16,7 +16,7 @@ MILESTONE_REPO = "-"
 DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
 
-def when_nobody_comes(gate: Gate) -> str:
+def effect_of_timeout(gate: Gate) -> str:
     """Return the effect of a missing approval, as `rejected after 24 h`; "" if the gate has no timeout."""
     if gate.timeout is None:
         return ""
@@ -51,7 +51,7 @@ def is_milestone(todo: Todo) -> bool:
     return todo.repo == MILESTONE_REPO
 
 
-def asks(todo: Todo) -> bool:
+def needs_approval(todo: Todo) -> bool:
     """Return whether the todo needs an approval. A manual todo needs none; its gate only sets a timeout."""
     return todo.gate is not None and (is_milestone(todo) or not isinstance(todo.action, ManualAction))
 
@@ -60,13 +60,13 @@ def gates_before(
     gates: Mapping[str, Todo], todos: Mapping[str, Todo], waits: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Todo]:
     """Return the open gates that these todos wait for, directly or through other gates."""
-    joined: dict[str, Todo] = {}
+    before: dict[str, Todo] = {}
     ahead = list(todos)
     while ahead:
-        found = [name for name in waits[ahead.pop()] if name in gates and name not in joined]
-        joined |= {name: gates[name] for name in found}
+        found = [name for name in waits[ahead.pop()] if name in gates and name not in before]
+        before |= {name: gates[name] for name in found}
         ahead += found
-    return joined
+    return before
 
 
 def open_gates(gates: Mapping[str, Todo]) -> dict[str, Todo]:

@@ -61,21 +61,21 @@ def generated_plan(
 EXEC = "exec"
 
 
-def command_of(words: Sequence[str]) -> str | tuple[str, ...]:
-    """Return the command of these words: several run without a shell, one alone is a command for sh.
+def command_of(arguments: Sequence[str]) -> str | tuple[str, ...]:
+    """Return the command of these arguments: several run without a shell, one alone is a command for sh.
 
     Raises UsageError without a command, and for text that no record can hold.
     """
-    if not any(word.strip() for word in words):
-        raise UsageError("there is no command", "write it behind two dashes: coord exec --all -- git status")
-    if not is_utf8("".join(words)):
+    if not any(argument.strip() for argument in arguments):
+        raise UsageError("there is no command", "write it after two dashes: coord exec --all -- git status")
+    if not is_utf8("".join(arguments)):
         raise UsageError("the command is not UTF-8", "write it in UTF-8")
-    if "\0" in "".join(words):
+    if "\0" in "".join(arguments):
         raise UsageError("the command has a null character", "no program can be given one: remove it")
-    if len(words) == 1:
-        return words[0]
-    # a record has no empty words
-    return tuple(words) if all(words) else shlex.join(words)
+    if len(arguments) == 1:
+        return arguments[0]
+    # a record holds no empty argument
+    return tuple(arguments) if all(arguments) else shlex.join(arguments)
 
 
 def exec_todo(name: str, repo: str) -> str:

@@ -26,7 +26,14 @@ from coordination.planner.blockers import (
     undeclared_repos,
 )
 from coordination.planner.checks import checks_of_plan, wrong_checks
-from coordination.planner.gates import MILESTONE_REPO, asks, gates_before, gates_of, is_milestone, open_gates
+from coordination.planner.gates import (
+    MILESTONE_REPO,
+    gates_before,
+    gates_of,
+    is_milestone,
+    needs_approval,
+    open_gates,
+)
 from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hours, groups, learned_hours
 from coordination.planner.schedule import DIGITS, Supply, shortfalls
 from coordination.planner.selection import AD_HOC, ALL, Selection, Selectors, find_plan, select
@@ -135,13 +142,13 @@ class PlanGraph:
     @property
     def approvals(self) -> tuple[str, ...]:
         """Nodes of `todos` that need an approval."""
-        return tuple(name for name, todo in self.todos.items() if asks(todo))
+        return tuple(name for name, todo in self.todos.items() if needs_approval(todo))
 
     @property
     def size(self) -> str:
         """The amount of work in words: `3 todos`, `3 todos and 1 milestone`."""
-        words = counted(len(self.todos) - len(self.finished) - len(self.milestones), "todo")
-        return f"{words} and {counted(len(self.milestones), 'milestone')}" if self.milestones else words
+        todos = counted(len(self.todos) - len(self.finished) - len(self.milestones), "todo")
+        return f"{todos} and {counted(len(self.milestones), 'milestone')}" if self.milestones else todos
 
     @cached_property
     def depth(self) -> Mapping[str, int]:
@@ -278,7 +285,7 @@ def _graph(
     capacities: Mapping[str, int],
 ) -> PlanGraph:
     depth = paths.depths([name for name in order if name not in blocked], waits)
-    held = {name: todo for name, todo in selection.todos.items() if name in blocked}
+    blocked_todos = {name: todo for name, todo in selection.todos.items() if name in blocked}
     running = sorted((name for name in selection.todos if name not in blocked), key=depth.__getitem__)
     if all(is_milestone(selection.todos[name]) for name in running):
         running = []  # an approval is pointless if no todo can follow
@@ -287,9 +294,11 @@ def _graph(
         todos={name: selection.todos[name] for name in running},
         predecessors={name: waits[name] for name in running},
         successors=paths.successors(running, waits),
-        blocked={name: blocked[name] for name in held},
-        blocked_todos=held,
-        unreachable=tuple(name for name in held if all(other in selection.todos for other in waits[name])),
+        blocked={name: blocked[name] for name in blocked_todos},
+        blocked_todos=blocked_todos,
+        unreachable=tuple(
+            name for name in blocked_todos if all(other in selection.todos for other in waits[name])
+        ),
         assumed_hours=assumed_hours(selection.todos),
         done=selection.done,
         cancelled=selection.cancelled,
@@ -327,9 +336,9 @@ def with_finished(
     `executing`: todos that a live run executes, which are shown in progress. A dependency of a finished todo
     on an open one is left out: it no longer counts.
     """
-    asked = wanted.test(ecosystem)
+    is_selected = wanted.test(ecosystem)
     known = {*graph.todos, *graph.blocked_todos, *graph.left_out}
-    over = {t.id: t for t in ecosystem.todos_of(graph.plan) if t.id not in known and asked(t)}
+    over = {t.id: t for t in ecosystem.todos_of(graph.plan) if t.id not in known and is_selected(t)}
     register = Register(ecosystem, graph.plan, gates_of(graph.plan))
     before = {name: [other for other in register.waits_for(name) if other in over] for name in over}
     predecessors: dict[str, tuple[str, ...]] = {name: tuple(before[name]) for name in _ordered(before)}

@@ -64,6 +64,7 @@ class Basis(StrEnum):
 
 SOURCES = frozenset(source.value for source in Basis)
 PRIOR: Mapping[Basis, int] = {Basis.LEARNED: 2}
+"""Todos that took as long as expected, by which a correction is weakened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +91,13 @@ class Expected:
 
 def expected_of(graph: PlanGraph) -> dict[str, Expected]:
     """Return the expected duration of each todo of the plan. An approval takes none: nobody can know it."""
-    given = {name: todo.estimated_hours for name, todo in graph.todos.items() if todo.estimated_hours}
-    known = [*given.values(), *(graph.learned[name] for name in graph.learned if name not in given)]
+    estimated = {name: todo.estimated_hours for name, todo in graph.todos.items() if todo.estimated_hours}
+    known = [*estimated.values(), *(graph.learned[name] for name in graph.learned if name not in estimated)]
     assumed = (median(known), Basis.ASSUMED) if known else (graph.assumed_hours, Basis.UNKNOWN)
     found: dict[str, Expected] = {}
     for name, todo in graph.todos.items():
-        if name in given:
-            hours, source = given[name], Basis.ESTIMATED
+        if name in estimated:
+            hours, source = estimated[name], Basis.ESTIMATED
         elif is_milestone(todo):
             hours, source = 0.0, Basis.ESTIMATED
         elif name in graph.learned:

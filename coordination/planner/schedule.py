@@ -105,8 +105,8 @@ def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[st
     """
     use: defaultdict[str, float] = defaultdict(float)
     for name, needs in supply.needs.items():
-        for what, amount in needs.items():
-            use[what] += durations.get(name, 0.0) * amount / supply.capacities[what]
+        for resource, amount in needs.items():
+            use[resource] += durations.get(name, 0.0) * amount / supply.capacities[resource]
     return max(use.items(), key=lambda item: item[1], default=("", 0.0))
 
 
@@ -332,8 +332,8 @@ class _Simulation:
 
     def _set_short(self, entry: Entry, group: _Group) -> None:
         heappush(self._short.setdefault(group.needs, []), (entry, group))
-        for what, _ in group.needs:
-            self._short_of[what].add(group.needs)
+        for resource, _ in group.needs:
+            self._short_of[resource].add(group.needs)
 
     def _offer_short(self, needs: Needs) -> None:
         """Offer the first group that is short of these resources if they suffice now; the next one follows
@@ -354,7 +354,7 @@ class _Simulation:
             self._take(needs, -1)
             for group in self._set_aside.pop(repo, ()):
                 self._offer(group)
-            for short in {short for what, _ in needs for short in self._short_of[what]}:
+            for short in {short for resource, _ in needs for short in self._short_of[resource]}:
                 self._offer_short(short)
         for after in self._newly_ready(name):
             self._mark_ready(after, now)
@@ -365,9 +365,9 @@ class _Simulation:
         return [after for after in self._successors[name] if not self._missing[after]]
 
     def _suffices(self, needs: Needs) -> bool:
-        return all(self._free[what] >= amount for what, amount in needs)
+        return all(self._free[resource] >= amount for resource, amount in needs)
 
     def _take(self, needs: Needs, times: int) -> None:
         """Take resources, or return them (-1)."""
-        for what, amount in needs:
-            self._free[what] -= times * amount
+        for resource, amount in needs:
+            self._free[resource] -= times * amount

@@ -36,7 +36,7 @@ class Selectors:
         repos = {repo.name for repo in ecosystem.repos if self._has_tag_and_role(repo)}
         by_repo = bool(self.tags or self.roles)
 
-        def asked(todo: Todo) -> bool:
+        def is_selected(todo: Todo) -> bool:
             return (
                 (not by_repo or todo.repo in repos)
                 and (not self.repos or todo.repo in self.repos)
@@ -44,7 +44,7 @@ class Selectors:
                 and (self.failed is None or todo.id in self.failed)
             )
 
-        return asked
+        return is_selected
 
     def _has_tag_and_role(self, repo: Repo) -> bool:
         return (not self.tags or bool(set(self.tags) & set(repo.tags))) and (
@@ -58,8 +58,8 @@ class Selectors:
         tag or role, and where no repository matches.
         """
         if bool(self.repos or self.tags or self.roles) is everywhere:
-            what = "all repositories and some of them" if everywhere else "no repositories"
-            raise UsageError(f"{what} are selected", "add --repo REPO, --tag TAG, --role ROLE or --all")
+            selected = "all repositories and some of them" if everywhere else "no repositories"
+            raise UsageError(f"{selected} are selected", "add --repo REPO, --tag TAG, --role ROLE or --all")
         _check_repos(ecosystem, {}, self)
         repos = tuple(
             repo
@@ -69,8 +69,8 @@ class Selectors:
         if not repos:
             criteria = (("--repo", self.repos), ("--tag", self.tags), ("--role", self.roles))
             options = " ".join(f"{option} {name}" for option, names in criteria for name in names)
-            what = f"no repository matches {options}" if options else "the file declares no repository"
-            raise NotFound(what, "see the repositories with their tags and roles: coord list-repos")
+            fact = f"no repository matches {options}" if options else "the file declares no repository"
+            raise NotFound(fact, "see the repositories with their tags and roles: coord list-repos")
         return repos
 
 
@@ -119,14 +119,14 @@ def select(ecosystem: Ecosystem, plan: Plan, wanted: Selectors = ALL) -> Selecti
     finished = plan.status is PlanStatus.COMPLETED
     due = OPEN_TODO | {TodoStatus.COMPLETED} if plan.recurring else OPEN_TODO
     open_ = {} if finished else {name: todo for name, todo in owned.items() if todo.status in due}
-    is_asked = wanted.test(ecosystem)
-    asked = {name: todo for name, todo in open_.items() if is_asked(todo)}
+    is_selected = wanted.test(ecosystem)
+    selected = {name: todo for name, todo in open_.items() if is_selected(todo)}
     return Selection(
-        todos=asked,
+        todos=selected,
         done=sum(todo.status is TodoStatus.COMPLETED and name not in open_ for name, todo in owned.items()),
         cancelled=sum(todo.status is TodoStatus.CANCELLED for todo in owned.values()),
-        left_out=tuple(name for name in open_ if name not in asked),
-        nothing="" if asked else _why_nothing(plan, owned, open_, wanted),
+        left_out=tuple(name for name in open_ if name not in selected),
+        nothing="" if selected else _why_nothing(plan, owned, open_, wanted),
     )
 
 
@@ -134,12 +134,12 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
     names = {repo.name: None for repo in ecosystem.repos} | {todo.repo: None for todo in owned.values()}
     tags = dict.fromkeys(tag for repo in ecosystem.repos for tag in repo.tags)
     roles = dict.fromkeys(repo.role for repo in ecosystem.repos if repo.role)
-    for what, asked, known in (
+    for noun, names_of_kind, known in (
         ("repo", wanted.repos, names),
         ("repo with tag", wanted.tags, tags),
         ("repo with role", wanted.roles, roles),
     ):
-        require_known(asked, known, what, "list-repos")
+        require_known(names_of_kind, known, noun, "list-repos")
 
 
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:
@@ -164,7 +164,7 @@ def _why_nothing(plan: Plan, owned: Mapping[str, Todo], open_: Mapping[str, Todo
     if open_ and wanted.failed is not None and not wanted.failed:
         return f"nothing failed in the latest run of {plan.id}"
     if open_:
-        return f"no open todo of {plan.id} is among those asked for"
+        return f"no open todo of {plan.id} is among the selected ones"
     if len(owned) == 1:
         return f"the one todo of {plan.id} is completed or cancelled"
     if owned:

@@ -15,7 +15,7 @@ from functools import cached_property
 from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import Signatures, is_of_landing, merges_request
-from coordination.planner.gates import MILESTONE_REPO, asks
+from coordination.planner.gates import MILESTONE_REPO, needs_approval
 from coordination.runs.attempt_store import AttemptStore, PredecessorOutput, check_output
 from coordination.runs.records import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
 from coordination.settings import Settings
@@ -244,7 +244,7 @@ class SignedRun:
         brief = self.brief
         if {name: brief.repo_of.get(name) for name in brief.predecessors.get(todo, ())} != spec.predecessors:
             raise foreign(f"{todo} of run {self.run_id} has other predecessors than those that were signed")
-        if asks(spec.todo):
+        if needs_approval(spec.todo):
             self._check_decision(todo, spec, ByPerson.of(spec.todo))
         for name, by_person in spec.by_person.items():
             if name not in self.order.done:

@@ -29,7 +29,7 @@ from coordination.models import (
     Todo,
     Workspace,
 )
-from coordination.planner.gates import asks, is_milestone, when_nobody_comes
+from coordination.planner.gates import effect_of_timeout, is_milestone, needs_approval
 from coordination.planner.graph import PlanGraph
 from coordination.planner.strategy import choose_strategy
 from coordination.rewrites import Matches
@@ -187,10 +187,10 @@ def approval_of(todo: Todo) -> str | None:
     """Return the approval that a todo needs, as `an approval: coord approve TODO-004 (rejected after 24 h)`;
     None without a gate, or for a manual todo.
     """
-    if todo.gate is None or not asks(todo):
+    if todo.gate is None or not needs_approval(todo):
         return None
-    timeout = when_nobody_comes(todo.gate)
-    return f"an approval: coord approve {todo.id}" + (f" ({timeout})" if timeout else "")
+    effect = effect_of_timeout(todo.gate)
+    return f"an approval: coord approve {todo.id}" + (f" ({effect})" if effect else "")
 
 
 def _words(command: Command) -> str:

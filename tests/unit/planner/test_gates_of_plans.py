@@ -104,7 +104,7 @@ def test_a_plan_whose_todos_are_done_has_nothing_to_do() -> None:
     [
         (milestone("M1", "A", "NOBODY"), "M1 is blocked by 'NOBODY', which the file does not declare"),
         (milestone("M1", "C"), "a cycle: "),
-        (milestone("A"), "milestone A has a gate, and something else has that id, too"),
+        (milestone("A"), "milestone A has a gate, and another record has that id, too"),
         (milestone(status=TodoStatus.CANCELLED), "M1 is cancelled, but C waits for it"),
     ],
 )
