@@ -22,6 +22,7 @@ from coordination.errors import EditConflict, InvalidFile, NotFound, UsageError
 from coordination.models import Record, Repo, Resource
 
 Place = tuple[str, ...]
+"""Names that lead to a list or a record: ("todos", "TODO-001"), ("plans", "PLAN-001", "milestones")."""
 TOP = ("repos", "resources")
 """Lists at the top level of the file."""
 
@@ -48,7 +49,7 @@ class Edit:
         self.changes = Changes()
         self.remarks: dict[str, dict[str, Any]] = {}
         """Subject of an event of this edit → further facts for the history."""
-        self._known: dict[Location, dict[str, Location]] = {}
+        self._positions_by_list: dict[Location, dict[str, Location]] = {}
 
     def set(self, place: Place, field: str, value: Plain) -> None:
         """Set a field of a record; None removes the field. Raises NotFound, UsageError.
@@ -106,13 +107,15 @@ class Edit:
         return location
 
     def _positions(self, list_location: Location) -> dict[str, Location]:
-        if list_location not in self._known:
+        if list_location not in self._positions_by_list:
             records: Any = self.document.ecosystem
             for step in list_location:
                 records = records[step] if isinstance(step, int) else getattr(records, step)
             key = key_of(type(records[0])) if records else ""
-            self._known[list_location] = {getattr(r, key): (*list_location, i) for i, r in enumerate(records)}
-        return self._known[list_location]
+            self._positions_by_list[list_location] = {
+                getattr(r, key): (*list_location, i) for i, r in enumerate(records)
+            }
+        return self._positions_by_list[list_location]
 
 
 def record_at(list_place: Place) -> type[Record]:
@@ -136,6 +139,8 @@ def _list_location(section: str) -> Location:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
+    """The results of a run as far as the file records them."""
+
     plan: str
     succeeded: Mapping[str, float | None]
     """Hours by todo; None for a todo whose result came from the cache, which took no time."""
@@ -146,7 +151,7 @@ class RunOutcome:
     that.
     """
     reopened: frozenset[str] = frozenset()
-    """Todos that were written back as pending already; if they are completed now, a person did that."""
+    """Todos that were written back as pending before; if they are completed now, a person has set that."""
     reached: frozenset[str] = frozenset()
     """Milestones of the plan that were approved."""
     lost: frozenset[str] = frozenset()

@@ -97,7 +97,7 @@ def _diagnostic(location: Location, details: list[ErrorDetails], source_map: Sou
     if kind == "missing":
         return Diagnostic(location=location, message="is missing; it is required", show_value=False)
     if kind in ("enum", "literal_error", "union_tag_invalid"):
-        return _unknown_word(location, context, detail["input"])
+        return _unknown_value(location, context, detail["input"])
     if kind == "union_tag_not_found":
         return Diagnostic(location=location, message=f"needs a 'type', one of {', '.join(ACTIONS)}")
     return Diagnostic(location=location, message=limit(detail), show_value=not hidden)
@@ -122,11 +122,11 @@ def _yaml_kind(value: object) -> str:
     return "a number" if isinstance(value, int | float) else "nothing" if value is None else "a date"
 
 
-def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Diagnostic:
+def _unknown_value(location: Location, context: dict[str, Any], value: Any) -> Diagnostic:
     known = known_words(context)
-    if isinstance(given, dict):  # an action, whose type is invalid
-        location, given = (*location, "type"), given.get("type")
-    suggestion = nearest(given, known) if isinstance(given, str) else ""
+    if isinstance(value, dict):  # an action, whose type is invalid
+        location, value = (*location, "type"), value.get("type")
+    suggestion = nearest(value, known) if isinstance(value, str) else ""
     return Diagnostic(location=location, message=f"must be one of {', '.join(known)}", suggestion=suggestion)
 
 
@@ -155,8 +155,8 @@ def _other_name(field: str, known: list[str], section: str) -> str:
     return nearest(field, known) or next(familiar, "")
 
 
-OURS_NEVER = "x-"
-"""Prefix of names that belong to other tools; coord will never use one."""
+FOREIGN_PREFIX = "x-"
+"""Prefix of names that belong to other tools; no name of coord has it."""
 NEAR_MISS = 0.75
 """Similarity from which an unknown name counts as misspelt: `setings` does, `roles` for `repos` does not."""
 WORK = ("issues", "plans", "todos")
@@ -216,12 +216,12 @@ def unknown_parts(data: dict[str, Any]) -> Iterator[Diagnostic]:
     begin with `x-`.
     """
     for name in data:
-        if belongs_to_other_tools((name,)) and not name.startswith(OURS_NEVER):
+        if belongs_to_other_tools((name,)) and not name.startswith(FOREIGN_PREFIX):
             yield _unknown_part([(name,)], "section", _known_section(name))
     fields: dict[str, list[Location]] = {}
     for item, repo in _items(data, ("repos",)):
         for name in repo:
-            if belongs_to_other_tools((*item, name)) and not name.startswith(OURS_NEVER):
+            if belongs_to_other_tools((*item, name)) and not name.startswith(FOREIGN_PREFIX):
                 fields.setdefault(name, []).append((*item, name))
     for name, locations in fields.items():
         yield _unknown_part(locations, "field", nearest(name, tuple(Repo.model_fields), cutoff=NEAR_MISS))
@@ -288,7 +288,7 @@ def shared_ports(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
         if service.unit is not None and (other := units.setdefault(service.unit_file, i)) != i:
             yield Diagnostic(
                 location=("coordination", "services", i, "unit"),
-                message=f"is the unit of {services[other].name}, too: a stop of one stops both on one host",
+                message=f"is the unit of {services[other].name}, too: on one host, a stop of one stops both",
                 see=("coordination", "services", other, "unit"),
             )
         port = service.probe.port
@@ -298,8 +298,8 @@ def shared_ports(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
             kind = "tcp" if service.probe.tcp else "http"
             yield Diagnostic(
                 location=("coordination", "services", i, "probe", kind),
-                message=f"looks at port {port}, as the probe of {services[other].name} does: one of them "
-                "can have it on one host",
+                message=f"looks at port {port}, as the probe of {services[other].name} does: on one host, "
+                "only one of them can have it",
                 see=("coordination", "services", other, "probe"),
                 show_value=False,
             )

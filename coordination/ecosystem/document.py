@@ -61,15 +61,15 @@ def find(start: Path, explicit: Path | None = None) -> Path:
             )
         return path
     start = start.absolute()
-    others = []
+    no_files = []
     for folder in (start, *start.parents):
         path = folder / FILE_NAME
         if kind := _other_kind(path):
-            others.append((path, kind))
+            no_files.append((path, kind))
         elif is_there(path):
             return path
-    if others:
-        raise _no_file(*others[0])
+    if no_files:
+        raise _no_file(*no_files[0])
     raise NotFound(
         f"there is no {FILE_NAME} in {start} or any folder above it",
         "write one from the repositories here: coord init; or name one: --ecosystem FILE",
@@ -77,7 +77,7 @@ def find(start: Path, explicit: Path | None = None) -> Path:
 
 
 def _other_kind(path: Path) -> str:
-    """Return what the path is, if it exists and is no regular file."""
+    """Return the kind of a path that is no regular file; "" for a regular file, and if nothing is there."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -99,15 +99,15 @@ def snapshot(raw: bytes, path: Path) -> Snapshot:
     """Return the content of the file at `path`, from the cache if it was parsed before.
     Raises InvalidFile.
     """
-    known = _load_cached(raw, path)
-    if known is None:
-        known = parse(raw, path).snapshot()
-        store_cached(known)
-    return known
+    content = _load_cached(raw, path)
+    if content is None:
+        content = parse(raw, path).snapshot()
+        store_cached(content)
+    return content
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read the file. Anything else in its place is refused: a pipe would hold the reader for ever."""
+    """Return the bytes of the file. Raises NotFound if it is no regular file: a pipe would block for ever."""
     if kind := _other_kind(path):
         raise _no_file(path, kind)
     try:
@@ -122,24 +122,24 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-SMALLEST = 100_000
-"""Minimum size in bytes: parsing a file of this size takes 30 ms, a lookup 5 ms."""
-KEPT = 20
-"""Number of cache files that are kept, the newest ones."""
+LEAST_SIZE = 100_000
+"""Bytes from which a file is cached: parsing a file of this size takes 30 ms, a lookup 5 ms."""
+CACHE_FILES = 20
+"""Number of cache files that stay, the newest ones."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def _load_cached(raw: bytes, path: Path) -> Snapshot | None:
     """Return the cached content for these bytes at this path, or None."""
-    place = _cache_file(path) if len(raw) >= SMALLEST else None
-    kept = _read_private(place) if place is not None else None
-    if kept is None:
+    file = _cache_file(path) if len(raw) >= LEAST_SIZE else None
+    cached = _read_private(file) if file is not None else None
+    if cached is None:
         return None
     digest = hashlib.sha256(raw).hexdigest()
-    if kept[:_DIGEST_BYTES] != _key(digest):
+    if cached[:_DIGEST_BYTES] != _key(digest):
         return None
-    body = memoryview(kept)[2 * _DIGEST_BYTES :]
-    if hashlib.sha256(body).digest() != kept[_DIGEST_BYTES : 2 * _DIGEST_BYTES]:
+    body = memoryview(cached)[2 * _DIGEST_BYTES :]
+    if hashlib.sha256(body).digest() != cached[_DIGEST_BYTES : 2 * _DIGEST_BYTES]:
         return None
     with gc_paused():
         ecosystem, warnings, outline = pickle.loads(body)  # noqa: S301 - see the module docstring
@@ -154,7 +154,7 @@ def _load_cached(raw: bytes, path: Path) -> Snapshot | None:
 def store_cached(snapshot: Snapshot) -> None:
     """Write the content of a large file into its cache file; a failure is ignored."""
     document = snapshot.document
-    place = _cache_file(document.path) if len(document.text) >= SMALLEST else None
+    place = _cache_file(document.path) if len(document.text) >= LEAST_SIZE else None
     if place is None:
         return
     body = pickle.dumps((document.ecosystem, document.known_warnings, snapshot.outline), protocol=5)
@@ -205,7 +205,7 @@ def _is_private(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
 
 
 def _delete_old(folder: Path) -> None:
-    """Delete all but the newest cache files, and with them partly written ones of killed processes."""
-    oldest_last = sorted(folder.iterdir(), key=lambda place: place.lstat().st_mtime, reverse=True)
-    for place in oldest_last[KEPT:]:
+    """Delete all but the newest files, among them the unfinished ones of killed processes."""
+    newest_first = sorted(folder.iterdir(), key=lambda place: place.lstat().st_mtime, reverse=True)
+    for place in newest_first[CACHE_FILES:]:
         place.unlink(missing_ok=True)

@@ -7,9 +7,9 @@ again if they differ.
 
 The lock is the kernel's (`flock`) on a small file beside the edited one, so it is released when its holder
 dies. Lock files are never removed, because two writers could then hold locks on two files of one name. They
-are in `.coord/`, which git ignores. `flock` has no timeout, so a waiting process polls; a writer that comes
-back at once would nearly always be faster. So there is a second lock: one process waits for the lock itself,
-and all others, including a returning writer, wait for the second.
+are in `.coord/`, which git ignores. `flock` has no timeout, so a waiting process polls, and a writer that
+locks again at once would nearly always be faster. So there is a second lock: one process waits for the lock
+itself, and all others, including a returning writer, wait for the second.
 """
 
 from __future__ import annotations
@@ -45,35 +45,35 @@ from coordination.files import (
     unlock,
 )
 
+__all__ = ["Edit", "Place", "edit"]
+
 WAIT = timedelta(seconds=30)
-"""Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and
-several may queue.
-"""
-_LOOK_AGAIN_S = 0.01
-_HEAD_LOOKS_AGAIN_S = 0.001
+"""Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and many may wait."""
+ATTEMPTS = 5
+"""Attempts of an edit while a text editor keeps saving the file."""
+_POLL_S = 0.01
+_POLL_OF_FIRST_S = 0.001
+"""Polling interval of the one process that waits for the lock itself."""
+
+Events = Sequence[Mapping[str, Any]]
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
     """Hold the lock of the file at `path`. Raises EditConflict if others hold it for longer than `wait`."""
     deadline = time.monotonic() + wait.total_seconds()
-    with _opened(path, "turn") as turn, _opened(path, "lock") as held:
-        _lock(turn, path, deadline, _LOOK_AGAIN_S)
-        _lock(held, path, deadline, _HEAD_LOOKS_AGAIN_S)
-        unlock(turn)
+    with _lock_file(path, "turn") as second, _lock_file(path, "lock") as first:
+        _lock(second, path, deadline, _POLL_S)
+        _lock(first, path, deadline, _POLL_OF_FIRST_S)
+        unlock(second)
         yield
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[int]:
-    descriptor = _open(path, kind)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _open(path: Path, kind: str) -> int:
+def _lock_file(path: Path, kind: str) -> Iterator[int]:
+    """Open the lock file of that kind beside the file, and close it at the end."""
     folder = path.parent / ".coord"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -81,11 +81,15 @@ def _open(path: Path, kind: str) -> int:
         if not ignore.exists():
             with open_private(ignore) as file:
                 file.write("*\n")
-        return open_lock(folder / f"{path.name}.{kind}")
+        descriptor = open_lock(folder / f"{path.name}.{kind}")
     except OSError as error:
         raise CoordinationError(
             f"{path} cannot be edited: {folder}: {error.strerror}", "make its folder writable and try again"
         ) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, path: Path, deadline: float, poll_s: float) -> None:
@@ -111,20 +115,13 @@ def save(path: Path, new: bytes, meanwhile: Callable[[], object] | None = None) 
             with contextlib.suppress(PermissionError):  # only root may change the owner
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-        with contextlib.suppress(OSError):  # the file is complete, and not every file system supports this
+        with contextlib.suppress(OSError):  # the file is complete; not every file system can sync a folder
             sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
             f"{path} was not changed: {error.strerror or error}",
             "make room or give the right to write, then try again",
         ) from error
-
-
-__all__ = ["Edit", "Place", "edit"]
-
-logger = logging.getLogger(__name__)
-
-ATTEMPTS = 5
 
 
 def edit(
@@ -134,9 +131,9 @@ def edit(
     cause: str = "",
     check: Callable[[Iterable[Mapping[str, Any]]], object] | None = None,
 ) -> Document:
-    """Apply the changes that `decide` collects and return the new document; without changes, leave the file
-    alone. `cause`: the run whose results are written, for the history. `check` is called with the events of
-    the changes before they are written, and refuses them by an exception.
+    """Apply the changes that `decide` collects and return the new document; without changes, write nothing.
+    `cause`: the run whose results are written, for the history. `check` is called with the events of the
+    changes before they are written, and refuses them by an exception.
 
     `decide` may be called several times, each time with the current file. Raises what `decide` raises,
     EditConflict, InvalidFile (the file was invalid before), or CoordinationError (it cannot be written); the
@@ -163,9 +160,6 @@ def edit(
     raise EditConflict(
         f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again"
     )
-
-
-Events = Sequence[Mapping[str, Any]]
 
 
 def _write(path: Path, before: Document, after: Document, events: Events, cause: str) -> None:

@@ -116,8 +116,11 @@ def write_first(path: Path, text: str) -> None:
         raise CoordinationError(
             f"{path} cannot be written: {error.strerror}", "make its folder writable and try again"
         ) from error
-    with suppress(OSError, CoordinationError), exclusive(path):  # else the history calls the writer `file`
-        Journal(path).settle(text.encode(), datetime.now(UTC), actor())
+    with (
+        suppress(OSError, CoordinationError),
+        exclusive(path),
+    ):  # without it the actor in the history is `file`
+        Journal(path).catch_up(text.encode(), datetime.now(UTC), actor())
 
 
 def _repo(repo: Repo) -> str:

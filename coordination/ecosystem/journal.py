@@ -38,7 +38,9 @@ LIMIT = 4 * 2**20
 LARGEST_TEXT = 64 * 2**20
 """Largest text in bytes that an entry may expand to; a journal may come with a foreign folder."""
 _TAIL = 1 << 16
+"""Bytes that are first read from the end of a journal to find its last line."""
 _BLOCK = 1 << 15
+"""Bytes that are compared at once to find the part of a text that an edit replaced."""
 
 Event = Mapping[str, Any]
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError, zlib.error)
@@ -79,7 +81,9 @@ def digest_of(text: bytes) -> str:
 
 
 class Journal:
-    """The caller holds the lock of edits for everything but `entries`. Methods raise OSError."""
+    """The journal of one file. The caller holds the lock of edits, except for `entries`. Methods raise
+    OSError.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -98,12 +102,12 @@ class Journal:
         *,
         cause: str = "",
     ) -> Iterator[None]:
-        """Record the edit that is made inside; an exception leaves it open until the next `settle`. `cause`:
-        the run for which the actor makes it.
+        """Record the edit that is made inside; an exception leaves it open until the next `catch_up`.
+        `cause`: the run for which the actor makes it.
 
         Before the file is replaced, `sync` must have written the record to disk.
         """
-        seq = self._settle(before.text, before.digest, at) + 1
+        seq = self._catch_up(before.text, before.digest, at) + 1
         line = {
             "edit": seq,
             "at": at.isoformat(),
@@ -127,23 +131,23 @@ class Journal:
         finally:
             os.close(handle)
 
-    def settle(self, text: bytes, at: datetime, actor: str = "") -> int:
+    def catch_up(self, text: bytes, at: datetime, actor: str = "") -> int:
         """Complete the journal up to the present text of the file; return the number of the last entry.
 
         `actor`: who wrote this text, if that was coord.
         """
-        return self._settle(text, digest_of(text), at, actor)
+        return self._catch_up(text, digest_of(text), at, actor)
 
-    def _settle(self, text: bytes, digest: str, at: datetime, actor: str = "") -> int:
+    def _catch_up(self, text: bytes, digest: str, at: datetime, actor: str = "") -> int:
         end = self._end()
         if end is None:
             return self._begin(text, at, None, actor)
         if end.intended is not None:
-            verdict = "done" if digest == end.intended else "undone"
-            self._append({verdict: end.seq, "digest": end.intended if verdict == "done" else end.digest})
-            end = _End(seq=end.seq, digest=end.intended if verdict == "done" else end.digest)
+            ending, known = ("done", end.intended) if digest == end.intended else ("undone", end.digest)
+            self._append({ending: end.seq, "digest": known})
+            end = _End(seq=end.seq, digest=known)
         if digest != end.digest:
-            return self._whole(text, at, end, actor)
+            return self._append_file(text, at, end, actor)
         if self.path.stat().st_size > LIMIT:
             return self._begin(text, at, end)
         return end.seq
@@ -161,9 +165,9 @@ class Journal:
         if self.path.exists():
             self.path.replace(self.older)
         self._append({"checkout": checkout, "path": str(self.file.resolve())})
-        return self._whole(text, at, end, actor)
+        return self._append_file(text, at, end, actor)
 
-    def _whole(self, text: bytes, at: datetime, end: _End | None, actor: str) -> int:
+    def _append_file(self, text: bytes, at: datetime, end: _End | None, actor: str) -> int:
         seq = end.seq + 1 if end else 1
         line = {
             "file": seq,
@@ -254,10 +258,10 @@ class Journal:
 
         After an unreadable line the entries up to the next whole text are left out.
         """
-        ours = self.checkout()
+        checkout = self.checkout()
         before: list[Entry] = []
         for path in (self.older, self.path):
-            for entry in _read(path, ours, after):
+            for entry in _read(path, checkout, after):
                 if entry.seq > after:
                     yield from before
                     before = []

@@ -15,6 +15,7 @@ from coordination.models import Dependency, Issue, Milestone, Plan, Record, Reso
 from coordination.text import shortened
 
 SHOWN = 60
+"""Characters of a value or name in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,9 +252,11 @@ TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
     Dependency: ("consumer", "provider"),
     Milestone: (),
 }
+"""Fields that name repositories."""
 
 
 def names_in(record: Record, field: str) -> tuple[str, ...]:
+    """Return the names in a field that holds one, several or none."""
     value: str | tuple[str | ResourceNeed, ...] | None = getattr(record, field)
-    named = (value,) if isinstance(value, str) else value or ()
-    return tuple(item.name if isinstance(item, ResourceNeed) else item for item in named)
+    items = (value,) if isinstance(value, str) else value or ()
+    return tuple(item.name if isinstance(item, ResourceNeed) else item for item in items)

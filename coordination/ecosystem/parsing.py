@@ -117,13 +117,13 @@ def parse(raw: bytes, path: Path) -> Draft:
         tree = read_tree(raw, str(path))
         source_map, findings = _values(tree, str(path))
         diagnostics = (
-            [c for c in source_map.diagnostics(findings) if not belongs_to_other_tools(c.location)]
+            [d for d in source_map.diagnostics(findings) if not belongs_to_other_tools(d.location)]
             if findings
             else []
         )
-        ecosystem, wrong = _validate(source_map)
-        if diagnostics or wrong or ecosystem is None:
-            raise InvalidFile(source_map.problems(diagnostics + wrong))
+        ecosystem, invalid = _validate(source_map)
+        if diagnostics or invalid or ecosystem is None:
+            raise InvalidFile(source_map.problems(diagnostics + invalid))
         warnings = tuple(
             source_map.problems(
                 [
@@ -162,12 +162,12 @@ def _validate(source_map: SourceMap) -> tuple[Ecosystem | None, list[Diagnostic]
         ecosystem = Ecosystem.model_validate(source_map.data)
     except ValidationError as error:
         diagnostics += diagnostics_of(error, source_map)
-    diagnostics += _wrong_settings(source_map)
+    diagnostics += _invalid_settings(source_map)
     diagnostics += repeated_ids(source_map.data)
     return ecosystem, diagnostics
 
 
-def _wrong_settings(source_map: SourceMap) -> Iterator[Diagnostic]:
+def _invalid_settings(source_map: SourceMap) -> Iterator[Diagnostic]:
     section = source_map.data.get("settings")
     if not isinstance(section, dict):
         return

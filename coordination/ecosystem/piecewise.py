@@ -129,23 +129,26 @@ def windows(outline: Outline, changes: Changes) -> list[Window]:
     return [window for of_list in windows_by_list.values() for window in of_list]
 
 
-def _distribute(outline: Outline, changes: Changes, found: dict[Location, list[Window]]) -> None:
+def _distribute(outline: Outline, changes: Changes, windows_by_list: dict[Location, list[Window]]) -> None:
+    """Give each window its changes, with locations in its fragment."""
+
     def into(location: Location) -> tuple[Changes, Location]:
         owner, index = _split(outline, location)
         if index < 0:
-            return found[owner][-1].changes, owner
-        window = found[owner][bisect_right(found[owner], index, key=lambda window: window.first) - 1]
+            return windows_by_list[owner][-1].changes, owner
+        of_list = windows_by_list[owner]
+        window = of_list[bisect_right(of_list, index, key=lambda window: window.first) - 1]
         return window.changes, (*owner, index - window.first, *location[len(owner) + 1 :])
 
     for location, fields in changes.fields.items():
-        there, place = into(location)
-        there.fields[place] = fields
+        of_window, place = into(location)
+        of_window.fields[place] = fields
     for location in changes.removed:
-        there, place = into(location)
-        there.removed.append(place)
+        of_window, place = into(location)
+        of_window.removed.append(place)
     for location, records in changes.added.items():
-        there, place = into(location)
-        there.added[place] = records
+        of_window, place = into(location)
+        of_window.added[place] = records
 
 
 def _touched_spans(outline: Outline, changes: Changes) -> Iterator[tuple[Location, tuple[int, int]]]:
@@ -213,8 +216,8 @@ def _check_style_is_known(window: Window, data: dict[str, Any]) -> None:
     """
     if any(not reduce(inside, place, data) for place in window.changes.added):
         raise NeedsFullParse
-    gone = Counter(place[:-1] for place in window.changes.removed)
-    if any(len(reduce(inside, place, data)) <= count for place, count in gone.items()):
+    removed = Counter(place[:-1] for place in window.changes.removed)
+    if any(len(reduce(inside, place, data)) <= count for place, count in removed.items()):
         raise NeedsFullParse
 
 

@@ -24,7 +24,7 @@ from coordination.models import (
 
 LONGEST_VALUE = 2000
 """Characters of a text in an event; the journal has all of it."""
-KEPT = (
+DESCRIBING = (
     "status", "priority", "severity", "assignee", "labels", "plan", "description",
     "estimated_hours", "actual_hours", "created",
 )  # fmt: skip
@@ -39,15 +39,15 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
         place = _record_place(location)
         names = fields if len(place) == len(location) else [location[len(place)]]
         changed.setdefault(place, {}).update(dict.fromkeys(map(str, names)))
-    now: dict[Location, dict[str, Record]] = {}
+    after_by_list: dict[Location, dict[str, Record]] = {}
     events = []
     for place, fields in changed.items():
         old = _at(before, place)
         new = None if changes.removed else _at(after, place)
         if changes.removed:  # positions have changed
-            if place[:-1] not in now:
-                now[place[:-1]] = _by_key(after, _owner(before, after, place))
-            new = now[place[:-1]].get(_key(old))
+            if place[:-1] not in after_by_list:
+                after_by_list[place[:-1]] = _by_key(after, _owner(before, after, place))
+            new = after_by_list[place[:-1]].get(_key(old))
         if new is not None:
             events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
     for section, added in changes.added.items():
@@ -102,8 +102,8 @@ def _key(record: Record) -> str:
 
 
 def _owner(before: Ecosystem, after: Ecosystem, place: Location) -> Location:
-    """Return the location in `after` of the list that the record is in: records before its owner may have
-    gone.
+    """Return the location in `after` of the list that the record is in. Records before its owner may have
+    been removed.
     """
     if len(place) <= 3:
         return place[:-1]
@@ -142,7 +142,7 @@ def _has_ended(record: Any) -> bool:
 
 def _event(verb: str, record: Any, fields: Mapping[str, Any], old: Any, owner: str) -> dict[str, Any]:
     shown, before = presentable(record), presentable(old) if old is not None else None
-    values = shown.model_dump(mode="json", include={*fields, *KEPT})
+    values = shown.model_dump(mode="json", include={*fields, *DESCRIBING})
     earlier = before.model_dump(mode="json", include=set(fields)) if before is not None else {}
     noun = type(record).__name__.lower()
     key = _key(record)
@@ -157,7 +157,9 @@ def _event(verb: str, record: Any, fields: Mapping[str, Any], old: Any, owner: s
             if field != "updated" and earlier.get(field) != values.get(field)
         },
         "record": {
-            field: _clipped(values[field]) for field in KEPT if values.get(field) not in (None, "", [], {})
+            field: _clipped(values[field])
+            for field in DESCRIBING
+            if values.get(field) not in (None, "", [], {})
         },
     }
 

@@ -1,7 +1,8 @@
 """The JSON Schema of ecosystem.yaml, for completion and checks in editors.
 
 It is derived from the records; alternative forms that they accept (a command as bare text, a criterion as
-text, a resource as its name, a duration as a number, an empty field) are added here.
+text, a resource as its name, a duration as a number, an empty field) are added here. Its descriptions are for
+people who write the file; the docstrings of the records speak of values in Python, such as None.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _TEXT = {"type": "string", "minLength": 1}
 _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
-_TAKE = {
+_WAVE = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
         {"type": "string", "minLength": 1},
@@ -42,8 +43,8 @@ _TAKE = {
 BARE_ITEMS = {
     ("Milestone", "completion_criteria"): _TEXT,
     ("Todo", "resources"): _RESOURCE,
-    ("Waves", "order"): _TAKE,
-    ("PlanWaves", "order"): {"anyOf": _TAKE["anyOf"][1:]},
+    ("Waves", "order"): _WAVE,
+    ("PlanWaves", "order"): {"anyOf": _WAVE["anyOf"][1:]},
 }
 """Fields whose items may be written as a text."""
 _SANDBOX = {"enum": [*(kind.value for kind in models.SandboxKind), False]}
@@ -176,13 +177,14 @@ DESCRIPTIONS = {
 
 
 def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file."""
     _, schema = models_json_schema([(Ecosystem, "validation"), (Settings, "validation")])
     definitions = schema["$defs"]
     for name, definition in definitions.items():
         if "properties" in definition:
             _finish(name, definition)
         else:
-            definition["description"] = _enum_words(getattr(models, name), definition["enum"])
+            definition["description"] = _enum_description(getattr(models, name), definition["enum"])
     definitions["Todo"]["properties"]["env"]["anyOf"][0]["additionalProperties"] = False
     definitions["Settings"]["properties"] = _settings(definitions["Settings"]["properties"])
     top = definitions.pop("Ecosystem")
@@ -197,6 +199,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _finish(record: str, definition: dict[str, Any]) -> None:
+    """Add the alternative forms and the descriptions to the definition of a record."""
     required = definition.get("required", ())
     may_be_empty = record != "Settings"
     for name, field in definition["properties"].items():
@@ -209,7 +212,7 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
         if (record, name) == ("Settings", "sandbox"):
             field |= {"enum": [*field["enum"], False], "type": ["string", "boolean"]}
         if (record, name) == ("LandRules", "waves"):
-            items = {"anyOf": [_TAKE, {"$ref": "#/$defs/Wave"}]}
+            items = {"anyOf": [_WAVE, {"$ref": "#/$defs/Wave"}]}
             field["anyOf"].insert(0, {"type": "array", "minItems": 1, "items": items})
         if name == "qa" and "items" in field:  # of a repository; that of `land` is a yes or no
             field = _with_short_forms(field)
@@ -233,14 +236,14 @@ def _with_short_forms(checks: dict[str, Any]) -> dict[str, Any]:
 def _with_durations(field: dict[str, Any]) -> dict[str, Any]:
     """Return the field with durations, and its default, in the file's notation."""
     if field.get("format") == "duration":
-        default = {"default": _short(field["default"])} if "default" in field else {}
+        default = {"default": _in_seconds(field["default"])} if "default" in field else {}
         return {k: v for k, v in field.items() if k == "title"} | default | DURATION
     if "anyOf" in field:
         field["anyOf"] = [_with_durations(choice) for choice in field["anyOf"]]
     return field
 
 
-def _short(iso: str) -> str:
+def _in_seconds(iso: str) -> str:
     return f"{TypeAdapter(timedelta).validate_python(iso).total_seconds():g}s"
 
 
@@ -263,7 +266,7 @@ def _settings(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _enum_words(enum: type[StrEnum], offered: Collection[str]) -> str:
+def _enum_description(enum: type[StrEnum], offered: Collection[str]) -> str:
     descriptions = {enum[name].value: text for name, text in _attribute_docstrings(enum).items()}
     return " · ".join(f"{value}: {text}" for value, text in descriptions.items() if value in offered) or (
         enum.__doc__ or ""

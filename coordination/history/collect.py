@@ -72,7 +72,7 @@ def settled(file: Path) -> tuple[Journal, str, int]:
     journal = Journal(path)
     try:
         with exclusive(path):
-            end = journal.settle(read_bytes(path), datetime.now(UTC))
+            end = journal.catch_up(read_bytes(path), datetime.now(UTC))
         return journal, f"journal:{journal.checkout()}", end
     except OSError as error:
         raise CoordinationError(

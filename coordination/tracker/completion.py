@@ -35,7 +35,9 @@ from coordination.tracker.transaction import Transaction
 
 CHECK_TIMEOUT = timedelta(seconds=60)
 LONGEST_REASON = 1000
+"""Characters of the reason for a forced completion."""
 LONGEST_FINDING = 300
+"""Characters of a finding in an error or event."""
 SHOWN = 10
 """Findings in an error, and in an event."""
 LAST_LINES = 3
@@ -50,7 +52,7 @@ Recorded = Callable[[Plan], Results | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """Check criteria and deliverables on this machine."""
+    """The check of criteria and deliverables on this machine."""
 
     folders: tuple[Path, ...]
     """The file's folder, where checks run, then the plan's repositories, which may hold deliverables."""
@@ -96,7 +98,9 @@ def wants_checks(plan: Plan) -> bool:
 
 def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: date) -> PlanCompletion:
     relations = Relations(ecosystem, plan)
-    milestones = tuple(stand_of(milestone, relations, checks, today) for milestone in plan.milestones)
+    milestones = tuple(
+        milestone_standing(milestone, relations, checks, today) for milestone in plan.milestones
+    )
     quality, nothing_known = _quality(ecosystem, plan, checks.recorded)
     open_todos = relations.describe_all(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
     blockers = relations.describe_all(relations.held_by(plan.id))
@@ -108,7 +112,7 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
             f"{plan.id} waits for {relation.id} ({relation.status or 'not declared'})"
             for relation in blockers
         ),
-        *(words for standing in milestones for words in _missing(standing)),
+        *(sentence for standing in milestones for sentence in _missing(standing)),
         *not_green(plan, quality),
     ]
     return PlanCompletion(
@@ -123,7 +127,7 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         missing=tuple(missing),
         unchecked=(
             *_empty(ecosystem, plan),
-            *(words for standing in milestones for words in _unchecked(standing)),
+            *(sentence for standing in milestones for sentence in _unchecked(standing)),
             *(f"{repo} declares no check" for repo in nothing_known),
         ),
     )
@@ -167,14 +171,17 @@ def _quality(
 def not_green(plan: Plan, checks: Iterable[CheckStanding]) -> Iterator[str]:
     """Yield a sentence for each quality check that keeps the plan from being complete."""
     done = plan.status is PlanStatus.COMPLETED  # results are forgotten with their runs
-    for one in checks:
-        if one.accepted or (done and one.verdict is None):
+    for check in checks:
+        if check.accepted or (done and check.verdict is None):
             continue
-        state = f"is {one.verdict}{f' ({one.why})' if one.why else ''}" if one.verdict else one.why
-        yield f"check {one.check} of {one.repo} {state}"
+        why = f" ({check.why})" if check.why else ""
+        state = f"is {check.verdict}{why}" if check.verdict else check.why
+        yield f"check {check.check} of {check.repo} {state}"
 
 
-def stand_of(milestone: Milestone, relations: Relations, checks: Checks, today: date) -> MilestoneStanding:
+def milestone_standing(
+    milestone: Milestone, relations: Relations, checks: Checks, today: date
+) -> MilestoneStanding:
     return MilestoneStanding(
         id=milestone.id,
         name=milestone.name,
@@ -198,10 +205,10 @@ def _missing(milestone: MilestoneStanding) -> Iterator[str]:
         if milestone.status is TodoStatus.COMPLETED
         else f"{milestone.id}: "
     )
-    yield from (f"{claim}{words}" for words in lacks_of(milestone))
+    yield from (f"{claim}{condition}" for condition in unmet_conditions(milestone))
 
 
-def lacks_of(milestone: MilestoneStanding) -> Iterator[str]:
+def unmet_conditions(milestone: MilestoneStanding) -> Iterator[str]:
     """Yield the unfulfilled conditions of a milestone, except its status."""
     for relation in milestone.waits_for:
         yield f"it waits for {relation.id} ({relation.status or 'not declared'})"
@@ -229,14 +236,14 @@ def run_command(command: Command, folder: Path) -> tuple[bool, str]:
     from coordination.dependencies.command import NotStarted, run  # takes 10 ms, for few commands
 
     try:
-        ended = run(command, folder=folder, timeout=CHECK_TIMEOUT)
+        result = run(command, folder=folder, timeout=CHECK_TIMEOUT)
     except NotStarted as error:
         return False, str(error)
-    if ended.code is None:
+    if result.code is None:
         return False, f"took longer than {CHECK_TIMEOUT.total_seconds():g} s"
-    lines = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
-    failure = f"exit {ended.code}: {lines}" if lines else f"exit {ended.code}"
-    return ended.code == 0, failure if ended.code else lines
+    lines = " | ".join([line for line in result.output.last if line.strip()][-LAST_LINES:])
+    failure = f"exit {result.code}: {lines}" if lines else f"exit {result.code}"
+    return result.code == 0, failure if result.code else lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,20 +255,20 @@ class Force:
 
 def read_force(force: bool, reason: str) -> Force | None:
     """Return the decision; None where nothing is forced. Raises UsageError for one without the other."""
-    words = " ".join(reason.split())
-    if force and not words:
+    text = " ".join(reason.split())
+    if force and not text:
         raise UsageError("--force needs a reason, which the history keeps", 'add one: --reason "…"')
-    if words and not force:
+    if text and not force:
         raise UsageError("--reason says why something is forced, and nothing is", "add --force")
-    if not is_utf8(words) or len(words) > LONGEST_REASON:
+    if not is_utf8(text) or len(text) > LONGEST_REASON:
         raise UsageError(
             f"the reason is not UTF-8, or longer than {LONGEST_REASON:,} characters", "shorten it"
         )
-    return Force(reason=words) if force else None
+    return Force(reason=text) if force else None
 
 
 class Unjudged(Exception):
-    """The edit cannot be judged before these plans and criteria have been validated."""
+    """The edit can be judged only with the results of these plans' quality checks and of these criteria."""
 
     def __init__(self, plans: Iterable[Plan], criteria: Iterable[Criterion]) -> None:
         super().__init__()
@@ -313,13 +320,13 @@ class CompletionGuard:
         overridden = []
         for one in completed:
             findings = self._findings(transaction, one)
-            missing = [words for found in findings.values() for words in found]
+            missing = [sentence for of_record in findings.values() for sentence in of_record]
             if missing and self._force is None:
                 raise _refusal(one, list(dict.fromkeys(missing)))
             overridden += missing
-            for subject, found in findings.items():
+            for subject, of_record in findings.items():
                 if self._force is not None:
-                    transaction.remark(subject, reason=self._force.reason, forced_over=_in_short(found))
+                    transaction.remark(subject, reason=self._force.reason, forced_over=_shortened(of_record))
         self.overridden = tuple(dict.fromkeys(overridden))
 
     def learn(self, unjudged: Unjudged, folder: Path) -> None:
@@ -357,7 +364,7 @@ class CompletionGuard:
         red = list(not_green(plan, [check for check in standing.checks if check.verdict is not None]))
         names = {milestone.id for milestone in completed.milestones}
         incomplete = {
-            f"{plan.id}/{one.id}": [*(f"{one.id}: {words}" for words in lacks_of(one)), *red]
+            f"{plan.id}/{one.id}": [*(f"{one.id}: {condition}" for condition in unmet_conditions(one)), *red]
             for one in standing.milestones
             if one.id in names
         }
@@ -386,7 +393,10 @@ def _completed(before: Ecosystem, after: Ecosystem) -> Iterator[_Completed]:
 def _refusal(one: _Completed, missing: list[str]) -> Incomplete:
     plan = one.plan.id
     names = [plan] if one.whole else [milestone.id for milestone in one.milestones]
-    lines = [f"{', '.join(names)} cannot be completed:", *(f"- {words}" for words in _in_short(missing))]
+    lines = [
+        f"{', '.join(names)} cannot be completed:",
+        *(f"- {sentence}" for sentence in _shortened(missing)),
+    ]
     how = "--status completed" if one.whole else f"--complete-milestone {','.join(names)}"
     return Incomplete(
         "\n  ".join(lines),
@@ -396,6 +406,6 @@ def _refusal(one: _Completed, missing: list[str]) -> Incomplete:
     )
 
 
-def _in_short(findings: list[str]) -> list[str]:
+def _shortened(findings: list[str]) -> list[str]:
     more = [f"{len(findings) - SHOWN:,} more"] if len(findings) > SHOWN else []
-    return [*(shortened(words, LONGEST_FINDING) for words in findings[:SHOWN]), *more]
+    return [*(shortened(sentence, LONGEST_FINDING) for sentence in findings[:SHOWN]), *more]

@@ -69,7 +69,8 @@ class Kind(Generic[R]):
         other = next((kind for kind in KINDS if any(r.id == name for r in kind.all(ecosystem))), None)
         if other is not None:
             raise NotFound(
-                f"{name} is {a(other.noun)}, not {a(self.noun)}", f"see it: coord {other.shown_by} {name}"
+                f"{name} is {with_article(other.noun)}, not {with_article(self.noun)}",
+                f"see it: coord {other.shown_by} {name}",
             )
         raise unknown(self.noun, name, [record.id for record in self.all(ecosystem)], self.listed_by)
 
@@ -122,12 +123,12 @@ def repos_of(record: TrackedRecord | Milestone) -> tuple[str, ...]:
 def unknown(noun: str, name: str, known: Iterable[str], listed_by: str, *, within: str = "") -> NotFound:
     """Return the error for an unknown name, with a suggestion. `within`: the record that lacks it."""
     names = tuple(known)
-    close = nearest(name, names)
-    hint = f"did you mean {close}?" if close else hint_for_unknown(names, listed_by)
+    suggestion = nearest(name, names)
+    hint = f"did you mean {suggestion}?" if suggestion else hint_for_unknown(names, listed_by)
     return NotFound(f"{within} has no {noun} {name!r}" if within else f"there is no {noun} {name!r}", hint)
 
 
-def a(noun: str) -> str:
+def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
@@ -135,33 +136,33 @@ OPEN_ISSUE = frozenset({IssueStatus.PENDING, IssueStatus.IN_PROGRESS, IssueStatu
 OPEN_PLAN = frozenset({PlanStatus.DRAFT, PlanStatus.ACTIVE, PlanStatus.ON_HOLD})
 OPEN: frozenset[StrEnum] = frozenset({*OPEN_ISSUE, *OPEN_TODO, *OPEN_PLAN})
 
-_Moves = Mapping[StrEnum, frozenset[StrEnum]]
+_Transitions = Mapping[StrEnum, frozenset[StrEnum]]
 
-_ISSUE: _Moves = {
+_ISSUE: _Transitions = {
     **dict.fromkeys(OPEN_ISSUE, frozenset({*OPEN_ISSUE, IssueStatus.RESOLVED, IssueStatus.CLOSED})),
     IssueStatus.RESOLVED: frozenset({IssueStatus.CLOSED, IssueStatus.PENDING, IssueStatus.IN_PROGRESS}),
     IssueStatus.CLOSED: frozenset({IssueStatus.PENDING, IssueStatus.IN_PROGRESS}),
 }
-_TODO: _Moves = {
+_TODO: _Transitions = {
     **dict.fromkeys(OPEN_TODO, frozenset({*OPEN_TODO, TodoStatus.COMPLETED, TodoStatus.CANCELLED})),
     TodoStatus.COMPLETED: frozenset({TodoStatus.PENDING}),
     TodoStatus.CANCELLED: frozenset({TodoStatus.PENDING}),
 }
-_PLAN: _Moves = {
+_PLAN: _Transitions = {
     PlanStatus.DRAFT: frozenset({PlanStatus.ACTIVE, PlanStatus.CANCELLED}),
     PlanStatus.ACTIVE: frozenset({PlanStatus.ON_HOLD, PlanStatus.COMPLETED, PlanStatus.CANCELLED}),
     PlanStatus.ON_HOLD: frozenset({PlanStatus.ACTIVE, PlanStatus.CANCELLED}),
     PlanStatus.COMPLETED: frozenset({PlanStatus.ACTIVE}),
     PlanStatus.CANCELLED: frozenset({PlanStatus.DRAFT}),
 }
-MOVES: Mapping[str, _Moves] = {"issue": _ISSUE, "todo": _TODO, "milestone": _TODO, "plan": _PLAN}
+TRANSITIONS: Mapping[str, _Transitions] = {"issue": _ISSUE, "todo": _TODO, "milestone": _TODO, "plan": _PLAN}
 
 
-def check_move(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
+def check_transition(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
     """Raise Conflict if the status may not follow, naming those that may."""
-    if noun not in MOVES or before == after:
+    if noun not in TRANSITIONS or before == after:
         return
-    allowed = MOVES[noun][before]
+    allowed = TRANSITIONS[noun][before]
     if after not in allowed:
         statuses = " or ".join(status for status in type(before) if status in allowed)
         raise Conflict(
@@ -170,9 +171,9 @@ def check_move(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
 
 
 def check_finish(noun: str, name: str, before: StrEnum, after: StrEnum, reopen: str) -> None:
-    """Raise Conflict if a record that is to be finished is finished already. `reopen` is the command that
-    reopens it.
+    """Raise Conflict if a record cannot be finished because it is finished already. `reopen`: the hint of the
+    error, with the command that reopens it.
     """
-    if before == after or (before not in OPEN and after not in MOVES[noun][before]):
+    if before == after or (before not in OPEN and after not in TRANSITIONS[noun][before]):
         raise Conflict(f"{name} is {before} already" if before == after else f"{name} is {before}", reopen)
-    check_move(noun, name, before, after)
+    check_transition(noun, name, before, after)

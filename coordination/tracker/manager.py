@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.models import Template
 
-D = TypeVar("D")
+Result = TypeVar("Result")
 Fields = Mapping[str, Any]
 """Fields of a record by their names in the file."""
 Changes = Fields | Callable[[R], Fields]
@@ -83,12 +83,16 @@ class CoordinationManager(Reader):
     def write_issues(
         self, changes: Mapping[str, Changes[Issue]], new: Sequence[Fields] = ()
     ) -> tuple[Edited, ...]:
-        """Update issues, those left out that the file no longer has, and create others, in one edit."""
+        """Update issues and create others, in one edit. Issues that the file no longer has are left out."""
 
         def operation(transaction: Transaction) -> tuple[Edited, ...]:
-            there = [(transaction.find(ISSUE, name), more) for name, more in changes.items()]
-            done = [mutations.update_record(transaction, ISSUE, one, one, more) for one, more in there if one]
-            return (*done, *(mutations.create_records(transaction, ISSUE, new) if new else ()))
+            found = [(transaction.find(ISSUE, name), fields) for name, fields in changes.items()]
+            updated = [
+                mutations.update_record(transaction, ISSUE, issue, issue, fields)
+                for issue, fields in found
+                if issue
+            ]
+            return (*updated, *(mutations.create_records(transaction, ISSUE, new) if new else ()))
 
         return self._edit(operation)
 
@@ -128,15 +132,15 @@ class CoordinationManager(Reader):
         return self._finish(TODO, todo_id, {"status": TodoStatus.COMPLETED, **hours})
 
     def reopen_todos(self, names: Collection[str]) -> tuple[str, ...]:
-        """Open those of the todos that are completed, in one edit; return them."""
+        """Set the completed ones of these todos to pending, in one edit; return their ids."""
 
         def operation(transaction: Transaction) -> tuple[str, ...]:
             todos = transaction.ecosystem.coordination.todos
-            done = [todo for todo in todos if todo.id in names and todo.status is TodoStatus.COMPLETED]
-            for todo in done:
+            completed = [todo for todo in todos if todo.id in names and todo.status is TodoStatus.COMPLETED]
+            for todo in completed:
                 changes = {"status": TodoStatus.PENDING, "actual_hours": None}
                 mutations.update_record(transaction, TODO, todo, todo, changes)
-            return tuple(todo.id for todo in done)
+            return tuple(todo.id for todo in completed)
 
         return self._edit(operation)
 
@@ -184,8 +188,8 @@ class CoordinationManager(Reader):
 
         def operation(transaction: Transaction) -> Edited:
             plan = before = transaction.get(PLAN, plan_id)
-            for name, more in update_milestones.items():
-                plan = milestones.update(transaction, plan, name, more)
+            for name, changed in update_milestones.items():
+                plan = milestones.update(transaction, plan, name, changed)
             for name in complete_milestones:
                 plan = milestones.complete(transaction, plan, name)
             for name in delete_milestones:
@@ -195,8 +199,8 @@ class CoordinationManager(Reader):
             return mutations.update_record(transaction, PLAN, before, plan, changes)
 
         edited = self._edit(operation, guard)
-        over = tuple(f"completed although: {words}" for words in guard.overridden)
-        return edited.model_copy(update={"notes": (*edited.notes, *over)}) if over else edited
+        notes = tuple(f"completed although: {finding}" for finding in guard.overridden)
+        return edited.model_copy(update={"notes": (*edited.notes, *notes)}) if notes else edited
 
     def add_milestone(self, plan_id: str, **fields: Any) -> Edited:
         """Add a milestone to a plan; needs `name`. Without an `id` it gets the plan's next free one. Returns
@@ -256,7 +260,7 @@ class CoordinationManager(Reader):
         ends early, for example by Ctrl-C, it terminates its processes and writes nothing.
         """
         wanted = self.list_dependencies(consumer=consumer, type=type)
-        if named := queries.values(ids):
+        if named := queries.as_set(ids):
             wanted = tuple(
                 d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
             )
@@ -270,12 +274,12 @@ class CoordinationManager(Reader):
         if writing fails.
         """
         before = self.document
-        if not (news := mutations.changed_outcomes(before, report.outcomes)):
+        if not (changed := mutations.changed_outcomes(before, report.outcomes)):
             return report
         return report.model_copy(
             update={
                 "written": self._edit(
-                    lambda transaction: mutations.record_outcomes(transaction, before, news)
+                    lambda transaction: mutations.record_outcomes(transaction, before, changed)
                 )
             }
         )
@@ -309,16 +313,16 @@ class CoordinationManager(Reader):
         """
         from coordination.tracker import templates
 
-        read = templates.read_values(template, values)
+        parameters = templates.read_values(template, values)
 
         def operation(transaction: Transaction) -> GeneratedPlan:
             ecosystem = transaction.before
             repos = wanted.select_repos(ecosystem, everywhere=all_repos)
-            plan = {**templates.plan_fields(template, read, repos), **fields}
+            plan = {**templates.plan_fields(template, parameters, repos), **fields}
             templates.refuse_same_title(ecosystem, plan["title"])
             (created,) = mutations.create_records(transaction, PLAN, [plan])
             name = created.record.id
-            todos = templates.todo_fields(template, read, name, repos, ecosystem)
+            todos = templates.todo_fields(template, parameters, name, repos, ecosystem)
             mutations.create_records(transaction, TODO, todos)
             return GeneratedPlan(
                 plan=transaction.get(PLAN, name),
@@ -327,7 +331,7 @@ class CoordinationManager(Reader):
                 unchecked=templates.without_check(template, repos),
             )
 
-        return self._edit(operation) if write else self._rehearse(operation)
+        return self._edit(operation) if write else self._preview(operation)
 
     # The history keeps every edit, so the names of the former manager with a memory are other names of these.
     create_issue_with_memory = create_issue
@@ -361,28 +365,30 @@ class CoordinationManager(Reader):
             lambda transaction: mutations.delete(transaction, kind, transaction.get(kind, name), cascade)
         )
 
-    def _rehearse(self, operation: Callable[[Transaction], D]) -> D:
-        """Return the result that the operation would have now; write nothing."""
+    def _preview(self, operation: Callable[[Transaction], Result]) -> Result:
+        """Return the result that the operation would have; write nothing."""
         return operation(Transaction(Edit(self.document), self._now()))
 
     def _guard(self, force: Force | None = None, on_check: OnCheck | None = None) -> CompletionGuard:
         return CompletionGuard(self._now().date(), self._recorded, force=force, on_check=on_check)
 
-    def _edit(self, operation: Callable[[Transaction], D], guard: CompletionGuard | None = None) -> D:
-        """Run the operation in an edit and return its result; it is repeated if another process saves in
-        between, and if the guard of completions must run checks first.
+    def _edit(
+        self, operation: Callable[[Transaction], Result], guard: CompletionGuard | None = None
+    ) -> Result:
+        """Run the operation in an edit and return its result. The operation is repeated if another process
+        saves in between, and if the guard of completions must run checks first.
         """
-        answers: list[D] = []
+        results: list[Result] = []
         judge = guard or self._guard()
 
         def decide(proposal: Edit) -> None:
             transaction = Transaction(proposal, self._now())
-            answers.append(operation(transaction))
+            results.append(operation(transaction))
             judge.judge(transaction)
 
         while True:
             try:
                 self.document = edit(self.document.path, decide, check=self.may_edit)
-                return answers[-1]
+                return results[-1]
             except Unjudged as unjudged:
                 judge.learn(unjudged, self.document.path.parent)

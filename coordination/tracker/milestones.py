@@ -8,8 +8,8 @@ from typing import Any
 from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
 from coordination.text import listed
-from coordination.tracker.kinds import PLAN, check_finish, check_move, unknown
-from coordination.tracker.relations import check_free, check_references, naming
+from coordination.tracker.kinds import PLAN, check_finish, check_transition, unknown
+from coordination.tracker.relations import check_free, check_references, references_to
 from coordination.tracker.transaction import Numbering, Transaction, differing, validated, with_changes
 
 FIRST = "M1"
@@ -49,7 +49,7 @@ def update(
     fields = differing(before, after, changes)
     if not fields:
         return plan
-    check_move("milestone", name, before.status, after.status)
+    check_transition("milestone", name, before.status, after.status)
     check_references(transaction.names, after, before, plan)
     transaction.set((PLAN.section, plan.id, "milestones", name), fields)
     return _store_plan(transaction, plan, (after if m is before else m for m in plan.milestones), name)
@@ -58,7 +58,7 @@ def update(
 def remove(transaction: Transaction, plan: Plan, name: str) -> Plan:
     """Remove a milestone. Raises Conflict if other records name it."""
     get(plan, name)
-    if references := list(_naming(transaction, plan, name)):
+    if references := list(_references(transaction, plan, name)):
         verb = "names" if len(references) == 1 else "name"
         hint = (
             "remove those references first; for a milestone: "
@@ -69,7 +69,7 @@ def remove(transaction: Transaction, plan: Plan, name: str) -> Plan:
     return _store_plan(transaction, plan, (m for m in plan.milestones if m.id != name), name)
 
 
-def _naming(transaction: Transaction, plan: Plan, name: str) -> Iterator[str]:
+def _references(transaction: Transaction, plan: Plan, name: str) -> Iterator[str]:
     """Yield the references to a milestone. Outside of its plan, its name refers to it only if nothing else
     has that name.
     """
@@ -77,7 +77,7 @@ def _naming(transaction: Transaction, plan: Plan, name: str) -> Iterator[str]:
     shared = name in transaction.names.work or any(
         m.id == name for p in plans if p.id != plan.id for m in p.milestones
     )
-    for reference, _ in naming(transaction.ecosystem, [name]):
+    for reference, _ in references_to(transaction.ecosystem, [name]):
         if reference.field != "plan" and (reference.plan == plan.id or not shared):
             yield str(reference)
 
@@ -90,10 +90,10 @@ def get(plan: Plan, name: str) -> Milestone:
     raise unknown("milestone", name, names, f"show-plan {plan.id}", within=plan.id)
 
 
-def _store_plan(transaction: Transaction, plan: Plan, milestones: Iterable[Milestone], touched: str) -> Plan:
+def _store_plan(transaction: Transaction, plan: Plan, milestones: Iterable[Milestone], changed: str) -> Plan:
     stamp = {"updated": transaction.update_stamp(plan)}
     transaction.set((PLAN.section, plan.id), stamp)
     after = with_changes(PLAN.noun, plan, stamp).model_copy(update={"milestones": tuple(milestones)})
     transaction.store(PLAN, after)
-    transaction.touched_milestones.setdefault(plan.id, set()).add(touched)
+    transaction.touched_milestones.setdefault(plan.id, set()).add(changed)
     return after

@@ -1,4 +1,4 @@
-"""Creating, updating and finishing records, with notes about consequences for the user; checks of
+"""Creation, update, completion and deletion of records, with notes about consequences for the user; checks of
 dependencies, and the statuses that they change.
 """
 
@@ -8,29 +8,45 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any
 
 from coordination.errors import Conflict, UsageError
-from coordination.models import Dependency, DependencyStatus, Ecosystem, Issue, Plan, PlanStatus, Todo
+from coordination.models import (
+    Dependency,
+    DependencyStatus,
+    Ecosystem,
+    Issue,
+    IssueStatus,
+    Milestone,
+    Plan,
+    PlanStatus,
+    Todo,
+    TodoStatus,
+)
 from coordination.planner.blockers import CANCELLED, FINISHED
-from coordination.text import counted, cycle_text, listed
-from coordination.tracker.kinds import DEPENDENCY, OPEN, Kind, R, check_finish
-from coordination.tracker.records import Edited
-from coordination.tracker.relations import Relations
+from coordination.text import counted, cycle_text, cycle_through, listed
+from coordination.tracker.kinds import (
+    DEPENDENCY,
+    ISSUE,
+    KINDS,
+    OPEN,
+    PLAN,
+    TODO,
+    Kind,
+    R,
+    check_finish,
+    unknown,
+)
+from coordination.tracker.milestones import get as get_milestone
+from coordination.tracker.milestones import update as update_milestone
+from coordination.tracker.records import DeletePreview, Edited, Removed
+from coordination.tracker.relations import Reference, Relations, became_ready, references_to
 from coordination.tracker.transaction import Transaction
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
     from coordination.ecosystem.document import Document
 
-
-from coordination.models import IssueStatus, Milestone, TodoStatus
-from coordination.text import cycle_through
-from coordination.tracker.kinds import ISSUE, KINDS, PLAN, TODO, unknown
-from coordination.tracker.milestones import get as get_milestone
-from coordination.tracker.milestones import update as update_milestone
-from coordination.tracker.records import DeletePreview, Removed
-from coordination.tracker.relations import Reference, became_ready, naming
-
 Fields = Mapping[str, Any]
-NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
+CHECKED = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
+"""Statuses that a check writes into the file."""
 
 
 def create_records(transaction: Transaction, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edited, ...]:
@@ -38,23 +54,23 @@ def create_records(transaction: Transaction, kind: Kind[R], records: Iterable[Fi
     that became ready.
     """
     new_records = list(records)
-    made = [
+    created = [
         (_create(transaction, kind, fields, i if len(new_records) > 1 else None), fields)
         for i, fields in enumerate(new_records, 1)
     ]
-    ready = release(transaction)
+    ready = release_ready(transaction)
     return tuple(
         Edited(
             record=record,
             changed=tuple(name for name, value in fields.items() if value is not None),
-            ready=ready if record is made[-1][0] else (),
+            ready=ready if record is created[-1][0] else (),
             notes=(
                 *_unchecked(transaction.ecosystem, record),
                 *_new_work_notes(transaction.ecosystem, None, record),
                 *_uncheckable(record),
             ),
         )
-        for record, fields in made
+        for record, fields in created
     )
 
 
@@ -74,11 +90,11 @@ def update_record(
     """Update a record. `before` is the record in the file, `record` the result of earlier steps of the same
     operation.
     """
-    given = record
+    has_new_milestones = record is not before
     record, changed = transaction.update(kind, record, changes(record) if callable(changes) else changes)
-    ready = release(transaction)  # may change the record again
+    ready = release_ready(transaction)  # may change the record again
     record = transaction.get(kind, record.id)
-    more = ("milestones",) if given is not before else ()
+    more = ("milestones",) if has_new_milestones else ()
     notes = (
         *_status_notes(transaction.ecosystem, before, record),
         *_new_work_notes(transaction.ecosystem, before, record),
@@ -99,8 +115,8 @@ def _status_notes(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:
     if isinstance(after, Dependency) or before.status == after.status:
         return
     relations = Relations(ecosystem)
-    if after.status in FINISHED and (held := relations.held_by(after.id)):
-        yield f"{after.id} is {after.status}, though it waited for {listed(held)}"
+    if after.status in FINISHED and (blockers := relations.held_by(after.id)):
+        yield f"{after.id} is {after.status}, though it waited for {listed(blockers)}"
     if after.status in CANCELLED and (
         waiting := [n for n in relations.dependents(after.id) if relations.is_open(n)]
     ):
@@ -113,12 +129,10 @@ def _status_notes(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:
 
 
 def _open_todo_notes(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
-    still = [todo.id for todo in ecosystem.todos_of(plan) if todo.plan and todo.status in OPEN]
-    if still:
-        yield (
-            f"{counted(len(still), 'todo')} of {plan.id} {'is' if len(still) == 1 else 'are'} open: "
-            f"{listed(still)}"
-        )
+    open_todos = [todo.id for todo in ecosystem.todos_of(plan) if todo.plan and todo.status in OPEN]
+    if open_todos:
+        verb = "is" if len(open_todos) == 1 else "are"
+        yield (f"{counted(len(open_todos), 'todo')} of {plan.id} {verb} open: {listed(open_todos)}")
 
 
 def _plan_done_notes(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
@@ -142,8 +156,8 @@ def _new_work_notes(ecosystem: Ecosystem, before: R | None, after: R) -> Iterato
     )
     if plan is None:
         return
-    was, now = _open_in(before), _open_in(after)
-    if new := [work for work in now if work not in was]:
+    open_before, open_now = _open_in(before), _open_in(after)
+    if new := [work for work in open_now if work not in open_before]:
         yield (
             f"{plan.id} is completed but gets new open work, {listed(new)}: "
             f"coord update-plan {plan.id} --status active"
@@ -188,18 +202,18 @@ def run_checks(
 
 def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
     known = {d.id: d.status for d in document.ecosystem.coordination.dependencies}
-    return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
+    return [o for o in outcomes if o.status in CHECKED and known.get(o.id) != o.status]
 
 
 def record_outcomes(
-    transaction: Transaction, checked: Document, found: Collection[Outcome]
+    transaction: Transaction, checked: Document, outcomes: Collection[Outcome]
 ) -> tuple[str, ...]:
     """Write the statuses and return the ids written. Records that were changed since the check are left
     alone.
     """
     before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
     written = []
-    for outcome in found:
+    for outcome in outcomes:
         record = transaction.find(DEPENDENCY, outcome.id)
         if record is not None and record == before[outcome.id]:
             transaction.update(DEPENDENCY, record, {"status": outcome.status})
@@ -207,58 +221,60 @@ def record_outcomes(
     return tuple(written)
 
 
-def what_goes(ecosystem: Ecosystem, name: str) -> DeletePreview:
+def preview_deletion(ecosystem: Ecosystem, name: str) -> DeletePreview:
     """Return what a deletion would remove. Raises NotFound."""
     known = [record.id for kind in KINDS for record in kind.all(ecosystem)]
     if name not in known:
         raise unknown("record", name, known, "ecosystem-status")
-    deleted = _members(ecosystem, name)
-    released = tuple(map(str, _released(ecosystem, _gone(ecosystem, name, deleted))))
+    deleted = _todos_of(ecosystem, name)
+    released = tuple(map(str, _released_references(ecosystem, _deleted_ids(ecosystem, name, deleted))))
     return DeletePreview(id=name, deleted=deleted, released=released)
 
 
 def delete(transaction: Transaction, kind: Kind[R], record: R, cascade: bool) -> Removed:
     """Delete a record. Raises Conflict if others name it, unless `cascade` is set."""
-    goes = what_goes(transaction.ecosystem, record.id)
-    if goes and not cascade:
+    preview = preview_deletion(transaction.ecosystem, record.id)
+    if preview and not cascade:
         raise Conflict(
-            f"{record.id} cannot be deleted: {_reasons(goes)}",
+            f"{record.id} cannot be deleted: {_reasons(preview)}",
             "add --cascade to delete or change those records, too",
         )
-    gone = _gone(transaction.ecosystem, record.id, goes.deleted)
-    for reference in _released(transaction.ecosystem, gone):
-        _release(transaction, reference, gone)
-    for name in goes.deleted:
+    gone = _deleted_ids(transaction.ecosystem, record.id, preview.deleted)
+    for reference in _released_references(transaction.ecosystem, gone):
+        _remove_names(transaction, reference, gone)
+    for name in preview.deleted:
         transaction.remove(TODO, name)
     transaction.remove(kind, record.id)
-    return Removed(record=record, also=goes.deleted, released=goes.released, ready=release(transaction))
+    return Removed(
+        record=record, also=preview.deleted, released=preview.released, ready=release_ready(transaction)
+    )
 
 
-def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
+def _todos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
     """Return the todos that name the plan."""
     if any(plan.id == name for plan in ecosystem.coordination.plans):
         return tuple(todo.id for todo in ecosystem.coordination.todos if todo.plan == name)
     return ()
 
 
-def _gone(ecosystem: Ecosystem, name: str, members: Iterable[str]) -> set[str]:
+def _deleted_ids(ecosystem: Ecosystem, name: str, todos: Iterable[str]) -> set[str]:
     """Return all ids that will no longer exist, including those of a plan's milestones unless another plan
     has one of that name.
     """
     plans = ecosystem.coordination.plans
     own = {m.id for plan in plans if plan.id == name for m in plan.milestones}
-    return {name, *members} | (own - {m.id for plan in plans if plan.id != name for m in plan.milestones})
+    return {name, *todos} | (own - {m.id for plan in plans if plan.id != name for m in plan.milestones})
 
 
-def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
+def _released_references(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
     return [
         reference
-        for reference, _ in naming(ecosystem, gone)
+        for reference, _ in references_to(ecosystem, gone)
         if reference.field != "plan" and reference.owner not in gone and reference.plan not in gone
     ]
 
 
-def _release(transaction: Transaction, reference: Reference, gone: set[str]) -> None:
+def _remove_names(transaction: Transaction, reference: Reference, gone: set[str]) -> None:
     """Remove the names from that field, and the field if its list is then empty."""
     if reference.plan is not None:
         plan = transaction.get(PLAN, reference.plan)
@@ -274,12 +290,14 @@ def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:
     return {field: [name for name in getattr(record, field) if name not in gone] or None}
 
 
-def _reasons(goes: DeletePreview) -> str:
+def _reasons(preview: DeletePreview) -> str:
     reasons = []
-    if goes.deleted:
-        reasons.append(f"{listed(goes.deleted)} {'belongs' if len(goes.deleted) == 1 else 'belong'} to it")
-    if goes.released:
-        reasons.append(f"{listed(goes.released)} {'names' if len(goes.released) == 1 else 'name'} it")
+    if preview.deleted:
+        reasons.append(
+            f"{listed(preview.deleted)} {'belongs' if len(preview.deleted) == 1 else 'belong'} to it"
+        )
+    if preview.released:
+        reasons.append(f"{listed(preview.released)} {'names' if len(preview.released) == 1 else 'name'} it")
     return ", and ".join(reasons)
 
 
@@ -294,9 +312,9 @@ def _cycle(relations: Relations, name: str) -> list[str]:
     return cycle_through(name, relations.trace(name)) if name in relations.items else []
 
 
-def release(transaction: Transaction) -> tuple[str, ...]:
-    """Return the ids that became ready, milestones as `PLAN-001.M2`. Raises UsageError if the operation would
-    close a cycle.
+def release_ready(transaction: Transaction) -> tuple[str, ...]:
+    """Set blocked records that became ready to pending; return the ids of all that became ready, milestones
+    as `PLAN-001.M2`. Raises UsageError if the operation would close a cycle.
     """
     if not (transaction.touched or transaction.touched_milestones or transaction.reordered):
         return ()
@@ -327,10 +345,10 @@ def _concerned(transaction: Transaction) -> Iterator[Plan]:
 
 def _ready_in(transaction: Transaction, plan: Plan) -> Iterator[str]:
     """Yield the records of a plan that became ready; milestones must be looked up within their plan."""
-    was = next((old for old in PLAN.all(transaction.before) if old.id == plan.id), None)
-    if was is None:
+    plan_before = next((old for old in PLAN.all(transaction.before) if old.id == plan.id), None)
+    if plan_before is None:
         return
-    before, after = Relations(transaction.before, was), Relations(transaction.ecosystem, plan)
+    before, after = Relations(transaction.before, plan_before), Relations(transaction.ecosystem, plan)
     own = {m.id for m in plan.milestones}
     for name in became_ready(
         before, after, {*transaction.touched, *transaction.touched_milestones.get(plan.id, ())}
@@ -342,7 +360,7 @@ def _ready_in(transaction: Transaction, plan: Plan) -> Iterator[str]:
 
 
 def _unblock(transaction: Transaction, name: str) -> None:
-    if name in transaction.given_status:
+    if name in transaction.explicit_status:
         return
     todo, issue = transaction.find(TODO, name), transaction.find(ISSUE, name)
     if todo and todo.status is TodoStatus.BLOCKED:

@@ -29,35 +29,35 @@ PRIORITY = {level: i for i, level in enumerate(Level)}
 _DIGITS = re.compile(r"(\d+)")
 
 
-def values(wanted: Wanted) -> frozenset[str] | None:
+def as_set(wanted: Wanted) -> frozenset[str] | None:
     if wanted is None:
         return None
     return frozenset([wanted] if isinstance(wanted, str) else wanted)
 
 
-def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
+def enum_values(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     """Return the wanted values of an enumeration. Raises UsageError with the valid values."""
-    known = [str(word) for word in kind]
-    chosen = values(wanted)
+    known = [str(member) for member in kind]
+    chosen = as_set(wanted)
     if chosen is not None:
-        chosen = frozenset(word.lower() for word in chosen)
-    for word in sorted(chosen or ()):
-        if word not in known:
-            close = nearest(word, known)
+        chosen = frozenset(value.lower() for value in chosen)
+    for value in sorted(chosen or ()):
+        if value not in known:
+            close = nearest(value, known)
             hint = f"did you mean {close}?" if close else "use one of these, or omit the filter to see all"
-            raise UsageError(f"{field} must be one of {', '.join(known)}, got {word!r}", hint)
+            raise UsageError(f"{field} must be one of {', '.join(known)}, got {value!r}", hint)
     return chosen
 
 
-def names(
+def known_names(
     wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_by: str
 ) -> frozenset[str] | None:
     """Return the wanted names. Raises NotFound with a suggestion."""
-    chosen = values(wanted)
+    chosen = as_set(wanted)
     if chosen is not None:
-        there = set(known())
-        for name in sorted(chosen - there):
-            raise unknown(noun, name, there, listed_by)
+        all_names = set(known())
+        for name in sorted(chosen - all_names):
+            raise unknown(noun, name, all_names, listed_by)
     return chosen
 
 
@@ -65,12 +65,14 @@ def matching(records: Iterable[R], wanted: Mapping[str, frozenset[str] | None]) 
     """Return the records whose fields have one of the wanted values each; in a list field,
     any item counts.
     """
-    filters = {field: given for field, given in wanted.items() if given is not None}
-    return [r for r in records if all(_holds(getattr(r, field), given) for field, given in filters.items())]
+    filters = {field: values for field, values in wanted.items() if values is not None}
+    return [
+        r for r in records if all(_matches(getattr(r, field), values) for field, values in filters.items())
+    ]
 
 
-def _holds(value: Any, given: frozenset[str]) -> bool:
-    return not given.isdisjoint(value) if isinstance(value, tuple) else value in given
+def _matches(value: Any, wanted: frozenset[str]) -> bool:
+    return not wanted.isdisjoint(value) if isinstance(value, tuple) else value in wanted
 
 
 def sorted_issues(issues: Iterable[Issue]) -> tuple[Issue, ...]:
@@ -142,7 +144,7 @@ class InRun(Protocol):
 
 
 Executing = Mapping[str, InRun]
-"""The todos of live runs, by id."""
+"""Todos of live runs by id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +176,11 @@ def join(ecosystem: Ecosystem, executing: Executing | None) -> Joined:
     return Joined(ecosystem=ecosystem.with_coordination(todos=tuple(shown)), queued=queued)
 
 
-def _is_shown(todo: Todo, one: InRun, recurring: Collection[str]) -> bool:
-    if not one.in_progress:
+def _is_shown(todo: Todo, in_run: InRun, recurring: Collection[str]) -> bool:
+    """Return whether views show the state of the run instead of the status in the file."""
+    if not in_run.in_progress:
         return False
-    again = todo.status is TodoStatus.COMPLETED and todo.plan in recurring and one.state != "succeeded"
+    again = todo.status is TodoStatus.COMPLETED and todo.plan in recurring and in_run.state != "succeeded"
     return todo.status in OPEN_TODO or again
 
 
@@ -190,13 +193,13 @@ def as_view(todo: Todo) -> TodoInView:
     )
 
 
-def _in_progress(todo: Todo, one: InRun) -> TodoInView:
-    in_run = {
-        "run_id": one.run_id,
-        "run_state": str(one.state),
-        "worker": one.worker,
-        "since": one.since,
-        "run_waits_for": one.waits_for,
+def _in_progress(todo: Todo, in_run: InRun) -> TodoInView:
+    fields = {
+        "status": TodoStatus.IN_PROGRESS,
+        "run_id": in_run.run_id,
+        "run_state": str(in_run.state),
+        "worker": in_run.worker,
+        "since": in_run.since,
+        "run_waits_for": in_run.waits_for,
     }
-    values = {**dict(todo), "status": TodoStatus.IN_PROGRESS, **in_run}
-    return TodoInView.model_construct(_fields_set=todo.model_fields_set | {"status", *in_run}, **values)
+    return TodoInView.model_construct(todo.model_fields_set | set(fields), **{**dict(todo), **fields})

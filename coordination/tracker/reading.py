@@ -66,7 +66,7 @@ class Reader:
         self.document = document
         """The file as it was read, or as the latest operation left it."""
         self._now = now
-        self._ask = executing
+        self._executing = executing
         self._recorded = recorded
         self._view: tuple[Document, Joined] | None = None
         """A file, and its records as views show them."""
@@ -82,7 +82,7 @@ class Reader:
         return self._joined.ecosystem
 
     def look_again(self) -> None:
-        """Query the executed todos again when a view next needs them."""
+        """Ask again for the todos of live runs when a view next needs them."""
         self._view = None
 
     @property
@@ -93,7 +93,7 @@ class Reader:
     @property
     def _joined(self) -> Joined:
         if self._view is None or self._view[0] is not self.document:
-            self._view = (self.document, join(self.document.ecosystem, self._ask()))
+            self._view = (self.document, join(self.document.ecosystem, self._executing()))
         return self._view[1]
 
     # Repositories
@@ -102,10 +102,10 @@ class Reader:
         """List the repositories of the file. All filters must match."""
         repos = self.ecosystem.repos
         wanted = {
-            "tags": queries.names(
+            "tags": queries.known_names(
                 tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"
             ),
-            "role": queries.names(
+            "role": queries.known_names(
                 role, lambda: (r.role for r in repos if r.role), "role of a repo", "list-repos"
             ),
         }
@@ -145,8 +145,8 @@ class Reader:
     ) -> tuple[Issue, ...]:
         """List the issues, most urgent first, then by date. All filters must match."""
         wanted = {
-            "status": queries.words(status, IssueStatus, "status"),
-            "priority": queries.words(priority, Level, "priority"),
+            "status": queries.enum_values(status, IssueStatus, "status"),
+            "priority": queries.enum_values(priority, Level, "priority"),
             "repos": self._repos(repo),
             "assignee": self._assignees(assignee, ISSUE.listed_by),
             "labels": self._labels(label, ISSUE.listed_by),
@@ -172,15 +172,15 @@ class Reader:
         """
         wanted = {
             "repo": self._repos(repo),
-            "status": queries.words(status, TodoStatus, "status"),
+            "status": queries.enum_values(status, TodoStatus, "status"),
             "assignee": self._assignees(assignee, TODO.listed_by),
-            "priority": queries.words(priority, Level, "priority"),
+            "priority": queries.enum_values(priority, Level, "priority"),
             "labels": self._labels(label, TODO.listed_by),
         }
         todos = TODO.all(self.ecosystem)
         if plan is not None:
             owned = {
-                todo.id: todo for name in sorted(queries.values(plan) or ()) for todo in self.plan_todos(name)
+                todo.id: todo for name in sorted(queries.as_set(plan) or ()) for todo in self.plan_todos(name)
             }
             todos = tuple(owned.values())
         return queries.sorted_todos(queries.matching(todos, wanted))
@@ -195,7 +195,7 @@ class Reader:
 
         `repo` matches plans that name it and plans with a todo in it.
         """
-        wanted = {"status": queries.words(status, PlanStatus, "status")}
+        wanted = {"status": queries.enum_values(status, PlanStatus, "status")}
         plans = queries.matching(PLAN.all(self.ecosystem), wanted)
         repos = self._repos(repo)
         if repos is not None:
@@ -238,8 +238,8 @@ class Reader:
         wanted = {
             "consumer": self._repos(consumer),
             "provider": self._repos(provider),
-            "type": queries.words(type, DependencyType, "type"),
-            "status": queries.words(status, DependencyStatus, "status"),
+            "type": queries.enum_values(type, DependencyType, "type"),
+            "status": queries.enum_values(status, DependencyStatus, "status"),
         }
         return queries.sorted_dependencies(queries.matching(DEPENDENCY.all(self.ecosystem), wanted))
 
@@ -278,15 +278,15 @@ class Reader:
 
     def what_goes(self, name: str) -> DeletePreview:
         """Return what a deletion with `cascade` would remove."""
-        return mutations.what_goes(self.ecosystem, name)
+        return mutations.preview_deletion(self.ecosystem, name)
 
     # Values of filters
 
     def _repos(self, wanted: Wanted) -> frozenset[str] | None:
-        return queries.names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
+        return queries.known_names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
 
     def _assignees(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
-        return queries.names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", listed_by)
+        return queries.known_names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", listed_by)
 
     def _labels(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
-        return queries.names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)
+        return queries.known_names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)

@@ -39,18 +39,19 @@ class Relations:
     def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
         self._register = Register(ecosystem, plan)
         self.items: Mapping[str, Item] = self._register.items
-        self._parts_of: dict[str, frozenset[str]] = {}
+        self._todos_of_plan: dict[str, frozenset[str]] = {}
         self._descriptions: dict[str, Relation] = {}
 
     def waits_for(self, name: str) -> tuple[str, ...]:
         """Return the direct blockers, whatever their status; a plan's own todos are excluded."""
-        return tuple(other for other in self._register.waits_for(name) if other not in self._parts(name))
+        return tuple(other for other in self._register.waits_for(name) if other not in self._todos_of(name))
 
     def held_by(self, name: str) -> tuple[str, ...]:
         """Return the direct blockers that are not finished."""
         return tuple(other for other in self.waits_for(name) if self.holds(other))
 
     def holds(self, name: str) -> bool:
+        """Return whether the record keeps its dependents waiting: it is not finished, or not declared."""
         return name not in self.items or self.items[name].status not in FINISHED
 
     def is_open(self, name: str) -> bool:
@@ -67,7 +68,7 @@ class Relations:
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """Return the direct dependents, without the plan that the record belongs to."""
-        return tuple(other for other in self.behind.get(name, ()) if name not in self._parts(other))
+        return tuple(other for other in self.behind.get(name, ()) if name not in self._todos_of(other))
 
     def chains(
         self, start: str, among: Collection[str], wanted: Iterable[str]
@@ -115,14 +116,14 @@ class Relations:
     def describe_all(self, names: Iterable[str]) -> tuple[Relation, ...]:
         return tuple(map(self.describe, names))
 
-    def _parts(self, name: str) -> Collection[str]:
-        """Return the todos of a plan."""
+    def _todos_of(self, name: str) -> Collection[str]:
+        """Return the todos of a plan; nothing for another record."""
         item = self.items[name]
         if not isinstance(item, Plan):
             return ()
-        if name not in self._parts_of:
-            self._parts_of[name] = frozenset(self._register.todos_of(item))
-        return self._parts_of[name]
+        if name not in self._todos_of_plan:
+            self._todos_of_plan[name] = frozenset(self._register.todos_of(item))
+        return self._todos_of_plan[name]
 
 
 def _path(name: str, predecessors: Mapping[str, str]) -> tuple[str, ...]:
@@ -149,7 +150,7 @@ def became_ready(before: Relations, after: Relations, touched: Iterable[str]) ->
     )
 
 
-Held = Issue | Plan | Todo | Dependency | Milestone
+AnyRecord = Issue | Plan | Todo | Dependency | Milestone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,12 +219,14 @@ def check_free(name: str, taken: Collection[str]) -> None:
         )
 
 
-def check_references(names: Names, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
-    """Raise NotFound if the record newly names something unknown, UsageError if it names itself.
+def check_references(
+    names: Names, after: AnyRecord, before: AnyRecord | None = None, plan: Plan | None = None
+) -> None:
+    """Raise NotFound if the record newly names an unknown record, UsageError if it names itself.
 
     Unknown names that it had before are accepted, because files grow gradually.
     """
-    repos = _new(after, before, TO_REPOS[type(after)])
+    repos = _added_names(after, before, TO_REPOS[type(after)])
     if repos and names.repos:
         require_known(repos, names.repos, "repo", "list-repos")
     if work := added_work(after, before):
@@ -234,72 +237,74 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
         if unknown_names:
             noun = "todo, issue, plan or own milestone" if plan else "todo, issue or plan"
             require_known(unknown_names, names.work | names.milestones | own, noun, "list-todos")
-    if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
+    if isinstance(after, Todo) and (plans := _added_names(after, before, ("plan",))):
         require_known(plans, names.plans, "plan", "list-plans")
-    if isinstance(after, Dependency) and _new(after, before, ("consumer", "provider", "version_constraint")):
-        _check_sense(after)
+    if isinstance(after, Dependency) and _added_names(
+        after, before, ("consumer", "provider", "version_constraint")
+    ):
+        _check_dependency(after)
     if names.capacities and isinstance(after, Todo):
         _check_resources(names.capacities, after, before)
 
 
-def _check_sense(after: Dependency) -> None:
+def _check_dependency(after: Dependency) -> None:
     from coordination.dependencies.probes import invalid_fields  # takes 30 ms
 
     for why in invalid_fields(after):
         raise UsageError(why, "name another repository, or another constraint")
 
 
-def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | None) -> None:
-    require_known(_new(after, before, ("resources",)), capacities, "resource", "list-resources")
-    there = before.resources if isinstance(before, Todo) else ()
+def _check_resources(capacities: Mapping[str, int], after: Todo, before: AnyRecord | None) -> None:
+    require_known(_added_names(after, before, ("resources",)), capacities, "resource", "list-resources")
+    old_needs = before.resources if isinstance(before, Todo) else ()
     for need in after.resources:
-        if need not in there and need.amount > capacities.get(need.name, need.amount):
+        if need not in old_needs and need.amount > capacities.get(need.name, need.amount):
             excess = capacity_exceeded(need.name, need.amount, capacities)
             raise UsageError(
                 f"{after.id} {excess}", "lower the amount, or raise the capacity in ecosystem.yaml"
             )
 
 
-def added_work(after: Held, before: Held | None) -> dict[str, None]:
+def added_work(after: AnyRecord, before: AnyRecord | None) -> dict[str, None]:
     """Return the todos, issues, plans and milestones that the record newly names."""
-    return _new(after, before, TO_WORK[type(after)])
+    return _added_names(after, before, TO_WORK[type(after)])
 
 
-def named(record: Held) -> tuple[object, ...]:
+def reference_values(record: AnyRecord) -> tuple[object, ...]:
     """Return all values that determine its blockers and dependents."""
-    return (getattr(record, "plan", None), *(others for _, others in named_work(record)))
+    return (getattr(record, "plan", None), *(others for _, others in work_references(record)))
 
 
-def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
+def work_references(record: AnyRecord) -> Iterator[tuple[str, tuple[str, ...]]]:
     for field in TO_WORK[type(record)]:
         yield field, getattr(record, field)
 
 
-def naming(ecosystem: Ecosystem, names: Iterable[str]) -> Iterator[tuple[Reference, Held]]:
+def references_to(ecosystem: Ecosystem, names: Iterable[str]) -> Iterator[tuple[Reference, AnyRecord]]:
     """Yield every field that names one of these, including a todo's `plan`, in the file's order."""
     searched = frozenset(names)
-    for record in everything(ecosystem):
+    for record in all_records(ecosystem):
         for owner, plan in _with_milestones(record):
-            for field, others in named_work(owner):
+            for field, others in work_references(owner):
                 if not searched.isdisjoint(others):
                     yield Reference(owner=owner.id, field=field, plan=plan), owner
         if isinstance(record, Todo) and record.plan in searched:
             yield Reference(owner=record.id, field="plan"), record
 
 
-def everything(ecosystem: Ecosystem) -> Iterator[Issue | Plan | Todo | Dependency]:
+def all_records(ecosystem: Ecosystem) -> Iterator[Issue | Plan | Todo | Dependency]:
     for kind in KINDS:
         yield from kind.all(ecosystem)
 
 
-def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
+def _with_milestones(record: AnyRecord) -> Iterator[tuple[AnyRecord, str | None]]:
     yield record, None
     if isinstance(record, Plan):
         for milestone in record.milestones:
             yield milestone, record.id
 
 
-def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, None]:
+def _added_names(after: AnyRecord, before: AnyRecord | None, fields: Iterable[str]) -> dict[str, None]:
     """Return the names that these fields have now and did not have before, each once."""
     names: dict[str, None] = {}
     for field in fields:
@@ -308,13 +313,13 @@ def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, N
     return names
 
 
-def mentioned(ecosystem: Ecosystem) -> set[str]:
-    """Return every id that is named anywhere, declared or not."""
+def referenced_ids(ecosystem: Ecosystem) -> set[str]:
+    """Return every id that is reference_values anywhere, declared or not."""
     return {
         name
-        for record in everything(ecosystem)
+        for record in all_records(ecosystem)
         for owner, _ in _with_milestones(record)
-        for _, others in named_work(owner)
+        for _, others in work_references(owner)
         for name in others
     }
 
@@ -360,12 +365,12 @@ def _links(
     seen: set[str],
     depth: int,
 ) -> tuple[Link, ...]:
-    there = list(names)
-    new = [name for name in there if name not in seen and relations.is_open(name)]
+    linked = list(names)
+    new = [name for name in linked if name not in seen and relations.is_open(name)]
     seen.update(new)
     behind = (
         {name: _links(relations, further(name), further, seen, depth - 1) for name in new}
         if depth > 1
         else {}
     )
-    return tuple(Link(**dict(relations.describe(name)), behind=behind.get(name, ())) for name in there)
+    return tuple(Link(**dict(relations.describe(name)), behind=behind.get(name, ())) for name in linked)

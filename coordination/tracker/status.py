@@ -45,7 +45,8 @@ from coordination.tracker.records import (
 )
 from coordination.tracker.relations import Relations
 
-HEAVIEST = 10
+MOST_BLOCKING = 10
+"""Records that the status of everything names because most others wait for them."""
 
 
 def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...]:
@@ -56,8 +57,10 @@ def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...
     for issue in _holding(ecosystem, relations, work):
         chains = relations.chains(issue.id, among, work)
         if chains:
-            held = tuple(HeldUp(work=relations.describe(name), chain=chain) for name, chain in chains.items())
-            blocking.append(BlockingIssue(issue=issue, holds_up=held))
+            work_behind = tuple(
+                HeldUp(work=relations.describe(name), chain=chain) for name, chain in chains.items()
+            )
+            blocking.append(BlockingIssue(issue=issue, holds_up=work_behind))
     return tuple(blocking)
 
 
@@ -66,10 +69,10 @@ def _work_of(relations: Relations, repo: str) -> list[str]:
     return [name for name, item in relations.items.items() if item.status in OPEN and repo in repos_of(item)]
 
 
-def _holding(ecosystem: Ecosystem, relations: Relations, here: Collection[str]) -> tuple[Issue, ...]:
-    """Return the open issues that may block some of these records."""
+def _holding(ecosystem: Ecosystem, relations: Relations, work: Collection[str]) -> tuple[Issue, ...]:
+    """Return the open issues that may block some of this work."""
     issues = {issue.id: issue for issue in ISSUE.all(ecosystem) if issue.status in OPEN_ISSUE}
-    return sorted_issues(issues[name] for name in Weights(relations).holding(issues, here))
+    return sorted_issues(issues[name] for name in Weights(relations).holding(issues, work))
 
 
 def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
@@ -115,7 +118,7 @@ def ecosystem_status(document: Document, view: Joined, today: date) -> Ecosystem
         ready=ready,
         blocked=blocked,
         overdue=tuple(sorted(_overdue(ecosystem, today), key=lambda o: (o.due, natural(o.id)))),
-        most_blocking=Weights(relations).heaviest(HEAVIEST),
+        most_blocking=Weights(relations).heaviest(MOST_BLOCKING),
         repos=_lines(document, ecosystem, ready, blocked),
         runs_known=view.known,
     )
@@ -144,19 +147,19 @@ def _blocked(
     """Return todos that wait, also in a run, or were set to `blocked`; not those that are in progress
     regardless.
     """
-    held = {
+    blockers = {
         todo.id: relations.held_by(todo.id)
         for todo in todos
         if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)
     }
     blocked = [
         relations.items[name]
-        for name, by in held.items()
+        for name, by in blockers.items()
         if by or name in queued or relations.items[name].status is TodoStatus.BLOCKED
     ]
     ordered = sorted_todos(todo for todo in blocked if isinstance(todo, Todo))
     return tuple(
-        BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id]), run_id=queued.get(todo.id))
+        BlockedTodo(todo=todo, by=relations.describe_all(blockers[todo.id]), run_id=queued.get(todo.id))
         for todo in ordered
     )
 
@@ -191,8 +194,8 @@ def _lines(
         numbers[todo.repo][todo.status] += 1
     for todo in ready:
         numbers[todo.repo]["ready"] += 1
-    for held in blocked:
-        numbers[held.todo.repo]["held"] += 1
+    for one in blocked:
+        numbers[one.todo.repo]["blocked by others"] += 1
     for issue in ISSUE.all(ecosystem):
         for repo in set(issue.repos) if issue.status in OPEN_ISSUE else ():
             numbers[repo]["issues"] += 1
@@ -212,7 +215,7 @@ def _line(repo: Repo, document: Document, numbers: Counter[str]) -> RepoLine:
         open_issues=numbers["issues"],
         ready=numbers["ready"],
         in_progress=numbers[TodoStatus.IN_PROGRESS],
-        blocked=numbers["held"],
+        blocked=numbers["blocked by others"],
         done=numbers[TodoStatus.COMPLETED],
         unsatisfied=numbers["unsatisfied"],
     )

@@ -70,22 +70,22 @@ def find_template(ecosystem: Ecosystem, name: str) -> Template:
     return by_name[name]
 
 
-def read_values(template: Template, given: Mapping[str, object]) -> Values:
+def read_values(template: Template, arguments: Mapping[str, object]) -> Values:
     """Return the text of every parameter. Raises UsageError with all problems at once."""
     see = f"see its parameters: coord show-template {template.name}"
     parameters = {parameter.name: parameter for parameter in template.parameters}
     problems = [
         f"there is no parameter {name!r}{did_you_mean(name, parameters)}"
-        for name in given
+        for name in arguments
         if name not in parameters
     ]
-    missing = [p.name for p in template.parameters if p.is_required and given.get(p.name) is None]
+    missing = [p.name for p in template.parameters if p.is_required and arguments.get(p.name) is None]
     if missing:
         options = " ".join(f"--set {name}=…" for name in missing)
         problems.append(f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing: {options}")
     values = {}
     for name, parameter in parameters.items():
-        value = given.get(name)
+        value = arguments.get(name)
         try:
             values[name] = parameter.empty if value is None else parameter.read(value)
         except ValueError as error:
@@ -95,18 +95,18 @@ def read_values(template: Template, given: Mapping[str, object]) -> Values:
     return values
 
 
-def replaced(value: Any, values: Values) -> Any:
-    """Return a value of JSON's kinds with the parameters in its texts replaced, each once."""
+def replace_parameters(value: Any, values: Values) -> Any:
+    """Return a value of JSON's kinds with the parameters in its texts replace_parameters, each once."""
     if isinstance(value, str):
-        return REFERENCE.sub(lambda found: _one(found, values), value)
+        return REFERENCE.sub(lambda found: _replacement(found, values), value)
     if isinstance(value, Mapping):
-        return {name: replaced(inner, values) for name, inner in value.items()}
+        return {name: replace_parameters(inner, values) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [replaced(inner, values) for inner in value]
+        return [replace_parameters(inner, values) for inner in value]
     return value
 
 
-def _one(found: re.Match[str], values: Values) -> str:
+def _replacement(found: re.Match[str], values: Values) -> str:
     escaped, name = found.groups()
     if escaped:
         return found.group().removeprefix("$")
@@ -121,7 +121,7 @@ def variables(command: object, values: Values) -> dict[str, str]:
 
 def plan_fields(template: Template, values: Values, repos: Sequence[Repo]) -> Fields:
     """Return the fields of the plan, without its id."""
-    fields: Fields = replaced(fields_of(template.plan), values)
+    fields: Fields = replace_parameters(fields_of(template.plan), values)
     return {**fields, "status": str(PlanStatus.ACTIVE), "repos": [repo.name for repo in repos]}
 
 
@@ -145,7 +145,7 @@ def todo_fields(
     deps = ecosystem.coordination.dependencies if template.order is RepoOrder.DEPS else ()
     fields_of_todos: list[Fields] = []
     ends: dict[str, list[str]] = {}
-    for name, providers in in_order(by_name, deps):
+    for name, providers in in_dependency_order(by_name, deps):
         before = [end for provider in providers for end in ends[provider]]
         for step in template.steps:
             for group in _expanded(step, by_name[name]):
@@ -182,8 +182,8 @@ def _expanded(step: TemplateStep, repo: Repo) -> list[list[TemplateStep]]:
 def _checking(step: TemplateStep, check: str) -> TemplateStep:
     action = step.action
     assert isinstance(action, QaAction)
-    given = {**fields_of(action), "check": check}
-    return step.model_copy(update={"id": f"{step.id}-{check}", "action": QaAction.model_validate(given)})
+    fields = {**fields_of(action), "check": check}
+    return step.model_copy(update={"id": f"{step.id}-{check}", "action": QaAction.model_validate(fields)})
 
 
 def todo_id(plan_id: str, step: str, repo: str) -> str:
@@ -192,11 +192,11 @@ def todo_id(plan_id: str, step: str, repo: str) -> str:
 
 
 def _todo(step: TemplateStep, values: Values, before: Sequence[str]) -> Fields:
-    given = fields_of(step)
-    commands = {name: given.pop(name) for name in ("action", "compensate") if _is_shell(given.get(name))}
+    texts = fields_of(step)
+    commands = {name: texts.pop(name) for name in ("action", "compensate") if _is_shell(texts.get(name))}
     fields: Fields = {
-        **replaced(given, values),
-        **{name: _bare(command) for name, command in commands.items()},
+        **replace_parameters(texts, values),
+        **{name: _short_action(command) for name, command in commands.items()},
         "id": todo_id(values["plan"], step.id, values["repo"]),
         "repo": values["repo"],
         "plan": values["plan"],
@@ -215,12 +215,14 @@ def _is_shell(action: object) -> bool:
     return isinstance(action, Mapping) and action.get("type") == "shell"
 
 
-def _bare(action: Mapping[str, Any]) -> Any:
+def _short_action(action: Mapping[str, Any]) -> Any:
     """Return a command as people write it, if it is nothing but a command."""
     return action["run"] if set(action) == {"type", "run"} else action
 
 
-def in_order(names: Collection[str], dependencies: Iterable[Dependency]) -> list[tuple[str, tuple[str, ...]]]:
+def in_dependency_order(
+    names: Collection[str], dependencies: Iterable[Dependency]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Return each repository with those of `names` that it waits for, which come first. A chain through
     repositories that are not among them counts.
 
@@ -231,7 +233,7 @@ def in_order(names: Collection[str], dependencies: Iterable[Dependency]) -> list
         if dependency.consumer != dependency.provider:
             needs.setdefault(dependency.consumer, {})[dependency.provider] = None
     chosen = dict.fromkeys(names)
-    before = {name: _nearest(name, needs, chosen) for name in chosen}
+    before = {name: _nearest_providers(name, needs, chosen) for name in chosen}
     try:
         order = TopologicalSorter(before).static_order()
         return [(name, before[name]) for name in order]
@@ -243,7 +245,9 @@ def in_order(names: Collection[str], dependencies: Iterable[Dependency]) -> list
         ) from error
 
 
-def _nearest(name: str, needs: Mapping[str, Collection[str]], chosen: Collection[str]) -> tuple[str, ...]:
+def _nearest_providers(
+    name: str, needs: Mapping[str, Collection[str]], chosen: Collection[str]
+) -> tuple[str, ...]:
     """Return the chosen repositories that this one needs, directly or through others that are not chosen."""
     found: dict[str, None] = {}
     seen, ahead = {name}, list(needs.get(name, ()))
@@ -274,13 +278,15 @@ def campaign_template(
     Raises UsageError unless there is one change.
     """
     if (run is None) is (prompt is None):
-        what = "nothing to do" if run is None else "two changes"
-        raise UsageError(f"a campaign with {what}", "give it --run COMMAND, or --prompt TEXT for an agent")
+        changes = "no change" if run is None else "two changes"
+        raise UsageError(
+            f"the campaign has {changes}", "give it --run COMMAND, or --prompt TEXT for an agent"
+        )
     if not all(is_utf8("".join(command or ())) for command in (run, prompt, check)):
         raise UsageError("the command or the prompt is not UTF-8", "write it in UTF-8")
     try:
         action = _shell(run) if run is not None else AgentAction(type="agent", prompt=_literal(prompt or ""))
-        proof = QaAction(type="qa") if check is None else _shell(check, read_only=True)
+        checking = QaAction(type="qa") if check is None else _shell(check, read_only=True)
         return Template(
             name="campaign",
             parameters=(Parameter(name="title"),),
@@ -288,7 +294,7 @@ def campaign_template(
             plan=TemplatePlan(title="${title}", on_failure=on_failure),
             steps=(
                 TemplateStep(id=CHANGE, task="${title}", action=action),
-                TemplateStep(id=CHECK, task="check: ${title}", action=proof),
+                TemplateStep(id=CHECK, task="check: ${title}", action=checking),
             ),
         )
     except ValidationError as error:

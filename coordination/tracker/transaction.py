@@ -28,8 +28,15 @@ from coordination.ecosystem.parsing import moment
 from coordination.ecosystem.yaml_text.tree import Location
 from coordination.errors import NotFound, UsageError
 from coordination.models import HIDDEN, Ecosystem, Record, ResourceNeed, Todo, Validation, secrets_of
-from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move
-from coordination.tracker.relations import Names, Relations, added_work, check_references, mentioned, named
+from coordination.tracker.kinds import Kind, R, TrackedRecord, check_transition
+from coordination.tracker.relations import (
+    Names,
+    Relations,
+    added_work,
+    check_references,
+    reference_values,
+    referenced_ids,
+)
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -41,7 +48,7 @@ class Numbering:
 
     def __init__(self, own: Sequence[str], taken: Iterable[str], first: str) -> None:
         numbered = _numbered(own)
-        prefix = _usual(prefix for prefix, _ in numbered) if numbered else _numbered([first])[0][0]
+        prefix = _most_frequent(prefix for prefix, _ in numbered) if numbered else _numbered([first])[0][0]
         digits = [digits for other, digits in (*numbered, *_numbered(taken)) if other == prefix]
         highest = max(digits, key=lambda text: (int(text), len(text)), default="")
         self._prefix = prefix
@@ -61,7 +68,7 @@ def _numbered(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
 
 
-def _usual(prefixes: Iterable[str]) -> str:
+def _most_frequent(prefixes: Iterable[str]) -> str:
     """Return the most frequent prefix; of equally frequent ones the last used."""
     return Counter(list(prefixes)[::-1]).most_common(1)[0][0]
 
@@ -83,7 +90,7 @@ class Transaction:
         """Ids of records that were removed, or whose status, blockers or dependents changed."""
         self.touched_milestones: dict[str, set[str]] = {}
         """Ids of changed milestones by plan."""
-        self.given_status: set[str] = set()
+        self.explicit_status: set[str] = set()
         """Ids of the records whose status this operation has set."""
         self.reordered: dict[str, None] = {}
         """Ids of the records that might close a cycle."""
@@ -106,18 +113,18 @@ class Transaction:
 
     def create(self, kind: Kind[R], fields: Mapping[str, Any]) -> R:
         """Create a record. Raises UsageError, NotFound, and Conflict for an id that is in use."""
-        given = {name: value for name, value in fields.items() if value is not None}
-        given = {"id": given.get("id") or self._next_id(kind), **given}
-        given.setdefault("created", moment(self._now, self._last_written(kind)))
-        record = validated(kind.noun, kind.model, given)
-        given = as_read(given, record)
+        values = {name: value for name, value in fields.items() if value is not None}
+        values = {"id": values.get("id") or self._next_id(kind), **values}
+        values.setdefault("created", moment(self._now, self._last_created(kind)))
+        record = validated(kind.noun, kind.model, values)
+        values = as_validated(values, record)
         self.names.check_free(kind, record.id)
         # The new id was not known to the user, so the record cannot mean itself.
         if not fields.get("id") and record.id in added_work(record, None):
             hint = f"list the known ones: coord {kind.listed_by}"
             raise NotFound(f"there is no {kind.noun} {record.id!r}", hint)
         check_references(self.names, record)
-        self.add((kind.section,), record, given)
+        self.add((kind.section,), record, values)
         self.names.add(kind, record.id)
         self._store(kind, record)
         return record
@@ -125,11 +132,11 @@ class Transaction:
     def update(self, kind: Kind[R], before: R, changes: Mapping[str, Any]) -> tuple[R, tuple[str, ...]]:
         """Return the record and the requested fields that differ; if none does, nothing is written."""
         after = with_changes(kind.noun, before, changes)
-        changes = as_read(changes, after)
+        changes = as_validated(changes, after)
         fields = differing(before, after, changes)
         if not fields:
             return before, ()
-        check_move(kind.noun, before.id, before.status, after.status)
+        check_transition(kind.noun, before.id, before.status, after.status)
         check_references(self.names, after, before)
         fields.setdefault("updated", self.update_stamp(before))
         after = with_changes(kind.noun, before, fields)
@@ -151,17 +158,17 @@ class Transaction:
         for field, value in fields.items():
             old, new = getattr(before, field), getattr(after, field)
             if isinstance(old, Validation) and isinstance(new, Validation):
-                asked = plain(value)
-                parts = {part: asked.get(part) for part in Validation.model_fields}
+                wanted = plain(value)
+                parts = {part: wanted.get(part) for part in Validation.model_fields}
                 self.set((*place, field), differing(old, new, parts))
             else:
                 self.set(place, {field: value})
 
-    def add(self, place: Place, record: Record, given: Mapping[str, Any]) -> None:
+    def add(self, place: Place, record: Record, fields: Mapping[str, Any]) -> None:
         """Add a record with its fields in the model's order."""
-        usual = {name: getattr(record, name) for name in WRITTEN if name in type(record).model_fields}
-        fields = {**usual, **given}
-        ordered = {name: fields[name] for name in type(record).model_fields if name in fields}
+        names = type(record).model_fields
+        written = {**{name: getattr(record, name) for name in WRITTEN if name in names}, **fields}
+        ordered = {name: written[name] for name in names if name in written}
         self._edit.add(place, plain(ordered))
 
     def remark(self, subject: str, **data: Any) -> None:
@@ -188,9 +195,9 @@ class Transaction:
     def _store(self, kind: Kind[R], after: R, before: R | None = None) -> None:
         self.store(kind, after)
         if before is not None and before.status != after.status:
-            self.given_status.add(after.id)
+            self.explicit_status.add(after.id)
             self.touched[after.id] = self.reordered[after.id] = None
-        if before is not None and named(after) != named(before):
+        if before is not None and reference_values(after) != reference_values(before):
             self.touched[after.id] = None
         if added_work(after, before) or getattr(after, "plan", None) != getattr(before, "plan", None):
             self.reordered[after.id] = None
@@ -204,11 +211,12 @@ class Transaction:
     def _next_id(self, kind: Kind[R]) -> str:
         if kind.section not in self._numbering:
             own = [record.id for record in kind.all(self.before)]
-            taken = self.names.of(kind) | mentioned(self.before)
+            taken = self.names.of(kind) | referenced_ids(self.before)
             self._numbering[kind.section] = Numbering(own, taken, kind.first_id)
         return self._numbering[kind.section].next(self.names.of(kind))
 
-    def _last_written(self, kind: Kind[R]) -> object:
+    def _last_created(self, kind: Kind[R]) -> object:
+        """Return the date of the last record that has one, whose form a new record follows."""
         return next((record.created for record in reversed(kind.all(self.before)) if record.created), None)
 
 
@@ -263,18 +271,18 @@ def with_changes(noun: str, record: M, changes: Mapping[str, Any]) -> M:
 
 
 def written(record: Record) -> dict[str, Any]:
-    """Return the fields that the file gives, in the model's order, with their validated values."""
-    given = record.model_fields_set
-    return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in given}
+    """Return the fields that the file has, in the model's order, with their validated values."""
+    names = record.model_fields_set
+    return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in names}
 
 
-def as_read(given: Any, read: Any) -> Any:
-    """Return the given value with enumeration values in lower case, as the record has them."""
-    if isinstance(given, str) and isinstance(read, str):
+def as_validated(value: Any, read: Any) -> Any:
+    """Return the value with enumeration values in lower case, as the record has them."""
+    if isinstance(value, str) and isinstance(read, str):
         return read.value if isinstance(read, Enum) else read
-    if isinstance(given, Mapping) and isinstance(read, Record):
-        return {name: as_read(value, getattr(read, name, None)) for name, value in given.items()}
-    return given
+    if isinstance(value, Mapping) and isinstance(read, Record):
+        return {name: as_validated(inner, getattr(read, name, None)) for name, inner in value.items()}
+    return value
 
 
 def fields_of(record: Record | Mapping[str, Any]) -> dict[str, Any]:
@@ -323,10 +331,10 @@ def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name:
     lines = [_sentence(diagnostic, len(place), fields) for diagnostic in diagnostics]
     subject = name or f"the new {noun}"
     message = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
-    meant = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
+    suggestions = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
     hint = (
-        f"did you mean {', '.join(meant)}?"
-        if meant
+        f"did you mean {', '.join(suggestions)}?"
+        if suggestions
         else "correct that and try again; all fields: coord schema"
     )
     return UsageError(message, hint)

@@ -1,5 +1,5 @@
-"""Reads the fields of a new record, or the changes of an update: from options, a file as YAML or JSON, or
-questions on a terminal.
+"""Input of records: the fields of a new record, or the changes of an update, from options, a file as YAML or
+JSON, or questions on a terminal.
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ class Changes:
     same time, both labels are there afterwards.
     """
 
-    said: Mapping[Field, Any]
-    """None or an empty list clears the field."""
+    values: Mapping[Field, Any]
+    """New values of fields; None or an empty list clears the field."""
     added: Mapping[Field, Sequence[Any]]
     removed: Mapping[Field, Sequence[str]]
 
     def __bool__(self) -> bool:
-        return bool(self.said or self.added or self.removed)
+        return bool(self.values or self.added or self.removed)
 
     def __call__(self, record: BaseModel) -> dict[str, Any]:
         changes: dict[str, Any] = {}
-        for field, value in self.said.items():
+        for field, value in self.values.items():
             if field.part:
                 part = changes.get(field.part) or _part(record, field.part)
                 changes[field.part] = _filled({**part, field.inner: value})
@@ -95,13 +95,13 @@ class Changes:
 
     def _list(self, record: BaseModel, field: Field) -> list[Any]:
         """Return the list after the change. An item that is added again keeps its place."""
-        there = {field.name_of(item): item for item in getattr(record, field.field)}
-        gone = self.removed.get(field, ())
-        for value in gone:
-            if value not in there:
-                hint = f"it has {', '.join(there)}" if there else "it has none"
+        present = {field.name_of(item): item for item in getattr(record, field.field)}
+        removed = self.removed.get(field, ())
+        for value in removed:
+            if value not in present:
+                hint = f"it has {', '.join(present)}" if present else "it has none"
                 raise UsageError(f"{field.spelt(REMOVE)}: there is no {value!r} to remove", hint)
-        kept = {name: item for name, item in there.items() if name not in gone}
+        kept = {name: item for name, item in present.items() if name not in removed}
         return list((kept | {field.name_of(item): item for item in self.added.get(field, ())}).values())
 
 
@@ -123,7 +123,7 @@ def changeable(fields: Iterable[Field]) -> list[Field]:
 def record_of(fields: Iterable[Field], options: Options) -> dict[str, Any]:
     """Return the fields of a new record; an empty value sets none."""
     record: dict[str, Any] = {}
-    for field, value in _said(fields, options):
+    for field, value in _used(fields, options):
         if value not in (None, []):
             owner = record.setdefault(field.part, {}) if field.part else record
             owner[field.inner] = value
@@ -133,56 +133,59 @@ def record_of(fields: Iterable[Field], options: Options) -> dict[str, Any]:
 def changes_of(fields: Sequence[Field], options: Options) -> Changes:
     """Return the changes. Raises UsageError for a list that is replaced and changed at once."""
     changes = Changes(
-        said=dict(_said(changeable(fields), options)),
-        added={f: _value(f, said, f.spelt(ADD)) for f, said in _changed_lists(fields, options, ADD).items()},
+        values=dict(_used(changeable(fields), options)),
+        added={
+            f: _value(f, texts, f.spelt(ADD)) for f, texts in _changed_lists(fields, options, ADD).items()
+        },
         removed=_changed_lists(fields, options, REMOVE),
     )
     for verb, lists in ((ADD, changes.added), (REMOVE, changes.removed)):
         for field in lists:
-            if field in changes.said:
+            if field in changes.values:
                 hint = f"{field.option} replaces the list, {field.spelt(verb)} changes it"
                 raise UsageError(f"{field.option} and {field.spelt(verb)} exclude each other", hint)
     return changes
 
 
-def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, Any]]:
+def _used(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, Any]]:
     """Yield each field that an option sets, with its value. Raises UsageError where two options set one
     field.
     """
-    spoken: dict[str, Field] = {}
+    by_name: dict[str, Field] = {}
     for field in fields:
-        given = options.get(field.key)
-        if given in (None, (), False):
+        text = options.get(field.key)
+        if text in (None, (), False):
             continue
-        if field.field in spoken:
-            other = spoken[field.field].option
+        if field.field in by_name:
+            other = by_name[field.field].option
             raise UsageError(f"{other} and {field.option} exclude each other", "use one of them")
-        spoken[field.field] = field
-        yield field, _value(field, given)
+        by_name[field.field] = field
+        yield field, _value(field, text)
 
 
-def _value(field: Field, given: Any, option_: str = "") -> Any:
+def _value(field: Field, text: Any, option_: str = "") -> Any:
+    """Return the value of an option, of several texts for a list."""
     if field.flag is not None:
         return field.flag
     try:
-        if not is_utf8("".join(given)):
+        if not is_utf8("".join(text)):
             raise click.BadParameter("it is not UTF-8")
         if field.many:
-            return [field.read(value) for value in _several(field, given)]
-        return field.read(given) if given.strip() else None
+            return [field.read(value) for value in _several(field, text)]
+        return field.read(text) if text.strip() else None
     except click.BadParameter as error:
         error.param_hint = option_ or field.option
         raise
 
 
 def _changed_lists(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:
-    given = {field: _several(field, options.get(f"{verb}_{field.key}", ())) for field in fields if field.many}
-    return {field: values for field, values in given.items() if values}
+    items = {field: _several(field, options.get(f"{verb}_{field.key}", ())) for field in fields if field.many}
+    return {field: values for field, values in items.items() if values}
 
 
-def _several(field: Field, given: Iterable[str]) -> list[str]:
-    """Return each item once, in the order given."""
-    parts = (part for text in given for part in (text.split(",") if field.many is Many.WORDS else [text]))
+def _several(field: Field, texts: Iterable[str]) -> list[str]:
+    """Return each item once, in their order."""
+    parts = (part for text in texts for part in (text.split(",") if field.many is Many.WORDS else [text]))
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
@@ -197,8 +200,8 @@ def _filled(part: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _with(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command], Command]:
     def decorated(command: Command) -> Command:
-        for one in reversed(list(options)):
-            command = one(command)
+        for add in reversed(list(options)):
+            command = add(command)
         return command
 
     return decorated
@@ -237,14 +240,14 @@ def _known(field: Field) -> list[str]:
     return [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
 
 
-def _answer(known: Sequence[str], said: str) -> str:
-    """Read a value; click asks again if it is wrong."""
-    said = said.strip()
-    if not said:
+def _answer(known: Sequence[str], text: str) -> str:
+    """Read an answer; click asks again after a UsageError."""
+    text = text.strip()
+    if not text:
         raise click.UsageError("it cannot be empty")
-    if known and said not in known:
-        raise click.UsageError(f"there is no {said!r}{did_you_mean(said, known)}")
-    return said
+    if known and text not in known:
+        raise click.UsageError(f"there is no {text!r}{did_you_mean(text, known)}")
+    return text
 
 
 def _example(missing: Iterable[Field]) -> str:

@@ -30,16 +30,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
     """Add an option with few values; `help_` precedes them in its help."""
-    words = [member.value for member in kind]
+    values = [member.value for member in kind]
     return click.option(
-        option, metavar="WORD", type=click.Choice(words, case_sensitive=False), help=f"{help_} {one_of(kind)}"
+        option,
+        metavar="WORD",
+        type=click.Choice(values, case_sensitive=False),
+        help=f"{help_} {one_of(kind)}",
     )
 
 
 def one_of(kind: Iterable[StrEnum]) -> str:
     """Return the values as the end of a sentence."""
-    *words, last = (member.value for member in kind)
-    return f"{', '.join(words)} or {last}."
+    *values, last = (member.value for member in kind)
+    return f"{', '.join(values)} or {last}."
 
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
@@ -47,6 +50,7 @@ _WHOLE = re.compile(r"[+-]?\d+")
 
 
 def as_written(text: str) -> Any:
+    """Return the text itself."""
     return text
 
 
@@ -72,7 +76,7 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 
 
 def output_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
-    """Accept a file that a command may replace: any but an ecosystem file. Raises Conflict."""
+    """Return the path of a file that a command may replace. Raises Conflict for an ecosystem file."""
     if path is None or not path.exists():
         return path
     coord = ctx.ensure_object(CliContext).coord
@@ -127,7 +131,7 @@ def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
 
 
 def read_stdin(at_most: int = -1) -> bytes:
-    if sys.stdin is None:  # who starts us may close it
+    if sys.stdin is None:  # the program that starts coord may close it
         raise UsageError("standard input is closed", "redirect a file: … < FILE")
     return sys.stdin.buffer.read(at_most)
 
@@ -181,6 +185,7 @@ def yes_or_no(text: str) -> bool:
 
 
 def agent(prompt: str) -> dict[str, Any]:
+    """Return the action of an agent with this prompt."""
     return {"type": "agent", "prompt": prompt}
 
 
@@ -250,10 +255,12 @@ def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callab
 
 
 def _several(
-    ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    """Return None without the option. An empty value is most likely an empty variable, so it is refused."""
-    values = tuple(part.strip() for text in given for part in text.split(","))
+    """Return the values, None without the option. An empty value is refused: most likely it is an empty
+    variable.
+    """
+    values = tuple(part.strip() for text in texts for part in text.split(","))
     if "" in values:
         raise click.BadParameter("an empty value matches nothing; leave the option out", ctx, parameter)
     return values or None
@@ -282,16 +289,16 @@ detach_option = click.option("--detach", is_flag=True, help="Return at once; fol
 
 
 def _selecting(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """Add options that select todos or repositories, and pass them to the command as `selectors`. An option
-    that is repeated widens; different options intersect.
+    """Add options that select todos or repositories, and pass them to the command as `selectors`. Several
+    values of one option are alternatives; different options all apply.
     """
 
     def decorated(command: Function) -> Function:
         @wraps(command)
-        def with_selectors(*args: Any, **given: Any) -> Any:
+        def with_selectors(*args: Any, **options: Any) -> Any:
             names = ("repos", "tags", "roles", "todos")
-            chosen = {name: given.pop(name) for name in names if name in given}
-            return command(*args, selectors=Selectors(**chosen), **given)
+            criteria = {name: options.pop(name) for name in names if name in options}
+            return command(*args, selectors=Selectors(**criteria), **options)
 
         selecting: Function = with_selectors
         for option in reversed(options):
@@ -330,9 +337,9 @@ def listen_option(port: int) -> Callable[..., Any]:
     )
 
 
-def parse_address(option: str, words: str) -> tuple[str, int]:
+def parse_address(option: str, text: str) -> tuple[str, int]:
     """Return host and port. Raises UsageError."""
-    found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", words)
+    found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", text)
     if found is None or not 0 < int(found["port"]) < 65536:
-        raise UsageError(f"{option} {words}: no address to listen on", "write a port, or HOST:PORT")
+        raise UsageError(f"{option} {text} is no address to listen on", "write a port, or HOST:PORT")
     return found["host"] or LOOPBACK, int(found["port"])

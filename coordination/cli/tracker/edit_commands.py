@@ -115,9 +115,10 @@ def deletes(noun: str, argument: str, complete: Complete, lookup: Lookup) -> cli
 
 
 def refuse_nothing(changes: object, fields: Sequence[Field]) -> None:
+    """Raise UsageError without changes."""
     if not changes:
         options = " ".join(field.option for field in fields if field.field != "id")
-        raise UsageError("there is nothing to change", f"say what: {options}")
+        raise UsageError("there is nothing to change", f"add an option: {options}")
 
 
 def _refuse_both(record: object, fields: Sequence[Field]) -> None:
@@ -127,15 +128,17 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
 
 @despite_quiet()
 def _confirm(manager: CoordinationManager, name: str, *, cascade: bool) -> None:
-    """Show what else a delete removes, and ask. Others that name the record refuse it without a question."""
-    goes = manager.what_goes(name)
-    if goes and not cascade:
+    """Show the other changes of a deletion, and ask. If other records name this one, ask nothing, because the
+    deletion is refused.
+    """
+    preview = manager.what_goes(name)
+    if preview and not cascade:
         return
-    for deleted in goes.deleted:
+    for deleted in preview.deleted:
         click.echo(f"  {deleted} is deleted, too", err=True)
-    for reference in goes.released:
-        click.echo(f"  {goes.id} is removed from {reference}", err=True)
-    confirm(f"Delete {name} with all this?" if goes else f"Delete {name}?", yes=False)
+    for reference in preview.released:
+        click.echo(f"  {preview.id} is removed from {reference}", err=True)
+    confirm(f"Delete {name} with all this?" if preview else f"Delete {name}?", yes=False)
 
 
 def print_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:

@@ -50,7 +50,7 @@ LONGEST = 60
 def sync_issues(
     call: CliContext, repos: tuple[str, ...], pull: bool, prefer: str, dry_run: bool, as_json: bool
 ) -> int:
-    """Exit code 0: both sides are equal. Else that of the first failure."""
+    """Exit code 0: both sides are equal. Otherwise it is that of the first failure."""
     options = IssueSyncOptions(repos=repos, pull=pull, prefer=Side(prefer), dry_run=dry_run)
     report = call.coord.issues.sync(options)
     if as_json:
@@ -87,16 +87,14 @@ def _print_notes(results: Sequence[IssueResult], not_pulled: int) -> None:
     for one in results:
         for conflict in one.conflicts:
             values = f"file {_quoted(conflict.file)}, forge {_quoted(conflict.forge)}"
-            words = f"conflict: {one.issue}: {conflict.field}: {values}; kept: {conflict.kept}"
-            click.echo(plain(words), err=True)
+            line = f"conflict: {one.issue}: {conflict.field}: {values}; kept: {conflict.kept}"
+            click.echo(plain(line), err=True)
         if one.error:
             lines = one.error.replace("\n", "\n  ")
             click.echo(plain(f"error: {one.issue or one.repo}: {lines}"), err=True)
     if not_pulled:
-        words = (
-            f"note: {counted(not_pulled, 'open issue')} of the forge not in the file: coord issue sync --pull"
-        )
-        click.echo(plain(words), err=True)
+        issues = counted(not_pulled, "open issue")
+        click.echo(f"note: {issues} of the forge not in the file: coord issue sync --pull", err=True)
 
 
 def _quoted(value: str) -> str:
@@ -111,6 +109,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  #
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
+    """A kind of records in an export."""
+
     title: str
     model: type[BaseModel]
     statuses: type[StrEnum]
@@ -196,7 +196,7 @@ def as_csv(records: Records) -> str:
 
 
 def as_markdown(records: Records) -> str:
-    """Yield a table for each status, in the order of a record's life."""
+    """Return Markdown with a table for each status, in the order of a record's life."""
     return "\n".join(line for kind, rows in records.items() for line in _chapter(kind, rows)) + "\n"
 
 
@@ -211,7 +211,7 @@ def _joined(value: object) -> str:
 
 
 def _defused(cell: str) -> str:
-    """Quote what begins like a formula: a spreadsheet would execute it."""
+    """Quote a cell that begins like a formula, which a spreadsheet would execute."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 

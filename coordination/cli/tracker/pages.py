@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import FINISHED, OPEN, when_nobody_comes
+from coordination.api import FINISHED, OPEN, effect_of_timeout
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.groups import command
@@ -124,12 +124,15 @@ def plan_page(view: PlanRecordView, milestones: Sequence[MilestoneStanding], tod
             ("strategy", f"{plan.strategy}, on failure {plan.on_failure}" + _at_most(plan)),
             ("timeout", "" if plan.timeout is None else f"{plan.timeout.total_seconds():g} s"),
             ("recurring", "each sweep runs all its todos" if plan.recurring else ""),
-            ("two persons", "nobody approves a gate of a run they ordered" if plan.two_persons else ""),
+            (
+                "two persons",
+                "another person than the one who ordered a run approves" if plan.two_persons else "",
+            ),
         ]
     )
     yield text(plan.description)
-    written = {milestone.id: milestone for milestone in plan.milestones}
-    yield section("milestones", [line for m in milestones for line in _milestone(m, written[m.id])])
+    declared = {milestone.id: milestone for milestone in plan.milestones}
+    yield section("milestones", [line for m in milestones for line in _milestone(m, declared[m.id])])
     yield from _chains(view)
 
 
@@ -163,9 +166,9 @@ def _by_version(dependency: Dependency) -> str:
 
 
 def _chains(view: RecordView[Any]) -> Iterator[Lines]:
-    over = view.record.status in FINISHED
-    yield section("waited for" if over else "waits for", _tree(view.chains.waits_for))
-    yield section("was needed by" if over else "blocks", _tree(view.chains.holds_up))
+    finished = view.record.status in FINISHED
+    yield section("waited for" if finished else "waits for", _tree(view.chains.waits_for))
+    yield section("was needed by" if finished else "blocks", _tree(view.chains.holds_up))
 
 
 def _tree(links: Sequence[Link]) -> Lines:
@@ -181,7 +184,7 @@ def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
         yield from _rows(link.behind, indent + "  ")
 
 
-def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
+def _milestone(milestone: MilestoneStanding, declared: Milestone) -> Iterator[str]:
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
     parts = [
@@ -189,11 +192,11 @@ def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str
         styled(when, "red" if overdue else ""),
     ]
     yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, parts))}"
-    yield from (f"  {line}" for line in text(written.description))
-    if written.gate and milestone.status in OPEN:
-        yield f"  {_gate(written.gate)}"
-    for tie in milestone.waits_for:
-        yield f"  waits for {tie.id} ({tie.status or 'not declared'}) {plain(tie.title)}".rstrip()
+    yield from (f"  {line}" for line in text(declared.description))
+    if declared.gate and milestone.status in OPEN:
+        yield f"  {_gate(declared.gate)}"
+    for blocker in milestone.waits_for:
+        yield f"  waits for {blocker.id} ({blocker.status or 'not declared'}) {plain(blocker.title)}".rstrip()
     for criterion in milestone.criteria:
         yield from (f"  {line}" for line in marked(*MARKS[criterion.met], criterion.text))
     for deliverable in milestone.deliverables:
@@ -206,8 +209,8 @@ def _due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
 
 
 def _dates(record: Issue | Todo | Plan | Dependency) -> str:
-    given = {"created": record.created, "updated": record.updated}
-    return ", ".join(f"{name} {day.isoformat()[:10]}" for name, day in given.items() if day)
+    dates = {"created": record.created, "updated": record.updated}
+    return ", ".join(f"{name} {day.isoformat()[:10]}" for name, day in dates.items() if day)
 
 
 def _severity(issue: Issue) -> Cell:
@@ -250,16 +253,16 @@ def _action(action: Action | None) -> str:
 def _gate(gate: Gate | None) -> str:
     if gate is None:
         return ""
-    parts = when_nobody_comes(gate)
-    return "waits for an approval" + (f", {parts}" if parts else "")
+    effect = effect_of_timeout(gate)
+    return "waits for an approval" + (f", {effect}" if effect else "")
 
 
 def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
-    lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
+    period = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
     inputs = f": {' '.join(cache.inputs)}" if cache.inputs else ""
-    return f"reuses an earlier result{lasts} if nothing has changed{inputs}"
+    return f"reuses an earlier result{period} if nothing has changed{inputs}"
 
 
 def _command(command: str | tuple[str, ...]) -> str:
@@ -317,7 +320,7 @@ def show_dep(call: CliContext, dependency: str, form: Form) -> None:
 
 
 def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
-    """Yield `running for 4 min, attempt 2, on w@host: run …`; nothing where no run has the todo."""
+    """Yield `running for 4 min, attempt 2, on w@host: run …`; nothing if no run has the todo."""
     if live is None:
         return
     parts = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
@@ -335,5 +338,5 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
 
 
 def _for_how_long(live: LiveTodo) -> str:
-    words = for_how_long(live.since)
-    return f"{words.removeprefix(' for')} ago" if words and live.state.ended else words
+    duration = for_how_long(live.since)
+    return f"{duration.removeprefix(' for')} ago" if duration and live.state.ended else duration

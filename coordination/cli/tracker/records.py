@@ -81,7 +81,11 @@ create_todo = creates("todo", TODO)
 update_todo = updates("todo", "TODO", TODO, todo_ids)
 delete_todo = deletes("todo", "TODO", todo_ids, lambda manager, name: manager.get_todo(name))
 
-MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
+STATUS_BY_VERB = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
+INCOMPLETE = 3
+"""Exit code of a plan that is not complete."""
+MARKS = {True: "✓", False: "✗", None: "?"}
+"""Marks of conditions that hold, do not hold, and are not known."""
 
 
 @command("manager.list_plans")
@@ -153,14 +157,17 @@ def update_plan(
     print_updated(call.coord.manager.update_plan(plan, changes, **steps, **forced), as_json=as_json)
 
 
-def _ids(given: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
+def _ids(texts: Iterable[str]) -> list[str]:
+    """Return the ids in texts with commas, each once."""
+    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
 
 
 def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], Mapping[str, Any]]]:
     """Return milestone → the function that changes it."""
     updates = {
-        name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])
+        name: partial(_with_status, status)
+        for verb, status in STATUS_BY_VERB.items()
+        for name in _ids(options[verb])
     }
     if options["changed"] is None:
         return updates
@@ -168,12 +175,12 @@ def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], M
         raise UsageError(
             "--add-milestone and --milestone exclude each other", "change one milestone at a time"
         )
-    changes, moved = changes_of(MILESTONE, options), updates.get(options["changed"])
-    refuse_nothing(changes or moved, MILESTONE)
-    return {**updates, options["changed"]: lambda m: {**changes(m), **(moved(m) if moved else {})}}
+    changes, of_status = changes_of(MILESTONE, options), updates.get(options["changed"])
+    refuse_nothing(changes or of_status, MILESTONE)
+    return {**updates, options["changed"]: lambda m: {**changes(m), **(of_status(m) if of_status else {})}}
 
 
-def _moved(status: TodoStatus, _: Milestone) -> dict[str, Any]:
+def _with_status(status: TodoStatus, _: Milestone) -> dict[str, Any]:
     return {"status": status}
 
 
@@ -183,12 +190,12 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
     fields, name = record_of(MILESTONE, options), options["added"]
     if name is not None and "name" in fields:
         raise UsageError(
-            "--add-milestone and --name exclude each other", "the new one's name: --add-milestone NAME"
+            "--add-milestone and --name exclude each other", "name the new milestone: --add-milestone NAME"
         )
     if name is None and fields:
-        spoken = ", ".join(field.option for field in MILESTONE if options.get(field.key))
+        used = ", ".join(field.option for field in MILESTONE if options.get(field.key))
         raise UsageError(
-            f"{spoken}: of which milestone?", "a new one: --add-milestone NAME; another: --milestone ID"
+            f"{used}: no milestone is named", "name a new one: --add-milestone NAME; another: --milestone ID"
         )
     return [] if name is None else [{"name": name, **fields}]
 
@@ -219,7 +226,9 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
     if run is not None and hours is not None:
-        raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
+        raise UsageError(
+            "--run and --hours exclude each other", "leave --run out: hours are in the file only"
+        )
     if run is not None or not call.coord.has_file:
         _in_run(call, todo, run, as_json=as_json)
         return
@@ -240,9 +249,6 @@ def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
     click.echo(f"{todo} is done; run {run_id} continues", err=True)
 
 
-LACKING = 3
-
-
 @command("manager.validate_plan_completion")
 @click.argument("plan", shell_complete=plan_ids)
 @click.option("--run-checks", is_flag=True, help=texts.RUN_CHECKS)
@@ -255,11 +261,11 @@ def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) 
         print_json(standing)
     else:
         click.echo("\n".join(map(_printable, _lines(standing))))
-    return 0 if standing.complete else LACKING
+    return 0 if standing.complete else INCOMPLETE
 
 
 def print_check(criterion: Criterion) -> None:
-    """Say on standard error which criterion is checked now."""
+    """Print the criterion that is checked now to standard error."""
     click.echo(_printable(f"· checking: {criterion.text}"), err=True)
 
 
@@ -267,17 +273,16 @@ def _printable(line: str) -> str:
     """Remove control characters: output of a check must not draw on the terminal."""
     from coordination.cli.screen.tables import plain
 
-    said = line.lstrip(" ")
-    return " " * (len(line) - len(said)) + plain(said)
+    text = line.lstrip(" ")
+    return " " * (len(line) - len(text)) + plain(text)
 
 
 def _lines(standing: PlanCompletion) -> Iterator[str]:
     yield f"{standing.plan_id}  {standing.title}"
     for milestone in standing.milestones:
         yield from _milestone(milestone)
-    for one in standing.checks:
-        words = one.verdict or one.why
-        yield f"  {MARKS[one.accepted]} check {one.check} of {one.repo}: {words}"
+    for check in standing.checks:
+        yield f"  {MARKS[check.accepted]} check {check.check} of {check.repo}: {check.verdict or check.why}"
     if standing.complete:
         yield f"{standing.plan_id} is {standing.status}, and nothing is missing"
     else:
@@ -295,6 +300,3 @@ def _milestone(standing: MilestoneStanding) -> Iterator[str]:
         yield f"  {MARKS[criterion.met]} {criterion.text}"
     for deliverable in standing.deliverables:
         yield f"  {MARKS[deliverable.present]} {deliverable.text}"
-
-
-MARKS = {True: "✓", False: "✗", None: "?"}

@@ -47,19 +47,19 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """Todos shown of a long list; `coord list-todos` has the rest."""
+RESETS_SHOWN = 5
+"""Latest circuit breakers that were closed by hand."""
+STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
+"""Colours of circuit breakers by state."""
 
 
 def repo_overview(view: RepoView, messages: int) -> Iterator[Lines]:
     """Yield the parts of a page. `messages`: number of waiting messages."""
     status = view.status
-    where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
         [
-            (
-                "path",
-                where if status.present or not status.path else Cell(f"{status.path} is not there", "red"),
-            ),
+            ("path", _path(view)),
             ("branch", status.repo.branch),
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
@@ -79,6 +79,13 @@ def repo_overview(view: RepoView, messages: int) -> Iterator[Lines]:
     yield section("is needed by", rows([_dependency(d, d.consumer) for d in status.needed_by]))
 
 
+def _path(view: RepoView) -> Cell:
+    status = view.status
+    if status.present:
+        return Cell(status.path)
+    return Cell(f"{status.path} is not there" if status.path else "no path is declared", "red")
+
+
 def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
     for found in issues:
         issue = found.issue
@@ -88,7 +95,7 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
                 "blocks",
                 rows(
                     [
-                        (h.work.id, status_cell(h.work.status), _by_way_of(h.chain), h.work.title)
+                        (h.work.id, status_cell(h.work.status), _through(h.chain), h.work.title)
                         for h in found.holds_up
                     ]
                 ),
@@ -138,7 +145,7 @@ def _in_progress(todos: Sequence[TodoInView], *, with_repo: bool = True) -> list
 
 
 def _in_run(todo: TodoInView) -> str:
-    """Return `running for 4 min in run …`, with the reason if the todo waits there."""
+    """Return `running for 4 min in run …`, and the wait reason of a todo that waits there."""
     if todo.run_id is None:
         return "by hand"
     waits = f": {with_local_times(todo.run_waits_for)}" if todo.run_waits_for else ""
@@ -160,15 +167,15 @@ def _repo(todo: Todo, wanted: bool) -> Iterable[str]:
 
 
 def _waits(blocked: BlockedTodo) -> str:
-    by = [tie.id for tie in blocked.by]
+    by = [blocker.id for blocker in blocked.by]
     if not by and blocked.run_id:
         return f"waits in run {blocked.run_id}"
     more = f" and {len(by) - 2} more" if len(by) > 2 else ""
     return f"waits for {', '.join(by[:2])}{more}" if by else "set to blocked by hand"
 
 
-def _and_more(lines: list[str], number: int, list_them: str = "coord list-todos") -> list[str]:
-    return [*lines, f"and {number - SHOWN} more: {list_them}"] if number > SHOWN else lines
+def _and_more(lines: list[str], number: int, command: str = "coord list-todos") -> list[str]:
+    return [*lines, f"and {number - SHOWN} more: {command}"] if number > SHOWN else lines
 
 
 def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
@@ -181,14 +188,14 @@ def _dependency(dependency: Dependency, other: str) -> tuple[object, ...]:
     )
 
 
-def _by_way_of(chain: Sequence[str]) -> str:
+def _through(chain: Sequence[str]) -> str:
     between = chain[1:-1]
     return f"through {', '.join(between)}" if between else ""
 
 
 def _overdue(late: Overdue) -> tuple[object, ...]:
-    whose = f"{late.kind} of {late.plan}" if late.plan else late.kind
-    return late.id, whose, Cell(f"{late.due} ({counted(late.days, 'day')})", "red"), late.title
+    kind = f"{late.kind} of {late.plan}" if late.plan else late.kind
+    return late.id, kind, Cell(f"{late.due} ({counted(late.days, 'day')})", "red"), late.title
 
 
 def _repos(lines: Sequence[RepoLine]) -> Lines:
@@ -217,10 +224,6 @@ class BlockingLine(Issue):
     holds_up: tuple[str, ...] = ()
 
 
-the_repo = click.argument("repo", shell_complete=repo_names)
-RESETS_SHOWN = 5
-
-
 @command()
 @click.argument("repo", shell_complete=repo_names, required=False)
 @as_json_option
@@ -228,7 +231,7 @@ RESETS_SHOWN = 5
 def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     """Show the state of a repository, or of everything.
 
-    Of REPO: work in progress, ready and blocked, issues, plans and dependencies. Without REPO also the
+    With REPO: its work in progress, ready and blocked, issues, plans and dependencies. Without REPO also the
     circuit breakers that are open or have counted failures.
     """
     if repo is not None:
@@ -261,7 +264,7 @@ def _everything(call: CliContext, *, as_json: bool) -> EcosystemView:
 
 
 @command("manager.get_blocking_issues")
-@the_repo
+@click.argument("repo", shell_complete=repo_names)
 @output_options(BlockingLine)
 @click.pass_obj
 def blocking(call: CliContext, repo: str, form: Form) -> None:
@@ -285,9 +288,6 @@ def ecosystem_status(call: CliContext, as_json: bool) -> None:
         tripped = [one for one in view.breakers if one.tripped]
         page = ecosystem_overview(view.status, call.coord.live.asking())
         print_page(breakers_summary(tripped), *page)
-
-
-STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
 
 
 def breaker_line(breaker: Breaker) -> Cell:

@@ -1,4 +1,4 @@
-"""Edits of one record in YAML text: a field set, or removed with the comments about it and one of two gaps.
+"""Edits of one record in YAML text: set a field, or remove it with its comments and one of two blank lines.
 
 The text may be a slice of a file that was composed alone. A change must be applied before the next one is
 computed, because the nodes refer to the text that they were composed from.
@@ -135,15 +135,15 @@ def replace_value(text: str, old: Entry, new: RenderedValue, *, flow_style: bool
     if not new.head:
         colon = gap_end(text, old.key.end_mark.index) + 1
         line = _below_comments(text, old, line_stop(text, old.end))
-        gone = colon if not text[colon : old.start].strip(" ") else old.start
-        return [TextEdit(start=gone, end=old.end, text=""), _replace_lines(text, line, line, new)]
+        start = colon if not text[colon : old.start].strip(" ") else old.start
+        return [TextEdit(start=start, end=old.end, text=""), _replace_lines(text, line, line, new)]
     head = TextEdit(start=old.start, end=old.end, text=new.head)
     line = line_stop(text, old.end)
     return [head, _replace_lines(text, line, line, new)] if new.lines and not flow_style else [head]
 
 
 def _replace_empty(text: str, old: Entry, new: RenderedValue) -> list[TextEdit]:
-    """Write a value after the colon, which a flow mapping may omit, too."""
+    """Write a value after the colon, and the colon itself where a flow mapping omits it."""
     key_end = int(old.key.end_mark.index)
     colon = gap_end(text, key_end)
     if text[colon : colon + 1] != ":":
@@ -227,8 +227,8 @@ def set_field(
 
 def _comment_below(text: str, old: Entry) -> bool:
     """Return whether a comment follows that would become a part of a block of text."""
-    below_ = next_line(text, value_end(text, old.key, old.value))
-    return after_comments(text, below_, old.key.start_mark.column) > below_
+    following = next_line(text, value_end(text, old.key, old.value))
+    return after_comments(text, following, old.key.start_mark.column) > following
 
 
 def refuse_shared(text: str, old: Entry) -> None:
@@ -259,10 +259,10 @@ def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]
     names = [
         name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]
     ]
-    gone, new = old.keys() - value.keys(), value.keys() - old.keys()
-    at_once = len(gone) + len(new) if mapping.flow_style else bool(gone) + bool(new)
-    anew = at_once > 1 or gone == old.keys() or any(value.get(name, 0) is None for name in names)
-    return [] if anew else names
+    removed, added = old.keys() - value.keys(), value.keys() - old.keys()
+    at_once = len(removed) + len(added) if mapping.flow_style else bool(removed) + bool(added)
+    overlap = at_once > 1 or removed == old.keys() or any(value.get(name, 0) is None for name in names)
+    return [] if overlap else names
 
 
 def insert_entry(
@@ -285,7 +285,7 @@ def insert_entry(
     neighbour = mapping.value[max(at - 1, 0)][0] if names else None
     if neighbour is not None and _follows_question_mark(text, int(neighbour.start_mark.index)):
         raise EditConflict(
-            f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
+            f"line {mapping.start_mark.line + 1}: {field} cannot be added beside names with '?'",
             f"write {field} there by hand",
         )
     quote = quote_of(neighbour) if neighbour is not None else ""

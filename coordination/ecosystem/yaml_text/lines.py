@@ -140,18 +140,18 @@ def item_ends(text: str, sequence: SequenceNode) -> list[int]:
     text.
     """
     ends: list[int] = []
-    done = int(sequence.start_mark.index)
+    before = int(sequence.start_mark.index)
     for i, item in enumerate(sequence.value):
-        if is_alias(done, item):
+        if is_alias(before, item):
             ends.append(
                 _alias_end(
-                    text, ends[-1] if ends else gap_end(text, done + 1 if sequence.flow_style else done)
+                    text, ends[-1] if ends else gap_end(text, before + 1 if sequence.flow_style else before)
                 )
             )
             continue
-        done = int(item.end_mark.index)
-        last = i == len(sequence.value) - 1 or is_alias(done, sequence.value[i + 1])
-        ends.append(content_end(text, item) if last or sequence.flow_style else done)
+        before = int(item.end_mark.index)
+        last = i == len(sequence.value) - 1 or is_alias(before, sequence.value[i + 1])
+        ends.append(content_end(text, item) if last or sequence.flow_style else before)
     return ends
 
 
@@ -203,14 +203,14 @@ def after_comments(text: str, start: int, column: int) -> int:
     """Return the position after comment lines indented further than the column, and after blank lines between
     them.
     """
-    done = start
+    end = start
     while start < len(text):
         if (comment := comment_column(text, start)) is not None and comment > column:
-            done = next_line(text, start)
+            end = next_line(text, start)
         elif not is_blank(text, start):
             break
         start = next_line(text, start)
-    return done
+    return end
 
 
 def dash(text: str, sequence: SequenceNode, at: int) -> int:
@@ -311,11 +311,11 @@ def is_shared(text: str, after: int, value: Node) -> bool:
 def apply(text: str, edits: Iterable[TextEdit]) -> str:
     """Apply all edits at once; several insertions at one position keep their order."""
     parts: list[str] = []
-    done = 0
-    for edit in sorted(edits, key=lambda s: (s.start, s.end)):
-        parts += [text[done : edit.start], edit.text]
-        done = edit.end
-    return "".join([*parts, text[done:]])
+    copied = 0
+    for edit in sorted(edits, key=lambda edit: (edit.start, edit.end)):
+        parts += [text[copied : edit.start], edit.text]
+        copied = edit.end
+    return "".join([*parts, text[copied:]])
 
 
 def entry(mapping: Node, name: str) -> Entry | None:

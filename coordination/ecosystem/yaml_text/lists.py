@@ -81,30 +81,32 @@ def _element_spans(text: str, node: CollectionNode) -> tuple[tuple[int, int], ..
     return tuple((int(item.start_mark.index), end) for item, end in zip(node.value, ends, strict=True))
 
 
-def insert_elements(here: Brackets, at: int, sources: Sequence[str]) -> list[TextEdit]:
+def insert_elements(content: Brackets, at: int, sources: Sequence[str]) -> list[TextEdit]:
     """Insert elements before the element `at`, or after the last one."""
-    if not here.spans:
-        return _fill(here, ", ".join(sources))
+    if not content.spans:
+        return _fill(content, ", ".join(sources))
     if at == 0:
-        first = here.spans[0][0]
-        between = _row_break(here, 0) or _separator(here)
+        first = content.spans[0][0]
+        between = _row_break(content, 0) or _separator(content)
         return [TextEdit(start=first, end=first, text="".join(source + between for source in sources))]
-    return _insert_after(here, at - 1, sources)
+    return _insert_after(content, at - 1, sources)
 
 
-def _fill(here: Brackets, source: str) -> list[TextEdit]:
-    inside = here.gap(here.open, here.close)
-    return [TextEdit(start=here.open, end=here.open if inside.strip() else here.close, text=source)]
+def _fill(content: Brackets, source: str) -> list[TextEdit]:
+    inside = content.gap(content.open, content.close)
+    return [TextEdit(start=content.open, end=content.open if inside.strip() else content.close, text=source)]
 
 
-def _insert_after(here: Brackets, at: int, sources: Sequence[str]) -> list[TextEdit]:
-    text, end, comma = here.text, here.spans[at][1], here.commas[at]
-    row = _row_break(here, at)
+def _insert_after(content: Brackets, at: int, sources: Sequence[str]) -> list[TextEdit]:
+    text, end, comma = content.text, content.spans[at][1], content.commas[at]
+    row = _row_break(content, at)
     if not row:
-        return [TextEdit(start=end, end=end, text="".join(_separator(here) + source for source in sources))]
+        return [
+            TextEdit(start=end, end=end, text="".join(_separator(content) + source for source in sources))
+        ]
     stop = end if comma is None else comma + 1
     if not rest_is_blank(text, stop):  # the bracket or the next element follows on this line
-        between = row if comma is None else _separator(here)
+        between = row if comma is None else _separator(content)
         return [TextEdit(start=end, end=end, text="".join(between + source for source in sources))]
     line = line_stop(text, stop)
     if comma is None:
@@ -117,57 +119,63 @@ def _insert_after(here: Brackets, at: int, sources: Sequence[str]) -> list[TextE
     ]
 
 
-def _row_break(here: Brackets, at: int) -> str:
+def _row_break(content: Brackets, at: int) -> str:
     """Return the text between rows if each element starts a line as this one does, else ""."""
-    start = here.spans[at][0]
-    if not alone_before(here.text, start) or not line_start(here.text, start):
+    start = content.spans[at][0]
+    if not alone_before(content.text, start) or not line_start(content.text, start):
         return ""
-    return f",{line_end_text(here.text)}{here.gap(line_start(here.text, start), start)}"
+    return f",{line_end_text(content.text)}{content.gap(line_start(content.text, start), start)}"
 
 
-def _separator(here: Brackets) -> str:
+def _separator(content: Brackets) -> str:
     """Return the text between two elements of one line."""
-    for (_, end), (start, _) in zip(here.spans, here.spans[1:], strict=False):
-        if not (gap := here.gap(end, start)).strip(" ,"):
+    for (_, end), (start, _) in zip(content.spans, content.spans[1:], strict=False):
+        if not (gap := content.gap(end, start)).strip(" ,"):
             return gap
     return ", "
 
 
-def remove_elements(here: Brackets, first: int, last: int) -> list[TextEdit]:
+def remove_elements(content: Brackets, first: int, last: int) -> list[TextEdit]:
     """Remove the elements `first` to `last` with their commas; a whole row goes with its comment."""
-    text, start, end = here.text, here.spans[first][0], here.spans[last][1]
-    comma, is_last = here.commas[last], last == len(here.spans) - 1
-    before = here.commas[first - 1] if first else None
-    if first == 0 and is_last and "#" not in here.gap(here.open, start) + here.gap(end, here.close):
-        return [TextEdit(start=here.open, end=here.close, text="")]
+    text, start, end = content.text, content.spans[first][0], content.spans[last][1]
+    comma, is_last = content.commas[last], last == len(content.spans) - 1
+    before = content.commas[first - 1] if first else None
+    if (
+        first == 0
+        and is_last
+        and "#" not in content.gap(content.open, start) + content.gap(end, content.close)
+    ):
+        return [TextEdit(start=content.open, end=content.close, text="")]
     stop = end if comma is None else comma + 1
     if alone_before(text, start) and rest_is_blank(text, stop):
         rows = TextEdit(start=line_start(text, start), end=next_line(text, stop), text="")
         return [_deletion(before, before + 1), rows] if comma is None and before is not None else [rows]
     if not is_last:
-        return [_remove_before(here, first, last)]
+        return [_remove_before(content, first, last)]
     if before is None:
         return [_deletion(start, stop)]
-    return _remove_last(here, start, stop, before, keep_comma=comma is not None)
+    return _remove_last(content, start, stop, before, keep_comma=comma is not None)
 
 
-def _remove_before(here: Brackets, first: int, last: int) -> TextEdit:
+def _remove_before(content: Brackets, first: int, last: int) -> TextEdit:
     """Remove elements that others follow, on the same line or the next one."""
-    start, following = here.spans[first][0], here.spans[last + 1][0]
-    stop = (here.commas[last] or 0) + 1
-    gap = here.gap(stop, following)
+    start, following = content.spans[first][0], content.spans[last + 1][0]
+    stop = (content.commas[last] or 0) + 1
+    gap = content.gap(stop, following)
     if not gap.strip(" \t") or (first == 0 and not gap.strip()):
         return _deletion(start, following)
-    before = here.commas[first - 1] if first else None
-    if before is not None and not BREAK.search(here.gap(before, start)):
+    before = content.commas[first - 1] if first else None
+    if before is not None and not BREAK.search(content.gap(before, start)):
         return _deletion(before + 1, stop)
     return _deletion(start, stop)
 
 
-def _remove_last(here: Brackets, start: int, stop: int, before: int, *, keep_comma: bool) -> list[TextEdit]:
-    if "#" not in here.gap(before, start):
+def _remove_last(
+    content: Brackets, start: int, stop: int, before: int, *, keep_comma: bool
+) -> list[TextEdit]:
+    if "#" not in content.gap(before, start):
         return [_deletion(before + keep_comma, stop)]
-    row = line_start(here.text, start) if alone_before(here.text, start) else start
+    row = line_start(content.text, start) if alone_before(content.text, start) else start
     return [_deletion(row, stop)] if keep_comma else [_deletion(before, before + 1), _deletion(row, stop)]
 
 
@@ -248,14 +256,14 @@ def edit_list(text: str, old: Entry, new: list[Any], *, json: bool) -> list[Text
 
 
 def _refuse_shared(text: str, sequence: SequenceNode) -> None:
-    done = int(sequence.start_mark.index)
+    before = int(sequence.start_mark.index)
     for item in sequence.value:
-        if is_shared(text, done, item):
+        if is_shared(text, before, item):
             line = sequence.start_mark.line + 1
             raise EditConflict(
                 f"the list on line {line} has an anchor, an alias or a tag in it", "write its items out"
             )
-        done = int(item.end_mark.index)
+        before = int(item.end_mark.index)
 
 
 def _kind(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Adding a record at the end of a section, or removing one, in the style of the neighbouring records.
+"""Edits of lists of records: add records at the end, or remove one, in the style of their neighbours.
 
 A new record copies its neighbour's order of fields, quotes, brackets and indentation; missing sections are
 created.
@@ -237,8 +237,8 @@ def in_order_of(neighbour: MappingNode | None, fields: dict[str, Any]) -> dict[s
     """Return the fields in the neighbour's order; fields that it lacks follow their
     predecessor in the model.
     """
-    theirs = [key.value for key, _ in neighbour.value] if neighbour else []
-    names = [name for name in theirs if name in fields]
+    order = [key.value for key, _ in neighbour.value] if neighbour else []
+    names = [name for name in order if name in fields]
     before = ""
     for name in fields:
         if name not in names:
@@ -299,15 +299,17 @@ def _is_one_line(text: str, node: Node) -> bool:
     return bool(node.start_mark.line == node.end_mark.line)
 
 
-def _rows(text: str, here: Brackets, parts: list[str]) -> str:
+def _rows(text: str, content: Brackets, parts: list[str]) -> str:
     """Put each field on a separate line, indented as the neighbour's last field."""
     newline = line_end_text(text)
-    last = here.spans[-1][0]
+    last = content.spans[-1][0]
     row = newline + text[line_start(text, last) : last]
     close = (
-        newline + text[line_start(text, here.close) : here.close] if alone_before(text, here.close) else ""
+        newline + text[line_start(text, content.close) : content.close]
+        if alone_before(text, content.close)
+        else ""
     )
-    comma = "," if here.commas[-1] is not None else ""
+    comma = "," if content.commas[-1] is not None else ""
     return "{" + row + ("," + row).join(parts) + comma + close + "}"
 
 

@@ -1,7 +1,7 @@
-"""Values as YAML text: of several notations, the first that is read back as the same value.
+"""Values as YAML text: of several notations, the first that reads as the same value.
 
 ruamel.yaml lays out mappings and lists of mappings. Scalars are rendered here, because the file is read as
-YAML 1.1, which takes more words for numbers, dates and booleans than ruamel.yaml does.
+YAML 1.1, where more words are numbers, dates and booleans than for ruamel.yaml.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ STEP = 2
 """Indentation of a block if the file shows none."""
 WIDTH = 120
 _SHORT_WORDS, _SHORT = 3, 30
+"""Words and characters up to which a text is short."""
 _UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 """Characters that JSON leaves unescaped and YAML does not allow."""
-
-
 _UNFIT = re.compile(f"[\n\r\t]|{_UNSEEN.pattern}")
 """Characters that one line can hold only in double quotes, escaped."""
 
@@ -53,13 +52,13 @@ def reads_as(source: str, value: object, *, flow: bool, date: bool = False) -> b
     entries = node.value if isinstance(node, yaml.MappingNode) else []
     if len(entries) != 1 or not isinstance(entries[0][1], yaml.ScalarNode):
         return False
-    node_read = entries[0][1]
+    found = entries[0][1]
     try:
-        read = plain_value(node_read.value) if node_read.tag == PLAIN else node_read.value
+        read = plain_value(found.value) if found.tag == PLAIN else found.value
     except ValueError:  # 2026-02-30
         return False
     if date and isinstance(read, datetime.date):
-        return bool(node_read.value == value)
+        return bool(found.value == value)
     return type(read) is type(value) and bool(read == value or read != read)
 
 

@@ -224,14 +224,14 @@ class _Resolver(yaml.resolver.Resolver):
 
 _Resolver.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITH_EXPONENT, list("-+.0123456789"))
 _RESOLVER = _Resolver()
-_MAKE = SafeConstructor()
+_CONSTRUCTOR = SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
 _CONSTRUCT = {
-    _TAG + "int": _MAKE.construct_yaml_int,
-    _TAG + "float": _MAKE.construct_yaml_float,
-    _TAG + "bool": _MAKE.construct_yaml_bool,
-    _TAG + "null": _MAKE.construct_yaml_null,
-    _TAG + "timestamp": _MAKE.construct_yaml_timestamp,
+    _TAG + "int": _CONSTRUCTOR.construct_yaml_int,
+    _TAG + "float": _CONSTRUCTOR.construct_yaml_float,
+    _TAG + "bool": _CONSTRUCTOR.construct_yaml_bool,
+    _TAG + "null": _CONSTRUCTOR.construct_yaml_null,
+    _TAG + "timestamp": _CONSTRUCTOR.construct_yaml_timestamp,
 }
 _MERGE = "<<"
 _COLLECTION_TAGS = {COLLECTION, _TAG + "map", _TAG + "seq"}
@@ -269,6 +269,8 @@ def plain_value(text: str) -> Any:
 
 
 class _Reader:
+    """Reads the values of one tree, each distinct unquoted text once."""
+
     def __init__(self, limit: int) -> None:
         self.findings: list[Finding] = []
         self._left = limit

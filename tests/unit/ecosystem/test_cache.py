@@ -146,7 +146,7 @@ def test_only_the_user_can_look_into_it(path: Path, folder: Path):
 
 
 def test_it_does_not_grow(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(document, "KEPT", 3)
+    monkeypatch.setattr(document, "CACHE_FILES", 3)
     (tmp_path / "0.yaml").write_text(TEXT)
     load(tmp_path / "0.yaml")
     (folder / "of a killed process.tmp").touch()

@@ -86,7 +86,7 @@ def version(file: Path, text: bytes) -> Document:
 
 
 def entries(file: Path) -> list[Entry]:
-    Journal(file).settle(file.read_bytes(), NOW)
+    Journal(file).catch_up(file.read_bytes(), NOW)
     return list(Journal(file).entries())
 
 

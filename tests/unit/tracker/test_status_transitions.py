@@ -9,7 +9,7 @@ import pytest
 
 from coordination.errors import Conflict
 from coordination.models import IssueStatus, PlanStatus, TodoStatus
-from coordination.tracker.kinds import check_finish, check_move
+from coordination.tracker.kinds import check_finish, check_transition
 
 # A row for each status, with those that may follow.
 ISSUE = """
@@ -52,10 +52,10 @@ PAIRS = [
 @pytest.mark.parametrize(("noun", "before", "after", "allowed"), PAIRS)
 def test_a_status_follows_as_the_table_says(noun: str, before: StrEnum, after: StrEnum, allowed: bool):
     if allowed:
-        check_move(noun, "X-1", before, after)
+        check_transition(noun, "X-1", before, after)
         return
     with pytest.raises(Conflict) as refused:
-        check_move(noun, "X-1", before, after)
+        check_transition(noun, "X-1", before, after)
     assert refused.value.message == f"X-1 is {before} and cannot become {after}"
     assert refused.value.hint.startswith(f"from {before} it can become ")
 
