@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -31,55 +32,29 @@ def test_what_is_created_gets_the_next_id_and_is_in_the_file(typed: Typed, file:
     assert "# said in spring" in file.read_text()
 
 
-@pytest.mark.parametrize(
-    ("words", "fields"),
-    [
-        (
-            (
-                "todo",
-                "--task",
-                "Do",
-                "--repo",
-                "api",
-                "--estimate",
-                "90m",
-                "--run",
-                "make x",
-                "--criterion",
-                "a, b",
-            ),
-            {
-                "estimated_hours": 1.5,
-                "action": {"type": "shell", "run": "make x", "read_only": False},
-                "acceptance_criteria": ["a, b"],
-            },
-        ),
-        (
-            ("todo", "--task", "Do", "--repo", "api", "--manual"),
-            {"action": {"type": "manual"}, "status": "pending"},
-        ),
-        (("todo", "--task", "Do", "--repo", "api", "--blocked-by", "TODO-001"), {"blocked_by": ["TODO-001"]}),
-        (("plan", "--title", "Next", "--jobs", "3", "--target", "2027-01-31"), {"max_parallel": 3}),
-        (
-            (
-                "dep",
-                "--consumer",
-                "api",
-                "--provider",
-                "web",
-                "--constraint",
-                "<3",
-                "--command",
-                "x",
-                "--pattern",
-                "y",
-            ),
-            {"version_constraint": "<3", "type": "runtime"},
-        ),
-    ],
-)
-def test_each_option_fills_its_field(typed: Typed, words: tuple[str, ...], fields: dict[str, object]) -> None:
-    kind, *options = words
+TODO = "todo --task Do --repo api"
+NEW: list[tuple[str, dict[str, object]]] = [
+    (
+        f"{TODO} --estimate 90m --run 'make x' --criterion 'a, b'",
+        {
+            "estimated_hours": 1.5,
+            "action": {"type": "shell", "run": "make x", "read_only": False},
+            "acceptance_criteria": ["a, b"],
+        },
+    ),
+    (f"{TODO} --manual", {"action": {"type": "manual"}, "status": "pending"}),
+    (f"{TODO} --blocked-by TODO-001", {"blocked_by": ["TODO-001"]}),
+    ("plan --title Next --jobs 3 --target 2027-01-31", {"max_parallel": 3}),
+    (
+        "dep --consumer api --provider web --constraint '<3' --command x --pattern y",
+        {"version_constraint": "<3", "type": "runtime"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("line", "fields"), NEW)
+def test_each_option_fills_its_field(typed: Typed, line: str, fields: dict[str, object]) -> None:
+    kind, *options = shlex.split(line)
 
     record = typed(f"create-{kind}", *options, "--json").json
 
@@ -180,15 +155,8 @@ def test_where_redis_does_not_answer_nobody_knows_who_waits_for_a_todo(typed: Ty
 
 
 def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
-    words = (
-        "--add-milestone",
-        "All of it",
-        "--due",
-        "2027-03-01",
-        "--criterion",
-        "it works",
-        "--criterion",
-        "it lasts",
+    words = shlex.split(
+        "--add-milestone 'All of it' --due 2027-03-01 --criterion 'it works' --criterion 'it lasts'"
     )
 
     done = typed("update-plan", "PLAN-001", *words, "--complete-milestone", "M1", "--json")
@@ -199,29 +167,20 @@ def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
 
 
 def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path) -> None:
-    def update(*words: str) -> Done:
-        return typed("update-plan", "PLAN-001", *words)
+    def update(words: str) -> Done:
+        return typed("update-plan", "PLAN-001", *shlex.split(words))
 
-    update(
-        "--add-milestone",
-        "All of it",
-        "--blocked-by",
-        "M1",
-        "--deliverable",
-        "docs/a, b.md",
-        "--due",
-        "2027-01-31",
-    )
-    update("--complete-milestone", "M1")
-    again = update("--complete-milestone", "M1")
+    update("--add-milestone 'All of it' --blocked-by M1 --deliverable 'docs/a, b.md' --due 2027-01-31")
+    update("--complete-milestone M1")
+    again = update("--complete-milestone M1")
     assert (again.code, "coord update-plan PLAN-001 --reopen-milestone M1" in again.err) == (6, True)
 
-    assert update("--milestone", "M1", "--name", "One half", "--reopen-milestone", "M1").code == 0
+    assert update("--milestone M1 --name 'One half' --reopen-milestone M1").code == 0
     assert "{id: M1, name: One half, status: pending}" in file.read_text()
-    refused = update("--delete-milestone", "M1")
+    refused = update("--delete-milestone M1")
     assert (refused.code, "PLAN-001.M2.dependencies names it" in refused.err) == (6, True)
 
-    assert update("--milestone", "M2", "--blocked-by", "", "--due", "", "--delete-milestone", "M1").code == 0
+    assert update("--milestone M2 --blocked-by '' --due '' --delete-milestone M1").code == 0
     (left,) = typed("show-plan", "PLAN-001", "--json").json["milestones"]
     assert (left["id"], left["dependencies"], left["due"], left["deliverables"]) == (
         "M2",
@@ -230,7 +189,7 @@ def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path)
         ["docs/a, b.md"],
     )
 
-    update("--delete-milestone", "M2")
+    update("--delete-milestone M2")
     assert typed("show-plan", "PLAN-001", "--json").json["milestones"] == []
 
 

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from planner_ecosystems import PLAN, ecosystem, todo
 
-from coordination.errors import NotFound, PlanRefused
+from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan
 from coordination.planner.graph import build
-from coordination.planner.selection import Selectors
 
 
 def issue(name: str = "ISSUE-003", **fields: Any) -> Issue:
@@ -281,52 +280,6 @@ def test_nothing_to_do_says_why(eco: Ecosystem, words: str) -> None:
 
     assert words in graph.nothing_to_do
     assert (graph.levels, graph.critical_path, graph.width, graph.parallelism) == ((), (), 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("selectors", "levels"),
-    [
-        pytest.param({"repos": ["core"]}, (("A",),), id="by repo"),
-        pytest.param({"todos": ["A", "B"]}, (("A",), ("B",)), id="by todo"),
-        pytest.param({"repos": ["core"], "todos": ["A", "B"]}, (("A",),), id="both must hold"),
-        pytest.param({"repos": ["web"]}, (), id="a declared repo without todos"),
-    ],
-)
-def test_selectors_narrow_the_sweep(selectors: dict[str, Any], levels: Any) -> None:
-    graph = build(
-        ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")),
-        PLAN,
-        Selectors(**selectors),
-    )
-
-    assert graph.levels == levels
-    assert bool(graph.nothing_to_do) is (not levels)
-
-
-def test_what_was_not_asked_for_blocks_what_was() -> None:
-    graph = build(ecosystem(todo("A"), todo("B", "A"), todo("C", "B")), PLAN, Selectors(todos=["B", "C"]))
-
-    assert graph.blocked == {"B": "A, which is not part of this sweep", "C": "B, which is blocked by A"}
-    assert graph.left_out == ("A",)
-
-
-@pytest.mark.parametrize(
-    ("plan", "selectors", "words"),
-    [
-        pytest.param("PLAN-01", {}, "no plan 'PLAN-01' (did you mean 'PLAN-001'?)", id="plan"),
-        pytest.param(PLAN, {"repos": ["cor"]}, "no repo 'cor' (did you mean 'core'?)", id="repo"),
-        pytest.param(PLAN, {"todos": ["TODO-01"]}, "no todo 'TODO-01' (did you mean 'TODO-001'?)", id="todo"),
-        pytest.param(
-            PLAN, {"todos": ["TODO-002"]}, "no todo 'TODO-002' (it belongs to PLAN-002)", id="foreign todo"
-        ),
-    ],
-)
-def test_an_unknown_name_gets_the_nearest_one(plan: str, selectors: dict[str, Any], words: str) -> None:
-    with pytest.raises(NotFound) as caught:
-        build(ecosystem(todo("TODO-001"), todo("TODO-002", plan="PLAN-002")), plan, Selectors(**selectors))
-
-    assert words in caught.value.message
-    assert caught.value.hint
 
 
 def test_missing_estimates_count_as_the_median_of_the_others_or_an_hour() -> None:

@@ -1,4 +1,4 @@
-"""Filters and order."""
+"""Queries of the file: filters and order, unknown names, and the manager's other ways to create records."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from managers import manager_of
 
 from coordination.ecosystem.document import parse
+from coordination.ecosystem.journal import Journal
 from coordination.errors import NotFound, UsageError
+from coordination.models import Issue, Plan
 from coordination.tracker.manager import CoordinationManager
 
 TEXT = b"""
@@ -56,6 +59,10 @@ ANSWERS: list[tuple[Callable[[CoordinationManager], Any], str]] = [
     (lambda m: m.list_dependencies(type="test"), "D-10"),
     (lambda m: m.list_dependencies(consumer="api", provider="far"), "D-2"),
     (lambda m: m.list_dependencies(status="unknown"), "D-10"),
+    (lambda m: m.list_repos(), "api web"),
+    (lambda m: m.list_repos(tag="js"), "web"),
+    (lambda m: m.list_repos(tag="js", role="service"), ""),
+    (lambda m: m.plan_todos("P-9"), "TODO-10"),
 ]
 
 
@@ -63,7 +70,7 @@ ANSWERS: list[tuple[Callable[[CoordinationManager], Any], str]] = [
 def test_filters_intersect_and_the_most_urgent_comes_first(
     ask: Callable[[CoordinationManager], Any], ids: str
 ):
-    assert " ".join(record.id for record in ask(MANAGER)) == ids
+    assert " ".join(getattr(r, "id", None) or r.name for r in ask(MANAGER)) == ids
 
 
 REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str, str]] = [
@@ -83,6 +90,10 @@ REFUSED: list[tuple[Callable[[CoordinationManager], Any], type[UsageError], str,
         "list the known ones: coord list-plans"),
     (lambda m: m.list_repos(tag="cor"), NotFound, "there is no tag of a repo 'cor'", "did you mean core?"),
     (lambda m: m.list_repos(role="site"), NotFound, "there is no role of a repo 'site'", ""),
+    (lambda m: m.list_plans(repo="zzzzzz"), NotFound, "there is no repo", "list the known ones"),
+    (lambda m: m.get_plan("p-9"), NotFound, "there is no plan 'p-9'", "did you mean P-9?"),
+    (lambda m: m.plan_todos("P-09"), NotFound, "there is no plan 'P-09'", "did you mean P-9?"),
+    (lambda m: m.get_repo("apu"), NotFound, "there is no repo 'apu'", "did you mean api?"),
 ]  # fmt: skip
 
 
@@ -95,3 +106,48 @@ def test_what_nothing_could_match_is_refused(
 
     assert refused.value.message.startswith(message)
     assert refused.value.hint.startswith(hint)
+
+
+def test_a_name_in_a_file_without_such_records_is_refused_with_the_command_that_creates_one(tmp_path: Path):
+    manager = manager_of(tmp_path, "repos: [{name: api}]\n")
+
+    records = [{"task": "a", "repo": "api"}, {"task": "b", "repo": "api", "plan": "P"}]
+    for ask in (lambda: manager.get_plan("P"), lambda: manager.create_all("todo", records)):
+        with pytest.raises(NotFound) as caught:
+            ask()
+        assert caught.value.hint == "the file has none yet; create one: coord create-plan"
+
+
+def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path):
+    manager = manager_of(tmp_path, "repos: [{name: api}, {name: web}]\n")
+
+    issue = manager.create_issue(
+        Issue(id="ISSUE-7", title="Slow", severity="migration", repos=("api",)), assignee="ann"
+    )
+    todo = manager.create_todo({"task": "measure", "repo": "api"}, assignee="ann").record
+    plan = manager.create_plan(Plan(id="P", title="Faster")).record
+    manager.create_dependency({"consumer": "api", "provider": "web"})
+
+    assert manager.get_issue("ISSUE-7") == issue.record
+    assert (issue.record.severity, issue.record.assignee, plan.id) == ("migration", "ann", "P")
+    assert [found.id for found in manager.list_todos("pending", "api", "ann")] == [todo.id]
+
+
+def test_every_edit_is_remembered_also_under_the_names_with_memory(tmp_path: Path):
+    manager = manager_of(tmp_path, "repos: [{name: api}]\n")
+
+    issue = manager.create_issue_with_memory(title="slow").record.id
+    manager.update_issue_with_memory(issue, {"priority": "high"})
+    manager.close_issue_with_memory(issue)
+    todo = manager.create_todo_with_memory(task="profile", repo="api").record.id
+    manager.complete_todo_with_memory(todo)
+    assert manager.check_dependencies_with_memory().outcomes == ()
+
+    _, *edits = Journal(manager.document.path).entries()
+    assert [(event["kind"], event["subject"]) for edit in edits for event in edit.events] == [
+        ("issue.created", issue),
+        ("issue.updated", issue),
+        ("issue.closed", issue),
+        ("todo.created", todo),
+        ("todo.completed", todo),
+    ]

@@ -1,4 +1,4 @@
-"""Constraints that no version meets together: told exactly, by the fewest consumers."""
+"""Requirements that cannot all be met: contradicting constraints, and cycles of repositories."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordination.dependencies.check import contradictions
+from coordination.dependencies.check import contradictions, cycles
 from coordination.dependencies.constraints import (
     Rules,
     disjoint,
@@ -19,8 +19,10 @@ from coordination.dependencies.constraints import (
     read_semver_range,
     semver_disjoint,
 )
-from coordination.models import Dependency, DependencyStatus
+from coordination.models import Dependency, DependencyStatus, DependencyType
+from tests.examples import examples
 
+FEW = settings(max_examples=examples(100))
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
 NPM_GRID = [f"{a}.{b}.{c}{pre}" for a, b, c in product(range(5), repeat=3) for pre in PRERELEASES]
 # PEP 440 has versions between any two of these: the first ones right above and below each bound stand for
@@ -78,6 +80,7 @@ def told(*constraints: str, places: dict[str, Path | None] | None = None) -> lis
     return [tuple(demand.version_constraint for demand in c.demands) for c in found]
 
 
+@FEW
 @given(st.lists(NPM_RANGE, min_size=1, max_size=3))
 def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]):
     ranges = tuple(map(read_semver_range, texts))
@@ -87,6 +90,7 @@ def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_
     assert semver_disjoint(ranges) is not bool(in_all)
 
 
+@FEW
 @given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
 def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]):
     allowed = [read(text, Rules.PYTHON) for text in texts]
@@ -96,6 +100,7 @@ def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none
     assert disjoint(allowed) is not bool(in_all)
 
 
+@FEW
 @given(st.lists(NPM_RANGE, min_size=1, max_size=5))
 def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(
     texts: list[str],
@@ -151,3 +156,55 @@ def test_a_contradiction_reads_like_a_sentence():
     found = contradictions(needs("lib", ">=2", "<1"))
 
     assert str(found[0]) == "no version of lib satisfies all: c0 wants >=2 (D0), c1 wants <1 (D1)"
+
+
+def steps_between(*steps: str, status: DependencyStatus = DependencyStatus.UNKNOWN) -> list[Dependency]:
+    """`a>b` at run time, `a>b:test` otherwise."""
+    made = []
+    for step in steps:
+        way, _, type_ = step.partition(":")
+        consumer, _, provider = way.partition(">")
+        kind = DependencyType(type_ or "runtime")
+        made.append(
+            Dependency(
+                id=f"D-{consumer}-{provider}", consumer=consumer, provider=provider, type=kind, status=status
+            )
+        )
+    return made
+
+
+def cycles_of(*steps: str) -> list[str]:
+    return [str(cycle).partition(" (")[0] for cycle in cycles(steps_between(*steps))]
+
+
+def test_what_can_be_ordered_has_none():
+    assert cycles_of("a>b", "b>c", "a>c", "d>c") == []
+
+
+def test_a_ring_is_named_from_the_first_that_the_file_has():
+    assert cycles_of("x>a", "b>c", "c>a", "a>b") == ["a → b → c → a, at run time"]
+
+
+def test_a_ring_that_a_test_closes_is_told_apart():
+    assert cycles_of("a>b", "b>a:test") == ["a → b → a, through runtime, test"]
+    assert cycles_of("a>b", "b>a:mcp") == ["a → b → a, at run time"]
+
+
+def test_those_at_run_time_come_first_and_are_told_once():
+    found = cycles_of("p>q", "q>p:development", "a>b", "b>a", "b>a:test")
+
+    assert found == ["a → b → a, at run time", "p → q → p, through runtime, development"]
+
+
+def test_a_repository_that_needs_itself_is_one():
+    assert cycles_of("a>a") == ["a → a, at run time"]
+
+
+def test_every_repository_on_a_ring_stands_in_one():
+    found = cycles_of("a>b", "b>a", "b>c", "c>b")
+
+    assert found == ["a → b → a, at run time", "c → b → c, at run time"]
+
+
+def test_what_is_deprecated_counts_no_more():
+    assert cycles([*steps_between("a>b"), *steps_between("b>a", status=DependencyStatus.DEPRECATED)]) == ()
