@@ -1,25 +1,37 @@
 """How long a command takes that edits or asks a file with 10,000 todos, each as a process of its own.
 
     python -m benchmarks.edit [TODOS] [--rounds N] [--no-ruamel]
+    python -m benchmarks.edit --fidelity
 
 The best of N rounds counts, interpreter and imports included. `first` is a query while nothing is known of
 the file, `again` while its cache is there. Beside them what a script does that reads and writes the whole
 file: PyYAML's `safe_load` and `safe_dump`, which lose comments and layout, and ruamel.yaml's round trip,
 which keeps most of them (one run each). `ratio` is to our edit. `results` are those of a run, written back
 into a file of a thousand todos in several layouts.
+
+With `--fidelity` no time is measured: the status of one todo is changed in every file that the tests and the
+documentation contain, and in files that hypothesis draws. It counts the lines that change besides the edited
+one, comments that are lost and other values that change, by coord and by the round trip of ruamel.yaml, which
+keeps quotes and gets the indentation of the file's first list.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from difflib import SequenceMatcher
 from pathlib import Path
+from textwrap import dedent
 
 import yaml
 
@@ -134,6 +146,107 @@ def main(todos: int, rounds: int, with_ruamel: bool) -> None:
             row(name, took, took / edit)
 
 
+ROOT = Path(__file__).parents[1]
+HERE = Path("ecosystem.yaml")
+DRAWN = 300
+_FIRST_LIST = re.compile(r"^( *)\w+:[^\n]*\n(?:\s*(?:#[^\n]*)?\n)*( *)-( +)", re.MULTILINE)
+
+
+def fidelity() -> None:
+    for name, texts in (("tests and documentation", _written()), ("drawn files", _drawn())):
+        files = {text: after for text in texts if (after := _edited(text))}
+        print(f"{name}: {len(files)} files with {sum(text.count(chr(10)) for text in files)} lines")
+        for by, change in (("coord", _by_coord), ("ruamel.yaml", _round_trip)):
+            found = Counter[str]()
+            for text, after in files.items():
+                found.update(_differences(text, after, change(text, after)))
+            print(
+                f"  {by:<12} exact: {found['exact']}, other lines: {found['lines']}, "
+                f"comments lost in {found['comments']}, other values in {found['values']}, "
+                f"not readable: {found['unreadable']}"
+            )
+
+
+def _written() -> Iterator[str]:
+    """Yield the texts with todos in string constants of tests and in YAML blocks of the documentation."""
+    for path in sorted(ROOT.glob("tests/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            value = node.value if isinstance(node, ast.Constant) else ""
+            text = value.decode(errors="replace") if isinstance(value, bytes) else value
+            if isinstance(text, str) and "todos:" in text:
+                yield dedent(text).lstrip("\n")
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
+        yield from re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def _drawn() -> Iterable[str]:
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    from tests.unit.ecosystem.drawn_edits import files
+
+    texts: list[str] = []
+    drawing = settings(
+        max_examples=DRAWN, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    drawing(given(files())(lambda text: texts.append(text)))()
+    return texts
+
+
+def _edited(text: str) -> str:
+    """Return the file after an edit by coord; "" if it is invalid, has no todo, or shares values."""
+    from coordination.ecosystem.changes import Edit, revise
+    from coordination.ecosystem.parsing import parse
+    from coordination.errors import CoordinationError
+
+    with suppress(CoordinationError):
+        draft = parse(text.encode(), HERE)
+        if todos := draft.document.ecosystem.coordination.todos:
+            edit = Edit(draft.document)
+            edit.set(("todos", todos[0].id), "status", "cancelled")
+            return revise(draft, edit.changes).document.text.decode()
+    return ""
+
+
+def _by_coord(_: str, after: str) -> str:
+    return after
+
+
+def _round_trip(text: str, _: str) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML()
+    writer.preserve_quotes, writer.width = True, 10**9
+    if found := _FIRST_LIST.search(text):
+        offset = len(found[2]) - len(found[1])
+        writer.indent(mapping=2, sequence=offset + 1 + len(found[3]), offset=offset)
+    data = writer.load(text)
+    data["coordination"]["todos"][0]["status"] = "cancelled"
+    out = io.StringIO(newline="")
+    writer.dump(data, out)
+    return out.getvalue()
+
+
+def _differences(before: str, wanted: str, after: str) -> Iterator[str]:
+    from coordination.ecosystem.parsing import parse
+    from coordination.errors import CoordinationError
+
+    def changed(text: str) -> int:
+        old, new = before.splitlines(keepends=True), text.splitlines(keepends=True)
+        steps = SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        return sum(max(b - a, d - c) for kind, a, b, c, d in steps if kind != "equal")
+
+    others = max(0, changed(after) - changed(wanted))
+    yield from ["lines"] * others or ["exact"]
+    if after.count("#") < before.count("#"):
+        yield "comments"
+    try:
+        if parse(wanted.encode(), HERE).document.ecosystem != parse(after.encode(), HERE).document.ecosystem:
+            yield "values"
+    except CoordinationError:
+        yield "unreadable"
+
+
 def row(name: str, took: float, ratio: float | None = None) -> None:
     print(f"{name:<28} {took:6.2f} s" + (f" {ratio:6.0f} times" if ratio else ""), flush=True)
 
@@ -143,5 +256,9 @@ if __name__ == "__main__":
     parser.add_argument("todos", nargs="?", type=int, default=10_000, metavar="TODOS")
     parser.add_argument("--rounds", type=int, default=7, metavar="N")
     parser.add_argument("--no-ruamel", action="store_true")
+    parser.add_argument("--fidelity", action="store_true")
     options = parser.parse_args()
+    if options.fidelity:
+        fidelity()
+        sys.exit()
     main(options.todos, options.rounds, not options.no_ruamel)
