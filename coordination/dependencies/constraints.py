@@ -30,6 +30,8 @@ from coordination.errors import UsageError
 
 
 class Rules(StrEnum):
+    """Rules by which versions and constraints are read."""
+
     PYTHON = "PEP 440"
     NPM = "npm"
     CARGO = "Cargo"

@@ -76,6 +76,8 @@ class DependencyReport(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckVerdict:
+    """The result of a check, before it has the id of its dependency."""
+
     status: DependencyStatus
     why: str
     found: str | None = None

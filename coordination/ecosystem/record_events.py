@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from coordination.ecosystem.changes import Changes, key_of
@@ -49,14 +49,14 @@ def events_of(before: Ecosystem, after: Ecosystem, changes: Changes) -> list[dic
                 after_by_list[place[:-1]] = _by_key(after, _owner(before, after, place))
             new = after_by_list[place[:-1]].get(_key(old))
         if new is not None:
-            events.append(_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
+            events.append(record_event(_verb(old, new), new, fields, old, _owner_id(before, place)))
     for section, added in changes.added.items():
         records = _by_key(after, _owner(before, after, (*section, 0)))
         owner = _owner_id(before, section)
-        events += [_event("created", records[name], {}, None, owner) for name in added if name in records]
+        events += [record_event("created", records[name], owner=owner) for name in added if name in records]
     for place in changes.removed:
         old = _at(before, place)
-        events.append(_event("deleted", old, {}, None, _owner_id(before, place)))
+        events.append(record_event("deleted", old, owner=_owner_id(before, place)))
     return events
 
 
@@ -68,19 +68,14 @@ def differences(before: Ecosystem, after: Ecosystem) -> list[dict[str, Any]]:
         new = {_key(record): record for record in _at(after, section)}
         for key, record in new.items():
             if key not in old:
-                events.append(_event("created", record, {}, None, ""))
+                events.append(record_event("created", record))
             elif record != old[key]:
                 fields = dict.fromkeys(
                     f for f in type(record).model_fields if getattr(record, f) != getattr(old[key], f)
                 )
-                events.append(_event(_verb(old[key], record), record, fields, old[key], ""))
-        events += [_event("deleted", old[key], {}, None, "") for key in old if key not in new]
+                events.append(record_event(_verb(old[key], record), record, fields, old[key]))
+        events += [record_event("deleted", old[key]) for key in old if key not in new]
     return events
-
-
-def record_event(verb: str, record: Record) -> dict[str, Any]:
-    """Return an event about a record that did not change."""
-    return _event(verb, record, {}, None, "")
 
 
 def _record_place(location: Location) -> Location:
@@ -140,7 +135,12 @@ def _has_ended(record: Any) -> bool:
     return hasattr(record, "status") and record.status not in OPEN_TODO
 
 
-def _event(verb: str, record: Any, fields: Mapping[str, Any], old: Any, owner: str) -> dict[str, Any]:
+def record_event(
+    verb: str, record: Any, fields: Collection[str] = (), old: Any = None, owner: str = ""
+) -> dict[str, Any]:
+    """Return the event of a record. `fields`: those that may have changed since the record was `old`.
+    `owner`: the plan of a milestone.
+    """
     shown, before = presentable(record), presentable(old) if old is not None else None
     values = shown.model_dump(mode="json", include={*fields, *DESCRIBING})
     earlier = before.model_dump(mode="json", include=set(fields)) if before is not None else {}

@@ -49,6 +49,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ChainLink:
+    """A todo of the wait chain."""
+
     todo: str
     hours: float
     cause: Cause
@@ -136,6 +138,8 @@ class BoundTerms:
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck:
+    """The cause that determines the duration of a plan."""
+
     kind: Cause
     name: str
     """Name of the repository or resource, else empty."""
@@ -192,6 +196,8 @@ def _label(kind: Cause, name: str, terms: BoundTerms) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CriticalTodo:
+    """A todo of the critical path."""
+
     id: str
     repo: str
     hours: float
@@ -213,6 +219,8 @@ class Saving:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
+    """The expected duration of a plan, and the reasons for it."""
+
     plan_id: str
     levels_h: float
     dataflow_h: float

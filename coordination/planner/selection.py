@@ -79,6 +79,8 @@ ALL = Selectors()
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
+    """The todos of a plan, as a sweep selects them."""
+
     todos: Mapping[str, Todo] = field(default_factory=dict)
     """Todos to execute, in the file's order."""
     done: int = 0

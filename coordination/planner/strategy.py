@@ -32,6 +32,8 @@ STRICTLY = 100
 
 @dataclass(frozen=True, kw_only=True)
 class RankedSchedule:
+    """A ranking of todos, with the schedule that it leads to."""
+
     remaining: Remaining
     schedule: Schedule
     """The simulated result of this ranking."""

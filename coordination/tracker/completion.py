@@ -102,11 +102,12 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         milestone_standing(milestone, relations, checks, today) for milestone in plan.milestones
     )
     quality, nothing_known = _quality(ecosystem, plan, checks.recorded)
-    open_todos = relations.describe_all(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
+    todos = ecosystem.todos_of(plan)
+    open_todos = relations.describe_all(todo.id for todo in todos if todo.status in OPEN)
     blockers = relations.describe_all(relations.held_by(plan.id))
     claim = f"{plan.id} is completed, but " if plan.status is PlanStatus.COMPLETED else ""
     missing = [
-        *_wrong_status(plan),
+        *([f"{plan.id} is cancelled"] if plan.status is PlanStatus.CANCELLED else []),
         *(f"{claim}{todo.id} is {todo.status}: {todo.title}" for todo in open_todos),
         *(
             f"{plan.id} waits for {relation.id} ({relation.status or 'not declared'})"
@@ -126,21 +127,11 @@ def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         checks=quality,
         missing=tuple(missing),
         unchecked=(
-            *_empty(ecosystem, plan),
+            *([] if todos or milestones else [f"{plan.id} has neither todos nor milestones"]),
             *(sentence for standing in milestones for sentence in _unchecked(standing)),
             *(f"{repo} declares no check" for repo in nothing_known),
         ),
     )
-
-
-def _empty(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
-    if not plan.milestones and not ecosystem.todos_of(plan):
-        yield f"{plan.id} has neither todos nor milestones"
-
-
-def _wrong_status(plan: Plan) -> Iterator[str]:
-    if plan.status is PlanStatus.CANCELLED:
-        yield f"{plan.id} is cancelled"
 
 
 def checked_repos(ecosystem: Ecosystem, plan: Plan) -> tuple[Repo, ...]:

@@ -50,6 +50,8 @@ R = TypeVar("R", bound=TrackedRecord)
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[R]):
+    """A kind of records: its nouns, its section in the file, and its type."""
+
     noun: str
     section: str
     model: type[R]

@@ -85,11 +85,15 @@ class HeldUp(FrozenModel):
 
 
 class BlockingIssue(FrozenModel):
+    """An open issue, with the work that waits for it."""
+
     issue: Issue
     holds_up: tuple[HeldUp, ...]
 
 
 class BlockedTodo(FrozenModel):
+    """A todo that cannot start, with its open blockers."""
+
     todo: Todo
     by: tuple[Relation, ...]
     """The open blockers; empty if the todo was set to `blocked` by hand, or waits for its turn in a run."""
@@ -142,6 +146,8 @@ class RepoStatus(FrozenModel):
 
 
 class Overdue(FrozenModel):
+    """An open record whose date has passed."""
+
     id: str
     kind: str
     title: str
@@ -159,6 +165,8 @@ class Holding(FrozenModel):
 
 
 class RepoLine(FrozenModel):
+    """A repository in the status of everything, with numbers of its records."""
+
     name: str
     present: bool
     open_issues: int = 0
@@ -186,6 +194,8 @@ class EcosystemStatus(FrozenModel):
 
 
 class CriterionStanding(FrozenModel):
+    """A completion criterion of a milestone, with the result of its check."""
+
     text: str
     check: str | tuple[str, ...] | None = None
     met: bool | None = None
@@ -195,6 +205,8 @@ class CriterionStanding(FrozenModel):
 
 
 class DeliverableStanding(FrozenModel):
+    """A deliverable of a milestone, and whether its file exists."""
+
     text: str
     present: bool | None = None
     """True if the file exists; None for text that is not a path."""
@@ -215,6 +227,8 @@ class CheckStanding(FrozenModel):
 
 
 class MilestoneStanding(FrozenModel):
+    """A milestone, with its conditions."""
+
     id: str
     name: str
     status: TodoStatus

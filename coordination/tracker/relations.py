@@ -329,6 +329,8 @@ DEPTH = 4
 
 
 class Link(Relation):
+    """A blocker or dependent, with the records behind it."""
+
     behind: tuple[Link, ...] = ()
     """Further records in the same direction, while they are open; a record that is shown elsewhere is not
     expanded again.
@@ -336,6 +338,8 @@ class Link(Relation):
 
 
 class Chains(FrozenModel):
+    """The blockers and the dependents of a record."""
+
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
 

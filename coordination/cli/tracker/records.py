@@ -230,17 +230,13 @@ def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | N
             "--run and --hours exclude each other", "leave --run out: hours are in the file only"
         )
     if run is not None or not call.coord.has_file:
-        _in_run(call, todo, run, as_json=as_json)
+        _print_continues(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
         return
     completed = call.coord.complete_todo(todo, hours)
     if completed.edited is not None:
         print_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
     if completed.run_id is not None:
         _print_continues(todo, completed.run_id, as_json=as_json and completed.edited is None)
-
-
-def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
-    _print_continues(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
 
 
 def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
