@@ -77,11 +77,9 @@ class Checks:
         return CriterionStanding(text=criterion.text, check=criterion.check, met=met, why=why)
 
     def deliverable(self, text: str) -> DeliverableStanding:
-        present = any(is_there(folder / text) for folder in self.folders)
-        is_path = "/" in text or bool(Path(text).suffix)
-        return DeliverableStanding(
-            text=text, present=present or (False if is_path and " " not in text else None)
-        )
+        exists = any(is_there(folder / text) for folder in self.folders)
+        is_path = " " not in text and ("/" in text or bool(Path(text).suffix))
+        return DeliverableStanding(text=text, present=exists or (False if is_path else None))
 
 
 def folders_of(document: Document, plan: Plan) -> tuple[Path, ...]:
