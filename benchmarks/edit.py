@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -37,6 +37,7 @@ import yaml
 
 from benchmarks.clock import best, seconds
 from benchmarks.load import ecosystem
+from tests.unit.ecosystem.drawn_edits import drawn
 
 PYYAML = """
 import sys, yaml
@@ -153,7 +154,7 @@ _FIRST_LIST = re.compile(r"^( *)\w+:[^\n]*\n(?:\s*(?:#[^\n]*)?\n)*( *)-( +)", re
 
 
 def fidelity() -> None:
-    for name, texts in (("tests and documentation", _written()), ("drawn files", _drawn())):
+    for name, texts in (("tests and documentation", _written()), ("drawn files", drawn(DRAWN))):
         files = {text: after for text in texts if (after := _edited(text))}
         print(f"{name}: {len(files)} files with {sum(text.count(chr(10)) for text in files)} lines")
         for by, change in (("coord", _by_coord), ("ruamel.yaml", _round_trip)):
@@ -177,20 +178,6 @@ def _written() -> Iterator[str]:
                 yield dedent(text).lstrip("\n")
     for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))):
         yield from re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL)
-
-
-def _drawn() -> Iterable[str]:
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    from tests.unit.ecosystem.drawn_edits import files
-
-    texts: list[str] = []
-    drawing = settings(
-        max_examples=DRAWN, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    drawing(given(files())(lambda text: texts.append(text)))()
-    return texts
 
 
 def _edited(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from coordination.ecosystem.changes import Edit
@@ -151,6 +152,17 @@ def files(draw: st.DrawFn) -> str:
     text += writer.choose("", "", "...\n", "# last")
     text = text.removesuffix("\n") if writer.choose("", "", "cut") else text
     return text.replace("\n", writer.choose("\n", "\n", "\r\n"))
+
+
+def drawn(count: int) -> list[str]:
+    """Return the same files at each call, for benchmarks."""
+    texts: list[str] = []
+    drawing = settings(
+        max_examples=count, database=None, derandomize=True, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    drawing(given(files())(lambda text: texts.append(text)))()
+    return texts
 
 
 @st.composite

@@ -72,6 +72,11 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
     "a new field before all": ("- repo: r\n  task: one\n", ("id", "T"), "- id: T\n  repo: r\n  task: one\n"),
     "a new field at the end of a file": ("- id: T\n  task: one", ("repo", "r"),
      "- id: T\n  task: one\n  repo: r"),
+    "a new field below a block at the end of a file": ("- id: T\n  description: |\n    one", ("repo", "r"),
+     "- id: T\n  description: |-\n    one\n  repo: r"),
+    "several lines above a comment, which a block would swallow": (
+     "- id: T\n  task: one\n    # about it\n  repo: r\n", ("task", "two\nthree"),
+     '- id: T\n  task: "two\\nthree"\n    # about it\n  repo: r\n'),
     "a new field in braces over several lines": ("- {\n    id: T, # c\n    task: one # d\n  }\n",
      ("repo", "r"), "- {\n    id: T, # c\n    task: one, # d\n    repo: r\n  }\n"),
     "names in quotes": ("- 'id': 'T'\n  'task': 'one'\n", ("repo", "r"),
