@@ -63,16 +63,20 @@ class GitHubIssues(GitHubBase):
             raise invalid("assignees", "invalid", resource="Issue") from None
 
     def _changed_issue(self, project: Project, issue: Issue, body: dict[str, Any]) -> Issue:
+        self._set_texts(project, issue, body)
+        issue.is_open = body.get("state", "open" if issue.is_open else "closed") == "open"
+        return issue
+
+    def _set_texts(self, project: Project, one: Issue | Request, body: dict[str, Any]) -> None:
+        """Set title, body, labels and people of an issue or a request."""
         if len(body.get("body") or "") > LONGEST_BODY:
             raise Refused(Why.TOO_LONG)
         if "assignees" in body:
-            issue.assignees = self._assignees(project, body)
+            one.assignees = self._assignees(project, body)
         if "labels" in body:
-            issue.labels = self._made_labels(project, body["labels"])
-        issue.title, issue.body = body.get("title", issue.title), body.get("body", issue.body)
-        issue.is_open = body.get("state", "open" if issue.is_open else "closed") == "open"
-        issue.changed = self.core.now()
-        return issue
+            one.labels = self._made_labels(project, body["labels"])
+        one.title, one.body = body.get("title", one.title), body.get("body", one.body)
+        one.changed = self.core.now()
 
     @on(f"PATCH {R}/issues/{{issue_number}}")
     def change_issue(self, call: Call) -> Any:
@@ -83,15 +87,7 @@ class GitHubIssues(GitHubBase):
             issue = self.core.issue(project, number)
             return issue_of(self.site, project, self._changed_issue(project, issue, call.body))
         project, request = self._found(call, "write")
-        body = call.body
-        if len(body.get("body") or "") > LONGEST_BODY:
-            raise Refused(Why.TOO_LONG)
-        if "assignees" in body:
-            request.assignees = self._assignees(project, body)
-        if "labels" in body:
-            request.labels = self._made_labels(project, body["labels"])
-        request.title, request.body = body.get("title", request.title), body.get("body", request.body)
-        request.changed = self.core.now()
+        self._set_texts(project, request, call.body)
         return self._issue_of_request(project, request)
 
     def _issue_of_request(self, project: Project, request: Request) -> dict[str, Any]:

@@ -212,7 +212,10 @@ def test_a_request_that_is_not_ready_is_refused_with_what_it_lacks(place: Propos
 
 
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+@pytest.mark.parametrize("forge", ["github", "gitlab", "gitea"], indirect=True)
 def test_what_a_forge_has_merged_is_found_on_the_base_and_taken_out_whole(place: Proposal, method: str):
+    if (place.at.dialect.name, method) == ("gitlab", "rebase"):
+        place.project.methods = ["rebase", "squash"]  # a setting of the project at GitLab
     git(place.checkout, "checkout", "-q", "coord/P")
     (place.checkout / "README").write_text("r\nmore\n")
     git(place.checkout, "commit", "-qam", "more")

@@ -293,11 +293,21 @@ def tree_before(at: BaseBranch, *, merged: str, head: str, since: str) -> str:
     `merged`: the commit on the base branch; `head`: the head of the request; `since`: the commit at which the
     change set began.
     """
-    if merged == head or contains(at, head, merged):
-        return tree_of(at, since)
+    if merged == head or contains(at, head, merged):  # a fast-forward
+        return tree_of(at, _base_in(at, head, since))
     if len(_parents(at, merged)) > 1:
         return tree_of(at, f"{merged}^1")
     return tree_of(at, f"{merged}~{_replayed(at, merged, head)}")
+
+
+def _base_in(at: BaseBranch, head: str, since: str) -> str:
+    """Return the newest commit of the base branch that coord has merged into a head; `since` without one."""
+    form = "--format=%P %(trailers:key=Coord-Base,valueonly,separator=%x20)"
+    for line in (_lines(at, "log", "--first-parent", "--merges", form, head, f"^{since}") or "").splitlines():
+        _, other, *named = line.split()
+        if other in named:
+            return other
+    return since
 
 
 def _replayed(at: BaseBranch, merged: str, head: str) -> int:
