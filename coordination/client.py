@@ -159,6 +159,7 @@ class Client:
             self._topics.update(new)
 
     def unsubscribe(self, *patterns: str) -> None:
+        """Unsubscribe from topics, by the patterns that `subscribe` got."""
         removed = sorted(self._topics & set(patterns))
         if removed:
             self._topics.difference_update(removed)

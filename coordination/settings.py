@@ -112,7 +112,7 @@ class Settings(BaseModel):
     """Time that a circuit breaker stays open before it lets one probe through."""
     land_patience: Duration = timedelta(hours=1)
     """Time for which a landing waits while a remote does not answer, a base branch keeps moving or a checkout
-    has local changes. After it the repository counts as refused: what has landed is reverted.
+    has local changes. After it the repository counts as refused: those that have landed are reverted.
     """
     forge_budget: Annotated[int, Field(ge=10, le=1_000_000)] = 4000
     """Calls an hour to the API of a forge, over all processes of the namespace. Half of it sets how often
@@ -129,9 +129,8 @@ class Settings(BaseModel):
     run, by the worker that leads maintenance. None: no program.
     """
     notify_command: Command | None = None
-    """Program that is called for what people must know: a run failed, waits for a person, could not be undone
-    or is stuck. It reads JSON on its standard input; the worker that leads maintenance calls it. None: nobody
-    is told.
+    """Program that notifies people: a run failed, waits for a person, could not be undone or is stuck. It
+    reads JSON on its standard input; the worker that leads maintenance calls it. None: no notification.
     """
     keep_runs: Duration = timedelta(days=30)
     """Time that Redis keeps the data of an ended run."""
@@ -187,22 +186,22 @@ class Settings(BaseModel):
     """
     sandbox_readable: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = ()
     """Files and folders that todos in a sandbox may read, such as a toolchain in the home folder. Read only
-    from the environment, because what came with a folder must not open a sandbox.
+    from the environment, because a file that came with a folder must not open a sandbox.
     """
     sandbox_writable: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = ()
     """Files and folders that todos in a sandbox may read and write, such as the folder of an agent's login.
-    Read only from the environment, because what came with a folder must not open a sandbox.
+    Read only from the environment, because a file that came with a folder must not open a sandbox.
     """
     sandbox_variables: Annotated[tuple[Text, ...], BeforeValidator(split_words)] = MODEL_KEYS
     """Variables of the worker's environment that an agent in a sandbox gets though their names look secret.
-    Read only from the environment, because what came with a folder must not open a sandbox.
+    Read only from the environment, because a file that came with a folder must not open a sandbox.
     """
 
     message_ttl: Duration = timedelta(minutes=5)
     """Lifetime of a message that sets none; an expired message is not delivered."""
     inbox_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Number of messages that wait for an absent recipient; beyond it the oldest is trimmed and the recipient
-    is told.
+    is notified.
     """
     inbox_keep: Duration = timedelta(hours=24)
     """Longest time that a message waits in an inbox."""
@@ -251,7 +250,7 @@ class Settings(BaseModel):
 
     signatures: Signatures | None = None
     """Treatment of missing or wrong signatures by workers of this machine: `off` checks nothing, `warn`
-    reports and executes what is not signed as it must be, `require` refuses it. Read only from the
+    reports them and executes the todo, `require` refuses the todo. Read only from the
     environment, because the file is not signed. None: `off` where Redis is a unix socket of the same user,
     else `warn`.
     """
@@ -270,7 +269,7 @@ class Settings(BaseModel):
     embed_command: Command | None = None
     """Command that gives `coord history --query` a search by meaning. It reads texts as JSON strings, one on
     each line, and answers each with a JSON array of numbers. Read only from the environment, because a search
-    must not execute what came with a folder.
+    must not execute a command that came with a folder.
     """
 
     connect_timeout: Duration = timedelta(seconds=1)
@@ -318,12 +317,12 @@ def usable_cpus() -> int:
 
 
 OF_THE_ENVIRONMENT = {
-    "host": "it names one machine, and the file is everybody's",
+    "host": "it names one machine, and all machines share the file",
     "embed_command": "a search must not execute a command of the file",
-    "sandbox_readable": "what came with a folder must not open a sandbox",
-    "sandbox_writable": "what came with a folder must not open a sandbox",
-    "sandbox_variables": "what came with a folder must not open a sandbox",
-    "signatures": "each machine decides what its workers demand, and nobody signs the file",
+    "sandbox_readable": "a file that came with a folder must not open a sandbox",
+    "sandbox_writable": "a file that came with a folder must not open a sandbox",
+    "sandbox_variables": "a file that came with a folder must not open a sandbox",
+    "signatures": "each machine decides which signatures its workers demand, and nobody signs the file",
 }
 """Settings that the file must not have, and why."""
 PATHS = ("cache_folder", "export_runs", "tls_certificate", "tls_key")

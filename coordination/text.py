@@ -43,7 +43,9 @@ def quoted(*words: object) -> str:
 
 
 def install_extra(extra: str) -> str:
-    """Return the advice that installs an extra. No package index has coord: its name there is not ours."""
+    """Return the advice that installs an extra. No package index has coord: the name
+    belongs to another project there.
+    """
     return f"install coord with this extra, in its clone: pip install '.[{extra}]'"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from fastmcp import Client, FastMCP
-from fastmcp.client.transports import ClientTransport
-from mcp_types import CallToolResult, Tool
+if TYPE_CHECKING:  # FastMCP takes 3 s to import, so only those who need an agent pay for it
+    from anyio.from_thread import BlockingPortal
+    from fastmcp import Client, FastMCP
+    from fastmcp.client.transports import ClientTransport
+    from mcp_types import CallToolResult, Tool
 
 
 def all_tools() -> set[str]:
@@ -64,6 +65,27 @@ class Agent:
 @contextmanager
 def agent(server: FastMCP | ClientTransport) -> Iterator[Agent]:
     """Connected for as long as it lasts; a server over stdio is started for it, and ends with it."""
+    from anyio.from_thread import start_blocking_portal
+    from fastmcp import Client
+
     client: Client[Any] = Client(server)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
         yield Agent(client, portal)
+
+
+@contextmanager
+def agent_of(file: Path, redis_url: str | None = None) -> Iterator[Agent]:
+    """Connected to a server for this file in this process."""
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
+    with closing(Session(file, redis_url)) as session, agent(build(session)) as made:
+        yield made
+
+
+def over_stdio(words: Sequence[str], env: Mapping[str, str], folder: Path | str) -> ClientTransport:
+    """Return the start of `coord` with these words, to be spoken to on standard input and output."""
+    from fastmcp.client.transports import StdioTransport
+
+    program, *arguments = words
+    return StdioTransport(program, arguments, env=dict(env), cwd=str(folder), keep_alive=False)

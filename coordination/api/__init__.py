@@ -5,8 +5,8 @@
 | `facade.py` | all operations on one ecosystem |
 | `access.py` | file, settings, local processes and Redis of the ecosystem, each opened on first use |
 | `coord.py` | the facade of scripts and servers, which live longer than a command; its figures |
-| `runs.py` `decisions.py` | all runs; what people decide about their todos |
-| `run.py` `run_reading.py` | one run; its read-only half |
+| `runs.py` | all runs |
+| `run.py` `run_reading.py` | one run, and decisions about its todos; its read-only half |
 | `changes.py` | change sets: shown, compared, adopted, discarded |
 | `generators.py` | plans and todos made for many repositories; one command in many repositories |
 | `landing.py` | quality checks; change sets into the base branches, and out of them again |

@@ -3,8 +3,8 @@
 Without a trust file everything is allowed: to the user of an embedded server, and to all who reach Redis;
 under `signatures: require` nothing is, because a lost trust file must open nothing. With one, nothing is
 allowed to a user whose key it does not have. A worker that requires signatures checks the signer of each
-order again, by its own trust file: this check refuses an order early, and is the
-only check of operations that are not orders.
+order again, by its own trust file: this check refuses an order early, and is the only check of operations
+that are not orders.
 """
 
 from __future__ import annotations

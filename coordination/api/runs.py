@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.api.changes import Changes
-from coordination.api.decisions import Decisions
 from coordination.api.health import unhealthy
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
-from coordination.api.run import Run
+from coordination.api.run import Decisions, Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.durations import ms
 from coordination.errors import Blocked, CoordinationError, NotFound

@@ -171,7 +171,7 @@ class TrustAdministration:
         settings = self._access.settings
         if settings.notify_command is None:
             raise UsageError(
-                "nobody would be told of the emergency: notify_command is not set",
+                "nobody would be notified of the emergency: notify_command is not set",
                 "set it under settings in ecosystem.yaml, or COORD_NOTIFY_COMMAND here and for the workers",
             )
         principal = trust.principal_of(signer.key, now)
@@ -191,7 +191,7 @@ class TrustAdministration:
         return view
 
     def _tell(self, emergency: EmergencyView, event: str) -> None:
-        """Call notify_command from here, because somebody must know at once, and no worker may be there.
+        """Call notify_command from this process: somebody must know at once, and perhaps no worker runs.
 
         The worker that leads maintenance calls it too, with the same id: this process may be a hostile one.
         """
@@ -218,7 +218,7 @@ class TrustAdministration:
             stop_within_s=1.0,
         )
         if why:
-            self._access.warn(f"notify_command failed, so tell somebody yourself: {why}")
+            self._access.warn(f"notify_command failed, so notify somebody yourself: {why}")
 
     def end_break_glass(self) -> bool:
         """Give up emergency access before its hour is over; return whether there was any."""

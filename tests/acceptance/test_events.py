@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable
 
 import pytest
-from fastmcp.client.transports import StdioTransport
 
 from coordination.backend.keys import Keys
 from coordination.events.stream import EventStream
 from coordination.locks import LockManager
-from tests.agent import agent
+from tests.agent import agent, over_stdio
 from tests.testbed import FORKS, PLAN, Testbed, plain
 from tests.waiting import until
 
@@ -177,9 +176,7 @@ def test_agents_read_events_from_a_position_on(testbed: Testbed, stream: EventSt
     position = stream.end()
     stream.append("command.clean", "new", title=HOSTILE)
     program = str(FORKS.programs / "coord")
-    with agent(
-        StdioTransport(program, ["mcp"], env=plain(), cwd=str(testbed.folder), keep_alive=False)
-    ) as ai:
+    with agent(over_stdio([program, "mcp"], plain(), testbed.folder)) as ai:
         page = json.loads(ai.read(f"coord://events/{position}"))
         latest = json.loads(ai.read("coord://events"))
         with pytest.raises(Exception, match="id of an event"):

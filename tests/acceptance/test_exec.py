@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 
 from coordination import Coord, Unreachable
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
-from tests.agent import Agent, agent
+from tests.agent import Agent, agent_of
 from tests.testbed import Testbed, git
 
 REPOS = {"lib": {"tags": ["py"]}, "app": {"tags": ["py"]}, "web": {}}
@@ -97,10 +95,8 @@ def test_bad_input_starts_nothing(testbed: Testbed, words: tuple[str, ...], code
 
 @pytest.fixture(scope="module")
 def ai(testbed: Testbed) -> Iterator[Agent]:
-    session = Session(testbed.file)
-    with agent(build(session)) as made:
+    with agent_of(testbed.file) as made:
         yield made
-    session.close()
 
 
 SOME: Mapping[str, object] = {"tags": ["py"], "dry_run": True}

@@ -14,9 +14,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.locks import LockManager, Owner
 from coordination.locks.request import COMPUTED, LEADER, RESULT, START, SWEEPER
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.lock_requests import ask
 from tests.terminals import typing_on_terminal
 from tests.testbed import Testbed
@@ -112,7 +110,6 @@ INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
 def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
     laptop: Testbed, far: LockManager, redis_url: str
 ):
-    office = Session(laptop.file, redis_url)
     for name in ("deploy", "cached", *INTERNAL):
         far.acquire(name, ttl=TTL)
 
@@ -126,11 +123,10 @@ def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
     assert f"{len(INTERNAL)} internal locks hidden: coord list-locks --all" in people.err
     assert not any(line.startswith(INTERNAL) for line in people.out.splitlines())
     assert "hidden" not in laptop.ok("list-locks", "--all").err
-    with agent(build(office)) as ai:
+    with agent_of(laptop.file, redis_url) as ai:
         _, deploy = ai.call("coord_list_locks")
         assert deploy["holders"][0]["who"] == "process 12 on anvil (nightly)"
         assert len(ai.call("coord_list_locks", all=True)) == 2 + len(INTERNAL)
-    office.close()
 
 
 def test_resources_of_the_file_are_shown_with_their_use(laptop: Testbed, locks: LockManager, redis_url: str):

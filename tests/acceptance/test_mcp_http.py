@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import httpx2
 import pytest
-from fastmcp.client.transports import StreamableHttpTransport
 
 from tests.agent import agent, all_tools
 from tests.ports import free_port
@@ -56,6 +55,8 @@ def ended(process: Begun, number: signal.Signals = signal.SIGTERM) -> int:
 def test_who_has_the_printed_token_sweeps_a_plan_and_nobody_else_comes_in(
     testbed: Testbed, free_port: int
 ) -> None:
+    from fastmcp.client.transports import StreamableHttpTransport
+
     testbed.write([{"id": "A", "repo": "api", "action": "echo hello"}])
     process = testbed.begin("mcp", "--http", str(free_port))
     said = re.fullmatch(r"MCP  (http://127.0.0.1:\d+/mcp)  token (\S{40,})\n", process.says("MCP"))

@@ -8,17 +8,20 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fastmcp.client.transports import StdioTransport
 
 from coordination.backend.daemon import Daemon
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
-from tests.agent import Agent, agent, all_tools
+from tests.agent import Agent, agent, all_tools, over_stdio
 from tests.testbed import COORD, FORKS, PLAN, Testbed, plain
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from fastmcp.client.transports import ClientTransport
 
 TODOS = [
     {"id": "TODO-001", "repo": "api", "action": "seq 1 5000; echo found 42"},
@@ -26,9 +29,9 @@ TODOS = [
 ]
 
 
-def over_stdio(testbed: Testbed, **env: str) -> StdioTransport:
-    words, program = ["mcp", "--ecosystem", str(testbed.file)], FORKS.programs / "coord"
-    return StdioTransport(str(program), words, env=plain(env), cwd="/", keep_alive=False)
+def server_of(testbed: Testbed, **env: str) -> ClientTransport:
+    words = [str(FORKS.programs / "coord"), "mcp", "--ecosystem", str(testbed.file)]
+    return over_stdio(words, plain(env), "/")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
 def ai(testbed: Testbed) -> Iterator[Agent]:
     """Started as the configuration for clients says."""
     found = testbed.ok("mcp", "--config").json["mcpServers"]["coord"]
-    with agent(StdioTransport(found["command"], found["args"], env=plain(), cwd="/", keep_alive=False)) as ai:
+    with agent(over_stdio([found["command"], *found["args"]], plain(), "/")) as ai:
         yield ai
 
 
@@ -119,7 +122,7 @@ def test_what_was_started_goes_on_without_the_client(new_testbed: Callable[[], T
     testbed = new_testbed()
     gate = Gate(testbed.folder)
     testbed.write([{"id": "A", "repo": "api", "action": gate.action}])
-    with agent(over_stdio(testbed)) as ai:
+    with agent(server_of(testbed)) as ai:
         begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
 
     gate.open()
@@ -132,7 +135,7 @@ def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path
     testbed, redis = Testbed(tmp_path), EmbeddedServer(tmp_path / "elsewhere" / ".coord", Settings())
     testbed.write([{"id": "A", "repo": "api"}])
     try:
-        with agent(over_stdio(testbed, COORD_REDIS_URL=redis.start())) as ai:
+        with agent(server_of(testbed, COORD_REDIS_URL=redis.start())) as ai:
             assert ai.call("coord_list_runs") == []
             redis.stop()
             assert "does not answer" in ai.refused("coord_list_runs")

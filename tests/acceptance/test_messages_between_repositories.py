@@ -9,10 +9,8 @@ import pytest
 
 from coordination import Coord, NotFound
 from coordination.backend.client import Profile, connect
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.messages import Limits, MessageBus
-from tests.agent import Agent, agent
+from tests.agent import Agent, agent_of
 from tests.testbed import COORD, Testbed
 
 FILE = "repos: [{name: api, path: api}, {name: web, path: web}]\n"
@@ -33,10 +31,8 @@ def bus(redis_url: str) -> Iterator[MessageBus]:
 
 @pytest.fixture
 def ai(laptop: Testbed, redis_url: str) -> Iterator[Agent]:
-    office = Session(laptop.file, redis_url)
-    with agent(build(office)) as connected:
+    with agent_of(laptop.file, redis_url) as connected:
         yield connected
-    office.close()
 
 
 def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(testbed: Testbed) -> None:

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.processes import look
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.ports import free_port
 from tests.testbed import Testbed
 from tests.waiting import until
@@ -74,8 +72,7 @@ def test_all_start_once_in_order_and_stop(testbed: Testbed):
 
 def test_an_agent_starts_reads_and_stops_them(testbed: Testbed):
     declared(testbed, never="exec sleep 600")
-    session = Session(testbed.file)
-    with agent(build(session)) as ai:
+    with agent_of(testbed.file) as ai:
         begun = ai.call("coord_change_services", step="start", services=["front"], wait_s=60)
         assert (begun["outcome"]["success"], begun["outcome"]["started"]) == (True, ["store", "front"])
         listed = {one["name"]: one["state"] for one in ai.call("coord_list_services")["result"]}
@@ -83,7 +80,6 @@ def test_an_agent_starts_reads_and_stops_them(testbed: Testbed):
         until(lambda: "GET / HTTP" in "".join(ai.call("coord_get_service_log", service="store")["lines"]))
         assert "stor" in ai.refused("coord_change_services", step="stop", services=["stor"])
         assert ai.call("coord_change_services", step="stop", wait_s=60)["outcome"]["success"]
-    session.close()
     after = states(testbed)
     assert (after["front"], after["never"]) == ("stopped", "not_started")  # the one that was never up
 

@@ -8,11 +8,9 @@ import pytest
 
 from coordination import Coord
 from coordination.backend.client import Profile, connect
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from tests.acceptance.gate import Gate
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.contracts.run_harness import BAD, Harness
 from tests.endpoints import listening, silent
 from tests.plans import ecosystem, graph, order
@@ -69,7 +67,7 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(testbed: Testb
     exported = testbed.ok("export", "--format", "json", "--kind", "todos").json
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
-    with agent(build(office := Session(testbed.file))) as ai:
+    with agent_of(testbed.file) as ai:
         (mine,) = (
             t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs"
         )
@@ -81,7 +79,6 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(testbed: Testb
             ("runs", run_id),
         ]
         assert ai.call("coord_get_todo", todo="runs")["status"] == "in_progress"
-    office.close()
     with Coord(testbed.file) as coord:
         assert [todo.id for todo in coord.manager.list_todos(status="in_progress")] == ["first", "runs"]
     assert testbed.file.read_bytes() == before  # nothing was written for it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +19,9 @@ from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError, NotAllowed, NotFound, PlanRefused
 from coordination.forges.issues import GitHubIssues
 from coordination.locks.request import ISSUES
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.models import Issue, IssueStatus
 from coordination.tracker.manager import CoordinationManager
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.forge.records import Issue as TheirIssue
 from tests.forge.server import TestForge
 
@@ -327,8 +324,7 @@ def test_the_command_prints_conflicts_without_control_characters(
 def test_an_agent_synchronises_sees_hostile_conflicts_shortened_and_nothing_of_what_is_equal(
     site: Site, redis_url: str
 ):
-    session = Session(site.path, redis_url)
-    with closing(session), agent(build(session)) as ai:
+    with agent_of(site.path, redis_url) as ai:
         assert [one["action"] for one in ai.call("coord_sync_issues", dry_run=True)["results"]] == [
             "would_create", "would_create",
         ]  # fmt: skip

@@ -6,19 +6,18 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from fastmcp.tools import FunctionTool
 
 from coordination.ecosystem.document import load
-from coordination.mcp.declaration import bound
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
-from tests.agent import Agent, agent
+from tests.agent import Agent, agent, agent_of
 from tests.testbed import COORD, Testbed
 from tests.waiting import until
+
+if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
+    from coordination.mcp.session import Session
 
 FILE = """\
 # what we own
@@ -54,6 +53,8 @@ def file(testbed: Testbed) -> Path:
 
 @pytest.fixture(scope="module")
 def office(testbed: Testbed) -> Iterator[Session]:
+    from coordination.mcp.session import Session
+
     office = Session(testbed.file)
     yield office
     office.close()
@@ -62,6 +63,8 @@ def office(testbed: Testbed) -> Iterator[Session]:
 @pytest.fixture(scope="module")
 def connected(office: Session) -> Iterator[Agent]:
     """For all tests: to build a server takes as long as a dozen of them."""
+    from coordination.mcp.server import build
+
     with agent(build(office)) as made:
         yield made
 
@@ -238,7 +241,7 @@ def test_edits_of_others_are_seen_and_a_broken_file_is_named_until_it_is_mended(
 def test_a_server_that_starts_on_a_broken_file_works_once_it_is_mended(tmp_path: Path):
     file = tmp_path / "ecosystem.yaml"
     file.write_text("repos: 3\n")
-    with closing(Session(file)) as office, agent(build(office)) as ai:
+    with agent_of(file) as ai:
         assert "ecosystem.yaml:1" in ai.refused("coord_list_plans")
         file.write_text(FILE)
         assert ai.call("coord_list_plans")["total"] == 1
@@ -265,9 +268,14 @@ def test_tools_at_the_same_time_do_not_lose_each_others_edits(ai: Agent, file: P
 def test_an_internal_error_is_logged_and_hidden_from_the_client(
     office: Session, caplog: pytest.LogCaptureFixture
 ):
-    def coord_breaks(office: Session, secret: str) -> str:
+    def coord_breaks(office: object, secret: str) -> str:
         """It breaks."""
         raise ValueError(secret)
+
+    from fastmcp.tools import FunctionTool
+
+    from coordination.mcp.declaration import bound
+    from coordination.mcp.server import build
 
     server = build(office)
     server.add_tool(FunctionTool.from_function(bound(coord_breaks, office)))

@@ -12,10 +12,8 @@ import pytest
 import yaml
 
 from coordination import Conflict, Coord, NotFound, UsageError
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
-from tests.agent import Agent, agent
+from tests.agent import Agent, agent_of
 from tests.contracts.run_harness import BAD, OK, Harness
 from tests.integration.conftest import submitted
 
@@ -45,10 +43,8 @@ def coord(file: Path, redis_url: str) -> Iterator[Coord]:
 
 @pytest.fixture
 def ai(file: Path, redis_url: str) -> Iterator[Agent]:
-    office = Session(file, redis_url)
-    with agent(build(office)) as made:
+    with agent_of(file, redis_url) as made:
         yield made
-    office.close()
 
 
 @pytest.fixture

@@ -15,10 +15,8 @@ from coordination.backend.client import Profile, connect
 from coordination.cache.connection import here
 from coordination.cli import app
 from coordination.errors import CoordinationError, NotAllowed, NotFound, Unreachable, UsageError
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.contracts.run_harness import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
@@ -176,8 +174,7 @@ def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str
 
 
 def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
-    office = Session(file, redis_url)
-    with agent(build(office)) as ai:
+    with agent_of(file, redis_url) as ai:
         ai.call("coord_context_set", key="a", value={"n": [1]}, plan=PLAN, ttl_s=60)
 
         assert ai.call("coord_context_get", key="a", run=run) == {
@@ -186,7 +183,6 @@ def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
             "value": {"n": [1]},
         }
         assert ai.call("coord_context_get", key="a") == {"key": "a", "found": False, "value": None}
-    office.close()
 
 
 def test_outside_of_a_todo_there_is_no_context_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

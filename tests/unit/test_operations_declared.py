@@ -6,19 +6,19 @@ import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
-from fastmcp.tools import Tool
 
 from coordination.api.coord import Coord
 from coordination.api.texts import PARTS, operation_text
 from coordination.cli.app import coord
 from coordination.cli.command_table import COMMANDS
 from coordination.cli.groups import OperationCommand
-from coordination.mcp.declaration import OPERATION_OF
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
+
+if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
+    from fastmcp.tools import Tool
 
 OWN_COMMANDS = {
     # processes and the terminal: no other front end has them
@@ -37,6 +37,13 @@ OWN_TOOLS = {
 """Tools without an operation."""
 
 
+def operation_of() -> dict[str, str]:
+    """Return tool → its operation."""
+    from coordination.mcp.declaration import OPERATION_OF
+
+    return OPERATION_OF
+
+
 def commands(group: click.Group = coord) -> Iterator[tuple[str, click.Command]]:
     for name in COMMANDS_BY_NAME if group is coord else group.commands:
         command = group.resolve_command(click.Context(group), [name])[1]
@@ -51,6 +58,9 @@ COMMANDS_BY_NAME = {name: row[1] for family in COMMANDS.values() for name, row i
 
 @pytest.fixture(scope="module")
 def tools() -> dict[str, Tool]:
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
     found = asyncio.run(build(Session(Path("ecosystem.yaml"))).list_tools())
     return {tool.name: tool for tool in found}
 
@@ -68,9 +78,9 @@ def test_a_command_shows_the_text_of_its_operation_or_is_listed_as_one_without()
 
 
 def test_a_tool_shows_the_text_of_its_operation_or_is_listed_as_one_without(tools: dict[str, Tool]):
-    assert {name for name in tools if not OPERATION_OF[name]} == OWN_TOOLS
+    assert {name for name in tools if not operation_of()[name]} == OWN_TOOLS
     for name in tools.keys() - OWN_TOOLS:
-        text = operation_text(OPERATION_OF[name])
+        text = operation_text(operation_of()[name])
         description = tools[name].description or ""
         assert description.startswith(text), name
         assert not sentences(description.removeprefix(text)) & sentences(text), name
@@ -89,7 +99,7 @@ def test_the_line_of_a_command_in_the_table_begins_its_help():
 
 def test_the_text_of_an_operation_is_for_people_and_says_nothing_of_errors():
     named = {command.operation for _, command in commands() if isinstance(command, OperationCommand)}
-    for operation in sorted(filter(None, named | set(OPERATION_OF.values()))):
+    for operation in sorted(filter(None, named | set(operation_of().values()))):
         text = operation_text(operation)
         assert text, operation
         assert not re.search(r"\bRaises\b|`self`|\breturns? None\b", text), operation
@@ -123,7 +133,7 @@ def test_an_argument_of_a_tool_has_the_text_of_the_option(tools: dict[str, Tool]
     compared = 0
     for name in tools.keys() - OWN_TOOLS:
         for field, schema in tools[name].parameters.get("properties", {}).items():
-            text, option = schema.get("description"), options.get(OPERATION_OF[name], {}).get(field)
+            text, option = schema.get("description"), options.get(operation_of()[name], {}).get(field)
             if text and option and not text.startswith(OF_A_TYPE):
                 compared += 1
                 assert sentences(text) & sentences(option), f"{name} {field}: {text!r}, {option!r}"

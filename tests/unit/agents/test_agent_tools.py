@@ -9,23 +9,15 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastmcp import Client, FastMCP
-from fastmcp.decorators import get_fastmcp_meta
-from fastmcp.exceptions import ToolError
-from fastmcp.tools import Tool
 
 from coordination.api.texts import PARTS, owner_of
 from coordination.locks import LockManager
-from coordination.mcp.declaration import NEEDED
-from coordination.mcp.server import INSTRUCTIONS, MODULES, STEPS, build, url_of
-from coordination.mcp.session import Session
-from coordination.mcp.tools.runs import Excerpt, excerpt
 from coordination.messages import MessageBus
 from coordination.models import Issue, Todo
 from coordination.operations.listening import Address
@@ -33,6 +25,13 @@ from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import OPERATIONS, Role
 from coordination.trust.trust_file import Kind
+from tests.agent import all_tools
+
+if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
+    from fastmcp import Client, FastMCP
+    from fastmcp.tools import Tool
+
+    from coordination.mcp.tools.runs import Excerpt
 
 DOCS = Path(__file__).parents[3] / "docs"
 CHAPTER, REFERENCE = ((DOCS / name).read_text() for name in ("agents.md", "tools.md"))
@@ -40,6 +39,9 @@ CHAPTER, REFERENCE = ((DOCS / name).read_text() for name in ("agents.md", "tools
 
 @pytest.fixture(scope="module")
 def server() -> FastMCP:
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
     return build(Session(Path("ecosystem.yaml")))
 
 
@@ -57,6 +59,8 @@ def test_the_chapter_names_no_tool_that_is_not_there(tools):
 
 
 def test_a_call_that_is_recommended_can_be_made(tools):
+    from coordination.mcp.server import INSTRUCTIONS, STEPS
+
     for text in (INSTRUCTIONS, STEPS, *(tool.description for tool in tools.values())):
         for name, arguments in re.findall(r"(coord_\w+)(?:\(([^)]*)\))?", text):
             given = {argument.partition("=")[0].strip() for argument in arguments.split(",") if argument}
@@ -101,9 +105,10 @@ OTHERWISE = {
 """Tool → its arguments that have another name in the facade."""
 
 
-def functions() -> Iterator[Callable[..., Any]]:
-    for module in MODULES:
-        yield from (tool for tool in vars(module).values() if get_fastmcp_meta(tool))
+def function_of(tool: str) -> Callable[..., Any]:
+    from coordination.mcp.server import MODULES
+
+    return next(found for module in MODULES if (found := vars(module).get(tool)))
 
 
 def arguments_of_facade(tool: Callable[..., Any]) -> set[str]:
@@ -130,15 +135,16 @@ def arguments_of_facade(tool: Callable[..., Any]) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("tool", list(functions()), ids=lambda tool: tool.__name__)
-def test_a_tool_names_its_arguments_as_the_facade_does(tool: Callable[..., Any]):
+@pytest.mark.parametrize("name", sorted(all_tools()))
+def test_a_tool_names_its_arguments_as_the_facade_does(name: str):
+    tool = function_of(name)
     known = arguments_of_facade(tool)
     if "fields" in known or "changes" in known:
-        known |= set((Issue if "issue" in tool.__name__ else Todo).model_fields)
+        known |= set((Issue if "issue" in name else Todo).model_fields)
     given = set(inspect.signature(tool).parameters) - {"session"} - OF_AGENTS
     short = {name.removesuffix("_id") for name in known} | {f"{name}_s" for name in known}
 
-    assert given - known - short == OTHERWISE.get(tool.__name__, set())
+    assert given - known - short == OTHERWISE.get(name, set())
 
 
 @pytest.fixture
@@ -163,6 +169,13 @@ coordination:
 
 
 def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, tmp_path: Path):
+    from fastmcp import Client
+    from fastmcp.exceptions import ToolError
+
+    from coordination.mcp.declaration import NEEDED
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
     async def listed(client: Client) -> set[str]:
         return {tool.name for tool in await client.list_tools()}
 
@@ -195,6 +208,8 @@ def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, tmp_p
 
 
 def test_a_tool_that_writes_needs_more_than_the_right_to_read(tools: dict[str, Tool]):
+    from coordination.mcp.declaration import NEEDED
+
     assert set(NEEDED.values()) <= OPERATIONS.keys()
     reading = {name for name, tool in tools.items() if tool.annotations and tool.annotations.read_only_hint}
     assert reading == {name for name in tools if NEEDED[name] == "read"}
@@ -203,8 +218,10 @@ def test_a_tool_that_writes_needs_more_than_the_right_to_read(tools: dict[str, T
 LOG = ["one\ntw", "o\nthree\n", "four\n"]
 
 
-def cut(limit: int, offset: int | None = None) -> Excerpt:
-    return excerpt("run", "TODO-001", LOG, limit=limit, offset=offset)
+def cut(limit: int, offset: int | None = None, log: Sequence[str] = LOG) -> Excerpt:
+    from coordination.mcp.tools.runs import excerpt
+
+    return excerpt("run", "TODO-001", log, limit=limit, offset=offset)
 
 
 def test_what_fits_is_given_as_it_is():
@@ -221,7 +238,7 @@ def test_the_end_begins_with_a_whole_line():
 
 
 def test_a_long_line_is_cut_in_itself():
-    assert excerpt("run", None, ["x" * 100], limit=10, offset=None).text.endswith("\n" + "x" * 10)
+    assert cut(10, log=["x" * 100]).text.endswith("\n" + "x" * 10)
 
 
 def test_pieces_follow_each_other_without_a_gap():
@@ -247,6 +264,8 @@ def test_pieces_follow_each_other_without_a_gap():
     ],
 )
 def test_an_address_that_others_can_reach_is_known(host: str, open_to_others: bool, url: str):
+    from coordination.mcp.server import url_of
+
     address = Address(host=host, port=80)
 
     assert (address.open_to_others, url_of(address)) == (open_to_others, url)

@@ -14,9 +14,7 @@ from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cli.times import format_time
 from coordination.errors import BreakerOpen
-from coordination.mcp.server import build
-from coordination.mcp.session import Session
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.testbed import Done
 from tests.waiting import until
 
@@ -76,7 +74,7 @@ def test_programs_and_agents_read_it_as_data(typed, breakers: BreakerManager, fi
         assert until(lambda command=command: typed(*command, "--json").json["breakers"]) == [listed]
     assert until(lambda: typed("status", "api", "--json").json["breaker"]) == listed
     assert typed("status", "web", "--json").json["breaker"] is None
-    with agent(build(Session(file, redis_url))) as ai:
+    with agent_of(file, redis_url) as ai:
         assert until(lambda: ai.call("coord_get_ecosystem_status")["breakers"]) == [listed]
         assert until(lambda: ai.call("coord_get_repo_status", repo="api")["breaker"]) == listed
 

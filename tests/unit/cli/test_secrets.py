@@ -11,9 +11,8 @@ import pytest
 import yaml
 
 from coordination.errors import InvalidFile, UsageError
-from coordination.mcp.server import presentable_text
 from coordination.models import Todo, presentable, secrets_of
-from tests.agent import agent
+from tests.agent import agent_of
 from tests.unit.cli.conftest import Typed
 
 SECRETS = ("s3cret-é", "hunter2", "k-42-x", "redis-pw")
@@ -90,19 +89,17 @@ def test_a_value_that_the_file_cannot_have_is_not_shown_where_it_may_be_secret(t
 
 
 def test_agents_are_shown_the_file_and_its_todos_without_secrets(file: Path):
-    from coordination.mcp.server import build
-    from coordination.mcp.session import Session
 
-    office = Session(file)
-    with agent(build(office)) as ai:
+    with agent_of(file) as ai:
         said = str(ai.call("coord_list_todos")) + str(ai.call("coord_get_todo", todo="TODO-001"))
         said += str(ai.call("coord_create_todo", task="x", repo="api"))
-    office.close()
     assert "***" in said
     assert [secret for secret in SECRETS if secret in said] == []
 
 
 def test_the_text_of_the_file_is_whole_but_for_its_secrets():
+    from coordination.mcp.server import presentable_text  # FastMCP takes 3 s to import
+
     shown = presentable_text(FILE)
 
     assert [secret for secret in SECRETS if secret in shown] == []
