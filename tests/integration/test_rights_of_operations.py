@@ -19,6 +19,7 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
 from coordination.changes.requests.records import RequestOptions
+from coordination.cli import app
 from coordination.dashboard import access as dashboard
 from coordination.errors import MissingRight
 from coordination.events.stream import EventStream
@@ -369,3 +370,11 @@ def test_an_operation_is_refused_to_a_viewer_and_changes_nothing(place: Place, o
     assert [name for name in before | after if before.get(name) != after.get(name)] == []
     right = str(right_of(ALL[operation]))
     assert {found for _, found in place.refusals()[refused:]} == {right}
+
+
+def test_coord_sync_is_refused_to_a_viewer_and_the_end_of_a_run_writes_results_back(place: Place):
+    with pytest.raises(SystemExit) as ended:
+        app.run(["--ecosystem", str(place.file), "--redis", place.coord.redis_url, "sync", place.live.id])
+
+    assert ended.value.code == MissingRight.exit_code
+    assert place.live.write_back().all == ()
