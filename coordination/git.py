@@ -1,4 +1,7 @@
-"""Read-only git queries about a checkout."""
+"""Read-only git queries about a checkout, for front ends and records: git that fails answers no.
+
+Workers ask with `workers/workspace/git.py`, which tells trouble that passes from an answer.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,6 @@ def contains(checkout: Path, old: str, new: str) -> bool:
 
 def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[bytes]:
     """Yield the difference of two commits as git prints it; programs of its configuration are not started.
-
     Raises GitRefused.
     """
     for commit in (base, tip):
@@ -150,5 +152,5 @@ def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[
 
 def _environment() -> dict[str, str]:
     # A hook's GIT_DIR would override -C.
-    outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")}
-    return {**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    others = {name: value for name, value in without_ours(os.environ).items() if not name.startswith("GIT_")}
+    return {**others, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

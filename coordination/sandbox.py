@@ -218,7 +218,7 @@ FORBIDDEN = (
     "kernel.apparmor_restrict_unprivileged_userns; a container needs a seccomp profile that allows them"
 )
 SHOWN = 200
-"""Characters of bubblewrap's own words in an error."""
+"""Characters of bubblewrap's message in an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,11 +236,11 @@ class Probed:
     def works(self) -> bool:
         return not self.why_not
 
-    def required(self, who: str) -> str:
-        """Return the program's path. Raises NoSandbox, which names `who` needs it."""
+    def required(self, user: str) -> str:
+        """Return the program's path. Raises NoSandbox, which names the user: the command that needs it."""
         if self.why_not:
             raise NoSandbox(
-                f"{who} must run in a sandbox, and {self.why_not}",
+                f"{user} must run in a sandbox, and {self.why_not}",
                 f"{self.hint}; then see: coord doctor; or run it without one: sandbox: off",
             )
         return self.program
@@ -268,7 +268,7 @@ def probe(program: str = PROGRAM) -> Probed:
 def _output_of(command: list[str]) -> str:
     """Return the output of a command, or how it failed."""
     try:
-        done = subprocess.run(
+        ended = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -279,5 +279,5 @@ def _output_of(command: list[str]) -> str:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    output = " ".join((done.stdout + done.stderr).split())
-    return output or (f"exit code {done.returncode}" if done.returncode else "")
+    output = " ".join((ended.stdout + ended.stderr).split())
+    return output or (f"exit code {ended.returncode}" if ended.returncode else "")

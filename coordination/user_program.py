@@ -156,7 +156,7 @@ def call(
         program = UserProgram(command, environment)
     except NotStarted as error:
         return str(error)
-    writer = threading.Thread(target=_give, args=(program, data), name="program input", daemon=True)
+    writer = threading.Thread(target=_feed, args=(program, data), name="program input", daemon=True)
     writer.start()  # in a thread, because a program that does not read its input would block the caller
     ended = program.wait(timeout_s, stopping, stop_within_s)
     program.end(0.0 if ended else grace_s)
@@ -185,7 +185,7 @@ def ask(
     except NotStarted as error:
         raise Failed(str(error)) from error
     try:
-        threading.Thread(target=_give, args=(program, data), name="program input", daemon=True).start()
+        threading.Thread(target=_feed, args=(program, data), name="program input", daemon=True).start()
         ended = program.wait(timeout_s, threading.Event(), timeout_s)
     finally:  # also where the user presses Ctrl-C
         program.end(0.0)
@@ -198,6 +198,6 @@ def ask(
     return bytes(program.output)
 
 
-def _give(program: UserProgram, data: bytes) -> None:
+def _feed(program: UserProgram, data: bytes) -> None:
     program.feed(data)
     program.close_input()

@@ -46,7 +46,9 @@ class Machine:
         self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
         jobs = self.cleanup_jobs(worker_id)
-        told = Callbacks(beat=lambda: None, look=jobs.wake, say=lambda run, line: None)
+        told = Callbacks(
+            send_heartbeat=lambda: None, look_for_jobs=jobs.wake, log_line=lambda run, line: None
+        )
         mail = Notifications(self.client, Settings(namespace="test"), worker, told)
         mail.subscribe()
         for service in (jobs, mail):

@@ -100,9 +100,8 @@ logger = logging.getLogger(__name__)
 
 
 def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *, joins: bool = True) -> None:
-    """Register both tasks.
-
-    `joins`: whether this worker counts the parts of a level itself, or its maintenance leader.
+    """Register both tasks. `joins`: this worker counts the parts of a level itself; else the maintenance
+    leader does.
     """
 
     @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
@@ -127,7 +126,8 @@ def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *
         try:
             dispatcher.advance(run_id, level, "join")
         except Exception:
-            logger.error("level %s of run %s: left to the reaper\n%s", level, run_id, traceback.format_exc())
+            text = "level %s of run %s: the maintenance leader opens the next one\n%s"
+            logger.error(text, level, run_id, traceback.format_exc())
             raise
 
 
@@ -144,11 +144,9 @@ def forget_names() -> None:
 
 
 def collect() -> None:
-    """Collect garbage.
-
-    Each `Ignore` leaves a cycle with copies of all frames, 100 kB that count as a few objects.
-
-    Left to itself the collector comes too late, and the worker grows by 38 kB a run (measured over 1,000).
+    """Collect garbage. Each `Ignore` leaves a cycle with copies of all frames: 100 kB that count as a few
+    objects, so that the collector itself runs too late, and the worker grows by 38 kB a run (measured over
+    1,000 runs).
     """
     gc.collect()
 
@@ -156,15 +154,15 @@ def collect() -> None:
 def task_result(
     deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt: int, repo: str
 ) -> TaskResult:
-    """Handle a delivery; an error leaves the todo to the reaper."""
+    """Handle a delivery. After an error the todo is requeued when its lease expires."""
     try:
         return deliveries.handle(run_id, todo_id, attempt, repo)
     except redis.ResponseError as error:
-        words = "%s of run %s: its records in Redis are damaged: %s; left to the reaper (see: coord doctor)"
-        logger.error(words, todo_id, run_id, str(error).partition("\n")[0])
+        line = "%s of run %s: its records in Redis are damaged: %s; its lease expires (see: coord doctor)"
+        logger.error(line, todo_id, run_id, str(error).partition("\n")[0])
         return TaskResult(TaskResultKind.LATER, f"its records in Redis are damaged: {error}")
     except Exception as error:
         logger.exception(
-            "%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id
+            "%s of run %s: a fault of coord; the todo is requeued when its lease expires", todo_id, run_id
         )
         return TaskResult(TaskResultKind.LATER, f"{type(error).__name__}: {error}")

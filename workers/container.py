@@ -327,10 +327,10 @@ class Container:
     @property
     def callbacks(self) -> Callbacks:
         return Callbacks(
-            beat=self.leases.wake,
-            look=self.cleanup_jobs.wake,
-            say=self.deliveries.log_line,
-            **({"news": self.request_waits.hear} if self.request_waits else {}),
+            send_heartbeat=self.leases.wake,
+            look_for_jobs=self.cleanup_jobs.wake,
+            log_line=self.deliveries.log_line,
+            **({"record_news": self.request_waits.hear} if self.request_waits else {}),
         )
 
     @cached_property

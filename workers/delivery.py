@@ -1,8 +1,8 @@
 """Handle a delivery: claim its todo, execute the attempt, and take the step that its outcome asks for.
 
 `DeliveryHandler` claims and executes. `OutcomeSteps` takes the one step in Redis: settle, retry, park, or
-hand back. The retry policy of a todo is applied there, and nowhere else. A delivery costs at most three round
-trips on the worker's own connection.
+hand back; it alone applies the retry policy of a todo. A delivery costs at most three round trips on the
+worker's own connection.
 """
 
 from __future__ import annotations
@@ -127,9 +127,8 @@ class DeliveryHandler:
             attempt.log_line(line)
 
     def _why_no_start(self, repo: str, todo: str) -> str:
-        """Return why this worker starts no todo now; empty if it can.
-
-        A todo named `service.NAME` or `check.NAME` is coord's own, and does not wait for services.
+        """Return why this worker does not start the todo now; empty if it may. A todo named `service.NAME` or
+        `check.NAME` is coord's own, and does not wait for services.
         """
         host = self._worker.host
         if why := self._served.disk_shortage():
@@ -362,9 +361,8 @@ def _log_end(outcome: AttemptOutcome, log: Log) -> None:
 def _after_failure(
     grant: Grant, outcome: AttemptOutcome, log: Log
 ) -> tuple[AttemptOutcome, timedelta | None]:
-    """Return the outcome with the retry policy's reason, and the delay before the next attempt.
-
-    The delay is None if there is no next attempt.
+    """Return the outcome with the retry policy's reason, and the delay before the next attempt; None if there
+    is no next attempt.
     """
     retry = grant.spec.retry
     draw = random.random()  # noqa: S311 -- jitter, no secret

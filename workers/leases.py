@@ -15,7 +15,7 @@ lock: its lease decides. The same holds for a worker on another machine, or with
 * A worker gets the id of a dead one (its pid, which in a container is always the same): when it signs on,
   nothing can run under its id yet, so all todos under this id were the dead worker's.
 * A file is removed while its next owner opens it: the owner sees that its file is gone, and opens it anew.
-* Redis is away: the file stays until the todos are recovered.
+* Redis does not answer: the file stays until the todos are recovered.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class HeldLease:
-    """The lease of a todo that runs here, and the callbacks that stop it."""
+class RunningTodo:
+    """A todo that runs here under a lease, and the callbacks that stop it."""
 
     grant: Grant
     lost: Callable[[], None]
@@ -64,7 +64,7 @@ class HeldLease:
 
 
 class Leases(BackgroundService):
-    """Send a heartbeat at each interval, and at once after `wake` (somebody cancelled a run)."""
+    """Send a heartbeat at each interval, and at once after `wake` (a run was cancelled)."""
 
     name = "leases"
     first_at_once = True
@@ -91,7 +91,7 @@ class Leases(BackgroundService):
         self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
         self.interval_s = self._beat.total_seconds()
         self._shortage = ""
-        self._held: dict[str, HeldLease] = {}
+        self._running: dict[str, RunningTodo] = {}
         self._guard = threading.Lock()
 
     def sign_on(self) -> None:
@@ -114,28 +114,29 @@ class Leases(BackgroundService):
         self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None], checkpoint: Checkpoint
     ) -> None:  # fmt: skip
         with self._guard:
-            self._held[member(grant.run_id, grant.todo_id)] = HeldLease(grant, lost, stop, checkpoint)
+            self._running[member(grant.run_id, grant.todo_id)] = RunningTodo(grant, lost, stop, checkpoint)
 
     def remove(self, grant: Grant) -> None:
         with self._guard:
-            held = self._held.get(member(grant.run_id, grant.todo_id))
-            if held is not None and held.grant.fence == grant.fence:
-                del self._held[member(grant.run_id, grant.todo_id)]
+            running = self._running.get(member(grant.run_id, grant.todo_id))
+            if running is not None and running.grant.fence == grant.fence:
+                del self._running[member(grant.run_id, grant.todo_id)]
 
     def run_once(self) -> tuple[list[str], list[str]]:
         """Send one heartbeat; return the members whose leases were lost, and those to be stopped."""
         with self._guard:
-            held = dict(self._held)
+            running = dict(self._running)
         self.announce()
-        if not held:
+        if not running:
             return [], []
-        lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
+        fences = {name: todo.grant.fence for name, todo in running.items()}
+        lost, stopped = self._store.renew(fences, self._lease)
         for name in lost:
-            held[name].lost()
+            running[name].lost()
         for name in stopped:
-            held[name].stop()
-        for name in held.keys() - lost:
-            self._send_checkpoint(held[name])
+            running[name].stop()
+        for name in running.keys() - lost:
+            self._send_checkpoint(running[name])
         return lost, stopped
 
     def failed(self, error: Exception) -> float:
@@ -147,9 +148,9 @@ class Leases(BackgroundService):
 
     def announce(self) -> None:
         """Write the record of this worker: that it is alive, and which repositories it serves."""
-        asked = time.time()
+        before_s = time.time()
         now_ms = self._store.now_ms()
-        offset_ms = round((asked + time.time()) * 500 - now_ms)
+        offset_ms = round((before_s + time.time()) * 500 - now_ms)
         places = {repo: str(path) for repo, path in self._served.items()}
         facts = {"repos": tuple(places), "places": places, "jobs": self._served.jobs}
         unfit = {repo: why for repo in places if (why := self._served.unfit(repo))}
@@ -165,11 +166,11 @@ class Leases(BackgroundService):
         current["services"] = {repo: text for repo, text in states_of(self._state).items() if repo in places}
         self._registry.say(self._worker.model_copy(update=current), now_ms, self._beat)
 
-    def _send_checkpoint(self, held: HeldLease) -> None:
-        """Send what the todo has written since the last heartbeat."""
-        if written := held.checkpoint.unsent():
-            self._store.checkpoint(held.grant, written)
-            held.checkpoint.sent(written)
+    def _send_checkpoint(self, todo: RunningTodo) -> None:
+        """Send the output that the todo has written since the last heartbeat."""
+        if written := todo.checkpoint.unsent():
+            self._store.checkpoint(todo.grant, written)
+            todo.checkpoint.sent(written)
 
 
 class LocalLiveness(BackgroundService):

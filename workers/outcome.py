@@ -135,9 +135,8 @@ def describe_exit(ended: Exit, timeout: timedelta) -> str:
 
 
 def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | None:
-    """Return the failure for the retry policy.
-
-    None where the command did not end by itself or by its timeout.
+    """Return the failure for the retry policy; None where the command ended neither by itself nor by its
+    timeout.
     """
     if ended.reason == "timeout":
         return Failure(timeout=True, shows=shows)

@@ -7,8 +7,8 @@
 * `Notifications` reads the worker's inbox. A run was cancelled or is rolled back: the heartbeat that stops
   its commands is sent now. A run was paused or resumed: its todos here write that into their logs. A cleanup
   job was posted: the worker takes it now. A forge has news: `RequestWaits` gets them.
-* `PubSubNotifications` does the same for a restricted worker, which may read no inbox: it learns that there
-  is something, and looks.
+* `PubSubNotifications` does the same for a restricted worker, which may read no inbox. A message on its
+  channel has no content: the worker then looks for cancelled todos and for cleanup jobs.
 """
 
 from __future__ import annotations
@@ -185,13 +185,12 @@ def _forget_oldest(known: dict[Any, Any]) -> None:
 class Callbacks:
     """The reactions to notifications; none of them takes long."""
 
-    beat: Callable[[], None]
-    """Send a heartbeat now."""
-    look: Callable[[], None]
+    send_heartbeat: Callable[[], None]
+    look_for_jobs: Callable[[], None]
     """Look for cleanup jobs now."""
-    say: Callable[[str, str], None]
+    log_line: Callable[[str, str], None]
     """Write a line into the logs of a run's todos that run here: run, line."""
-    news: Callable[[Any], None] = lambda _: None
+    record_news: Callable[[Any], None] = lambda _: None
     """Record the payload of a message that announces news of a forge."""
 
 
@@ -237,25 +236,25 @@ class Notifications(BackgroundService):
         return 0.0
 
     def _open(self) -> None:
-        self._inbox = self._bus.receive(self._recipient, hear=self._receive_word)
+        self._inbox = self._bus.receive(self._recipient, hear=self._receive_signal)
 
-    def _receive_word(self, word: str) -> None:
-        if word == BEAT:
-            self._callbacks.beat()
+    def _receive_signal(self, text: str) -> None:
+        if text == BEAT:
+            self._callbacks.send_heartbeat()
 
     def _receive(self, message: Message) -> None:
         payload: Mapping[str, str] = message.payload
         if message.type == "run.cancelled":
-            self._callbacks.beat()
+            self._callbacks.send_heartbeat()
         elif message.type == "run.paused":
             line = f"paused by {payload['by']}: this todo may finish, nothing new starts"
-            self._callbacks.say(payload["run"], line)
+            self._callbacks.log_line(payload["run"], line)
         elif message.type == "run.resumed":
-            self._callbacks.say(payload["run"], f"resumed by {payload['by']}")
+            self._callbacks.log_line(payload["run"], f"resumed by {payload['by']}")
         elif message.type == ERRANDS:
-            self._callbacks.look()
+            self._callbacks.look_for_jobs()
         elif message.type == REQUEST_NEWS:
-            self._callbacks.news(message.payload)
+            self._callbacks.record_news(message.payload)
 
 
 class PubSubNotifications(BackgroundService):
@@ -272,8 +271,8 @@ class PubSubNotifications(BackgroundService):
         super().__init__()
         self._pubsub_redis = pubsub_redis
         self._reactions = {
-            keys.mail(recipient(worker)): callbacks.beat,
-            keys.mail(f"topic:{WORKERS}"): callbacks.look,
+            keys.mail(recipient(worker)): callbacks.send_heartbeat,
+            keys.mail(f"topic:{WORKERS}"): callbacks.look_for_jobs,
         }
 
     def run_once(self) -> None:

@@ -147,9 +147,8 @@ class WorkerProcess:
         return int(worker.exitcode or 0)
 
     def _signed_on(self) -> bool:
-        """Sign on before the worker consumes messages; return False if a signal came first.
-
-        Waits for a Redis that does not answer yet. Raises Unusable.
+        """Sign on before the worker consumes messages; return False if a signal came first. Wait for a Redis
+        that does not answer yet. Raises Unusable.
         """
         for repo in self._container.served:
             if why := self._container.served.unfit(repo):

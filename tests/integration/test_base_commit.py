@@ -97,7 +97,7 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     mend = save(runs.tree.path, "mended by hand", code="mended\n")
 
     assert runs.retry() == mend
-    assert "with what was committed on coord/r1 (1)" in runs.tree.start_report
+    assert "with 1 commit made on coord/r1" in runs.tree.start_report
     runs.tree.leave()
     # It failed again, and nothing new was mended: the old mend is not forgotten.
     assert runs.retry("r3") == mend

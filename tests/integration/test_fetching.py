@@ -234,7 +234,7 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     assert b.parts.deliveries.handle(second, "T3", 1, "up").kind is TaskResultKind.FAILED
 
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")
-    assert f"commit {tip(mine, first)}, where the run stands, is not in " in why
+    assert f"commit {tip(mine, first)}, the tip of the run, is not in " in why
     assert "was not carried to other hosts: its history has" in why
 
 

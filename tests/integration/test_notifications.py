@@ -35,9 +35,9 @@ class PeerWorker:
         self._client = connect(url, Profile.READER if restricted else Profile.WORKER, decode=not restricted)
         self.bus = MessageBus(self._client, "test")
         told = Callbacks(
-            beat=lambda: self.told.put(("beat",)),
-            look=lambda: self.told.put(("look",)),
-            say=lambda run, line: self.told.put((run, line)),
+            send_heartbeat=lambda: self.told.put(("beat",)),
+            look_for_jobs=lambda: self.told.put(("look",)),
+            log_line=lambda run, line: self.told.put((run, line)),
         )
         self.mail: Notifications | PubSubNotifications = (
             PubSubNotifications(self._client, self.bus.steps.keys, self.worker, told)
@@ -152,7 +152,11 @@ def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_
         client,
         SETTINGS,
         Worker(id="new@h", host="h", pid=1, version="0", repos=("r2",), jobs=1),
-        Callbacks(beat=lambda: told.put("beat"), look=lambda: None, say=lambda run, line: None),
+        Callbacks(
+            send_heartbeat=lambda: told.put("beat"),
+            look_for_jobs=lambda: None,
+            log_line=lambda run, line: None,
+        ),
     )
     mail.subscribe()
     run.store.claim(run.run_id, "B", 1, worker="new@h", host="h", lease=SETTINGS.lease_ttl)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -19,10 +20,20 @@ from coordination.cache.names import Scope, chain_of
 from coordination.errors import NotAllowed, UsageError
 from coordination.events.stream import EventStream
 from coordination.models import Strategy
+from coordination.runs.attempt_store import AttemptStore
+from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.records import TodoState
 from coordination.runs.remote_steps import calls
-from coordination.runs.remote_steps.calls import NobodyAnswers, ProxyContexts, ProxyStore
-from coordination.runs.remote_steps.handlers import delivery_of
+from coordination.runs.remote_steps.calls import (
+    NobodyAnswers,
+    ProxyCleanupQueue,
+    ProxyContexts,
+    ProxyPresence,
+    ProxyStore,
+)
+from coordination.runs.remote_steps.handlers import StepHandlers, delivery_of
+from coordination.runs.run_contexts import ContextCalls
+from coordination.runs.worker_registry import WorkerRegistry
 from tests.plans import PLAN
 from tests.restricted_workers import DONE, LEASE, Site, granted
 from tests.waiting import until
@@ -38,6 +49,30 @@ def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is
     assert site.queue("beta") == 1
     handed = site.asking("beta").handed_over(run_id, ["A"]).todos
     assert [(one.todo, one.output) for one in handed] == [("A", {"x": 1})]
+
+
+def test_a_write_with_an_old_fence_is_counted(site: Site):
+    run_id = site.submit()
+
+    site.asking("alpha").refused(run_id, "A", 1, "its fence is old")
+
+    assert site.client.hget(site.store.keys.counters, "stale_writes") == "1"
+
+
+PROXIES = {
+    ProxyStore: AttemptStore, ProxyCleanupQueue: CleanupQueue, ProxyPresence: WorkerRegistry,
+    ProxyContexts: ContextCalls,
+}  # fmt: skip
+LOCAL = {"__init__", "__module__", "__doc__", "context_compute", "close"}
+REMOTE = {name: getattr(real, name) for proxy, real in PROXIES.items() for name in vars(proxy).keys() - LOCAL}
+
+
+@pytest.mark.parametrize("step", sorted(REMOTE))
+def test_a_handler_takes_the_arguments_that_a_worker_sends(step: str):
+    _, *sent = signature(REMOTE[step]).parameters
+    _, _, *taken = signature(getattr(StepHandlers, step)).parameters
+
+    assert sent == taken
 
 
 def test_what_is_shared_is_told_of_its_own_todos_alone(site: Site):

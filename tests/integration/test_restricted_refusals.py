@@ -92,7 +92,7 @@ def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, 
 )
 def test_words_that_are_no_request_are_refused(site: Site, step: str, given: dict[str, Any]):
     with pytest.raises(NotAllowed):
-        site.asking("alpha").wire.ask(step, given)
+        site.asking("alpha").client.ask(step, given)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_request_for_too_much_at_once_is_refused(site: Site, step: str, given:
     whose = {} if step == "renew" else {"run_id": run_id, "todo_id": "A"}
 
     with pytest.raises(error):
-        site.asking("alpha").wire.ask(step, {**whose, **given})
+        site.asking("alpha").client.ask(step, {**whose, **given})
 
 
 def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():

@@ -1,8 +1,7 @@
 """The actions of an attempt on its todo: run it, or compensate it. `checks.py` has a third one.
 
-`attempt.py` does for all actions what they share: the workspace, the command under its guard, timeout, log,
-lease and fence.
-Running a todo executes its action, and commits its changes.
+`attempt.py` has the parts that all actions share: the workspace, the command under its guard, timeout, log,
+lease and fence. Running a todo executes its action, and commits its changes.
 
 Compensating a todo executes its compensation, and with the last todo of a repository removes the run's
 worktree and branch:
@@ -65,8 +64,8 @@ class AttemptAction:
         raise NotImplementedError
 
     def needs_command(self) -> bool:
-        """Return whether a command is to run in a workspace. Raises where the action cannot be done
-        at all.
+        """Return whether a command is to run in a workspace. Raises PlanRefused where nothing can execute
+        the action.
         """
         return True
 
@@ -75,9 +74,8 @@ class AttemptAction:
         return None
 
     def compensated(self, folder: Path) -> CompensatedTodo | None:
-        """Write files about the todo to be undone into this folder, and return them for the command.
-
-        Raises WorkspaceUnusable.
+        """Write files about the todo to be undone into this folder, and return them for the command. Raises
+        WorkspaceUnusable.
         """
         return None
 
@@ -96,8 +94,7 @@ class AttemptAction:
 
     def keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         """Keep the result of a command that succeeded, in the workspace. `output`: the file of COORD_OUTPUT.
-
-        Raises where it cannot be kept.
+        Raises an error where it cannot be kept.
         """
         raise NotImplementedError
 
@@ -105,7 +102,7 @@ class AttemptAction:
         """React to a success that was accepted."""
 
     def after_leave(self) -> None:
-        """Finish when no attempt is in the workspace any more. Raises where that cannot be done."""
+        """Finish the action after the attempt has left the workspace. Raises an error where that fails."""
 
     def close(self) -> None:
         """Release the resources of the attempt, whatever its outcome is."""
@@ -139,12 +136,12 @@ class RunTodo(AttemptAction):
         tip = workspace.commit(self.grant.todo_id, self.log.masked(self.grant.spec.todo.task))
         # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
         figures = "" if tip == (self.grant.tip or start) else workspace.figures(tip)
-        done = AttemptOutcome(
+        outcome = AttemptOutcome(
             kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, began=start, figures=figures
         )
         if self.cache:
-            self.cache.note(done, workspace)
-        return done
+            self.cache.note(outcome, workspace)
+        return outcome
 
     def after_settle(self) -> None:
         if self.cache:
@@ -163,14 +160,14 @@ class Compensate(AttemptAction):
     """Deletes what was published."""
     set_back: Callable[[], str]
     """Sets the branch of the change set back; returns why it stays."""
-    say: Callable[[str], None]
+    log_line: Callable[[str], None]
 
     @property
     def key(self) -> str:
         return f"{self.undo.run}/{self.grant.todo_id}/compensate"
 
     def needs_command(self) -> bool:
-        self.say(f"compensating it; it had ended as: {self.undo.was}")
+        self.log_line(f"compensating it; it had ended as: {self.undo.was}")
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
         needs_command = self.grant.spec.todo.compensate is not None
@@ -199,9 +196,9 @@ class Compensate(AttemptAction):
         self.withdraw()
         self.removal.refuse_losses(of_all=True)
         if stays := self.set_back():
-            self.say(stays)
+            self.log_line(stays)
         for line in self.removal.remove():
-            self.say(line)
+            self.log_line(line)
 
     @property
     def _in_place(self) -> bool:

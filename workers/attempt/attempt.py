@@ -96,12 +96,12 @@ class Attempt:
         except (GitInterrupted, WorkspaceUnusable) as interrupted:
             if interrupted.trouble is None:
                 return self._error(OutcomeKind.FAILED, interrupted)
-            return self._hindered(interrupted.trouble, interrupted)
+            return self._interrupted_by(interrupted.trouble, interrupted)
         except (PathMissing, SecretsMissing) as missing:  # the todo goes on when it is there
             return self._wait_for(missing.message)
         except Unsafe as unusable:
-            what = f"a trust file of this machine that can be used: {unusable.message}"
-            return self._wait_for(what, unusable.hint)
+            awaited = f"a trust file of this machine that can be used: {unusable.message}"
+            return self._wait_for(awaited, unusable.hint)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
         except CoordinationError as refused:
@@ -115,7 +115,7 @@ class Attempt:
         error_text, blame = _plain(str(error)), self._blame_for(error)
         return AttemptOutcome(kind=self._commands.stopped or kind, error=error_text, blame=blame)
 
-    def _hindered(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
+    def _interrupted_by(self, trouble: Trouble, error: CoordinationError) -> AttemptOutcome:
         """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
         started = self._command_started or self._prepare_started
         limited = started and trouble.is_of_the_folder and self._env.checkout.is_dir()
@@ -123,7 +123,9 @@ class Attempt:
         return replace(outcome, blame="" if limited else "worker", limited=limited)
 
     def _interrupted(self, trouble: Trouble, why: str, hint: str) -> AttemptOutcome:
-        """Log an interruption once; return its outcome. A full disk interrupts each attempt elsewhere."""
+        """Log an interruption once; return its outcome. Attempts on a full disk fail at different files, so
+        the disk is their common cause.
+        """
         if self._commands.stopped:
             self._log.line(why)
         else:
@@ -138,10 +140,12 @@ class Attempt:
         if hint and not stopped:
             self._log.line(f"next: {hint}")
 
-    def _wait_for(self, what: str, hint: str = "", reason: WaitReason = WaitReason.TROUBLE) -> AttemptOutcome:
-        self._log.wait_line(f"waits for {what}", hint)
-        kind, error = self._commands.stopped or OutcomeKind.DEFERRED, f"{what}\n  {hint}" if hint else what
-        return AttemptOutcome(kind=kind, error=error, reason=reason)
+    def _wait_for(
+        self, awaited: str, hint: str = "", reason: WaitReason = WaitReason.TROUBLE
+    ) -> AttemptOutcome:
+        self._log.wait_line(f"waits for {awaited}", hint)
+        kind = self._commands.stopped or OutcomeKind.DEFERRED
+        return AttemptOutcome(kind=kind, error=f"{awaited}\n  {hint}" if hint else awaited, reason=reason)
 
     def _blame_for(self, error: CoordinationError) -> Blame:
         """Return `worker` where the todo cannot have caused the error: git refused before its command was
@@ -202,11 +206,11 @@ class Attempt:
         try:
             for line in workspace.start_report.splitlines():
                 self._log.line(line)
-            done = self._cached(workspace, start) or self._prepare(workspace)
-            done = done or self._cached(workspace, start) or self._run_command(workspace, start)
-            if done.kind is OutcomeKind.SUCCEEDED:
-                self._move_branch(workspace, done.tip)
-            return done
+            outcome = self._cached(workspace, start) or self._prepare(workspace)
+            outcome = outcome or self._cached(workspace, start) or self._run_command(workspace, start)
+            if outcome.kind is OutcomeKind.SUCCEEDED:
+                self._move_branch(workspace, outcome.tip)
+            return outcome
         finally:
             workspace.leave()
 

@@ -118,11 +118,8 @@ class AttemptCache:
         self._kept: CachedResult | None = None
 
     def look(self, workspace: Workspace, start: str) -> AttemptOutcome | None:
-        """Return an earlier result, restored in the workspace, or BUSY if another attempt computes it.
-
-        None: run the todo.
-
-        Raises Superseded.
+        """Return an earlier result, restored in the workspace, or BUSY if another attempt computes it; None:
+        run the todo. Raises Superseded.
         """
         if self._has_looked or (self._cache.inputs and workspace.needs_prepare):
             return None
@@ -216,9 +213,9 @@ class AttemptCache:
         try:
             self._lock = self._results.lock(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
-            who = ", ".join(taken.holders) or "another attempt"
+            holders = ", ".join(taken.holders) or "another attempt"
             return AttemptOutcome(
-                kind=OutcomeKind.BUSY, error=f"{who}, which computes the same result", again=LOOK_AGAIN
+                kind=OutcomeKind.BUSY, error=f"{holders}, which computes the same result", again=LOOK_AGAIN
             )
         return None
 
@@ -237,22 +234,19 @@ def _message_of(error: Exception) -> str:
     return error.message if isinstance(error, CoordinationError) else str(error)
 
 
-def input_files(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> InputFiles:
-    """Return the files of each pattern in the worktree, in order.
-
-    A pattern without files counts as such, and is logged.
-
-    Raises NotKnown or OSError.
+def input_files(patterns: Iterable[str], workspace: Worktree, log_line: Callable[[str], None]) -> InputFiles:
+    """Return the files of each pattern in the worktree, in order. A pattern without files is logged. Raises
+    NotKnown, OSError.
     """
-    return [(pattern, _files(pattern, workspace, say)) for pattern in patterns]
+    return [(pattern, _files(pattern, workspace, log_line)) for pattern in patterns]
 
 
-def _files(pattern: str, workspace: Worktree, say: Callable[[str], None]) -> list[tuple[str, str]]:
+def _files(pattern: str, workspace: Worktree, log_line: Callable[[str], None]) -> list[tuple[str, str]]:
     options = ("-z", "--cached", "--others", "--deduplicate")
     listed = workspace.git("ls-files", *options, "--", f":(top,glob){pattern}")
     files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(workspace.path, name))]
     if not files:
-        say(f"cache: its input {pattern} names no file; the key contains that")
+        log_line(f"cache: its input {pattern} names no file; the key contains that")
     return files
 
 
@@ -303,9 +297,8 @@ def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
-    """Return the patch from commit to commit; empty if the tree is the same.
-
-    `file`: where git may write it.
+    """Return the patch from commit to commit; empty if the tree is the same. `file`: where git may write
+    it.
     """
     options = (
         "-r",
@@ -325,11 +318,8 @@ def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
 def restore(
     workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str
 ) -> str:
-    """Commit the changes in the workspace, which is clean; return the tip.
-
-    `source`: `<run>/<todo>` that made them.
-
-    Raises NotRestored, with the workspace clean as before, and Superseded.
+    """Commit the changes in the workspace, which is clean; return the tip. `source`: `<run>/<todo>` that made
+    them. Raises Superseded, and NotRestored with the workspace clean as before.
     """
     try:
         if changes:

@@ -99,13 +99,13 @@ class RunCheck(RunTodo):
         if green or self._is_allowed(result):
             if workspace.discard_changes():
                 self.log.line("check: it has left changes, which are not kept: a check changes nothing")
-            done = AttemptOutcome(
+            accepted = AttemptOutcome(
                 kind=OutcomeKind.SUCCEEDED, exit_code=ended.exit_code, output=output, tip=start, began=start,
                 check=self._check_field(result.verdict, start),
             )  # fmt: skip
             if green and self.cache:
-                self.cache.note(done, workspace)
-            return done
+                self.cache.note(accepted, workspace)
+            return accepted
         return AttemptOutcome(
             kind=OutcomeKind.FAILED if result.verdict is CheckVerdict.RED else OutcomeKind.REFUSED,
             error=f"{result.verdict}: {result.why}",

@@ -28,14 +28,14 @@ from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.routes import sentence
 from workers.trust.signed_results import SignedResults
 from workers.workspace.git_worktree import ways_out
-from workers.workspace.repository import branch_of, has_commit, look
+from workers.workspace.repository import branch_of, has_commit, inspect
 
-KEPT = 16
+BRIEFS_KEPT = 16
 """Runs whose brief is kept: the ones used last."""
 
 
 @dataclass(frozen=True)
-class Known:
+class BriefFacts:
     """The brief of a run, and facts that are computed from it once."""
 
     brief: RunBrief
@@ -46,23 +46,25 @@ class Known:
         return {todo: rank for rank, todo in enumerate(self.brief.predecessors)}
 
     def ancestors(self, todo: str) -> list[str]:
-        """Return every transitive predecessor, in the order of the run. Other todos cost no time."""
+        """Return every transitive predecessor, in the order of the run. Todos that are no ancestors cost no
+        time.
+        """
         return sorted(self.brief.ancestors(todo), key=self.rank.__getitem__)
 
 
 class Briefs:
     def __init__(self, read: Callable[[str], RunBrief]) -> None:
         self._read = read
-        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._known: OrderedDict[str, BriefFacts] = OrderedDict()
         self._guard = threading.Lock()
 
-    def of(self, run_id: str) -> Known:
+    def of(self, run_id: str) -> BriefFacts:
         """Return the brief of a run. Raises the errors of reading it; the next call then reads again."""
         with self._guard:
             if run_id not in self._known:
-                self._known[run_id] = Known(self._read(run_id))
+                self._known[run_id] = BriefFacts(self._read(run_id))
             self._known.move_to_end(run_id)
-            while len(self._known) > KEPT:
+            while len(self._known) > BRIEFS_KEPT:
                 self._known.popitem(last=False)
             return self._known[run_id]
 
@@ -95,7 +97,8 @@ class WorkLost(CoordinationError):
 class PredecessorPaths:
     """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
 
-    In the run's worktree of another repository other todos are at work, or have left what is in no commit.
+    The run's worktree of another repository is no place for a reader: other todos work in it, or have left
+    uncommitted changes.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class PredecessorPaths:
         for it would never end.
         """
         place, commit = self._home(run, repo), newest.commit or ""
-        if place is None or not place.is_dir() or look(place)[0] or has_commit(place, commit):
+        if place is None or not place.is_dir() or inspect(place)[0] or has_commit(place, commit):
             return
         raise WorkLost(
             f"the work of {newest.todo} is lost: its commit {commit[:12]} is not in {place} any more",

@@ -163,16 +163,17 @@ class ContextSocket:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
             request = self._request(reader)
-            call, given = str(request["call"]), {**self._without_secrets({**request["given"]}), **self._ids}
+            call = str(request["call"])
+            arguments = {**self._without_secrets({**request["given"]}), **self._ids}
             if self._over:
                 raise ConnectionError("the attempt is over")
             if call == "list":
-                return [kept.model_dump() for kept in self._calls.context_list(**given)]
+                return [kept.model_dump() for kept in self._calls.context_list(**arguments)]
             if call in CALLS:
-                return getattr(self._calls, f"context_{call}")(**given)
+                return getattr(self._calls, f"context_{call}")(**arguments)
         if call != "compute":
             raise NotAllowed(f"a todo cannot ask for {call!r}", "use the worker's version of coord")
-        return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
+        return self._calls.context_compute(**{**arguments, "compute": lambda: self._computed(client)})
 
     def _request(self, reader: _Reader) -> dict[str, Any]:
         received = reader.line(self._most)
@@ -180,10 +181,10 @@ class ContextSocket:
         request: dict[str, Any] = json.loads(received)
         return request
 
-    def _without_secrets(self, given: dict[str, Any]) -> dict[str, Any]:
-        value = given.get("value")
+    def _without_secrets(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        value = arguments.get("value")
         text = {"value": self._masked_text(value)} if isinstance(value, str) else {}
-        return {**self._masked(given), **text}
+        return {**self._masked(arguments), **text}
 
     def _masked_text(self, value: str) -> str:
         """Return the JSON of a value, which may be wrong, without secrets."""

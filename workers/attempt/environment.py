@@ -159,7 +159,7 @@ class AttemptEnvironment:
             removal=removal,
             withdraw=self.withdraw,
             set_back=self.set_back,
-            say=log.line,
+            log_line=log.line,
         )
 
     def _attempt_cache(

@@ -50,8 +50,8 @@ FULL_DISK = "interrupted by a full disk"
 """The cause of a wait, whatever file could not be written."""
 SHORTEST_SECRET = 4
 """Shorter values occur in any line, so they are not masked."""
-GIVEN_BACK = 2 * 1024 * 1024
-"""Bytes that a log gives back to a full disk."""
+FREED_BYTES = 2 * 1024 * 1024
+"""Bytes that a log frees on a full disk."""
 KEPT_BYTES = 64 * 1024
 """Bytes of the end of an output in which a retry policy searches."""
 SEARCH_S = 2.0
@@ -77,7 +77,7 @@ def read_output(path: Path, limit_bytes: int, masked: Callable[[Any], Any]) -> s
             )
         value = json.loads(written)
         if _deeper_than(DEEPEST, value):
-            raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
+            raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "write a flatter value")
         return json.dumps(masked(value), separators=(",", ":"), allow_nan=False)
     except (ValueError, RecursionError) as error:
         raise OutputRefused(f"COORD_OUTPUT is not JSON: {error}", WRITE_JSON) from error
@@ -303,14 +303,14 @@ class Log:
             line = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
             if self._last_wait != FULL_DISK:  # else the log in Redis has it
                 self._buffer += line
-            self._give_room(self._file, line)
+            self._free_space(self._file, line)
             self._file.close()
             self._file = None
 
-    def _give_room(self, file: IO[bytes], line: bytes) -> None:
-        """Give room back to this disk: Redis and git need some to end the run."""
+    def _free_space(self, file: IO[bytes], line: bytes) -> None:
+        """Shorten the log file: Redis and git need some space to end the run."""
         with suppress(OSError):
-            os.ftruncate(file.fileno(), max(0, file.tell() - GIVEN_BACK))
+            os.ftruncate(file.fileno(), max(0, file.tell() - FREED_BYTES))
             file.write(line)
 
     def _flush_later(self) -> None:

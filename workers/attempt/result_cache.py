@@ -109,11 +109,11 @@ def _action(spec: TodoSpec, agent_command: Command | None) -> object:
         return todo.action.model_dump(mode="json", include={"type", "check", "kind", "run", "report"})
     if todo.action is not None and not isinstance(todo.action, AgentAction):
         return todo.action.model_dump(mode="json")
-    words = [todo.action.prompt] if todo.action and todo.action.prompt else _in_words(spec)
-    return {"agent": agent_command, "told": words}
+    task = [todo.action.prompt] if todo.action and todo.action.prompt else _task_fields(spec)
+    return {"agent": agent_command, "told": task}
 
 
-def _in_words(spec: TodoSpec) -> list[object]:
+def _task_fields(spec: TodoSpec) -> list[object]:
     """Return the fields from which the prompt of a todo without one is made."""
     todo = spec.todo
     return [todo.id, todo.task, todo.description, [*map(text_of, todo.acceptance_criteria)], spec.repo.role]
@@ -167,9 +167,8 @@ class Results:
         self._ttl = ttl
 
     def load(self, grant: Grant, key: str, ttl: timedelta | None, now: float) -> CachedResult | None:
-        """Return a sound result younger than the ttl (None: the usual one); None if there is none.
-
-        Raises NotAllowed where it is not signed as this worker requires.
+        """Return an undamaged result younger than the ttl (None: the setting); None if there is none. Raises
+        NotAllowed where it is not signed as this worker requires.
         """
         value = self._store.get(key)
         kept = CachedResult.unpacked(value) if value else None
@@ -214,9 +213,9 @@ class Results:
     def drop(self, key: str) -> None:
         self._store.delete(key)
 
-    def lock(self, key: str, who: str) -> Lock:
+    def lock(self, key: str, owner: str) -> Lock:
         """Lock the key until the lock is released or its worker dies. Raises LockTimeout with the holder."""
-        return self._locks.acquire(f"{RESULT}{key}", ttl=TTL, wait=NO_WAIT, owner=who)
+        return self._locks.acquire(f"{RESULT}{key}", ttl=TTL, wait=NO_WAIT, owner=owner)
 
     def close(self) -> None:
         self._locks.close()

@@ -27,7 +27,7 @@ from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
-from workers.workspace.repository import REFS, branch_of, commit_at, contains, has_commit, look, worktrees
+from workers.workspace.repository import REFS, branch_of, commit_at, contains, has_commit, inspect, worktrees
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
@@ -111,7 +111,7 @@ class RunBranches:
 
         No other process may write it now, so the git that left it was killed.
         """
-        if common_dir := look(self._checkout)[1]:
+        if common_dir := inspect(self._checkout)[1]:
             (common_dir / f"{ref}.lock").unlink(missing_ok=True)
 
     def _checked_out(self, run: str, places: Mapping[Path, str], own: Path | None = None) -> str:
@@ -128,7 +128,7 @@ class RunBranches:
 
     @cached_property
     def _has_git(self) -> bool:
-        return not look(self._checkout)[0]
+        return not inspect(self._checkout)[0]
 
     @cached_property
     def _refs(self) -> Mapping[str, str]:

@@ -30,7 +30,7 @@ from coordination.git import is_commit
 from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, ResultFinding
 from coordination.runs.write_back import UNDONE
 from workers.workspace.git import ask, git
-from workers.workspace.repository import contains, has_commit, look
+from workers.workspace.repository import contains, has_commit, inspect
 
 BRANCHES = "refs/heads/coord/"
 TRAILERS = (
@@ -101,7 +101,7 @@ class Checkout:
 
     @cached_property
     def _is_repository(self) -> bool:
-        return self.path.is_dir() and not look(self.path)[0]
+        return self.path.is_dir() and not inspect(self.path)[0]
 
     @cached_property
     def _base(self) -> str:

@@ -47,7 +47,7 @@ from workers.workspace.repository import (
     common_dir_of,
     contains,
     has_commit,
-    look,
+    inspect,
     worktrees,
 )
 
@@ -227,7 +227,7 @@ class RollbackCleanup:
 
     def refuse_lost_repository(self) -> None:
         """Refuse a repository that was lost with the run's commits. Raises NotRemoved."""
-        if self.tip and (why := look(self.checkout)[0]):
+        if self.tip and (why := inspect(self.checkout)[0]):
             raise GitRefused(
                 f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
                 f"restore it, then: coord rollback {self.run_id}",
@@ -264,7 +264,7 @@ class RollbackCleanup:
 
         Raises GitRefused if that cannot be told: unreadable is not gone.
         """
-        has = not look(self.checkout)[0]
+        has = not inspect(self.checkout)[0]
         return has and next(worktrees(self.checkout), None) is not None
 
     def _judged_artifacts(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:

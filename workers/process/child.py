@@ -42,7 +42,7 @@ CLEAR_UP = timedelta(seconds=5)
 MARGIN_S = 10.0
 """How late a guard may be on a busy machine before it is killed."""
 START_S = 60.0
-"""The most that the start of a command may take."""
+"""The most time that the start of a command may take."""
 LOOK_EVERY_S = 1.0
 """How often the deadline is checked, because another thread may bring it forward."""
 GUARD_LOST = "guard lost"
@@ -160,7 +160,7 @@ class Report:
                 self.gone = True
 
     def outcome(self, stop_reason: str | None, duration_s: float) -> Exit:
-        code, signal = self._how()
+        code, signal = self._end_status()
         reason = {"stopped": stop_reason or "stopped", "": stop_reason or GUARD_LOST}.get(
             self.reason, self.reason
         )
@@ -171,14 +171,11 @@ class Report:
         )
 
     def _reason_when_overdue(self, stop_reason: str | None) -> str:
-        """Return the reason if the guard was overdue.
-
-        A command that ended by itself timed out only before that.
-        """
+        """Return the reason if the guard was overdue. A command that had ended by itself did not time out."""
         timed_out = self.late and self.reason in ("", "timeout")
         return stop_reason or ("timeout" if timed_out else GUARD_LOST)
 
-    def _how(self) -> tuple[int | None, int | None]:
+    def _end_status(self) -> tuple[int | None, int | None]:
         if self.refused:
             return self.refused[0], None
         if self.status is None:
@@ -229,17 +226,14 @@ class Child:
 
     def stop(self, reason: str) -> None:
         """Send TERM, and KILL after the grace. The first reason given counts."""
-        self._say(b"T", reason, self._grace_s)
+        self._send(b"T", reason, self._grace_s)
 
     def kill(self, reason: str = "killed") -> None:
         """Send KILL at once."""
-        self._say(b"K", reason, 0.0)
+        self._send(b"K", reason, 0.0)
 
     def wait(self) -> Exit:
-        """Pass the output on until no process of the command is left.
-
-        If `on_output` raises, the command is killed.
-        """
+        """Pass the output on until no process of the command is left. If `on_output` raises, kill it."""
         with self._waiting:
             if self._exit is None:
                 self._exit = self._run_to_end()
@@ -278,13 +272,13 @@ class Child:
     def refuse(self, code: int, message: str) -> None:
         self._report = Report(refused=(code, message), gone=True)
 
-    def _say(self, word: bytes, reason: str, takes_s: float) -> None:
+    def _send(self, command: bytes, reason: str, takes_s: float) -> None:
         with self._speaking:
             self._stop_reason = self._stop_reason or reason
             self._until = min(self._until, time.monotonic() + takes_s + MARGIN_S)
             if self._line is not None:
                 with suppress(OSError):  # the guard has just ended: `wait` will see that
-                    self._line.send(word)
+                    self._line.send(command)
 
     def _listen(self) -> bool:
         """Read the guard's reports; False at their end."""
@@ -372,10 +366,7 @@ class Child:
 
 @contextmanager
 def file_of(stdin: bytes) -> Iterator[IO[bytes] | int]:
-    """Yield standard input as a file.
-
-    A command that never reads it cannot block the worker, as with a pipe.
-    """
+    """Yield standard input as a file: a command that never reads a pipe would block the worker."""
     if not stdin:
         yield subprocess.DEVNULL
         return

@@ -29,8 +29,7 @@ Failures
 * The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). Processes that the command
   started stay, and carry the attempt's mark; the worker sees `line` close without `gone` and cleans up
   (`orphans.py`). If the worker is dead too, the next attempt does, before it enters the worktree.
-* The guard itself is stopped or hangs: the worker kills it some seconds after the time that it had
-  (`child.py`).
+* The guard itself is stopped or hangs: the worker kills it some seconds after its time (`child.py`).
 * Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line`
   alone counts.
 * The command is in a sandbox (`limits` are given): its leader is bubblewrap, which forwards no signal, and
@@ -67,9 +66,9 @@ PR_SET_CHILD_SUBREAPER = 36
 RLIMIT_LOCKS = 10
 """A limit that Linux ignores: the mark of an attempt's processes (`orphans.py`)."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
-LONGEST_NAP_S = 3600.0
+LONGEST_PAUSE_S = 3600.0
 """poll() counts milliseconds in an int: 25 days would overflow it."""
-SWEEP_EVERY_S = (0.02, 0.5)
+SWEEP_PAUSES_S = (0.02, 0.5)
 """The first and the longest pause between two looks for new forks while the guard kills. A process in an
 uninterruptible read may take minutes to die.
 """
@@ -92,103 +91,100 @@ class Guard:
         self.line = line
         self.limits = limits
         self.mark = mark
-        self.worker_lives = True
+        self.worker_is_alive = True
         self.grace_s = grace_s
         self.timeout_at = time.monotonic() + timeout_s
         self.kill_at: float | None = None
-        self.sweep_s = SWEEP_EVERY_S[0]
+        self.sweep_pause_s = SWEEP_PAUSES_S[0]
         self.reason = "exited"
-        self.main = 0
+        self.leader = 0
         self.ended = False
-        self.beyond_reach: set[int] = set()
-        self.adopts = prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self.unkillable: set[int] = set()
+        self.is_subreaper = prctl(PR_SET_CHILD_SUBREAPER, 1)
         self.wake = wake_on_child()
 
     def run(self, argv: list[str], cwd: str, env: dict[bytes, bytes]) -> None:
         if self._worker_is_dead():
             return
         try:
-            self.main = spawn(argv, cwd, env, self.mark, self.limits)
+            self.leader = spawn(argv, cwd, env, self.mark, self.limits)
         except Refused as refused:
-            self._say(f"refused {refused.code} {refused}")
+            self._report(f"refused {refused.code} {refused}")
         else:
-            self._say(f"started {self.main}")
-            let_go_of_output()
+            self._report(f"started {self.leader}")
+            close_output()
             self._watch()
-        self._say("gone")
+        self._report("gone")
 
     def _watch(self) -> None:
         while self._reap() or self._group_is_alive():
             if self.ended:
-                self._begin_to_end()
+                self._terminate()
             now = time.monotonic()
             if self.kill_at is None and now >= self.timeout_at:
                 self.reason = "timeout"
-                self._begin_to_end()
-            self._hold_to_limits(now)
+                self._terminate()
+            self._enforce_limits(now)
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal_all(signal.SIGKILL)
-                self._say("kills")
-                if self._only_beyond_reach():
-                    self._say(f"left {self.reason} {' '.join(map(str, self.beyond_reach))}")
+                self._report("kills")
+                if self._only_unkillable_left():
+                    self._report(f"left {self.reason} {' '.join(map(str, self.unkillable))}")
                     return
-            self._listen(self._nap(now))
+            self._listen(self._pause_s(now))
 
-    def _hold_to_limits(self, now: float) -> None:
+    def _enforce_limits(self, now: float) -> None:
         if self.limits is None or self.kill_at is not None or self.ended:
             return
-        if exceeded := self.limits.exceeded(self.main, descendants):
+        if exceeded := self.limits.exceeded(self.leader, descendants):
             self.reason, found = exceeded
             self.kill_at = now
-            self._say(f"over {self.reason} {found}")
+            self._report(f"over {self.reason} {found}")
 
-    def _nap(self, now: float) -> float:
+    def _pause_s(self, now: float) -> float:
         if self.kill_at is None:
-            most = LONGEST_NAP_S if self.limits is None else COUNT_EVERY_S
+            most = LONGEST_PAUSE_S if self.limits is None else COUNT_EVERY_S
             return min(max(0.0, self.timeout_at - now), most)
         until_kill = self.kill_at - now
-        orphans_end_unseen = self.ended and not self.adopts
+        orphans_end_unseen = self.ended and not self.is_subreaper
         if until_kill > 0 and not orphans_end_unseen:
-            return min(until_kill, LONGEST_NAP_S)
-        self.sweep_s = min(self.sweep_s * 2, SWEEP_EVERY_S[1])
-        return self.sweep_s
+            return min(until_kill, LONGEST_PAUSE_S)
+        self.sweep_pause_s = min(self.sweep_pause_s * 2, SWEEP_PAUSES_S[1])
+        return self.sweep_pause_s
 
-    def _listen(self, nap_s: float) -> None:
+    def _listen(self, pause_s: float) -> None:
         poll = select.poll()
         poll.register(self.wake, select.POLLIN)
-        if self.worker_lives:
+        if self.worker_is_alive:
             poll.register(self.line, select.POLLIN)
-        ready = [fd for fd, _ in poll.poll(int(nap_s * 1000) + 1)]
+        ready = [fd for fd, _ in poll.poll(int(pause_s * 1000) + 1)]
         if self.wake in ready:
             os.read(self.wake, 4096)
         if self.line in ready:
-            self._obey(self._hear())
+            self._handle(self._read_command())
 
-    def _hear(self) -> bytes:
+    def _read_command(self) -> bytes:
         try:
             return os.read(self.line, 1)
         except ConnectionError:  # it died before it read all our lines
             return b""
 
-    def _obey(self, word: bytes) -> None:
-        self.worker_lives = bool(word)
+    def _handle(self, command: bytes) -> None:
+        self.worker_is_alive = bool(command)
         if self.kill_at is None:
             self.reason = "stopped"
-        if word == b"T":
-            self._begin_to_end()
+        if command == b"T":
+            self._terminate()
         else:
             self.kill_at = time.monotonic()
 
-    def _begin_to_end(self) -> None:
+    def _terminate(self) -> None:
         if self.kill_at is None:
             self.kill_at = time.monotonic() + self.grace_s
             self._signal_all(signal.SIGTERM)
 
     def _reap(self) -> bool:
-        """Reap ended children; return whether one is left.
-
-        With a subreaper "no child" means that no process is left.
-        """
+        """Reap ended children; return whether one is left. Without one, a subreaper has no process left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -196,40 +192,40 @@ class Guard:
                 return False
             if pid == 0:
                 return True
-            if pid == self.main:
-                self._main_ended(status)
+            if pid == self.leader:
+                self._leader_ended(status)
 
-    def _main_ended(self, status: int) -> None:
+    def _leader_ended(self, status: int) -> None:
         self.ended = True
-        self._say(f"ended {self.reason} {status}")
+        self._report(f"ended {self.reason} {status}")
 
     def _group_is_alive(self) -> bool:
-        return not self.adopts and signal_group(self.main, 0)
+        return not self.is_subreaper and signal_group(self.leader, 0)
 
     def _signal_all(self, number: int) -> None:
         # Once the command is reaped, its pid could be another process's.
         spares = self.limits is not None and number != signal.SIGKILL
-        whole_group = not (self.ended and self.adopts) and not spares
+        whole_group = not (self.ended and self.is_subreaper) and not spares
         if whole_group:
-            signal_group(self.main, number)
-        for pid, group in self._everyone().items():
-            outside = group != self.main or not whole_group
-            if outside and not (spares and pid == self.main) and not may_signal(pid, number):
-                self.beyond_reach.add(pid)
+            signal_group(self.leader, number)
+        for pid, group in self._processes().items():
+            outside = group != self.leader or not whole_group
+            if outside and not (spares and pid == self.leader) and not may_signal(pid, number):
+                self.unkillable.add(pid)
 
-    def _only_beyond_reach(self) -> bool:
-        everyone = self._everyone()
-        return bool(everyone) and self.beyond_reach.issuperset(everyone)
+    def _only_unkillable_left(self) -> bool:
+        processes = self._processes()
+        return bool(processes) and self.unkillable.issuperset(processes)
 
-    def _everyone(self) -> dict[int, int]:
-        return descendants(os.getpid()) if self.adopts else {}
+    def _processes(self) -> dict[int, int]:
+        return descendants(os.getpid()) if self.is_subreaper else {}
 
     def _worker_is_dead(self) -> bool:
         poll = select.poll()
         poll.register(self.line, select.POLLIN)
-        return bool(poll.poll(0))  # it has nothing to say before `started`: this is the end of the line
+        return bool(poll.poll(0))  # it sends nothing before `started`: only the end of `line` is readable
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         try:  # noqa: SIM105 (contextlib costs 4 ms)
             os.write(self.line, line.replace("\n", " ").encode(errors="surrogateescape") + b"\n")
         except ConnectionError:
@@ -243,10 +239,7 @@ def prctl(option: int, value: int) -> bool:
 
 
 def wake_on_child() -> int:
-    """Return a descriptor that becomes readable when a child ends.
-
-    Signals of a terminal or the group are ignored.
-    """
+    """Return a descriptor that becomes readable when a child ends; ignore signals of a terminal or group."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -262,18 +255,18 @@ def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, limits:
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        become(argv, cwd, env, mark, limits, guard, writer)
+        exec_command(argv, cwd, env, mark, limits, guard, writer)
     os.close(writer)
-    words = os.read(reader, 4096)  # nothing, if exec succeeded: the pipe is close-on-exec
+    refusal = os.read(reader, 4096)  # nothing, if exec succeeded: the pipe is close-on-exec
     os.close(reader)
-    if not words:
+    if not refusal:
         return pid
     os.waitpid(pid, 0)
-    code, _, message = words.decode(errors="surrogateescape").partition(" ")
+    code, _, message = refusal.decode(errors="surrogateescape").partition(" ")
     raise Refused(int(code), message)
 
 
-def become(
+def exec_command(
     argv: list[str],
     cwd: str,
     env: dict[bytes, bytes],
@@ -299,7 +292,7 @@ def become(
         enter(cwd)
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:
-        refusal = why(argv[0], error)
+        refusal = refusal_of(argv[0], error)
         os.write(trouble, f"{refusal.code} {refusal}".encode(errors="surrogateescape"))
     except Refused as refused:
         os.write(trouble, f"{refused.code} {refused}".encode(errors="surrogateescape"))
@@ -315,7 +308,7 @@ def enter(cwd: str) -> None:
         raise Refused(NOT_EXECUTABLE, message) from error
 
 
-def why(program: str, error: OSError) -> Refused:
+def refusal_of(program: str, error: OSError) -> Refused:
     if isinstance(error, FileNotFoundError):
         return Refused(
             NOT_FOUND, f"{program}: not found (or the interpreter in its first line is not); check PATH"
@@ -325,8 +318,8 @@ def why(program: str, error: OSError) -> Refused:
     return Refused(NOT_EXECUTABLE, f"{program}: {error.strerror}; check its mode and its path")
 
 
-def let_go_of_output() -> None:
-    """Close the guard's output: the command alone holds it open, so that its end is seen."""
+def close_output() -> None:
+    """Close the guard's output: the worker sees its end when the command has closed it."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
@@ -344,10 +337,7 @@ def may_signal(pid: int, number: int) -> bool:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Signal a group; return whether a process of it is alive.
-
-    (macOS says "not permitted" of a group of zombies.)
-    """
+    """Signal a group; return whether a process of it is alive. (macOS signals no group of zombies.)"""
     try:
         os.killpg(group, number)
     except OSError:
@@ -377,14 +367,14 @@ def descendants(root: int) -> dict[int, int]:
     return found
 
 
-def limits_of(words: str) -> SandboxLimits | None:
+def limits_of(text: str) -> SandboxLimits | None:
     """Return the limits of a sandbox; None without one, which then costs no import."""
-    if words == "-":
+    if text == "-":
         return None
     if not TYPE_CHECKING:
         from sandbox_limits import SandboxLimits  # beside this file, where `workers` cannot be imported
 
-    return SandboxLimits(*map(int, words.split(":")))
+    return SandboxLimits(*map(int, text.split(":")))
 
 
 def main(args: list[str]) -> None:

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 
 class SandboxLimits:
-    """The limits of a command in a sandbox, for all of its processes together; 0 means none.
-
-    `memory` in bytes.
-    """
+    """The limits of a sandbox, for all of its processes together, in bytes and processes; 0 means none."""
 
     def __init__(self, memory: int, processes: int) -> None:
         self.memory = memory
@@ -25,7 +22,6 @@ class SandboxLimits:
 
     def exceeded(self, root: int, descendants: Callable[[int], Iterable[int]]) -> tuple[str, int] | None:
         """Return the limit that the processes below `root` exceed, and the number that exceeds it.
-
         `descendants` finds them where the kernel has no lists of children.
         """
         if not (self.memory or self.processes):

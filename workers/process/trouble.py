@@ -58,7 +58,7 @@ _BY_ERRNO: Mapping[int, Trouble] = {
     **dict.fromkeys((errno.ENOENT, errno.ESTALE), Trouble.MISSING),
 }
 # Under LC_ALL=C git ends such a line with the system's own message; no file name follows.
-_BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
+_BY_OUTPUT: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), trouble)
     for pattern, trouble in (
         (r"\bdied of signal \d+", Trouble.KILLED),
@@ -88,16 +88,15 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
 )  # fmt: skip
 
 
-def trouble_of_git(exit_code: int, said: str) -> Trouble | None:
-    """Return the trouble behind git's exit code and output (LC_ALL=C); None if git has refused for good.
-
-    `exit_code`: as subprocess has it, negative for a signal.
+def trouble_of_git(exit_code: int, output: str) -> Trouble | None:
+    """Return the trouble behind git's exit code (negative for a signal) and output (LC_ALL=C); None if git
+    has refused for good.
     """
     if exit_code == 0:
         return None
     if exit_code < 0:
         return Trouble.KILLED
-    known = next((trouble for pattern, trouble in _BY_WORDS if pattern.search(said)), None)
+    known = next((trouble for pattern, trouble in _BY_OUTPUT if pattern.search(output)), None)
     return Trouble.KILLED if known is None and exit_code in ENDED_BY_SIGNAL else known
 
 

@@ -38,7 +38,7 @@ from workers.transfer.routes import (
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
-from workers.workspace.repository import branch_of, has_commit, is_partial, look
+from workers.workspace.repository import branch_of, has_commit, inspect, is_partial
 
 LONGEST_CHAIN = 10_000
 """Bundles that build on each other: more than the todos of one run in one repository."""
@@ -189,7 +189,7 @@ class CommitFetcher:
 def _common_dir(place: Path) -> Path | None:
     """Return the common git directory; None if git accepts no repository there."""
     try:
-        return look(place)[1] if place.is_dir() else None
+        return inspect(place)[1] if place.is_dir() else None
     except GitInterrupted:
         raise
     except GitRefused:

@@ -25,15 +25,13 @@ class Workspace:
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
         """Enter alone, at `tip` (None: where the run began); return the commit, empty without one.
-
-        Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
+        Raises WorkspaceBusy, Superseded, WorkspaceUnusable, GitRefused.
         """
         raise NotImplementedError
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
-        """Commit the todo's changes; return the branch's tip, empty without one.
-
-        Raises Superseded, GitRefused.
+        """Commit the todo's changes; return the branch's tip, empty without one. Raises Superseded,
+        GitRefused.
         """
         raise NotImplementedError
 
@@ -84,9 +82,8 @@ class Workspace:
         """Note that `prepare` succeeded."""
 
     def discard_changes(self) -> bool:
-        """Undo the changes of the attempt's command; return whether there were any. In place: never.
-
-        Raises Superseded.
+        """Undo the changes of the attempt's command; return whether there were any. In place: never. Raises
+        Superseded.
         """
         self._workspace_lock.check()
         return False
@@ -109,9 +106,8 @@ class Workspace:
         return ""
 
     def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
-        """Set the workspace back to `tip` after a refused attempt.
-
-        Raises Superseded if another one entered since.
+        """Set the workspace back to `tip` after a refused attempt. Raises Superseded if another one has
+        entered since.
         """
 
 

@@ -1,16 +1,16 @@
 """Choose the commit at which a run begins in a repository that takes up an earlier one, or a change set.
 
 1. The commit that Redis recorded as the earlier run's tip, if that run came as far as this repository.
-2. Commits of a person on top, on the earlier run's branch: in the worktree that was kept to be looked at. An
-   attempt that did not count must not come back as a mend, so the branch is trusted only if the record of its
-   last attempt says that it left in order, and that the commit at which it left counted: it is the tip, or
-   the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work of the tip,
-   as its commits or by content (amended, rebased, squashed).
+2. Commits of a person on top, on the earlier run's branch: in the worktree that was kept for inspection. A
+   commit of an attempt that did not count must not be taken for one of a person. So the branch is trusted
+   only if the record of its last attempt says that it left in order, and that its last commit counted: it is
+   the tip, or the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work
+   of the tip, as its commits or by content (amended, rebased, squashed).
 3. Commits of a person on top, on the branch of the change set (`change_set.py`). A branch of that name that
    lacks the work of the change set is refused.
 4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
-5. Where the tip was set back behind a commit that people have seen: a commit on top of that one which takes
-   out all that it has beyond the others.
+5. Where the tip was set back behind a published commit: a commit on top of the published one, which undoes
+   the work that the commits above lack.
 
 Commits of people that a run does again without them are kept under `refs/coord/discarded`, and the log names
 them.
@@ -63,7 +63,7 @@ class Carried:
     runs: tuple[str, ...]
     """The run before it, the one that that run took up, and so on. Not all have worked on this repository.
 
-    None where their work beyond `tip` is done again.
+    None where their work beyond `tip` is repeated.
     """
     tip: str | None
     """The commit at which they, or the change set, left the repository, as Redis recorded it."""
@@ -72,7 +72,7 @@ class Carried:
     branch: str = ""
     """The branch of the change set."""
     published: str = ""
-    """A commit that people have seen, and whose work beyond `tip` was taken back."""
+    """A published commit whose work beyond `tip` was undone."""
     again: str = ""
     """The earlier run whose work is done again, with that of the runs before it."""
     base: Callable[[], RunBase] | None = None
@@ -95,7 +95,7 @@ class Earlier:
     """The commit at which it began, if that was chosen."""
 
     @property
-    def stood(self) -> str:
+    def last_commit(self) -> str:
         """Return the commit of its branch when the last attempt left, if that commit counted; else empty."""
         last = self.lock_holder
         return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
@@ -116,7 +116,7 @@ class MergeContext:
     base: str = ""
     """The commit of the base branch; empty: of the local branch."""
     published: str = ""
-    """A commit that people have seen, and that the run must build on."""
+    """A published commit, on which the run must build."""
     again: str = ""
     """The earlier run whose work is done again."""
 
@@ -131,17 +131,16 @@ class MergeContext:
         return contains(self.checkout, old, new)
 
     def lacking(self, head: str, work: str) -> list[str]:
-        """Return the files of `work` that a merge would bring back to `head`.
-
-        A file with a conflict was amended.
+        """Return the files of `work` that a merge would bring back to `head`. A file with a conflict was
+        amended.
         """
         if self.contains(work, head):
             return []
-        done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
-        tree, *amended = done.stdout.rstrip("\0").split("\0")
-        if done.returncode not in (0, 1):
+        answer = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
+        tree, *amended = answer.stdout.rstrip("\0").split("\0")
+        if answer.returncode not in (0, 1):
             raise GitRefused(
-                f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}"
+                f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {answer.stderr.strip()}"
             )
         options = ("-r", "-z", "--name-status", "--find-copies=100%", "--find-copies-harder")
         fields = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
@@ -192,9 +191,8 @@ class Conflict:
 
 
 def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
-    """Return where the run begins.
-
-    Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
+    """Return where the run begins. Raises Unmergeable, or GitRefused if the earlier run's branch was
+    replaced.
     """
     found, seen = _begin(merge_context, earlier), merge_context.published
     if not seen or merge_context.contains(seen, found.commit):
@@ -210,10 +208,10 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
 
 
 def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
-    start, text = _go_on_from(merge_context, earlier)
+    start, text = _continue_from(merge_context, earlier)
     main = merge_context.base or tip(merge_context.repo, merge_context.checkout, merge_context.branch)
     if merge_context.copy is not None:
-        start, more = _with_branch(merge_context, merge_context.copy, start, main)
+        start, more = _with_commits_of_branch(merge_context, merge_context.copy, start, main)
         text += more
     if start is None or merge_context.contains(start, main):
         return BaseCommit(
@@ -229,31 +227,31 @@ def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     )
 
 
-def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
-    """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
+def _continue_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
+    """Return the commit, and a text on corrections of people; None: the earlier run left nothing here."""
     if not earlier.run_id:
         anew = earlier.tip and merge_context.copy is None
         return earlier.tip, ", from which all todos run again" if anew else ""
-    known, stood = _known(merge_context, earlier), earlier.stood
+    accepted, last = _accepted_commit(merge_context, earlier), earlier.last_commit
     branch = branch_of(earlier.run_id)
     head = merge_context.head(branch)
-    if not head or (known and merge_context.contains(head, known)):
-        return known, ""
-    if not stood or (known and not merge_context.contains(known, stood)):
-        return known, f"; {branch} is left out, for its last attempt did not end in order"
-    if merge_context.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
-        return (stood if known or earlier.mended else None), ""
-    count = git("rev-list", "--count", f"{stood}..{head}", cwd=merge_context.checkout)
-    text = f" with what was committed on {branch} ({count})"
-    if merge_context.contains(stood, head):
+    if not head or (accepted and merge_context.contains(head, accepted)):
+        return accepted, ""
+    if not last or (accepted and not merge_context.contains(accepted, last)):
+        return accepted, f"; {branch} is left out, for its last attempt did not end in order"
+    if merge_context.contains(head, last):  # set back by hand, or not moved: the recorded commit counts
+        return (last if accepted or earlier.mended else None), ""
+    count = git("rev-list", "--count", f"{last}..{head}", cwd=merge_context.checkout)
+    text = f" with {counted(int(count), 'commit')} made on {branch}"
+    if merge_context.contains(last, head):
         return head, text
     if earlier.tip and (files := merge_context.lacking(head, earlier.tip)):
-        raise _foreign(merge_context, branch, earlier.tip, files)
-    # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
-    return merge_context.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), text
+        raise _rewritten_branch(merge_context, branch, earlier.tip, files)
+    # Amended, or rebased: a person wants these files, and the history still has the recorded commits.
+    return merge_context.commit(f"{head}^{{tree}}", (head, last), f"Take {branch} as it was rewritten"), text
 
 
-def _with_branch(
+def _with_commits_of_branch(
     merge_context: MergeContext, copy: BranchCopy, start: str | None, main: str
 ) -> tuple[str | None, str]:
     """Return the commit together with a person's commits on the branch of the change set, and a text on them.
@@ -266,9 +264,11 @@ def _with_branch(
     builds_on_it = bool(start or heads.left) and merge_context.contains(work, heads.head)
     taken_back = heads.left and not merge_context.contains(heads.left, work)
     if not builds_on_it or (taken_back and merge_context.contains(heads.left, heads.head)):
-        raise _not_ours(merge_context, copy.branch, heads.head, "was taken back" if taken_back else "", work)
+        raise _branch_without_our_work(
+            merge_context, copy.branch, heads.head, "was taken back" if taken_back else "", work
+        )
     count = git("rev-list", "--count", f"{work}..{heads.head}", cwd=merge_context.checkout)
-    return heads.head, f" with what was committed on {copy.branch} ({count})"
+    return heads.head, f" with {counted(int(count), 'commit')} made on {copy.branch}"
 
 
 def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:
@@ -287,19 +287,21 @@ def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:
             yield f"begins {text}: kept as {kept}"
 
 
-def _not_ours(merge_context: MergeContext, branch: str, head: str, why: str, work: str) -> GitRefused:
+def _branch_without_our_work(
+    merge_context: MergeContext, branch: str, head: str, why: str, work: str
+) -> GitRefused:
     checkout, name = merge_context.checkout, merge_context.change_set
-    what = f"builds on work that {why}" if why else f"does not contain {work[:12]}, where {name} stands"
+    fact = f"builds on work that {why}" if why else f"does not contain {work[:12]}, the tip of {name}"
     hint = (
         f"take it as it is: coord adopt {name}; or keep it under another name: "
         f"git -C {quoted(checkout)} branch -m {quoted(branch)} NAME; then: coord retry {merge_context.run_id}"
     )
     if is_shallow(checkout):
         hint = f"the clone is shallow: git -C {quoted(checkout)} fetch --unshallow; or {hint}"
-    return GitRefused(f"{merge_context.repo}: {branch} ({head[:12]}) {what}", hint)
+    return GitRefused(f"{merge_context.repo}: {branch} ({head[:12]}) {fact}", hint)
 
 
-def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
+def _rewritten_branch(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
     ref, work = f"refs/heads/{branch}", tip[:12]
     place = next(
         (place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}"
@@ -314,7 +316,7 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
     )
 
 
-def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
+def _accepted_commit(merge_context: MergeContext, earlier: Earlier) -> str | None:
     """Return the commit that always counts: the recorded tip, or the start of a run begun on mended work."""
     if (
         earlier.mended
@@ -326,14 +328,14 @@ def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
 
 
 def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
-    done = ask("merge-tree", *MERGE, ours, theirs, cwd=merge_context.checkout, settings=DURABLE)
-    tree, *files = done.stdout.rstrip("\0").split("\0")
-    if done.returncode == 1 and files:
+    answer = ask("merge-tree", *MERGE, ours, theirs, cwd=merge_context.checkout, settings=DURABLE)
+    tree, *files = answer.stdout.rstrip("\0").split("\0")
+    if answer.returncode == 1 and files:
         raise Unmergeable(ours, f"both change {_shown(files)}")
-    if done.returncode == NO_SUCH_OPTION:
+    if answer.returncode == NO_SUCH_OPTION:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
-    if done.returncode:
-        checkout, text = merge_context.checkout, done.stderr.strip()
+    if answer.returncode:
+        checkout, text = merge_context.checkout, answer.stderr.strip()
         if is_shallow(checkout):
             text += f"; the clone is shallow: git -C {quoted(checkout)} fetch --unshallow"
         raise Unmergeable(ours, text)

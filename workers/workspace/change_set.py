@@ -85,15 +85,15 @@ class BranchCopy:
         return f"refs/heads/{self.branch}"
 
     @property
-    def kept(self) -> str:
+    def left_ref(self) -> str:
         """The ref of the commit at which coord left the branch."""
         return copy_ref(self.branch)
 
     def read(self) -> BranchHeads:
         options = ("--format=%(refname) %(objectname)",)
-        listing = git("for-each-ref", *options, self.ref, self.kept, cwd=self.checkout)
+        listing = git("for-each-ref", *options, self.ref, self.left_ref, cwd=self.checkout)
         found = dict(line.split(" ") for line in listing.splitlines())
-        return BranchHeads(head=found.get(self.ref, ""), left=found.get(self.kept, ""))
+        return BranchHeads(head=found.get(self.ref, ""), left=found.get(self.left_ref, ""))
 
     def move(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
         """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty.
@@ -123,15 +123,15 @@ class BranchCopy:
         if heads.head == tip == heads.left:
             return ""
         if heads.is_moved and not self._is_built_on(heads, tip):
-            return f"{self.branch} stays at {heads.head[:12]}: somebody else has moved it"
-        place = self._place() if heads.head else None
+            return f"{self.branch} stays at {heads.head[:12]}: a person has moved it"
+        place = self._checkout_of_branch() if heads.head else None
         if place is not None and heads.head != tip:
             if why := _occupied(place):
                 return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}, {why}"
             if not tip:
                 return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}"
             git("reset", "--keep", "--quiet", tip, cwd=place)
-            git("update-ref", self.kept, tip, cwd=self.checkout, settings=QUICK)
+            git("update-ref", self.left_ref, tip, cwd=self.checkout, settings=QUICK)
             return ""
         refused = self._swap(tip, heads.head, heads.left)
         return f"{self.branch} stays where it is: {refused}" if refused else ""
@@ -152,18 +152,18 @@ class BranchCopy:
     def _swap(self, tip: str, head: str, left: str) -> str:
         """Move branch and record in one step; return why git refuses, for example because one was moved."""
         changes = self._changes(tip, head, left)
-        done = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=QUICK)
-        return (done.stderr.strip() or f"git ended with {done.returncode}") if done.returncode else ""
+        answer = ask("update-ref", "--stdin", cwd=self.checkout, stdin=changes, settings=QUICK)
+        return (answer.stderr.strip() or f"git ended with {answer.returncode}") if answer.returncode else ""
 
     def _changes(self, tip: str, head: str, left: str) -> str:
-        return _change(self.ref, tip, head) + _change(self.kept, tip, left)
+        return _change(self.ref, tip, head) + _change(self.left_ref, tip, left)
 
     def _is_checked_out(self) -> bool:
         """Return whether a worktree has the branch, by small files: this is asked after each todo."""
         heads = (self.common_dir / "HEAD", *self.common_dir.glob("worktrees/*/HEAD"))
         return any(_text(file).strip() == f"ref: {self.ref}" for file in heads)
 
-    def _place(self) -> Path | None:
+    def _checkout_of_branch(self) -> Path | None:
         found = (place for place, on in worktrees(self.checkout) if on == self.ref and place.is_dir())
         return next(found, None)
 
@@ -243,9 +243,8 @@ def _commits(path: Path, objects: Path, base: str, since: str, tip: str, record:
 
 
 def _parents(objects: Path, commit: str) -> list[str]:
-    """Return the parents of a commit that was just made; none if it is no loose object.
-
-    A call of git for it takes 2 ms.
+    """Return the parents of a commit that was just made; none if it is no loose object. A call of git takes
+    2 ms.
     """
     try:
         packed = (objects / commit[:2] / commit[2:]).read_bytes()
@@ -326,7 +325,7 @@ class _Session:
     def __init__(self, command: tuple[str, ...], checkout: Path, common_dir: Path) -> None:
         """Start git. Raises OSError."""
         self.used = time.monotonic()
-        self._place = _identity(common_dir)
+        self._repository = _identity(common_dir)
         self._process = subprocess.Popen(
             command_line(command, QUICK),
             stdin=subprocess.PIPE,
@@ -341,7 +340,7 @@ class _Session:
     def is_of(self, common_dir: Path) -> bool:
         """Return whether the path still leads to the same repository."""
         with suppress(OSError):
-            return self._place == _identity(common_dir)
+            return self._repository == _identity(common_dir)
         return False
 
     def ask(self, request: bytes, end: bytes, within_s: float) -> str | None:
@@ -380,5 +379,5 @@ class _Session:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    there = folder.stat()
-    return there.st_dev, there.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino

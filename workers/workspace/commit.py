@@ -24,9 +24,8 @@ from workers.workspace.git import Hold, ask, clean_environment, git, refuse_dama
 from workers.workspace.repository import commit_at, contains
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
-"""Settings for durable commits: git does not sync loose objects by default.
-
-A power loss would take a commit whose result Redis has acknowledged.
+"""Settings for durable commits. By default git does not sync loose objects, and a power loss would delete a
+commit whose result Redis has acknowledged.
 """
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
@@ -117,7 +116,7 @@ def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, sour
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class GitStatus:
     """The result of one `git status`."""
 
     head: str
@@ -135,7 +134,7 @@ class Look:
     conflicts: Sequence[str]
 
 
-def look(worktree: WorktreeState) -> Look:
+def git_status(worktree: WorktreeState) -> GitStatus:
     """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
     options = (
         "--porcelain=v2",
@@ -154,7 +153,7 @@ def look(worktree: WorktreeState) -> Look:
     nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]
     untracked = [e[2:] for e in entries if e.startswith("? ") and not e.endswith("/")]
     tracked = [e.split(" ", 8) for e in entries if e.startswith("1 ")]
-    return Look(
+    return GitStatus(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
         differs=len(entries) > len(nested),
@@ -166,15 +165,14 @@ def look(worktree: WorktreeState) -> Look:
 
 
 def commit(worktree: WorktreeState, text: Message) -> str:
-    """Commit all changes; return the branch's new tip, or the old one if nothing changed.
-
-    Raises GitRefused or CommitRefused.
+    """Commit all changes; return the branch's new tip, or the old one if nothing changed. Raises GitRefused,
+    CommitRefused.
     """
-    seen = look(worktree)
+    status = git_status(worktree)
     if worktree.style.read_only:
-        return _unchanged(worktree, seen)
-    head = seen.head
-    was = head if seen.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
+        return _unchanged(worktree, status)
+    head = status.head
+    was = head if status.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
     tip = was or worktree.since
     # HEAD, if the todo committed on top of the tip: on another branch, or on a detached HEAD.
     parent = head if head and worktree.contains(tip, head) else tip
@@ -185,30 +183,30 @@ def commit(worktree: WorktreeState, text: Message) -> str:
             "let the todo add commits; revert commits to undo them",
         )
     merged = _merged(worktree) if parent == head else []
-    staged = _stage(worktree, seen)
+    staged = _stage(worktree, status)
     if parent != was:
         _move(worktree, parent, was)
     if not (merged or ((staged or parent != head) and _differs_from(worktree, parent))):
         return parent
-    if seen.branch != worktree.branch:
+    if status.branch != worktree.branch:
         worktree.git("symbolic-ref", "HEAD", f"refs/heads/{worktree.branch}")
     for name in LEFT_OPEN_BY_TODO if merged else (*LEFT_OPEN_BY_TODO, "MERGE_HEAD"):
         (worktree.git_dir / name).unlink(missing_ok=True)
     return _commit(worktree, parent, text)
 
 
-def _unchanged(worktree: WorktreeState, seen: Look) -> str:
+def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
     """Return the commit that the todo began with. Raises GitRefused if it left anything else."""
-    changed = (*seen.changed, *seen.deleted, *seen.nested, *seen.conflicts)
-    if changed or seen.differs:
+    changed = (*status.changed, *status.deleted, *status.nested, *status.conflicts)
+    if changed or status.differs:
         raise GitRefused(
             f"the command may change nothing, and changed {counted(len(changed), 'file')}: {listed(changed)}",
             "let it write elsewhere ($TMPDIR), or remove read_only from its action",
         )
     branch = worktree.commit_at(f"refs/heads/{worktree.branch}")
-    if seen.head != worktree.since or branch not in ("", worktree.since):
+    if status.head != worktree.since or branch not in ("", worktree.since):
         raise GitRefused(
-            f"the command may change nothing, and moved {seen.branch} to {seen.head[:12]}",
+            f"the command may change nothing, and moved {status.branch} to {status.head[:12]}",
             "let it make no commit, or remove read_only from its action",
         )
     return worktree.since
@@ -227,8 +225,7 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         worktree.git(*COMMIT, stdin=str(text), settings=settings)
         return _committed(worktree, parent, text)
     options = [word for setting in settings for word in ("-c", setting)]
-    # Hooks get GIT_DIR as usual, but no GIT_WORK_TREE: they may change the folder, and git then finds its
-    # own.
+    # Hooks get GIT_DIR as usual, but no GIT_WORK_TREE: git in a folder that they change to finds its own.
     argv = [
         "git",
         f"--git-dir={worktree.git_dir}",
@@ -250,8 +247,8 @@ def _has_hooks(worktree: WorktreeState) -> bool:
     """Return whether a commit would execute a hook of the repository."""
     if not worktree.style.hooks:
         return False
-    asked = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
-    entries = (line.partition("\t") for line in worktree.ask("config", *asked).stdout.splitlines())
+    options = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
+    entries = (line.partition("\t") for line in worktree.ask("config", *options).stdout.splitlines())
     named = next((value for scope, _, value in reversed(list(entries)) if scope != "command"), "")
     folder = worktree.path / named if named else worktree.git_dir.parent.parent / "hooks"
     return folder.is_dir() and any(
@@ -278,9 +275,9 @@ def _hooks_changed_files(worktree: WorktreeState) -> bool:
     """Stage the changes of a refused commit's hooks; return whether there are any."""
     before = worktree.git("write-tree")
     if worktree.confined:
-        seen = look(worktree)
+        status = git_status(worktree)
         tracked = set(worktree.git("ls-files", "-z").split("\0"))
-        _stage_paths(worktree, replace(seen, changed=[path for path in seen.changed if path in tracked]))
+        _stage_paths(worktree, replace(status, changed=[path for path in status.changed if path in tracked]))
     else:
         worktree.git("add", "--update", ":/", settings=DURABLE)
     return worktree.git("write-tree") != before
@@ -293,34 +290,34 @@ def _differs_from(worktree: WorktreeState, parent: str) -> bool:
 def run_git(path: Path, argv: Sequence[str], text: str) -> None:
     """Make a commit as `GitCommit` does, without a todo: no guard, no timeout, no log."""
     environment = clean_environment(os.environ)
-    done = subprocess.run(
+    ended = subprocess.run(
         argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise CommitRefused(message=done.stderr)
+    if ended.returncode:
+        raise CommitRefused(message=ended.stderr)
 
 
-def _stage(worktree: WorktreeState, seen: Look) -> bool:
+def _stage(worktree: WorktreeState, status: GitStatus) -> bool:
     """Stage everything; return whether anything differs from HEAD."""
-    if seen.conflicts:
-        files = ", ".join(seen.conflicts[:5])
+    if status.conflicts:
+        files = ", ".join(status.conflicts[:5])
         raise GitRefused(
             f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
         )
-    if seen.differs and worktree.confined:
-        _stage_paths(worktree, seen)
-    elif seen.differs:
-        pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in seen.nested)]
+    if status.differs and worktree.confined:
+        _stage_paths(worktree, status)
+    elif status.differs:
+        pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in status.nested)]
         options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
         worktree.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
-    return seen.differs
+    return status.differs
 
 
-def _stage_paths(worktree: WorktreeState, seen: Look) -> None:
+def _stage_paths(worktree: WorktreeState, status: GitStatus) -> None:
     """Stage these paths: `git add` would execute git in each submodule, with the configuration there."""
     for options, paths in (
-        (("--force-remove",), seen.deleted),
-        (("--add", "--remove", "--replace"), seen.changed),
+        (("--force-remove",), status.deleted),
+        (("--add", "--remove", "--replace"), status.changed),
     ):
         if paths:
             worktree.git(
@@ -336,9 +333,9 @@ def _merged(worktree: WorktreeState) -> list[str]:
 
 def identity(path: Path, git_dir: Path | None = None) -> Sequence[str]:
     """Return settings with a name for our own commits; none if the user has a name."""
-    asked = ("--name-only", "--get-regexp", r"^user\.(name|email)$")
-    known = ask("config", *asked, cwd=path, git_dir=git_dir).stdout.split()
-    return () if {"user.name", "user.email"} <= set(known) else NOBODY
+    options = ("--name-only", "--get-regexp", r"^user\.(name|email)$")
+    names = ask("config", *options, cwd=path, git_dir=git_dir).stdout.split()
+    return () if {"user.name", "user.email"} <= set(names) else NOBODY
 
 
 def signing(path: Path) -> Sequence[str]:

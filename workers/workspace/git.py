@@ -7,8 +7,8 @@
   hooks (`commit.py`).
 * git discovers no repository above its folder. In a worktree and in a submodule it discovers nothing at all:
   a todo can delete or rewrite the `.git` of its worktree, or put a link in its place, and git would then work
-  on the checkout above it, or on the repository that is named. So `git_dir` is given, and refused if the
-  folder names another one by now.
+  on the checkout above it, or on the repository that is named. So the caller names `git_dir`, which is
+  refused if the folder names another one by now.
 * A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git
   still writes. With it go the mark and the variables of the attempt, by which processes that git leaves (a
   filter's, say) are found and ended (`orphans.py`). The mark is set right after git's start, because a hook
@@ -141,7 +141,7 @@ def git(
     """
     places = [place for place in (cwd, git_dir, makes) if place is not None]
     was_full = full(places)
-    done = ask(
+    answer = ask(
         *args,
         cwd=cwd,
         git_dir=git_dir,
@@ -151,15 +151,15 @@ def git(
         patience=patience,
         variables=variables,
     )
-    if done.returncode:
-        message = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
-        trouble, full_disk = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
+    if answer.returncode:
+        message = answer.stderr.strip() or answer.stdout.strip() or f"git ended with {answer.returncode}"
+        trouble, full_disk = trouble_of_git(answer.returncode, answer.stderr), was_full or full(places)
         if full_disk and (trouble is None or trouble.is_of_the_folder):
             raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {message}; {full_disk}")
         if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
         raise GitRefused(f"git {args[0]} in {cwd}: {message}", "fix the cause that git names, then retry")
-    return done.stdout.removesuffix("\n")
+    return answer.stdout.removesuffix("\n")
 
 
 def ask(
@@ -173,17 +173,18 @@ def ask(
     looks_above: bool = False,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Run git for a question that it answers by its exit code. Raises GitInterrupted if it could not answer.
+    """Run git for a question that it answers by its exit code. Raises GitInterrupted if trouble kept it from
+    an answer: `coordination/git.py`, for front ends, takes that for a no.
 
     `looks_above`: `cwd` may lie within a repository. `variables`: of the access to a remote.
     """
-    place = {} if looks_above else bounds(cwd)
+    bounded = {} if looks_above else bounds(cwd)
     if git_dir is not None:
         refuse_damaged(cwd, git_dir)
-        place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
-    added = {**place, **(hold.variables if hold else {}), **variables}
+        bounded |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
+    added = {**bounded, **(hold.variables if hold else {}), **variables}
     try:
-        done = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(added))
+        answer = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(added))
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
         raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
@@ -196,11 +197,11 @@ def ask(
         raise GitRefused(
             f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH"
         ) from error
-    trouble = trouble_of_git(done.returncode, done.stderr)
+    trouble = trouble_of_git(answer.returncode, answer.stderr)
     if trouble and not trouble.is_of_the_folder:  # "no worktree" and "no folder" are answers, too
-        message = done.stderr.strip() or f"ended by signal {-done.returncode}"
+        message = answer.stderr.strip() or f"ended by signal {-answer.returncode}"
         raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
-    return done
+    return answer
 
 
 def command_line(args: Sequence[str], settings: Sequence[str] = ()) -> list[str]:
@@ -257,11 +258,8 @@ LONGEST = 8192
 
 
 def git_dir_of(folder: Path) -> Path | None:
-    """Return the git directory that the folder's own `.git` names.
-
-    None if either is a link, missing or damaged.
-
-    An entry of a worktree must name this folder in turn, and be in the repository that it names.
+    """Return the git directory that the folder's own `.git` names; None if either is a link, missing or
+    damaged. The entry of a worktree must name this folder in turn, and be in the repository that it names.
     """
     try:
         if folder.is_symlink() or folder.parent.is_symlink():

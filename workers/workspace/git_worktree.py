@@ -82,9 +82,8 @@ class GitWorktree:
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     def is_at(self, commit: str) -> bool:
-        """Return whether HEAD is at the commit, by two small files: this is asked after every attempt.
-
-        git is asked about packed refs.
+        """Return whether HEAD is at the commit, by two small files, as each attempt asks; by git for a packed
+        ref.
         """
         ref = f"refs/heads/{self.branch}"
         if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
@@ -134,9 +133,8 @@ class GitWorktree:
             self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
 
     def remove_stale_locks(self) -> None:
-        """Remove lock files of the worktree and of the run's branch.
-
-        Only its attempt writes them, so their git was killed.
+        """Remove lock files of the worktree and of the run's branch: only its attempt writes them, so their
+        git was killed.
         """
         for name in UNFINISHED_FILES:
             (self.git_dir / name).unlink(missing_ok=True)
@@ -166,7 +164,7 @@ class GitWorktree:
         if has_commit(self._checkout, commit):
             return
         hint = ways_out(self._repo, commit, self._checkout, self.path.parent.name, change_set)
-        message = f"{self._repo}: commit {commit}, where the run stands, is not in {self._checkout}"
+        message = f"{self._repo}: commit {commit}, the tip of the run, is not in {self._checkout}"
         if self._fetch is None:
             raise GitRefused(message, hint)
         try:
@@ -181,7 +179,7 @@ class GitWorktree:
             self._discard()
 
     def _discard(self) -> None:
-        """Remove the folder, then the entry: git refuses a damaged folder, and accepts a missing one."""
+        """Remove the folder, then its entry: git refuses a damaged folder, and accepts a missing one."""
         if self.path.parent.is_symlink():  # a todo made this link: its target is not ours
             self.path.parent.unlink()
         remove_tree(self.path)
@@ -220,15 +218,17 @@ class GitWorktree:
 
 
 class Prepared:
+    """The records of `prepare` and of sandboxes in a worktree."""
+
     def __init__(self, records: Path, checkout: Path) -> None:
-        self._done = records / "prepared"
+        self._succeeded = records / "prepared"
         self._sandboxed = records / "sandboxed"
         self._exclude = records / "exclude"
         self._checkout = checkout
 
     @property
-    def done(self) -> bool:
-        return self._done.exists()
+    def succeeded(self) -> bool:
+        return self._succeeded.exists()
 
     @property
     def sandboxed(self) -> bool:
@@ -238,16 +238,17 @@ class Prepared:
     def mark_sandboxed(self) -> None:
         self._sandboxed.touch(mode=0o600)
 
-    def mark(self, left: Iterable[str]) -> None:
-        patterns = [_pattern(name) for name in left if name and "\n" not in name]
+    def mark(self, files: Iterable[str]) -> None:
+        """Note that `prepare` has succeeded, and left these files."""
+        patterns = [_pattern(name) for name in files if name and "\n" not in name]
         text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
         with open_private(self._exclude, errors="surrogateescape") as file:
             file.write(text)
-        self._done.touch(mode=0o600)
+        self._succeeded.touch(mode=0o600)
 
     def forget(self) -> None:
         """Forget that `prepare` succeeded: the worktree is made anew."""
-        for file in (self._done, self._exclude):
+        for file in (self._succeeded, self._exclude):
             file.unlink(missing_ok=True)
 
     @property
@@ -257,10 +258,7 @@ class Prepared:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return variables for the todo's own git.
-
-        Its `git add --all` must leave out the files of `prepare`, too.
-        """
+        """Return variables with which the todo's own `git add --all` leaves out the files of `prepare`."""
         if not self.settings:
             return {}
         name, _, value = self.settings[0].partition("=")

@@ -1,8 +1,8 @@
 """Lock a workspace for one attempt at a time, and first end the processes of the previous one.
 
 Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` names the
-last attempt, whether it left, and the commit that it left; it is replaced whole, and only by the holder of
-the flock.
+last attempt, whether it left, and the commit at which it left; it is replaced whole, and only by the holder
+of the flock.
 
 States::
 
@@ -104,7 +104,7 @@ class WorkspaceLock:
         self._folder = folder
         self._workspace = workspace
         self._fd: int | None = None
-        self._occupant: LockHolder | None = None
+        self._holder: LockHolder | None = None
 
     @property
     def hold(self) -> Hold:
@@ -115,8 +115,8 @@ class WorkspaceLock:
     @property
     def mark(self) -> int:
         """Return the mark of this attempt's processes: recorded before the first of them starts."""
-        assert self._occupant is not None, "enter first"
-        return self._occupant.mark
+        assert self._holder is not None, "enter first"
+        return self._holder.mark
 
     def enter(
         self, lock_request: LockRequest, patience: timedelta, *, again: bool = False
@@ -154,32 +154,27 @@ class WorkspaceLock:
 
     def note(self, guard: int | None, group: int | None) -> None:
         """Record the processes that the attempt has started, by which the next one finds them."""
-        assert self._occupant is not None, "enter first"
+        assert self._holder is not None, "enter first"
         begun = orphans.started(group) if group else ""
-        self._write(
-            self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun})
-        )
+        self._write(self._holder.model_copy(update={"guard": guard, "group": group, "group_started": begun}))
 
     def check(self) -> None:
         """Refuse to go on after a newer attempt has entered. Raises Superseded."""
         holder = self.read()
-        if self._occupant is None or holder is None or holder.fence != self._occupant.fence:
+        if self._holder is None or holder is None or holder.fence != self._holder.fence:
             raise Superseded(
                 "a newer attempt took over this workspace", "nothing to do: the newer attempt counts"
             )
 
     def leave(self, *, began: str = "", stood: str = "") -> None:
-        """Leave, after processes that git has left are ended; no command may be alive.
-
-        Harmless when not inside.
-        """
+        """End processes that git has left, and leave. No command may be alive. Harmless when not inside."""
         if self._fd is None:
             return
         left = not self._end_rest_of_git()
-        # If the disk is full, nothing is recorded: the next attempt then looks for processes in vain.
+        # On a full disk nothing is recorded: the next attempt then looks for processes, and finds none.
         with suppress(OSError):
-            if self._occupant is not None:
-                self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
+            if self._holder is not None:
+                self._write(self._holder.model_copy(update={"left": left, "began": began, "stood": stood}))
         self._release()
 
     @contextmanager
@@ -256,8 +251,8 @@ class WorkspaceLock:
         """Return the marker of git's processes without the process group, whose number may be reused."""
         return (
             None
-            if self._occupant is None
-            else replace(self._marker(self._occupant), group=None, group_started="", inside=True)
+            if self._holder is None
+            else replace(self._marker(self._holder), group=None, group_started="", inside=True)
         )
 
     def _end_rest_of_git(self) -> set[int]:
@@ -279,25 +274,25 @@ class WorkspaceLock:
         )
 
     def _busy(self, holder: LockHolder | None, patience: timedelta) -> WorkspaceBusy:
-        who = (
+        described = (
             f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}"
             if holder
             else "an unknown process"
         )
         return WorkspaceBusy(
-            f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {who}",
+            f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {described}",
             "it comes free when that attempt ends; if that worker hangs, end it by its pid",
             holder=holder.worker if holder else None,
         )
 
     def _write(self, lock_holder: LockHolder) -> None:
         replace_file(self._folder / "occupant.json", lock_holder.model_dump_json().encode(), durable=False)
-        self._occupant = lock_holder
+        self._holder = lock_holder
 
     def _release(self) -> None:
         if self._fd is not None:
             os.close(self._fd)
-        self._fd = self._occupant = None
+        self._fd = self._holder = None
 
 
 def occupant_in(folder: Path) -> LockHolder | None:

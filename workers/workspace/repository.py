@@ -29,7 +29,7 @@ def common_dir_of(name: str, path: Path) -> Path:
     if why := why_no_folder(path):
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
         raise GitInterrupted(Trouble.MISSING, f"{name}: {why}", hint)
-    reason, common_dir = look(path)
+    reason, common_dir = inspect(path)
     if reason or common_dir is None:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
     # One call of git answers two questions in most cases: if a run's branch exists below refs/heads/coord,
@@ -57,19 +57,19 @@ def _or_in_place(name: str) -> str:
     return f"or let todos work in the folder itself: `workspace: in-place` of {name} in ecosystem.yaml"
 
 
-def look(path: Path) -> tuple[str, Path | None]:
+def inspect(path: Path) -> tuple[str, Path | None]:
     """Return the reason why this is not a separate repository (empty if it is), and its common directory."""
-    asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
-    answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path, looks_above=True)
+    options = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
+    answer = ask("rev-parse", "--path-format=absolute", *options, cwd=path, looks_above=True)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
         return "is not a git repository", None
     for begins_here in ("true\nfalse\n\n/", "false\ntrue\n\n/"):
         if answer.stdout.startswith(begins_here):
             return "", Path(answer.stdout[len(begins_here) - 1 :].removesuffix("\n"))
-    return _look_closely(path)
+    return _inspect_closely(path)
 
 
-def _look_closely(path: Path) -> tuple[str, Path | None]:
+def _inspect_closely(path: Path) -> tuple[str, Path | None]:
     # Each call asks for one path: git separates answers by newlines, and a path may contain one.
     answer = ask(
         "rev-parse",
@@ -108,8 +108,8 @@ def is_partial(path: Path) -> bool:
 
 def commit_at(path: Path, name: str, git_dir: Path | None = None) -> str:
     """Return the commit of a revision or a whole ref; empty if there is none."""
-    asked = ("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    return ask(*asked, cwd=path, git_dir=git_dir).stdout.strip()
+    options = ("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    return ask(*options, cwd=path, git_dir=git_dir).stdout.strip()
 
 
 def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
@@ -169,8 +169,8 @@ def tip(name: str, path: Path, branch: str) -> str:
             f"{name}: {path} has no branch {branch}, but {remote}",
             f"make it: git -C {quoted(path)} branch {quoted(branch, remote)}; then: coord retry",
         )
-    there = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
-    shown = ", ".join(there[:BRANCHES_SHOWN]) + (" …" if len(there) > BRANCHES_SHOWN else "")
+    branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
+    shown = ", ".join(branches[:BRANCHES_SHOWN]) + (" …" if len(branches) > BRANCHES_SHOWN else "")
     raise GitRefused(
         f"{name}: {path} has no branch {branch}; there are: {shown}",
         f"name one of them as `branch` of {name} in ecosystem.yaml, or make it; then: coord retry",

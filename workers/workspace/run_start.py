@@ -83,21 +83,20 @@ class RunStart:
         return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
     def _base(self) -> str:
-        """Return where the run began in this repository.
-
-        Every attempt gets the same commit, wherever the branch goes.
+        """Return where the run began in this repository: the same commit for every attempt, wherever the
+        branch goes.
         """
         file = self._records / BASE
         if not file.exists():
             found = (
                 tip(self._repo.name, self._checkout, self._repo.branch)
                 if self._carried is None
-                else self._go_on(self._carried)
+                else self._continue(self._carried)
             )
             replace_file(file, found.encode(), durable=False)
         return file.read_text()
 
-    def _go_on(self, carried: Carried) -> str:
+    def _continue(self, carried: Carried) -> str:
         if carried.tip:
             self._folder.obtain(carried.tip, carried.change_set)
         conflict = self._conflict() if carried.change_set else None
@@ -128,8 +127,8 @@ class RunStart:
             raise self._to_be_merged_by_hand(refused, merge_context.base) from refused
         if found.mended:
             (self._records / "mended").touch(mode=0o600)
-        goes_on = carried.tip or carried.runs or found.mended
-        lines = [found.line] if goes_on else []
+        continues = carried.tip or carried.runs or found.mended
+        lines = [found.line] if continues else []
         lines += keep_left_out(merge_context, found.commit)
         self.start_report = "\n".join((*self._base_lines, *lines, *self._mended_copy(carried)))
         return found.commit
@@ -196,10 +195,8 @@ class RunStart:
         )
 
     def _to_be_merged_by_hand(self, refused: Unmergeable, base: str) -> Unmergeable:
-        """Leave a worktree for a merge by hand.
-
-        A retry of this run begins with the commits that are then on its branch; a run with a change set waits
-        for them.
+        """Leave a worktree for a merge by hand. A retry of this run begins with the commits that are then on
+        its branch; a run with a change set waits for them.
         """
         waits = self._carried is not None and bool(self._carried.change_set)
         is_left = waits and self._conflict() is not None and git_dir_of(self._folder.path) is not None

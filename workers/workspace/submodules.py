@@ -4,7 +4,7 @@ git keeps the submodules of each worktree apart, so a fresh worktree has none. I
 of the repository says; by default those that its checkout has.
 
 * The checkout's configuration and submodules are only read: the settings that `git submodule` would write
-  into the configuration that worktrees share are given to it as options.
+  into the configuration that worktrees share are passed to it as options.
 * A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed.
   A commit that the copy does not have is fetched from the submodule's own address, under git's own rules.
 """
@@ -38,10 +38,7 @@ class Submodule:
 
 @dataclass(frozen=True, kw_only=True)
 class Submodules:
-    """The submodules of one worktree.
-
-    `wanted`: True for all, False for none, None for those of the checkout.
-    """
+    """The submodules of one worktree. `wanted`: all, none, or (None) those of the checkout."""
 
     repo: str
     wanted: bool | None
@@ -55,62 +52,62 @@ class Submodules:
         if self.wanted is not False:
             self._update(worktree, git_dir, checkout, DEEPEST)
 
-    def _update(self, into: Path, git_dir: Path, source: Path, depth: int) -> None:
-        for module in submodules_of(into, git_dir) if depth else ():
-            there, here = source / module.path, into / module.path
-            if self.wanted is None and not (there / ".git").exists():
+    def _update(self, worktree: Path, git_dir: Path, source: Path, depth: int) -> None:
+        for module in submodules_of(worktree, git_dir) if depth else ():
+            copy, path = source / module.path, worktree / module.path
+            if self.wanted is None and not (copy / ".git").exists():
                 continue
-            own = _own_git_dir(into, git_dir, module)
+            own = _own_git_dir(worktree, git_dir, module)
             # A todo may have written this configuration, and put commands into it.
-            if self.sandboxed() and own == here / ".git":
+            if self.sandboxed() and own == path / ".git":
                 own = None
             if own is None:
-                _clear(into, module)
-            if own is None or not has_commit(here, module.commit, own):
-                self._clone(into, git_dir, there, module)
-                own = git_dir_of(here)
+                _clear(worktree, module)
+            if own is None or not has_commit(path, module.commit, own):
+                self._clone(worktree, git_dir, copy, module)
+                own = git_dir_of(path)
             if own is None:
-                raise GitInterrupted(Trouble.DAMAGED, f"{here} was changed while git made it")
+                raise GitInterrupted(Trouble.DAMAGED, f"{path} was changed while git made it")
             git(
                 "checkout",
                 "--quiet",
                 "--force",
                 "--detach",
                 module.commit,
-                cwd=here,
+                cwd=path,
                 git_dir=own,
                 hold=self.hold(),
             )
-            git("clean", "-ffdq", cwd=here, git_dir=own, hold=self.hold())
-            self._update(here, own, there, depth - 1)
+            git("clean", "-ffdq", cwd=path, git_dir=own, hold=self.hold())
+            self._update(path, own, copy, depth - 1)
 
-    def _clone(self, into: Path, git_dir: Path, there: Path, module: Submodule) -> None:
-        if (there / ".git").exists() and has_commit(there, module.commit):
-            local = git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=there)
-            self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
-            url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
-            here = into / module.path
+    def _clone(self, worktree: Path, git_dir: Path, copy: Path, module: Submodule) -> None:
+        if (copy / ".git").exists() and has_commit(copy, module.commit):
+            local = git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=copy)
+            self._git_update(worktree, git_dir, module, local, "protocol.file.allow=always")
+            url = ask("remote", "get-url", "origin", cwd=copy).stdout.strip()
+            path = worktree / module.path
             # A todo's fetches and pushes use the same remotes as the checkout's.
-            if url and (own := git_dir_of(here)):
-                git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
+            if url and (own := git_dir_of(path)):
+                git("remote", "set-url", "origin", url, cwd=path, git_dir=own, hold=self.hold())
             return
         known = ask(
-            "config", "--get", f"submodule.{module.name}.url", cwd=into, git_dir=git_dir
+            "config", "--get", f"submodule.{module.name}.url", cwd=worktree, git_dir=git_dir
         ).stdout.strip()
         url = known or module.url
         if url.startswith(("./", "../")):
             raise GitRefused(
                 f"{self.repo}: submodule {module.path} is not in the checkout, "
                 f"and its address {url} is relative",
-                f"bring it there: git -C {quoted(there.parent)} submodule update --init {quoted(there.name)}",
+                f"bring it there: git -C {quoted(copy.parent)} submodule update --init {quoted(copy.name)}",
             )
-        self._git_update(into, git_dir, module, url)
+        self._git_update(worktree, git_dir, module, url)
 
-    def _git_update(self, into: Path, git_dir: Path, module: Submodule, url: str, *more: str) -> None:
+    def _git_update(self, worktree: Path, git_dir: Path, module: Submodule, url: str, *more: str) -> None:
         section = f"submodule.{module.name}"
         settings = (f"{section}.url={url}", f"{section}.active=true", f"{section}.update=checkout", *more)
         options = ("--quiet", "update", "--init", "--force", "--", module.path)
-        git("submodule", *options, cwd=into, git_dir=git_dir, settings=settings, hold=self.hold())
+        git("submodule", *options, cwd=worktree, git_dir=git_dir, settings=settings, hold=self.hold())
 
     def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
         """Yield a line for each change of a todo in submodules that its commit does not carry."""
@@ -129,17 +126,17 @@ class Submodules:
         """Yield a line for each submodule commit that the worktree's commit names and no other place has."""
         before = {module.path: module.commit for module in submodules_of(worktree, git_dir, since)}
         for module in submodules_of(worktree, git_dir):
-            there = checkout / module.path
-            kept = (there / ".git").exists() and has_commit(there, module.commit)
+            copy = checkout / module.path
+            kept = (copy / ".git").exists() and has_commit(copy, module.commit)
             if module.commit != before.get(module.path) and not kept:
                 yield (
                     f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, "
                     "and goes with it; let the todo push it, or keep it: "
-                    f"git -C {quoted(there)} fetch {quoted(worktree / module.path)} {module.commit}"
+                    f"git -C {quoted(copy)} fetch {quoted(worktree / module.path)} {module.commit}"
                 )
 
 
-def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
+def _own_git_dir(worktree: Path, git_dir: Path, module: Submodule) -> Path | None:
     """Return the submodule's git directory: below that of its parent, or its own `.git` folder.
 
     None without either.
@@ -147,25 +144,25 @@ def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
     An own `.git` folder is a clone that a todo added. A `.git` that names another repository was written
     by a todo, and is ignored.
     """
-    here = into / module.path
-    if os.path.realpath(here) != str(Path(os.path.realpath(into), module.path)):
+    path = worktree / module.path
+    if os.path.realpath(path) != str(Path(os.path.realpath(worktree), module.path)):
         return None
-    own = git_dir_of(here)
+    own = git_dir_of(path)
     places = {
         os.path.realpath(git_dir / "modules" / module.name),
-        os.path.realpath(into) + f"/{module.path}/.git",
+        os.path.realpath(worktree) + f"/{module.path}/.git",
     }
     return own if own is not None and str(own) in places else None
 
 
-def _clear(into: Path, module: Submodule) -> None:
+def _clear(worktree: Path, module: Submodule) -> None:
     """Remove the files at the path of the submodule; if the path is a link, remove only the link."""
-    here = into
+    path = worktree
     for name in Path(module.path).parts:
-        here /= name
-        if here.is_symlink():
-            here.unlink()
-    remove_tree(here)
+        path /= name
+        if path.is_symlink():
+            path.unlink()
+    remove_tree(path)
 
 
 def submodules_of(worktree: Path, git_dir: Path | None, commit: str = "HEAD") -> list[Submodule]:

@@ -22,8 +22,8 @@ Invariants
 3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed
    under one lock per repository, which all processes on the machine share.
 4. Untracked files that `prepare` left are neither removed nor committed.
-5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, to be looked at.
-   So every commit on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
+5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, for inspection.
+   So every commit on the branch of an ended run counted, or a person put it there (`base_commit.py`).
 
 Failures
 
@@ -98,7 +98,7 @@ class Worktree(Workspace):
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
         self._prepared = Prepared(self._records, self._checkout)
         self._lock_request: LockRequest | None = None
-        self._since = self._stands = ""
+        self._since = self._tip = ""
         self._confined = confined
         self._submodules = Submodules(
             repo=repo.name,
@@ -136,15 +136,13 @@ class Worktree(Workspace):
 
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
         """Enter alone, with everything clean at `tip` (None: where the run began); return that commit.
-
-        Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
+        Raises WorkspaceBusy, Superseded, WorkspaceUnusable, GitRefused.
         """
         return self._enter(lock_request, tip, patience)
 
     def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
-        """Set the worktree back to `tip` after a refused attempt.
-
-        Raises Superseded if another one entered since.
+        """Set the worktree back to `tip` after a refused attempt. Raises Superseded if another one has
+        entered since.
         """
         self._enter(lock_request, tip, timedelta(0), again=True)
         self._start.take_copy_back(tip)
@@ -156,7 +154,7 @@ class Worktree(Workspace):
         last = self._workspace_lock.enter(lock_request, patience, again=again)
         try:
             with describe_os_error(self.path):
-                self._since = self._stands = self._start.commit(tip)
+                self._since = self._tip = self._start.commit(tip)
                 if last is None:
                     self._refuse_after_newer(lock_request)
                 self._folder.check_out(self._since)
@@ -177,9 +175,9 @@ class Worktree(Workspace):
         # When the run has succeeded, its records are removed with the worktree, and so is the run's branch
         # if the change set has one. The commits that were made still show newer attempts.
         heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]
-        done = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
-        words = (line.split() for line in done.stdout.splitlines())
-        fences = (pair[1] for pair in words if len(pair) == 2 and pair[0] == self._run)
+        answer = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
+        trailers = (line.split() for line in answer.stdout.splitlines())
+        fences = (pair[1] for pair in trailers if len(pair) == 2 and pair[0] == self._run)
         newest = max((int(fence) for fence in fences if fence.isdecimal()), default=0)
         if newest > lock_request.fence:
             message = (
@@ -210,13 +208,10 @@ class Worktree(Workspace):
 
     @property
     def needs_prepare(self) -> bool:
-        return self._repo.prepare is not None and not self._prepared.done
+        return self._repo.prepare is not None and not self._prepared.succeeded
 
     def mark_prepared(self) -> None:
-        """Note that `prepare` succeeded.
-
-        Its untracked files stay out of all commits, its changes are undone.
-        """
+        """Note that `prepare` succeeded; leave its untracked files out of all commits, undo its changes."""
         self._folder.git("reset", "--hard", "--quiet")
         left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
         with describe_os_error(self._records):
@@ -229,9 +224,8 @@ class Worktree(Workspace):
 
     @property
     def bounds(self) -> dict[str, str]:
-        """Return variables that keep git from a repository above if the todo removes `.git`.
-
-        The todo may override them.
+        """Return variables that keep git from a repository above if the todo removes `.git`. The todo may
+        override them.
         """
         return bounds(self.path)
 
@@ -244,10 +238,7 @@ class Worktree(Workspace):
         return self._folder.git(*args)
 
     def apply(self, changes: Path) -> str:
-        """Apply a patch to files and index; return the new tree.
-
-        Raises GitRefused, with some changes made.
-        """
+        """Apply a patch to files and index; return the new tree. Raises GitRefused after some changes."""
         settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
         git(
@@ -260,7 +251,7 @@ class Worktree(Workspace):
         self._workspace_lock.check()
         with describe_os_error(self.path):
             self._folder.check_out(self._since)
-        self._stands = self._since
+        self._tip = self._since
 
     def discard_changes(self) -> bool:
         if self._folder.is_at(self._since) and not self.changed:
@@ -270,17 +261,15 @@ class Worktree(Workspace):
         return True
 
     def make_room(self) -> None:
-        """Remove the attempt's untracked files: they may have filled the disk, and are made again.
-
-        Writes nothing.
+        """Remove the attempt's untracked files, which may have filled the disk; they are made again. Writes
+        nothing.
         """
         with suppress(CoordinationError):
             self._folder.git("clean", "-ffdq")
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
-        """Commit the todo's changes; return the branch's tip.
-
-        `source`: see `message`. Raises Superseded or GitRefused.
+        """Commit the todo's changes; return the branch's tip. `source`: see `message`. Raises Superseded,
+        GitRefused.
         """
         assert self._lock_request is not None, "enter first"
         self._workspace_lock.check()
@@ -301,17 +290,14 @@ class Worktree(Workspace):
             style = replace(self._style, base=self._start.base)
             text = message(style, self._run, todo, task, self._lock_request.fence, source)
             try:
-                self._stands = commit(state, text)
+                self._tip = commit(state, text)
             except GitRefused:
                 self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
-        return self._stands
+        return self._tip
 
     def lost_work(self) -> list[str]:
-        """Return lines on a todo's work in submodules that is lost with the worktree.
-
-        Call it after `commit`.
-        """
+        """Return lines on work in submodules that is lost with the worktree. Call it after `commit`."""
         if not (self.path / ".gitmodules").is_file():
             return []
         git_dir = self._folder.git_dir
@@ -323,18 +309,18 @@ class Worktree(Workspace):
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
         if self._lock_request is not None:
             self._lock_request = None
-            self._workspace_lock.leave(began=self._since, stood=self._stood())
+            self._workspace_lock.leave(began=self._since, stood=self._last_commit())
 
-    def _stood(self) -> str:
+    def _last_commit(self) -> str:
         """Return the branch's commit without commits that did not count; empty if it is unknown."""
         try:
-            if self._stands == self._since and not self._folder.is_at(self._since):
+            if self._tip == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
                 self._folder.reset_branch(self._since)
         except (CoordinationError, OSError) as error:
             logger.warning("%s: commits of the attempt may still be on it: %s", self.branch, error)
             return ""
-        return self._stands
+        return self._tip
 
     def remove(self, patience: timedelta) -> None:
         """Remove the worktree of a run that has ended; its branch stays."""

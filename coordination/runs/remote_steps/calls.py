@@ -49,16 +49,16 @@ class StepClient:
         self._redis = client
         self._keys = keys.restricted(repos)
 
-    def ask(self, step: str, given: Mapping[str, Any]) -> Any:
+    def ask(self, step: str, arguments: Mapping[str, Any]) -> Any:
         """Return the step's result as JSON values. Raise the error of a refusal, or NobodyAnswers."""
         request = uuid.uuid4().hex
-        asked = to_json({"id": request, "deed": step, "given": given})
+        message = to_json({"id": request, "deed": step, "given": arguments})
         for _ in range(TRIES):
-            heard = self._redis.publish(self._keys.requests, asked)
-            answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
+            receivers = self._redis.publish(self._keys.requests, message)
+            answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if receivers else None
             if answer:
                 return _result(from_json(answer[1]))
-            if not heard:
+            if not receivers:
                 time.sleep(UNHEARD_S)
         raise NobodyAnswers
 
@@ -79,8 +79,8 @@ def _remote(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P
 
     def ask(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
         signature, answer = types()
-        _, *given = signature.bind(self, *args, **kwargs).arguments.items()
-        return answer.validate_python(self.wire.ask(method.__name__, dict(given)))
+        _, *arguments = signature.bind(self, *args, **kwargs).arguments.items()
+        return answer.validate_python(self.client.ask(method.__name__, dict(arguments)))
 
     return cast("Callable[Concatenate[S, P], T]", ask)
 
@@ -90,7 +90,7 @@ class ProxyStore(AttemptStore):
 
     def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
         super().__init__(client, namespace)
-        self.wire = StepClient(client, self.keys, repos)
+        self.client = StepClient(client, self.keys, repos)
 
     claim = _remote(AttemptStore.claim)
     renew = _remote(AttemptStore.renew)
@@ -113,7 +113,7 @@ class ProxyStore(AttemptStore):
 class ProxyCleanupQueue(CleanupQueue):
     def __init__(self, store: ProxyStore) -> None:
         super().__init__(store.redis, store.keys)
-        self.wire = store.wire
+        self.client = store.client
 
     errands = _remote(CleanupQueue.errands)
     answer = _remote(CleanupQueue.answer)
@@ -122,7 +122,7 @@ class ProxyCleanupQueue(CleanupQueue):
 class ProxyPresence(WorkerRegistry):
     def __init__(self, store: ProxyStore) -> None:
         super().__init__(store.redis, store.keys)
-        self.wire = store.wire
+        self.client = store.client
 
     meet = _remote(WorkerRegistry.meet)
     refuse_clash = _remote(WorkerRegistry.refuse_clash)
@@ -132,7 +132,7 @@ class ProxyPresence(WorkerRegistry):
 
 class ProxyContexts(ContextCalls):
     def __init__(self, store: ProxyStore) -> None:
-        self.wire = store.wire
+        self.client = store.client
 
     context_get = _remote(ContextCalls.context_get)
     context_set = _remote(ContextCalls.context_set)

@@ -1,7 +1,7 @@
 """Handlers of the steps that restricted workers request; each has the name and arguments of the method that
 it executes.
 
-A worker receives only what its todos need: their specs and the outputs of their predecessors.
+A worker receives only the data that its todos need: their specs and the outputs of their predecessors.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ OUTCOMES = (TodoState.SUCCEEDED, TodoState.FAILED, TodoState.CANCELLED)
 BRIEFS_KEPT = 64
 MOST_SKIPPED = 2**50
 LONGEST_PATH = 4096
-Name = Annotated[str, Field(max_length=1024)]
-Words = Annotated[str, Field(max_length=64 * 1024)]
+ShortText = Annotated[str, Field(max_length=1024)]
+LongText = Annotated[str, Field(max_length=64 * 1024)]
 MOST_LEASES = 10_000
 MOST_CONTEXTS = 1000
 MOST_SECRETS = 1000
@@ -77,7 +77,7 @@ class StepHandlers:
         """Return the size of the largest text in a request."""
         return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
 
-    def do(self, repos: Repos, step: str, given: Mapping[str, Any]) -> Any:
+    def do(self, repos: Repos, step: str, arguments: Mapping[str, Any]) -> Any:
         """Execute a step for a sender that may act for `repos`. Raise NotAllowed or Conflict where it is
         refused.
         """
@@ -86,15 +86,16 @@ class StepHandlers:
                 f"a restricted worker cannot ask for {step!r}", "install the same version of coord on both"
             )
         try:
-            return self._handlers[step](repos, **given)
+            return self._handlers[step](repos, **arguments)
         except ValidationError as error:
             raise NotAllowed(f"the arguments of {step} are invalid: {error}") from error
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,
-        worker: Name, host: Name, lease: timedelta, request: Name, unfit: Words = "", short: Words = "",
+        worker: ShortText, host: ShortText, lease: timedelta, request: ShortText, unfit: LongText = "",
+        short: LongText = "",
     ) -> Reply:  # fmt: skip
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         lease = self._allowed(lease)
         reply = self._store.claim(
             run_id,
@@ -113,46 +114,46 @@ class StepHandlers:
         self, repos: Repos, leases: Annotated[dict[str, int], Field(max_length=MOST_LEASES)], lease: timedelta
     ) -> tuple[list[str], list[str]]:
         for member in leases:
-            self._own(repos, *split_member(member))
+            self._refuse_foreign(repos, *split_member(member))
         return self._store.renew(leases, self._allowed(lease))
 
     def settle(self, repos: Repos, grant: Grant, result: Result) -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
-        self._harmless(result)
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
+        self._refuse_harmful(result)
         return self._followed(self._store.settle(grant, result), grant.run_id, grant.todo_id, last="settled")
 
     def retry(self, repos: Repos, grant: Grant, delay: timedelta, result: Result) -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
-        self._harmless(result)
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
+        self._refuse_harmful(result)
         return self._followed(
             self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled"
         )
 
     def hand_back(self, repos: Repos, grant: Grant, output: str = "") -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
         self._refuse_output(output)
         return self._followed(self._store.hand_back(grant, output), grant.run_id, grant.todo_id)
 
-    def park(self, repos: Repos, grant: Grant, waits_for: Words, delay: timedelta) -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
+    def park(self, repos: Repos, grant: Grant, waits_for: LongText, delay: timedelta) -> Reply:
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
         return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
 
     def hold_up(
         self,
         repos: Repos,
         grant: Grant,
-        why: Words,
+        why: LongText,
         delay: timedelta,
         blame: Blame = "",
         limit: int = 0,
         reason: WaitReason = WaitReason.TROUBLE,
     ) -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
         reply = self._store.hold_up(grant, why, delay, blame, limit, reason)
         return self._followed(reply, grant.run_id, grant.todo_id, last="settled")
 
     def checkpoint(self, repos: Repos, grant: Grant, output: str) -> Reply:
-        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_foreign(repos, grant.run_id, grant.todo_id)
         self._refuse_output(output)
         return self._store.checkpoint(grant, output)
 
@@ -170,27 +171,29 @@ class StepHandlers:
         """Append to the log of an attempt. Only attempts that were made have a log, as each has its own
         limit: the leader's.
         """
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         facts = self._store.keys.run(run_id).facts
         if attempt > int(self._store.redis.hget(facts, f"{todo_id} attempt") or 0):
             raise NotAllowed(f"{todo_id} of run {run_id} has had no attempt {attempt} yet")
         limit = min(limit_bytes, self._settings.log_limit_bytes)
         self._store.log(run_id, todo_id, attempt, text, skipped, file, limit)
 
-    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: Words) -> None:
-        self._own(repos, run_id, todo_id)
-        self._store.refused(run_id, todo_id, attempt, words)
+    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, why: LongText) -> None:
+        self._refuse_foreign(repos, run_id, todo_id)
+        self._store.refused(run_id, todo_id, attempt, why)
 
-    def distrust(self, repos: Repos, run_id: str, todo_id: str, worker: Name, repo: Name, why: Words) -> None:
-        self._own(repos, run_id, todo_id)
+    def distrust(
+        self, repos: Repos, run_id: str, todo_id: str, worker: ShortText, repo: ShortText, why: LongText
+    ) -> None:
+        self._refuse_foreign(repos, run_id, todo_id)
         self._store.distrust(run_id, todo_id, worker, self._brief(run_id).repo_of[todo_id], why)
 
     def secrets_read(
-        self, repos: Repos, run_id: str, todo_id: str, repo: Name, worker: Name,
+        self, repos: Repos, run_id: str, todo_id: str, repo: ShortText, worker: ShortText,
         names: Annotated[Sequence[SecretName], Field(max_length=MOST_SECRETS)],
     ) -> None:  # fmt: skip
         if todo_id:
-            self._own(repos, run_id, todo_id)
+            self._refuse_foreign(repos, run_id, todo_id)
             repo = self._repo_of(run_id)[todo_id]
         elif repo not in {self._repo_of(run_id)[name] for name in self._seen(repos, run_id)}:
             raise NotAllowed(f"run {run_id} has no todo of {_named(repos)} that builds on {repo!r}")
@@ -216,7 +219,10 @@ class StepHandlers:
         )
 
     def signed(
-        self, repos: Repos, run_id: str, fields: Annotated[Sequence[Name], Field(max_length=MOST_CONTEXTS)]
+        self,
+        repos: Repos,
+        run_id: str,
+        fields: Annotated[Sequence[ShortText], Field(max_length=MOST_CONTEXTS)],
     ) -> list[str | None]:
         """Return signed parts of the order: names and digests of all todos, the rest for its own."""
         seen = self._seen(repos, run_id)
@@ -233,38 +239,38 @@ class StepHandlers:
         to: str = "", signed: Sequence[str] = (),
     ) -> TodoInputs:  # fmt: skip
         if to:
-            self._own(repos, run_id, to)
+            self._refuse_foreign(repos, run_id, to)
         if hidden := sorted({*todos, *signed} - self._seen(repos, run_id)):
             raise NotAllowed(f"{hidden[0]} of run {run_id} is not a predecessor of a todo of {_named(repos)}")
         if contexts:
-            self._own_context(repos, run_id, tuple(contexts))
+            self._refuse_foreign_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
         return self._store.handed_over(run_id, todos, contexts, limit_bytes, to, signed)
 
     def context_get(
         self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None
     ) -> list[str]:
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         return self._contexts.context_get(run_id, todo_id, key, scope)
 
     def context_set(
         self, repos: Repos, run_id: str, todo_id: str, key: str, value: str,
         ttl_s: float | None = None, scope: Scope | None = None,
     ) -> None:  # fmt: skip
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         self._contexts.context_set(run_id, todo_id, key, value, ttl_s, scope)
 
     def context_delete(
         self, repos: Repos, run_id: str, todo_id: str, names: Sequence[str],
         ttl_s: float | None = None, scope: Scope | None = None,
     ) -> int:  # fmt: skip
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         return self._contexts.context_delete(run_id, todo_id, names, ttl_s, scope)
 
     def context_list(
         self, repos: Repos, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None
     ) -> list[Kept]:
-        self._own(repos, run_id, todo_id)
+        self._refuse_foreign(repos, run_id, todo_id)
         return self._contexts.context_list(run_id, todo_id, pattern, scope)
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
@@ -278,15 +284,15 @@ class StepHandlers:
         self._registry.refuse_other(ecosystem)
 
     def refuse_clash(self, repos: Repos, worker: Worker) -> None:
-        self._own_worker(repos, worker)
+        self._refuse_foreign_worker(repos, worker)
         self._registry.refuse_clash(worker)
 
     def say(self, repos: Repos, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
-        self._own_worker(repos, worker)
+        self._refuse_foreign_worker(repos, worker)
         self._registry.say(worker, self._store.now_ms(), min(heartbeat, self._settings.lease_ttl))
 
     def leave(self, repos: Repos, worker: Worker) -> None:
-        self._own_worker(repos, worker)
+        self._refuse_foreign_worker(repos, worker)
         self._registry.leave(worker)
 
     def errands(self, repos: Repos) -> list[CleanupJob]:
@@ -302,8 +308,8 @@ class StepHandlers:
         self._cleanup_queue.answer(errand_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
-        """Follow the reply in place of the worker, which may neither send nor count. `last`: the word after
-        which the todo is over.
+        """Follow the reply in place of the worker, which may neither send nor count. `last`: the word of a
+        reply with which the todo has ended.
         """
         self._dispatcher.follow(reply)
         if reply.word in (last, "again"):
@@ -313,22 +319,22 @@ class StepHandlers:
     def _allowed(self, lease: timedelta) -> timedelta:
         return min(lease, LONGEST_LEASE * self._settings.lease_ttl)
 
-    def _own(self, repos: Repos, run_id: str, todo_id: str) -> None:
+    def _refuse_foreign(self, repos: Repos, run_id: str, todo_id: str) -> None:
         if self._repo_of(run_id).get(todo_id) not in repos:
             raise NotAllowed(f"{todo_id} of run {run_id} is not a todo of {_named(repos)}")
 
-    def _own_context(self, repos: Repos, run_id: str, contexts: Chain) -> None:
+    def _refuse_foreign_context(self, repos: Repos, run_id: str, contexts: Chain) -> None:
         todo = contexts[0].rpartition("/")[2]
-        self._own(repos, run_id, todo)
+        self._refuse_foreign(repos, run_id, todo)
         if contexts != chain_of_todo(self._brief(run_id), todo):
             raise NotAllowed(f"{todo} of run {run_id} sees other contexts than {', '.join(contexts)}")
 
-    def _own_worker(self, repos: Repos, worker: Worker) -> None:
+    def _refuse_foreign_worker(self, repos: Repos, worker: Worker) -> None:
         known = self._registry.worker(worker.id)
-        spoken_of = {
+        named = {
             *worker.repos, *worker.places, *worker.unfit, *worker.services, *(known.repos if known else ())
         }  # fmt: skip
-        if not spoken_of <= repos or worker.version != self._version:
+        if not named <= repos or worker.version != self._version:
             raise NotAllowed(f"worker {worker.id} serves more than {_named(repos)}")
 
     def _repo_of(self, run_id: str) -> Mapping[str, str]:
@@ -347,7 +353,7 @@ class StepHandlers:
                 seen.update(before if todo in seen else ())
         return seen
 
-    def _harmless(self, result: Result) -> None:
+    def _refuse_harmful(self, result: Result) -> None:
         if result.outcome not in OUTCOMES:
             raise NotAllowed(f"an attempt does not end as {result.outcome}")
         if result.tip and not is_commit(result.tip):

@@ -107,9 +107,9 @@ class Serving(BackgroundService):
             return False
         if not self._pubsub_redis.subscribed:
             self._pubsub_redis.psubscribe(self._keys.all_requests)
-        if (asked := self._next_request()) is None:
+        if (request := self._next_request()) is None:
             return False
-        self._serve(*asked)
+        self._serve(*request)
         return True
 
     def _next_request(self) -> tuple[str, bytes] | None:
@@ -133,14 +133,14 @@ class Serving(BackgroundService):
                 self._reply(repos, head["id"].decode(), {"refused": refused})
             return
         try:
-            asked = from_json(data)
-            request, step, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
+            fields = from_json(data)
+            request, step, arguments = str(fields["id"]), str(fields["deed"]), dict(fields["given"])
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
-        # otherwise it was sent again, and has its reply
+        # A request that was sent again has its reply already.
         if not self._redis.exists(self._keys.restricted(repos).reply(request)):
-            self._reply(repos, request, self._answer(repos, step, given))
+            self._reply(repos, request, self._answer(repos, step, arguments))
 
     def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
         reply = self._keys.restricted(repos).reply(request)
@@ -149,9 +149,9 @@ class Serving(BackgroundService):
             pipeline.expire(reply, ANSWER_KEPT_S)
             pipeline.execute()
 
-    def _answer(self, repos: frozenset[str], step: str, given: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, repos: frozenset[str], step: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._handlers.do(repos, step, given)}
+            return {"done": self._handlers.do(repos, step, arguments)}
         except REFUSALS as refused:
             logger.warning(
                 "refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from coordination.runs.records import RunBrief
-from workers.attempt.context import KEPT, Briefs, Known
+from workers.attempt.context import BRIEFS_KEPT, BriefFacts, Briefs
 
 BEFORE = {"a": (), "b": ("a",), "c": (), "d": ("c", "b"), "e": ("d",)}
 
@@ -31,7 +31,7 @@ def test_threads_that_begin_at_once_read_a_run_once():
     redis, together = Redis(), threading.Barrier(16)
     briefs = Briefs(redis.read)
 
-    def begin(_: int) -> Known:
+    def begin(_: int) -> BriefFacts:
         together.wait()
         return briefs.of("run")
 
@@ -57,7 +57,7 @@ def test_what_could_not_be_read_is_read_by_the_next_one_who_asks():
 def test_no_more_runs_are_kept_than_those_asked_for_last():
     redis = Redis()
     briefs = Briefs(redis.read)
-    for number in range(KEPT):
+    for number in range(BRIEFS_KEPT):
         briefs.of(str(number))
     briefs.of("0")
 
@@ -65,11 +65,11 @@ def test_no_more_runs_are_kept_than_those_asked_for_last():
     briefs.of("0")
     briefs.of("1")
 
-    assert redis.asked == [*map(str, range(KEPT)), "one more", "1"]
+    assert redis.asked == [*map(str, range(BRIEFS_KEPT)), "one more", "1"]
 
 
 def test_predecessors_of_predecessors_are_told_in_the_order_of_the_run():
-    known = Known(RunBrief(run_id="run", plan_id="P", predecessors=BEFORE))
+    known = BriefFacts(RunBrief(run_id="run", plan_id="P", predecessors=BEFORE))
 
     assert known.ancestors("d") == ["a", "b", "c"]
     assert known.ancestors("e") == ["a", "b", "c", "d"]
