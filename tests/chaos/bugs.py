@@ -259,7 +259,7 @@ BUGS = (
         "workers/leases.py",
         "config.settings.lease_ttl / 3)",
         "config.settings.lease_ttl * 0.9)",
-        ("tests/unit/workers/test_lease_renewal.py",),
+        ("tests/unit/workers/test_worker_process.py",),
     ),
     Bug(
         "a message is acknowledged before it is handled",

@@ -57,7 +57,7 @@ def test_an_output_that_cannot_be_read_is_refused_with_the_reason(bench: Bench, 
     assert "COORD_OUTPUT" in concluded.error
 
 
-def test_a_context_of_any_text_that_json_can_say_is_handed_on(bench: Bench):
+def test_a_context_with_any_text_of_json_reaches_the_command(bench: Bench):
     read = "import json, os; assert json.load(open(os.environ['COORD_CONTEXT'])) == {'output': '\\ud800 é'}"
     bench.context = {"output": "\ud800 é"}
 
@@ -74,7 +74,7 @@ def test_a_state_folder_that_cannot_be_written_is_the_workers_failure(bench: Ben
     assert str(bench.state / "tmp") in concluded.error
 
 
-def test_a_conflict_in_a_file_whose_name_is_no_utf8_is_reported(bench: Bench):
+def test_a_conflict_in_a_file_whose_name_is_not_utf8_is_reported(bench: Bench):
     bench.make_repository()
     concluded = bench.attempt(CONFLICT)
 
@@ -106,7 +106,7 @@ def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_l
     assert (bench.folder / "code").read_text() == "uncommitted"
 
 
-def test_a_command_that_does_not_exist_is_told_without_the_secrets_in_it(bench: Bench):
+def test_the_error_of_a_missing_command_hides_the_secrets_in_it(bench: Bench):
     missing = {"type": "shell", "run": ["/no/such/S3CRET"]}
     bench.attempt(missing, secrets=("S3CRET",), workspace="in-place")
 
@@ -137,7 +137,7 @@ def test_a_todo_that_lost_its_lease_leaves_no_commit(redis_url: str, bench: Benc
     assert git(checkout, "rev-parse", f"coord/{run_id}") == git(checkout, "rev-parse", "main")
 
 
-def test_a_todo_with_damaged_records_is_left_to_the_reaper(
+def test_a_todo_with_damaged_records_is_logged_and_waits_for_the_end_of_its_lease(
     make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
 ):
     parts = make_worker("r1")

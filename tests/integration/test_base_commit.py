@@ -273,7 +273,7 @@ REMEDIES = {
 
 @pytest.mark.parametrize(("words", "there", "gone"), REMEDIES.values(), ids=REMEDIES)
 @pytest.mark.parametrize("how", ["reset to another branch", "an orphan", "amended without a file"])
-def test_a_branch_that_lost_what_succeeded_is_refused_until_somebody_says_what_counts(
+def test_a_branch_that_lost_accepted_work_is_refused_until_a_person_decides(
     runs: Runs, checkout: Path, how: str, words: str, there: dict[str, str], gone: str
 ):
     tip = runs.succeed(done="1")

@@ -305,7 +305,7 @@ def test_a_run_begins_at_the_remotes_base_and_names_local_commits_that_it_lacks(
     assert f"{local[:7]} not pushed yet" in pushed.tree.start_report
 
 
-def test_without_the_remote_a_run_begins_at_what_was_last_seen(pushed: Sweeps, tmp_path: Path):
+def test_without_the_remote_a_run_begins_at_the_tip_that_was_last_seen(pushed: Sweeps, tmp_path: Path):
     local = pushed.git("rev-parse", "main")
     shutil.move(tmp_path / "remote.git", tmp_path / "away")
     assert pushed.begin() == local, "it was never seen"

@@ -63,7 +63,7 @@ def test_a_hook_that_hangs_is_ended_by_the_todos_timeout(bench: Bench):
 
 
 @pytest.mark.parametrize("adds", [True, False], ids=["and adds them", "and refuses the first time"])
-def test_what_a_hook_has_reformatted_is_in_the_commit(bench: Bench, adds: bool):
+def test_the_changes_of_a_formatting_hook_are_in_the_commit(bench: Bench, adds: bool):
     end = "git add code" if adds else "git diff --quiet"
     bench.hook("pre-commit", "tr a-z A-Z < code > .git-code; cat .git-code > code; rm .git-code", end)
 
@@ -82,7 +82,7 @@ def test_a_hook_that_takes_the_trailers_away_is_refused(bench: Bench):
     assert bench.standing() == bench.standing("main")
 
 
-def test_skipped_hooks_are_told_in_the_log(bench: Bench):
+def test_the_log_says_that_hooks_are_skipped(bench: Bench):
     bench.hook("pre-commit", "exit 1")
     bench.hook("commit-msg", "exit 1")
     bench.brief = bench.brief.model_copy(update={"commit_hooks": "skip"})
@@ -91,7 +91,7 @@ def test_skipped_hooks_are_told_in_the_log(bench: Bench):
     assert "commit_hooks is skip" in bench.log
 
 
-def test_a_commit_is_signed_with_the_ssh_key_that_git_is_told_of(bench: Bench):
+def test_a_commit_has_the_author_and_the_ssh_signature_of_gits_configuration(bench: Bench):
     key = bench.folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ann", "-f", key], check=True)
     allowed = bench.folder / "allowed"
@@ -115,7 +115,7 @@ def test_a_commit_is_signed_with_the_ssh_key_that_git_is_told_of(bench: Bench):
     assert unsigned.kind is OutcomeKind.FAILED
 
 
-def test_the_message_is_worded_by_the_setting_and_trailers_name_what_made_it(bench: Bench):
+def test_the_message_follows_the_setting_and_trailers_name_the_attempt(bench: Bench):
     worded = {"commit_message": "chore({plan}): {task}\n\nDone as {todo} of {run}."}
     message = read_settings(worded, environ={}).commit_message
     bench.brief = bench.brief.model_copy(update={"commit_message": message})

@@ -69,7 +69,7 @@ def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
     assert bench.attempt(tip=tip, undo=last).kind is OutcomeKind.SUCCEEDED, "again"
 
 
-def test_where_the_output_was_never_made_the_file_says_null_and_the_error_says_why(bench: Bench):
+def test_without_an_output_the_file_has_null_and_the_error_says_why(bench: Bench):
     failed = undo("", was=TodoState.FAILED)
     assert bench.attempt(undo=failed, compensate="cp $COORD_TODO_OUTPUT $OUT") == SUCCEEDED
     assert json.loads(bench.out.read_text()) is None
@@ -209,7 +209,7 @@ class Scene:
         return git(where, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()
 
 
-def test_what_a_run_has_pushed_is_deleted_there_when_it_is_undone(world: World):
+def test_pushed_branches_of_a_run_are_deleted_when_it_is_undone(world: World):
     scene = Scene(world, A_AND_B)
     branch, main = f"coord/{scene.run}", git(scene.remote, "rev-parse", "main")
     assert scene.branches(scene.remote) == [branch, "main"]

@@ -78,7 +78,7 @@ def answer(to: Connection, words: bytes) -> bytes:
                 return b""
 
 
-def test_a_todo_sees_its_own_context_and_what_it_writes_goes_to_its_run(scene: Scene):
+def test_a_todo_reads_its_own_context_and_writes_that_of_its_run(scene: Scene):
     with scene.todo("A") as of_a, scene.todo("B") as of_b:
         a, b = TodoContext(of_a), TodoContext(of_b)
         a.set("shared", {"n": [1, "é", None]}, timedelta(minutes=1))
@@ -225,7 +225,7 @@ def test_promise_no_request_disturbs_the_worker(scene: Scene, words: bytes):
         assert TodoContext(told).get("after") == 1
 
 
-def test_promise_silent_clients_keep_nobody_waiting(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+def test_promise_silent_clients_delay_no_other_client(scene: Scene, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(context_socket, "REQUEST_S", 1.5)
     with scene.todo("A") as told:
         silent = [dialled(told) for _ in range(2 * context_socket.READERS)]

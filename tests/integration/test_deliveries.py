@@ -106,7 +106,7 @@ def test_a_failure_without_such_a_sign_is_final(
     assert "it shows nothing that is in its retry_on" in (todo.error or "")
 
 
-def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
+def test_a_search_that_takes_too_long_is_given_up_and_logged(
     parts: Container, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(output, "SEARCH_S", 0.3)
@@ -117,7 +117,7 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(
     assert "the search for '(x+x+)+y' in the output takes too long: make the pattern simpler" in log
 
 
-def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container):
+def test_a_refused_output_is_never_tried_again(parts: Container):
     todo, _ = carried_out(
         parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]}
     )
@@ -126,7 +126,7 @@ def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container
     assert "COORD_OUTPUT is not JSON" in (todo.error or "")
 
 
-def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):
+def test_a_checkpoint_is_sent_by_heartbeats_and_at_the_end_of_the_attempt(parts: Container, tmp_path: Path):
     whole, half, ended = (Gate(tmp_path, name) for name in ("whole", "half", "ended"))
     action = (
         'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; '
@@ -240,16 +240,14 @@ def delivered_again(parts: Container, run_id: str) -> str:
     return (parts.config.state / "logs" / run_id / "T.log").read_text()
 
 
-def test_a_todo_that_waits_for_a_secret_says_so_once(parts: Container):
+def test_a_wait_for_a_secret_is_logged_once(parts: Container):
     log = delivered_again(parts, submitted(parts, workspace="in-place", secrets=["token"]))
 
     assert log.count("[coord] waits for ") == 1
     assert "token" in log
 
 
-def test_a_todo_whose_workspace_is_in_use_says_by_whom_once(
-    parts: Container, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_wait_for_a_workspace_names_its_holder_once(parts: Container, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempt, "BUSY_PATIENCE", timedelta(0))
     held = InPlace(state=parts.config.state, path=parts.served["r1"])
     held.enter(LockRequest(run_id="other", key="other/T", fence=1), None, timedelta(0))
@@ -262,7 +260,7 @@ def test_a_todo_whose_workspace_is_in_use_says_by_whom_once(
     assert f"worker {os.getpid()}" in log
 
 
-def test_a_landing_that_waits_for_a_dirty_checkout_says_so_once(make_worker: MakeWorker, tmp_path: Path):
+def test_a_wait_of_a_landing_for_a_dirty_checkout_is_logged_once(make_worker: MakeWorker, tmp_path: Path):
     checkout = make_checkout(tmp_path / "r1")
     base = git(checkout, "rev-parse", "HEAD")
     tip = save(checkout, "work", work="done\n")

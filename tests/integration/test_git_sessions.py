@@ -88,13 +88,13 @@ def test_one_process_serves_the_todos_of_a_repository(
     assert "coord/P" in git("log", "-1", "-g", "--format=%gd", "coord/P", cwd=copy.checkout)
 
 
-def test_a_branch_that_somebody_moved_or_locked_stays_and_the_reason_is_told(copy: BranchCopy):
+def test_a_branch_that_a_person_moved_or_locked_stays_with_the_reason(copy: BranchCopy):
     ours = copy.read().head
     git("branch", "--force", "coord/P", "main~1", cwd=copy.checkout)
     theirs = copy.read().head
     why = copy.move(save(copy.checkout, "next", code="3\n"), ours)
 
-    assert "somebody else" in why
+    assert "a person has moved it" in why
     assert copy.read().head == theirs
     git("branch", "--force", "coord/P", ours, cwd=copy.checkout)
     lock = copy.common_dir / "refs/heads/coord/P.lock"

@@ -62,7 +62,7 @@ def test_the_command_inherits_no_descriptor_and_no_ignored_signal(start: type[St
     assert int(ignored, 16) & ~LIBC_OWN == 0
 
 
-def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(start: type[Started]):
+def test_standard_input_is_passed_and_blocks_no_command_that_does_not_read_it(start: type[Started]):
     reader = start("cat", stdin=b"hello \xff")
     ignorer = start("true", stdin=b"x" * 20_000_000)
     nothing = start("cat")
@@ -73,7 +73,7 @@ def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(s
     assert reader.output == b"hello \xff"
 
 
-def test_what_cannot_be_started_is_an_outcome_that_says_why(start: type[Started], tmp_path: Path):
+def test_a_command_that_cannot_be_started_ends_with_the_cause(start: type[Started], tmp_path: Path):
     script = tmp_path / "script"
     script.write_text("no first line")
     unreadable = start(str(script))
@@ -163,7 +163,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "MARGIN_S", 3.0)
 
 
-def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: None, start: type[Started]):
+def test_a_command_that_stops_its_guard_is_ended_by_its_timeout(hurried: None, start: type[Started]):
     stops = "setsid sleep 600 & echo $!; echo $$; kill -STOP $PPID; sleep 600"
     stopper = start(*sh(stops), timeout=BRIEF, kill_grace=BRIEF)
 
@@ -187,9 +187,7 @@ def test_a_command_whose_guard_is_stopped_can_be_stopped(hurried: None, start: t
     assert gone(*pids)
 
 
-def test_a_process_left_behind_cannot_stop_the_guard_and_pass_for_success(
-    hurried: None, start: type[Started]
-):
+def test_a_background_process_that_stops_the_guard_makes_no_success(hurried: None, start: type[Started]):
     waits = "trap 'kill -STOP $0; sleep 600' TERM; echo $$; while :; do sleep 0.05; done"
     leaver = start(
         *sh(f'sh -c "{waits.replace("$", chr(92) + "$")}" $PPID & sleep 0.5; exit 0'), kill_grace=BRIEF

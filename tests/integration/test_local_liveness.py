@@ -74,7 +74,7 @@ def test_a_dead_workers_todo_alone_is_tried_again_at_once(run: Harness, worker: 
     assert [file.name for file in (tmp_path / FOLDER).iterdir()] == ["coord-2@h"]
 
 
-def test_a_worker_with_the_id_of_a_dead_one_takes_up_what_that_one_ran(run: Harness, worker: Make):
+def test_a_worker_with_the_id_of_a_dead_one_recovers_its_todos(run: Harness, worker: Make):
     dead = worker("coord-7@h")
     holds(run, "A", "coord-7@h")
     die(dead)

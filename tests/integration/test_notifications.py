@@ -127,7 +127,7 @@ def test_a_restricted_worker_hears_that_there_is_news(
     assert restricted.bus.recipients() == (f"worker:{other.worker.id}",)
 
 
-def test_every_worker_is_told_of_a_job(
+def test_every_worker_receives_a_cleanup_job(
     store: RunStore, one: PeerWorker, other: PeerWorker, restricted: PeerWorker
 ):
     CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
@@ -145,7 +145,7 @@ def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url:
     assert one.bus.broadcast("workers", "errands") == 1
 
 
-def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):
+def test_a_message_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):
     client = connect(redis_url, Profile.WORKER)
     told: Queue[str] = Queue()
     mail = Notifications(

@@ -18,6 +18,7 @@ from coordination.models import Repo
 from tests.commands import BRIEF, LONG, Started, alive, gone, python, sh
 from tests.testbed import FORKS, git
 from tests.waiting import until
+from tests.worktrees import Run
 from workers.process import child, orphans
 from workers.process.orphans import new_mark, started
 from workers.workspace.lock import LockRequest, WorkspaceLock
@@ -41,7 +42,7 @@ DAEMON = """
 """A daemon as in the books: two forks and a session of its own. It keeps the output open and ignores TERM."""
 
 
-def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]):
+def test_background_processes_end_with_their_command_at_once(start: type[Started]):
     leaver = start(*sh("sleep 600 & echo $!; exit 4"))
 
     ended = leaver.end(timeout_s=60)
@@ -64,7 +65,7 @@ def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Sta
     assert gone(*daemon.pids(1))
 
 
-def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]):
+def test_all_processes_of_a_command_end_with_a_killed_guard(start: type[Started]):
     env = os.environ | {orphans.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", orphans.FENCE: "1"}
     family = start(*sh("setsid sleep 600 & echo $!; sleep 600 & echo $!; echo $$; wait"), env=env)
     pids = family.pids(3)
@@ -188,6 +189,52 @@ def test_promise_2_the_next_attempt_enters_when_the_child_of_a_killed_worker_and
     assert strangers[0].poll() is None
 
 
+@linux
+def test_processes_of_a_dead_attempt_end_before_the_next_one_enters(run: Run, tmp_path: Path):
+    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
+    # on.
+    run.enter()
+    env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
+    ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
+    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "11"})
+    run.tree._workspace_lock._release()
+
+    try:
+        run.enter()
+
+        assert ours.wait(60) == -signal.SIGKILL
+        assert later.poll() is None, "another attempt's process was killed"
+    finally:
+        for process in (ours, later):
+            process.kill()
+            process.wait()
+
+
+@linux
+def test_the_session_of_a_dead_attempt_is_known_by_its_folder(run: Run, tmp_path: Path):
+    run.enter()
+    leader = subprocess.Popen(
+        ["sh", "-c", f"env -i sleep 600 & echo $!; cd / && exec env -i sleep 600 {tmp_path}"],
+        cwd=run.tree.path,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert leader.stdout is not None
+    member = int(leader.stdout.readline())
+    run.tree._workspace_lock.note(None, leader.pid)
+    leader.kill()
+    leader.wait()
+    run.tree._workspace_lock._release()
+
+    run.enter()
+
+    until(
+        lambda: (
+            orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z"
+        )
+    )
+
+
 ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
 
 
@@ -205,7 +252,7 @@ exec cat
 @pytest.mark.parametrize(
     "lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"]
 )
-def test_promise_2_what_a_git_filter_left_ends_with_it(
+def test_promise_2_a_process_that_a_git_filter_left_ends_with_the_attempt(
     tmp_path: Path, told: Callable[[Path], int], lets_go: str
 ):
     """git runs filters for `git add`, `git status`, `git reset`: under no guard."""

@@ -40,7 +40,7 @@ from tests.waiting import until
 from workers.attempt.context_socket import ContextSocket
 
 
-def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is_told(site: Site):
+def test_a_worker_of_one_repository_settles_its_todo_and_the_next_todo_is_sent(site: Site):
     run_id = site.submit()
 
     settled = site.asking("alpha").settle(granted(site.asking("alpha"), run_id, "A"), DONE)
@@ -75,7 +75,7 @@ def test_a_handler_takes_the_arguments_that_a_worker_sends(step: str):
     assert sent == taken
 
 
-def test_what_is_shared_is_told_of_its_own_todos_alone(site: Site):
+def test_a_worker_reads_the_context_of_its_own_todos_only(site: Site):
     run_id = site.submit()
     cache = Cache(site.client, "test")
     cache.at(PLAN, run_id).set("a", [1])
@@ -151,7 +151,7 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     assert alpha.status(run_id) == "running"
 
 
-def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Site):
+def test_a_worker_reads_the_brief_of_its_own_todos_and_their_predecessors_only(site: Site):
     run_id = site.submit()
 
     brief = site.asking("beta").brief(run_id)
@@ -164,7 +164,7 @@ def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Si
 
 
 @pytest.mark.parametrize("who", [("alpha", "lone"), ("alpha",), ("lone",)], ids=lambda who: "+".join(who))
-def test_a_level_is_joined_whoever_counts_its_parts(site: Site, who: tuple[str, ...]):
+def test_a_level_is_joined_by_the_worker_or_the_leader(site: Site, who: tuple[str, ...]):
     """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do
     everything.
     """
@@ -238,7 +238,7 @@ def test_answers_leave_nothing_behind(site: Site):
     assert site.client.keys("test:restricted:*") == []
 
 
-def test_a_restricted_workers_todo_has_its_context_as_any_other_and_nobody_elses(site: Site):
+def test_a_todo_of_a_restricted_worker_uses_its_own_context_only(site: Site):
     run_id = site.submit()
     alpha, beta = ProxyContexts(site.asking("alpha")), ProxyContexts(site.asking("beta"))
 

@@ -20,7 +20,7 @@ from tests.restricted_workers import DONE, LEASE, Site, claim, granted
 LASTING = timedelta(days=365_000)
 
 
-def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
+def test_no_lease_is_longer_than_the_leader_allows(site: Site):
     run_id, asking = site.submit(), site.asking("alpha")
     reply = claim(asking, run_id, "A", lease=LASTING)
     assert reply.grant is not None
@@ -69,7 +69,7 @@ def test_a_todo_of_another_repository_is_refused(site: Site, step: Callable[...,
         (replace(DONE, tip="--upload-pack=touch /tmp/x"), "is not a commit"),
     ],
 )
-def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, why: str):
+def test_a_harmful_result_is_refused(site: Site, result: Result, why: str):
     run_id, alpha = site.submit(), site.asking("alpha")
     grant = granted(alpha, run_id, "A")
 
@@ -98,7 +98,7 @@ def test_words_that_are_no_request_are_refused(site: Site, step: str, given: dic
 @pytest.mark.parametrize(
     "rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"]
 )
-def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str):
+def test_an_unreadable_request_delays_no_other_worker(site: Site, rubbish: str):
     site.client.publish(
         site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape")
     )
@@ -112,7 +112,7 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
         ("context_delete", {"names": ["key"] * 1001}, UsageError),
         ("context_set", {"key": "k", "value": "x" * (9 * 2**20 + 1)}, UsageError),
         ("context_list", {"pattern": "*a" * 200}, UsageError),
-        ("refused", {"attempt": 1, "words": "x" * 100_000}, NotAllowed),
+        ("refused", {"attempt": 1, "why": "x" * 100_000}, NotAllowed),
         ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
     ],
 )
@@ -145,7 +145,7 @@ def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_fir
     assert [len(data) for _, data in iter(waiting.take, None)] == [2**25]
 
 
-def test_a_damaged_run_is_refused_and_holds_nobody_up(site: Site):
+def test_a_damaged_run_is_refused_and_delays_no_other_worker(site: Site):
     run_id, run = site.submit(), site.store.keys.run("damaged")
     site.client.set(run.meta, "no hash")
 

@@ -148,7 +148,7 @@ def bench(tmp_path: Path, redis_url: str) -> Iterator[Bench]:
     made.parts.close()
 
 
-def test_what_was_done_before_is_restored_with_its_output_and_changes_and_says_where_from(bench: Bench):
+def test_an_earlier_result_is_restored_with_output_changes_and_source(bench: Bench):
     first, second = bench.do(), bench.do()
 
     before, after = bench.runs()
@@ -226,7 +226,7 @@ def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_cleanl
     assert bench.do().cached == Source(run=second, todo="T")
 
 
-def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
+def test_results_that_failed_or_did_not_count_are_not_kept(bench: Bench):
     failed = bench.submit(action="echo ran >> $LEDGER; exit 1")
     assert bench.deliver(failed).kind is TaskResultKind.FAILED
     again = bench.submit(action="echo ran >> $LEDGER; exit 1")
@@ -246,7 +246,7 @@ def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
     assert not bench.locks.list()
 
 
-def test_a_todo_whose_result_is_too_large_says_that_it_is_not_kept(bench: Bench):
+def test_a_result_that_is_too_large_is_not_kept_and_the_log_says_so(bench: Bench):
     bench.use(cache_value_bytes=1024)
     action = "echo ran >> $LEDGER; head -c 2000 /dev/urandom > noise"
     bench.do(action=action)
@@ -303,7 +303,7 @@ def test_a_todo_with_the_same_cache_key_waits_without_a_slot_and_gets_the_result
     assert (bench.view(second).output, bench.ran) == (7, 1)
 
 
-def test_where_who_computes_it_fails_or_is_gone_the_next_one_does(bench: Bench):
+def test_the_next_attempt_computes_if_the_first_one_fails_or_dies(bench: Bench):
     failing = WAITING + "; exit 1"
     first, second = bench.submit(action=failing), bench.submit(action=failing)
     body = threading.Thread(target=bench.deliver, args=[first])

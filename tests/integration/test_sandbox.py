@@ -149,7 +149,7 @@ def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
     assert not list(bench.folder.rglob("planted"))
 
 
-def test_the_network_is_reached_only_where_the_todo_says_so_or_is_an_agent(bench: Bench):
+def test_only_a_todo_with_network_and_an_agent_reach_the_network(bench: Bench):
     bench.brief = bench.brief.model_copy(
         update={"agent_command": ("sh", "-c", "cat >/dev/null; exec $CONNECT")}
     )
@@ -308,7 +308,7 @@ def test_in_place_the_folder_is_written_and_git_is_only_read(bench: Bench):
     assert not (bench.checkout / ".git" / "commondir").exists()
 
 
-def test_a_worker_that_requires_the_sandbox_uses_it_for_a_todo_that_says_off(bench: Bench):
+def test_a_worker_that_requires_the_sandbox_ignores_sandbox_off_of_a_todo(bench: Bench):
     outside = bench.folder / "outside"
     free = bench.attempt(f"touch {outside}", sandbox="off", settings=Settings(sandbox="bubblewrap"))
     assert free.kind is OutcomeKind.SUCCEEDED

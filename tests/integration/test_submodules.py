@@ -69,7 +69,7 @@ def test_a_fresh_worktree_has_the_submodules_of_its_checkout_and_the_checkout_is
     assert git(checkout / "lib", "status", "--porcelain") == ""
 
 
-def test_the_next_attempt_finds_submodules_as_they_were_whatever_was_done_to_them(checkout: Path):
+def test_the_next_attempt_finds_submodules_at_their_recorded_commits(checkout: Path):
     there = tree(checkout)
     enter(there)
     (there.path / "lib" / "file").write_text("broken\n")
@@ -120,7 +120,7 @@ def test_none_are_made_where_none_are_wanted_and_all_where_all_are(checkout: Pat
         enter(tree(checkout, wanted=True), fence=2)
 
 
-def test_what_a_commit_cannot_carry_of_a_submodule_is_said(checkout: Path):
+def test_changes_in_a_submodule_that_no_commit_carries_are_logged(checkout: Path):
     there = tree(checkout)
     since = enter(there)
     (there.path / "lib" / "file").write_text("changed\n")

@@ -68,7 +68,7 @@ def again_at_once(store: RunStore) -> None:
     store.redis.hdel(store.keys.notices, "due")
 
 
-def test_everything_that_people_must_know_is_told(run: Harness, tmp_path: Path, told: Any):
+def test_the_notify_command_gets_every_fact_that_people_must_know(run: Harness, tmp_path: Path, told: Any):
     failed(run)
     failed_id = run.run_id
     run.begin({"A": "r1"}, more={"A": {"gate": {}}})
@@ -97,7 +97,7 @@ def test_everything_that_people_must_know_is_told(run: Harness, tmp_path: Path, 
     assert waiting["environment"]["COORD_EVENT"] == "todo.waiting"
 
 
-def test_a_rollback_that_nobody_asked_for_is_told(run: Harness, tmp_path: Path, told: Any):
+def test_the_notify_command_gets_an_automatic_rollback(run: Harness, tmp_path: Path, told: Any):
     run.begin({"A": "r1"}, on_failure=OnFailure.ROLLBACK)
     run.drain(lambda _: BAD)
 
@@ -120,7 +120,9 @@ def test_several_workers_tell_each_occurrence_once(run: Harness, tmp_path: Path,
     assert len(found) == len(set(found)) == 3
 
 
-def test_a_worker_that_does_not_lead_tells_nothing_until_it_stops(run: Harness, tmp_path: Path, told: Any):
+def test_a_worker_that_does_not_lead_starts_the_notify_command_only_at_its_stop(
+    run: Harness, tmp_path: Path, told: Any
+):
     follower = Notifier(run.store.redis, run.store.keys, recorder(tmp_path), lambda: False)
     failed(run)
 
@@ -258,7 +260,7 @@ def test_a_program_is_started_once_for_each_run_and_ends_with_it(run: Harness, t
     assert told_of.run_once() == []
 
 
-def test_a_run_that_is_over_before_the_next_look_is_told_as_well(run: Harness, tmp_path: Path, told: Any):
+def test_the_progress_command_gets_a_run_that_ended_meanwhile(run: Harness, tmp_path: Path, told: Any):
     leads: list[bool] = []
     told_of = ProgressFeed(
         run.store.redis, run.store.keys, recorder(tmp_path), lambda: bool(leads), kill_grace=timedelta(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
@@ -15,9 +14,7 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.testbed import FORKS
-from tests.waiting import until
 from tests.worktrees import AT_ONCE, SOON, Run
-from workers.process import orphans
 from workers.workspace.base import InPlace
 from workers.workspace.files import clear_scratch, scratch
 from workers.workspace.git import git
@@ -96,7 +93,7 @@ def test_an_attempt_that_wakes_up_after_its_run_changes_nothing(run: Run, tmp_pa
     assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
 
-def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, checkout: Path):
+def test_a_commit_is_not_taken_back_after_a_newer_attempt_has_entered(run: Run, checkout: Path):
     run.work("x")
     older = run.lock_request
     newer = run.work("y")
@@ -110,7 +107,7 @@ def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, 
     assert git("rev-parse", "coord/r1", cwd=checkout) == newer
 
 
-def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path: Path, checkout: Path):
+def test_a_worktree_in_use_is_neither_entered_nor_removed(run: Run, tmp_path: Path, checkout: Path):
     run.enter()
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
@@ -121,7 +118,7 @@ def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path:
         second.remove(AT_ONCE)
 
 
-def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: Path):
+def test_runs_that_begin_at_the_same_time_do_not_disturb_each_other(tmp_path: Path, checkout: Path):
     script = textwrap.dedent(
         """
         import sys
@@ -149,50 +146,6 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
         assert git("show", f"coord/r{n}:r{n}", cwd=checkout) == "3"
 
 
-def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path):
-    # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes
-    # on.
-    run.enter()
-    env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
-    ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
-    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "11"})
-    run.tree._workspace_lock._release()
-
-    try:
-        run.enter()
-
-        assert ours.wait(60) == -signal.SIGKILL
-        assert later.poll() is None, "another attempt's process was killed"
-    finally:
-        for process in (ours, later):
-            process.kill()
-            process.wait()
-
-
-def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_path: Path):
-    run.enter()
-    leader = subprocess.Popen(
-        ["sh", "-c", f"env -i sleep 600 & echo $!; cd / && exec env -i sleep 600 {tmp_path}"],
-        cwd=run.tree.path,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert leader.stdout is not None
-    member = int(leader.stdout.readline())
-    run.tree._workspace_lock.note(None, leader.pid)
-    leader.kill()
-    leader.wait()
-    run.tree._workspace_lock._release()
-
-    run.enter()
-
-    until(
-        lambda: (
-            orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z"
-        )
-    )
-
-
 @pytest.mark.parametrize(
     ("prepare", "says", "hint"),
     [
@@ -200,7 +153,9 @@ def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_
         ("rm -rf .git && echo gitdir: /nowhere > .git", "does not accept", "git names"),
     ],
 )
-def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, says: str, hint: str):
+def test_a_repository_that_can_have_no_worktree_is_refused(
+    checkout: Path, prepare: str, says: str, hint: str
+):
     subprocess.run(["sh", "-c", prepare], cwd=checkout, check=True)
 
     with pytest.raises(GitRefused, match=says) as refused:
@@ -258,7 +213,7 @@ def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run
         run.enter()
 
 
-def test_a_folder_without_worktrees_is_refused_unless_in_place_is_said(checkout: Path, tmp_path: Path):
+def test_a_folder_without_worktrees_is_refused_except_in_place(checkout: Path, tmp_path: Path):
     plain, empty, inside = tmp_path / "plain", tmp_path / "empty", checkout / "inside"
     plain.mkdir()
     inside.mkdir()
@@ -291,7 +246,7 @@ def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checko
     assert fingerprint(checkout) == before
 
 
-def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path):
+def test_temporary_folders_of_dead_workers_are_removed(tmp_path: Path):
     gone = subprocess.Popen(["true"])
     gone.wait()
     left, others = tmp_path / "tmp" / f"{gone.pid}-abc", tmp_path / "tmp" / "kept"

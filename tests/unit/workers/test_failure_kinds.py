@@ -1,4 +1,4 @@
-"""Transient and lasting trouble: of git by its exit and its words, of the system by its number."""
+"""Trouble that passes or lasts: of git by its exit code and output, of the system by its error number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOVED = (
     "fatal: update_ref failed for ref 'refs/heads/x': cannot lock ref 'refs/heads/x': "
     "is at 12ab but expected 34cd"
 )
-SAID: list[tuple[int, str, Trouble | None]] = [
+OUTPUTS: list[tuple[int, str, Trouble | None]] = [
     (0, "warning: unable to write: No space left on device", None),
     (-9, "", Trouble.KILLED),
     (-15, "error: anything", Trouble.KILLED),
@@ -53,9 +53,9 @@ SAID: list[tuple[int, str, Trouble | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("exit_code", "said", "trouble"), SAID)
-def test_what_git_tells_of_passes_or_lasts(exit_code: int, said: str, trouble: Trouble | None):
-    assert trouble_of_git(exit_code, said) is trouble
+@pytest.mark.parametrize(("exit_code", "output", "trouble"), OUTPUTS)
+def test_trouble_of_git_passes_or_lasts(exit_code: int, output: str, trouble: Trouble | None):
+    assert trouble_of_git(exit_code, output) is trouble
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_what_git_tells_of_passes_or_lasts(exit_code: int, said: str, trouble: T
         (errno.ENOTDIR, None),
     ],
 )
-def test_what_the_system_tells_of_passes_or_lasts(number: int, trouble: Trouble | None):
+def test_trouble_of_the_system_passes_or_lasts(number: int, trouble: Trouble | None):
     assert trouble_of_error(OSError(number, os.strerror(number))) is trouble

@@ -1,4 +1,4 @@
-"""Reports of quality checks are foreign input: what they count, and what is refused."""
+"""Reports of quality checks, which are foreign input: the tests that they count, and their refusals."""
 
 from __future__ import annotations
 
@@ -135,5 +135,5 @@ def test_red_is_known_only_if_nothing_else_failed_before():
 
 
 @pytest.mark.parametrize("hostile", [None, "", "[]", "{", '{"verdict": "blue"}', "[" * 10**5, {"x": 1}, 7])
-def test_what_is_no_result_is_none(hostile: object):
+def test_a_text_that_is_no_result_reads_as_none(hostile: object):
     assert read_result(hostile) is None
