@@ -167,7 +167,7 @@ def call(
     return f"it had not ended after {timeout_s:g} s, and was killed"
 
 
-class Failed(Exception):
+class NoAnswer(Exception):
     """The program gave no answer."""
 
 
@@ -179,22 +179,22 @@ def ask(
     output_limit_bytes: int,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
-    """Run a program with this input; return its standard output. Raises Failed."""
+    """Run a program with this input; return its standard output. Raises NoAnswer."""
     try:
         program = UserProgram(command, environment, output_limit_bytes=output_limit_bytes)
     except NotStarted as error:
-        raise Failed(str(error)) from error
+        raise NoAnswer(str(error)) from error
     try:
         threading.Thread(target=_feed, args=(program, data), name="program input", daemon=True).start()
         ended = program.wait(timeout_s, threading.Event(), timeout_s)
     finally:  # also where the user presses Ctrl-C
         program.end(0.0)
     if program.output_exceeded.is_set():
-        raise Failed(f"it wrote more than {output_limit_bytes:,} bytes, and was killed")
+        raise NoAnswer(f"it wrote more than {output_limit_bytes:,} bytes, and was killed")
     if not ended:
-        raise Failed(f"it had not ended after {timeout_s:g} s, and was killed")
+        raise NoAnswer(f"it had not ended after {timeout_s:g} s, and was killed")
     if program.failure:
-        raise Failed(program.failure)
+        raise NoAnswer(program.failure)
     return bytes(program.output)
 
 

@@ -13,7 +13,7 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.calls import ProxyStore
 from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.remote_steps.serving import StepServer
 from coordination.runs.store import RunStore
 from coordination.runs.submission.submit import submit
 from coordination.runs.worker_registry import WorkerRegistry
@@ -39,7 +39,9 @@ class Site:
         self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
         handlers = StepHandlers(self.store, self.dispatcher, settings, "1")
-        self.serving = Serving(self.client, self.pubsub_redis, self.store.keys, handlers, lambda: self.leads)
+        self.serving = StepServer(
+            self.client, self.pubsub_redis, self.store.keys, handlers, lambda: self.leads
+        )
 
     def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
         run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))

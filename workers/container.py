@@ -33,7 +33,7 @@ from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.maintenance.notifier import Notifier
 from coordination.runs.maintenance.progress_feed import ProgressFeed
 from coordination.runs.remote_steps.handlers import BRIEFS_KEPT, StepHandlers
-from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.remote_steps.serving import StepServer
 from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
@@ -109,9 +109,9 @@ class Container:
         )
 
     @cached_property
-    def serving(self) -> Serving:
+    def serving(self) -> StepServer:
         handlers = StepHandlers(self.store, self.dispatcher, self.config.settings, self.worker.version)
-        return Serving(
+        return StepServer(
             self.redis, self.pubsub_redis, self.keys, handlers, lambda: self.maintenance_leader.leads
         )
 
@@ -122,7 +122,7 @@ class Container:
         )
 
     @property
-    def services(self) -> Sequence[BackgroundService | Serving]:
+    def services(self) -> Sequence[BackgroundService]:
         """The background threads besides Celery's own, in the order in which they start."""
         return (
             self.leases,

@@ -42,7 +42,7 @@ from coordination.errors import Conflict, CoordinationError, Unreachable, Unusab
 from coordination.files import close_to_others
 from coordination.processes import DUMP_STACKS
 from coordination.retry import retried
-from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.remote_steps.serving import StepServer
 from coordination.terminal import protect
 from workers.celery_worker import Consumer
 from workers.config import WorkerConfig, argument_parser, ecosystem_file, read_config
@@ -115,7 +115,7 @@ class WorkerProcess:
         self._container = container
         self._watch = watch
         self._stop_signals = 0
-        self._services: Sequence[BackgroundService | Serving] = ()
+        self._services: Sequence[BackgroundService | StepServer] = ()
 
     def run(self) -> int:
         """Serve until a signal stops this process; return the exit code."""

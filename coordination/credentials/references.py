@@ -31,7 +31,7 @@ from coordination.errors import Blocked, UsageError
 from coordination.files import OTHERS, expanded
 from coordination.terminal import spelled
 from coordination.text import install_extra, quoted
-from coordination.user_program import Failed, ask
+from coordination.user_program import NoAnswer, ask
 
 SHORTEST = 6
 """Minimum length of a secret in characters: a shorter one occurs in any text and could not be masked."""
@@ -203,7 +203,7 @@ def _from_command(argv: Sequence[str], shown: str, timeout_s: float) -> str:
         output = ask(
             tuple(argv), b"", timeout_s=timeout_s, output_limit_bytes=MOST_BYTES, environment=UNATTENDED
         )
-    except Failed as error:
+    except NoAnswer as error:
         raise SecretUnreadable(f"{named} gave no secret: {_without_tokens(str(error))}", hint) from error
     secret = _without_line_end(_text(output, named))
     if not secret.strip():

@@ -31,7 +31,7 @@ from coordination.history.store import HistoryStore, event_of
 from coordination.models import Command, argv_of
 from coordination.setting_types import SYNONYMS
 from coordination.text import did_you_mean
-from coordination.user_program import Failed, ask
+from coordination.user_program import NoAnswer, ask
 
 COMPARED = 10_000
 """Newest events that a query is compared with: about 0.3 s with 384 dimensions."""
@@ -82,7 +82,7 @@ class Embedder:
                 timeout_s=self._limit.total_seconds(),
                 output_limit_bytes=texts * LONGEST_VECTOR,
             )
-        except Failed as error:
+        except NoAnswer as error:
             raise EmbeddingFailed(str(error)) from error
         return answer.decode(errors="replace")
 

@@ -20,7 +20,7 @@ from coordination.errors import NotTrusted, Unsafe
 from coordination.runs.attempt_store import Grant, TodoInputs
 from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.runs.remote_steps.handlers import StepHandlers
-from coordination.runs.remote_steps.serving import Serving
+from coordination.runs.remote_steps.serving import StepServer
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.contracts.run_harness import attempt_of
@@ -130,7 +130,7 @@ def lied_to(site: Site) -> Iterator[tuple[Liar, RestrictedContainer]]:
     """The liar, and a restricted worker of `up` that asks it."""
     parts = site.b.parts
     liar = Liar(site.store, parts.dispatcher, site.world.settings, parts.worker.version)
-    serving = Serving(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
+    serving = StepServer(parts.redis, parts.pubsub_redis, parts.keys, liar, lambda: True)
     serving.start()
     until(lambda: site.redis.pubsub_numpat() == 1)
     restricted = RestrictedContainer(site.a.parts.config)

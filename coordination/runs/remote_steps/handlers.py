@@ -77,7 +77,7 @@ class StepHandlers:
         """Return the size of the largest text in a request."""
         return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
 
-    def do(self, repos: Repos, step: str, arguments: Mapping[str, Any]) -> Any:
+    def execute(self, repos: Repos, step: str, arguments: Mapping[str, Any]) -> Any:
         """Execute a step for a sender that may act for `repos`. Raise NotAllowed or Conflict where it is
         refused.
         """

@@ -36,7 +36,7 @@ _HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<step>[a-z_]{1,32
 logger = logging.getLogger(__name__)
 
 
-class Waiting:
+class RequestQueue:
     """Queue of received requests: senders take turns, so that none delays the others, and a sender's lease
     renewals come first.
     """
@@ -70,7 +70,7 @@ class Waiting:
         self._turns.clear()
 
 
-class Serving(BackgroundService):
+class StepServer(BackgroundService):
     """Background service of each process that may become the maintenance leader.
 
     Only the leader is subscribed, so one process receives a request, and its sender learns if none did.
@@ -95,7 +95,7 @@ class Serving(BackgroundService):
         self._keys = keys
         self._handlers = handlers
         self._leads = leads
-        self._waiting = Waiting()
+        self._waiting = RequestQueue()
         self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
 
     def run_once(self) -> bool:
@@ -151,7 +151,7 @@ class Serving(BackgroundService):
 
     def _answer(self, repos: frozenset[str], step: str, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._handlers.do(repos, step, arguments)}
+            return {"done": self._handlers.execute(repos, step, arguments)}
         except REFUSALS as refused:
             logger.warning(
                 "refused a request of a worker of %s: %s", ", ".join(sorted(repos)), refused.message
