@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from coordination.backend.steps.run import Undo
+from coordination.errors import GitRefused
 from coordination.models import Repo, Retry, Todo
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import RunBrief, TodoSpec
@@ -21,6 +22,8 @@ from workers.credentials import TodoSecrets
 from workers.outcome import AttemptOutcome
 from workers.sandbox import Sandboxes
 from workers.transfer.routes import NotCarried
+from workers.workspace.change_set import GitSessions
+from workers.workspace.git import Hold
 
 RUN = "20260102-120000-efgh"
 
@@ -34,7 +37,7 @@ class Bench:
     url: str | None = None
     secrets: TodoSecrets | None = None
     """The credentials of the machine; `names` of an attempt are those that its todo names."""
-    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] | None = None
+    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] = lambda _: nullcontext("")
     withdrawn: str = ""
     """The remote's refusal to take back what was published."""
     _worker: tuple[Settings, Sandboxes] | None = None
@@ -94,10 +97,18 @@ class Bench:
             state=self.state,
             checkout=self.checkout,
             output_limit_bytes=Settings().output_limit_bytes,
-            withdraw=self._withdraw,
+            verify=lambda: None,
+            results=None,
+            connection=self.connection,
+            secrets=self.secrets or TodoSecrets(self.folder / "no-credentials", {}, "h", lambda *_: None),
+            fetch=self._fetch,
+            git_sessions=GitSessions(),
             sandboxes=self._sandboxes(settings or Settings()),
-            secrets=self.secrets,
-            **({"connection": self.connection} if self.connection else {}),
+            landing=None,
+            base=None,
+            set_back=str,
+            sandbox_demanded=False,
+            withdraw=self._withdraw,
         )
         grant = Grant(
             run_id=RUN,
@@ -120,6 +131,9 @@ class Bench:
         if self._worker is None or self._worker[0] != settings:
             self._worker = settings, Sandboxes(settings, self.state)
         return self._worker[1]
+
+    def _fetch(self, commit: str, _checkout: Path, _hold: Hold) -> None:
+        raise GitRefused(f"{commit} is on no other host")
 
     def _withdraw(self) -> None:
         if self.withdrawn:

@@ -190,11 +190,11 @@ def test_a_restricted_worker_has_to_do_with_its_repositories_alone(
         "answer": CleanupAnswer(host="h1", found=(found,)).model_dump(),
     }
 
-    (visible,) = handlers.do(frozenset({"r1"}), "errands", {})
+    (visible,) = handlers.execute(frozenset({"r1"}), "errands", {})
 
     assert visible.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
-        handlers.do(frozenset({"r1"}), "answer", answer)
+        handlers.execute(frozenset({"r1"}), "answer", answer)
 
 
 @pytest.mark.parametrize(

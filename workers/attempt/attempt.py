@@ -57,7 +57,6 @@ class Attempt:
         self._log = log
         self._action = env.action(grant, log, lambda: self._commands.bounds)
         self._commands = AttemptCommands(grant, env, log, key=self._action.key)
-        self._secrets = env.secrets
         self.checkpoint = Checkpoint(env.output_limit_bytes, log.masked_json)
         self._command_started = False
         """True if the todo's own command was started."""
@@ -167,10 +166,7 @@ class Attempt:
             return execute_in_process(self.grant, action, self._env, stopped, log_line, self._run_check)
         if self._action.needs_command():
             self._choose_sandbox()
-            if self._secrets is not None:
-                self._secrets.check(self.grant)
-            elif self.grant.spec.todo.secrets:
-                raise SecretsMissing("a worker that has credentials")
+            self._env.secrets.check(self.grant)
             outcome = self._execute_in(self._workspace())
         else:
             outcome = AttemptOutcome(kind=self._commands.stopped or OutcomeKind.SUCCEEDED)
@@ -193,8 +189,6 @@ class Attempt:
     def _choose_sandbox(self) -> None:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
         env, spec = self._env, self.grant.spec
-        if env.sandboxes is None:
-            return
         self._commands.confinement, line = env.sandboxes.of(
             spec.todo, spec.repo, self.grant.action, env.brief.agent_command, demanded=env.sandbox_demanded
         )
@@ -321,9 +315,9 @@ class Attempt:
         """Write the todo's secrets into the folder, mask them in all that it writes from here on, and return
         the variables that name them.
         """
-        if self._secrets is None or not self.grant.spec.todo.secrets:
+        if not self.grant.spec.todo.secrets:
             return {}
-        secrets = self._secrets.read(self.grant)
+        secrets = self._env.secrets.read(self.grant)
         self._log.mask(secret.value for secret in secrets)
         for warning in filter(None, (secret.warning for secret in secrets)):
             self._log.line(warning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -52,18 +52,6 @@ MakeLandJob = Callable[
 """Its arguments tell a stop, write a line of the log, and run a check at a commit."""
 
 
-def _nothing_published() -> None:
-    """Withdraw nothing."""
-
-
-def _nothing_to_verify() -> None:
-    """Verify nothing."""
-
-
-def _no_connection(_masked: Callable[[Any], Any]) -> AbstractContextManager[str]:
-    return nullcontext("")
-
-
 @dataclass(frozen=True, kw_only=True)
 class AttemptEnvironment:
     brief: RunBrief
@@ -72,33 +60,32 @@ class AttemptEnvironment:
     state: Path
     checkout: Path
     output_limit_bytes: int
-    verify: Callable[[], None] = _nothing_to_verify
-    """Verifies what the todo begins with. Raises NotAllowed."""
-    results: Results | None = None
+    verify: Callable[[], None]
+    """Verifies the records with which the todo begins. Raises NotAllowed."""
+    results: Results | None
     """The result cache; None where this worker uses none."""
-    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]] = _no_connection
+    connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]]
     """The content of COORD_CONNECTION's file, and the service behind it, while the command runs. The argument
     takes secrets out of a JSON value that the command sets.
 
     Raises OSError.
     """
-    secrets: TodoSecrets | None = None
-    """The credentials of this machine; None where todos get none."""
-    fetch: Fetch | None = None
+    secrets: TodoSecrets
+    """The credentials of this machine."""
+    fetch: Fetch
     """Fetches a commit of another host."""
-    git_sessions: GitSessions | None = None
-    """The git processes that this worker keeps open; None: it keeps none."""
-    sandboxes: Sandboxes | None = None
-    """The sandboxes of this worker; None where nothing is executed."""
-    landing: MakeLandJob | None = None
+    git_sessions: GitSessions
+    """The git processes that this worker keeps open."""
+    sandboxes: Sandboxes
+    landing: MakeLandJob | None
     """Makes the job of a todo of a landing run; None if this worker may not write change sets."""
-    base: Callable[[], RunBase] | None = None
+    base: Callable[[], RunBase] | None
     """Looks the base branch up where landing goes; None: the base is the local branch."""
-    set_back: Callable[[], str] = str
+    set_back: Callable[[], str]
     """Sets the branch of the change set back to where it was before the run; returns why it stays."""
-    sandbox_demanded: bool = False
+    sandbox_demanded: bool
     """True if the role of the person who ordered the todo demands a sandbox."""
-    withdraw: Callable[[], None] = _nothing_published
+    withdraw: Callable[[], None]
     """Deletes what the run has published of the repository. Raises NotCarried with the remote's message."""
 
     def carried(self, repo: str) -> Carried | None:
