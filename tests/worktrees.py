@@ -24,7 +24,7 @@ def make_checkout(path: Path) -> Path:
 
 
 def save(path: Path, subject: str, **files: str) -> str:
-    """Commit all that is there, and these files; return the commit."""
+    """Commit all changes, and these files; return the commit."""
     for name, text in files.items():
         (path / name).write_text(text)
     git("add", "--all", cwd=path)
@@ -33,7 +33,7 @@ def save(path: Path, subject: str, **files: str) -> str:
 
 
 class Run:
-    """One run's view of the checkout; each `attempt` is a visitor with the next fence."""
+    """One run's worktree of the checkout; each `enter` is an attempt with the next fence."""
 
     def __init__(self, tmp_path: Path, checkout: Path, run: str = "r1", prepare: str | None = None) -> None:
         self.tree = Worktree(
@@ -54,7 +54,7 @@ class Run:
         (self.tree.path / file).write_text(text)
 
     def work(self, text: str) -> str:
-        """A whole attempt that changes code.py; return its commit."""
+        """Make a whole attempt that changes code.py; return its commit."""
         self.enter()
         self.write(text)
         new = self.tree.commit("T", "work")

@@ -1,4 +1,4 @@
-"""An attempt's outcome, whatever the todo leaves behind."""
+"""The outcome of an attempt whose todo leaves odd outputs, conflicts, damage or secrets."""
 
 from __future__ import annotations
 
@@ -51,35 +51,35 @@ def python(code: str) -> dict[str, Any]:
 )
 def test_an_output_that_cannot_be_read_is_refused_with_the_reason(bench: Bench, leave: str):
     code = f"import os; path = os.environ['COORD_OUTPUT']; {leave}"
-    concluded = bench.attempt(python(code), workspace="in-place")
+    outcome = bench.attempt(python(code), workspace="in-place")
 
-    assert concluded.kind is OutcomeKind.REFUSED
-    assert "COORD_OUTPUT" in concluded.error
+    assert outcome.kind is OutcomeKind.REFUSED
+    assert "COORD_OUTPUT" in outcome.error
 
 
 def test_a_context_with_any_text_of_json_reaches_the_command(bench: Bench):
     read = "import json, os; assert json.load(open(os.environ['COORD_CONTEXT'])) == {'output': '\\ud800 é'}"
     bench.context = {"output": "\ud800 é"}
 
-    concluded = bench.attempt(python(read), workspace="in-place")
-    assert concluded == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
+    outcome = bench.attempt(python(read), workspace="in-place")
+    assert outcome == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 
 
 def test_a_state_folder_that_cannot_be_written_is_the_workers_failure(bench: Bench):
     bench.state.mkdir()
     (bench.state / "tmp").write_text("a file where the folder should be")
-    concluded = bench.attempt("true", workspace="in-place")
+    outcome = bench.attempt("true", workspace="in-place")
 
-    assert (concluded.kind, concluded.blame) == (OutcomeKind.FAILED, "worker")
-    assert str(bench.state / "tmp") in concluded.error
+    assert (outcome.kind, outcome.blame) == (OutcomeKind.FAILED, "worker")
+    assert str(bench.state / "tmp") in outcome.error
 
 
 def test_a_conflict_in_a_file_whose_name_is_not_utf8_is_reported(bench: Bench):
     bench.make_repository()
-    concluded = bench.attempt(CONFLICT)
+    outcome = bench.attempt(CONFLICT)
 
-    assert (concluded.kind, concluded.blame) == (OutcomeKind.REFUSED, "")
-    assert "a merge with conflicts in f?" in concluded.error
+    assert (outcome.kind, outcome.blame) == (OutcomeKind.REFUSED, "")
+    assert "a merge with conflicts in f?" in outcome.error
 
 
 def test_the_worker_is_to_blame_for_a_failure_until_the_todos_command_has_begun(bench: Bench):
@@ -100,9 +100,9 @@ def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_l
         bench.make_repository(path)
     (bench.folder / "code").write_text("uncommitted")
 
-    concluded = bench.attempt("true", prepare="rm .git")
+    outcome = bench.attempt("true", prepare="rm .git")
 
-    assert (concluded.kind, concluded.limited) == (OutcomeKind.DEFERRED, True)
+    assert (outcome.kind, outcome.limited) == (OutcomeKind.DEFERRED, True)
     assert (bench.folder / "code").read_text() == "uncommitted"
 
 

@@ -75,10 +75,10 @@ def test_without_an_output_the_file_has_null_and_the_error_says_why(bench: Bench
     assert json.loads(bench.out.read_text()) is None
 
     code = "import json, os; json.load(open(os.environ['COORD_TODO_OUTPUT']))['bucket']"
-    concluded = bench.attempt(undo=failed, compensate={"type": "shell", "run": [sys.executable, "-c", code]})
+    outcome = bench.attempt(undo=failed, compensate={"type": "shell", "run": [sys.executable, "-c", code]})
 
-    assert (concluded.kind, concluded.exit_code) == (OutcomeKind.FAILED, 1)
-    assert concluded.error == "exit code 1; T ended as failed without output"
+    assert (outcome.kind, outcome.exit_code) == (OutcomeKind.FAILED, 1)
+    assert outcome.error == "exit code 1; T ended as failed without output"
     assert bench.attempt(undo=undo(), compensate="exit 4").error == "exit code 4"
 
 
@@ -111,10 +111,10 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
 
 def test_a_todo_in_place_without_compensation_is_refused_with_the_way_to_accept_it(bench: Bench):
     last = undo(last=True)
-    concluded = bench.attempt(undo=last, workspace="in-place")
+    outcome = bench.attempt(undo=last, workspace="in-place")
 
-    assert concluded.kind is OutcomeKind.REFUSED
-    assert concluded.error == (
+    assert outcome.kind is OutcomeKind.REFUSED
+    assert outcome.error == (
         f"it cannot be undone: it worked in {bench.checkout} itself and has no `compensate`\n"
         f'  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
     )
@@ -140,9 +140,9 @@ def test_a_commit_by_hand_is_found_before_the_compensation_begins(bench: Bench):
     git(bench.tree, "commit", "-q", "--allow-empty", "-m", "mine")
 
     for last in (False, True):
-        concluded = bench.attempt(tip=done.tip, undo=undo(last=last), compensate="touch $OUT")
-        assert concluded.kind is OutcomeKind.REFUSED
-        assert "stays: it has commits that no run has recorded" in concluded.error
+        outcome = bench.attempt(tip=done.tip, undo=undo(last=last), compensate="touch $OUT")
+        assert outcome.kind is OutcomeKind.REFUSED
+        assert "stays: it has commits that no run has recorded" in outcome.error
     assert not bench.out.exists()
     assert git(bench.tree, "log", "-1", "--format=%s") == "mine"
 
@@ -151,11 +151,9 @@ def test_a_branch_that_the_remote_keeps_is_no_success_and_stays_here_as_well(ben
     done = bench.attempt(WORK)
     bench.withdrawn = "branch coord/x of https://there cannot be deleted: protected"
 
-    concluded = bench.attempt(tip=done.tip, undo=undo(last=True))
+    outcome = bench.attempt(tip=done.tip, undo=undo(last=True))
 
-    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, error=bench.withdrawn), (
-        "it may go another time"
-    )
+    assert outcome == AttemptOutcome(kind=OutcomeKind.FAILED, error=bench.withdrawn), "it may go another time"
     assert bench.branches() == [f"coord/{RUN}", "main"]
 
 

@@ -1,6 +1,4 @@
-"""Deliveries to a worker: failures that are tried again, checkpoints, and data that are older than a
-claim.
-"""
+"""Deliveries to a worker: retries of failures, checkpoints, data older than a claim, and waits."""
 
 from __future__ import annotations
 
@@ -45,8 +43,10 @@ def parts(make_worker: MakeWorker) -> Container:
     return make_worker("r1")
 
 
-def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
-    """The todo after its first attempt, and its log."""
+def first_attempt(
+    parts: Container, command: str, retry: dict[str, Any], **fields: Any
+) -> tuple[TodoView, str]:
+    """Return the todo after its first attempt, and its log."""
     more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
     run_id, _ = submit(
         parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order()
@@ -61,7 +61,7 @@ def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields:
     ("command", "sign", "fields"),
     [
         pytest.param("exit 75", 75, {}, id="an exit code"),
-        pytest.param("kill -9 $$", 137, {}, id="a signal, as a shell tells of it"),
+        pytest.param("kill -9 $$", 137, {}, id="a signal, as a shell shows it"),
         pytest.param("no-such-command", 127, {}, id="a command that is not there"),
         pytest.param("trap 'exit 3' TERM; sleep 60 & wait", "timeout", {"timeout": "300ms"},
         id="the end of its time"),
@@ -74,8 +74,8 @@ def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields:
 def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_on_is_not(
     parts: Container, command: str, sign: Any, fields: dict[str, Any]
 ):
-    again, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
-    stopped, log = carried_out(parts, command, {"stop_on": [sign]}, **fields)
+    again, _ = first_attempt(parts, command, {"retry_on": [sign]}, **fields)
+    stopped, log = first_attempt(parts, command, {"stop_on": [sign]}, **fields)
 
     assert again.state == "retrying"
     assert stopped.state == "failed"
@@ -94,13 +94,13 @@ def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_o
         pytest.param(
             f"echo locked; {NOISE}exit 1", {"output": "locked"}, {}, id="a line before the last 64 KiB"
         ),
-        pytest.param("exit 3", {"output": "exit code 3"}, {}, id="what coord itself has said in the log"),
+        pytest.param("exit 3", {"output": "exit code 3"}, {}, id="a line of coord in the log"),
     ],
 )
 def test_a_failure_without_such_a_sign_is_final(
     parts: Container, command: str, sign: Any, fields: dict[str, Any]
 ):
-    todo, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
+    todo, _ = first_attempt(parts, command, {"retry_on": [sign]}, **fields)
 
     assert todo.state == "failed"
     assert "it shows nothing that is in its retry_on" in (todo.error or "")
@@ -111,14 +111,14 @@ def test_a_search_that_takes_too_long_is_given_up_and_logged(
 ):
     monkeypatch.setattr(output, "SEARCH_S", 0.3)
     endless = {"output": "(x+x+)+y"}
-    todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
+    todo, log = first_attempt(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 
     assert todo.state == "retrying"
     assert "the search for '(x+x+)+y' in the output takes too long: make the pattern simpler" in log
 
 
 def test_a_refused_output_is_never_tried_again(parts: Container):
-    todo, _ = carried_out(
+    todo, _ = first_attempt(
         parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]}
     )
 
@@ -195,7 +195,7 @@ def test_a_todo_claimed_before_older_data_came_back_begins_with_its_predecessors
         "A": {"action": 'echo "{\\"x\\": 1}" > "$COORD_OUTPUT"'},
         "B": {"action": f'cat "$COORD_CONTEXT" > {seen}'},
     }
-    # `prepare` stands between B's claim and the reading of what A left.
+    # `prepare` runs between B's claim and the reading of A's output.
     waits = f"touch {prepared}; while [ ! -e {go} ]; do sleep 0.02; done"
     declared = ecosystem(todos, **action)
     declared = declared.model_copy(update={"repos": (Repo(name="r1"), Repo(name="r2", prepare=waits))})
@@ -249,12 +249,12 @@ def test_a_wait_for_a_secret_is_logged_once(parts: Container):
 
 def test_a_wait_for_a_workspace_names_its_holder_once(parts: Container, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attempt, "BUSY_PATIENCE", timedelta(0))
-    held = InPlace(state=parts.config.state, path=parts.served["r1"])
-    held.enter(LockRequest(run_id="other", key="other/T", fence=1), None, timedelta(0))
+    holder = InPlace(state=parts.config.state, path=parts.served["r1"])
+    holder.enter(LockRequest(run_id="other", key="other/T", fence=1), None, timedelta(0))
     try:
         log = delivered_again(parts, submitted(parts, workspace="in-place"))
     finally:
-        held.leave()
+        holder.leave()
 
     assert log.count("[coord] waits: ") == 1
     assert f"worker {os.getpid()}" in log

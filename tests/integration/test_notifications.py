@@ -1,6 +1,4 @@
-"""A worker is told at once what concerns it: by a message into its inbox, or, where it may read none, that
-there is something.
-"""
+"""A worker learns of cancelled runs and of jobs at once: by its inbox, or, restricted, by a bare signal."""
 
 from __future__ import annotations
 
@@ -27,35 +25,35 @@ SOON_S = 60
 
 
 class PeerWorker:
-    """A worker of which there is but its mail; what it is told stands in `told`."""
+    """The notifications of a worker; `calls` are those of its callbacks."""
 
     def __init__(self, url: str, name: str, *, restricted: bool = False) -> None:
-        self.told: Queue[tuple[str, ...]] = Queue()
+        self.calls: Queue[tuple[str, ...]] = Queue()
         self.worker = Worker(id=f"{name}@h", host="h", pid=1, version="0", repos=("r1",), jobs=1)
         self._client = connect(url, Profile.READER if restricted else Profile.WORKER, decode=not restricted)
         self.bus = MessageBus(self._client, "test")
-        told = Callbacks(
-            send_heartbeat=lambda: self.told.put(("beat",)),
-            look_for_jobs=lambda: self.told.put(("look",)),
-            log_line=lambda run, line: self.told.put((run, line)),
+        callbacks = Callbacks(
+            send_heartbeat=lambda: self.calls.put(("beat",)),
+            look_for_jobs=lambda: self.calls.put(("look",)),
+            log_line=lambda run, line: self.calls.put((run, line)),
         )
-        self.mail: Notifications | PubSubNotifications = (
-            PubSubNotifications(self._client, self.bus.steps.keys, self.worker, told)
+        self.notifications: Notifications | PubSubNotifications = (
+            PubSubNotifications(self._client, self.bus.steps.keys, self.worker, callbacks)
             if restricted
-            else Notifications(self._client, SETTINGS, self.worker, told)
+            else Notifications(self._client, SETTINGS, self.worker, callbacks)
         )
-        if isinstance(self.mail, Notifications):
-            self.mail.subscribe()
-        self.mail.start()
+        if isinstance(self.notifications, Notifications):
+            self.notifications.subscribe()
+        self.notifications.start()
         # A notification that is not stored reaches present listeners.
         channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
         until(lambda: self._client.pubsub_numsub(channel)[0][1])
 
     def next(self) -> tuple[str, ...]:
-        return self.told.get(timeout=SOON_S)
+        return self.calls.get(timeout=SOON_S)
 
     def end(self) -> None:
-        self.mail.stop()
+        self.notifications.stop()
         self._client.close()
 
 
@@ -103,7 +101,7 @@ def test_the_worker_of_a_todo_is_notified_of_pause_resume_and_cancel_in_order(ru
     assert one.next() == (run.run_id, "resumed by lena@there")
     assert one.next() == ("beat",)
     until(lambda: one.bus.standing(f"worker:{one.worker.id}").in_hand == 0)
-    assert one.told.empty(), "once, for two todos"
+    assert one.calls.empty(), "once, for two todos"
 
 
 def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: PeerWorker, other: PeerWorker):
@@ -113,7 +111,7 @@ def test_a_worker_without_a_todo_of_the_run_is_not_notified(run: Harness, one: P
 
     assert one.next()[0] == run.run_id
     assert other.bus.peek(f"worker:{other.worker.id}") == ()
-    assert other.told.empty()
+    assert other.calls.empty()
 
 
 def test_a_restricted_worker_hears_that_there_is_news(
@@ -147,24 +145,24 @@ def test_a_worker_that_signed_off_is_no_longer_known(store: RunStore, redis_url:
 
 def test_a_message_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: PeerWorker):
     client = connect(redis_url, Profile.WORKER)
-    told: Queue[str] = Queue()
-    mail = Notifications(
+    calls: Queue[str] = Queue()
+    notifications = Notifications(
         client,
         SETTINGS,
         Worker(id="new@h", host="h", pid=1, version="0", repos=("r2",), jobs=1),
         Callbacks(
-            send_heartbeat=lambda: told.put("beat"),
+            send_heartbeat=lambda: calls.put("beat"),
             look_for_jobs=lambda: None,
             log_line=lambda run, line: None,
         ),
     )
-    mail.subscribe()
+    notifications.subscribe()
     run.store.claim(run.run_id, "B", 1, worker="new@h", host="h", lease=SETTINGS.lease_ttl)
     run.store.cancel(run.run_id, "lena@there")
-    mail.start()
+    notifications.start()
 
-    assert told.get(timeout=SOON_S) == "beat"
-    mail.stop()
+    assert calls.get(timeout=SOON_S) == "beat"
+    notifications.stop()
     client.close()
 
 
