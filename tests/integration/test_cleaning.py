@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -77,53 +78,92 @@ def test_branches_are_kept_when_they_are_to_be(machine: Machine, cleaning: Clean
     assert not machine.path(run).exists()
 
 
-def test_a_branch_on_which_somebody_went_on_working_stays(machine: Machine, cleaning: Cleaning):
-    run = machine.run()
+def commits_by_hand(machine: Machine, run: str) -> None:
     git(machine.path(run), "commit", "-q", "--allow-empty", "-m", "by hand")
 
-    done = cleaning.remove(cleaning.survey([]))
 
-    branch = kinds(done)[Kind.BRANCH]
-    assert "commits that no run has recorded" in branch.stays
-    assert not branch.gone
-    assert machine.branches() == {"main", f"coord/{run}"}
-    assert not machine.path(run).exists()
+def checks_the_branch_out(machine: Machine, run: str) -> None:
+    machine.worktree(run).remove(timedelta(0))
+    git(machine.repo, "switch", "-q", f"coord/{run}")
 
 
-def test_a_commit_that_a_later_run_recorded_is_nobodys_loss(
-    machine: Machine, cleaning: Cleaning, store: RunStore
+def puts_a_folder_in_place_of_the_worktree(machine: Machine, run: str) -> None:
+    machine.worktree(run).remove(timedelta(0))
+    machine.path(run).mkdir(parents=True)
+    (machine.path(run) / "mine").touch()
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "reason"),
+    [
+        (commits_by_hand, Kind.BRANCH, "commits that no run has recorded"),
+        (checks_the_branch_out, Kind.BRANCH, "it is checked out in "),
+        (puts_a_folder_in_place_of_the_worktree, Kind.WORKTREE, "does not know it"),
+    ],
+)
+def test_work_of_a_person_stays_with_the_reason(
+    machine: Machine, cleaning: Cleaning, act: Callable[[Machine, str], None], kind: Kind, reason: str
 ):
-    run, later = machine.run(TodoState.FAILED), machine.run()
+    run = machine.run()
+    act(machine, run)
+
+    survey = cleaning.survey([run])
+    done = cleaning.remove(survey)
+
+    for found in (survey, done):
+        assert reason in kinds(found)[kind].stays
+        assert not kinds(found)[kind].gone
+    assert (f"coord/{run}" in machine.branches()) is (kind is Kind.BRANCH)
+    assert machine.path(run).exists() is (kind is Kind.WORKTREE)
+
+
+def recorded_by_a_later_run(machine: Machine, run: str) -> None:
+    later = machine.run()
     git(machine.path(run), "commit", "-q", "--allow-empty", "-m", "mended by hand")
-    store.redis.hset(store.keys.run(later).tips, "r1", git(machine.path(run), "rev-parse", "HEAD"))
+    machine.store.redis.hset(
+        machine.store.keys.run(later).tips, "r1", git(machine.path(run), "rev-parse", "HEAD")
+    )
+
+
+def recorded_but_not_here(machine: Machine, run: str) -> None:
+    machine.store.redis.hset(machine.store.keys.run(machine.run()).tips, "r1", "0123456789" * 4)
+
+
+def locked_by_a_killed_git(machine: Machine, run: str) -> None:
+    (machine.repo / ".git" / "refs" / "heads" / "coord" / f"{run}.lock").touch()
+
+
+@pytest.mark.parametrize("act", [recorded_by_a_later_run, recorded_but_not_here, locked_by_a_killed_git])
+def test_a_recorded_commit_or_a_left_lock_is_no_obstacle(
+    machine: Machine, cleaning: Cleaning, act: Callable[[Machine, str], None]
+):
+    run = machine.run(TodoState.FAILED)
+    act(machine, run)
 
     done = cleaning.remove(cleaning.survey([run]))
 
     assert all(remnant.gone for remnant in done.found)
-    assert machine.branches() == {"main", f"coord/{later}"}
+    assert f"coord/{run}" not in machine.branches()
+    assert list((machine.repo / ".git" / "refs" / "heads").rglob("*.lock")) == []
 
 
-def test_a_recorded_commit_that_is_not_here_is_no_obstacle(
-    machine: Machine, cleaning: Cleaning, store: RunStore
+@pytest.mark.parametrize("retries", [False, True])
+def test_a_live_run_and_the_one_that_it_retries_are_left_out_and_refused_by_name(
+    machine: Machine, cleaning: Cleaning, store: RunStore, retries: bool
 ):
-    run = machine.run()
-    other = machine.run()
-    store.redis.hset(store.keys.run(other).tips, "r1", "0123456789" * 4)
+    over, live = machine.run(), machine.run(None)
+    if retries:
+        store.redis.hset(store.keys.run(live).meta, "carried_from", over)
 
-    assert all(remnant.gone for remnant in cleaning.remove(cleaning.survey([run])).found)
+    for named in (live, over) if retries else (live,):
+        with pytest.raises(Conflict, match=live):
+            cleaning.survey([named])
+    cleaning.remove(cleaning.survey([]))
 
-
-def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning):
-    run = machine.run()
-    machine.worktree(run).remove(timedelta(0))
-    git(machine.repo, "switch", "-q", f"coord/{run}")
-
-    survey = cleaning.survey([])
-    done = cleaning.remove(survey)
-
-    for found in (survey, done):
-        assert kinds(found)[Kind.BRANCH].stays == f"it is checked out in {machine.repo}"
-    assert machine.branches() == {"main", f"coord/{run}"}
+    assert machine.path(live).exists()
+    assert machine.branches() == {"main", f"coord/{live}", *([f"coord/{over}"] if retries else [])}
+    assert (machine.state / "logs" / live).exists()
+    assert (machine.state / "logs" / over).exists() is retries
 
 
 def test_a_worktree_in_use_stays_with_its_branch(
@@ -143,18 +183,6 @@ def test_a_worktree_in_use_stays_with_its_branch(
     assert machine.path(run).exists()
 
 
-def test_a_folder_that_git_does_not_know_as_a_worktree_stays(machine: Machine, cleaning: Cleaning):
-    run = machine.run(TodoState.FAILED)
-    machine.worktree(run).remove(timedelta(0))
-    machine.path(run).mkdir(parents=True)
-    (machine.path(run) / "mine").touch()
-
-    done = cleaning.remove(cleaning.survey([run]))
-
-    assert "does not know it" in kinds(done)[Kind.WORKTREE].stays
-    assert (machine.path(run) / "mine").exists()
-
-
 def test_a_link_in_place_of_a_folder_is_not_followed(machine: Machine, cleaning: Cleaning, tmp_path: Path):
     run = machine.run()
     (tmp_path / "precious").mkdir()
@@ -165,39 +193,6 @@ def test_a_link_in_place_of_a_folder_is_not_followed(machine: Machine, cleaning:
 
     assert Kind.CARRIED not in kinds(done)
     assert (tmp_path / "precious").exists()
-
-
-def test_a_lock_that_a_killed_git_left_on_a_branch_goes_with_it(machine: Machine, cleaning: Cleaning):
-    lock = machine.repo / ".git" / "refs" / "heads" / "coord" / f"{machine.run()}.lock"
-    lock.touch()
-
-    done = cleaning.remove(cleaning.survey([]))
-
-    assert all(remnant.gone for remnant in done.found)
-    assert machine.branches() == {"main"}
-    assert not lock.exists()
-
-
-def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, cleaning: Cleaning):
-    over, live = machine.run(), machine.run(None)
-
-    with pytest.raises(Conflict, match=live):
-        cleaning.survey([live])
-    cleaning.remove(cleaning.survey([]))
-
-    assert machine.path(live).exists()
-    assert machine.branches() == {"main", f"coord/{live}"}
-    assert (machine.state / "logs" / live).exists()
-    assert not (machine.state / "logs" / over).exists()
-
-
-def test_a_run_that_a_live_one_retries_is_left_alone(machine: Machine, cleaning: Cleaning, store: RunStore):
-    over, live = machine.run(TodoState.FAILED), machine.run(None)
-    store.redis.hset(store.keys.run(live).meta, "carried_from", over)
-
-    with pytest.raises(Conflict, match=live):
-        cleaning.survey([over])
-    assert cleaning.survey([]).found == ()
 
 
 def test_a_run_whose_rollback_failed_is_left_until_accepted(
