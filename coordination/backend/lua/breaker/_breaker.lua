@@ -41,8 +41,8 @@ do
     return PROBE
   end
 
-  -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE. `process`: host, pid and start of the
-  -- process whose end ends the probe; nil: a lease ends it, or it outlives its process.
+  -- `by`: a description of `who`. `ends`: until when in ms, or BY_LEASE. `process`: host, pid and start of
+  -- the process whose end ends the probe; nil: a lease ends it, or it outlives its process.
   local function begin_probe(name, who, by, ends, process)
     if state_of(name) ~= HALF_OPEN then
       announce('breaker.half_open', name, 'repos', repo_of(name), 'title', first_line(by))

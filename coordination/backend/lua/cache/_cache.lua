@@ -47,8 +47,8 @@ local function generations(contexts)
   return known
 end
 
--- Delete an entry, expired or not, and its value with the last entry that refers to it. Return the freed bytes
--- and its digest; nil if it does not exist.
+-- Delete an entry, expired or not, and its value with the last entry that refers to it. Return the freed
+-- bytes and its digest; nil if it does not exist.
 local function unset(context, name)
   local entries, member = entries_of(context), member_of(context, name)
   local record = call('HGET', entries, name)
