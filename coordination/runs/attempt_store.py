@@ -111,6 +111,8 @@ def check_output(output: PredecessorOutput, record: ResultRecord, brief: RunBrie
 
 
 class AttemptStore:
+    """Take the steps of a worker with its todos. The caller passes each Reply to `Dispatcher.follow`."""
+
     def __init__(self, redis: Redis, namespace: str, scripts: StepCaller | None = None) -> None:
         """`scripts`: a caller with connections of its own, for callers of many steps."""
         self.redis = redis
@@ -252,6 +254,7 @@ class AttemptStore:
         `to`: the todo that begins with them; `claimed_by` is the fence of its claim, read last. `signed`:
         todos whose signed results are returned, too.
         """
+        keys = self.keys.run(run_id)
         step = Visible(limit_bytes=limit_bytes, contexts=contexts)
         facts = [*(f"{todo} {name}" for todo in todos for name in FACTS), f"{to} fence"]
 
@@ -267,7 +270,6 @@ class AttemptStore:
                 answers: list[Any] = pipeline.execute()
                 return answers
 
-        keys = self.keys.run(run_id)
         answers = self._client_scripts.with_library(read)
         visible = step.result(answers.pop(0)) if contexts else VisibleValues(0, {})
         results = zip(signed, answers.pop(0), strict=True) if signed else ()

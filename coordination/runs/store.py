@@ -21,6 +21,8 @@ from coordination.runs.attempt_store import AttemptStore, Grant
 
 
 class RunStore(AttemptStore):
+    """Take the steps of whole runs, for commands and the maintenance leader, and those of attempts."""
+
     def declare(self, capacities: Mapping[str, int]) -> None:
         """Declare the capacities of resources, as `LockManager.resources.declare` does."""
         if typed := [(resource(name), capacity) for name, capacity in capacities.items()]:
