@@ -50,7 +50,9 @@ def _verdict(bug: Bug) -> str:
 
 
 def misplaced(bug: Bug) -> str:
-    """Why the bug cannot be planted, for the code has changed; empty if it can."""
+    """Why the bug cannot be planted, for the code or its tests have changed; empty if it can."""
+    if gone := [test for test in bug.tests if not (ROOT / test.partition("::")[0]).exists()]:
+        return f"{bug.name}: there is no {gone[0]}"
     found = (ROOT / bug.file).read_text().count(bug.right)
     return "" if found == 1 else f"{bug.name}: what it changes stands {found} times in {bug.file}"
 

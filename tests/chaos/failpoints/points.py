@@ -41,6 +41,7 @@ NO_CALLS = {
     "from_url",
     "hook",
     "shutdown",  # of a socket
+    "append",  # to a list
 }
 METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.startswith("_")} - NO_CALLS
 
@@ -122,18 +123,13 @@ ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
     "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
-    "operations.executable.": "checks of the file, which only read",
-    "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.control.approvals.": "a command that decides nothing, and says why: it only reads",
     "api.run_reading.RunReading.redis_is_full:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker": "programs and commands that ask a breaker by themselves: what runs do of it is part of their "
     "own steps",
-    "runs.views.live.": "a command that looks at the file, and says in passing what runs",
     "runs.logs.": "a command that reads logs",
     "runs.control.named_checkpoints.clear": "a command that deletes the checkpoints of ended runs",
-    "runs.views.run_view.": "a command that looks at runs",
-    "runs.views.timeline.": "a command that follows a run",
     "message": "programs that use messages by themselves; killed in tests/contracts/test_messages_trouble.py",
     "inbox/": "the same",
     "lock": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
@@ -144,12 +140,41 @@ ELSEWHERE = {
     "cache/visible": "asked along with what a todo is handed: see AttemptStore.handed_over",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in "
     "cache/",
-    "runs.views.todo_view.raw_records_of:": "a command that looks at some todos of a run",
     "runs.submission.refusals._takes_up:": "the words of a refusal, for which it only reads",
     "runs.attempt_store.AttemptStore.is_cancelled:": "a merge queue: "
     "tests/integration/test_land_request_todo.py",
     "runs.write_back.keep_filings:h": "an undone todo that a person completed: "
     "tests/acceptance/test_retry.py",
+    "runs.views.": "commands, pages and metrics that look at runs, and only read",
+    "api.events.": "a program that follows the events: tests/integration/test_stream_followers.py",
+    "events.stream.": "the same",
+    "event/request": "a program that reports an event: tests/contracts/test_events_stream.py",
+    "event/trim": "the same",
+    "checks.report.": "a command that reads the results of quality checks",
+    "changes.resolve.": "a command that looks for the conflict of a change set",
+    "runs.change_sets.store.ChangeSets.adopt:": "a command: tests/integration/test_adoption.py",
+    "runs.change_sets.store.ChangeSets.discard:": "a command: "
+    "tests/integration/test_discarded_change_sets.py",
+    "runs.change_sets.store.ChangeSets.note_": "what a forge said of a request: the next look notes it again",
+    "forges.budget.": "the number of calls to a forge: tests/integration/test_land_request_killed.py",
+    "runs.control.steering._queued:": "the same",
+    "health.store.Disconnections.": "commands that disconnect and connect: tests/acceptance/test_health.py",
+    "health.store.HealthStore.forget_remotes:": "a repository that left the file: the next round forgets it",
+    "health.store.HealthStore.monitor:": "a command that looks at the health",
+    "runs.control.signing.": "decisions of trusted people: tests/integration/test_signed_decisions.py",
+    "runs.signed.": "orders and results that are signed: tests/integration/test_signed_results.py",
+    "runs.attempt_store.AttemptStore.signed:": "the same",
+    "runs.maintenance.notifier.": "a program of the user: tests/integration/test_user_programs.py",
+    "runs.maintenance.progress_feed.": "the same",
+    "runs.run_contexts.clear_cache:": "a command that deletes cached values",
+    "runs.submission.carry._end:": "a sweep on results of another plan, of which it only reads",
+    "runs.submission.carry._read:": "the same",
+    "runs.submission.carry.at_run:": "a command that starts quality checks at the results of a run",
+    "runs.worker_registry.WorkerRegistry.replace_services:": "a host of services: "
+    "tests/integration/test_services_on_a_host.py",
+    "runs.write_back.keep_failure:": "results for a file that cannot be written: "
+    "tests/integration/test_results_writer.py",
+    "workers.file_services.ResultsWriter.": "the same",
     "backend.embedded.": "the start of a server, by people",
 }
 """Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept
