@@ -161,7 +161,7 @@ BUGS = (
         f"{STEPS}/_turns.lua",
         "    call('ZADD', timers, now + delay_ms, member(todo))\n    wait_for(todo, 'timer', 'another try')",
         "    wait_for(todo, 'timer', 'another try')",
-        (HISTORY,),
+        (ATTEMPTS,),
     ),
     Bug(
         "a message that is lost is never sent again",

@@ -123,6 +123,15 @@ def test_the_time_of_a_service_counts_from_its_order_and_of_others_from_their_la
     assert run.todo("A").started_at != started_at, "another try begins anew"
 
 
+def test_a_todo_that_is_tried_again_later_has_a_timer(run: Harness):
+    grant = run.begin({"A": "r1"}).take("A")
+    run.follow(run.store.retry(grant, LOOK_AGAIN, BAD))
+    assert (run.states(), len(run.mail)) == ({"A": "retrying"}, 0)
+
+    until(lambda: run.tick() or run.mail)
+    assert run.drain() == ["A"]
+
+
 @pytest.mark.parametrize("word", ["settled", "retrying"])
 def test_a_lease_that_was_used_up_in_time_is_no_loss(run: Harness, word: str):
     run.begin(PAIR)
