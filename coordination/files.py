@@ -63,6 +63,11 @@ def why_no_folder(path: Path) -> str:
     return why_closed(path) or ("" if is_folder(path) else f"there is no folder {path}")
 
 
+def real_path(path: Path) -> Path:
+    """Return the path without symbolic links; `Path.resolve` raises for a loop of links."""
+    return Path(os.path.realpath(path))
+
+
 def expanded(path: str) -> Path:
     """Return the path with `~` as the home folder; unchanged where that is unknown, where
     `Path.expanduser` raises.

@@ -8,7 +8,6 @@ new folder: todos of one repository never run in two folders of a host.
 from __future__ import annotations
 
 import argparse
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +19,7 @@ from coordination.disk import shortage
 from coordination.ecosystem import document
 from coordination.environment import ecosystem_path_from_environment
 from coordination.errors import NotFound, UsageError
-from coordination.files import expanded, is_folder, is_there, why_no_folder
+from coordination.files import expanded, is_folder, is_there, real_path, why_no_folder
 from coordination.models import FILE_NAME, Ecosystem, Repo, Signatures
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.settings import Settings, read_settings
@@ -137,7 +136,7 @@ def _refuse_unknown(name: str, path: str | None, declared: Collection[str]) -> N
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
-    if place := _real(Path(path)) if path is not None else _folder(repo, name, base):
+    if place := real_path(Path(path)) if path is not None else _folder(repo, name, base):
         return place
     raise UsageError(
         f"no folder is known for repository {name!r}: there is no {base / name}",
@@ -150,13 +149,8 @@ def _folder(repo: Repo | None, name: str, base: Path) -> Path | None:
     neither.
     """
     if repo is not None and repo.path is not None:
-        return _real(base / expanded(repo.path))
-    return _real(base / name) if is_folder(base / name) else None
-
-
-def _real(path: Path) -> Path:
-    """Return the path without symbolic links; `Path.resolve` raises for a loop of links."""
-    return Path(os.path.realpath(path))
+        return real_path(base / expanded(repo.path))
+    return real_path(base / name) if is_folder(base / name) else None
 
 
 def refuse_shared(places: Mapping[str, Path]) -> None:

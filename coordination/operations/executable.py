@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from coordination.backend.address import is_open_to_readers
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
-from coordination.files import is_there, why_closed
+from coordination.files import is_there, real_path, why_closed
 from coordination.git import ask_git, history_exceeds, why_unusable
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
@@ -54,7 +53,7 @@ def _repositories(document: Document) -> Iterator[Problem]:
     """Yield local folders that cannot be used. A missing one is accepted, because it may be on another
     machine.
     """
-    named: dict[str, str] = {}
+    named: dict[Path, str] = {}
     for repo in document.ecosystem.repos:
         path = document.repo_path(repo)
         if path is None:
@@ -63,7 +62,7 @@ def _repositories(document: Document) -> Iterator[Problem]:
             yield _problem(document, repo.name, why)
         if why or not is_there(path):
             continue
-        other = named.setdefault(os.path.realpath(path), repo.name)
+        other = named.setdefault(real_path(path), repo.name)
         if other != repo.name:
             message = f"{path} is also the folder of {other}: give each repository its own `path`"
             yield _problem(document, repo.name, message)

@@ -12,6 +12,7 @@ import redis
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.environment import acted_for
+from coordination.files import real_path
 from coordination.models import WriteBack
 from coordination.settings import Settings
 
@@ -152,7 +153,7 @@ class Connection:
         from coordination.trust.identity import existing_worker
         from coordination.trust.results import trusting_own
 
-        place, folders = state.resolve(), [folder.resolve() for folder in self._changed_folders()]
+        place, folders = state.resolve(), [real_path(folder) for folder in self._changed_folders()]
         if any(place.is_relative_to(folder) for folder in folders if folder != place):
             return self.trust
         own = existing_worker(place)

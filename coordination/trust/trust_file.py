@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Validat
 
 from coordination.environment import ENV_PREFIX, config_folder_from_environment
 from coordination.errors import MissingRight, NotTrusted, TrustCause, Unsafe, UsageError
-from coordination.files import expanded
+from coordination.files import expanded, real_path
 from coordination.models.values import Record, RepoName, Word
 from coordination.text import listed, wrong_value
 from coordination.trust.public_keys import PublicKey, parse_public_key
@@ -287,7 +287,7 @@ def check_place(path: Path, repos: Collection[Path] = ()) -> None:
     """
     folder = path.parent.resolve()
     for repo in repos:
-        if folder.is_relative_to(repo.resolve()):
+        if folder.is_relative_to(real_path(repo)):
             _refuse(
                 path,
                 f"it lies in {repo}, which todos can change",

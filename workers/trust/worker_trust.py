@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
-from coordination.files import locked, make_private, replace_file
+from coordination.files import locked, make_private, real_path, replace_file
 from coordination.models import Signatures
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.cleanup_jobs import CleanupJob
@@ -62,7 +62,7 @@ class WorkerKey:
         """Raise Unsafe if the key would lie in a repository: its todos read it, and it may be committed."""
         folder = self._state.resolve()
         for repo, place in places.items():
-            if folder.is_relative_to(place.resolve()):
+            if folder.is_relative_to(real_path(place)):
                 raise Unsafe(
                     f"the worker's key would lie in the repository {repo}: {folder} is in {place}",
                     "start the worker outside the repositories, or move ecosystem.yaml out of them",

@@ -32,6 +32,7 @@ from coordination.cli.options.values import detach_option, of_repos
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import UsageError
+from coordination.files import real_path
 from coordination.models import CheckKind
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -246,8 +247,8 @@ def _print_annotations(report: QaReport, document: Document) -> None:
     folders = {}
     for repo in document.ecosystem.repos:
         place = document.repo_path(repo)
-        if place and place.resolve().is_relative_to(here):
-            folders[repo.name] = place.resolve().relative_to(here).as_posix().removeprefix(".")
+        if place and real_path(place).is_relative_to(here):
+            folders[repo.name] = real_path(place).relative_to(here).as_posix().removeprefix(".")
     for line in annotations_of(report, folders):
         click.echo(line, err=True)
 

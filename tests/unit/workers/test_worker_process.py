@@ -17,6 +17,7 @@ from coordination.settings import Settings
 from tests.testbed import git
 from workers.config import ServedRepositories, WorkerConfig, argument_parser, read_config
 from workers.leases import Leases
+from workers.trust.worker_trust import WorkerKey
 from workers.worker_process import REPEATED_AFTER_S, RateLimitedLog
 
 REDIS = ("--redis", "redis://localhost")
@@ -151,3 +152,9 @@ def test_lower_levels_are_always_logged(log: RateLimitedLog):
 def test_a_line_of_celery_with_another_number_of_tries_is_a_repetition(log: RateLimitedLog):
     assert log.filter(record("Trying again in 3.00 seconds... (7/None)", by="celery.worker.consumer"))
     assert not log.filter(record("Trying again in 3.00 seconds... (8/None)", by="celery.worker.consumer"))
+
+
+def test_a_key_of_a_worker_may_lie_beside_such_a_link(here: Path):
+    (here / "loop").symlink_to("loop")
+
+    WorkerKey(here / "state", "h").refuse_in_repository({"x": here / "loop"})
