@@ -49,9 +49,9 @@ class Coord(Facade):
     """`with Coord("ecosystem.yaml") as coord:`; a folder or None finds the file as the commands do.
 
     Settings are the file's and the environment's; `redis_url` comes before both. Without any Redis the
-    embedded server is started when something needs it, and stopped when the last of its users is gone. It
-    lives for days in a server: the file is read anew whenever it has changed, and the embedded server is
-    started again where it does not run any more. Raises what the commands raise: every error is a
+    embedded server is started when something needs it, and stopped when the last of its users is gone. A
+    Coord can live for days in a server: it reads the file anew whenever that has changed, and starts the
+    embedded server again where it does not run any more. Raises what the commands raise: every error is a
     CoordinationError.
     """
 
@@ -138,8 +138,8 @@ class Coord(Facade):
         self.subscribers.on(event, subscriber, since)
 
     def start_worker(self, repos: Iterable[str]) -> None:
-        """Start one worker for all repositories of the file, with the embedded server. Other workers are
-        not ours to start.
+        """Start one worker for all repositories of the file, with the embedded server. With a configured
+        Redis, others start the workers.
         """
         super().start_worker(list(repos))
 

@@ -159,7 +159,8 @@ class Subscription:
 
     def is_news(self, event: Event, read_from: str) -> bool:
         """Return whether an event that was read from a place on is news, and advance to its place. A gap is
-        news for who read from there, and sets back who was further, where the stream ends before that.
+        news for a subscriber that has read up to there. It sets back a subscriber whose place is behind the
+        end of the stream.
         """
         here, there = place(str(self.position)), place(event.id)
         if event.kind == GAP and there < place(read_from):

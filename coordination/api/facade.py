@@ -36,14 +36,15 @@ FOREIGN_CONTEXT = "a context other than its own"
 
 
 class Facade(EcosystemAccess):
-    """`runs` and `run` steer runs, `manager` edits the file, `planner` looks ahead, `live` looks at this
-    moment.
+    """`runs` starts, finds and steers runs, `manager` edits the file, `planner` forecasts, `live` reads the
+    present state of runs.
 
     Locks, messages, breakers and shared values are those of `connection`.
     """
 
     @cached_property
     def runs(self) -> Runs:
+        """Return the runs: started, found, decided about, imported, cleaned up."""
         from coordination.api.runs import Runs
 
         return Runs(self)
@@ -127,6 +128,7 @@ class Facade(EcosystemAccess):
 
     @cached_property
     def planner(self) -> Planner:
+        """Return the planner: order and duration of a plan before it runs."""
         from coordination.api.planning import Planner
 
         return Planner(self)
@@ -140,6 +142,7 @@ class Facade(EcosystemAccess):
 
     @cached_property
     def live(self) -> LiveView:
+        """Return the present state of runs, as far as Redis answers at once."""
         from coordination.api.records import LiveView
 
         return LiveView(self)
