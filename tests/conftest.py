@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from compileall import compile_dir
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,13 +81,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Other modules, and tests in each, keep the order that chance gave them."""
-    here = Path(__file__).parent
-    items.sort(
-        key=lambda item: (
-            LONGEST_FIRST.index(item.path.relative_to(here).parts[0]),
-            item.path.name not in LONGEST_MODULES,
-        )
-    )
+    items.sort(key=lambda item: _place(item.path))
+
+
+@cache
+def _place(module: Path) -> tuple[int, bool]:
+    folder = module.relative_to(Path(__file__).parent).parts[0]
+    return LONGEST_FIRST.index(folder), module.name not in LONGEST_MODULES
 
 
 def pytest_collection_finish() -> None:

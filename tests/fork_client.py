@@ -2,8 +2,8 @@
 command costs a tenth of a second instead of a second, a worker a third of a second instead of 1.2.
 
 Commands and workers are the real ones, in a process, a folder and an environment of their own. So are the
-lines of Python that a test or a document has for `python -c`. A shell finds the commands as the program
-`coord` in `ForkServer.programs`. The start of an interpreter is not tried here: tests of that begin the
+lines of Python that a test or a document has for `python -c`. A shell finds both as the programs `coord` and
+`python` in `ForkServer.programs`. The start of an interpreter is not tried here: tests of that begin the
 installed script (`Testbed.begin`), or start workers from the test itself (`Local`).
 """
 
@@ -36,14 +36,15 @@ for them.
 PROGRAM = """\
 #!{python} -IS
 import _socket, marshal, os, sys
-command, env = [{coord!r}, *sys.argv[1:]], dict(os.environ)
+command, env = [{program!r}, *sys.argv[1:]], dict(os.environ)
 forks = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-if {{name: text for name, text in env.items() if name.startswith({prefixes!r})}} != {at_start!r}:
-    os.execv({coord!r}, command)
+at_start = {{name: text for name, text in env.items() if name.startswith({prefixes!r})}}
+if at_start != {at_start!r} or not ({has_fork}):
+    os.execv({program!r}, command)
 try:
     forks.connect({place!r})
 except OSError:  # a sandbox hides it
-    os.execv({coord!r}, command)
+    os.execv({program!r}, command)
 fds = b"".join(fd.to_bytes(4, sys.byteorder) for fd in (1, 2, 0))
 request = marshal.dumps(["", False, command, os.getcwd(), env])
 forks.sendmsg([request], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)])
@@ -53,7 +54,14 @@ while said.count(b"\\n") < 2 and (more := forks.recv(64)):
 code = int(said.split()[1])
 sys.exit(code if code >= 0 else 128 - code)
 """
-"""The program `coord` of a shell: it has the command carried out by a fork and ends with its code."""
+"""A program of a shell: it has the command carried out by a fork, and ends with its code."""
+PROGRAMS = {
+    "coord": (Path(sys.executable).with_name("coord"), "True"),
+    "python": (Path(sys.executable), "command[1:2] == ['-c'] or command[1:3] == ['-m', 'workers']"),
+}
+"""Name of a program in `ForkServer.programs` → the program in an interpreter of its own, and the commands
+that a fork carries out.
+"""
 
 
 class ForkServer:
@@ -195,23 +203,24 @@ class ForkServer:
 
     @property
     def programs(self) -> Path:
-        """Return a folder for PATH, with a `coord` that is a fork."""
+        """Return a folder for PATH, with a `coord` and a `python` that are forks."""
         self._connection()
         assert self._folder is not None
-        program = self._folder / "coord"
-        if not program.exists():
-            at_start = {name: text for name, text in os.environ.items() if name.startswith(READ_AT_START)}
+        for name, (program, has_fork) in PROGRAMS.items():
+            if (path := self._folder / name).exists():
+                continue
             text = PROGRAM.format(
                 python=sys.executable,
-                coord=str(Path(sys.executable).with_name("coord")),
+                program=str(program),
+                has_fork=has_fork,
                 prefixes=READ_AT_START,
-                at_start=at_start,
+                at_start={name: text for name, text in os.environ.items() if name.startswith(READ_AT_START)},
                 place=str(self._folder / CALLERS),
             )
-            written = self._folder / f"coord.{os.getpid()}"
+            written = self._folder / f"{name}.{os.getpid()}"
             written.write_text(text)
             written.chmod(0o755)
-            written.rename(program)  # other processes may write and execute it at the same time
+            written.rename(path)  # other processes may write and execute it at the same time
         return self._folder
 
     def close(self) -> None:

@@ -302,6 +302,8 @@ def _carry_out(request: bytes, fds: Sequence[int]) -> NoReturn:
         _join_network(f"/run/netns/{network}")
     if command[:2] == [sys.executable, "-c"]:
         _become(_execute, command[1:], cwd, env)
+    if command[:3] == [sys.executable, "-m", "workers"]:
+        _become(_main_of("workers"), command[2:], cwd, env)
     from coordination.cli import main
 
     _become(lambda _: main(), command, cwd, env)

@@ -10,14 +10,18 @@ with GitServer(folder) as server:
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import shutil
 import socket
 import subprocess
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -39,6 +43,16 @@ class Behaviour:
     """True: a request is taken, and never answered."""
     breaks_off: bool = False
     """True: a push is carried out, and the connection is cut before the answer."""
+
+
+@cache
+def _empty() -> Path:
+    """Return an empty bare repository, to be copied."""
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    git(folder, "init", "-q", "--bare", ".")
+    git(folder, "config", "http.receivepack", "true")
+    return folder
 
 
 class GitServer:
@@ -86,8 +100,8 @@ class GitServer:
     def create(self, name: str, seed: Path | None = None, branch: str = "main") -> Path:
         """Make a bare repository, with this branch of `seed`; return its path."""
         path = self.path(name)
-        git(self.folder, "init", "-q", "--bare", "-b", branch, str(path))
-        git(path, "config", "http.receivepack", "true")
+        shutil.copytree(_empty(), path)
+        (path / "HEAD").write_text(f"ref: refs/heads/{branch}\n")
         if seed is not None:
             git(seed, "push", "-q", str(path), f"refs/heads/{branch}:refs/heads/{branch}")
         return path

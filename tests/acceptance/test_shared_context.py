@@ -9,7 +9,7 @@ import os
 
 from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from tests.testbed import COORD, FORKS, Testbed
+from tests.testbed import FORKS, Testbed
 
 ELSEWHERE = "settings: {namespace: another, redis_url: 'redis://127.0.0.1:1'}\nrepos: []\n"
 MAKES = """\
@@ -26,7 +26,7 @@ coord context delete eco
 coord context get eco --default '"hidden"'
 coord context list --format '{scope} {key}'
 coord context set version 2 --scope nowhere; echo "exit $?"
-"$PYTHON" -c 'from coordination.cache.connection import here
+"$INTERPRETER" -c 'from coordination.cache.connection import here
 with here() as context: print(context.get_or_compute("made", lambda: 6 * 7))'
 cp "$COORD_CONTEXT" "$COORD_OUTPUT"
 stat -c %a "$(dirname "$COORD_CONNECTION")"
@@ -37,7 +37,7 @@ env
 def test_todos_share_values_wherever_they_run(testbed: Testbed, free_port: int):
     testbed.settings = {"server_port": free_port, "namespace": "shop"}
     testbed.repo("down", **{"ecosystem.yaml": ELSEWHERE})
-    env = {"PYTHON": str(COORD.with_name("python")), "PATH": f"{FORKS.programs}:{os.environ['PATH']}"}
+    env = {"INTERPRETER": str(FORKS.programs / "python"), "PATH": f"{FORKS.programs}:{os.environ['PATH']}"}
     testbed.write(
         [
             {"id": "makes", "repo": "up", "action": MAKES, "env": env},

@@ -80,7 +80,7 @@ ORDINARY = (
 """Root may read everything, unless it gives that up."""
 TODOS = [
     {"id": "hostile", "repo": "h", "action": ["python3", "-c", HOSTILE]},
-    {"id": "inside", "repo": "i", "action": INSIDE, "env": {"INTERPRETER": str(COORD.with_name("python"))}},
+    {"id": "inside", "repo": "i", "action": INSIDE},
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
     {"id": "python", "repo": "p", "action": {"type": "python", "call": "operations:environ"}},
@@ -123,7 +123,7 @@ def swept(new_testbed: Callable[[], Testbed], tmp_path_factory: pytest.TempPathF
     testbed.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
     testbed.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
     testbed.env |= {"PORT": str(settings.server_port), "TMPDIR": str(testbed.folder)}
-    testbed.env |= {"PROGRAM": str(FORKS.programs / "coord")}
+    testbed.env |= {"PROGRAM": str(FORKS.programs / "coord"), "INTERPRETER": str(FORKS.programs / "python")}
     testbed.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
     testbed.repo("p", **{"operations.py": FUNCTIONS})
     filtered = testbed.folder / "filtered"

@@ -96,8 +96,8 @@ class Core:
             self._end(project, request, "closed", None)
 
     def _keep_ref(self, project: Project, request: Request) -> None:
-        for ref in (f"refs/pull/{request.number}/head", f"refs/merge-requests/{request.number}/head"):
-            project.bare.git("update-ref", ref, request.sha)
+        kinds = ("pull", "merge-requests")
+        project.bare.keep(request.sha, *(f"refs/{kind}/{request.number}/head" for kind in kinds))
 
     def _end(
         self, project: Project, request: Request, state: str, by: Person | None, commit: str = ""

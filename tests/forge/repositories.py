@@ -1,11 +1,17 @@
-"""Git of the test forge: a bare repository whose merges are computed by git itself."""
+"""Git of the test forge: a bare repository whose merges are computed by git itself.
+
+Processes of git take most of the forge's time. So branches are read from their files, answers about commits
+are kept, as they cannot change, and one process commits files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 UPDATE_HOOK = """#!/bin/sh
@@ -13,6 +19,9 @@ grep -qxF "$1" protected 2>/dev/null || exit 0
 echo "protected branch hook declined: $1 takes changes by pull requests only" >&2
 exit 1
 """
+
+
+ID = re.compile("[0-9a-f]{40}")
 
 
 class Conflicting(Exception):
@@ -26,6 +35,8 @@ class Moved(Exception):
 @dataclass(frozen=True)
 class Bare:
     path: Path
+    answers: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)
+    """Words of git that name commits by their ids → its answer."""
 
     def git(self, *words: str, text: str = "", env: Mapping[str, str] | None = None) -> str:
         done = subprocess.run(
@@ -49,22 +60,43 @@ class Bare:
             | dict(more)
         )
 
+    def _ask(self, *words: str, about: tuple[str, ...]) -> str:
+        """Return git's answer, and keep it if these words are ids of commits."""
+        if words in self.answers:
+            return self.answers[words]
+        answer = self.git(*words)
+        if all(map(ID.fullmatch, about)):
+            self.answers[words] = answer
+        return answer
+
     def branches(self) -> dict[str, str]:
+        if not (self.path / "packed-refs").exists():
+            return self._loose_branches()
         lines = self.git(
             "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"
         ).splitlines()
         return {name: commit for commit, _, name in (line.partition(" ") for line in lines)}
 
+    def _loose_branches(self) -> dict[str, str]:
+        heads, found = self.path / "refs" / "heads", {}
+        for file in sorted(heads.rglob("*")):
+            with suppress(OSError):  # a folder, or just deleted
+                if ID.fullmatch(commit := file.read_text().strip()) and file.suffix != ".lock":
+                    found[str(file.relative_to(heads))] = commit
+        return found
+
     def commit(self, name: str) -> str | None:
         """Return the full name of a commit or of a branch's tip."""
+        if tip := self.branches().get(name.removeprefix("refs/heads/")):
+            return tip
         try:
-            return self.git("rev-parse", "-q", "--verify", f"{name}^{{commit}}")
+            return self._ask("rev-parse", "-q", "--verify", f"{name}^{{commit}}", about=(name,))
         except subprocess.CalledProcessError:
             return None
 
     def contains(self, tip: str, commit: str) -> bool:
         try:
-            self.git("merge-base", "--is-ancestor", commit, tip)
+            self._ask("merge-base", "--is-ancestor", commit, tip, about=(commit, tip))
         except subprocess.CalledProcessError:
             return False
         return True
@@ -76,7 +108,8 @@ class Bare:
     def merged_tree(self, ours: str, theirs: str) -> str:
         """Return the tree of a merge. Raises Conflicting."""
         try:
-            return self.git("merge-tree", "--write-tree", "--no-messages", ours, theirs).splitlines()[0]
+            words = ("merge-tree", "--write-tree", "--no-messages", ours, theirs)
+            return self._ask(*words, about=(ours, theirs)).splitlines()[0]
         except subprocess.CalledProcessError as error:
             if error.returncode == 1:
                 raise Conflicting from None
@@ -119,15 +152,18 @@ class Bare:
         """Commit files onto a branch, as a person does; begin it at `start`. Return the commit."""
         old = self.commit(f"refs/heads/{branch}") or ""
         parent = old or self.commit(start) or ""
-        env = {"GIT_INDEX_FILE": str(self.path / "index.writing")}
-        self.git("read-tree", parent or "--empty", env=env)
-        for name, text in files.items():
-            blob = self.git("hash-object", "-w", "--stdin", text=text)
-            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", env=env)
-        tree = self.git("write-tree", env=env)
-        commit = self.commit_tree(tree, *filter(None, [parent]), message=message)
-        self.move(branch, commit, old)
-        return commit
+        stream = [f"commit refs/heads/{branch}", "mark :1", "committer Forge <forge@localhost> now"]
+        stream += [data(message), *([f"from {parent}"] if parent else [])]
+        stream += [line for name, text in files.items() for line in (f"M 100644 inline {name}", data(text))]
+        text = "\n".join([*stream, "get-mark :1", ""])
+        # One pack instead of loose objects, for which it would start another process.
+        return self.git(
+            "-c", "fastimport.unpackLimit=0", "fast-import", "--quiet", "--date-format=now", text=text
+        )
+
+    def keep(self, commit: str, *refs: str) -> None:
+        """Set refs, so that the commit stays."""
+        self.git("update-ref", "--stdin", text="".join(f"update {ref} {commit}\n" for ref in refs))
 
     def protect(self, branches: list[str]) -> None:
         """Refuse pushes to these branches, by a real hook."""
@@ -135,3 +171,8 @@ class Bare:
         hook = self.path / "hooks" / "update"
         hook.write_text(UPDATE_HOOK)
         hook.chmod(0o755)
+
+
+def data(text: str) -> str:
+    """Return a text as `git fast-import` reads it."""
+    return f"data {len(text.encode())}\n{text}"
