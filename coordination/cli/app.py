@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -120,12 +120,13 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
         code = _execute(call, argv)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has enough
-        code = _discard_output()
+        code = _discard_output(sys.stdout)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        click.echo(_disk_full(error), err=True)
-        code = _discard_output()
+        with contextlib.suppress(OSError):  # standard error may be what is full
+            click.echo(_disk_full(error), err=True)
+        code = _discard_output(sys.stdout, sys.stderr)
     sys.exit(code)
 
 
@@ -138,8 +139,10 @@ def _open_closed_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (to the end of the process)
 
 
-def _discard_output() -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard_output(*streams: TextIO) -> int:
+    """Discard what the streams still hold: the interpreter would end with exit code 120 at its last flush."""
+    for stream in streams:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 1
 
 

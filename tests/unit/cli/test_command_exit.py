@@ -168,3 +168,17 @@ def test_a_user_without_a_name_is_recorded_by_number(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "getuid", lambda: 2_000_000_123)  # as containers choose one
 
     assert actor().startswith("uid-2000000123@")
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="Linux has this device")
+@pytest.mark.parametrize("words", [["list-nothing"], ["--help"]], ids=" ".join)
+def test_a_call_whose_output_and_errors_find_no_room_ends_with_a_code_of_coord(words: list[str]) -> None:
+    script = f"import sys; sys.argv = ['coord', *{words}]\nfrom coordination.cli import main\nmain()"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with FULL.open("w") as full:
+        done = subprocess.run([sys.executable, "-c", script], env=env, stdout=full, stderr=full, check=False)
+
+    assert done.returncode == 1
