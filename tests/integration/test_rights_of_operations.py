@@ -63,8 +63,8 @@ READS = {
     "requests": "list refs",
     "run": "branches checkpoints commands_to_pull document events export follow gantt last_event log "
     "log_tail maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
-    "rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait "
-    "with_signatures workers write_back",
+    "rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait with_signatures "
+    "workers write_back",
     "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
     "services": "list log outcome prepare reserve_workers show stop_here",
@@ -118,7 +118,7 @@ def test_each_operation_needs_a_right_or_is_known_to_need_none(part: str):
     guarded = {name.rpartition(".")[2] for name in {**NEEDS, **STEPS} if name.rpartition(".")[0] == part}
     free = set(READS.get(part, "").split())
 
-    assert operations_of(part) == guarded | free
+    assert operations_of(part) == guarded | free, "name the right in authority.NEEDS, or list it in READS"
     assert not guarded & free
 
 
