@@ -101,8 +101,8 @@ def begin(client: Redis, namespace: str, n: int) -> Side:
         strategy=Strategy.DATAFLOW, reason="", on_failure=OnFailure.CONTINUE, max_parallel=None, actor="b"
     )
     run_id, _ = submit(store, build(eco, PLAN), eco, SETTINGS, order)
-    while (piece := store.piece(run_id)) is not None:
-        store.remainder(run_id, piece)
+    while (piece := store.next_batch(run_id)) is not None:
+        store.execute_batch(run_id, piece)
     return Side(store=store, run_id=run_id, digest=digest, took=[], inside=[])
 
 

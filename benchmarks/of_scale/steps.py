@@ -54,10 +54,10 @@ class Nobody:
 
     def finish(self, run_id: str, at_most: int = 1000) -> None:
         for _ in range(at_most):
-            piece = self._store.piece(run_id)
-            if piece is None:
+            batch = self._store.next_batch(run_id)
+            if batch is None:
                 return
-            self.follow(self._store.remainder(run_id, piece))
+            self.follow(self._store.execute_batch(run_id, batch))
 
     def send(self, deliveries: tuple[Delivery, ...]) -> None:
         self.mail.extend(deliveries)
