@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -134,8 +135,8 @@ def main(todos: int, rounds: int, with_ruamel: bool) -> None:
         for name, layout in LAYOUTS.items():
             row(
                 f"{RESULTS} results, {name}",
-                best(lambda layout=layout: place.write_back(layout), min(rounds, 3)),
-            )  # type: ignore[misc]
+                best(partial(place.write_back, layout), min(rounds, 3)),
+            )
         result = place.file.with_name("result.yaml")
         others: dict[str, Callable[[], None]] = {
             "PyYAML, load and dump": lambda: place.run("-c", PYYAML, place.file, result)

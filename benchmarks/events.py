@@ -123,7 +123,7 @@ def compare(client: Redis, n: int) -> tuple[Side, Side]:
         for side in sides:
             numbers = range(first, min(first + BLOCK, n))
             before = _cpu_us(client)
-            side.took.append(seconds(lambda s=side, r=numbers: execute(s, r)) / len(numbers))
+            side.took.append(seconds(lambda s=side, r=numbers: execute(s, r)) / len(numbers))  # type: ignore[misc]
             side.inside.append((_cpu_us(client) - before) / len(numbers))
     return loud, quiet
 

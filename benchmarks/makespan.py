@@ -24,7 +24,8 @@ from typing import Any
 
 from benchmarks.of_makespan.shapes import SHAPES, Shape, draw
 from benchmarks.report import Report, parser, report
-from benchmarks.workshop import PLAN, Workshop, ecosystem, workshop
+from benchmarks.testbed import PLAN
+from benchmarks.workshop import Workshop, ecosystem, workshop
 from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import bound, simulate

@@ -96,7 +96,7 @@ def measure(rows: Report, rounds: int) -> None:
         masker = Masker(secrets(number))
         name = f"{number} secrets ({len(masker.needles)} forms)" if number > 1 else "1 secret"
         goal = GOAL_MB_S if number == 5 else None
-        took = best(lambda masker=masker: pass_through(masker, pieces(log, PIECE)), rounds)
+        took = best(lambda masker=masker: pass_through(masker, pieces(log, PIECE)), rounds)  # type: ignore[misc]
         rows.add(f"log of tests, {name}", len(log) / took / 1e6, "MB/s", at_least=goal)
     took = best(lambda: pass_through(several, pieces(noise, PIECE)), rounds)
     rows.add("base64, 5 secrets", len(noise) / took / 1e6, "MB/s", at_least=GOAL_MB_S)

@@ -34,6 +34,7 @@ from coordination.events.stream import EventStream
 from coordination.health.facts import FactSource
 from coordination.health.monitor import TICK_S, HealthMonitor
 from coordination.health.records import Health
+from coordination.health.recovery import RecoveryRuns
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.locks import LockManager
 from coordination.models import Ecosystem, Repo
@@ -131,7 +132,7 @@ def measure_restart(rows: Report, rounds: int) -> None:
             assert pid
             begin = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
-            seen.append(_until(lambda n=number: host.states()["s00"].restarts == n, begin))  # type: ignore[misc]
+            seen.append(_until(lambda n=number: host.states()["s00"].restarts == n, begin))
             back.append(_until(lambda: host.states()["s00"].state is ServiceState.HEALTHY, begin))
         rows.add("killed service: its end is seen, best", 1000 * min(seen), "ms")
         rows.add("killed service: up again, best", 1000 * min(back), "ms", beside=f"of {len(back)}")
@@ -146,8 +147,10 @@ def _until(condition: Any, begin: float) -> float:
     return time.perf_counter() - begin
 
 
-class NoRecoveries:
+class NoRecoveries(RecoveryRuns):
     """Nothing fails here."""
+
+    def __init__(self) -> None: ...
 
     def begin(self, record: Health) -> str:
         raise AssertionError(record)

@@ -27,7 +27,8 @@ from typing import Any
 from benchmarks.of_throughput import plain
 from benchmarks.of_throughput.layered import layered
 from benchmarks.report import Report, parser, report
-from benchmarks.workshop import PLAN, Workshop, ecosystem, workshop
+from benchmarks.testbed import PLAN
+from benchmarks.workshop import Workshop, ecosystem, workshop
 from coordination.models import Strategy
 from coordination.planner.graph import build
 

@@ -22,7 +22,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from tests.ports import free_port
@@ -72,7 +72,7 @@ class GitServer:
         self._over = threading.Event()
         self._server: Listening | None = None
 
-    def __enter__(self) -> GitServer:
+    def __enter__(self) -> Self:
         self._listen()
         return self
 

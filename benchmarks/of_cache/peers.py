@@ -44,7 +44,7 @@ def main(folder: str, lookups: int, trace_file: str) -> dict[str, Any]:
     import diskcache
 
     cached = functools.lru_cache(maxsize=1000)(lambda key: VALUE)
-    ttl = cachetools.TTLCache(maxsize=1000, ttl=3600)
+    ttl: cachetools.TTLCache[str, object] = cachetools.TTLCache(maxsize=1000, ttl=3600)
     ttl["key"] = VALUE
     disk = diskcache.Cache(folder)
     disk.set("key", json.dumps(VALUE), expire=3600)

@@ -14,7 +14,8 @@ from redis import Redis
 
 from benchmarks.clock import seconds
 from benchmarks.of_scale.plans import repos, todos
-from benchmarks.workshop import PLAN, SETTINGS, ecosystem
+from benchmarks.testbed import PLAN
+from benchmarks.workshop import SETTINGS, ecosystem
 from coordination.backend.steps.run import Delivery, Reply
 from coordination.models import Ecosystem, OnFailure, Strategy
 from coordination.planner.graph import PlanGraph, build

@@ -21,11 +21,11 @@ def run(job: Job) -> Ran:
     app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1, worker_send_task_events=True)
     ran: list[float] = []
 
-    @app.task  # type: ignore[untyped-decorator]
+    @app.task
     def noop() -> None:
         ran.append(time.perf_counter())
 
-    @app.task  # type: ignore[untyped-decorator]
+    @app.task
     def end() -> None:
         state.should_stop = os.EX_OK
 

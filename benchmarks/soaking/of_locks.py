@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.soaking.frame import LOSING, Place
 from benchmarks.soaking.register import Late, Refused, Register, TwoHolders
@@ -72,14 +73,14 @@ class Contender:
         """One of the things that one can do with locks."""
         self._lost_before = self._place.lost_at
         name, other = self._chance.sample(NAMES, 2)
-        terms = {
+        terms: dict[str, Any] = {
             "ttl": timedelta(milliseconds=self._chance.choice(TTLS_MS)),
             "wait": WAIT,
             "priority": self._chance.choice((0, 0, 1)),
         }
         acquire, many = self._manager.acquire, self._manager.acquire_many
         amount = self._chance.randint(1, CAPACITIES["gpu"])
-        deed = self._chance.choice(
+        act: Callable[[], None] = self._chance.choice(
             (
                 lambda: self._work(acquire(name, **terms), {name: MANY}),
                 lambda: self._work(acquire(name, **terms), {name: MANY}),
@@ -95,7 +96,7 @@ class Contender:
                 ),
             )
         )
-        deed()
+        act()
         self._place.did(self._number)
 
     def _one_in_the_other(self, lock: Lock, name: str, acquire: Callable[[], Lock], other: str) -> None:

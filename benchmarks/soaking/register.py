@@ -120,7 +120,8 @@ class _Page:
         if not raw:
             return cls(0, 0, 0, [])
         slots = [_Inside(*_SLOT.unpack_from(raw, _HEAD.size + i * _SLOT.size)) for i in range(SLOTS)]
-        return cls(*_HEAD.unpack_from(raw), [it for it in slots if it.fence])
+        newest, grants, peak = _HEAD.unpack_from(raw)
+        return cls(newest, grants, peak, [it for it in slots if it.fence])
 
     def packed(self) -> bytes:
         slots = [*self.slots, *[_Inside(0, 0, 0.0)] * (SLOTS - len(self.slots))]
