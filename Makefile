@@ -5,7 +5,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup test-tools forge-tools install-with-uv install-with-pip lock demo test test-long coverage golden docs \
-  man pictures soak chaos lint clean
+  man pictures soak chaos lint compiled-tests clean
 
 setup: .venv/.installed
 
@@ -74,8 +74,13 @@ forge-tools: setup
 	  timeout 60 npm install --prefix $(FORGE_TOOLS) --silent --no-audit --no-fund emulate@0.12.2; \
 	} >/dev/null 2>&1 || echo "emulate and act were not installed: their tests are skipped" >&2
 
-test: lint
+test: setup
+	$(MAKE) --jobs 2 lint compiled-tests
 	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
+
+# Compile the tests once, beside lint, rather than in each process of pytest. Errors show when they are executed.
+compiled-tests: setup
+	@$(BIN)/python -m pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 # Storms, soaks and benchmarks; tests of properties with all examples.
 test-long: setup forge-tools
