@@ -23,6 +23,9 @@ LOGIN = ("username", "password")
 TLS = ("ssl_cert_reqs", "ssl_check_hostname", *FILES)
 WORDS = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
 PORT = 6379
+PORT_HINT = f"write a port from 1 to 65535, or none for {PORT}"
+SPECIAL_HINT = "write special characters of a user or password as %XX ('/' is %2F, '@' %40, '#' %23, '%' %25)"
+_PORT_NUMBER = re.compile(r":\d+(/|\?|$)")
 _PASSWORDS = ((r"^([^:]*://[^:@/?]*:).*@", r"\1***@"), (r"([?&]password=)[^&]*", r"\1***"))
 
 
@@ -109,8 +112,9 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        hint = "write special characters of a user or password as %XX ('/' is %2F, '@' %40, '#' %23, '%' %25)"
-        raise _invalid(url, hint) from error
+        raise _invalid(url, PORT_HINT if _PORT_NUMBER.search(url) else SPECIAL_HINT) from error
+    if parts.port == 0:
+        raise _invalid(url, PORT_HINT)
     if parts.scheme not in SCHEMES:
         raise _invalid(url, "use redis://, rediss:// or unix://")
     if parts.fragment:

@@ -12,7 +12,7 @@ from coordination import models
 from coordination.credentials.detection import looks_secret
 from coordination.ecosystem import layout
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, Diagnostic, SourceMap, inside
-from coordination.ecosystem.yaml_text.tree import Location
+from coordination.ecosystem.yaml_text.tree import MERGE, Location
 from coordination.models import SECRET, Coordination, Ecosystem, Repo, Todo
 from coordination.settings import Settings
 from coordination.text import WANTED, Suggester, counted, known_words, limit, nearest
@@ -205,10 +205,19 @@ def belongs_to_other_tools(location: Location) -> bool:
     """Return whether the place belongs to other tools: an unknown section, or an unknown field of a
     repository.
     """
-    section, *inner = location or ("",)
+    section, *inner = _without_merges(location) or ("",)
     if section not in Ecosystem.model_fields:
         return bool(section)
     return section == "repos" and len(inner) > 1 and inner[1] not in Repo.model_fields
+
+
+def _without_merges(location: Location) -> Location:
+    """Return the location without each `<<`, and its index, through which a value is taken over."""
+    return tuple(
+        part
+        for before, part in zip((None, *location), location, strict=False)
+        if part != MERGE and not (before == MERGE and isinstance(part, int))
+    )
 
 
 def unknown_parts(data: dict[str, Any]) -> Iterator[Diagnostic]:

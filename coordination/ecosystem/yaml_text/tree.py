@@ -233,7 +233,8 @@ _CONSTRUCT = {
     _TAG + "null": _CONSTRUCTOR.construct_yaml_null,
     _TAG + "timestamp": _CONSTRUCTOR.construct_yaml_timestamp,
 }
-_MERGE = "<<"
+MERGE = "<<"
+"""The name under which a mapping takes over the values of others."""
 _COLLECTION_TAGS = {COLLECTION, _TAG + "map", _TAG + "seq"}
 
 
@@ -295,7 +296,7 @@ class _Reader:
             name = key.value
             if not isinstance(key, ScalarNode):
                 self._report(key, "a name cannot be a list or a mapping")
-            elif name == _MERGE and key.tag == PLAIN:
+            elif name == MERGE and key.tag == PLAIN:
                 merged |= self._merge(value, depth)
             elif name in own:
                 first = next(k for k, _ in node.value if k.value == name)

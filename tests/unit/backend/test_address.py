@@ -134,6 +134,8 @@ def test_each_client_gets_the_files_of_the_address(tmp_path: Path, monkeypatch: 
         ("redis://:pa/ss@example.org", r"redis://:\*\*\*@example.org is no Redis address"),
         ("redis://:pa#ss@example.org", r"redis://:\*\*\*@example.org is no Redis address"),
         ("redis://example.org:port", "is no Redis address"),
+        ("redis://example.org:99999/0", "port from 1 to 65535"),
+        ("redis://example.org:0", "port from 1 to 65535"),
         ("redis://example.org/first", "'first' is no database"),
         ("redis://example.org?db=-1", "'-1' is no database"),
         ("redis://example.org?ssl_cert_reqs=none", "unknown parameter 'ssl_cert_reqs'"),

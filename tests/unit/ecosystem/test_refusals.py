@@ -217,6 +217,8 @@ def test_a_surrogate_in_an_escape_is_explained() -> None:
 
 TODO_1 = "coordination.todos[0]"
 OTHER_PLACES = [
+    ("repos: []\n<<: 5", 2, "<<", "'<<' takes a mapping"),
+    ("repos:\n  - name: a\n    <<: [{x-own: !other 5}, 7]", 3, "repos[0].<<[1] (a)", "'<<' takes a mapping"),
     ("repos:\n  - {name: a b}", 2, "repos[0].name (a b)", "may hold letters"),
     ("repos:\n  - {name: a, slots: yes}", 2, "repos[0].slots (a)", "needs a whole number"),
     ("repos:\n  - {name: a, slots: 65}", 2, "repos[0].slots (a)", "must be at most 64"),
