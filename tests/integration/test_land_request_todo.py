@@ -240,6 +240,36 @@ def test_what_a_forge_has_merged_is_found_on_the_base_and_taken_out_whole(place:
     assert place.main("^{tree}") == before
 
 
+@pytest.mark.parametrize("brought", ["merged", "merged by other words", "resolved", "rebased"])
+@pytest.mark.parametrize("forge", ["gitlab"], indirect=True)
+def test_a_fast_forward_by_people_is_taken_out_without_the_work_of_others(place: Proposal, brought: str):
+    place.project.methods = ["rebase", "squash"]
+    place.check(method="rebase")
+    place.move_base(elsewhere="x\n", **({"work": "theirs\n"} if brought == "resolved" else {}))
+    before = place.main("^{tree}")
+    git(place.checkout, "fetch", "-q", str(place.target), "main")
+    git(place.checkout, "checkout", "-q", "--detach", place.tip)
+    if brought == "rebased":
+        git(place.checkout, "rebase", "-q", "FETCH_HEAD")
+    else:
+        words = "Update" if "other words" in brought else "Merge branch 'main' into 'coord/P'"
+        ours = ("-s", "ours", "--no-commit") if brought == "resolved" else ()
+        git(place.checkout, "merge", "-q", *ours, "-m", words, "FETCH_HEAD")
+        if brought == "resolved":
+            (place.checkout / "elsewhere").write_text("x\n")
+            git(place.checkout, "add", "elsewhere")
+            git(place.checkout, "commit", "-qm", words)
+    git(place.checkout, "push", "-qf", str(place.target), f"HEAD:{place.proposed.head}")
+    git(place.checkout, "checkout", "-q", "main")
+    place.at.merge(place.project, 1, method="ff")
+
+    ends(place.land(method="rebase"), SUCCEEDED)
+    assert place.landed is not None
+    assert (place.landed.method, place.landed.tree_before) == ("people", before)
+    ends(place.revert(), SUCCEEDED)
+    assert place.main("^{tree}") == before
+
+
 def test_the_second_of_two_ready_landings_lands_on_top_of_the_first(place: Proposal):
     """Both were found ready before the first has merged."""
     place.check()

@@ -12,6 +12,7 @@ Facts about landed work come from git only, because a record in Redis proves not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -287,25 +288,45 @@ def update_commit(at: BaseBranch, *, head: str, base: str, change_set: str) -> P
     return made(at, merged.tree, (head, base), message, base)
 
 
-def tree_before(at: BaseBranch, *, merged: str, head: str, since: str) -> str:
+def tree_before(at: BaseBranch, *, merged: str, head: str, tip: str, since: str) -> str:
     """Return the tree of the base branch before a request was merged, for every method of the forge.
 
-    `merged`: the commit on the base branch; `head`: the head of the request; `since`: the commit at which the
-    change set began.
+    `merged`: the commit on the base branch; `head`: the head of the request; `since..tip`: the work of the
+    change set.
     """
     if merged == head or contains(at, head, merged):  # a fast-forward
-        return tree_of(at, _base_in(at, head, since))
+        return _tree_before_forward(at, head, tip, since)
     if len(_parents(at, merged)) > 1:
         return tree_of(at, f"{merged}^1")
     return tree_of(at, f"{merged}~{_replayed(at, merged, head)}")
 
 
+def _tree_before_forward(at: BaseBranch, head: str, tip: str, since: str) -> str:
+    """Return the tree of the base branch before a fast-forward to a head, into which somebody may have merged
+    the base branch, or which was rebased onto it: then the history of the head since the change set began
+    contains work of others, which a revert must keep.
+
+    It is the head without the work of the change set, if the history has such a tree. If later work changed
+    the same lines, it is the newest commit of the base branch that a merge names; `since` without one.
+    """
+    without = merge_from(at, tip, head, since)
+    if isinstance(without, Merged):
+        trees_since = (_lines(at, "log", "--format=%T", head, f"^{since}") or "").split()
+        if without.tree in trees_since:
+            return without.tree
+    return tree_of(at, _base_in(at, head, since))
+
+
 def _base_in(at: BaseBranch, head: str, since: str) -> str:
-    """Return the newest commit of the base branch that coord has merged into a head; `since` without one."""
-    form = "--format=%P %(trailers:key=Coord-Base,valueonly,separator=%x20)"
+    """Return the newest commit of the base branch that was merged into a head: by coord, which names it in a
+    trailer, or by people, whose git or forge names the branch in the subject; `since` without one.
+    """
+    by_people = re.compile(rf"Merge (remote-tracking )?branch '([^']*/)?{re.escape(at.branch)}'")
+    form = "--format=%P %(trailers:key=Coord-Base,valueonly,separator=%x20)%x09%s"
     for line in (_lines(at, "log", "--first-parent", "--merges", form, head, f"^{since}") or "").splitlines():
-        _, other, *named = line.split()
-        if other in named:
+        commits, _, subject = line.partition("\t")
+        _, other, *named = commits.split()
+        if other in named or by_people.match(subject):
             return other
     return since
 
