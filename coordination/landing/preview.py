@@ -234,7 +234,7 @@ def commands_to_pull(
     declared, found = {repo.name: repo for repo in repos}, dict[str, str]()
     for todo in todos:
         repo, checkout, commit = declared.get(todo.repo), places.get(todo.repo), _commit_at_base(todo)
-        if repo is None or not repo.url or checkout is None or not checkout.is_dir() or not commit:
+        if repo is None or not repo.url or checkout is None or not is_folder(checkout) or not commit:
             continue
         ref = f"refs/heads/{repo.branch}"
         if not contains(checkout, commit, ref) and commit_of(checkout, ref):
@@ -253,7 +253,7 @@ def _commit_at_base(todo: TodoView) -> str:
 
 def _command_to_pull(checkout: Path, branch: str, url: str) -> str:
     remote = ask_git(checkout, "config", "--get", f"branch.{branch}.remote")
-    source = remote or re.sub(r"//[^/@]*@", "//", url)
+    source = remote or re.sub(r"^(https?://)[^/]*@", r"\1", url)
     if ask_git(checkout, "symbolic-ref", "--short", "--quiet", "HEAD") != branch:
         return f"git -C {quoted(checkout)} fetch {quoted(source, f'{branch}:{branch}')}"
     return f"git -C {quoted(checkout)} pull" + ("" if remote else f" {quoted(source, branch)}")

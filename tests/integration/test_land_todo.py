@@ -324,6 +324,24 @@ def test_a_checkout_that_a_landing_left_behind_is_named_with_the_command_that_up
         assert commands(done) == ()
 
 
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("ssh://git@host/r.git", "ssh://git@host/r.git"),
+        ("https://anna:pa@ss@host/r.git", "https://host/r.git"),
+    ],
+)
+def test_the_command_that_updates_a_checkout_names_the_user_of_ssh_and_no_password(
+    place: Direct, url: str, source: str
+):
+    todo = {"id": "P.land.r", "repo": "r", "state": "succeeded", "attempt": 1}
+    view = TodoView.model_validate({**todo, "output": {"commit": place.tip}})
+    repo = place.repo.model_copy(update={"url": url})
+    command = f"git -C {place.checkout} pull {source} main"
+    assert commands_to_pull([view], [repo], {"r": place.checkout}) == (command,)
+    assert commands_to_pull([view], [repo], {"r": Path("x" * 300)}) == (), "the system refuses to look there"
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
 def test_a_revert_restores_no_tree_that_the_base_branch_never_had(place: Direct, own: bool):
     """Or the owner of Redis, who writes the record of the landing, would choose what lands."""
