@@ -130,7 +130,7 @@ class Deadline:
     def hang_up(self) -> None:
         self.over = True
         if self._socket is not None:
-            with suppress(OSError):  # the connection has result
+            with suppress(OSError):  # the connection has ended
                 # TLS's own shutdown would interfere with the reader.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 

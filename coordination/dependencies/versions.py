@@ -147,7 +147,7 @@ def version_of_file(folder: Path, name: str) -> str:
 
 
 def assigned_text(path: Path, *names: str) -> str | None:
-    """Return the text that is assigned_text to one of the names; None if the file does not exist
+    """Return the text that is assigned to one of the names; None if the file does not exist
     or computes it.
     """
     text = read_text(path)

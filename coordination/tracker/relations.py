@@ -314,7 +314,7 @@ def _added_names(after: AnyRecord, before: AnyRecord | None, fields: Iterable[st
 
 
 def referenced_ids(ecosystem: Ecosystem) -> set[str]:
-    """Return every id that is reference_values anywhere, declared or not."""
+    """Return every id that a record names, declared or not."""
     return {
         name
         for record in all_records(ecosystem)

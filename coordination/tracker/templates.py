@@ -96,7 +96,7 @@ def read_values(template: Template, arguments: Mapping[str, object]) -> Values:
 
 
 def replace_parameters(value: Any, values: Values) -> Any:
-    """Return a value of JSON's kinds with the parameters in its texts replace_parameters, each once."""
+    """Return a value of JSON's kinds with the parameters in its texts replaced, each once."""
     if isinstance(value, str):
         return REFERENCE.sub(lambda found: _replacement(found, values), value)
     if isinstance(value, Mapping):
