@@ -101,11 +101,13 @@ LISTENING = ENV_PREFIX + "LISTENING"
 
 
 def inherited_socket() -> socket.socket | None:
-    """Return the listening socket that the parent process has opened for this server; None without one. The
-    variable is removed: the socket is for this process alone.
+    """Return the listening socket that the parent process has opened for this server; None without one.
+    Programs that this process starts get neither the variable nor the socket, which they would keep open.
     """
-    descriptor = os.environ.pop(LISTENING, None)
-    return socket.socket(fileno=int(descriptor)) if descriptor else None
+    if (descriptor := os.environ.pop(LISTENING, None)) is None:
+        return None
+    os.set_inheritable(int(descriptor), False)
+    return socket.socket(fileno=int(descriptor))
 
 
 def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:

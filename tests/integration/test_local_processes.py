@@ -18,9 +18,11 @@ import pytest
 import redis
 
 from coordination.backend import daemon
+from coordination.environment import LISTENING
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
 from coordination.operations import pages
+from coordination.operations.listening import Address, listen
 from coordination.operations.local import Local
 from coordination.operations.state import Need, state_folder
 from coordination.processes import is_stopped, start_time
@@ -285,6 +287,16 @@ def test_the_port_of_a_dashboard_is_its_own_from_its_start_on(user: Make, fleet_
     assert int(second.facts["port"]) != free_port
     for started in (dashboard, daemon.Daemon(local.state, "second")):
         started.stop()
+
+
+def test_a_program_that_the_dashboard_starts_does_not_hold_its_port(monkeypatch: pytest.MonkeyPatch):
+    opened = socket.create_server(("127.0.0.1", 0))
+    os.set_inheritable(opened.fileno(), True)
+    monkeypatch.setenv(LISTENING, str(opened.detach()))
+
+    with listen(Address(host="127.0.0.1", port=0)) as inherited:
+        assert not inherited.get_inheritable()
+        assert LISTENING not in os.environ
 
 
 def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make):
