@@ -4,7 +4,7 @@ An adoption is a person's statement that the branch has the work of the change s
 process has an identity, and takes the place of the signed result of the tip.
 
 Its commits are bundled, so that todos on other hosts find them, as after a settle. The fields are those of a
-run's bundles (workers/transfer/bundles.py); a run that goes on from the change set gets a copy of them. Where
+run's bundles (workers/transfer/routes.py); a run that goes on from the change set gets a copy of them. Where
 the whole history is too large for Redis, only the commits beyond the base branch are bundled, and the base is
 fetched from the repository's url, or is in the clones of the other hosts.
 """

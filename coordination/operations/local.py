@@ -175,7 +175,9 @@ class Local:
             if with_dashboard:
                 self.restarts.forget({self._dashboard.name})
             access = start_flower(self._flower, url, self._settings) if with_flower else None
-            page = start_dashboard(self._dashboard, self.ecosystem, url) if with_dashboard else None
+            page = None
+            if with_dashboard:
+                page = start_dashboard(self._dashboard, self.ecosystem, url, self._settings)
             self._ensure_supervisor()
             self._revival.start()
             return Running(url=url, worker=worker.pid, flower=access, dashboard=page)
@@ -305,7 +307,7 @@ class Local:
                 return restart_flower(daemon, died, self._settings).pid
             if daemon is self._dashboard:
                 url, port = died.facts["redis"], int(died.facts["port"])
-                return launch_dashboard(daemon, self.ecosystem, url, port).pid
+                return launch_dashboard(daemon, self.ecosystem, url, self._settings, port).pid
             if daemon is self._worker:
                 jobs = died.facts.get("jobs")
                 return self._launch_worker(self.server.start(), int(jobs) if jobs else None).pid

@@ -203,15 +203,16 @@ def dashboard_is_installed() -> bool:
 
 
 def dashboard_url(record: Record) -> str:
-    return f"http://{LOOPBACK}:{record.facts['port']}/"
+    scheme = record.facts.get("scheme", "http")  # records of earlier versions lack it
+    return f"{scheme}://{LOOPBACK}:{record.facts['port']}/"
 
 
-def start_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str) -> str:
+def start_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, settings: Settings) -> str:
     """Start the dashboard, or join one that serves the same Redis; return its address when it answers."""
     record = join_or_start(
         daemon,
         redis_url,
-        launch=lambda: launch_dashboard(daemon, ecosystem, redis_url, DASHBOARD_PORT, 0),
+        launch=lambda: launch_dashboard(daemon, ecosystem, redis_url, settings, DASHBOARD_PORT, 0),
         answers=dashboard_answers,
         title="the dashboard",
         instead="coord up --no-dashboard",
@@ -219,12 +220,15 @@ def start_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str) -> str:
     return dashboard_url(record)
 
 
-def launch_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, *ports: int) -> Record:
+def launch_dashboard(
+    daemon: Daemon, ecosystem: Path, redis_url: str, settings: Settings, *ports: int
+) -> Record:
     """Start the dashboard at the first of these ports that is free (0: any); return at once.
 
     The process inherits the listening socket. If it opened the port itself, a second later, the dashboard of
     another ecosystem could have taken the port, answer in its place, and this one would die.
     """
+    scheme = "http" if settings.tls_certificate is None else "https"
     with _listening(*ports) as listening:
         port = listening.getsockname()[1]
         command = [sys.executable, "-P", "-c", _START_DASHBOARD, "--ecosystem", str(ecosystem)]
@@ -233,7 +237,7 @@ def launch_dashboard(daemon: Daemon, ecosystem: Path, redis_url: str, *ports: in
         return daemon.start(
             command,
             env={"COORD_REDIS_URL": redis_url, LISTENING: str(listening.fileno())},
-            facts={"redis": redis_url, "port": str(port)},
+            facts={"redis": redis_url, "port": str(port), "scheme": scheme},
             hold=listening.fileno(),
             cwd=ecosystem.parent,
             private=True,

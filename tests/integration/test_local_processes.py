@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -27,6 +28,7 @@ from coordination.operations.local import Local
 from coordination.operations.state import Need, state_folder
 from coordination.processes import is_stopped, start_time
 from coordination.settings import Settings
+from tests.endpoints import Certificates
 from tests.fork_client import PipedFork
 from tests.local_users import Make, begin_user, names
 from tests.waiting import until
@@ -275,7 +277,7 @@ def test_the_port_of_a_dashboard_is_its_own_from_its_start_on(user: Make, fleet_
     """Else the dashboard of another file, started at the same time, may take it and answer in its place."""
     local = user()
     dashboard = daemon.Daemon(local.state, "dashboard-server")
-    record = pages.launch_dashboard(dashboard, fleet_file, local.ensure_server(), free_port, 0)
+    record = pages.launch_dashboard(dashboard, fleet_file, local.ensure_server(), Settings(), free_port, 0)
 
     with pytest.raises(OSError, match="in use"):
         socket.create_server(("127.0.0.1", free_port))
@@ -283,9 +285,10 @@ def test_the_port_of_a_dashboard_is_its_own_from_its_start_on(user: Make, fleet_
     assert int(record.facts["port"]) == free_port
     until(lambda: pages.dashboard_answers(record))
     assert daemon.alive(record)
-    second = pages.launch_dashboard(daemon.Daemon(local.state, "second"), fleet_file, "", free_port, 0)
+    another = daemon.Daemon(local.state, "second")
+    second = pages.launch_dashboard(another, fleet_file, "", Settings(), free_port, 0)
     assert int(second.facts["port"]) != free_port
-    for started in (dashboard, daemon.Daemon(local.state, "second")):
+    for started in (dashboard, another):
         started.stop()
 
 
@@ -297,6 +300,25 @@ def test_a_program_that_the_dashboard_starts_does_not_hold_its_port(monkeypatch:
     with listen(Address(host="127.0.0.1", port=0)) as inherited:
         assert not inherited.get_inheritable()
         assert LISTENING not in os.environ
+
+
+def test_up_names_https_where_the_dashboard_has_a_certificate(
+    user: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    certificates = Certificates(tmp_path)
+    file = certificates.issue("127.0.0.1")
+    file.chmod(0o600)
+    monkeypatch.setenv("COORD_TLS_CERTIFICATE", str(file))
+    with user(tls_certificate=str(file)) as up:
+        url = up.up(with_flower=False, with_dashboard=True).dashboard
+        assert url == up.dashboard_url()
+        assert url is not None
+        context = ssl.create_default_context(cafile=str(certificates.ca))
+        with urllib.request.urlopen(f"{url}sign-in", context=context) as page:
+            assert page.status == 200
+
+    stored = daemon.Record(pid=1, started="", facts={"redis": "", "port": "1"})
+    assert pages.dashboard_url(stored) == "http://127.0.0.1:1/", "of an earlier version"
 
 
 def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make):

@@ -122,7 +122,7 @@ Carried = Callable[[str, str], bool]
 
 def restorable(store: RunStore, ended: EndedRun) -> Carried:
     """Return a function that returns whether a commit is available without the host that made it, by the
-    run's bundles (workers/transfer/bundles.py).
+    run's bundles (workers/transfer/routes.py).
     """
 
     def carried(repo: str, commit: str) -> bool:
