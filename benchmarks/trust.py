@@ -79,10 +79,12 @@ def grant_of(todo: str, fence: int, tip: str | None) -> Grant:
 
 def measure_results(rows: Report, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
-        key = WorkerKey(Path(folder), "bench")
+        key, file = WorkerKey(Path(folder), "bench"), Path(folder, "trust.yaml")
+        file.write_text("principals: []\n")  # `require` refuses to go without a file
+        file.chmod(0o600)
 
         def fresh() -> SignedResults:
-            trust = WorkerTrust(Path(folder, "trust.yaml"), key, tuple, Signatures.REQUIRE)
+            trust = WorkerTrust(file, key, tuple, Signatures.REQUIRE)
             return SignedResults(key=key, trust=trust, report=_fail)
 
         results = fresh()
