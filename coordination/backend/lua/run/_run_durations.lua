@@ -5,9 +5,9 @@
 local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- for each group, since its last duration
 
 -- Record the duration of the last attempt, in which it held its slot; of the start of a service since its
--- order, which includes the time that it was parked. It goes into its own group, and into the wider one without
--- labels. Also record how it compares with the expected duration: the number of such todos of the run and the
--- sum of the logarithms, for each source of expectations.
+-- order, which includes the time that it was parked. It goes into its own group, and into the wider one
+-- without labels. Also record how it compares with the expected duration: the number of such todos of the run
+-- and the sum of the logarithms, for each source of expectations.
 local function keep_duration(todo, p)
   local took = now - (tonumber(fact(todo, 'started_at')) or now)
   if took < 0 then return end -- the clock was set back
