@@ -76,7 +76,7 @@ forge-tools: setup
 
 test: setup
 	$(MAKE) --jobs 2 lint compiled-tests
-	$(BIN)/python $(PYTEST) --numprocesses 5 -m "not long"
+	$(BIN)/python $(PYTEST) --numprocesses 4 -m "not long"
 
 # Compile the tests once, beside lint, rather than in each process of pytest. Errors show when they are executed.
 compiled-tests: setup
