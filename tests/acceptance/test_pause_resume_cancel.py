@@ -98,18 +98,22 @@ def test_a_cancelled_run_ends_with_its_running_todo_keeps_its_worktrees_and_is_s
     assert (again.code, "cannot be cancelled: it ended as cancelled at 20" in again.err) == (6, True)
 
 
-def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(testbed: Testbed) -> None:
+def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(testbed: Testbed, redis_url: str) -> None:
     gate = Gate(testbed.folder)
+    testbed.env = {"COORD_REDIS_URL": redis_url}  # no command starts another worker, which would give A up
     testbed.settings = {"heartbeat": "200ms", "lease_ttl": "8s"}
     testbed.write([{"id": "A", "repo": "api", "action": gate.action}])
+    worker = testbed.begin("worker", "--all")
     assert testbed.sweep("--detach").code == 0
     gate.wait()
-    testbed.kill("worker")
+    worker.kill()
+    worker.wait()
 
     cancelled = testbed.coord("cancel", "--json")
     watched = testbed.coord("watch")
 
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
+    assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err
     assert "lost its worker" not in cancelled.err
     assert re.search(r"! A lost its worker \S+: it is given up\n", watched.err)
 
