@@ -1,7 +1,7 @@
 """Environment variables of coord that are no settings, and those of the commands that coord runs.
 
-A command gets the user's own, without the variables of coord and Celery. A todo, a git hook or a check runs
-code of a repository. The environment of its parent process may hold the password of Redis, the token of the
+A command gets the user's own, without the variables of coord and Celery, and without those of a git that has
+started coord: a hook, an alias, `git rebase --exec`. A todo, a git hook or a check runs code of a repository. The environment of its parent process may hold the password of Redis, the token of the
 MCP server and the login of Flower; with the password, that code could make every worker run any command.
 """
 
@@ -27,6 +27,17 @@ output.
 """
 
 
+STARTED_BY_GIT = ("GIT_PREFIX", "GIT_DIR", "GIT_INDEX_FILE")
+"""Variables that git sets for the programs that it starts: a person sets them for one command at most."""
+OF_PEOPLE = (
+    "GIT_ALLOW_PROTOCOL", "GIT_ASKPASS", "GIT_ATTR_NOSYSTEM", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM", "GIT_EXEC_PATH", "GIT_HTTP_", "GIT_PROXY_COMMAND", "GIT_SSH", "GIT_SSL_",
+    "GIT_TERMINAL_PROMPT", "GIT_TRACE",
+)  # fmt: skip
+"""Prefixes of the variables of git that say how this machine reaches remotes and where its configuration is.
+They stay also where git has started coord, which passes them on and does not set them.
+"""
+
 PR_SET_DUMPABLE = 4
 
 
@@ -45,7 +56,22 @@ def hide_process() -> None:
 
 
 def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if not name.startswith(OURS)}
+    """Return the environment for a command: without coord's variables, and without those of a calling git."""
+    return {name: value for name, value in without_calling_git(environ).items() if not name.startswith(OURS)}
+
+
+def without_calling_git(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables that a git which has started this process set for its own
+    repository and commit: a hook's GIT_AUTHOR_DATE would be the date of all commits that a worker makes, and
+    its GIT_INDEX_FILE the index of another repository.
+    """
+    if not any(name in environ for name in STARTED_BY_GIT):
+        return dict(environ)
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("GIT_") or name.startswith(OF_PEOPLE)
+    }
 
 
 _PERSON: ContextVar[str] = ContextVar("person", default="")

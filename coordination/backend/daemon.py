@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from coordination.environment import without_calling_git
 from coordination.errors import CoordinationError
 from coordination.files import open_private, replace_file
 from coordination.processes import is_alive, start_time
@@ -77,7 +78,8 @@ class Daemon:
         self._rotate_log()
         become = [str(cwd or self.log.parent), *command]
         script = f"umask 077 && {_BECOME}" if private else _BECOME
-        pid, gate = self._spawn(["sh", "-c", script, *become], {**environ, **(env or {})}, hold)
+        variables = {**without_calling_git(environ), **(env or {})}
+        pid, gate = self._spawn(["sh", "-c", script, *become], variables, hold)
         try:
             record = self.keep(pid, facts or {})
             if title:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.testbed import PLAN, Done, Testbed, git
+from tests.testbed import COORD, PLAN, Done, Testbed, git
 
 FUNCTIONS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
 AGENT = """\
@@ -199,3 +201,38 @@ def test_the_summary_names_the_branch_only_of_repositories_that_have_one(swept: 
     assert f"coord/{PLAN}" in line
     assert "up" in line.replace(",", " ").split()
     assert "place" not in line
+
+
+def test_a_git_that_starts_coord_gives_its_variables_to_no_commit_command_or_worker(
+    new_testbed: Callable[[], Testbed],
+) -> None:
+    testbed = new_testbed()
+    testbed.write([{"id": "made", "repo": "api", "action": "env | grep ^GIT_; echo new > new"}])
+    caller = testbed.repo("caller")
+    hook = caller / ".git" / "hooks" / "pre-commit"
+    hook.write_text(
+        f"#!/bin/sh\ncd {testbed.folder}\n{COORD} up --detach --no-flower --no-dashboard && {COORD} sweep {PLAN}\n"
+    )
+    hook.chmod(0o755)
+    author = ("--author=Caller <caller@example.org>", "--date=2001-02-03T04:05:06Z")
+
+    commit = testbed.begin(
+        *("-C", str(caller), "-c", "user.name=C", "-c", "user.email=c@d", "commit", "--allow-empty"),
+        *("-m", "calls coord", *author),
+        command=["git"],
+        GIT_SSH_COMMAND="ssh -oBatchMode=yes",
+    ).done()
+
+    assert commit.code == 0, commit.err
+    made = git(testbed.folder / "api", "log", "-1", "--format=%an %ae %ad %cn", f"coord/{PLAN}")
+    assert "aller" not in made
+    assert "2001" not in made
+    run = testbed.run()["run_id"]
+    given = {line.partition("=")[0] for line in testbed.log_of(run, "made").decode().splitlines()}
+    assert "GIT_SSH_COMMAND" in given, "a person has set it"
+    assert not given & {"GIT_AUTHOR_NAME", "GIT_AUTHOR_DATE", "GIT_INDEX_FILE", "GIT_PREFIX"}
+    if sys.platform == "linux":
+        for name in ("worker", "server"):
+            process = Path("/proc", str(testbed.daemon(name).pid), "environ").read_bytes()
+            assert b"GIT_AUTHOR_" not in process
+            assert b"GIT_INDEX_FILE" not in process

@@ -25,6 +25,7 @@ from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.groups import command
 from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option, of_repos, parse_address
 from coordination.cli.screen.output import print_flower
+from coordination.environment import without_calling_git
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import ServiceStep
 from coordination.text import did_you_mean
@@ -183,7 +184,7 @@ def _become_worker(call: CliContext, arguments: list[str]) -> NoReturn:
     elif call.ecosystem:
         arguments += ["--ecosystem", call.ecosystem]
     # By environment: an address may hold a password, and a command line is everybody's.
-    environment = {**os.environ, "COORD_REDIS_URL": url}
+    environment = {**without_calling_git(os.environ), "COORD_REDIS_URL": url}
     os.execve(sys.executable, [sys.executable, "-P", "-m", "workers", *arguments], environment)  # noqa: S606
 
 
@@ -205,7 +206,8 @@ def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
     print_flower(page.access, call.coord.settings)
     if not call.coord.settings.redis_url:
         call.coord.local.keep_over_exec()
-    os.execve(FLOWER_COMMAND[0], FLOWER_COMMAND, {**os.environ, **page.environment})  # noqa: S606
+    environment = {**without_calling_git(os.environ), **page.environment}
+    os.execve(FLOWER_COMMAND[0], FLOWER_COMMAND, environment)  # noqa: S606
 
 
 @command()
