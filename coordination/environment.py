@@ -1,8 +1,9 @@
 """Environment variables of coord that are no settings, and those of the commands that coord runs.
 
 A command gets the user's own, without the variables of coord and Celery, and without those of a git that has
-started coord: a hook, an alias, `git rebase --exec`. A todo, a git hook or a check runs code of a repository. The environment of its parent process may hold the password of Redis, the token of the
-MCP server and the login of Flower; with the password, that code could make every worker run any command.
+started coord: a hook, an alias, `git rebase --exec`. A todo, a git hook or a check runs code of a repository.
+The environment of its parent process may hold the password of Redis, the token of the MCP server and the
+login of Flower; with the password, that code could make every worker run any command.
 """
 
 from __future__ import annotations

@@ -210,9 +210,8 @@ def test_a_git_that_starts_coord_gives_its_variables_to_no_commit_command_or_wor
     testbed.write([{"id": "made", "repo": "api", "action": "env | grep ^GIT_; echo new > new"}])
     caller = testbed.repo("caller")
     hook = caller / ".git" / "hooks" / "pre-commit"
-    hook.write_text(
-        f"#!/bin/sh\ncd {testbed.folder}\n{COORD} up --detach --no-flower --no-dashboard && {COORD} sweep {PLAN}\n"
-    )
+    up = f"{COORD} up --detach --no-flower --no-dashboard"
+    hook.write_text(f"#!/bin/sh\ncd {testbed.folder} && {up} && {COORD} sweep {PLAN}\n")
     hook.chmod(0o755)
     author = ("--author=Caller <caller@example.org>", "--date=2001-02-03T04:05:06Z")
 
