@@ -190,3 +190,11 @@ def test_a_read_only_command_in_place_is_refused(bench: Bench):
 
     assert bench.attempt(action, workspace="in-place").kind is OutcomeKind.REFUSED
     assert not (bench.checkout / "changed").exists()
+
+
+@pytest.mark.parametrize("end", ["true", "git add new"], ids=["unnoticed", "that the command meets"])
+def test_a_damaged_index_interrupts_the_todo_and_the_next_attempt_has_a_new_one(bench: Bench, end: str):
+    cut = f'{EDITS}; i=$(git rev-parse --git-dir)/index; head -c 10 "$i" > "$OUT"; cp "$OUT" "$i"; {end}'
+
+    assert bench.attempt(cut).kind is OutcomeKind.DEFERRED
+    assert bench.attempt(EDITS).kind is OutcomeKind.SUCCEEDED

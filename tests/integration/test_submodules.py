@@ -146,6 +146,20 @@ def test_changes_in_a_submodule_that_no_commit_carries_are_logged(checkout: Path
     there.leave()
 
 
+@pytest.mark.parametrize("file", ["index", "HEAD"])
+def test_a_damaged_submodule_is_made_anew(checkout: Path, file: str):
+    there = tree(checkout)
+    since = enter(there)
+    (Path(git(there.path / "lib", "rev-parse", "--absolute-git-dir")) / file).write_text("rubbish")
+    there.leave()
+
+    enter(there, fence=2, tip=since)
+
+    assert (there.path / "lib" / "file").read_text() == "lib\n"
+    assert not there.changed
+    there.leave()
+
+
 def test_a_name_that_git_would_take_for_a_setting_is_refused(checkout: Path):
     text = (checkout / ".gitmodules").read_text()
     (checkout / ".gitmodules").write_text(text.replace('"lib"', '"lib.update=!touch owned;"'))

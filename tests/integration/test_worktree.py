@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from coordination.errors import GitRefused
 from tests.worktrees import ANN, SOON, Run, save
+from workers.process.trouble import GitInterrupted
 from workers.workspace.commit import CommitRefused
 from workers.workspace.git import git
 from workers.workspace.repository import tip
@@ -249,35 +251,54 @@ def test_redirecting_variables_have_no_effect(
     assert (run.tree.path / "code.py").exists()
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "folder deleted",
-        "folder deleted, HEAD detached",
-        "git file deleted",
-        "index broken",
-        "entry deleted",
-        "emptied",
-    ],
-)
-def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str, tmp_path: Path):
+DAMAGES = {
+    "folder deleted": "rm -rf {tree}",
+    "folder deleted, HEAD detached": "git -C {tree} checkout -q --detach && rm -rf {tree}",
+    "git file deleted": "rm {tree}/.git",
+    "index broken": "echo rubbish > {entry}/index",
+    "index cut": "head -c 10 {entry}/index > {entry}/cut && mv {entry}/cut {entry}/index",
+    "index a folder": "rm {entry}/index && mkdir {entry}/index",
+    "lock of the index": ": > {entry}/index.lock",
+    "lock of the index a folder": "mkdir {entry}/index.lock",
+    "HEAD broken": "echo rubbish > {entry}/HEAD",
+    "commondir elsewhere": "echo ../../nowhere > {entry}/commondir",
+    "gitdir elsewhere": "echo /nowhere/.git > {entry}/gitdir",
+    "no log": "rm -rf {entry}/logs && : > {entry}/logs",
+    "entry deleted": "rm -rf {entry}",
+    "emptied": "rm -rf {tree} && mkdir {tree}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_worktree_that_was_damaged_is_made_anew(run: Run, damage: str):
     new = run.work("kept\n")
     entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
-    commands = {
-        "folder deleted": f"rm -rf {run.tree.path}",
-        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf "
-        f"{run.tree.path}",
-        "git file deleted": f"rm {run.tree.path}/.git",
-        "index broken": f"echo rubbish > {entry}/index",
-        "entry deleted": f"rm -rf {entry}",
-        "emptied": f"rm -rf {run.tree.path} && mkdir {run.tree.path}",
-    }
-    subprocess.run(["sh", "-c", commands[damage]], check=True)
+    command = DAMAGES[damage].format(tree=run.tree.path, entry=entry)
+    subprocess.run(["sh", "-c", command], check=True)
 
     run.enter(tip=new)
 
     assert (run.tree.path / "code.py").read_text() == "kept\n"
     assert git("status", "--porcelain", "--branch", cwd=run.tree.path) == "## coord/r1"
+
+
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if "detached" not in name])
+def test_damage_during_an_attempt_interrupts_it_at_most(run: Run, damage: str):
+    new = run.work("kept\n")
+    entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
+    run.enter(tip=new)
+    run.write("lost\n")
+    command = DAMAGES[damage].format(tree=run.tree.path, entry=entry)
+    subprocess.run(["sh", "-c", command], check=True)
+
+    with suppress(GitInterrupted):
+        run.tree.commit("T", "work")
+        assert damage.startswith(("lock", "no log")), "this damage loses no files"
+    run.tree.leave()
+
+    run.enter(tip=new)
+    run.write("made again\n")
+    assert run.tree.commit("T", "work") != new
 
 
 def test_files_that_prepare_left_are_neither_removed_nor_committed(tmp_path: Path, checkout: Path):

@@ -156,10 +156,19 @@ def git(
         trouble, full_disk = trouble_of_git(answer.returncode, answer.stderr), was_full or full(places)
         if full_disk and (trouble is None or trouble.is_of_the_folder):
             raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {message}; {full_disk}")
+        if trouble is None and git_dir is not None and not is_readable(cwd, git_dir):
+            trouble = Trouble.DAMAGED
         if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
         raise GitRefused(f"git {args[0]} in {cwd}: {message}", "fix the cause that git names, then retry")
     return answer.stdout.removesuffix("\n")
+
+
+def is_readable(folder: Path, git_dir: Path) -> bool:
+    """Return whether git can read the index and HEAD of a worktree or submodule. Each version of git words
+    the damage of a file in its own way, so a refusal is told from damage by this question.
+    """
+    return ask("ls-files", "--", ".git", cwd=folder, git_dir=git_dir).returncode == 0
 
 
 def ask(

@@ -134,14 +134,18 @@ class GitWorktree:
 
     def remove_stale_locks(self) -> None:
         """Remove lock files of the worktree and of the run's branch: only its attempt writes them, so their
-        git was killed.
+        git was killed. Remove a log of HEAD that git cannot append to.
         """
         for name in UNFINISHED_FILES:
-            (self.git_dir / name).unlink(missing_ok=True)
+            remove_tree(self.git_dir / name)
+        log = self.git_dir / "logs" / "HEAD"
+        for place, is_damaged in ((log.parent, log.parent.is_file), (log, log.is_dir)):
+            if is_damaged():
+                remove_tree(place)
         self._unlock_branch()
 
     def _unlock_branch(self) -> None:
-        (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
+        remove_tree(self._common_dir / "refs" / "heads" / f"{self.branch}.lock")
 
     def _make(self, commit: str) -> None:
         self.obtain(commit)  # before the reset discards the present state

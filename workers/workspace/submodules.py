@@ -20,7 +20,7 @@ from coordination.errors import GitRefused
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.files import remove_tree
-from workers.workspace.git import Hold, ask, git, git_dir_of
+from workers.workspace.git import Hold, ask, git, git_dir_of, is_readable
 from workers.workspace.repository import has_commit
 
 DEEPEST = 8
@@ -60,6 +60,8 @@ class Submodules:
             own = _own_git_dir(worktree, git_dir, module)
             # A todo may have written this configuration, and put commands into it.
             if self.sandboxed() and own == path / ".git":
+                own = None
+            if own is not None and not _mended(path, own):
                 own = None
             if own is None:
                 _clear(worktree, module)
@@ -153,6 +155,19 @@ def _own_git_dir(worktree: Path, git_dir: Path, module: Submodule) -> Path | Non
         os.path.realpath(worktree) + f"/{module.path}/.git",
     }
     return own if own is not None and str(own) in places else None
+
+
+def _mended(path: Path, own: Path) -> bool:
+    """Return whether git can read the submodule, if need be without its index, which a checkout writes anew.
+    A git directory that stays damaged is removed.
+    """
+    if is_readable(path, own):
+        return True
+    remove_tree(own / "index")
+    if is_readable(path, own):
+        return True
+    remove_tree(own)
+    return False
 
 
 def _clear(worktree: Path, module: Submodule) -> None:

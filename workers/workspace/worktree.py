@@ -53,7 +53,7 @@ from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.change_set import GitSessions, measure
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
-from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
+from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.repository import branch_of, loose_commit
@@ -188,8 +188,9 @@ class Worktree(Workspace):
 
     @property
     def is_intact(self) -> bool:
-        """Return whether the folder is still a worktree."""
-        return git_dir_of(self.path) == self._folder.git_dir
+        """Return whether the folder is still a worktree that git can read."""
+        git_dir = self._folder.git_dir
+        return git_dir_of(self.path) == git_dir and is_readable(self.path, git_dir)
 
     @property
     def loose(self) -> str:
@@ -198,13 +199,14 @@ class Worktree(Workspace):
 
     @property
     def changed(self) -> bool:
-        """Return whether it has changes that are in no commit."""
+        """Return whether it has, or may have, changes that are in no commit."""
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False
         settings = self._prepared.settings
         options = ("--porcelain", *(("--ignore-submodules=dirty",) if self._prepared.sandboxed else ()))
-        return bool(ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings).stdout)
+        answer = ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings)
+        return bool(answer.stdout) or answer.returncode != 0
 
     @property
     def needs_prepare(self) -> bool:
