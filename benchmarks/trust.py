@@ -159,7 +159,7 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
                 spec = client.hget(store.keys.run(run).spec, "T00000")
 
                 def verified() -> SignedRun:
-                    found = SignedRun(store=store, run_id=run, trust=trust)
+                    found = SignedRun(store=store, run_id=run, trust=trust, here=store.place(""))
                     found.authorized_spec("T00000", spec)
                     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,12 @@ class Trusting:
         draft: type[RunDraft] | None = None,
         capacities: Mapping[str, int] | None = None,
         file: str = "",
+        ecosystem_id: str = "",
         **fields: Mapping[str, Any],
     ) -> str:
         """Submit a run, signed by that person."""
         more = self.more(todos, **fields)
-        signing = self.persons.signing(by, ttl) if by else None
+        signing = replace(self.persons.signing(by, ttl), ecosystem=ecosystem_id) if by else None
         how = order(on_failure=on_failure)
         declared = ecosystem(todos, capacities=capacities, **more)
         self.run_id, _ = submit(self.store, build(declared, PLAN), declared, Settings(), how, file, signing)

@@ -38,6 +38,7 @@ from coordination.runs.run_contexts import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceHost
+from coordination.trust.orders import Place
 from coordination.trust.trust_file import trust_path
 from workers.attempt.context_socket import clear_sockets
 from workers.attempt.environment import AttemptEnvironments
@@ -48,6 +49,7 @@ from workers.config import ServedRepositories, WorkerConfig
 from workers.delivery import DeliveryHandler, OutcomeSteps
 from workers.leases import Leases, LocalLiveness
 from workers.transfer.routes import BundleStore
+from workers.trust.server_memory import ServerMemory
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import ExpiryWatch, OrderCheck, WorkerKey, WorkerTrust
 from workers.wakeups import Callbacks, Notifications, PubSubNotifications, RequestWaits, ServiceWaits
@@ -229,11 +231,21 @@ class Container:
         return ChangeSets(self.store)
 
     @cached_property
+    def here(self) -> Place:
+        """The place whose orders this worker executes."""
+        return self.attempt_store.place(self.config.ecosystem_id, self.server_memory.server())
+
+    @cached_property
+    def server_memory(self) -> ServerMemory:
+        return ServerMemory(self.config.state, self.config.redis_url, self.attempt_store)
+
+    @cached_property
     def order_check(self) -> OrderCheck:
         return OrderCheck(
             self.attempt_store,
             self.trust,
             restricted=self.reads_parts,
+            here=lambda: self.here,
             repos=lambda: tuple(self.served),
             report=self._report_refused,
         )

@@ -26,6 +26,7 @@
 | `<ns>:disconnected`      | hash   | repository → JSON: since when, by whom, why | until connected |
 | `<ns>:version`           | string | the version of coord of all workers here | for ever |
 | `<ns>:ecosystem`         | string | id of the ecosystem whose workers and runs are here | until replaced |
+| `<ns>:server`            | string | random id of this server, which signed orders name | for ever |
 | `<ns>:counters` | hash | `leases_lost`, `todos_poisoned`, `todos_<state>` … | for ever (they grow) |
 | `<ns>:<what>`            | string | request that holds the lock or seat exclusively | ttl; until released |
 | `<ns>:lock-shares:<what>` | zset   | `amount request` of each share, by expiry in ms | until released |
@@ -171,8 +172,8 @@ TYPES: Mapping[str, str] = {
     ),
     "set": "stops change-sets lock-party:* lock-parties lock-names topic:* run:*:owed",
     "string": (
-        "fence worker:* health-monitor version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch "
-        "forge-calls:*"
+        "fence worker:* health-monitor version ecosystem server lock:* resource:* seat:* lock-done:* "
+        "lock-epoch forge-calls:*"
     ),
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": (

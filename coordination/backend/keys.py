@@ -255,6 +255,7 @@ class Keys:
         self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
         self.ecosystem = f"{namespace}:ecosystem"
+        self.server = f"{namespace}:server"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
         self.served = f"{namespace}:{LUA_NAMES['served']}"

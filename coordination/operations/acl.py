@@ -101,7 +101,7 @@ class Rules:
             for queue in (self._keys.queue(repo), self._keys.queue(repo, "*")):
                 yield f"~{queue}"
             yield f"~{runs.bundle(repo)}"
-        yield f"%R~{runs.bundle('*')} ~{own.prefix}:*"
+        yield f"%R~{runs.bundle('*')} %R~{self._keys.server} ~{own.prefix}:*"
         wakes = f"&{self._keys.messages.mail('worker:*')} &{self._keys.messages.mail(f'topic:{WORKERS}')}"
         yield f"{LISTENING} {wakes} (-@all +publish &{own.requests} {self._events})"
 

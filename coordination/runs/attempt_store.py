@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from coordination.backend import library
 from coordination.backend.keys import Keys
@@ -27,9 +30,12 @@ from coordination.events.records import append_step
 from coordination.models import Action
 from coordination.runs.logs import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import Blame, Result, RunBrief, TodoSpec, WaitReason
+from coordination.trust.orders import Place
 from coordination.trust.results import ResultRecord, check_change_set, check_predecessor
 
 R = TypeVar("R")
+LONGEST_SERVER = 64
+"""Characters of the id of a server; it has 32."""
 LONGEST_TITLE = 500
 """Characters of an event's title."""
 FACTS = ("commit", "run", "settled_by")
@@ -119,6 +125,24 @@ class AttemptStore:
         self.keys = Keys(namespace)
         self._scripts = scripts or StepCaller(redis)
         self._client_scripts = StepCaller(redis)
+
+    @cached_property
+    def server(self) -> str:
+        """The random id of this Redis, which its first user makes."""
+        return self.known_server(token_hex(16))
+
+    def known_server(self, otherwise: str) -> str:
+        """Return the id of this Redis. One without gets the given id, but not from a restricted worker."""
+        found = self.redis.get(self.keys.server)
+        if not found:
+            with suppress(NoPermissionError):
+                self.redis.set(self.keys.server, otherwise, nx=True)
+            found = self.redis.get(self.keys.server)
+        return str(found or "")[:LONGEST_SERVER]
+
+    def place(self, ecosystem: str, server: str = "") -> Place:
+        """Return the place of signed records. `server`: its id (default: the one that Redis has)."""
+        return Place(namespace=self.keys.namespace, ecosystem=ecosystem, server=server or self.server)
 
     def announce(self, kind: str, subject: str, **fields: Any) -> None:
         """Write an event of an operation that is no step, with the fields of `append_step`."""

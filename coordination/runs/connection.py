@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms 
     from coordination.runs.submission.draft import Signing
     from coordination.runs.views.run_view import RunReader
     from coordination.runs.worker_registry import WorkerRegistry
+    from coordination.trust.orders import Place
     from coordination.trust.trust_file import TrustFile
 
 
@@ -137,7 +138,13 @@ class Connection:
         from coordination.trust.identity import load_identity
 
         signer = load_identity()
-        return Signing(signer=signer, ttl=self.settings.order_ttl) if signer else None
+        ttl = self.settings.order_ttl
+        return Signing(signer=signer, ttl=ttl, ecosystem=self.ecosystem_id) if signer else None
+
+    @property
+    def here(self) -> Place:
+        """The place for which this process signs, and whose orders it verifies."""
+        return self.store.place(self.ecosystem_id)
 
     @cached_property
     def trust(self) -> TrustFile:
@@ -163,7 +170,7 @@ class Connection:
         """Return the order of a run, to be verified by these keys (default: those of this process)."""
         from coordination.runs.signed.orders import SignedRun
 
-        return SignedRun(store=self.store, run_id=run_id, trust=trust or self.trust)
+        return SignedRun(store=self.store, run_id=run_id, trust=trust or self.trust, here=self.here)
 
     @cached_property
     def blocking(self) -> redis.Redis:

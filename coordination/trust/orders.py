@@ -16,6 +16,7 @@ import json
 import secrets
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -42,6 +43,36 @@ StartKind = Literal["sweep", "execute", "retry", "land", "revert", "qa", "servic
 """Operations that start a run."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where orders are given and executed: a namespace of a Redis, for an ecosystem."""
+
+    namespace: str
+    ecosystem: str = ""
+    """`coordination.id` of the file; empty where this process has no file, or the file no id."""
+    server: str
+    """Random id of the Redis."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a record that is signed here."""
+        return {"namespace": self.namespace, "ecosystem": self.ecosystem, "server": self.server}
+
+    def check(self, what: str, signed: Signed) -> None:
+        """Check that a record, named by `what`, is for this namespace and ecosystem. Raises NotTrusted."""
+        if signed.namespace != self.namespace:
+            raise foreign(
+                f"the {what} is for namespace {signed.namespace!r:.100}, and this is {self.namespace!r}"
+            )
+        if self.ecosystem and signed.ecosystem != self.ecosystem:
+            other = f"ecosystem {signed.ecosystem!r:.100}" if signed.ecosystem else "a file without an id"
+            raise foreign(f"the {what} is for {other}, and this is ecosystem {self.ecosystem!r}")
+
+    def check_server(self, what: str, signed: Signed, *, also: str = "") -> None:
+        """Check that a record was given on this server, or on the server `also`. Raises NotTrusted."""
+        if signed.server not in (self.server, also or self.server):
+            raise foreign(f"the {what} was given on another Redis server ({signed.server[:12]!r})")
+
+
 class Signed(BaseModel):
     """A signed record. It is parsed from verified bytes only; fields that this version does not know are
     refused.
@@ -50,6 +81,10 @@ class Signed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     namespace: Name
+    ecosystem: Name = ""
+    """`coordination.id` of the signer's file; empty without one."""
+    server: Name
+    """Random id of the Redis in which the signer stored the record."""
     run: Name
     nonce: Annotated[str, Field(min_length=16, max_length=64)]
     issued_at: AwareDatetime
@@ -100,6 +135,7 @@ class OperationKind(StrEnum):
     RESTORE = "restore"
     ACCEPT = "accept"
     CLEAN = "clean"
+    IMPORT = "import"
     DISCARD = "discard"
 
 
@@ -152,16 +188,18 @@ def blocks_of(leaves: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield part[0][0], json.dumps(part, separators=(",", ":"))
 
 
-def read_order(payload: bytes, *, run: str, namespace: str, now: datetime) -> RunOrder:
-    """Return the header in a verified payload. Raises NotTrusted for another run, namespace or time."""
+def read_order(payload: bytes, *, run: str, here: Place, now: datetime) -> RunOrder:
+    """Return the header in a verified payload. Raises NotTrusted for another run, namespace, ecosystem or
+    time; the caller checks the server.
+    """
     order = parsed(RunOrder, payload, "the order cannot be read")
-    _refuse_elsewhere(order, "order", {run}, namespace)
+    _check_subject(order, "order", {run}, here)
     check_times("the order", order.issued_at, order.expires_at, now)
     return order
 
 
 def read_operation(
-    payload: bytes, *, runs: set[str], namespace: str, now: datetime, kinds: set[OperationKind]
+    payload: bytes, *, runs: set[str], here: Place, now: datetime, kinds: set[OperationKind]
 ) -> Operation:
     """Return the operation in a verified payload. `runs`: the run, and those that it retries. Raises
     NotTrusted as `read_order` does.
@@ -170,7 +208,7 @@ def read_operation(
     what = f"signed {operation.operation}"
     if operation.operation not in kinds:
         raise foreign(f"the {what} is no {' or '.join(sorted(kinds))}")
-    _refuse_elsewhere(operation, what, runs, namespace)
+    _check_subject(operation, what, runs, here)
     check_times(f"the {what}", operation.issued_at, operation.expires_at, now)
     return operation
 
@@ -187,8 +225,7 @@ def parsed(kind: type[R], content: str | bytes, what: str) -> R:
         raise broken(f"{what}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _refuse_elsewhere(signed: Signed, what: str, runs: set[str], namespace: str) -> None:
-    if signed.namespace != namespace:
-        raise foreign(f"the {what} is for namespace {signed.namespace!r:.100}, and this is {namespace!r}")
+def _check_subject(signed: Signed, what: str, runs: set[str], here: Place) -> None:
+    here.check(what, signed)
     if signed.run not in runs:
         raise foreign(f"the {what} is for run {signed.run!r:.100}, and this is {sorted(runs)[-1]}")

@@ -277,7 +277,12 @@ def test_still_possible_a_paused_run_is_resumed_and_events_are_made_up_and_delet
 def test_still_possible_the_soak_of_a_wave_ends_when_the_order_is_as_old_as_it(site: Trusting):
     soak = {"gate": {"timeout": "1h", "on_timeout": "approve"}}  # as of a landing
     site.sweep({"A": "r1", "SOAK": ("r1", ["A"]), "B": ("r2", ["SOAK"])}, SOAK=soak)
-    run = SignedRun(store=site.store, run_id=site.run_id, trust=read_trust(site.persons.file))
+    run = SignedRun(
+        store=site.store,
+        run_id=site.run_id,
+        trust=read_trust(site.persons.file),
+        here=site.store.place(""),
+    )
     spec = run.authorized_spec("B", site.redis.hget(site.store.keys.run(site.run_id).spec, "B"))
     soaking = run.authorized_spec("SOAK", site.redis.hget(site.store.keys.run(site.run_id).spec, "SOAK"))
     with pytest.raises(NotTrusted):
@@ -422,6 +427,30 @@ def test_a_paused_run_goes_on_where_its_order_is_valid(site: Trusting, tmp_path:
     site.deliver("A")
 
     assert site.executed == ["A"]
+
+
+@pytest.mark.parametrize(("by", "goes_on"), [("root", True), ("bob", False)])
+def test_a_run_of_another_server_goes_on_where_an_administrator_has_imported_it(
+    site: Trusting, tmp_path: Path, by: str, goes_on: bool
+):
+    site.persons.trust(ann="submitter", bob="approver", root="admin")
+    here = site.worker.here.server
+    site.redis.set(site.store.keys.server, "0" * 32)
+    del site.store.server
+    site.sweep({"A": "r1"})
+    site.store.pause(site.run_id, "ann")
+    site.redis.set(site.store.keys.server, here)
+    del site.store.server
+
+    if goes_on:
+        moved(site, tmp_path / "run.json.gz", by)
+        steering.steer(site.connected("ann"), site.run_id, site.store.resume, "resumed")
+        site.deliver("A")
+    else:
+        with pytest.raises(NotAllowed):
+            moved(site, tmp_path / "run.json.gz", by)
+
+    assert site.executed == (["A"] if goes_on else [])
 
 
 @pytest.mark.parametrize("forged", ["unsigned", "unknown", "changed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,37 @@ def test_a_run_of_another_namespace_is_refused(site: Trusting, make_worker: Make
     assert "namespace 'coord'" in refused(site)
 
 
+def pretend_to_be_there(site: Trusting) -> None:
+    site.redis.set(site.store.keys.server, site.worker.here.server)
+
+
+@pytest.mark.parametrize("disguise", [lambda site: None, pretend_to_be_there])
+def test_an_order_of_another_server_is_refused(site: Trusting, disguise: Tamper):
+    assert site.worker.here.server == site.store.server  # the worker knows the server
+    site.redis.set(site.store.keys.server, "0" * 32)
+    del site.store.server
+    site.sweep({"A": "r1"})
+    disguise(site)
+
+    assert "another Redis server" in refused(site)
+
+
+def test_a_server_that_has_lost_its_id_gets_it_back_from_a_worker(site: Trusting, make_worker: MakeWorker):
+    known = site.worker.here.server
+    site.redis.flushall()
+    again = make_worker(settings=Settings(signatures="require"), r1=site.ledger.parent / "r1")
+
+    assert again.here.server == known == site.redis.get(site.store.keys.server)
+
+
+@pytest.mark.parametrize("theirs", ["", "eco-staging"])
+def test_an_order_of_another_ecosystem_is_refused(site: Trusting, theirs: str):
+    site.worker.config = replace(site.worker.config, ecosystem_id="eco-production")
+    site.sweep({"A": "r1"}, ecosystem_id=theirs)
+
+    assert "ecosystem 'eco-production'" in refused(site)
+
+
 def test_a_key_that_is_revoked_counts_no_longer_with_the_next_todo(site: Trusting):
     site.sweep({"A": "r1", "B": ("r2", ["A"])})
     site.deliver("A")
@@ -298,6 +330,7 @@ def test_an_order_of_50_000_todos_is_small_and_a_worker_reads_one_block_of_it():
     blocks = list(blocks_of(leaves))
     order = RunOrder(
         namespace="n",
+        server="s" * 32,
         run="r",
         operation="sweep",
         plan="p",

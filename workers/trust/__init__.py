@@ -3,5 +3,6 @@
 | module | content |
 |---|---|
 | `worker_trust.py` | the worker's key, the keys that it trusts, the check of orders, expiry |
+| `server_memory.py` | the id of each Redis server that this machine's workers serve |
 | `signed_results.py` | signed results, and the check of those that a todo builds on |
 """

@@ -35,7 +35,7 @@ from coordination.trust.administration import expiring_keys
 from coordination.trust.envelope import open_envelope
 from coordination.trust.identity import worker_identity
 from coordination.trust.keys import Signer
-from coordination.trust.orders import OPERATION, OperationKind, foreign, read_operation
+from coordination.trust.orders import OPERATION, OperationKind, Place, foreign, read_operation
 from coordination.trust.results import trusting_own
 from coordination.trust.rights import right_of
 from coordination.trust.trust_file import TrustFile, read_trust
@@ -261,15 +261,17 @@ class OrderCheck:
         trust: WorkerTrust,
         *,
         restricted: bool,
+        here: Callable[[], Place],
         repos: Callable[[], Collection[str]] = tuple,
         report: Callable[[str, str, str], object] = lambda *_: None,
     ) -> None:
-        """`repos` returns the repositories that are served. `report` announces a refusal: subject, why,
-        run.
+        """`here` returns the place whose orders are executed; `repos` the repositories that are served.
+        `report` announces a refusal: subject, why, run.
         """
         self._store = store
         self._trust = trust
         self._restricted = restricted
+        self._here = here
         self._repos = repos
         self._report = report
         self._guard = threading.Lock()
@@ -353,8 +355,9 @@ class OrderCheck:
     def _verify_job(self, job: CleanupJob) -> None:
         trust, now = self._trust.read(), datetime.now(UTC)
         verified = open_envelope(job.signed.encode(), OPERATION, trust, now=now)
-        kinds, namespace = {OperationKind.CLEAN, OperationKind.DISCARD}, self._store.keys.namespace
-        operation = read_operation(verified.payload, runs={""}, namespace=namespace, now=now, kinds=kinds)
+        kinds, here = {OperationKind.CLEAN, OperationKind.DISCARD}, self._here()
+        operation = read_operation(verified.payload, runs={""}, here=here, now=now, kinds=kinds)
+        here.check_server(f"signed {operation.operation}", operation)
         if not job.is_covered_by(operation.job):
             raise foreign("the signature of the cleanup job is for another one")
         if operation.operation is not OperationKind.DISCARD:
@@ -380,7 +383,13 @@ class OrderCheck:
         with self._guard:
             known = self._runs.get(run_id)
             if known is None or known.trust is not trust:
-                known = SignedRun(store=self._store, run_id=run_id, trust=trust, restricted=self._restricted)
+                known = SignedRun(
+                    store=self._store,
+                    run_id=run_id,
+                    trust=trust,
+                    here=self._here(),
+                    restricted=self._restricted,
+                )
             self._runs[run_id] = known
             self._runs.move_to_end(run_id)
             while len(self._runs) > RUNS_KEPT:

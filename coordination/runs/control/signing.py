@@ -122,7 +122,7 @@ def sign_operation(
         return False  # its subject says why
     operation = Operation(
         operation=kind,
-        namespace=connection.keys.namespace,
+        **connection.here.fields(),
         run=run_id,
         order=order,
         todo=todo,

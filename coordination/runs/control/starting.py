@@ -17,6 +17,7 @@ from coordination.locks.request import START
 from coordination.models import Ecosystem, Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
+from coordination.runs.control.signing import sign_operation
 from coordination.runs.run_kinds import (
     landings_of,
 )
@@ -37,6 +38,7 @@ from coordination.runs.submission.writes import (
     seal_of,
     writes_of,
 )
+from coordination.trust.orders import OperationKind
 
 if TYPE_CHECKING:
     from coordination.locks import Lock
@@ -154,14 +156,16 @@ def import_run(connection: Connection, run: RunDocument) -> str:
     with start_lock(connection):
         refuse_known(connection.store, run)
         refuse_conflicts(connection, run.unsettled)
-        adopt(connection.store, run, actor(), lambda: _check_imported(connection, run))
+        adopt(connection.store, run, actor(), lambda: _sign_import(connection, run))
     return run.run_id
 
 
-def _check_imported(connection: Connection, run: RunDocument) -> None:
-    """Check the order of an imported run that has not ended. An ended run can only be viewed until a retry
+def _sign_import(connection: Connection, run: RunDocument) -> None:
+    """Sign that the run, whose order names another server, goes on here, and check the order of one that has
+    not ended. An ended run can only be viewed until a retry
     checks its order, and each use of a result checks the signature of the result.
     """
+    sign_operation(connection, run.run_id, OperationKind.IMPORT)
     if connection.settings.signatures is Signatures.REQUIRE and not run.status.ended:
         connection.signed_run(run.run_id).check_records(run.meta["brief"], run.hash("spec"))
 

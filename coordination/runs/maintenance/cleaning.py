@@ -264,7 +264,7 @@ class Cleaning:
     def _signed(self, signing: Signing, job: CleanupJob, kind: OperationKind) -> str:
         operation = Operation(
             operation=kind,
-            namespace=self._store.keys.namespace,
+            **self._store.place(signing.ecosystem).fields(),
             run="",
             job=job.words_to_sign(),
             **times(SIGNED_FOR),

@@ -26,6 +26,7 @@ from coordination.trust.orders import (
     ORDER,
     Operation,
     OperationKind,
+    Place,
     RunOrder,
     broken,
     digest,
@@ -100,6 +101,7 @@ class SignedRun:
     store: AttemptStore
     run_id: str
     trust: TrustFile
+    here: Place
     restricted: bool = False
     """True for a restricted worker, which may not read the whole brief."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -112,21 +114,35 @@ class SignedRun:
 
     @cached_property
     def _header(self) -> tuple[RunOrder, str, Principal, str]:
-        namespace = self.store.keys.namespace
         raw = self._raw_header
         if raw is None:
             hint = "its submitter has no identity: coord identity init; then submit it again"
             raise NotTrusted(TrustCause.UNSIGNED, f"the order of run {self.run_id} is not signed", hint)
         verified = open_envelope(raw.encode(), ORDER, self.trust, now=self.now())
-        order = read_order(verified.payload, run=self.run_id, namespace=namespace, now=self.now())
+        order = read_order(verified.payload, run=self.run_id, here=self.here, now=self.now())
         return order, digest(verified.payload), verified.principal, verified.fingerprint
 
     @property
     def order(self) -> RunOrder:
         """Return the header; its times are checked each time."""
         order = self._header[0]
+        if not self._is_imported:
+            self.here.check_server("order", order)
         check_times("the order", order.issued_at, order.expires_at, self.now())
         return order
+
+    @cached_property
+    def _is_imported(self) -> bool:
+        """Return whether an administrator has imported the run of another server into this one."""
+        if self._header[0].server == self.here.server:
+            return False
+        (text,) = self.read_fields([operation_field(OperationKind.IMPORT)])
+        if text is None:
+            return False
+        signed = self.open_operation(text, {self.run_id}, {OperationKind.IMPORT})
+        self.here.check_server("signed import", signed.operation)
+        self.trust.check(signed.principal, right_of(signed.operation.operation), None)
+        return True
 
     @property
     def digest(self) -> str:
@@ -319,11 +335,12 @@ class SignedRun:
     def open_operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
         """Return the operation in an envelope, if it is one of these kinds on one of these runs."""
         verified = open_envelope(text.encode(), OPERATION, self.trust, now=self.now())
-        operation = read_operation(
-            verified.payload, runs=runs, namespace=self.store.keys.namespace, now=self.now(), kinds=kinds
-        )
+        operation = read_operation(verified.payload, runs=runs, here=self.here, now=self.now(), kinds=kinds)
         if operation.run == self.run_id and operation.order != self.digest:
             raise foreign(f"the signed {operation.operation} is for another order of run {self.run_id}")
+        if operation.run != self.run_id:
+            also = self._header[0].server
+            self.here.check_server(f"signed {operation.operation}", operation, also=also)
         return SignedOperation(operation=operation, principal=verified.principal)
 
     def check_right(

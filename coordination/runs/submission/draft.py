@@ -103,7 +103,7 @@ class RunDraft:
     def __init__(self, store: RunStore, run_id: str, *, signed: bool = False) -> None:
         """`signed`: whether the digests of the specs are kept for the signature."""
         self.run_id = run_id
-        self.namespace = store.keys.namespace
+        self.place = store.place
         self.keys = store.keys.run(run_id)
         self._signed = signed
         self._leaves: dict[str, str] = {}
@@ -201,6 +201,8 @@ class Signing:
 
     signer: Signer
     ttl: timedelta
+    ecosystem: str = ""
+    """`coordination.id` of the file; empty without one."""
     two_persons: bool = False
     """True for a retry whose ended run asked for two persons."""
 
@@ -224,7 +226,7 @@ class Signing:
         if emergency is not None:  # for views; workers read the order
             draft.set(draft.keys.meta, {"break_glass": emergency.reason})
         order = RunOrder(
-            namespace=draft.namespace,
+            **draft.place(self.ecosystem).fields(),
             run=draft.run_id,
             operation=operation,
             plan=brief.plan_id,
