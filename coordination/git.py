@@ -19,6 +19,12 @@ NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
 """Settings and variables with which git ignores histories that a repository only pretends to have: by a
 replaced commit, a graft or a forged commit graph.
 """
+DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
+"""Settings for durable commits. By default git does not sync loose objects, and a power loss would delete a
+commit whose result Redis has acknowledged.
+"""
+NOBODY = ("user.name=coord", "user.email=coord@localhost")
+"""Settings with a name for our own commits, where the user has none."""
 MEASURED_WITHIN_S = 5.0
 """Time limit for measuring a history; one that takes longer is larger than any bundle."""
 

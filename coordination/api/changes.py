@@ -95,26 +95,40 @@ class Changes:
         return done
 
     def adopt(
-        self, plan: str, repo: str | None = None, branch: str | None = None, *, request: int | None = None
+        self,
+        plan: str,
+        repo: str | None = None,
+        branch: str | None = None,
+        *,
+        request: int | None = None,
+        replace: bool = False,
     ) -> tuple[Adoption, ...]:
-        """Take a branch as the tip of a plan's change set: a person's work, which need not contain what the
-        change set had.
+        """Take a branch as the tip of a plan's change set. Where both have commits that the other lacks, the
+        tip is a merge of them.
 
         Without a repository: build a change set that Redis has lost from the commits in the checkouts of this
-        machine. The branch counts as having the work of the plan's todos.
+        machine.
 
         `branch`: a branch of this machine's checkout of `repo`. `request`: the branch of the open pull
-        request with this number, and the request itself.
+        request with this number, and the request itself. `replace`: take the branch as it is; todos whose
+        commits it lacks are open again.
 
-        Raises NotFound, GitRefused where there is no such work; Conflict while a run writes or lands it;
-        NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot push to.
+        Raises NotFound, GitRefused where there is no such work, or both cannot be merged; Conflict while a
+        run writes or lands it; NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot
+        push to.
         """
-        found = self.plan_adoption(plan, repo, branch, request=request)
+        found = self.plan_adoption(plan, repo, branch, request=request, replace=replace)
         self.record_adoption(plan, found)
         return found
 
     def plan_adoption(
-        self, plan: str, repo: str | None = None, branch: str | None = None, *, request: int | None = None
+        self,
+        plan: str,
+        repo: str | None = None,
+        branch: str | None = None,
+        *,
+        request: int | None = None,
+        replace: bool = False,
     ) -> tuple[Adoption, ...]:
         """Return what `adopt` would record; change nothing, but fetch the branch of a request."""
         from coordination.changes.adoption import find_branch, find_lost
@@ -129,18 +143,26 @@ class Changes:
                 "REPO goes with either BRANCH or the number of a pull request",
                 f"coord adopt {plan} REPO BRANCH; or coord adopt {plan} REPO --pr N",
             )
+        if replace and repo is None:
+            raise UsageError(
+                "--replace goes with a branch or a pull request", f"leave it out: coord adopt {plan}"
+            )
         host = self._access.settings.this_host
         with self._access.reached() as connection:
-            known = ChangeSets(connection.store).read(plan)
+            sets = ChangeSets(connection.store)
+            known = sets.read(plan)
+            committed = sets.committed(known, repo) if known and repo else {}
         if repo is None:
             return find_lost(plan, ecosystem.repos, places, known, host)
         declared = {one.name: one for one in ecosystem.repos}
         require_known([repo], declared, "repo", "list-repos")
         if branch is not None:
-            return (find_branch(plan, declared[repo], places[repo], branch, known, host),)
+            where = (plan, declared[repo], places[repo], branch, known, host)
+            return (find_branch(*where, committed=committed, replace=replace),)
         assert request is not None
         with self._access.reached() as connection, opened_forges(connection, self._access.state) as forges:
-            return (find_request(plan, declared[repo], places[repo], request, known, forges, host),)
+            found = (plan, declared[repo], places[repo], request, known, forges, host)
+            return (find_request(*found, committed=committed, replace=replace),)
 
     def record_adoption(self, plan: str, found: Sequence[Adoption]) -> None:
         """Record what was planned. Raises as `adopt` does."""
@@ -148,10 +170,15 @@ class Changes:
 
         repos = [one.repo for one in found]
         self._access.authority.check("adopt", repos)
+        lacks = [todo for one in found for todo in one.lacks]
+        if lacks:
+            self._access.authority.check("edit", repos)
+        declared, reopen = self._access.document.ecosystem.repos, self._access.manager.reopen_todos
         with self._access.reached() as connection:
-            adopt(connection, plan, found, self._access.document.ecosystem.repos, self._places())
+            reopened = adopt(connection, plan, found, declared, self._places(), reopen)
         tips = [f"{one.repo}:{one.tip}" for one in found]
-        self._access.announce("adopt", plan, repos=repos, data={"tips": tips})
+        data = {"tips": tips, "lacks": lacks, "reopened": reopened}
+        self._access.announce("adopt", plan, repos=repos, data=data)
 
     def resolve(self, plan: str, repo: str) -> Resolution:
         """Show where the conflict between a change set and its base branch is resolved: the worktree, its

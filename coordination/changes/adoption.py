@@ -1,5 +1,8 @@
 """Adopt a branch as the tip of a change set: a person's branch, or work that Redis has lost.
 
+Where branch and change set both have commits that the other lacks, the tip is a merge of them. With `replace`
+the branch becomes the tip as it is, and todos whose commits it lacks are open again.
+
 An adoption is a person's statement that the branch has the work of the change set. It is signed, where this
 process has an identity, and takes the place of the signed result of the tip.
 
@@ -11,21 +14,24 @@ fetched from the repository's url, or is in the clones of the other hosts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of
+from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of, todos_of
 from coordination.changes.discard import alone
+from coordination.changes.merge import commit_merge, merge_trees, tree_of
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds
 from coordination.models import Repo
 from coordination.runs.change_sets.records import (
+    PREFIX,
     ChangeSet,
     RepoChange,
     RequestRef,
@@ -34,6 +40,7 @@ from coordination.runs.change_sets.records import (
     discarded_ref,
 )
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.text import listed, quoted
 from coordination.trust.results import AdoptionRecord, seal_adoption
 
 if TYPE_CHECKING:
@@ -52,6 +59,9 @@ class Adoption(FrozenModel):
     """The adopted branch."""
     base: str
     tip: str
+    """The tip of the branch, or the commit that merges it with the tip of the change set."""
+    merged: str = ""
+    """The tip of the branch, where `tip` is another commit."""
     before: str
     """The tip of the change set before; empty where Redis had none."""
     host: str
@@ -63,7 +73,7 @@ class Adoption(FrozenModel):
     """Todo → its run, by the trailers of the commits."""
     runs: tuple[str, ...]
     lacks: tuple[str, ...]
-    """Todos of the change set that no commit of the branch names: a person states that it has their work."""
+    """Todos of the change set whose commits the branch lacks: they are open again."""
     request: RequestRef | None = None
     """The adopted pull request of the branch."""
     request_before: str = ""
@@ -87,12 +97,15 @@ def find_lost(
         if (branch := branch_with_work(place, plan, base)) and base:
             facts = facts_of(place, branch, plan, base)
             if facts.commits:
-                found.append(_adoption(plan, repo.name, facts, None, host))
+                found.append(
+                    Adoption(plan=plan, repo=repo.name, before="", host=host, lacks=(), **vars(facts))
+                )
     if not found:
         what = f"has work of {plan}" + (" that Redis does not know" if there else "")
         raise NotFound(
             f"no checkout of this machine {what}",
-            f"name a branch: coord adopt {plan} REPO BRANCH; or run this on the host that has the commits",
+            "run it on the host that has the commits; or name the repository and a branch: "
+            "coord adopt --help",
         )
     return tuple(found)
 
@@ -105,33 +118,143 @@ def find_branch(
     known: ChangeSet | None,
     host: str,
     *,
-    ref: str = "",
+    committed: Mapping[str, str],
+    replace: bool = False,
+    request: FetchedRequest | None = None,
 ) -> Adoption:
-    """Return the adoption of a branch; `ref`: where it is, if it was fetched. Raises NotFound, GitRefused."""
+    """Return the adoption of a branch: merged with the tip of the change set where that has more.
+
+    `committed`: todo → the commit with which it ended, as far as records say so; `replace`: take the branch
+    as it is; `request`: that of the branch. Raises NotFound, GitRefused.
+    """
     if place is None or not is_folder(place):
         raise GitRefused(
             f"{repo.name} has no checkout on this machine",
             "run the command on the machine that has the branch",
         )
     base = base_tip(place, repo.branch, remote=bool(repo.url))
-    facts = facts_of(place, branch, plan, base, ref=ref)
-    if not facts.commits:
+    theirs = facts_of(place, branch, plan, base, ref=request.ref if request else "")
+    if not theirs.commits:
         raise GitRefused(
             f"{branch} of {repo.name} has no commit that {repo.branch} lacks", "name another branch"
         )
-    return _adoption(plan, repo.name, facts, known.open.get(repo.name) if known else None, host)
-
-
-def _adoption(plan: str, repo: str, facts: BranchFacts, change: RepoChange | None, host: str) -> Adoption:
-    """Return an adoption. `change`: the change set's part in the repository now, if it has not landed."""
+    change = known.open.get(repo.name) if known else None
+    if change is None or contains(place, change.tip, theirs.tip):
+        tip, lacks = theirs.tip, tuple[str, ...]()
+    else:
+        sides = _Sides(plan=plan, change=change, place=place, theirs=theirs, request=request)
+        tip = theirs.tip if replace else sides.merged()
+        lacks = sides.lacks(committed) if replace else ()
+    facts = theirs if tip == theirs.tip else facts_of(place, branch, plan, base, ref=tip)
     return Adoption(
         plan=plan,
-        repo=repo,
+        repo=repo.name,
+        merged=theirs.tip if tip != theirs.tip else "",
         before=change.tip if change else "",
         host=host,
-        lacks=tuple(sorted(set(change.todos) - facts.todos.keys())) if change else (),
+        lacks=lacks,
         **vars(facts),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchedRequest:
+    """The pull request of a branch that was fetched."""
+
+    number: int
+    ref: str
+    """The ref of this checkout at which the branch is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    """The tip of a change set, and a branch that lacks some of it."""
+
+    plan: str
+    change: RepoChange
+    place: Path
+    theirs: BranchFacts
+    request: FetchedRequest | None
+
+    def merged(self) -> str:
+        """Return the commit that has the work of both. Raises GitRefused."""
+        ours, theirs, repo = self.change.tip, self.theirs, self.change.repo
+        self._require_our_tip()
+        if contains(self.place, theirs.tip, ours):
+            if self.request:  # the change set goes on in it
+                return ours
+            raise GitRefused(
+                f"{theirs.branch} of {repo} has no commit that the change set of {self.plan} lacks",
+                f"set the change set back to it: {self._command} --replace",
+            )
+        if self._has_our_content():
+            return theirs.tip
+        if again := sorted(self._ours_alone() & self._theirs_alone()):
+            raise GitRefused(
+                f"{theirs.branch} of {repo} has other commits of {listed(again)} than the change set of "
+                f"{self.plan}",
+                f"drop those of the change set: {self._command} --replace",
+            )
+        done = merge_trees(self.place, ours, theirs.tip)
+        if done.files:
+            raise GitRefused(
+                f"{theirs.branch} of {repo} conflicts with the change set of {self.plan} in "
+                f"{listed(done.files)}",
+                self._by_hand(),
+            )
+        subject = f"Merge {theirs.branch} into {self.change.branch}"
+        return commit_merge(self.place, done.tree, (ours, theirs.tip), subject, {"Plan": self.plan})
+
+    def lacks(self, committed: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the todos of the change set whose commits the branch lacks."""
+        known = has_commit(self.place, self.change.tip)
+        if known and self._has_our_content():
+            return ()
+        gone = set(self._ours_alone()) if known else set()
+        gone.update(
+            todo for todo, commit in committed.items() if not contains(self.place, commit, self.theirs.tip)
+        )
+        return tuple(sorted(gone & set(self.change.todos) - self.theirs.todos.keys()))
+
+    def _require_our_tip(self) -> None:
+        if not has_commit(self.place, self.change.tip):
+            elsewhere = f"run it on {self.change.host}, which has them; or " if self.change.host else ""
+            raise GitRefused(
+                f"{self.place} does not have the commits of {self.plan}, with which {self.theirs.branch} "
+                "has to be merged",
+                f"{elsewhere}drop them: {self._command} --replace",
+            )
+
+    def _has_our_content(self) -> bool:
+        """Return whether the branch would get nothing from the change set: it was squashed, for example."""
+        ours, theirs = self.change.tip, self.theirs.tip
+        done = merge_trees(self.place, theirs, ours)
+        apart = not contains(self.place, theirs, ours)
+        return apart and not done.files and done.tree == tree_of(self.place, theirs)
+
+    def _ours_alone(self) -> Set[str]:
+        return todos_of(self.place, self.plan, self.change.tip, without=self.theirs.tip)
+
+    def _theirs_alone(self) -> Set[str]:
+        return todos_of(self.place, self.plan, self.theirs.tip, without=self.change.tip)
+
+    @property
+    def _command(self) -> str:
+        where = f"--pr {self.request.number}" if self.request else quoted(self.theirs.branch)
+        return f"coord adopt {quoted(self.plan, self.change.repo)} {where}"
+
+    def _by_hand(self) -> str:
+        """Return the commands that merge the sides."""
+        branch = f"merge-{self.change.branch.removeprefix(PREFIX)}"
+        folder = self.place.with_name(f"{self.place.name}-merge")
+        adopt = f"coord adopt {quoted(self.plan, self.change.repo, branch)}"
+        return (
+            f"merge them: git -C {quoted(self.place)} worktree add -b {quoted(branch, folder)} "
+            f"{self.theirs.tip}; git -C {quoted(folder)} merge {self.change.tip}; commit, and adopt that: "
+            + adopt
+            + (f"; then the request: {self._command}" if self.request else "")
+            + f"; or drop the change set's side: {self._command} --replace"
+        )
 
 
 def adopt(
@@ -140,9 +263,12 @@ def adopt(
     found: Sequence[Adoption],
     repos: Collection[Repo],
     places: Mapping[str, Path | None],
-) -> None:
+    reopen: Callable[[Collection[str]], tuple[str, ...]],
+) -> tuple[str, ...]:
     """Record the adoptions, with the commits for other hosts, and move the branch of the change set in the
-    checkouts.
+    checkouts. `reopen`: opens todos in the file, and returns those that were completed, as this does.
+
+    After a crash the same adoption is possible again, because its record comes last.
 
     Raises Conflict while a run writes or lands it, where it has moved since, or its branch is checked out.
     """
@@ -156,11 +282,15 @@ def adopt(
                 raise Conflict(what, f"see it, and try again: coord changes {plan}")
             _refuse_checked_out(one, change, places[one.repo])
         for one in found:
+            _move_branch(one, known.repos.get(one.repo) if known else None, places[one.repo])
+        lacks = [todo for one in found for todo in one.lacks]
+        reopened = reopen(lacks) if lacks else ()
+        for one in found:
             change = known.repos.get(one.repo) if known else None
-            _move_branch(one, change, places[one.repo])
             facts = _facts(connection, one, change)
             commits = _commits(connection, one, declared[one.repo], facts["branch"], places[one.repo])
-            ChangeSets(connection.store).adopt(plan, one.repo, facts, one.todos, commits)
+            ChangeSets(connection.store).adopt(plan, one.repo, facts, one.todos, one.lacks, commits)
+    return reopened
 
 
 def _commits(
@@ -185,18 +315,18 @@ def _facts(connection: Connection, one: Adoption, change: RepoChange | None) -> 
         "host": one.host,
         "run": runs[-1] if runs else "",
         "runs": " ".join(runs),
-        "result": _signed(connection, one),
+        "result": _signed(connection, one, change.todos if change and is_open else ()),
         **numbers,
         **({"request": one.request.model_dump_json()} if one.request else {}),
     }
 
 
-def _signed(connection: Connection, one: Adoption) -> str:
+def _signed(connection: Connection, one: Adoption, before: Collection[str]) -> str:
     """Return the signed adoption; empty in a process without an identity."""
     if connection.signing is None:
         return ""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    todos = tuple(sorted({*one.todos, *one.lacks}))
+    todos = tuple(sorted({*one.todos, *before} - {*one.lacks}))
     record = AdoptionRecord(
         change_set=one.plan, repo=one.repo, base=one.base, tip=one.tip, at=at, todos=todos
     )

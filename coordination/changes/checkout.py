@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,12 +163,7 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
     rows = list(_log(checkout, fork, tip))
     base = next((row["Base"] for row in rows if row["Base"] and _is_base(checkout, row["Base"], tip)), fork)
     began = fork if contains(checkout, base, fork) else base  # a later merge of the base branch counts
-    ours = [
-        (todo, row["Run"])
-        for row in reversed(rows)
-        for todo in row["Todo"].split()  # the commit after a revert restores the work of several
-        if plan in (row["Plan"], todo)
-    ]
+    ours = list(_todos(reversed(rows), plan))
     counts = _counts(checkout, began, tip)
     return BranchFacts(
         branch=branch,
@@ -179,6 +174,19 @@ def facts_of(checkout: Path, branch: str, plan: str, base: str, *, ref: str = ""
         todos=dict(ours),
         runs=tuple(dict.fromkeys(run for _, run in ours if run)),
     )
+
+
+def todos_of(checkout: Path, plan: str, tip: str, *, without: str) -> Set[str]:
+    """Return the todos of a plan that commits of `tip` name, and that `without` lacks."""
+    return {todo for todo, _ in _todos(_log(checkout, without, tip), plan)}
+
+
+def _todos(rows: Iterable[Mapping[str, str]], plan: str) -> Iterator[tuple[str, str]]:
+    """Yield each todo of the plan that a commit names, with its run."""
+    for row in rows:
+        for todo in row["Todo"].split():  # the commit after a revert restores the work of several
+            if plan in (row["Plan"], todo):
+                yield todo, row["Run"]
 
 
 def branch_with_work(checkout: Path, plan: str, base: str) -> str:

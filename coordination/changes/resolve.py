@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.changes.merge import merge_trees
 from coordination.errors import GitRefused
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from coordination.runs.connection import Connection
 
 FOLDER = "resolve"
-MERGE = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z")
 
 
 class ConflictState(StrEnum):
@@ -95,7 +95,7 @@ def find_conflict(
     own = state / FOLDER / change.branch.removeprefix(PREFIX) / repo.name
     if (own / ".git").exists():
         return _looked_at(found, own)
-    files = _would_conflict(checkout, found.base, change.tip)
+    files = merge_trees(checkout, change.tip, found.base).files
     if not files:
         return found.model_copy(update={"state": ConflictState.NONE, "next": f"coord land {plan}"})
     return found.model_copy(update={"state": ConflictState.OPEN, "path": str(own), "files": files})
@@ -146,7 +146,7 @@ def _looked_at(found: Resolution, path: Path) -> Resolution:
         update={
             "state": ConflictState.OPEN,
             "path": str(path),
-            "files": files or _would_conflict(path, found.base, head),
+            "files": files or merge_trees(path, head, found.base).files,
             "next": f"{commit}; then: coord resolve {found.plan} {found.repo}",
         }
     )
@@ -167,14 +167,3 @@ def _left_to_a_person(state: Path, run: str, repo: str) -> str:
     file = state / "workspaces" / run / repo / "conflict"
     words = file.read_text().split() if file.is_file() else []
     return words[1] if len(words) == 2 and is_commit(words[1]) else ""
-
-
-def _would_conflict(checkout: Path, base: str, tip: str) -> tuple[str, ...]:
-    """Return the files that conflict with the base branch. Raises GitRefused."""
-    done = ask_git(checkout, *MERGE, tip, base, codes=(0, 1))
-    if not done:  # else it is the tree of the merge, at least
-        raise GitRefused(
-            f"git cannot merge {base[:12]} into {tip[:12]} in {checkout}",
-            f"see why: git -C {quoted(checkout)} merge-tree --write-tree {tip} {base}; it needs git 2.38",
-        )
-    return tuple(filter(None, done.split("\0")[1:]))

@@ -84,18 +84,105 @@ def test_a_change_set_that_redis_has_lost_is_built_from_its_commits(coord, lib, 
         coord.changes.adopt("P")
 
 
-def test_a_rewritten_branch_takes_the_place_of_our_tip(coord, lib, store: RunStore):
-    ours = work(lib, "coord/P", "A", RUNS[0])
-    record(store.redis, "P", "lib", todos="A", tip=ours, run=RUNS[0])
-    git("switch", "--quiet", "-c", "rewritten", "main", cwd=lib)
-    theirs = save(lib, "all in one", A="1\n", more="2\n")
-    git("switch", "--quiet", "main", cwd=lib)
-    (found,) = coord.changes.adopt("P", "lib", "rewritten")
-    assert (found.before, found.tip, found.lacks) == (ours, theirs, ("A",))
+def known_work(lib: Path, store: RunStore, *todos: str) -> str:
+    """A change set with a commit of each todo, and a todo that commits nothing; return its tip."""
+    begin = "main"
+    for todo in todos:
+        tip, begin = work(lib, "coord/P", todo, RUNS[0], begin=begin), "coord/P"
+    base = head(lib, "main")
+    record(store.redis, "P", "lib", todos=" ".join([*todos, "R"]), tip=tip, base=base, run=RUNS[0])
+    return tip
+
+
+def of_a_person(checkout: Path, branch: str, begin: str, **files: str) -> str:
+    git("switch", "--quiet", "-c", branch, begin, cwd=checkout)
+    made = save(checkout, "by a person", **files)
+    git("switch", "--quiet", "main", cwd=checkout)
+    return made
+
+
+def statuses(coord: Coord) -> dict[str, str]:
+    return {todo.id: str(todo.status) for todo in coord.manager.list_todos()}
+
+
+def test_work_that_both_sides_have_added_is_merged(coord, lib, store: RunStore):
+    ours = known_work(lib, store, "A", "B")
+    theirs = of_a_person(lib, "mine", "coord/P~1", more="2\n")
+    (planned,) = coord.changes.plan_adoption("P", "lib", "mine")
+    assert head(lib, "coord/P") == ours
+    (found,) = coord.changes.adopt("P", "lib", "mine")
+    assert (found.before, found.merged, found.lacks) == (ours, theirs, ())
+    assert (planned.merged, set(planned.todos)) == (theirs, {"A", "B"})
+    assert git("show", "--no-patch", "--format=%P", found.tip, cwd=lib).split() == [ours, theirs]
+    assert git("ls-tree", "--name-only", found.tip, cwd=lib).split() == [
+        ".gitignore",
+        "A",
+        "B",
+        "code.py",
+        "more",
+    ]
     built = ChangeSets(store).read("P")
     assert built is not None
-    assert (built.repos["lib"].tip, built.repos["lib"].todos) == (theirs, ("A",))
+    change = built.repos["lib"]
+    assert (change.tip, set(change.todos), change.files) == (found.tip, {"A", "B", "R"}, 3)
+    assert head(lib, "coord/P") == found.tip
+
+
+def test_a_branch_that_has_all_of_our_content_takes_its_place(coord, lib, store: RunStore):
+    ours = known_work(lib, store, "A")
+    theirs = of_a_person(lib, "squashed", "main", A="1\n", more="2\n")
+    (found,) = coord.changes.adopt("P", "lib", "squashed")
+    assert (found.before, found.tip, found.merged, found.lacks) == (ours, theirs, "", ())
+    built = ChangeSets(store).read("P")
+    assert built is not None
+    assert set(built.repos["lib"].todos) == {"A", "R"}
     assert head(lib, "coord/P") == theirs
+
+
+@pytest.mark.parametrize("how", ["conflict", "rewritten", "behind", "elsewhere"])
+def test_a_branch_drops_work_only_if_that_is_said_and_its_todos_are_open_again(
+    coord, lib, store: RunStore, how: str
+):
+    ours = known_work(lib, store, "A", "B")
+    if how == "conflict":
+        theirs = of_a_person(lib, "mine", "coord/P~1", B="other\n")
+    elif how == "rewritten":  # B is left out, and the commit of A is another one
+        work(lib, "mine", "A", "20260103-000000-cccc")
+        git("switch", "--quiet", "mine", cwd=lib)
+        theirs = save(lib, "amended", A="better\n")
+        git("switch", "--quiet", "main", cwd=lib)
+    elif how == "behind":
+        theirs = head(lib, "coord/P~1")
+        git("branch", "--quiet", "mine", theirs, cwd=lib)
+    else:
+        theirs = of_a_person(lib, "mine", "coord/P~1", more="2\n")
+        facts = {"tip lib": "f" * 40, "host lib": "there"}
+        store.redis.hset(store.keys.changes("P"), mapping=facts)
+        run = store.keys.run(RUNS[0])
+        for todo, began, commit in (
+            ("A", "main", theirs + "~1"),
+            ("B", theirs + "~1", ours),
+            ("R", ours, ours),
+        ):
+            ends = {"began": head(lib, began), "commit": head(lib, commit), "fence": "1"}
+            store.redis.hset(run.facts, mapping={f"{todo} {name}": value for name, value in ends.items()})
+    for todo in ("A", "B"):
+        coord.manager.complete_todo(todo)
+
+    with pytest.raises(GitRefused) as refused:
+        coord.changes.adopt("P", "lib", "mine")
+    assert "coord adopt P lib mine --replace" in refused.value.hint
+    assert statuses(coord) == {"A": "completed", "B": "completed"}
+    assert head(lib, "coord/P") == ours
+
+    (found,) = coord.changes.adopt("P", "lib", "mine", replace=True)
+    assert (found.tip, found.merged, found.lacks) == (theirs, "", ("B",))
+    assert statuses(coord) == {"A": "completed", "B": "pending"}
+    built = ChangeSets(store).read("P")
+    assert built is not None
+    assert set(built.repos["lib"].todos) == {"A", "R"}
+    (event,) = coord.events.list(kinds=["command.adopt"])
+    assert (event.subject, event.data["lacks"], event.data["reopened"]) == ("P", "B", "B")
 
 
 def test_nothing_changes_while_the_branch_is_checked_out_or_a_run_writes(coord, lib, store: RunStore):
@@ -224,10 +311,10 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     theirs = forge.push(project, "agent", theirs="x\n")
     request = forge.open_request(project, "agent", "By an agent")
     (adopted,) = coord.changes.adopt("P", "app", request=request.number)
-    assert (adopted.tip, adopted.lacks) == (theirs, ("T-app",))
+    assert (adopted.merged, adopted.before, adopted.lacks) == (theirs, site.heads["app tip"], ())
     assert adopted.request_before.endswith("/1")
     (made,) = coord.requests.create("P", RequestOptions(repos=("app",)))
-    assert (made.number, made.head, request.title) == (request.number, theirs, "By an agent")
+    assert (made.number, made.head, request.title) == (request.number, adopted.tip, "By an agent")
     assert "Depends on acme/lib#1" in request.body
 
     app = site.folder / "app"
@@ -239,7 +326,9 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     assert forge.tip("acme/app", "agent") == more
 
     git("branch", "--quiet", "mine", site.heads["app tip"], cwd=app)
-    coord.changes.adopt("P", "app", "mine")
+    with pytest.raises(GitRefused):
+        coord.changes.adopt("P", "app", "mine")
+    coord.changes.adopt("P", "app", "mine", replace=True)
     with pytest.raises(Conflict):
         coord.requests.create("P", RequestOptions(repos=("app",)))
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"

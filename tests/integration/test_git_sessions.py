@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from coordination.git import NOBODY
 from tests.worktrees import save
 from workers.workspace import change_set
 from workers.workspace import change_set as git_sessions
 from workers.workspace.change_set import BranchCopy, GitSessions
-from workers.workspace.commit import NOBODY
 from workers.workspace.git import git
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from coordination.errors import GitRefused
-from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
+from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.models import Method
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, HasLanded, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import contains, trees
 from workers.workspace.base_commit import MERGE
-from workers.workspace.commit import DURABLE, commit_tree
+from workers.workspace.commit import commit_tree
 from workers.workspace.git import ask, git
 from workers.workspace.repository import commit_at, is_shallow
 

@@ -14,13 +14,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
+from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.landing.remote import contains, refused_name, refused_rewind
 from workers.process.trouble import GitInterrupted, GitTimeout
 from workers.transfer.routes import ADDRESSES, PUSH
-from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git, git_dir_of
 from workers.workspace.repository import commit_at, worktrees
 

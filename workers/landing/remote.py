@@ -17,14 +17,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from coordination.changes.requests.push import ReadGit, lacks_start, large_files_upload, names_large_files
-from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit, seen_ref
+from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit, seen_ref
 from coordination.models import Repo
 from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.process.trouble import GitInterrupted, GitTimeout, Trouble
 from workers.transfer.routes import ADDRESSES, FETCH, PUSH, hidden
 from workers.workspace.base_commit import RunBase
-from workers.workspace.commit import DURABLE
 from workers.workspace.git import ask, git
 from workers.workspace.repository import commit_at, is_shallow, tip
 

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.git import DURABLE
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, quoted
 from workers.workspace.change_set import BranchCopy
-from workers.workspace.commit import DURABLE, commit_tree
+from workers.workspace.commit import commit_tree
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
 from workers.workspace.repository import (

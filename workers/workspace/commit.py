@@ -18,17 +18,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
+from coordination.git import DURABLE, NOBODY
 from coordination.text import counted, listed
 from workers.process.child import Exit
 from workers.workspace.git import Hold, ask, clean_environment, git, refuse_damaged
 from workers.workspace.repository import commit_at, contains
-
-DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
-"""Settings for durable commits. By default git does not sync loose objects, and a power loss would delete a
-commit whose result Redis has acknowledged.
-"""
-NOBODY = ("user.name=coord", "user.email=coord@localhost")
-
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
 """Settings that override the user's: git starts no daemon, and reads the message as UTF-8."""

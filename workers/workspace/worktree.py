@@ -46,13 +46,14 @@ from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
+from coordination.git import DURABLE
 from coordination.models import Repo
 from coordination.sandbox import Binds
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.change_set import GitSessions, measure
-from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.commit import CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from coordination.changes.adoption import Adoption, find_branch
+from coordination.changes.adoption import Adoption, FetchedRequest, find_branch
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.proposal import checkout_of, request_name
 from coordination.changes.requests.push import fetch_branches
@@ -114,8 +114,11 @@ def find_request(
     known: ChangeSet | None,
     access: ForgeAccess,
     host: str,
+    *,
+    committed: Mapping[str, str],
+    replace: bool = False,
 ) -> Adoption:
-    """Fetch the branch of a request, and return its adoption.
+    """Fetch the branch of a request, and return its adoption, as `find_branch` does.
 
     Raises ForgeError, CLOSED for a closed or merged one; Blocked for one of a fork, or to another base
     branch; Conflict if its head moves in the meantime; NotFound, GitRefused as `find_branch` does.
@@ -143,7 +146,12 @@ def find_request(
         fetch_branches(target, {request.head: fetched, repo.branch: seen_ref(repo.branch)})
     if commit_of(checkout, fetched) != request.head_sha:
         raise Conflict(f"{request.url} has another head by now", "look at it, and try again")
-    found = find_branch(plan, repo, checkout, request.head, known, host, ref=fetched)
+    found = find_branch(
+        *(plan, repo, checkout, request.head, known, host),
+        committed=committed,
+        replace=replace,
+        request=FetchedRequest(number=number, ref=fetched),
+    )
     other = before.request if before and before.request and before.request.number != number else None
     return found.model_copy(update={"request": ref, "request_before": other.url if other else ""})
 

@@ -181,6 +181,7 @@ def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> 
     metavar="N",
     help=texts.ADOPT_REQUEST,
 )
+@click.option("--replace", is_flag=True, help=texts.ADOPT_REPLACE)
 @click.option("--dry-run", is_flag=True, help="Print what would be adopted; change nothing.")
 @yes_option
 @as_json_option
@@ -191,6 +192,7 @@ def adopt(
     repo: str | None,
     branch: str | None,
     request: int | None,
+    replace: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -201,7 +203,7 @@ def adopt(
     coord recognises commits by their trailers: Coord-Plan, Coord-Todo and Coord-Run. With an identity it
     signs the adoption, which needs the right to land.
     """
-    adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request)
+    adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request, replace=replace)
     if not (as_json and (yes or dry_run)):
         _show_adoptions(adoptions)
     if not dry_run:
@@ -219,8 +221,15 @@ def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
         before = f", before at {one.before[:12]}" if one.before else ""
         words = f"{one.repo}: {one.branch}, {one.base[:12]}..{one.tip[:12]}{before}: {size}"
         click.echo(plain(f"{words}; todos: {listed(one.todos)}" if one.todos else words), err=True)
+        if one.merged:
+            click.echo(
+                plain(f"  with {one.merged[:12]} of the branch and {one.before[:12]} of the change set"),
+                err=True,
+            )
         if one.lacks:
-            click.echo(plain(f"  no commit on it names {listed(one.lacks)}"), err=True)
+            click.echo(
+                plain(f"  it lacks the commits of {listed(one.lacks)}, which will be open again"), err=True
+            )
         if one.request:
             click.echo(plain(f"  the pull request {one.request.url}"), err=True)
         if one.request_before:

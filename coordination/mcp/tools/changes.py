@@ -91,9 +91,10 @@ def coord_adopt_branch(
     repo: Annotated[str | None, Field(description="The repository of the branch.")] = None,
     branch: Annotated[str | None, Field(description="A branch of its checkout on this machine.")] = None,
     request: Annotated[int | None, Field(gt=0, description=texts.ADOPT_REQUEST)] = None,
+    replace: Annotated[bool, Field(description=texts.ADOPT_REPLACE)] = False,
 ) -> Page[Adoption]:
     """Call it only if a person told you to."""
-    found = session.coord.changes.adopt(plan, repo, branch, request=request)
+    found = session.coord.changes.adopt(plan, repo, branch, request=request, replace=replace)
     return page(found, len(found) or 1, 0)
 
 

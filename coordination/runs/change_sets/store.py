@@ -115,6 +115,17 @@ class ChangeSets:
         ]
         return tuple((began, commit) for _, began, commit in sorted(parts, reverse=True))
 
+    def committed(self, change_set: ChangeSet, repo: str) -> Mapping[str, str]:
+        """Return each todo of a repository that has committed → the commit with which it ended, as far as the
+        runs are known.
+        """
+        found = {}
+        change = change_set.open.get(repo)
+        for todo in change.todos if change else ():
+            if parts := self.parts_of(change_set.source[todo], [todo], ()):
+                found[todo] = parts[0][1]
+        return found
+
     def note_landed(self, grant: Grant, change_set: str, repo: str, landed: Landed) -> bool:
         """Record that the changes of a repository have landed. Return False if another attempt holds the todo
         by now. Raises NotFound.
@@ -142,11 +153,13 @@ class ChangeSets:
         repo: str,
         facts: Mapping[str, str],
         todos: Mapping[str, str],
+        gone: Collection[str] = (),
         commits: Mapping[str, bytes | str] = NO_COMMITS,
     ) -> None:
         """Record these facts of a repository, as a person states them. `todos`: todo → the run that has its
-        result; `commits`: bundles for other hosts. The caller holds the lock of starts, and has checked that
-        no run writes the change set.
+        result; `gone`: todos whose result it has no more; `commits`: bundles for other hosts.
+
+        The caller holds the lock of starts, and has checked that no run writes the change set.
         """
         key = self._keys.changes(change_set)
         before = self.read(change_set)
@@ -157,6 +170,8 @@ class ChangeSets:
                 pipeline.hdel(key, f"landed {repo}", f"request {repo}", *todos_before)
             pipeline.hset(key, mapping={f"{fact} {repo}": value for fact, value in facts.items()})
             pipeline.hdel(key, f"behind {repo}")  # the branch counts as the person states it
+            if gone:
+                pipeline.hdel(key, *(f"{TODO} {todo}" for todo in gone))
             for todo, run in todos.items():
                 pipeline.hset(key, f"{TODO} {todo}", f"{run} {repo}")
             if commits:
