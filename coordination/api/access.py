@@ -122,7 +122,19 @@ class EcosystemAccess:
         manager = CoordinationManager(document, executing=self.executing, recorded=recorded)
         manager.on_checked = self.announce_checks
         manager.may_edit = self.authority.check_edit
+        manager.used_ids = self._used_ids
         return manager
+
+    def _used_ids(self) -> Collection[str]:
+        from coordination.operations.used_ids import used_ids
+
+        return used_ids(self.path, self.settings, self._checkouts())
+
+    def _checkouts(self) -> tuple[Path, ...]:
+        """Return the checkouts of this machine."""
+        document = self.document
+        places = (document.repo_path(repo) for repo in document.ecosystem.repos)
+        return tuple(dict.fromkeys(place for place in places if place is not None))
 
     @cached_property
     def settings(self) -> Settings:

@@ -27,6 +27,9 @@ def write_first_file(folder: Path) -> tuple[Path, int]:
     Raises UsageError where there is no repository, Conflict where there is a file.
     """
     from coordination.ecosystem.first_file import DEPTH, find_repos, first_file, write_first
+    from coordination.operations.used_ids import ids_of_first_file
+    from coordination.tracker.kinds import PLAN, TODO
+    from coordination.tracker.transaction import Numbering
 
     repos, path = find_repos(folder), folder / FILE_NAME
     if not repos:
@@ -35,7 +38,9 @@ def write_first_file(folder: Path) -> tuple[Path, int]:
             f"{DEPTH} levels deep",
             "clone or create one there (git init), or name the folder that has them: coord init DIR",
         )
-    write_first(path, first_file(repos))
+    used = ids_of_first_file(path, [folder / repo.path for repo in repos if repo.path])
+    plan, todo = (Numbering((), (), kind.first_id) for kind in (PLAN, TODO))
+    write_first(path, first_file(repos, plan.next(used), [todo.next(used) for _ in range(3)]))
     return path, len(repos)
 
 

@@ -24,8 +24,8 @@ _HEAD = """\
 # The repositories that work together here, and the work that runs across them.
 #
 #   coord validate              check this file
-#   coord forecast PLAN-001     show what would run, in which order, for how long
-#   coord sweep PLAN-001        run it
+#   coord forecast {plan}     show what would run, in which order, for how long
+#   coord sweep {plan}        run it
 
 """
 
@@ -52,32 +52,32 @@ coordination:
 _PLAN = """
   plans:
     # An example that changes nothing. Replace it with yours.
-    - id: PLAN-001
+    - id: {plan}
       title: A look around
       status: active
       repos: [{repos}]
 
   todos:
-    - id: TODO-001
-      plan: PLAN-001
+    - id: {todos[0]}
+      plan: {plan}
       task: Count the tracked files
       repo: {first}
       estimated_hours: 0.1
       action: git ls-files | wc -l        # a command; or {{type: python | agent | manual}}
 
-    - id: TODO-002
-      plan: PLAN-001
+    - id: {todos[1]}
+      plan: {plan}
       task: Count the tracked files
       repo: {second}
       estimated_hours: 0.1
       action: git ls-files | wc -l
 
-    - id: TODO-003
-      plan: PLAN-001
+    - id: {todos[2]}
+      plan: {plan}
       task: Show the git status
       repo: {first}
       estimated_hours: 0.1
-      blocked_by: [TODO-001, TODO-002]    # todos, issues or plans that come first
+      blocked_by: [{todos[0]}, {todos[1]}]    # todos, issues or plans that come first
       action: git status --short --branch
 """
 
@@ -87,18 +87,23 @@ def new_id() -> str:
     return f"eco-{secrets.token_hex(8)}"
 
 
-def first_file(repos: Sequence[Repo]) -> str:
-    """Return the text of the file: valid without warnings, with a PLAN-001 that can be swept, unless there
-    are no repositories.
+def first_file(repos: Sequence[Repo], plan: str, todos: Sequence[str]) -> str:
+    """Return the text of the file: valid without warnings, with a plan that can be swept, unless there are no
+    repositories. `plan`, `todos`: the ids of the plan and of its three todos.
     """
+    head = _HEAD.format(plan=plan)
     if not repos:
-        return _HEAD + _NO_REPOS + _ID.format(id=new_id())
+        return head + _NO_REPOS + _ID.format(id=new_id())
     first, second = repos[0].name, repos[min(1, len(repos) - 1)].name
     names = dict.fromkeys((scalar(first, flow=True), scalar(second, flow=True)))
-    plan = _PLAN.format(
-        repos=", ".join(names), first=scalar(first, flow=True), second=scalar(second, flow=True)
+    example = _PLAN.format(
+        plan=plan,
+        todos=todos,
+        repos=", ".join(names),
+        first=scalar(first, flow=True),
+        second=scalar(second, flow=True),
     )
-    return _HEAD + _REPOS + "".join(map(_repo, repos)) + _ID.format(id=new_id()) + plan
+    return head + _REPOS + "".join(map(_repo, repos)) + _ID.format(id=new_id()) + example
 
 
 def write_first(path: Path, text: str) -> None:

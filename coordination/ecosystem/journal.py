@@ -21,6 +21,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +42,9 @@ _TAIL = 1 << 16
 """Bytes that are first read from the end of a journal to find its last line."""
 _BLOCK = 1 << 15
 """Bytes that are compared at once to find the part of a text that an edit replaced."""
+
+_ID = re.compile(rb"""(?:^|[\s{,])["']?id["']?[ \t]*:[ \t]*["']?([A-Za-z0-9][A-Za-z0-9._-]*)""")
+"""The id of a record in the text of a file, which need not be valid."""
 
 Event = Mapping[str, Any]
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError, zlib.error)
@@ -268,6 +272,26 @@ class Journal:
                     yield entry
                 else:
                     before = [entry] if entry.events else [*before, entry]
+
+    def ids(self) -> set[str]:
+        """Return the ids of all records that the file has had, as far back as the journals go. Too many are
+        returned rather than too few: also those of undone edits, and of the checkout that this one is a copy
+        of.
+        """
+        return {found for path in (self.older, self.path) for found in _ids_in(path)}
+
+
+def _ids_in(path: Path) -> Iterator[str]:
+    try:
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
+            for line in file:
+                with suppress(*DAMAGED):
+                    read = json.loads(line)
+                    yield from (str(event["subject"]) for event in (read["events"] if "edit" in read else ()))
+                    text = _unpacked(read["text"]) if "file" in read else b""
+                    yield from (name.decode() for name in _ID.findall(text))
+    except OSError:  # there is none, or it cannot be read
+        return
 
 
 def _read(path: Path, checkout: str | None, checked_after: int) -> Iterator[Entry]:

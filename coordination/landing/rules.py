@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -155,7 +155,8 @@ def decide_landing(
     repositories whose forge is known and for which this machine has a token.
 
     Raises NotFound without a change set; PlanRefused for open todos, for a selection that leaves out a
-    dependency, and for a repository that cannot land in the chosen way; Conflict while a run writes it.
+    dependency, and for a repository that cannot land in the chosen way; Conflict while a run writes it,
+    and for a repository that neither a todo of it nor the options name.
     """
     plan, todos = plan_of(ecosystem, name)
     if change_set is None:
@@ -191,6 +192,8 @@ def decide_landing(
                 else None,
             )
         )
+    if not options.repos:
+        refuse_strangers(name, plan, todos, chosen, "land")
     _refuse_damaged(name, (one.change for one in repos))
     method = options.method or rules.method
     refuse_rules(name, method, rules, {one.via for one in repos}, when_ready=options.when_ready)
@@ -264,7 +267,7 @@ def decide_revert(
     """Return the revert of the landed changes of a change set; with `run`, only of those that this run has
     landed. The order is the reverse of the landing's.
 
-    Raises NotFound if nothing has landed.
+    Raises NotFound if nothing has landed; without `run`, Conflict for a repository that no todo names.
     """
     found = change_set.repos if change_set else {}
     landed = has_landed(change_set, run)
@@ -279,6 +282,12 @@ def decide_revert(
     names = [one.repo for one in landed]
     if unknown := [name for name in names if name not in branches]:
         raise PlanRefused(f"the file no longer declares {listed(unknown)}", "declare it, with its branch")
+    if not run and (other := strangers(plan, todos, names)):
+        runs = dict.fromkeys(one.landed.run for one in landed if one.landed)
+        raise Conflict(
+            f"{name} has landed in {listed(other)}, which no todo of it names",
+            f"revert what one run has landed: {'; or '.join(f'coord revert {one}' for one in runs)}",
+        )
     order = in_order(names, edges)[::-1]
     return Landing(
         change_set=name,
@@ -306,6 +315,33 @@ def plan_of(ecosystem: Ecosystem, name: str) -> tuple[Plan | None, tuple[Todo, .
     if not todos:
         raise NotFound(f"there is no plan {name!r}", "list the plans: coord list-plans")
     return None, todos
+
+
+def strangers(plan: Plan | None, todos: Collection[Todo], repos: Iterable[str]) -> list[str]:
+    """Return those of the repositories that no todo of the plan names. `todos`: those of the plan."""
+    named = {todo.repo for todo in todos}
+    if plan and not any(todo.plan == plan.id for todo in todos):  # it owns the open todos of its repositories
+        named.update(plan.repos)
+    return [repo for repo in repos if repo not in named]
+
+
+def refuse_strangers(
+    name: str, plan: Plan | None, todos: Collection[Todo], repos: Sequence[str], command: str
+) -> None:
+    """Raise Conflict where no todo of the plan names one of the repositories: the changes there may be those
+    of another plan that had the id. `command`: the one that names repositories.
+    """
+    if not (found := strangers(plan, todos, repos)):
+        return
+    ours = [repo for repo in repos if repo not in found]
+    what = f"{name} has changes in {listed(found)}, which no todo of it names"
+    hints = [f"see them: coord changes {name}"]
+    hints += [f"leave them out: coord {command} {name} {_repo_options(ours)}"] if ours else []
+    raise Conflict(what, "; or ".join([*hints, f"take all: coord {command} {name} {_repo_options(repos)}"]))
+
+
+def _repo_options(repos: Iterable[str]) -> str:
+    return " ".join(f"--repo {repo}" for repo in repos)
 
 
 def _chosen(change_set: ChangeSet, names: Collection[str]) -> list[str]:

@@ -10,6 +10,7 @@
 | `executable.py` | reasons why plans and todos cannot be executed |
 | `machine_check.py` | the part of doctor on the machine where it runs |
 | `quick_queries.py` | queries about runs that do not wait for Redis |
+| `used_ids.py` | ids that records have or had, which no new record gets |
 | `acl.py` | permissions of Redis users |
 | `metrics.py` | metrics for Prometheus |
 | `listening.py` `http_limits.py` | listening sockets of servers and their TLS; limits of HTTP connections |

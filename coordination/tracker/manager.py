@@ -66,6 +66,8 @@ class CoordinationManager(Reader):
     """Called with the outcomes of each check of dependencies, before they are written."""
     may_edit: Callable[[Iterable[Mapping[str, Any]]], object] | None = None
     """Called with the events of each edit before it is written; raises NotAllowed to refuse it."""
+    used_ids: Callable[[], Collection[str]] = frozenset
+    """Returns the ids that records have or had, which no new record gets."""
 
     # Issues
 
@@ -367,7 +369,7 @@ class CoordinationManager(Reader):
 
     def _preview(self, operation: Callable[[Transaction], Result]) -> Result:
         """Return the result that the operation would have; write nothing."""
-        return operation(Transaction(Edit(self.document), self._now()))
+        return operation(Transaction(Edit(self.document), self._now(), self.used_ids))
 
     def _guard(self, force: Force | None = None, on_check: OnCheck | None = None) -> CompletionGuard:
         return CompletionGuard(self._now().date(), self._recorded, force=force, on_check=on_check)
@@ -382,7 +384,7 @@ class CoordinationManager(Reader):
         judge = guard or self._guard()
 
         def decide(proposal: Edit) -> None:
-            transaction = Transaction(proposal, self._now())
+            transaction = Transaction(proposal, self._now(), self.used_ids)
             results.append(operation(transaction))
             judge.judge(transaction)
 

@@ -4,15 +4,16 @@ Each step updates both the edit and the records, so that later steps, and the ch
 ready, see the future state. Steps look at one record; checks over all records run once, at the end of the
 operation.
 
-A new id is the highest used number plus one, with the prefix and width that the file uses. Counting records
-instead would reuse an id after a deletion. An id that is only referred to counts as used.
+A new id is the highest number in the file plus one, with the prefix and width that the file uses. An id that
+is only referred to counts as used, and an id that a deleted record had is skipped: its change set, runs and
+history would become those of the new record.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cached_property
@@ -55,12 +56,12 @@ class Numbering:
         self._width = len(highest or _numbered([first])[0][1])
         self._number = int(highest or 0)
 
-    def next(self, taken: Collection[str] = ()) -> str:
-        """Return the next free id; `taken` are ids that were given by hand since."""
+    def next(self, *taken: Collection[str]) -> str:
+        """Return the next id that is in none of these collections."""
         while True:
             self._number += 1
             name = f"{self._prefix}{self._number:0{self._width}d}"
-            if name not in taken:
+            if not any(name in names for names in taken):
                 return name
 
 
@@ -80,9 +81,11 @@ WRITTEN = ("status", "priority", "type")
 class Transaction:
     """State of one operation. Nothing is written to the file before the edit is applied."""
 
-    def __init__(self, edit: Edit, now: datetime) -> None:
+    def __init__(self, edit: Edit, now: datetime, used: Callable[[], Collection[str]] = frozenset) -> None:
+        """`used` returns the ids that deleted records had."""
         self._edit = edit
         self._now = now
+        self._read_used = used
         self.document = edit.document
         self.before = edit.document.ecosystem
         self.names = Names(self.before)
@@ -213,7 +216,11 @@ class Transaction:
             own = [record.id for record in kind.all(self.before)]
             taken = self.names.of(kind) | referenced_ids(self.before)
             self._numbering[kind.section] = Numbering(own, taken, kind.first_id)
-        return self._numbering[kind.section].next(self.names.of(kind))
+        return self._numbering[kind.section].next(self.names.of(kind), self._used)
+
+    @cached_property
+    def _used(self) -> Collection[str]:
+        return self._read_used()
 
     def _last_created(self, kind: Kind[R]) -> object:
         """Return the date of the last record that has one, whose form a new record follows."""

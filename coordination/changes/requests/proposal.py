@@ -19,7 +19,7 @@ from coordination.forges.models import CheckState, CommitStatus, ForgeType, Requ
 from coordination.git import has_commit
 from coordination.landing.order import edges_between, in_order
 from coordination.landing.readiness import DEPENDS
-from coordination.landing.rules import plan_of
+from coordination.landing.rules import plan_of, refuse_strangers
 from coordination.landing.ways import issues_of
 from coordination.models import Ecosystem, Repo
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
@@ -71,8 +71,9 @@ def decide_requests(
 ) -> PlannedRequests:
     """Return the requests of a change set. `places`: the checkouts of this machine.
 
-    Raises NotFound without a change set; Conflict while a run writes it; PlanRefused for a repository without
-    a known forge; Blocked where its commits are on another host, or all of it has landed.
+    Raises NotFound without a change set; Conflict while a run writes it, and for a repository that neither a
+    todo of it names nor `chosen`; PlanRefused for a repository without a known forge; Blocked where its
+    commits are on another host, or all of it has landed.
     """
     plan, todos = plan_of(ecosystem, name)
     if change_set is None:
@@ -88,6 +89,8 @@ def decide_requests(
         raise Blocked(
             f"{name} has nothing left to propose: all of it has landed", f"see: coord changes {name}"
         )
+    if not chosen:
+        refuse_strangers(name, plan, todos, wanted, "pr create")
     edges = edges_between(ecosystem, todos, change_set.repos)
     declared = {repo.name: repo for repo in ecosystem.repos}
     found = []

@@ -21,6 +21,7 @@ from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
+from coordination.runs.change_sets.records import TODO
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
@@ -255,6 +256,20 @@ class Live:
     def _is_other(self, ecosystem: str) -> bool:
         owner = self._registry.ecosystem() if ecosystem else ""
         return bool(owner) and owner != ecosystem
+
+    def ids(self) -> set[str]:
+        """Return the ids of change sets and of the todos that they have results of, and the plans of runs."""
+        sets = self._redis.smembers(self._keys.change_sets)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in sets:
+                pipeline.hkeys(self._keys.changes(name))
+            for run in self._redis.zrange(self._keys.runs, 0, -1):
+                pipeline.hget(self._keys.run(run).meta, "plan_id")
+            answers = pipeline.execute()
+        fields = (field for fields in answers[: len(sets)] for field in fields)
+        results = (field.partition(" ")[2] for field in fields if field.startswith(f"{TODO} "))
+        plans = (plan.rpartition(":")[2] for plan in answers[len(sets) :] if plan)
+        return {*sets, *results, *plans}
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
         """Return the median hours of each group with known durations."""

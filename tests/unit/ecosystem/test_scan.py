@@ -107,7 +107,7 @@ def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list
     repos = find_repos(tmp_path)
     path = tmp_path / "ecosystem.yaml"
 
-    write_first(path, first_file(repos))
+    write_first(path, first_file(repos, "P-1", ["T-1", "T-2", "T-3"]))
 
     document = load(path)
     assert document.warnings == ()
@@ -128,7 +128,7 @@ def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str):
 
 def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path):
     folder = checkout(tmp_path / "empty")
-    text = first_file([Repo(name="empty", path="empty")])
+    text = first_file([Repo(name="empty", path="empty")], "P-1", ["T-1", "T-2", "T-3"])
 
     for todo in parse(text.encode(), Path("x")).document.ecosystem.coordination.todos:
         assert isinstance(todo.action, ShellAction)

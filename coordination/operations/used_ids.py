@@ -1,0 +1,101 @@
+"""Ids that records have or had: a new record gets none of them, also after a deletion.
+
+An id leaves traces when its record is gone: entries of the journal, events of the history, branches and kept
+tips of change sets in the checkouts, and change sets and runs in Redis. Each of them is read where it is, and
+nothing is started. A source that cannot be read counts as empty: the sweep compares again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from coordination.ecosystem.journal import Journal
+from coordination.errors import CoordinationError
+from coordination.git import ask_git
+from coordination.history.memory import DATABASE
+from coordination.operations.quick_queries import query_quickly
+from coordination.operations.state import state_folder
+from coordination.runs.change_sets.records import PREFIX
+from coordination.settings import Settings
+
+AT_ONCE = 8
+HEADS, KEPT = f"refs/heads/{PREFIX}", "refs/coord/"
+"""Prefixes of the refs of change sets: their branches; the tips that are kept of them."""
+
+logger = logging.getLogger(__name__)
+
+
+def used_ids(file: Path, settings: Settings, checkouts: Collection[Path]) -> set[str]:
+    """Return the ids that records of this file have or had, as far as this machine knows."""
+    seen = query_quickly(file, settings, lambda live: live.ids())
+    return {
+        *Journal(file.resolve()).ids(),
+        *_of_history(state_folder(file) / DATABASE),
+        *(name for names in branches_of_sets(checkouts).values() for name in names),
+        *(seen.answer if seen else ()),
+    }
+
+
+def branches_of_sets(
+    checkouts: Collection[Path], below: Collection[str] = (HEADS, KEPT)
+) -> Mapping[Path, set[str]]:
+    """Return checkout → the ids whose change sets have refs there. A shortened name of a branch is left out:
+    it does not tell the id.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda checkout: set(_named(checkout, below)), checkouts)
+        return dict(zip(checkouts, found, strict=True))
+
+
+def _named(checkout: Path, below: Collection[str]) -> Iterator[str]:
+    if not _may_have_sets(checkout / ".git"):
+        return
+    for ref in ask_git(checkout, "for-each-ref", "--format=%(refname)", *below).splitlines():
+        name = ref.removeprefix(HEADS) if ref.startswith(HEADS) else ref.removeprefix(KEPT).partition("/")[2]
+        yield unquote(name.partition("/")[0])
+
+
+def _may_have_sets(git: Path) -> bool:
+    """Return False where a repository has no ref of coord. It reads what git reads: a process for each of 500
+    repositories would take seconds.
+    """
+    if (git / HEADS).is_dir() or (git / KEPT).is_dir() or (git / "reftable").exists():
+        return True
+    try:
+        packed = (git / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:  # a linked worktree, whose refs are elsewhere
+        return True
+    return any(f" {prefix}".encode() in packed for prefix in (HEADS, KEPT))
+
+
+def _of_history(database: Path) -> set[str]:
+    """Return the subjects of all events that the history has; empty without a history that can be read."""
+    if not database.exists():
+        return set()
+    try:
+        address = f"file:{quote(str(database.absolute()))}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=1)) as db:
+            return {str(subject) for (subject,) in db.execute("SELECT DISTINCT subject FROM event_subjects")}
+    except sqlite3.Error as error:
+        logger.info("no ids of the history: %s", error)
+        return set()
+
+
+def ids_of_first_file(file: Path, checkouts: Collection[Path]) -> set[str]:
+    """Return the ids that a new file must not use: a file that was here before may have had them."""
+    from coordination.settings import read_settings
+
+    try:
+        settings = read_settings({}, {}, folder=file.parent)
+    except CoordinationError as error:  # wrong settings are reported by the commands that need them
+        logger.info("no ids of Redis: %s", error)
+        settings = Settings()
+    return used_ids(file, settings, checkouts)

@@ -1,0 +1,132 @@
+"""Stories: the id of a deleted record is used again, or is not."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import yaml
+
+from tests.testbed import PLAN, Testbed, git
+
+CAMPAIGN = ("campaign", "Mark", "--all", "--run", "echo x > MARK", "--check", "true")
+CREATED = {
+    "issue": ("--title", "one"),
+    "plan": ("--title", "one"),
+    "todo": ("--task", "one", "--repo", "a"),
+    "dep": ("--consumer", "a", "--provider", "b"),
+}
+
+
+@pytest.mark.parametrize("noun", CREATED)
+def test_a_new_record_never_has_the_id_of_a_deleted_one(testbed: Testbed, noun: str):
+    testbed.write(repos=["a", "b"])
+
+    def create() -> str:
+        return testbed.ok(f"create-{noun}", *CREATED[noun]).out.strip()
+
+    first, second = create(), create()
+    testbed.ok(f"delete-{noun}", second, "--yes")
+    third = create()
+    written = yaml.safe_load(testbed.file.read_text())
+    section = {"dep": "dependencies"}.get(noun, f"{noun}s")
+    written["coordination"][section] = [r for r in written["coordination"][section] if r["id"] != third]
+    testbed.file.write_text(yaml.safe_dump(written))
+    fourth = create()
+
+    assert len({first, second, third, fourth}) == 4
+    assert not testbed.server.running(), "an edit starts no server"
+
+
+def test_each_trace_of_a_deleted_plan_keeps_its_id_from_being_used_again(testbed: Testbed):
+    testbed.write(repos=["a", "b"], plans=[{"id": "PLAN-002", "title": "another"}])
+    plan = testbed.ok(*CAMPAIGN, "--sweep", "--json").json["plan_id"]
+    assert plan == "PLAN-003", "PLAN-001 and PLAN-002 are in the file"
+    testbed.ok("history", "--json")
+    testbed.ok("delete-plan", plan, "--cascade", "--yes")
+
+    def next_plan() -> str:
+        found: str = testbed.ok(*CAMPAIGN, "--dry-run", "--json").json["plan"]["id"]
+        return found
+
+    testbed.ok("down")
+    assert next_plan() == "PLAN-004", "by the journal"
+    for journal in testbed.state.glob("*.journal*"):
+        journal.unlink()
+    assert next_plan() == "PLAN-004", "by the history"
+    for database in testbed.state.glob("history.db*"):
+        database.unlink()
+    assert next_plan() == "PLAN-004", "by the branches"
+    for repo in ("a", "b"):
+        git(testbed.folder / repo, "pack-refs", "--all")
+    assert next_plan() == "PLAN-004", "by packed branches"
+    for repo in ("a", "b"):
+        git(testbed.folder / repo, "branch", "-q", "-D", f"coord/{plan}")
+        shutil.rmtree(testbed.folder / repo / ".git" / "refs" / "coord", ignore_errors=True)
+        (testbed.folder / repo / ".git" / "packed-refs").write_text("")
+    testbed.up()
+    assert next_plan() == "PLAN-004", "by Redis"
+
+
+def test_the_first_file_takes_no_id_that_the_folder_knows(testbed: Testbed):
+    testbed.write([{"id": "TODO-001", "repo": "a", "action": "echo 1 > one"}])
+    testbed.ok("sweep", PLAN)
+    testbed.file.rename(testbed.folder / "before.yaml")
+    testbed.ok("init")
+
+    declared = yaml.safe_load(testbed.file.read_text())["coordination"]
+    assert [plan["id"] for plan in declared["plans"]] == ["PLAN-002"]
+    assert [todo["id"] for todo in declared["todos"]] == ["TODO-002", "TODO-003", "TODO-004"]
+    assert {todo["plan"] for todo in declared["todos"]} == {"PLAN-002"}
+
+
+def test_a_journal_and_a_history_that_are_damaged_are_no_obstacle(testbed: Testbed):
+    testbed.write(repos=["a"])
+    testbed.ok("create-plan", "--title", "one")
+    (testbed.state / "history.db").write_bytes(b"no database")
+    with (testbed.state / "ecosystem.yaml.journal").open("ab") as journal:
+        journal.write(b'{"file": 9, "text": "###"}\n[1]\n\xff\xfe\n{"edit": 1, "events": 7}\n')
+
+    assert testbed.ok("create-plan", "--title", "two").out.strip() == "PLAN-003"
+
+
+WITH_LIBRARY = """
+from coordination import Conflict, Coord
+with Coord() as coord:
+    for operation in (coord.landings.land, coord.landings.revert, coord.requests.create):
+        try:
+            operation("PLAN-001")
+            print("done")
+        except Conflict:
+            print("refused")
+        except Exception as other:
+            print(type(other).__name__)
+"""
+
+
+def test_work_in_a_repository_that_no_todo_of_the_plan_names_lands_only_by_its_name(testbed: Testbed):
+    todos = [{"id": f"T-{name}", "repo": name, "action": "echo 1 > one"} for name in ("a", "b")]
+    testbed.write(todos)
+    testbed.up()
+    assert testbed.sweep().code == 0
+    done = [{**todo, "status": "completed"} for todo in todos]
+    testbed.write(done[:1], repos=["a", "b"])
+
+    for words in (("land", PLAN, "--yes"), ("land", PLAN, "--dry-run"), ("pr", "create", PLAN)):
+        assert testbed.coord(*words).code == 6
+    assert testbed.python(WITH_LIBRARY).out.split() == ["refused", "NotFound", "refused"]
+    assert not has(testbed, "a")
+    assert not has(testbed, "b")
+    testbed.ok("land", PLAN, "--yes", "--repo", "a")
+    assert (has(testbed, "a"), has(testbed, "b")) == (True, False)
+    testbed.ok("land", PLAN, "--yes", "--repo", "b")
+    assert has(testbed, "b")
+
+    assert testbed.coord("revert", PLAN, "--yes").code == 6
+    assert has(testbed, "b")
+    testbed.ok("revert", "last", "--yes")
+    assert (has(testbed, "a"), has(testbed, "b")) == (True, False), "the run that landed it names it"
+
+
+def has(testbed: Testbed, repo: str) -> bool:
+    return "one" in git(testbed.folder / repo, "ls-tree", "--name-only", "main").split()
