@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from coordination.environment import actor
+from coordination.environment import acting_for, actor
 from coordination.errors import NotAllowed, NotTrusted
 from coordination.models import OnFailure, Signatures, Verdict
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
 from coordination.runs.control import approvals, starting, steering
-from coordination.runs.control.signing import with_signatures
+from coordination.runs.control.signing import sign_operation, subject_of, with_signatures
 from coordination.runs.export.document import document_of, save
 from coordination.runs.export.import_document import load
 from coordination.runs.maintenance.cleaning import Cleaning
@@ -83,16 +83,57 @@ def test_an_approval_of_another_run_or_todo_is_refused(site: Trusting):
 def test_nobody_approves_their_own_order_where_two_persons_are_required(site: Trusting):
     site.persons.trust(ann="approver", bob="approver")
     gated(site, two_persons=True)
-    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", actor())
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", "somebody else")
     with pytest.raises(NotAllowed, match="two persons"):
         approvals.decide(site.connected("ann"), Verdict.APPROVE, "B", site.run_id)
-    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", "somebody else")
-    approvals.decide(site.connected("ann"), Verdict.APPROVE, "B", site.run_id)
+    connection = site.connected("ann")
+    sign_operation(
+        *(connection, site.run_id, OperationKind.APPROVE, "B"),
+        subject=subject_of(connection, site.run_id, "B"),
+    )
+    site.store.approve(site.run_id, "B", "bob", "")
 
     site.deliver("B", "r2")
 
     assert site.executed == ["A"]
     assert "may not approve" in site.refusals[-1]
+
+
+def test_two_people_with_keys_of_their_own_approve_each_other_on_one_login(site: Trusting):
+    site.persons.trust(ann="approver", bob="approver")
+    gated(site, two_persons=True)
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", actor())
+    approvals.decide(site.connected("bob"), Verdict.APPROVE, "B", site.run_id)
+
+    site.deliver("B", "r2")
+
+    assert site.executed == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("ordered_by", "approves", "signed_in"),
+    [("ann", None, ""), (None, "bob", ""), (None, None, ""), ("ann", None, "ann")],
+)
+def test_without_two_keys_nobody_approves_what_their_login_ordered(
+    site: Trusting, ordered_by: str | None, approves: str | None, signed_in: str
+):
+    """Or the order of a person who is signed in now, whatever the login of the server is."""
+    site.persons.trust(ann="approver", bob="approver")
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, by=ordered_by, B={"gate": {"two_persons": True}})
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", actor())
+    with acting_for(signed_in), pytest.raises(NotAllowed, match="two persons"):
+        approvals.refuse_own(site.connected(approves), site.run_id, "B")
+
+
+def test_who_has_ordered_at_a_server_does_not_approve_with_their_key(site: Trusting):
+    site.persons.trust(ann="approver", bob="approver")
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, by=None, B={"gate": {"two_persons": True}})
+    site.redis.hset(site.store.keys.run(site.run_id).meta, "actor", "ann")
+    with pytest.raises(NotAllowed, match="two persons"):
+        approvals.refuse_own(site.connected("ann"), site.run_id, "B")
+    approvals.refuse_own(site.connected("bob"), site.run_id, "B")
+    with acting_for("bob"):
+        approvals.refuse_own(site.connected(None), site.run_id, "B")
 
 
 @pytest.mark.parametrize(

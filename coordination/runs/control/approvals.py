@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from coordination.environment import actor, same_person
-from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, UsageError
+from coordination.environment import acted_for, actor, same_person
+from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, NotTrusted, UsageError
 from coordination.models import Verdict
 from coordination.planner.gates import DONE
 from coordination.runs.connection import Connection
@@ -148,11 +148,38 @@ def refuse_own(connection: Connection, run_id: str, todo: str) -> None:
         return
     gate = TodoSpec.model_validate_json(text).todo.gate
     ordered_by, whole_run = connection.redis.hmget(keys.meta, ["actor", "two_persons"])
-    if (whole_run or (gate and gate.two_persons)) and same_person(ordered_by or "", actor()):
+    if not (whole_run or (gate and gate.two_persons)):
+        return
+    mine, signer = _person_of_key(connection), _signer_of(connection, run_id)
+    if mine and signer:
+        own = mine == signer
+    else:
+        own = any(same_person(ordered_by or "", name) for name in {actor(), mine or actor()})
+    if own:
         raise NotAllowed(
-            f"{ordered_by} ordered run {run_id} and may not approve {todo} of it: two persons are required",
+            f"{signer or ordered_by} ordered run {run_id} and may not approve {todo} of it: two persons are "
+            "required",
             f"ask somebody else: coord approve {todo} --run {run_id}",
         )
+
+
+def _person_of_key(connection: Connection) -> str:
+    """Return the person who has signed in at this server, or whose key this process has; empty without one.
+    People share a login; a key is one person's.
+    """
+    if person := acted_for():
+        return person
+    identity = connection.identity
+    holder = connection.trust.holder(identity.signer.fingerprint) if identity else None
+    return holder.name if holder else ""
+
+
+def _signer_of(connection: Connection, run_id: str) -> str:
+    """Return the person who signed the order of a run; empty where this machine cannot verify it."""
+    try:
+        return connection.signed_run(run_id).principal.name
+    except NotTrusted:
+        return ""
 
 
 def complete(connection: Connection, todo: str, run_id: str | None = None) -> str:
