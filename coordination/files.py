@@ -27,10 +27,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from coordination.errors import Unsafe
+
 FOLDER, FILE = 0o700, 0o600
 OTHERS = 0o077
 UNFINISHED = ".tmp"
 POLL_S = 0.02
+LONGEST_NAME = 255
+"""Bytes of the name of a file."""
 """Seconds between two tries for a lock with a time limit."""
 
 
@@ -66,6 +70,16 @@ def why_no_folder(path: Path) -> str:
 def real_path(path: Path) -> Path:
     """Return the path without symbolic links; `Path.resolve` raises for a loop of links."""
     return Path(os.path.realpath(path))
+
+
+def below(folder: Path, *names: str) -> Path:
+    """Return the path of names that come from outside, below a folder. Raises Unsafe where a name would lead
+    elsewhere.
+    """
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name or len(os.fsencode(name)) > LONGEST_NAME:
+            raise Unsafe(f"{name!r:.120} cannot be the name of a file or folder", "name it otherwise")
+    return folder.joinpath(*names)
 
 
 def expanded(path: str) -> Path:

@@ -20,7 +20,9 @@ from functools import partial
 
 from coordination.backend.steps.run import Reply
 from coordination.errors import Unreadable
+from coordination.files import below
 from coordination.models import ServiceAction, secrets_of
+from coordination.models.values import RUN_ID
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import RunStatus, TodoState
@@ -86,6 +88,9 @@ class DeliveryHandler:
 
     def handle(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
         """Claim and execute the todo; return the result for Celery. A failure of the todo raises nothing."""
+        if not RUN_ID.fullmatch(run_id):
+            logger.warning("a message names the run %.100r, which is no id of a run", run_id)
+            return TaskResult(TaskResultKind.ENDED, "unknown")
         with self._served.in_use(repo):
             request = uuid.uuid4().hex
             reply = until_answered(
@@ -196,7 +201,7 @@ class DeliveryHandler:
                 self._waits.popitem(last=False)
 
     def _log(self, grant: Grant) -> Log:
-        path = self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log"
+        path = below(self._config.state, "logs", grant.run_id, f"{grant.todo_id}.log")
         limit = self._config.settings.log_limit_bytes
 
         def append(text: str, skipped: int) -> None:

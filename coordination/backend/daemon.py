@@ -22,7 +22,7 @@ from pathlib import Path
 
 from coordination.environment import without_calling_git
 from coordination.errors import CoordinationError
-from coordination.files import open_private, replace_file
+from coordination.files import below, open_private, replace_file
 from coordination.processes import is_alive, start_time
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class Daemon:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
-        self.log = folder / f"{name}.log"
-        self._record = folder / f"{name}.json"
+        self.log = below(folder, f"{name}.log")
+        self._record = below(folder, f"{name}.json")
         self._log_start = 0
 
     def start(

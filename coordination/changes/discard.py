@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.view import ChangeReader
 from coordination.errors import Blocked, Conflict
+from coordination.models.values import RUN_ID
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.runs.cleanup_jobs import RUN_ID, BranchOfSet
+from coordination.runs.cleanup_jobs import BranchOfSet
 from coordination.runs.control.starting import start_lock
 from coordination.runs.maintenance.cleaning import Cleaning
 from coordination.text import listed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.merge import merge_trees
 from coordination.errors import GitRefused
-from coordination.files import is_folder
+from coordination.files import below, is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
@@ -83,7 +83,7 @@ def find_conflict(
     if checkout is None or not is_folder(checkout) or host not in ("", connection.settings.this_host):
         where = host or "the machine that has the commits"
         return found.model_copy(update={"next": f"run on {where}: coord resolve {plan} {repo.name}"})
-    kept = state / "worktrees" / run / repo.name if run else None
+    kept = below(state, "worktrees", run, repo.name) if run else None
     if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
         of_run = {"branch": f"{PREFIX}{run}", "run": run, "live": live, "base": base}
         return _looked_at(found.model_copy(update=of_run), kept)
@@ -164,6 +164,6 @@ def _waiting_run(connection: Connection, change: RepoChange, plan: str) -> tuple
 
 def _left_to_a_person(state: Path, run: str, repo: str) -> str:
     """Return the commit of the base branch that a run could not merge, as its worker recorded it."""
-    file = state / "workspaces" / run / repo / "conflict"
+    file = below(state, "workspaces", run, repo, "conflict")
     words = file.read_text().split() if file.is_file() else []
     return words[1] if len(words) == 2 and is_commit(words[1]) else ""

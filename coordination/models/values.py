@@ -21,6 +21,8 @@ from pydantic import (
 
 FILE_NAME = "ecosystem.yaml"
 ECOSYSTEM_ID = r"^[a-z0-9-]{8,64}$"
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
+"""Ids of runs as draft.new_run_id makes them: folders, files and branches bear them."""
 
 DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -153,6 +155,7 @@ Scalar = (
 Variables = dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar]
 """Environment variables of a todo."""
 Labels = tuple[Text, ...]
+RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
 EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]
 
 

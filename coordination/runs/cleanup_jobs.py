@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.messages import MessageBus
+from coordination.models.values import RunId
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.trust.orders import digest
 
 WORKERS, ERRANDS = "workers", "errands"
 """The topic that every worker subscribes to, and the type of the message that announces cleanup jobs."""
-RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
-"""Run ids as draft.new_run_id makes them: coord touches no folder or branch of another name."""
-RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
-"""A folder of this name is removed: a value that was read must not lead out of the state folder."""
 BEGIN_WITHIN = timedelta(seconds=8)
 """Time in which a worker must begin; more than a heartbeat, at which a worker looks that missed the message.
 """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Literal
+
+from coordination.models.values import RUN_ID
 
 LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
@@ -12,7 +13,6 @@ QA: Literal["qa"] = "qa"
 SERVICE: Literal["service"] = "service"
 QUEUEING = "queueing"
 """Field of the record of a todo that lands: the page of its request, which may stand in a merge queue."""
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 
 
 def landings_of(plan_id: str, todos: Iterable[str] = ()) -> set[str]:
@@ -51,4 +51,4 @@ def is_of_services(plan_id: str) -> bool:
 def _check_again(subject: str) -> str:
     if subject == "base":
         return "coord qa"
-    return f"coord qa --{'run' if _RUN_ID.fullmatch(subject) else 'plan'} {subject}"
+    return f"coord qa --{'run' if RUN_ID.fullmatch(subject) else 'plan'} {subject}"

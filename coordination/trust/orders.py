@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
+from coordination.models.values import RunId
 from coordination.trust.break_glass import LIMIT_BYTES
 from coordination.trust.envelope import check_times, seal
 
@@ -85,7 +86,7 @@ class Signed(BaseModel):
     """`coordination.id` of the signer's file; empty without one."""
     server: Name
     """Random id of the Redis in which the signer stored the record."""
-    run: Name
+    run: RunId
     nonce: Annotated[str, Field(min_length=16, max_length=64)]
     issued_at: AwareDatetime
     expires_at: AwareDatetime
@@ -142,6 +143,8 @@ class OperationKind(StrEnum):
 class Operation(Signed):
     """The order of one operation."""
 
+    run: RunId | Literal[""]
+    """The run; empty for an operation on many runs."""
     operation: OperationKind
     order: Digest | Literal[""] = ""
     """Digest of the header of the run's order; empty for an operation on many runs."""

@@ -256,6 +256,23 @@ def test_an_order_of_another_ecosystem_is_refused(site: Trusting, theirs: str):
     assert "ecosystem 'eco-production'" in refused(site)
 
 
+@pytest.mark.parametrize("run", ["../../../x", "", "..", "20260101-000000-abcd/..", "20260101-000000-abcd\n"])
+@pytest.mark.parametrize("signatures", ["require", "off"])
+def test_nothing_is_executed_under_a_name_that_is_no_id_of_a_run(
+    site: Trusting, make_worker: MakeWorker, run: str, signatures: str
+):
+    worker = make_worker(settings=Settings(signatures=signatures), r1=site.ledger.parent / "r1")
+    ordered = site.sweep({"A": "r1"})
+    for key in site.redis.scan_iter(f"coord:run:{ordered}:*"):
+        site.redis.rename(key, key.replace(ordered, run))
+    before = sorted(site.ledger.parent.rglob("*.log"))
+
+    worker.deliveries.handle(run, "A", 1, "r1")
+
+    assert site.executed == []
+    assert sorted(site.ledger.parent.rglob("*.log")) == before
+
+
 def test_a_key_that_is_revoked_counts_no_longer_with_the_next_todo(site: Trusting):
     site.sweep({"A": "r1", "B": ("r2", ["A"])})
     site.deliver("A")

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from coordination.backend.embedded import EmbeddedServer
+from coordination.errors import Unsafe
 from coordination.files import (
+    below,
     close_to_others,
     expanded,
     is_folder,
@@ -155,3 +157,10 @@ def test_the_home_of_a_user_who_is_not_there_is_no_error(monkeypatch: pytest.Mon
 
     assert expanded("~/x") == Path("/home/ann/x")
     assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/a", "a\0b", "a" * 256])
+def test_a_name_that_leads_out_of_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    assert below(tmp_path, "a", "..b") == tmp_path / "a" / "..b"
+    with pytest.raises(Unsafe):
+        below(tmp_path, "a", name)

@@ -17,6 +17,7 @@ from typing import Any
 
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
+from coordination.files import below
 from coordination.models import Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput, TodoInputs
@@ -116,7 +117,7 @@ class PredecessorPaths:
         WorkspaceUnusable and GitInterrupted for trouble of this host.
         """
         todo = grant.spec.todo
-        worktree = self._state / "worktrees" / grant.run_id / repo
+        worktree = below(self._state, "worktrees", grant.run_id, repo)
         own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
         if own and worktree.is_dir():
             return PathLookup(path=worktree)

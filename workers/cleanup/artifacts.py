@@ -19,8 +19,10 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError
+from coordination.files import below
 from coordination.models import Repo
-from coordination.runs.cleanup_jobs import RUN_ID, Artifact, Kind
+from coordination.models.values import RUN_ID
+from coordination.runs.cleanup_jobs import Artifact, Kind
 from workers.cleanup.branches import RunBranches
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
@@ -75,7 +77,7 @@ class RunArtifacts:
         return [r for r in (*self.worktrees_of(run), *self._branches_of(run)) if r.repo == repo]
 
     def worktrees_of(self, run: str) -> list[Artifact]:
-        folders = (self._state / "worktrees" / run, self._state / "workspaces" / run)
+        folders = (below(self._state, "worktrees", run), below(self._state, "workspaces", run))
         repos = sorted({path.name for folder in folders for path in _folders_in(folder)})
         return [self._worktree_of(run, repo) for repo in repos]
 
@@ -89,7 +91,7 @@ class RunArtifacts:
         return worktree
 
     def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Artifact]:
-        found = [(kind, self._state / kind / run) for kind in kinds]
+        found = [(kind, below(self._state, kind, run)) for kind in kinds]
         return [
             Artifact(run=run, kind=kind, path=str(p))
             for kind, p in found
@@ -159,7 +161,7 @@ class RunArtifacts:
         return [artifact for artifact in found if artifact is not None]
 
     def _path(self, run: str, repo: str) -> Path:
-        return self._state / "worktrees" / run / repo
+        return below(self._state, "worktrees", run, repo)
 
     def _worktree(self, run: str, repo: str) -> Worktree:
         return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=self._places[repo])
@@ -190,7 +192,7 @@ class RunArtifacts:
         return frozenset(tips[repo] for tips in self._tips if repo in tips)
 
     def _base(self, run: str, repo: str) -> str | None:
-        file = self._state / "workspaces" / run / repo / "base"
+        file = below(self._state, "workspaces", run, repo, "base")
         return file.read_text() if file.is_file() else None
 
 

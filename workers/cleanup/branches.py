@@ -22,8 +22,9 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.git import is_commit
+from coordination.models.values import RUN_ID
 from coordination.runs.change_sets.records import branch_name, copy_ref, discarded_ref
-from coordination.runs.cleanup_jobs import RUN_ID, Artifact, BranchOfSet, Kind
+from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git

@@ -27,7 +27,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from coordination.git import is_commit
-from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, ResultFinding
+from coordination.models.values import RUN_ID
+from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from coordination.runs.write_back import UNDONE
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, inspect

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
+from coordination.files import below
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import RepoChange, discarded_ref
 from coordination.runs.change_sets.store import ChangeSets
@@ -273,7 +274,7 @@ class RollbackCleanup:
     def _judged(self, artifacts: RunArtifacts, artifact: Artifact) -> Artifact:
         """Return the artifact. A worktree stays if its HEAD has a person's commit that is on no branch."""
         loose = artifacts.loose(artifact) if artifact.kind is Kind.WORKTREE else ""
-        last = occupant_in(self.state / "workspaces" / artifact.run / self.repo)
+        last = occupant_in(below(self.state, "workspaces", artifact.run, self.repo))
         if not loose or (last and not last.left and self._is_of(last, artifact.run, loose)):
             return artifact
         stays = f"its HEAD is at {loose[:12]}, which is on no branch"
@@ -285,7 +286,7 @@ class RollbackCleanup:
 
     def _recorded(self, run: str) -> Iterator[str]:
         """Yield the commits on the branch of a run that are its own."""
-        last = occupant_in(self.state / "workspaces" / run / self.repo)
+        last = occupant_in(below(self.state, "workspaces", run, self.repo))
         if run == self.run_id and self.tip:
             yield self.tip
         elif self.carried and self.carried.tip and not (last and last.stood):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
-from coordination.files import lock, make_private, open_lock
+from coordination.files import below, lock, make_private, open_lock
 from coordination.git import is_commit
 from coordination.runs.records import Origin
 from workers.credentials import Access, without_credentials
@@ -75,7 +75,7 @@ class CommitRef:
 
 def carried(state: Path, run: str) -> Path:
     """Return the folder with commits that todos of a run read; removed with the run."""
-    return state.absolute() / "carried" / run
+    return below(state.absolute(), "carried", run)
 
 
 class CommitFetcher:
@@ -242,9 +242,9 @@ def _make_repository(path: Path, commit_ref: CommitRef, lender: Path | None) -> 
 
 def _remove_stale_locks(git_dir: Path) -> None:
     """Remove lock files of killed gits: the holder of the folder's lock is alone."""
-    for folder, below, files in os.walk(git_dir):
-        if "objects" in below:
-            below.remove("objects")
+    for folder, folders, files in os.walk(git_dir):
+        if "objects" in folders:
+            folders.remove("objects")
         for name in files:
             if name.endswith(".lock"):
                 Path(folder, name).unlink(missing_ok=True)

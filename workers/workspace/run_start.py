@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.files import replace_file
+from coordination.files import below, replace_file
 from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.text import quoted
@@ -34,7 +34,7 @@ BASE_BRANCH = "base-branch"
 
 
 def records_of(state: Path, run: str, repo: str) -> Path:
-    return state / "workspaces" / run / repo
+    return below(state, "workspaces", run, repo)
 
 
 class RunStart:

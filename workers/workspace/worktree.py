@@ -45,7 +45,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from coordination.errors import CoordinationError, GitRefused, UsageError
+from coordination.errors import CoordinationError, GitRefused
+from coordination.files import below
 from coordination.git import DURABLE
 from coordination.models import Repo
 from coordination.sandbox import Binds
@@ -84,13 +85,10 @@ class Worktree(Workspace):
         sessions: GitSessions | None = None,
     ) -> None:
         """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox."""
-        for name in (run, repo.name):
-            if name in ("", ".", "..") or "/" in name or "\0" in name:
-                raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
         self._state = state.absolute()
         self._repo = repo
         self._records = records_of(self._state, run, repo.name)
-        path = self._state / "worktrees" / run / repo.name
+        path = below(self._state, "worktrees", run, repo.name)
         super().__init__(path, WorkspaceLock(self._records, path))
         self.branch = branch_of(run)
         self._run = run

@@ -29,7 +29,7 @@ from redis.client import NEVER_DECODE
 
 from coordination.backend.keys import RunKeys, member, resource
 from coordination.errors import Conflict, CoordinationError, NotFound
-from coordination.files import remove_unfinished, replacing, sync_folder
+from coordination.files import below, remove_unfinished, replacing, sync_folder
 from coordination.runs.records import Descriptor, RunStatus
 from coordination.runs.store import RunStore
 from coordination.text import listed
@@ -326,7 +326,7 @@ class RunArchiver:
         return [run_id for run_id in runs if run_id not in missing]
 
     def file_of(self, run_id: str) -> Path:
-        return self._folder / f"{run_id}.json.gz"
+        return below(self._folder, f"{run_id}.json.gz")
 
     def _write_all(self, runs: Collection[str]) -> None:
         for run_id in runs:

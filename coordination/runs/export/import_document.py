@@ -22,6 +22,7 @@ from redis import Redis
 from coordination.backend.keys import RunKeys, resource
 from coordination.disk import in_units
 from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.models.values import RUN_ID
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
@@ -31,7 +32,6 @@ from coordination.text import counted, listed
 
 GZIP = b"\x1f\x8b"
 BEGINNING = re.compile(rb'\s*\{\s*"coord_run"\s*:')
-RUN_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
 STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 RESOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 NEEDED = ("meta", "state", "place", "facts")

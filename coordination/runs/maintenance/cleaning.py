@@ -17,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
+from coordination.models.values import RUN_ID
 from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
-    RUN_ID,
     Artifact,
     BranchOfSet,
     CleanupJob,

@@ -40,7 +40,7 @@ from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps.namespace import CorrectClockStep
 from coordination.durations import ms
 from coordination.errors import CoordinationError
-from coordination.files import make_private, open_private
+from coordination.files import below, make_private, open_private
 from coordination.runs.export.document import document_of
 from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
@@ -269,7 +269,7 @@ class StuckWatch:
         """Write the run's state; return the words that say where it is."""
         if self._folder is None:
             return f"its state: coord export-run {run_id}"
-        file = self._folder / "stuck" / f"{run_id}.json"
+        file = below(self._folder, "stuck", f"{run_id}.json")
         try:
             make_private(file.parent)
             with open_private(file) as text:
