@@ -348,7 +348,7 @@ def test_an_order_of_50_000_todos_is_small_and_a_worker_reads_one_block_of_it():
     order = RunOrder(
         namespace="n",
         server="s" * 32,
-        run="r",
+        run="20260101-000000-abcd",
         operation="sweep",
         plan="p",
         on_failure="halt",
