@@ -16,7 +16,7 @@ from coordination.files import is_folder
 from coordination.git import head_of
 from coordination.landing.preview import LandingPreview, preview_of
 from coordination.landing.rules import LandOptions
-from coordination.landing.start import PreparedLanding, prepare_landing, prepare_revert
+from coordination.landing.start import PreparedLanding, check_completed, prepare_landing, prepare_revert
 from coordination.landing.start import start as start_landing
 from coordination.models import CheckKind, Method, Via
 from coordination.runs.run_kinds import QA
@@ -43,24 +43,35 @@ class Landings:
         no_qa: bool = False,
         when_ready: bool = False,
         wave: int | None = None,
+        accept: Collection[str] = (),
     ) -> Run:
         """Land a plan: bring its change set into the base branches of its repositories, in dependency order.
 
         All repositories are checked first: the base branch, a merge without conflicts, the right to push, and
         the quality checks that they declare, with the changes merged. If one refuses for good after that,
         those that have landed are reverted, unless the plan says `atomic: repo`. Trouble that passes is
-        waited for. Nothing is ever forced.
+        waited for. Nothing is ever forced. Nothing starts where the commit of a completed todo of the plan is
+        neither in the change set nor in the base branch, or where nothing is known of such a commit.
 
         `no_qa`: without quality checks. `when_ready`: the run waits until the pull requests are ready.
-        `wave`: no wave after this one. With the embedded server its worker is started as well.
+        `wave`: no wave after this one. `accept`: completed todos whose work the base branches have in another
+        form, or that had none. With the embedded server its worker is started as well.
 
-        Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict.
+        Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict;
+        NotLanded where the work of a completed todo would be left out.
         """
         options = LandOptions(
-            via=via, method=method, repos=tuple(repos), no_qa=no_qa, when_ready=when_ready, wave=wave
+            via=via,
+            method=method,
+            repos=tuple(repos),
+            no_qa=no_qa,
+            when_ready=when_ready,
+            wave=wave,
+            accept=tuple(accept),
         )
         prepared = self.prepare(plan, options)
         if prepared.graph is None:
+            self.check_completed(prepared)
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))
 
@@ -107,13 +118,34 @@ class Landings:
         self._access.start_worker(prepared.repos)
         return prepared
 
+    def check_completed(self, prepared: PreparedLanding) -> None:
+        """Compare the completed todos of the plan with the change set and the base branches. With the
+        embedded server its worker is started: it looks into the repositories.
+
+        Raises NotLanded where the work of one would be left out; NotAllowed.
+        """
+        if not prepared.compared:
+            return
+        repos = {repo for one in prepared.compared for repo in one.todos.values()}
+        self._access.authority.check(prepared.kind, repos)
+        self._access.start_worker(repos)
+        with self._access.reached() as connection:
+            check_completed(connection, prepared, self._access.memory.completed_by_hand)
+
     def start(self, prepared: PreparedLanding) -> Run:
-        """Start a prepared landing or revert. Raises Conflict; NotAllowed."""
+        """Start a prepared landing or revert. Raises Conflict; NotLanded; NotAllowed."""
         names = prepared.landing.names
         self._check(prepared)
+        self.check_completed(prepared)
         with self._access.reached() as connection:
             run_id = start_landing(connection, prepared)
-        self._access.announce(prepared.kind, prepared.landing.change_set, run=run_id, repos=sorted(names))
+        self._access.announce(
+            prepared.kind,
+            prepared.landing.change_set,
+            run=run_id,
+            repos=sorted(names),
+            data={"accept": prepared.accepted},
+        )
         return Run(self._access, run_id)
 
     def _check(self, prepared: PreparedLanding) -> None:

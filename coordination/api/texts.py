@@ -123,6 +123,9 @@ VIA = "Land in this way (default: as in the plan, else pr with a token of the fo
 METHOD = "Merge in this form (default: as in the plan, else merge)."
 LAND_REPOS = "Land only these repositories; what their changes build on must be among them."
 WAVE = "Stop after this wave (default: land all waves, one after the other)."
+ACCEPT_COMPLETED = (
+    "Count completed todos as landed: the base branches have their work in another form, or they had none."
+)
 NO_QA = "Land without quality checks (default: those that repositories declare must be green)."
 WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
 DRAFT = "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review."

@@ -18,13 +18,21 @@ from coordination.errors import CoordinationError, Unreadable, UsageError
 from coordination.files import locked, make_private
 from coordination.history.collect import collect
 from coordination.history.events import HistoryEvent
-from coordination.history.search import LIMIT, Embedder, EmbeddingFailed, HistoryFilters, check_known, search
+from coordination.history.search import (
+    LIMIT,
+    Embedder,
+    EmbeddingFailed,
+    HistoryFilters,
+    check_known,
+    completed_by_hand,
+    search,
+)
 from coordination.history.store import COMPANIONS, HistoryStore, move_away, readable
 from coordination.history.trends import RunTrend, Trend, durations, run_trend, trends
 from coordination.models import Dependency, Issue, Plan, Record, Todo
 from coordination.planner.hours import Group, medians
 from coordination.settings import Settings
-from coordination.text import counted
+from coordination.text import counted, listed
 
 DATABASE = "history.db"
 IMPORTED_AT_ONCE = 1000
@@ -120,6 +128,16 @@ class Memory:
             return medians({group: durations(store, group.repo, group.kind) for group in groups})
         except CoordinationError as error:
             self._warn(f"nothing was learned from the history: {error}")
+            return {}
+
+    def completed_by_hand(self, todos: Collection[str]) -> dict[str, bool]:
+        """Return which of these todos a person has completed, not a run → whether they had been opened again
+        before. Nothing is known of a todo that was completed outside of coord.
+        """
+        try:
+            return completed_by_hand(self._store(), todos)
+        except CoordinationError as error:
+            self._warn(f"the history does not say who completed {listed(todos)}: {error}")
             return {}
 
     def search_coordination_history(

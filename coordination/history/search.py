@@ -290,3 +290,30 @@ def _where(filters: HistoryFilters) -> tuple[str, list[object]]:
             where += f" AND {condition}"
             values.append(value)
     return where, values
+
+
+def completed_by_hand(store: HistoryStore, todos: Collection[str]) -> dict[str, bool]:
+    """Return which of these todos an edit of the file has completed last that wrote no results of a run →
+    whether they had been open again before. Raises CoordinationError.
+    """
+    found = dict[str, bool]()
+    other = set[str]()
+    for row in store.rows(
+        "SELECT e.* FROM event_subjects s JOIN events e ON e.seq = s.seq "
+        "WHERE s.subject IN (SELECT value FROM json_each(?)) "
+        "AND e.kind IN ('todo.created', 'todo.completed', 'todo.reopened') ORDER BY e.at DESC, e.seq DESC",
+        json.dumps(list(todos)),
+    ):
+        event = event_of(row)
+        if event.kind == "todo.reopened":
+            if event.subject in found:
+                found[event.subject] = True
+            else:
+                other.add(event.subject)
+        elif event.subject not in found and event.subject not in other:
+            by_hand = event.kind == "todo.completed" or event.record.get("status") == "completed"
+            if by_hand and "run" not in event.data:
+                found[event.subject] = False
+            else:
+                other.add(event.subject)
+    return found

@@ -93,6 +93,11 @@ class LandingPreview(FrozenModel):
     qa_skipped: str = ""
     """The reason why declared checks do not run; empty if they run."""
 
+    compared: tuple[str, ...] = ()
+    """Completed todos whose work no record of the change set has: git is asked for it before the landing
+    starts.
+    """
+
     @property
     def problems(self) -> tuple[str, ...]:
         return tuple(f"{one.repo}: {one.problem}" for one in self.repos if one.problem)
@@ -123,6 +128,9 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         checks=tuple(_checks(prepared, places)),
         unchecked=landing.unchecked,
         qa_skipped=landing.qa_skipped,
+        compared=tuple(
+            todo for one in prepared.compared for todo in one.todos if todo not in prepared.accepted
+        ),
     )
 
 

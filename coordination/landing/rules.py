@@ -50,6 +50,8 @@ class LandOptions:
     """Wait until the pull requests are ready."""
     wave: int | None = None
     """The last wave that lands; None: all of them."""
+    accept: tuple[str, ...] = ()
+    """Completed todos of which a person says that the base branches have their work, or that it had none."""
 
 
 @dataclass(frozen=True, kw_only=True)

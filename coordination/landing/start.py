@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from coordination.environment import actor
 from coordination.errors import NotFound
 from coordination.forges.connect import with_token
+from coordination.landing.completed import (
+    ByHand,
+    Unrecorded,
+    command_of,
+    refuse_lost,
+    refuse_unknown_accepted,
+    unrecorded,
+)
 from coordination.landing.graph import landing_graph, revert_graph, todo_id
 from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_waves, waves_named
 from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert, has_landed
@@ -33,6 +41,12 @@ class PreparedLanding:
     landing: Landing
     records: Ecosystem | None = None
     graph: PlanGraph | None = None
+    compared: tuple[Unrecorded, ...] = ()
+    """For each plan, the completed todos that are compared before a landing starts."""
+    accepted: tuple[str, ...] = ()
+    """Todos that a person has accepted unseen."""
+    command: str = ""
+    """The command of a landing, with its options."""
     results: Mapping[str, CheckResult] = field(default_factory=dict)
     """Todo of a check → its last result for the tip that lands."""
 
@@ -56,11 +70,15 @@ def prepare_landing(
         with_token(ecosystem.repos),
     )
 
+    compared = list[Unrecorded]()
+
     def decide(plan: str, options: LandOptions) -> Landing:
         change_set = ChangeSets(connection.store).read(plan)
-        return decide_landing(
+        decided = decide_landing(
             ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
         )
+        compared.append(unrecorded(ecosystem, change_set, decided, options))
+        return decided
 
     waves = waves_named(ecosystem, name)
     landing = (
@@ -68,11 +86,26 @@ def prepare_landing(
         if waves
         else decide(name, options)
     )
+    refuse_unknown_accepted(ecosystem, [one.plan for one in compared], options.accept)
+    prepared = PreparedLanding(
+        kind=LAND,
+        landing=landing,
+        compared=tuple(one for one in compared if one.todos),
+        accepted=options.accept,
+        command=command_of(name, options),
+    )
     if not landing.repos:
-        return PreparedLanding(kind=LAND, landing=landing)
+        return prepared
     records, graph = landing_graph(ecosystem, landing)
     results = _last_results(connection, landing) if landing.qa else {}
-    return PreparedLanding(kind=LAND, landing=landing, records=records, graph=graph, results=results)
+    return replace(prepared, records=records, graph=graph, results=results)
+
+
+def check_completed(connection: Connection, prepared: PreparedLanding, by_hand: ByHand) -> None:
+    """Raise NotLanded where a landing would leave out the work of a completed todo, or where nothing is known
+    of one that nobody has accepted.
+    """
+    refuse_lost(connection, prepared.compared, prepared.command, prepared.accepted, by_hand)
 
 
 def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckResult]:
@@ -126,6 +159,7 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
         actor=actor(),
         operation=prepared.kind,
         lands=prepared.landing.change_sets if prepared.landing.plans else (),
+        accepted=prepared.accepted,
     )
     hosts = {one.repo: one.change.host for one in prepared.landing.repos}
     return start_generated(

@@ -98,6 +98,12 @@ class ExpectedResult(BaseModel):
     run: str = ""
     tips: tuple[str, ...] = ()
     """Commits at which runs that contain it have left the repository."""
+    plan: str = ""
+    """The change set whose landing asks: the result may be in `tip` as well, and is searched in all refs."""
+    tip: str = ""
+    """The tip of that change set; empty where nothing of it lands."""
+    remote: bool = False
+    """True if the base branch of that landing is the one at the url."""
 
 
 class ResultFinding(BaseModel):
@@ -111,6 +117,10 @@ class ResultFinding(BaseModel):
     run: str = ""
     why: str = ""
     """Reason why it does not count as landed; empty if it does, or if there is nothing of it."""
+    commit: str = ""
+    """For a landing: the commit of the todo; empty if none is known."""
+    ref: str = ""
+    """A ref that has the commit, if it does not count as landed; empty if none has."""
 
 
 class CleanupJob(BaseModel):

@@ -40,6 +40,7 @@ from coordination.runs.records import RunStatus
 from coordination.runs.worker_registry import Worker
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.branches import SetBranch
+from workers.cleanup.completed import CompletedWork
 from workers.cleanup.landed import Checkout
 from workers.workspace.change_set import BranchCopy
 from workers.workspace.repository import common_dir_of
@@ -231,13 +232,16 @@ class AutoCleanup:
 def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:
     """Yield a finding for each result in a repository that this worker serves.
 
-    Its `why` is empty if the result is in the base branch.
+    Its `why` is empty if the result is in the base branch or, for a landing, in the change set.
     """
-    served: dict[tuple[str, str], list[ExpectedResult]] = {}
+    served: dict[tuple[str, str, str], list[ExpectedResult]] = {}
     for one in sought:
         if one.repo in places:
-            served.setdefault((one.repo, one.branch), []).append(one)
-    for (repo, branch), results in served.items():
+            served.setdefault((one.repo, one.branch, one.plan), []).append(one)
+    for (repo, branch, plan), results in served.items():
+        if plan:
+            yield from CompletedWork(places[repo], results).findings()
+            continue
         commits = tuple(one.commit for one in results if is_commit(one.commit))
         checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
         yield from (_found(checkout, one) for one in results)

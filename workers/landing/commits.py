@@ -140,10 +140,14 @@ def prepare(
     return Prepared(commit=tip, tree=merged.tree, base=base)
 
 
-def landing_message(subject: str, *, plan: str, run: str, base: str, tip: str) -> str:
-    """Return a message with the trailers Coord-Plan, Coord-Run, Coord-Base and Coord-Tip."""
-    facts = {"Plan": plan, "Run": run, "Base": base, "Tip": tip}
-    trailers = [f"Coord-{name}: {' '.join(fact.split())}\n" for name, fact in facts.items() if fact]
+def landing_message(
+    subject: str, *, plan: str, run: str, base: str, tip: str, todos: Sequence[str] = ()
+) -> str:
+    """Return a message with the trailers Coord-Plan, Coord-Run, Coord-Base and Coord-Tip. `todos`: those
+    whose commits it replaces, each with a trailer Coord-Todo.
+    """
+    facts = [("Plan", plan), ("Run", run), ("Base", base), ("Tip", tip), *(("Todo", todo) for todo in todos)]
+    trailers = [f"Coord-{name}: {' '.join(fact.split())}\n" for name, fact in facts if fact]
     return f"{' '.join(subject.split()) or f'Land {plan}'}\n\n{''.join(trailers)}".replace("\0", "")
 
 

@@ -86,13 +86,19 @@ class LandAttempt(Attempt):
     def _gone(self) -> AttemptEnd:
         return refusal("the change set is gone", f"see: coord changes {self._name}")
 
-    def _message(self, base: str) -> str:
+    def _message(self, base: str, method: Method, change: RepoChange | None) -> str:
         return landing_message(
-            self._action.title, plan=self._name, run=self._job.run_id, base=base, tip=self._action.tip
+            self._action.title,
+            plan=self._name,
+            run=self._job.run_id,
+            base=base,
+            tip=self._action.tip,
+            todos=change.todos if change and method is Method.SQUASH else (),
         )
 
     def _prepared(self, at: BaseBranch, change: RepoChange, base: str, method: Method) -> Prepared | NoChange:
-        tip, since, message = self._action.tip, self._since(at, change, base), self._message(base)
+        tip, since = self._action.tip, self._since(at, change, base)
+        message = self._message(base, method, change)
         made = prepare(at, base=base, tip=tip, since=since, method=method, message=message)
         if isinstance(made, Refused):
             raise self._end_after(made)

@@ -178,7 +178,8 @@ class RequestLanding(RequestLook, LandAttempt):
         """Let the forge merge the request, or put it into the merge queue."""
         if self._rules_seen.queue:
             self._wait_in_queue(request)
-        title, _, message = self._message(self._base_commit).partition("\n\n")
+        words = self._message(self._base_commit, self._action.method, self._job.change())
+        title, _, message = words.partition("\n\n")
         method = MergeMethod(self._action.method.value)
         try:
             self._merge_at_head(request, method, title=title, message=message)

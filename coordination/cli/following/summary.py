@@ -146,6 +146,8 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         Console(highlight=False).print(
             Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
         )
+    if run.accepted:
+        click.echo(f"accepted without a known commit: {spelled(listed(run.accepted))}")
     if run.break_glass:
         click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
     if run.timed_out:

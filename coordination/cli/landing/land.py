@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import LandOptions, texts
-from coordination.cli.completion import landable
+from coordination.cli.completion import landable, todo_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     "--wave", type=click.IntRange(min=1), metavar="N",
     help=texts.WAVE,
 )  # fmt: skip
+@click.option(
+    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
+    help=texts.ACCEPT_COMPLETED,
+)  # fmt: skip
 @click.option("--no-qa", is_flag=True, help=texts.NO_QA)
 @click.option("--when-ready", is_flag=True, help=texts.WHEN_READY)
 @click.option("--dry-run", is_flag=True, help="Print what would land where and how; change nothing.")
@@ -50,6 +54,7 @@ def land(
     repos: tuple[str, ...],
     method: str | None,
     wave: int | None,
+    accepted: tuple[str, ...],
     no_qa: bool,
     when_ready: bool,
     dry_run: bool,
@@ -66,7 +71,8 @@ def land(
     PLAN. Show the waves of a run: coord show-run RUN --by-wave
 
     Exit code 0: all has landed, or there was nothing to land. 2: it cannot land in its present state, such as
-    with open todos. 3: a repository was refused. 6: a run writes the change set.
+    with open todos. 3: a repository was refused. 6: a run writes the change set, or the work of a completed
+    todo would be left out.
     """
     options = LandOptions(
         via=Via(via) if via else None,
@@ -75,9 +81,11 @@ def land(
         no_qa=no_qa,
         when_ready=when_ready,
         wave=wave,
+        accept=accepted,
     )
     prepared = call.coord.landings.prepare(plan, options)
     if prepared.graph is None:
+        call.coord.landings.check_completed(prepared)
         click.echo(f"nothing to do: all of {plan} has landed", err=True)
         if as_json:
             print_json({"run_id": None, "nothing_to_do": f"all of {plan} has landed"})
@@ -152,6 +160,9 @@ def show_landing(preview: LandingPreview) -> None:
         line = f"  {one.repo} ({one.branch}, {one.via}): would {one.would}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
     _show_left_out(preview)
+    if preview.compared:
+        line = f"· {listed(preview.compared)}: completed, and not in the record of the change set; "
+        click.echo(spelled(f"{line}git is asked for the work before anything lands"), err=True)
     _show_waves(preview)
     _show_checks(preview)
 

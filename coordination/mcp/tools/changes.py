@@ -107,6 +107,9 @@ WayIn = Annotated[Via | None, Field(description=texts.VIA)]
 NoQa = Annotated[bool, Field(description=texts.NO_QA)]
 WhenReady = Annotated[bool, Field(description=texts.WHEN_READY)]
 MethodName = Annotated[Method | None, Field(description=texts.METHOD)]
+AcceptCompleted = Annotated[
+    Items, Field(description=f"{texts.ACCEPT_COMPLETED} Only if a person told you to.")
+]
 LastWave = Annotated[int | None, Field(ge=1, description=texts.WAVE)]
 Chosen = Annotated[
     Items,
@@ -180,6 +183,7 @@ def coord_land_plan(
     no_qa: NoQa = False,
     when_ready: WhenReady = False,
     wave: LastWave = None,
+    accept: AcceptCompleted = None,
     wait_s: Wait = 0,
 ) -> CutRun:
     """It changes what everybody works on: call it only if a person told you to. The run is returned at once;

@@ -215,13 +215,17 @@ class ChangeSets:
             self._redis.transaction(write, key)
 
     def discard(self, change_set: str, repo: str) -> None:
-        """Delete the changes of a repository and the results of its todos. Raises NotFound."""
+        """Delete the changes of a repository and the results of its todos, which are open again. Raises
+        NotFound.
+        """
         found = self._require(change_set, repo)
         key = self._keys.changes(change_set)
         todos = [f"{TODO} {todo}" for todo in found.repos[repo].todos]
         with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hdel(key, *(f"{fact} {repo}" for fact in _FACTS), *todos)
             pipeline.unlink(self._keys.adopted(change_set, repo))
+            if found.repos[repo].todos:
+                pipeline.hdel(self._keys.commits, *found.repos[repo].todos)
             if set(found.repos) == {repo} and not found.writers:
                 pipeline.srem(self._keys.change_sets, change_set)
             pipeline.execute()

@@ -3,10 +3,10 @@ this machine that a run would not contain.
 
 A run begins at its change set and the base branches. If a todo of another plan is completed in the file and
 its commit was never merged, its dependents would lack that commit, and succeed or fail for the wrong reason.
-The hash `commits` in Redis names the commit of each todo's last success; the steps write it, and a rollback
-removes it. Without an entry (Redis was lost, or the todo was done by an older version) the branches
-`coord/*` are searched for the todo's trailers. A todo that was completed by hand or in place has neither,
-and is not checked.
+The hash `commits` in Redis names the commit of each todo's last success, or says that it has none; the steps
+write it, and a rollback removes it. Without an entry (Redis was lost, or the todo was done by an older
+version) the branches `coord/*` are searched for the todo's trailers. A todo that was completed by hand has
+neither, and is not checked.
 
 Only workers reach the repositories, so every worker that serves one of them is asked by a cleanup job: any of
 them may be given the next todo. The worker's part is in `workers/cleanup/landed.py`.
@@ -48,7 +48,8 @@ from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.text import counted, listed
 
-ACCEPTED = "accepted"
+ACCEPTED, NO_COMMIT = "accepted", "none"
+"""Values in `commits` instead of a commit."""
 SHOWN = 3
 
 Sets = Mapping[str, ChangeSet]
@@ -135,10 +136,10 @@ def refuse_not_landed(
         raise UsageError(
             f"{listed(unknown)}: not a completed predecessor of this run", "leave it out of --accept"
         )
-    if accepted and record:
-        store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
+    if record:
+        record_accepted(store, accepted)
     if expected := _expected_results(store, [base for base in required if base.todo not in accepted]):
-        findings, unasked = _findings_of_workers(store, registry, expected)
+        findings, unasked = ask_for_results(store, registry, expected)
         by_todo = {base.todo: base for base in required}
         if missing := [finding for finding in findings if finding.why]:
             raise _refusal(store, missing, by_todo, sets)
@@ -153,6 +154,12 @@ def refuse_not_landed(
             )
 
 
+def record_accepted(store: RunStore, todos: Collection[str]) -> None:
+    """Record that a person declares the results of these todos to be landed."""
+    if todos:
+        store.redis.hset(store.keys.commits, mapping=dict.fromkeys(todos, ACCEPTED))
+
+
 def _expected_results(store: RunStore, required: Collection[Base]) -> list[ExpectedResult]:
     if not required:
         return []
@@ -161,7 +168,7 @@ def _expected_results(store: RunStore, required: Collection[Base]) -> list[Expec
     found = []
     for base, record in zip(required, records, strict=True):
         commit, run, repo = [*str(record or "").split(" "), "", "", ""][:3]
-        if commit != ACCEPTED:
+        if commit not in (ACCEPTED, NO_COMMIT):
             tips = tips_in(run, repo) if run else ()
             # the todo may have moved to another repository since
             branch, where = base.branch, repo or base.repo
@@ -187,10 +194,12 @@ def _later(store: RunStore, run: str) -> list[str]:
     return chain
 
 
-def _findings_of_workers(
-    store: RunStore, registry: WorkerRegistry, expected: list[ExpectedResult]
+def ask_for_results(
+    store: RunStore, registry: WorkerRegistry, expected: Collection[ExpectedResult]
 ) -> tuple[list[ResultFinding], set[str]]:
-    """Return the findings of the workers, and the repositories for which none has answered."""
+    """Return the findings of the workers, and the repositories for which none has answered. Raises NotLanded
+    where a worker of one of the repositories does not answer.
+    """
     repos = {one.repo for one in expected}
     if not any(repos & set(worker.repos) for worker in registry.workers()):
         return [], repos

@@ -72,6 +72,8 @@ class Order:
     """True if the commits of its todos belong to no change set."""
     lands: tuple[str, ...] = ()
     """The change sets that it lands, if those are several."""
+    accepted: tuple[str, ...] = ()
+    """Completed todos that a person has accepted for a landing without a known commit."""
     optional: Collection[str] = ()
     """Todos whose failure skips only their dependents, where `on_failure` is `rollback`."""
 
@@ -280,6 +282,7 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         "graph": graph_hash(brief.repo_of, brief.predecessors),
         **({"two_persons": 1} if graph.plan.two_persons else {}),
         **({"lands": " ".join(order.lands)} if order.lands else {}),
+        **({"accepted": " ".join(order.accepted)} if order.accepted else {}),
         **timeout_of(order.timeout),
     }
 

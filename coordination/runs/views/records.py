@@ -237,6 +237,8 @@ class RunView(BaseModel):
     """Repository → the commit at which the run left it; only in a view with the todos."""
     break_glass: str | None = None
     """Reason of the emergency access with which it was ordered."""
+    accepted: tuple[str, ...] = ()
+    """Completed todos that the person who ordered this landing accepted without a known commit."""
     counts: Mapping[str, int]
     cached: int = 0
     """Number of succeeded todos with a cached result."""

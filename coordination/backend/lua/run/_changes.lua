@@ -28,6 +28,8 @@ do
     return memo.change_set ~= '' and head .. KEY.changes .. memo.change_set or nil
   end
 
+  function change_set.is_written() return key_of() ~= nil end
+
   -- Return the repositories that the run may write.
   local function written() return string.gmatch(call('HGET', meta, 'writes') or '', '%S+') end
 

@@ -1,0 +1,177 @@
+"""Story: a landing compares each completed todo of its plan with the work that lands and the base branch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from coordination import Coord
+from coordination.runs.submission.refusals import NotLanded
+from tests.testbed import PLAN, Testbed, git
+
+ONE = {"id": "ONE", "repo": "lib", "action": "echo 1 > one"}
+TWO = {"id": "TWO", "repo": "lib", "action": "echo 2 > two"}
+DONE = {"status": "completed"}
+
+
+def land(testbed: Testbed, *words: str) -> int:
+    return testbed.coord("land", PLAN, "--yes", *words).code
+
+
+def forget(testbed: Testbed, *, file: bool = False) -> None:
+    """Lose what Redis knows; with `file`, also the history of the file."""
+    testbed.ok("down")
+    with testbed.redis() as client:
+        client.flushall()
+    if file:
+        for path in testbed.state.glob("*journal*"):
+            path.unlink()
+        for path in testbed.state.rglob("history.db*"):
+            path.unlink()
+    testbed.up()
+
+
+def on_main(testbed: Testbed, repo: str = "lib") -> list[str]:
+    return sorted(git(testbed.folder / repo, "ls-tree", "--name-only", "main").split())
+
+
+def swept(testbed: Testbed, *todos: dict, **how: object) -> None:
+    testbed.write(list(todos), **how)
+    testbed.up()
+    done = testbed.sweep()
+    assert done.code == 0, done.err
+
+
+def lose_the_first(testbed: Testbed, ref: str) -> str:
+    """Make a change set with the work of TWO only. That of ONE, which is completed, is at `ref` alone."""
+    swept(testbed, ONE)
+    lib = testbed.folder / "lib"
+    commit = git(lib, "rev-parse", f"coord/{PLAN}")
+    forget(testbed)
+    git(lib, "update-ref", "-d", f"refs/heads/coord/{PLAN}")
+    git(lib, "update-ref", "-d", f"refs/coord/copies/{PLAN}")
+    for branch in git(lib, "for-each-ref", "--format=%(refname)", "refs/heads/coord/").split():
+        git(lib, "update-ref", "-d", branch)
+    if ref:
+        git(lib, "update-ref", ref, commit)
+    swept(testbed, {**ONE, **DONE}, TWO)
+    return commit
+
+
+@pytest.mark.parametrize("ref", [f"refs/coord/discarded/{PLAN}/1", "refs/heads/mine", "refs/tags/old"])
+def test_the_commit_of_a_completed_todo_that_only_another_ref_has_refuses_the_landing(
+    testbed: Testbed, ref: str
+):
+    commit = lose_the_first(testbed, ref)
+    refused = testbed.coord("land", PLAN, "--yes")
+    assert refused.code == 6
+    assert [word for word in ("ONE", "lib", commit[:12], ref, "coord adopt") if word not in refused.err] == []
+    assert on_main(testbed) == ["README"]
+    with Coord(testbed.file) as coord, pytest.raises(NotLanded) as raised:
+        coord.landings.land(PLAN)
+    assert [(one.todo, one.repo, one.commit, one.ref) for one in raised.value.findings] == [
+        ("ONE", "lib", commit, ref)
+    ]
+
+    lib = testbed.folder / "lib"
+    git(lib, "switch", "-q", f"coord/{PLAN}")
+    git(lib, "merge", "-q", "--no-edit", commit)
+    git(lib, "switch", "-q", "-")
+    testbed.ok("adopt", PLAN, "lib", f"coord/{PLAN}", "--yes")
+    assert land(testbed) == 0
+    assert on_main(testbed) == ["README", "one", "two"]
+
+
+def test_a_completed_todo_of_which_nothing_is_known_needs_the_word_of_a_person(testbed: Testbed):
+    lose_the_first(testbed, "")
+    refused = testbed.coord("land", PLAN, "--yes", "--method", "squash")
+    assert refused.code == 6
+    assert f"coord land {PLAN} --method squash --accept ONE" in refused.err
+    assert land(testbed, "--accept", "TWO", "--accept", "THREE") == 2
+
+    assert land(testbed, "--accept", "ONE") == 0
+    assert on_main(testbed) == ["README", "two"]
+    run = testbed.run()
+    assert run["accepted"] == ["ONE"]
+    (event,) = testbed.ok("events", "--kind", "command.land", "--json").json
+    assert event["data"]["accept"] == "ONE"
+    assert "ONE" in testbed.ok("history", "--kind", "command.land", "--json").out
+    testbed.write(
+        [{**ONE, **DONE}, {**TWO, **DONE}, {"id": "THREE", "repo": "lib", "action": "echo 3 > three"}]
+    )
+    assert testbed.sweep().code == 0
+    assert land(testbed) == 0, "it was accepted once and for all"
+
+
+def test_a_lost_todo_is_named_where_nothing_else_is_left_to_land(testbed: Testbed):
+    swept(testbed, TWO)
+    assert land(testbed) == 0
+    testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
+    assert land(testbed) == 6
+    assert land(testbed, "--accept", "ONE") == 0
+    assert land(testbed) == 0
+
+
+def test_todos_that_have_no_commit_are_not_compared(testbed: Testbed):
+    """By hand, in place, read-only, a check, without a change. The second landing has no record of them: the
+    change set began anew.
+    """
+    none = [
+        {"id": "HAND", "repo": "lib"},
+        {"id": "PERSON", "repo": "lib", "action": {"type": "manual"}, **DONE},
+        {"id": "PLACE", "repo": "lib", "workspace": "in-place", **DONE},
+        {"id": "READ", "repo": "lib", "action": {"type": "shell", "run": "true", "read_only": True}, **DONE},
+        {"id": "CHECK", "repo": "lib", "action": {"type": "qa", "check": "tests"}, **DONE},
+        {"id": "EMPTY", "repo": "lib"},
+    ]
+    repos = {"lib": {"qa": [{"name": "tests", "run": "true"}]}}
+    testbed.write([*none, ONE], repos=repos)
+    testbed.up()
+    testbed.ok("complete-todo", "HAND")
+    assert testbed.sweep().code == 0
+    assert land(testbed, "--no-qa") == 0
+    document = yaml.safe_load(testbed.file.read_text())
+    document["coordination"]["todos"].append({**TWO, "task": "more", "plan": PLAN})
+    testbed.file.write_text(yaml.safe_dump(document))
+    assert testbed.sweep().code == 0
+    assert land(testbed, "--no-qa") == 0
+    assert on_main(testbed) == ["README", "one", "two"]
+
+
+def by_coord(testbed: Testbed) -> None:
+    assert land(testbed, "--method", "squash") == 0
+    testbed.ok("clean", "--yes")
+
+
+def by_people(testbed: Testbed) -> None:
+    lib = testbed.folder / "lib"
+    git(lib, "merge", "-q", "--squash", f"coord/{PLAN}")
+    git(lib, "commit", "-qm", "squashed")
+    (lib / "one").write_text("gone on\n")
+    git(lib, "commit", "-qam", "gone on")
+    git(lib, "branch", "-m", f"coord/{PLAN}", "kept")
+
+
+def by_rebase(testbed: Testbed) -> None:
+    lib = testbed.folder / "lib"
+    (lib / "other").write_text("1\n")
+    git(lib, "add", "--all")
+    git(lib, "commit", "-qm", "other")
+    git(lib, "cherry-pick", f"main..coord/{PLAN}")
+    git(lib, "branch", "-qD", f"coord/{PLAN}")
+
+
+@pytest.mark.parametrize("landed", [by_coord, by_people, by_rebase])
+def test_what_has_landed_in_another_form_lands_again_though_its_records_are_lost(
+    testbed: Testbed, landed: Callable[[Testbed], None]
+):
+    swept(testbed, ONE, TWO)
+    landed(testbed)
+    forget(testbed, file=True)
+    swept(
+        testbed, {**ONE, **DONE}, {**TWO, **DONE}, {"id": "THREE", "repo": "lib", "action": "echo 3 > three"}
+    )
+    assert land(testbed) == 0
+    assert "three" in on_main(testbed)
