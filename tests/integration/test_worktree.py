@@ -157,7 +157,7 @@ def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path):
     hook.chmod(0o755)
     run.write("one = 2\n")
 
-    with pytest.raises(CommitRefused, match=f"is at {side} but expected {base}"):
+    with pytest.raises(CommitRefused, match=f"from {base[:12]} to {side[:12]}"):
         run.tree.commit("T", "work")
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == side

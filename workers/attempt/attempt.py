@@ -232,6 +232,7 @@ class Attempt:
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
             sessions=env.git_sessions,
+            log=self._log.line,
         )
 
     @property

@@ -8,6 +8,7 @@
 | `change_set.py` | the branch of a change set, and its size, by git processes that stay open |
 | `submodules.py` | the submodules of a worktree |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
+| `hooks.py` `shared_state.py` | hooks of the repository; settings and refs that its code must not change |
 | `lock.py` | one attempt in a workspace at a time |
 | `git.py` `repository.py` `files.py` | calls of git; facts of a repository; folders removed and made |
 """

@@ -22,12 +22,13 @@ from coordination.git import DURABLE, NOBODY
 from coordination.text import counted, listed
 from workers.process.child import Exit
 from workers.workspace.git import Hold, ask, clean_environment, git, refuse_damaged
+from workers.workspace.hooks import Hooks
 from workers.workspace.repository import commit_at, contains
+from workers.workspace.shared_state import SharedState
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
 """Settings that override the user's: git starts no daemon, and reads the message as UTF-8."""
 COMMIT = ("commit", "--quiet", "--cleanup=whitespace", "--file=-")
-NO_HOOKS = "core.hooksPath=/dev/null"
 LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
 """Operations that a todo left open: `git commit` would take their author and message."""
 
@@ -70,6 +71,10 @@ class WorktreeState:
     hold: Hold
     style: CommitStyle
     git_commit: GitCommit
+    scripts: Path
+    """The folder for the scripts that start the repository's hooks."""
+    log: Callable[[str], None]
+    """Takes lines for the todo's log."""
     confined: bool = False
     """True if the todo ran in a sandbox: git then looks into no repository within the worktree, for its
     configuration may name commands.
@@ -207,47 +212,51 @@ def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
 
 
 def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
-    settings = (
-        *OURS,
-        *DURABLE,
-        *worktree.settings,
-        *identity(worktree.path, worktree.git_dir),
-        *(() if worktree.style.hooks else (NO_HOOKS,)),
-    )
-    if worktree.confined and not _has_hooks(worktree):
+    configured = _configured(worktree)
+    hooks = Hooks(names=())
+    if worktree.style.hooks:
+        named = configured.get("core.hookspath")
+        hooks = Hooks.find(worktree.path, worktree.git_dir.parent.parent, named)
+    if hooks.missing:
+        worktree.log(f"commit: {hooks.missing}; let `prepare` of the repository make it")
+    identity = () if {"user.name", "user.email"} <= configured.keys() else NOBODY
+    settings = (*OURS, *DURABLE, *worktree.settings, *identity)
+    if worktree.confined and not hooks.names:
         # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
         worktree.git(*COMMIT, stdin=str(text), settings=settings)
         return _committed(worktree, parent, text)
-    options = [word for setting in settings for word in ("-c", setting)]
-    # Hooks get GIT_DIR as usual, but no GIT_WORK_TREE: git in a folder that they change to finds its own.
-    argv = [
-        "git",
-        f"--git-dir={worktree.git_dir}",
-        *options,
-        *COMMIT,
-    ]
-    refuse_damaged(worktree.path, worktree.git_dir)
+    options = [word for setting in (*settings, hooks.wrapped(worktree.scripts)) for word in ("-c", setting)]
+    argv = ["git", f"--git-dir={worktree.git_dir}", *options, *COMMIT]
     try:
-        worktree.git_commit(argv, str(text))
+        _commit_watched(worktree, hooks, argv, text)
     except CommitRefused:
+        if (head := worktree.commit_at("HEAD")) != parent:
+            moved = f"a git hook or a person has moved {worktree.branch} from {parent[:12]} to {head[:12]}"
+            raise CommitRefused(message=moved) from None
         if not _hooks_changed_files(worktree):
             raise
-        refuse_damaged(worktree.path, worktree.git_dir)
-        worktree.git_commit(argv, str(text))
+        _commit_watched(worktree, hooks, argv, text)
     return _committed(worktree, parent, text)
 
 
-def _has_hooks(worktree: WorktreeState) -> bool:
-    """Return whether a commit would execute a hook of the repository."""
-    if not worktree.style.hooks:
-        return False
-    options = ("--type=path", "--show-scope", "--get-all", "core.hooksPath")
-    entries = (line.partition("\t") for line in worktree.ask("config", *options).stdout.splitlines())
-    named = next((value for scope, _, value in reversed(list(entries)) if scope != "command"), "")
-    folder = worktree.path / named if named else worktree.git_dir.parent.parent / "hooks"
-    return folder.is_dir() and any(
-        file.suffix != ".sample" and os.access(file, os.X_OK) for file in folder.iterdir()
-    )
+def _commit_watched(worktree: WorktreeState, hooks: Hooks, argv: Sequence[str], text: Message) -> None:
+    """Commit with hooks. Raises SharedStateChanged if they changed anything that worktrees share."""
+    refuse_damaged(worktree.path, worktree.git_dir)
+    before = SharedState.read(worktree.git_dir.parent.parent, refs=bool(hooks.names))
+    try:
+        worktree.git_commit(argv, str(text))
+    finally:
+        before.refuse_changes(
+            "git commit with its hooks", "correct the hook, or set commit_hooks: skip; then: coord retry"
+        )
+
+
+def _configured(worktree: WorktreeState) -> dict[str, str]:
+    """Return the settings of git that a commit depends on: its author, and the folder of its hooks."""
+    asked = ("-z", "--show-scope", "--get-regexp", r"^(user\.(name|email)|core\.hookspath)$")
+    words = iter(worktree.ask("config", *asked).stdout.split("\0"))
+    entries = ((scope, *entry.partition("\n")) for scope, entry in zip(words, words, strict=False))
+    return {key: value for scope, key, _, value in entries if scope != "command"}
 
 
 def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
@@ -257,7 +266,10 @@ def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:
     listing = ("--objects", "--missing=allow-promisor", "--format=%H %P%n%B")
     listed = worktree.git("rev-list", *listing, "HEAD", f"^{parent}")
     new, *parents = listed.split("\n", 2)[1].split() if listed else [parent]
-    follows = parents == [parent] or worktree.contains(parent, new)
+    on_branch = (worktree.git_dir / "HEAD").read_text(
+        errors="replace"
+    ) == f"ref: refs/heads/{worktree.branch}\n"
+    follows = on_branch and (parents == [parent] or worktree.contains(parent, new))
     if not follows or text.trailers.strip() not in listed:
         raise CommitRefused(
             message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"

@@ -2,7 +2,7 @@
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
     <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended,
-                                        commits, prepared, exclude, sandboxed
+                                        commits, prepared, exclude, sandboxed, hooks/
 
 States::
 
@@ -60,10 +60,14 @@ from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktre
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.repository import branch_of, loose_commit
 from workers.workspace.run_start import RunStart, records_of
+from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
 
 FENCES = (
     "--format=%(trailers:key=Coord-Run,valueonly,separator=) %(trailers:key=Coord-Fence,valueonly,separator=)"
+)
+CORRECT_TODO = (
+    "let the todo, and the hooks of its own commits, write into other repositories; then: coord retry"
 )
 logger = logging.getLogger(__name__)
 
@@ -83,11 +87,15 @@ class Worktree(Workspace):
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
         confined: bool = False,
         sessions: GitSessions | None = None,
+        log: Callable[[str], None] = logger.warning,
     ) -> None:
-        """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox."""
+        """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox; `log` takes
+        lines for the todo's log.
+        """
         self._state = state.absolute()
         self._repo = repo
         self._records = records_of(self._state, run, repo.name)
+        self._scripts = self._records / "hooks"
         path = below(self._state, "worktrees", run, repo.name)
         super().__init__(path, WorkspaceLock(self._records, path))
         self.branch = branch_of(run)
@@ -99,6 +107,8 @@ class Worktree(Workspace):
         self._lock_request: LockRequest | None = None
         self._since = self._tip = ""
         self._confined = confined
+        self._log = log
+        self._shared: SharedState | None = None
         self._submodules = Submodules(
             repo=repo.name,
             wanted=repo.submodules,
@@ -166,9 +176,13 @@ class Worktree(Workspace):
             self._workspace_lock.leave()
             raise
         self._lock_request = lock_request
+        self._shared = self._shared_state()
         if self._confined:
             self._prepared.mark_sandboxed()
         return self._since
+
+    def _shared_state(self) -> SharedState:
+        return SharedState.read(self._folder.git_dir.parent.parent, refs=False)
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
         # When the run has succeeded, its records are removed with the worktree, and so is the run's branch
@@ -232,7 +246,8 @@ class Worktree(Workspace):
 
     @property
     def binds(self) -> Binds:
-        return worktree_binds(self.path, self._folder.git_dir, self.branch)
+        scripts = Binds(readable=(self._scripts,) if self._scripts.is_dir() else ())
+        return worktree_binds(self.path, self._folder.git_dir, self.branch) + scripts
 
     def git(self, *args: str) -> str:
         """Run git in the worktree. Raises GitInterrupted if the worktree is damaged."""
@@ -276,6 +291,8 @@ class Worktree(Workspace):
         self._workspace_lock.check()
         with describe_os_error(self.path):
             refuse_damaged(self.path, self._folder.git_dir)
+            if self._shared:
+                self._shared.refuse_changes("the todo", CORRECT_TODO, USABLE)
             self._folder.remove_stale_locks()
             state = WorktreeState(
                 path=self.path,
@@ -286,6 +303,8 @@ class Worktree(Workspace):
                 hold=self.hold,
                 style=self._style,
                 git_commit=self._git_commit,
+                scripts=self._scripts,
+                log=self._log,
                 confined=self._prepared.sandboxed,
             )
             style = replace(self._style, base=self._start.base)

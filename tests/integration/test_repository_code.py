@@ -1,0 +1,176 @@
+"""Code of the repository that runs inside coord's git works, and cannot change what worktrees share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.attempts import Bench
+from tests.testbed import git
+from workers.outcome import OutcomeKind
+
+EDITS = "echo two >> code; echo new > new"
+SCRATCH = (
+    'scratch=$(mktemp -d); (cd "$scratch"; git init -q; git config user.email h@x; git config user.name h; '
+    'echo s > s; git add s; git commit -q -m scratch); git -C "$scratch" log --format=%s; rm -rf "$scratch"'
+)
+MORE = 'git -c user.name=t -c user.email=t@x commit-tree -m more -p HEAD "HEAD^{tree}"'
+"""A commit on top, which is in no ref."""
+BOUNDED = {"kind": "bubblewrap"}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    (tmp_path / "home").mkdir()
+    made = Bench(tmp_path)
+    made.make_repository()
+    return made
+
+
+def settings(bench: Bench) -> str:
+    return (bench.checkout / ".git" / "config").read_text()
+
+
+@pytest.mark.parametrize("sandbox", [None, BOUNDED], ids=["free", "confined"])
+@pytest.mark.parametrize("name", ["pre-commit", "commit-msg", "post-commit", "reference-transaction"])
+def test_a_hook_that_makes_a_scratch_repository_touches_no_other(
+    bench: Bench, name: str, sandbox: dict[str, str] | None
+):
+    seen = bench.tree / "seen.cache"
+    git(bench.checkout, "config", "core.excludesFile", str(bench.folder / "excludes"))
+    (bench.folder / "excludes").write_text("*.cache\n")
+    bench.hook(name, f'env | grep -E "^GIT_(DIR|WORK_TREE|INDEX_FILE|CONFIG_PARAMETERS)=" >> {seen}', SCRATCH)
+    before = settings(bench)
+
+    done = bench.attempt(EDITS, **({"sandbox": sandbox} if sandbox else {}))
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert (settings(bench), seen.read_text()) == (before, "")
+    assert git(bench.checkout, "rev-list", "--count", f"main..{done.tip}") == "1"
+    assert git(bench.checkout, "ls-tree", "--name-only", done.tip).split() == ["code", "new"]
+
+
+HARM = {
+    "core.bare": "git config core.bare true",
+    "core.worktree": 'git config core.worktree "$HOME"',
+    "user.email": "git config user.email hook@x",
+    "user.name": "git config --unset user.name",
+}
+
+
+@pytest.mark.parametrize("key", HARM)
+def test_a_setting_that_a_hook_changes_fails_the_todo_and_is_put_back(bench: Bench, key: str):
+    git(bench.checkout, "config", "user.name", "Ann")
+    before = settings(bench)
+    bench.hook("post-commit", HARM[key], "git config alias.kept status")
+
+    done = bench.attempt(EDITS)
+
+    assert done.kind is not OutcomeKind.SUCCEEDED
+    assert key in done.error
+    assert git(bench.checkout, "config", "alias.kept") == "status", "another key is left as it is"
+    git(bench.checkout, "config", "--remove-section", "alias")
+    assert settings(bench).split() == before.split()
+    assert bench.standing() == bench.standing("main")
+
+
+def test_a_todo_whose_own_commit_makes_the_checkout_bare_fails_and_it_is_put_back(bench: Bench):
+    bench.hook("pre-commit", "git config core.bare true")
+
+    done = bench.attempt("echo two >> code; git -c user.name=t -c user.email=t@x commit -q -a -m mine")
+
+    assert done.kind is not OutcomeKind.SUCCEEDED
+    assert "core.bare" in done.error
+    assert git(bench.checkout, "status", "--porcelain") == ""
+
+
+MOVES = (
+    f"{MORE} | xargs git update-ref refs/heads/main",
+    "git branch -q -D other",
+    f"{MORE} | xargs git tag -f v1",
+    "git switch -q -c elsewhere",
+)
+
+
+@pytest.mark.parametrize(
+    ("hook", "command"),
+    [
+        *(("pre-commit", command) for command in (*MOVES, f"{MORE} | xargs git update-ref HEAD")),
+        *(("post-commit", command) for command in MOVES),
+    ],
+)
+def test_refs_that_a_hook_moves_fail_the_todo(bench: Bench, hook: str, command: str):
+    git(bench.checkout, "branch", "other")
+    git(bench.checkout, "tag", "v1")
+    bench.hook(hook, command)
+
+    assert bench.attempt(EDITS).kind is not OutcomeKind.SUCCEEDED, bench.log
+
+
+def test_work_of_a_person_meanwhile_and_new_refs_fail_nothing(bench: Bench):
+    git(bench.checkout, "branch", "other")
+    person = (
+        f"cd {bench.checkout}; git -c user.name=p -c user.email=p@x commit -q --allow-empty --no-verify -m p"
+    )
+    bench.hook("pre-commit", f"({person}); git tag by-hook; git config alias.x status; git branch by-hook")
+
+    done = bench.attempt(EDITS)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert bench.said("%s", "main") == "p"
+
+
+def test_a_commit_of_paths_and_one_of_coord_give_their_hooks_the_right_index(bench: Bench):
+    staged = bench.folder / "staged"
+    bench.hook("pre-commit", f"git diff --cached --name-only | xargs >> {staged}")
+
+    own = "git -c user.name=t -c user.email=t@x commit -q -m mine -- code"
+    done = bench.attempt(f"{EDITS}; echo three > third; git add .; {own}")
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert staged.read_text().splitlines() == ["code", "new third"]
+
+
+def test_hooks_of_the_folder_that_core_hookspath_names_run(bench: Bench):
+    """husky's: a script that `prepare` makes finds its neighbours by its own path."""
+    (bench.checkout / ".husky").mkdir()
+    (bench.checkout / ".husky" / "pre-commit").write_text("echo from husky\n")
+    git(bench.checkout, "add", ".husky")
+    git(bench.checkout, "commit", "-q", "-m", "husky")
+    git(bench.checkout, "config", "core.hooksPath", ".husky/_")
+    prepare = (
+        "mkdir .husky/_; echo '*' > .husky/_/.gitignore; echo '#!/bin/sh\n. \"$(dirname \"$0\")/h\"' > "
+        '.husky/_/pre-commit; echo \'sh -e "$(dirname "$(dirname "$0")")/${0##*/}"\' > .husky/_/h; '
+        "chmod +x .husky/_/pre-commit"
+    )
+
+    done = bench.attempt(EDITS, prepare=prepare)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert "from husky" in bench.log
+
+
+@pytest.mark.parametrize("sandbox", [None, BOUNDED], ids=["free", "confined"])
+def test_hooks_that_the_worktree_lacks_are_named_in_the_log(bench: Bench, sandbox: dict[str, str] | None):
+    git(bench.checkout, "config", "core.hooksPath", ".husky/_")
+
+    done = bench.attempt(EDITS, **({"sandbox": sandbox} if sandbox else {}))
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert ".husky/_" in bench.log
+    assert "prepare" in bench.log
+
+
+def test_a_lock_of_git_that_another_process_holds_leaves_the_setting_and_names_it(bench: Bench):
+    lock = bench.checkout / ".git" / "config.lock"
+    bench.hook("post-commit", "git config core.bare true", f"touch {lock}")
+
+    done = bench.attempt(EDITS)
+
+    assert done.kind is not OutcomeKind.SUCCEEDED
+    assert "core.bare" in done.error
+    assert lock.exists()
+    assert "bare = true" in settings(bench)

@@ -1,0 +1,80 @@
+"""The repository's own hooks, started for our git without the variables by which git redirects git.
+
+git gives a hook its GIT_DIR, in a worktree as an absolute path. A hook that makes a scratch repository
+elsewhere would then commit on the run's branch, and write its settings into the configuration that the
+checkout shares. So our git gets a folder of ours as `core.hooksPath`. It has a script for each hook of the
+repository, which removes the variables and starts that hook: git in it finds the repository by its folder.
+
+GIT_INDEX_FILE stays where it names another index than the folder's own (`git commit --only`), and the
+variables of a quarantine stay, without which a hook of a push cannot read what arrives. So do coord's own
+GIT_CONFIG_COUNT, which leaves out the files of `prepare`, and GIT_CEILING_DIRECTORIES.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.files import expanded, make_private, open_private
+
+NONE = "core.hooksPath=/dev/null"
+"""The setting with which git runs no hook."""
+DROPPED = (
+    "GIT_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_COMMON_DIR GIT_PREFIX GIT_CONFIG GIT_CONFIG_PARAMETERS "
+    "GIT_NAMESPACE GIT_GRAFT_FILE GIT_SHALLOW_FILE GIT_INTERNAL_SUPER_PREFIX"
+)
+KEPT_IN_QUARANTINE = "GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES"
+CLEAN = f"""\
+[ "${{GIT_INDEX_FILE-}}" != "${{GIT_DIR-.git}}/index" ] || unset GIT_INDEX_FILE
+[ -n "${{GIT_QUARANTINE_PATH-}}" ] || unset {KEPT_IN_QUARANTINE}
+unset {DROPPED}
+"""
+"""Shell commands that remove the variables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """The hooks that a repository has for the git of one worktree."""
+
+    folder: Path = Path()
+    names: Sequence[str]
+    """Names of files that git would execute."""
+    named: str | None = None
+    """The value of core.hooksPath; None if it is not set."""
+
+    @classmethod
+    def find(cls, worktree: Path, common_dir: Path, named: str | None) -> Hooks:
+        """Return the hooks. `named`: the value of core.hooksPath, relative to the worktree."""
+        folder = common_dir / "hooks" if named is None else worktree / expanded(named or "/")
+        try:
+            files = sorted(folder.iterdir())
+        except OSError:
+            files = []
+        names = [file.name for file in files if file.is_file() and os.access(file, os.X_OK)]
+        return cls(folder=folder, named=named, names=[name for name in names if "." not in name])
+
+    @property
+    def missing(self) -> str:
+        """Return why hooks that the configuration asks for do not run; empty if they do."""
+        if not self.named or os.path.lexists(self.folder):
+            return ""
+        return f"no git hooks run: core.hooksPath names {self.named}, which is not in the worktree"
+
+    def wrapped(self, into: Path) -> str:
+        """Write the scripts into a folder; return the setting with which our git starts them. Raises OSError.
+
+        The folder is one of ours, which no todo can write.
+        """
+        if not self.names:
+            return NONE
+        shutil.rmtree(into, ignore_errors=True)
+        make_private(into)
+        for name in self.names:
+            with open_private(into / name, errors="surrogateescape") as file:
+                file.write(f'#!/bin/sh\n{CLEAN}exec {shlex.quote(str(self.folder / name))} "$@"\n')
+                os.fchmod(file.fileno(), 0o700)
+        return f"core.hooksPath={into}"
