@@ -1,4 +1,5 @@
-"""Base class of background services: one thread each that repeats `run_once` until it is stopped.
+"""Threads: properties that several of them may open, and the base class of background services, which repeat
+`run_once` in one thread each until they are stopped.
 
 A service declares its defaults as class attributes and implements `run_once`, which returns a record of what
 it did. Errors of a round are logged and never end the thread. In a service that reads and blocks instead of
@@ -10,8 +11,32 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 logger = logging.getLogger(__name__)
+
+
+if TYPE_CHECKING:
+    opened_once = cached_property  # mypy infers the type of a subclass only in part
+else:
+
+    class opened_once(cached_property):
+        """A property that is computed once, also when several threads first use it at the same time. Without
+        a lock each would open a database or a server of its own, and only the last one would be closed.
+        """
+
+        def __get__(self, instance, owner=None):
+            if instance is None or self.attrname in instance.__dict__:
+                return super().__get__(instance, owner)
+            with lock_of(instance):
+                return super().__get__(instance, owner)
+
+
+def lock_of(instance: Any) -> threading.RLock:
+    """Return the lock under which the parts of an object are opened; one of them may need others."""
+    lock: threading.RLock = instance.__dict__.setdefault("_opening", threading.RLock())
+    return lock
 
 
 class BackgroundService:

@@ -6,13 +6,13 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from coordination.background import lock_of, opened_once
 from coordination.environment import actor
 from coordination.errors import CoordinationError, InvalidFile, NotFound
 
@@ -66,7 +66,7 @@ class EcosystemAccess:
 
     # The file
 
-    @cached_property
+    @opened_once
     def path(self) -> Path:
         """Return the ecosystem file. Raises NotFound."""
         from coordination.ecosystem.document import find
@@ -87,7 +87,7 @@ class EcosystemAccess:
         """Return the file, parsed and validated. Raises NotFound, InvalidFile."""
         return self._document
 
-    @cached_property
+    @opened_once
     def _document(self) -> Document:
         from coordination.ecosystem.document import load
 
@@ -103,7 +103,7 @@ class EcosystemAccess:
         """Return the records of the file, with the todos that runs execute in progress."""
         return self._manager
 
-    @cached_property
+    @opened_once
     def _manager(self) -> CoordinationManager:
         return self.manage(self.document)
 
@@ -136,7 +136,7 @@ class EcosystemAccess:
         places = (document.repo_path(repo) for repo in document.ecosystem.repos)
         return tuple(dict.fromkeys(place for place in places if place is not None))
 
-    @cached_property
+    @opened_once
     def settings(self) -> Settings:
         """Return the settings of the file and the environment.
 
@@ -156,7 +156,7 @@ class EcosystemAccess:
                 raise
             return settings
 
-    @cached_property
+    @opened_once
     def ecosystem_id(self) -> str:
         """Return `coordination.id` of the file; empty without a file that can be read."""
         try:
@@ -179,14 +179,14 @@ class EcosystemAccess:
 
     # This machine and Redis
 
-    @cached_property
+    @opened_once
     def local(self) -> Local:
         """Return the processes of this machine that belong to the file."""
         from coordination.operations.local import Local
 
         return Local(self.path, self.settings)
 
-    @cached_property
+    @opened_once
     def memory(self) -> Memory:
         """Return the history of the file: search, trends, export. Raises NotFound without a file."""
         from coordination.history.memory import Memory
@@ -233,15 +233,18 @@ class EcosystemAccess:
     def connection(self) -> Connection:
         """Return the connection; the same for as long as Redis has the same address."""
         url = self.redis_url
-        if self._connection is None or self._connection.url != url:
-            from coordination.backend.address import hide_password
-            from coordination.runs.connection import Connection
+        with lock_of(self):
+            if self._connection is None or self._connection.url != url:
+                from coordination.backend.address import hide_password
+                from coordination.runs.connection import Connection
 
-            namespace = self.settings.namespace
-            logger.info("Redis %s, namespace %s", hide_password(url), namespace)
-            path = self.path if self.has_file else None
-            self._connection = Connection(url, self.settings, self.ecosystem_id, path, self.changed_folders)
-        return self._connection
+                namespace = self.settings.namespace
+                logger.info("Redis %s, namespace %s", hide_password(url), namespace)
+                path = self.path if self.has_file else None
+                self._connection = Connection(
+                    url, self.settings, self.ecosystem_id, path, self.changed_folders
+                )
+            return self._connection
 
     @contextmanager
     def reached(self) -> Iterator[Connection]:
@@ -285,21 +288,21 @@ class EcosystemAccess:
         if "local" in self.__dict__:
             self.local.detach()
 
-    @cached_property
+    @opened_once
     def subscribers(self) -> Subscribers:
         """Return the functions to call with events."""
         from coordination.api.events import Subscribers
 
         return Subscribers(self._running_client, lambda: self.settings.namespace, self.handles)
 
-    @cached_property
+    @opened_once
     def authority(self) -> Authority:
         """Return the checks of what this user may do."""
         from coordination.api.authority import Authority
 
         return Authority(self.changed_folders, self.append_events, lambda: self.settings)
 
-    @cached_property
+    @opened_once
     def events(self) -> Events:
         """Return the events of the namespace: listed and followed."""
         from coordination.api.events import Events
@@ -398,11 +401,12 @@ class EcosystemAccess:
 
     def close(self) -> None:
         """Give back what was started for this process; a run that continues waits for the next worker."""
-        if "subscribers" in self.__dict__:
-            self.subscribers.stop()
-        if self._connection:
-            self._connection.close()
-        if "memory" in self.__dict__:
-            self.memory.close()
-        if "local" in self.__dict__:
-            self.local.leave()
+        with ExitStack() as closing:  # each part is closed, also where another cannot be; the first one last
+            if "local" in self.__dict__:
+                closing.callback(self.local.leave)
+            if "memory" in self.__dict__:
+                closing.callback(self.memory.close)
+            if self._connection:
+                closing.callback(self._connection.close)
+            if "subscribers" in self.__dict__:
+                closing.callback(self.subscribers.stop)

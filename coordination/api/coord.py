@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -51,8 +52,8 @@ class Coord(Facade):
     Settings are the file's and the environment's; `redis_url` comes before both. Without any Redis the
     embedded server is started when something needs it, and stopped when the last of its users is gone. A
     Coord can live for days in a server: it reads the file anew whenever that has changed, and starts the
-    embedded server again where it does not run any more. Raises what the commands raise: every error is a
-    CoordinationError.
+    embedded server again where it does not run any more. Several threads may share it. Raises what the
+    commands raise: every error is a CoordinationError.
     """
 
     def __init__(self, ecosystem: str | Path | None = None, redis_url: str | None = None) -> None:
@@ -81,11 +82,11 @@ class Coord(Facade):
         Raises InvalidFile.
         """
         raw = read_bytes(self.path)
-        if self._read is None or self._read.document.text != raw:
-            document = snapshot(raw, self.path).document
-            self._read = self.manage(document)
-        self._read.look_again()
-        return self._read
+        manager = self._read
+        if manager is None or manager.document.text != raw:
+            manager = self._read = self.manage(snapshot(raw, self.path).document)
+        manager.look_again()
+        return manager
 
     @property
     def redis_url(self) -> str:
@@ -191,10 +192,11 @@ class CurrentCoord:
     def close(self, before: Callable[[Coord], object] = lambda _: None) -> None:
         """Give back what was started for reading; runs continue. `before`: called with each Coord first."""
         with self._lock:
-            for coord in self._opened:
-                before(coord)
-                coord.close()
-            self._opened.clear()
+            opened, self._opened = self._opened, []
+            with ExitStack() as closing:  # each is closed, also where another cannot be
+                for coord in opened:
+                    closing.callback(coord.close)
+                    closing.callback(before, coord)
 
     def _outdated(self, coord: Coord) -> bool:
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.access import EcosystemAccess
+from coordination.background import opened_once
 from coordination.environment import actor, refuse_in_todo
 from coordination.errors import Conflict, Unreachable
 
@@ -42,112 +42,112 @@ class Facade(EcosystemAccess):
     Locks, messages, breakers and shared values are those of `connection`.
     """
 
-    @cached_property
+    @opened_once
     def runs(self) -> Runs:
         """Return the runs: started, found, decided about, imported, cleaned up."""
         from coordination.api.runs import Runs
 
         return Runs(self)
 
-    @cached_property
+    @opened_once
     def changes(self) -> Changes:
         """Return the change sets: shown, compared, adopted, discarded."""
         from coordination.api.changes import Changes
 
         return Changes(self)
 
-    @cached_property
+    @opened_once
     def checks(self) -> QualityChecks:
         """Return the quality checks of the repositories."""
         from coordination.api.landing import QualityChecks
 
         return QualityChecks(self)
 
-    @cached_property
+    @opened_once
     def health(self) -> HealthOperations:
         """Return the health of all: `coord.health()`, `coord.health("api")`."""
         from coordination.api.health import HealthOperations
 
         return HealthOperations(self)
 
-    @cached_property
+    @opened_once
     def exclusion(self) -> Exclusion:
         """Return locks, resources and circuit breakers as people steer them."""
         from coordination.api.exclusion import Exclusion
 
         return Exclusion(self)
 
-    @cached_property
+    @opened_once
     def inbox(self) -> Inbox:
         """Return messages and topics as people use them."""
         from coordination.api.messages import Inbox
 
         return Inbox(self)
 
-    @cached_property
+    @opened_once
     def services(self) -> Services:
         """Return the services of repositories: start, stop, states."""
         from coordination.api.services import Services
 
         return Services(self)
 
-    @cached_property
+    @opened_once
     def landings(self) -> Landings:
         """Return the landing of change sets, and its revert."""
         from coordination.api.landing import Landings
 
         return Landings(self)
 
-    @cached_property
+    @opened_once
     def issues(self) -> Issues:
         """Return the issues of the file at the forges of their repositories."""
         from coordination.api.requests import Issues
 
         return Issues(self)
 
-    @cached_property
+    @opened_once
     def requests(self) -> Requests:
         """Return the pull requests of change sets."""
         from coordination.api.requests import Requests
 
         return Requests(self)
 
-    @cached_property
+    @opened_once
     def generators(self) -> Generators:
         """Return the generators of plans: campaigns."""
         from coordination.api.generators import Generators
 
         return Generators(self)
 
-    @cached_property
+    @opened_once
     def commands(self) -> Commands:
         """Return commands in many repositories: `exec`."""
         from coordination.api.generators import Commands
 
         return Commands(self)
 
-    @cached_property
+    @opened_once
     def planner(self) -> Planner:
         """Return the planner: order and duration of a plan before it runs."""
         from coordination.api.planning import Planner
 
         return Planner(self)
 
-    @cached_property
+    @opened_once
     def records(self) -> Records:
         """Return the views of records and repositories."""
         from coordination.api.records import Records
 
         return Records(self)
 
-    @cached_property
+    @opened_once
     def live(self) -> LiveView:
         """Return the present state of runs, as far as Redis answers at once."""
         from coordination.api.records import LiveView
 
         return LiveView(self)
 
-    @cached_property
+    @opened_once
     def trust(self) -> TrustAdministration:
         """Return the identity of this user and the trust file of this machine; they need no ecosystem."""
         from coordination.api.trust import TrustAdministration

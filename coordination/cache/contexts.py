@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from functools import cached_property
 from hashlib import sha256
 from typing import Any, TypeVar
 
 from redis import Redis
 
+from coordination.background import opened_once
 from coordination.cache.entries import Entries, ScannedEntry, Walk
 from coordination.cache.local import Local
 from coordination.cache.names import (
@@ -125,7 +125,7 @@ class Cache:
             process_bytes=self.local.bytes,
         )
 
-    @cached_property
+    @opened_once
     def flight(self) -> SingleFlight:
         return SingleFlight(self.redis, self.namespace)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -39,7 +41,9 @@ IMPORTED_AT_ONCE = 1000
 
 
 class Memory:
-    """Opens the database when it is first used. Raises CoordinationError where that is impossible."""
+    """Opens the database when it is first used, for each operation that runs at the same time once. Raises
+    CoordinationError where that is impossible.
+    """
 
     def __init__(
         self,
@@ -57,27 +61,47 @@ class Memory:
         self._synonyms = settings.history_synonyms
         command = settings.embed_command
         self._embedder = None if command is None else Embedder(command)
-        self._opened: HistoryStore | None = None
+        self._free: list[HistoryStore] = []
+        """Opened ones that no operation uses."""
+        self._collecting = threading.Lock()
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        while self._free:
+            self._free.pop().close()
 
-    def _store(self) -> HistoryStore:
-        store = self._open()
-        self._collect(store)
-        return store
+    @contextmanager
+    def _store(self) -> Iterator[HistoryStore]:
+        """Open the history for one operation, with the new events."""
+        with self._open() as store:
+            with self._collecting:  # two would read the same events
+                self._collect(store)
+            yield store
 
-    def _open(self) -> HistoryStore:
-        if self._opened is None:
-            self._opened = HistoryStore(self._path)
-            if self._opened.replaced is not None:
-                self._warn(
-                    f"the history could not be read; it was moved to {self._opened.replaced}, and a new one "
-                    f"begun"
-                )
-        return self._opened
+    @contextmanager
+    def _open(self) -> Iterator[HistoryStore]:
+        store = self._unused() or HistoryStore(self._path)
+        if store.replaced is not None:
+            self._warn(
+                f"the history could not be read; it was moved to {store.replaced}, and a new one begun"
+            )
+            store.replaced = None
+        try:
+            yield store
+        except BaseException:
+            store.close()
+            raise
+        self._free.append(store)
+
+    def _unused(self) -> HistoryStore | None:
+        """Take an opened one; one that a rebuild has replaced meanwhile is closed."""
+        while True:
+            try:
+                store = self._free.pop()
+            except IndexError:
+                return None
+            if store.is_current():
+                return store
+            store.close()
 
     def _collect(self, store: HistoryStore) -> None:
         """Store new events. A source that fails causes a warning: stored events can still be searched."""
@@ -99,33 +123,35 @@ class Memory:
 
         `query`: words to find; the best matches come first. Raises UsageError, NotFound.
         """
-        by_words = partial(search, self._store(), query, filters, limit=limit, synonyms=self._synonyms)
-        if self._embedder is not None:
-            try:
-                return by_words(embedder=self._embedder)
-            except EmbeddingFailed as error:
-                self._warn(f"searched by words only: {error}")
-        return by_words()
+        with self._store() as store:
+            by_words = partial(search, store, query, filters, limit=limit, synonyms=self._synonyms)
+            if self._embedder is not None:
+                try:
+                    return by_words(embedder=self._embedder)
+                except EmbeddingFailed as error:
+                    self._warn(f"searched by words only: {error}")
+            return by_words()
 
     def trends(self, repo: str | None = None, days: int = 30) -> tuple[Trend | RunTrend, ...]:
         """Show the trends of issues, todos and runs, against the days before.
 
         Raises UsageError, NotFound.
         """
-        store, now = self._store(), datetime.now(UTC)
-        check_known(store, HistoryFilters(repo=repo))
-        return (
-            *trends(store, repo=repo, days=days, now=now),
-            run_trend(store, repo=repo, days=days, now=now),
-        )
+        with self._store() as store:
+            now = datetime.now(UTC)
+            check_known(store, HistoryFilters(repo=repo))
+            return (
+                *trends(store, repo=repo, days=days, now=now),
+                run_trend(store, repo=repo, days=days, now=now),
+            )
 
     def learned(self, groups: Collection[Group]) -> dict[Group, float]:
         """Return the median hours of the groups of similar todos that have durations."""
         if not self._path.exists():
             return {}
         try:
-            store = self._open()
-            return medians({group: durations(store, group.repo, group.kind) for group in groups})
+            with self._open() as store:
+                return medians({group: durations(store, group.repo, group.kind) for group in groups})
         except CoordinationError as error:
             self._warn(f"nothing was learned from the history: {error}")
             return {}
@@ -153,7 +179,11 @@ class Memory:
         return self.trends(repo, days)
 
     def store_issue_event(self, kind: str, issue: Issue, changes: Mapping[str, Any] | None = None) -> bool:
-        """Keep an event of another program; return False if the history has it already."""
+        """Keep an event of another program; return False if the history has it already.
+
+        `changes`: field → the pair of its values before and after, or only its value after. Raises
+        UsageError.
+        """
         return self._keep(kind, issue, changes)
 
     def store_todo_event(self, kind: str, todo: Todo, changes: Mapping[str, Any] | None = None) -> bool:
@@ -180,24 +210,33 @@ class Memory:
         """Add the event, unless the latest one of its record has the same kind and changes."""
         if not verb.replace("_", "").isalpha():
             raise UsageError(f"{verb!r} is not a kind of event", "use a word such as created or validated")
-        store, made = self._store(), record_event(verb, record)
-        now = datetime.now(UTC)
-        event = HistoryEvent(
-            id=f"program:{now.timestamp():.6f}:{made['subject']}",
-            at=now,
-            actor=actor(),
-            data=data or {},
-            **{**made, "changes": changes or {}},
-        )
-        latest = search(store, filters=HistoryFilters(subject=event.subject), limit=1)
-        if latest and _repeats(event, latest[0]):
-            return False
-        return store.add([event]) == 1
+        made, now = record_event(verb, record), datetime.now(UTC)
+        pairs = {name: _pair(value) for name, value in (changes or {}).items()}
+        try:
+            event = HistoryEvent(
+                id=f"program:{now.timestamp():.6f}:{made['subject']}",
+                at=now,
+                actor=actor(),
+                data=data or {},
+                **{**made, "changes": pairs},
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise UsageError(
+                f"this is no event of {made['subject']}: {first['msg']}",
+                "give each changed field its value after, or the pair of its values before and after",
+            ) from error
+        with self._store() as store:
+            latest = search(store, filters=HistoryFilters(subject=event.subject), limit=1)
+            if latest and _repeats(event, latest[0]):
+                return False
+            return store.add([event]) == 1
 
     def export(self) -> Iterator[str]:
         """Export the history: every event as a line of JSON, oldest first."""
-        for event in self._store().every():
-            yield event.model_dump_json(exclude={"matched"}) + "\n"
+        with self._store() as store:
+            for event in store.every():
+                yield event.model_dump_json(exclude={"matched"}) + "\n"
 
     def import_lines(self, lines: Iterable[str]) -> int:
         """Import the events of an export that are new.
@@ -206,21 +245,22 @@ class Memory:
 
         Raises UsageError.
         """
-        store, new, number = self._store(), 0, 0
+        new, number = 0, 0
         rest = iter(lines)
-        while batch := list(islice(rest, IMPORTED_AT_ONCE)):
-            events = []
-            for line in batch:
-                number += 1
-                try:
-                    events.append(HistoryEvent.model_validate(json.loads(line, parse_constant=_refuse)))
-                except (ValueError, ValidationError, RecursionError) as error:
-                    store.add(events)
-                    raise UsageError(
-                        f"line {number} is not an event of an export; the lines before it were imported",
-                        "export again: coord history export",
-                    ) from error
-            new += store.add(events)
+        with self._store() as store:
+            while batch := list(islice(rest, IMPORTED_AT_ONCE)):
+                events = []
+                for line in batch:
+                    number += 1
+                    try:
+                        events.append(HistoryEvent.model_validate(json.loads(line, parse_constant=_refuse)))
+                    except (ValueError, ValidationError, RecursionError) as error:
+                        store.add(events)
+                        raise UsageError(
+                            f"line {number} is not an event of an export; the lines before it were imported",
+                            "export again: coord history export",
+                        ) from error
+                new += store.add(events)
         return new
 
     def rebuild(self) -> int:
@@ -272,6 +312,11 @@ def _remove(database: Path, keep: str | None = None) -> None:
     for ending in ("", *COMPANIONS):
         if ending != keep:
             database.with_name(f"{database.name}{ending}").unlink(missing_ok=True)
+
+
+def _pair(value: Any) -> Any:
+    """Return the values of a changed field before and after; the one before is not known of a plain value."""
+    return value if isinstance(value, list | tuple) else [None, value]
 
 
 def _refuse(constant: str) -> None:

@@ -89,6 +89,7 @@ class HistoryStore:
                 raise explained(path, error) from error
             self.replaced = move_away(path)
             self._db = self._opened()
+        self._file = _identity(path)
 
     def _opened(self) -> sqlite3.Connection:
         db = _connected(self.path)
@@ -119,6 +120,10 @@ class HistoryStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def is_current(self) -> bool:
+        """Return whether the path still names the opened database: a rebuild replaces it."""
+        return _identity(self.path) == self._file
 
     def __enter__(self) -> HistoryStore:
         return self
@@ -247,6 +252,14 @@ class HistoryStore:
             raise explained(self.path, error) from error
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def explained(path: Path, error: sqlite3.Error | OSError) -> CoordinationError:
     why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     if isinstance(error, OSError) or re.search("readonly|unable to open", why):
@@ -266,7 +279,8 @@ def _connected(path: Path) -> sqlite3.Connection:
     for companion in COMPANIONS:
         with suppress(FileNotFoundError):
             os.close(open_own(path.with_name(f"{path.name}{companion}"), os.O_RDONLY))
-    db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+    # one thread after another uses it, see Memory
+    db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
     db.row_factory = sqlite3.Row
     db.text_factory = lambda text: text.decode(errors="replace")
     db.execute("PRAGMA trusted_schema = OFF")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
+from coordination.background import opened_once
 from coordination.environment import acted_for
 from coordination.files import real_path
 from coordination.models import WriteBack
@@ -66,58 +66,58 @@ class Connection:
 
         return file_id(self._path)
 
-    @cached_property
+    @opened_once
     def store(self) -> RunStore:
         from coordination.runs.store import RunStore
 
         return RunStore(self.redis, self.settings.namespace)
 
-    @cached_property
+    @opened_once
     def reader(self) -> RunReader:
         from coordination.runs.views.run_view import RunReader
 
         return RunReader(self.redis, self.keys)
 
-    @cached_property
+    @opened_once
     def registry(self) -> WorkerRegistry:
         from coordination.runs.worker_registry import WorkerRegistry
 
         return WorkerRegistry(self.redis, self.keys)
 
-    @cached_property
+    @opened_once
     def dispatcher(self) -> Dispatcher:
         from coordination.broker.celery_app import make_app  # Celery takes 300 ms to import
         from coordination.runs.dispatch import Dispatcher
 
         return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
 
-    @cached_property
+    @opened_once
     def locks(self) -> LockManager:
         from coordination.locks import LockManager
 
         return LockManager(self.redis, self.settings.namespace)
 
-    @cached_property
+    @opened_once
     def breakers(self) -> BreakerManager:
         from coordination.breakers.manager import BreakerManager
         from coordination.breakers.records import Policy
 
         return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
 
-    @cached_property
+    @opened_once
     def cache(self) -> Cache:
         from coordination.cache.contexts import Cache
         from coordination.cache.names import Limits
 
         return Cache(self.redis, self.settings.namespace, Limits.of(self.settings))
 
-    @cached_property
+    @opened_once
     def events(self) -> EventStream:
         from coordination.events.stream import EventStream
 
         return EventStream(self.redis, self.settings.namespace)
 
-    @cached_property
+    @opened_once
     def messages(self) -> MessageBus:
         """The message bus; the sender is the person or agent who works at this machine."""
         from coordination.messages.bus import open_bus
@@ -131,7 +131,7 @@ class Connection:
         """
         return None if acted_for() else self.identity
 
-    @cached_property
+    @opened_once
     def identity(self) -> Signing | None:
         """The identity of this process; None without one."""
         from coordination.runs.submission.draft import Signing
@@ -146,7 +146,7 @@ class Connection:
         """The place for which this process signs, and whose orders it verifies."""
         return self.store.place(self.ecosystem_id)
 
-    @cached_property
+    @opened_once
     def trust(self) -> TrustFile:
         """The trusted keys: those of the trust file, and that of this process. Raises Unsafe, UsageError."""
         from coordination.trust.identity import known_keys
@@ -172,7 +172,7 @@ class Connection:
 
         return SignedRun(store=self.store, run_id=run_id, trust=trust or self.trust, here=self.here)
 
-    @cached_property
+    @opened_once
     def blocking(self) -> redis.Redis:
         """A second client for calls that block, on streams."""
         return connect(self.url, Profile.READER, self.settings.connect_timeout)

@@ -92,9 +92,10 @@ class Reader:
 
     @property
     def _joined(self) -> Joined:
-        if self._view is None or self._view[0] is not self.document:
-            self._view = (self.document, join(self.document.ecosystem, self._executing()))
-        return self._view[1]
+        view, document = self._view, self.document  # another thread may look again meanwhile
+        if view is None or view[0] is not document:
+            view = self._view = (document, join(document.ecosystem, self._executing()))
+        return view[1]
 
     # Repositories
 

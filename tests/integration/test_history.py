@@ -15,6 +15,7 @@ import pytest
 
 from coordination.api.machine import write_first_file
 from coordination.ecosystem import journal
+from coordination.ecosystem.document import load
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.journal import Journal
 from coordination.environment import actor
@@ -412,3 +413,29 @@ def test_an_event_of_the_future_is_kept_under_the_time_of_its_receipt(store: His
     assert next(iter(search(store))).id == "e3"
     assert found["e2"].data == {}, "clocks of two machines differ a little"
     assert trends(store, days=1, now=NOW)[1].now.created == 1
+
+
+def test_an_event_of_another_program_may_say_only_the_values_after(tmp_path: Path, file: Path) -> None:
+    (issue,) = load(file).ecosystem.coordination.issues
+    with closing(Memory(file, tmp_path / ".coord", pytest.fail, Settings())) as memory:
+        assert memory.store_issue_event("updated", issue, changes={"status": "resolved"})
+        assert memory.store_issue_event("updated", issue, changes={"priority": ("low", "high")})
+        with pytest.raises(UsageError):
+            memory.store_issue_event("updated", issue, changes={"labels": ["a", "b", "c"]})
+        found = memory.search(filters=HistoryFilters(kind="issue.updated"))
+
+    assert [event.changes for event in found] == [
+        {"priority": ["low", "high"]},
+        {"status": [None, "resolved"]},
+    ]
+
+
+def test_an_event_after_a_rebuild_by_another_process_is_kept(tmp_path: Path, file: Path) -> None:
+    (issue,) = load(file).ecosystem.coordination.issues
+    memories = [Memory(file, tmp_path / ".coord", pytest.fail, Settings()) for _ in range(2)]
+    with closing(memories[0]) as one, closing(memories[1]) as other:
+        one.search()
+        other.rebuild()
+        one.store_issue_event("updated", issue, changes={"status": "resolved"})
+
+        assert other.search(filters=HistoryFilters(kind="issue.updated"))
