@@ -18,7 +18,8 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.git import base_tip, is_commit
-from coordination.runs.cleanup_jobs import RUN_ID, ExpectedResult, ResultFinding
+from coordination.models.values import RUN_ID
+from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from workers.cleanup.landed import Checkout
 from workers.workspace.git import git
 from workers.workspace.repository import has_commit, inspect
