@@ -161,7 +161,8 @@ class Memory:
         before. Nothing is known of a todo that was completed outside of coord.
         """
         try:
-            return completed_by_hand(self._store(), todos)
+            with self._store() as store:
+                return completed_by_hand(store, todos)
         except CoordinationError as error:
             self._warn(f"the history does not say who completed {listed(todos)}: {error}")
             return {}
