@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from coordination.forges.locate import ForgeAddress
+from coordination.runs.not_committed import NotCommitted, written
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
 from coordination.runs.retry_policy import Failure
 from workers.process.child import OVER, Exit
@@ -77,6 +78,8 @@ class AttemptOutcome:
     """Figures of the change set at `tip`."""
     check: str = ""
     """Name, verdict and commit of a quality check."""
+    not_committed: Sequence[NotCommitted] = ()
+    """The todo's files that are not in its commit."""
     again: timedelta | None = None
     """The delay before the next look, if BUSY, or if DEFERRED for a known time."""
 
@@ -93,6 +96,7 @@ class AttemptOutcome:
             cached=self.cached,
             figures=self.figures,
             check=self.check,
+            not_committed=written(self.not_committed),
         )
 
 

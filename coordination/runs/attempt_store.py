@@ -187,7 +187,7 @@ class AttemptStore:
                 run=grant.run_id, todo=grant.todo_id, fence=grant.fence, outcome=result.outcome,
                 exit_code=_exit_code(result), error=result.error, output=result.output, tip=result.tip,
                 began=result.began, blame=result.blame, cached=result.cached, signed=result.signed,
-                figures=result.figures, check=result.check,
+                figures=result.figures, check=result.check, not_committed=result.not_committed,
             )
         )  # fmt: skip
 

@@ -98,6 +98,8 @@ class Result:
     """Figures of the change set at `tip`: base commit, commits, files, lines added and removed."""
     check: str = ""
     """Name, verdict and commit of a quality check; empty for other todos."""
+    not_committed: str = ""
+    """JSON of the files that its commit does not contain (not_committed.py); empty without any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testbed import Done, Testbed, git
+from tests.testbed import PLAN, Done, Testbed, git
 
 WRITE = "echo done > result; git rev-parse --abbrev-ref HEAD || true"
 
@@ -122,3 +122,42 @@ def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Testbed, Done, dict
 
     assert answer.code == 3
     assert [answer.todo(name)["attempt"] for name in ("taken", "elsewhere")] == [1, 1]
+
+
+def test_work_that_no_commit_has_fails_the_todo_or_is_named_and_kept(testbed: Testbed) -> None:
+    allow = ("-c", "protocol.file.allow=always")
+    testbed.repo("lib")
+    top = testbed.repo("top")
+    git(top, *allow, "submodule", "--quiet", "add", str(testbed.folder / "lib"), "lib")
+    git(top, "commit", "-q", "-m", "with lib")
+    commit = "git -C lib -c user.name=T -c user.email=t@x commit -q --allow-empty -m only-here"
+    testbed.write(
+        [
+            {"id": "KEPT", "repo": "top", "action": f"{commit}; touch lib/new"},
+            {"id": "LATER", "repo": "top", "action": "echo more > more", "blocked_by": ["KEPT"]},
+            {"id": "LOST", "repo": "lib", "action": "git init -q vendor", "plan": "OTHER"},
+        ],
+        plans=[{"id": "OTHER", "title": "loses work"}],
+    )
+    testbed.up()
+
+    kept = testbed.ok("sweep", PLAN, "--json").json
+    lost = testbed.coord("sweep", "OTHER", "--json")
+
+    assert [
+        (one["reason"], one["paths"]) for one in testbed.todo("KEPT", kept["run_id"])["not_committed"]
+    ] == [
+        ("submodule_changes", ["lib"]),
+        ("submodule_commit", ["lib"]),
+    ]
+    assert testbed.todo("LATER", kept["run_id"])["not_committed"] == []
+    worktree = testbed.state / "worktrees" / kept["run_id"] / "top"
+    shown = testbed.ok("show-run", kept["run_id"])
+    assert f"fetch {worktree / 'lib'}" in shown.out
+    assert lost.code == 3
+    assert [one["reason"] for one in lost.todo("LOST")["not_committed"]] == ["repository"]
+
+    assert testbed.coord("clean", kept["run_id"], "--yes").code == 6
+    assert worktree.is_dir()
+    testbed.ok("clean", kept["run_id"], "--unmerged", "--yes")
+    assert not worktree.exists()

@@ -10,6 +10,7 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
+from coordination.runs.not_committed import NotCommittedReason
 from tests.testbed import git
 from workers.workspace.lock import LockRequest
 from workers.workspace.submodules import submodules_of
@@ -128,16 +129,18 @@ def test_changes_in_a_submodule_that_no_commit_carries_are_logged(checkout: Path
     (there.path / "lib" / "file").write_text("changed again\n")
 
     new = there.commit("T", "raise lib")
-    told = there.lost_work()
+    told = there.not_committed()
 
     only_here = git(there.path / "lib", "rev-parse", "HEAD")
     assert new != since
     assert [module.commit for module in submodules_of(there.path, None) if module.path == "lib"] == [
         only_here
     ]
-    assert len(told) == 2
-    assert "in no commit" in told[0]
-    assert only_here[:12] in told[1]
+    assert [(one.reason, one.paths, one.count) for one in told] == [
+        (NotCommittedReason.SUBMODULE_CHANGES, ("lib",), 1),
+        (NotCommittedReason.SUBMODULE_COMMIT, ("lib",), 1),
+    ]
+    assert only_here in told[1].hint
     there.leave()
     enter(there, fence=2, tip=new)
     assert git(there.path / "lib", "rev-parse", "HEAD") == only_here, (

@@ -33,7 +33,7 @@ from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, 
 from workers.transfer.routes import NotCarried, sentence
 from workers.workspace.base import InPlace, Workspace
 from workers.workspace.base_commit import Unmergeable
-from workers.workspace.commit import CommitRefused
+from workers.workspace.commit import CommitRefused, WorkLost
 from workers.workspace.files import scratch
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
 from workers.workspace.repository import common_dir_of
@@ -303,9 +303,14 @@ class Attempt:
     def _keep_result(self, workspace: Workspace, output: Path, start: str) -> AttemptOutcome:
         try:
             kept = self._action.keep_result(workspace, output, start)
-            for line in workspace.lost_work() if kept.tip else ():
-                self._log.line(line)
-            return kept
+            found = workspace.not_committed() if kept.tip else ()
+            for one in found:
+                self._log.line(_plain(f"not committed: {one.text}"))
+                if one.hint:
+                    self._log.line(_plain(f"next: {one.hint}"))
+            return replace(kept, not_committed=found)
+        except WorkLost as lost:
+            return replace(self._error(OutcomeKind.REFUSED, lost), not_committed=lost.found)
         except CommitRefused as refused:
             if refused.ended is None:
                 raise

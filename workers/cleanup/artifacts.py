@@ -23,6 +23,7 @@ from coordination.files import below
 from coordination.models import Repo
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.not_committed import NotCommitted
 from workers.cleanup.branches import RunBranches
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
@@ -90,6 +91,17 @@ class RunArtifacts:
             return worktree.model_copy(update={"stays": "it has work that is on no branch"})
         return worktree
 
+    def spared_if_kept(self, worktree: Artifact) -> Artifact:
+        """Return the worktree, which stays if it has work in submodules that is in no commit of the run."""
+        if not worktree.stays and (texts := [one.text for one in self._kept(worktree)]):
+            return worktree.model_copy(update={"stays": f"it has work of submodules: {'; '.join(texts)}"})
+        return worktree
+
+    def _kept(self, worktree: Artifact) -> tuple[NotCommitted, ...]:
+        if worktree.stays or not Path(worktree.path).is_dir():
+            return ()
+        return self._worktree(worktree.run, worktree.repo).kept
+
     def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Artifact]:
         found = [(kind, below(self._state, kind, run)) for kind in kinds]
         return [
@@ -150,7 +162,8 @@ class RunArtifacts:
         path = Path(artifact.path)
         loose = self.loose(artifact)
         there = not artifact.stays and path.is_dir()
-        changed = bool(loose) or (there and self._worktree(artifact.run, artifact.repo).changed)
+        kept = bool(loose) or bool(self._kept(artifact))
+        changed = kept or (there and self._worktree(artifact.run, artifact.repo).changed)
         return artifact.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
 
     def _branches_of(self, run: str) -> list[Artifact]:

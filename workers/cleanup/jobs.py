@@ -5,8 +5,9 @@ Workers that share a state folder clean up one after the other, so only the firs
 After a run that succeeded, the automatic cleanup removes its worktrees, its commits that were carried to this
 host, and its branches if the branch of the change set contains them; logs stay. Only Redis says that a run
 succeeded. If signatures are required, a worktree with uncommitted changes therefore stays, so that a forged
-status destroys no work. After a run that was rolled back, only the carried commits are removed. Everything of
-other runs stays for people to inspect.
+status destroys no work. A worktree with work in submodules that is in no commit of the run stays as well.
+After a run that was rolled back, only the carried commits are removed. Everything of other runs stays for
+people to inspect.
 """
 
 from __future__ import annotations
@@ -170,6 +171,8 @@ class AutoCleanup:
         self._change_sets = change_sets
         self._checked: set[str] = set()
         """The rolled back runs after which the branches of their change sets were checked."""
+        self._told: dict[str, str] = {}
+        """Path → the reason why it stays, as it was logged."""
         self._spare_changes = spare_changes
         self._store = store
         self._state = state
@@ -211,6 +214,7 @@ class AutoCleanup:
         if status not in OVER:
             return []
         worktrees = artifacts.worktrees_of(run) if status == RunStatus.SUCCEEDED else []
+        worktrees = list(map(artifacts.spared_if_kept, worktrees))
         if self._spare_changes:
             worktrees = list(map(artifacts.spared_if_changed, worktrees))
         removed, branch = [], self._branch_of_set(run) if worktrees else ""
@@ -219,7 +223,8 @@ class AutoCleanup:
                 removed.append(artifact)
                 if branch and artifact.kind is Kind.WORKTREE:
                     artifacts.remove_contained(run, artifact.repo, branch)
-            else:
+            elif self._told.get(artifact.path) != artifact.stays:
+                self._told[artifact.path] = artifact.stays
                 logger.warning("%s of run %s stays for now: %s", artifact.path, run, artifact.stays)
         return removed
 

@@ -6,6 +6,7 @@ import hashlib
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.runs.not_committed import NotCommitted
 from coordination.sandbox import Binds
 from workers.process.child import Child
 from workers.process.trouble import GitInterrupted, Trouble, describe_os_error
@@ -91,9 +92,9 @@ class Workspace:
     def make_room(self) -> None:
         """Remove the attempt's untracked files: they may have filled the disk, and are made again."""
 
-    def lost_work(self) -> list[str]:
-        """Return lines on a todo's work that is lost with the workspace. Call it after `commit`."""
-        return []
+    def not_committed(self) -> tuple[NotCommitted, ...]:
+        """Return the todo's files that its commit does not contain. Call it after `commit`."""
+        return ()
 
     def move_change_set(self, commit: str, before: str | None) -> str:
         """Move the branch of the change set to the attempt's commit, before it leaves; return why the branch

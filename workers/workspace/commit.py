@@ -3,14 +3,17 @@
 Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit
 that it began with before it moves it. A hook that refuses fails the todo; one that changes files and refuses
 (a formatter) is run once more with its changes. Commits of the todo itself are kept; the commit with the
-trailers comes on top, only if changes are left. Untracked repositories inside the worktree (a clone that the
-todo made to look at) are left out: git would record a commit that exists nowhere else. Real submodules are
-tracked, and are included.
+trailers comes on top, only if changes are left. New files outside of a sparse checkout are committed too.
+
+Work that the commit would lose fails the todo: a git repository inside the worktree (git would record a
+commit that exists nowhere else), and folders that git cannot read. Submodules that .gitmodules names are
+committed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +22,10 @@ from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
 from coordination.git import DURABLE, NOBODY
+from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import counted, listed
 from workers.process.child import Exit
-from workers.workspace.git import Hold, ask, clean_environment, git, refuse_damaged
+from workers.workspace.git import Hold, answered, ask, clean_environment, git, refuse_damaged
 from workers.workspace.hooks import Hooks
 from workers.workspace.repository import commit_at, contains
 from workers.workspace.shared_state import SharedState
@@ -31,6 +35,9 @@ OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maint
 COMMIT = ("commit", "--quiet", "--cleanup=whitespace", "--file=-")
 LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
 """Operations that a todo left open: `git commit` would take their author and message."""
+
+UNREADABLE = re.compile(r"^warning: could not open directory '(.*?)(?:': [^':]+)?$", re.MULTILINE)
+"""The warning of `git status`, which takes such a folder for empty and ends with 0. A long warning is cut."""
 
 GitCommit = Callable[[Sequence[str], str], None]
 """Runs a command with this standard input in the worktree, with hooks. Raises CommitRefused."""
@@ -43,6 +50,17 @@ class CommitRefused(GitRefused):
         self.ended = ended
         super().__init__(
             message, "read its output in the log; correct the todo or the hook, or set commit_hooks: skip"
+        )
+
+
+class WorkLost(GitRefused):
+    """The commit would lack files of the todo that no other place has."""
+
+    def __init__(self, found: Sequence[NotCommitted]) -> None:
+        self.found = tuple(found)
+        super().__init__(
+            f"the commit would lose {'; '.join(one.text for one in self.found)}",
+            "; ".join(one.hint for one in self.found),
         )
 
 
@@ -83,6 +101,9 @@ class WorktreeState:
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
         settings = (*self.settings, *settings)
         return git(*args, cwd=self.path, git_dir=self.git_dir, stdin=stdin, settings=settings, hold=self.hold)
+
+    def answered(self, *args: str) -> CompletedProcess[str]:
+        return answered(*args, cwd=self.path, git_dir=self.git_dir, settings=self.settings, hold=self.hold)
 
     def ask(self, *args: str) -> CompletedProcess[str]:
         return ask(*args, cwd=self.path, git_dir=self.git_dir)
@@ -131,6 +152,12 @@ class GitStatus:
     nested: Sequence[str]
     """Untracked repositories."""
     conflicts: Sequence[str]
+    ignored: Sequence[str]
+    """Ignored files and folders; of an ignored folder no content."""
+    unreadable: Sequence[str]
+    """Folders that git cannot read, and takes for empty."""
+    links: bool
+    """True if a submodule is to be added or changed."""
 
 
 def git_status(worktree: WorktreeState) -> GitStatus:
@@ -142,12 +169,14 @@ def git_status(worktree: WorktreeState) -> GitStatus:
         "-z",
         "--no-renames",
         "--untracked-files=all",
+        "--ignored=matching",
         # Changes within a submodule cannot be staged.
-        *(("--ignore-submodules=dirty",) if worktree.confined else ()),
+        f"--ignore-submodules={'dirty' if worktree.confined else 'none'}",
     )
-    lines = [line for line in worktree.git("status", *options).split("\0") if line]
+    answer = worktree.answered("status", *options)
+    lines = [line for line in answer.stdout.split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
-    entries = [line for line in lines if not line.startswith("# ")]
+    entries = [line for line in lines if not line.startswith(("# ", "! "))]
     # Git lists the content of other folders.
     nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]
     untracked = [e[2:] for e in entries if e.startswith("? ") and not e.endswith("/")]
@@ -155,21 +184,29 @@ def git_status(worktree: WorktreeState) -> GitStatus:
     return GitStatus(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
-        differs=len(entries) > len(nested),
+        differs=bool(entries),
         changed=[*(fields[8] for fields in tracked if fields[1][1] != "D"), *untracked],
         deleted=[fields[8] for fields in tracked if fields[1][1] == "D"],
         nested=nested,
         conflicts=[e.split(" ", 10)[10] for e in entries if e.startswith("u ")],
+        ignored=[line[2:] for line in lines if line.startswith("! ")],
+        unreadable=UNREADABLE.findall(answer.stderr),
+        links=any(fields[2].startswith("S") for fields in tracked),
     )
 
 
-def commit(worktree: WorktreeState, text: Message) -> str:
-    """Commit all changes; return the branch's new tip, or the old one if nothing changed. Raises GitRefused,
-    CommitRefused.
+def commit(worktree: WorktreeState, text: Message) -> tuple[str, Sequence[str]]:
+    """Commit all changes; return the branch's new tip, or the old one if nothing changed, and the ignored
+    files. Raises GitRefused, CommitRefused, WorkLost.
     """
     status = git_status(worktree)
+    return _commit_changes(worktree, text, status), status.ignored
+
+
+def _commit_changes(worktree: WorktreeState, text: Message, status: GitStatus) -> str:
     if worktree.style.read_only:
         return _unchanged(worktree, status)
+    _refuse_loss(repositories=status.nested, unreadable=status.unreadable)
     head = status.head
     was = head if status.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
     tip = was or worktree.since
@@ -183,6 +220,8 @@ def commit(worktree: WorktreeState, text: Message) -> str:
         )
     merged = _merged(worktree) if parent == head else []
     staged = _stage(worktree, status)
+    if status.links or head != worktree.since:
+        _refuse_loss(repositories=_links_without_name(worktree))
     if parent != was:
         _move(worktree, parent, was)
     if not (merged or ((staged or parent != head) and _differs_from(worktree, parent))):
@@ -194,9 +233,41 @@ def commit(worktree: WorktreeState, text: Message) -> str:
     return _commit(worktree, parent, text)
 
 
+def _refuse_loss(*, repositories: Sequence[str], unreadable: Sequence[str] = ()) -> None:
+    """Raise WorkLost if the todo has left any of these in its worktree."""
+    found = []
+    if repositories:
+        hint = (
+            "to commit the files, let the todo remove the .git there; else let it work elsewhere ($TMPDIR), "
+            "add it with git submodule add, or name it in .gitignore"
+        )
+        found.append(not_committed(NotCommittedReason.REPOSITORY, repositories, hint))
+    if unreadable:
+        hint = "let the todo correct its rights or its length, or remove it"
+        found.append(not_committed(NotCommittedReason.UNREADABLE, unreadable, hint))
+    if found:
+        raise WorkLost(found)
+
+
+def _links_without_name(worktree: WorktreeState) -> list[str]:
+    """Return the repositories that the todo added to index or HEAD although .gitmodules does not name them,
+    so that nobody can fetch their commits.
+    """
+    words = iter(
+        worktree.git("diff-index", "--cached", "--raw", "-z", "--no-renames", worktree.since).split("\0")
+    )
+    changes = [(word.split(), next(words)) for word in words if word.startswith(":")]
+    new = {path for modes, path in changes if modes[1] == "160000" != modes[0].removeprefix(":")}
+    if not new:
+        return []
+    listing = ("--blob=:.gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    named = worktree.ask("config", *listing).stdout.split("\0")
+    return sorted(new - {entry.partition("\n")[2] for entry in named})
+
+
 def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
     """Return the commit that the todo began with. Raises GitRefused if it left anything else."""
-    changed = (*status.changed, *status.deleted, *status.nested, *status.conflicts)
+    changed = (*status.changed, *status.deleted, *status.nested, *status.unreadable, *status.conflicts)
     if changed or status.differs:
         raise GitRefused(
             f"the command may change nothing, and changed {counted(len(changed), 'file')}: {listed(changed)}",
@@ -285,7 +356,7 @@ def _hooks_changed_files(worktree: WorktreeState) -> bool:
         tracked = set(worktree.git("ls-files", "-z").split("\0"))
         _stage_paths(worktree, replace(status, changed=[path for path in status.changed if path in tracked]))
     else:
-        worktree.git("add", "--update", ":/", settings=DURABLE)
+        worktree.git("add", "--sparse", "--update", ":/", settings=DURABLE)
     return worktree.git("write-tree") != before
 
 
@@ -313,9 +384,7 @@ def _stage(worktree: WorktreeState, status: GitStatus) -> bool:
     if status.differs and worktree.confined:
         _stage_paths(worktree, status)
     elif status.differs:
-        pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in status.nested)]
-        options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
-        worktree.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
+        worktree.git("add", "--sparse", "--all", ":/", settings=DURABLE)
     return status.differs
 
 

@@ -132,7 +132,33 @@ def git(
     makes: Path | None = None,
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return git's output without the last line end.
+    """Return git's output without the last line end; see `answered`."""
+    answer = answered(
+        *args,
+        cwd=cwd,
+        git_dir=git_dir,
+        stdin=stdin,
+        settings=settings,
+        hold=hold,
+        patience=patience,
+        makes=makes,
+        variables=variables,
+    )
+    return answer.stdout.removesuffix("\n")
+
+
+def answered(
+    *args: str,
+    cwd: Path,
+    git_dir: Path | None = None,
+    stdin: str = "",
+    settings: Sequence[str] = (),
+    hold: Hold | None = None,
+    patience: timedelta = PATIENCE,
+    makes: Path | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.CompletedProcess[str]:
+    """Return git's output and its warnings.
 
     `git_dir`: that of the worktree or submodule `cwd`. `makes`: a folder elsewhere that this git makes.
     Raises GitRefused with git's own message, GitInterrupted for trouble that passes. A refusal while a disk
@@ -161,7 +187,7 @@ def git(
         if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {message}")
         raise GitRefused(f"git {args[0]} in {cwd}: {message}", "fix the cause that git names, then retry")
-    return answer.stdout.removesuffix("\n")
+    return answer
 
 
 def is_readable(folder: Path, git_dir: Path) -> bool:

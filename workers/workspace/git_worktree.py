@@ -5,6 +5,7 @@ neither removed nor committed:
 
     <records>/prepared    `prepare` has succeeded
     <records>/sandboxed   a todo in a sandbox has been here
+    <records>/kept        work in submodules for which the worktree stays: JSON of NotCommitted
     <records>/exclude     patterns of its files, for git, after those of the user
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import expanded, locked, make_private, open_private
+from coordination.runs.not_committed import NotCommitted, NotCommittedReason, read, written
 from coordination.sandbox import Binds
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
@@ -77,8 +79,16 @@ class GitWorktree:
         self._submodules = submodules
         self._may_have_entry = True
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Return settings for our git. A repository that was cloned where names differ by more than case says
+        so in its configuration; elsewhere git would then leave out the file `readme` beside `README`.
+        """
+        tells_case = (self.path / ".git").exists() and not (self.path / ".GIT").exists()
+        return (*self._prepared.settings, *(("core.ignoreCase=false",) if tells_case else ()))
+
     def git(self, *args: str) -> str:
-        settings, hold = self._prepared.settings, self._workspace_lock.hold
+        settings, hold = self.settings, self._workspace_lock.hold
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     def is_at(self, commit: str) -> bool:
@@ -222,12 +232,13 @@ class GitWorktree:
 
 
 class Prepared:
-    """The records of `prepare` and of sandboxes in a worktree."""
+    """The records of `prepare`, of sandboxes and of kept work in a worktree."""
 
     def __init__(self, records: Path, checkout: Path) -> None:
         self._succeeded = records / "prepared"
         self._sandboxed = records / "sandboxed"
         self._exclude = records / "exclude"
+        self._kept = records / "kept"
         self._checkout = checkout
 
     @property
@@ -242,17 +253,43 @@ class Prepared:
     def mark_sandboxed(self) -> None:
         self._sandboxed.touch(mode=0o600)
 
-    def mark(self, files: Iterable[str]) -> None:
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Return the ignored files and folders that `prepare` left."""
+        if not self.succeeded:
+            return frozenset()
+        return frozenset(self._succeeded.read_text(errors="surrogateescape").split("\0"))
+
+    @property
+    def kept(self) -> tuple[NotCommitted, ...]:
+        """Return the work for which the worktree stays after a run that succeeded."""
+        try:
+            return read(self._kept.read_text())
+        except FileNotFoundError:
+            return ()
+
+    def keep(self, found: Iterable[NotCommitted]) -> None:
+        """Note what a todo has left out of its commit. Commits of submodules stay until the worktree goes."""
+        commits = (one for one in self.kept if one.reason is NotCommittedReason.SUBMODULE_COMMIT)
+        new = {(one.reason, one.paths): one for one in (*commits, *found) if one.reason.keeps_worktree}
+        if not new:
+            self._kept.unlink(missing_ok=True)
+            return
+        with open_private(self._kept) as file:
+            file.write(written(new.values()))
+
+    def mark(self, files: Iterable[str], ignored: Iterable[str]) -> None:
         """Note that `prepare` has succeeded, and left these files."""
         patterns = [_pattern(name) for name in files if name and "\n" not in name]
         text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
         with open_private(self._exclude, errors="surrogateescape") as file:
             file.write(text)
-        self._succeeded.touch(mode=0o600)
+        with open_private(self._succeeded, errors="surrogateescape") as file:
+            file.write("\0".join(ignored))
 
     def forget(self) -> None:
         """Forget that `prepare` succeeded: the worktree is made anew."""
-        for file in (self._succeeded, self._exclude):
+        for file in (self._succeeded, self._exclude, self._kept):
             file.unlink(missing_ok=True)
 
     @property

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.files import remove_tree
@@ -111,30 +112,38 @@ class Submodules:
         options = ("--quiet", "update", "--init", "--force", "--", module.path)
         git("submodule", *options, cwd=worktree, git_dir=git_dir, settings=settings, hold=self.hold())
 
-    def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
-        """Yield a line for each change of a todo in submodules that its commit does not carry."""
-        status = ("status", "--porcelain=v2", "-z", "--no-renames")
+    def changes(self, worktree: Path, git_dir: Path) -> Iterator[NotCommitted]:
+        """Yield the submodules with changes of a todo that its commit does not carry, as one record."""
+        status = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=none")
         listing = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
+        found: list[str] = []
         for entry in listing.split("\0"):
             kind, _, rest = entry.partition(" ")
             fields = rest.split(" ", 7)
             if kind == "1" and fields[1].startswith("S") and set(fields[1][2:]) != {"."}:
-                yield (
-                    f"submodule {fields[7]} has changes that are in no commit of its own: "
-                    "they are not carried"
-                )
+                found.append(fields[7])
+        if found:
+            yield not_committed(
+                NotCommittedReason.SUBMODULE_CHANGES,
+                found,
+                f"let the todo commit and push them; until then they are in {worktree}, and the next todo of "
+                "the run in this repository resets them",
+            )
 
-    def unpublished(self, worktree: Path, git_dir: Path, checkout: Path, since: str) -> Iterator[str]:
-        """Yield a line for each submodule commit that the worktree's commit names and no other place has."""
+    def unpublished(
+        self, worktree: Path, git_dir: Path, checkout: Path, since: str
+    ) -> Iterator[NotCommitted]:
+        """Yield the submodule commits that the worktree's commit names and no other place has."""
         before = {module.path: module.commit for module in submodules_of(worktree, git_dir, since)}
         for module in submodules_of(worktree, git_dir):
             copy = checkout / module.path
             kept = (copy / ".git").exists() and has_commit(copy, module.commit)
             if module.commit != before.get(module.path) and not kept:
-                yield (
-                    f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, "
-                    "and goes with it; let the todo push it, or keep it: "
-                    f"git -C {quoted(copy)} fetch {quoted(worktree / module.path)} {module.commit}"
+                yield not_committed(
+                    NotCommittedReason.SUBMODULE_COMMIT,
+                    [module.path],
+                    "let the todo push it, or keep it: "
+                    f"git -C {quoted(copy)} fetch {quoted(worktree / module.path)} {module.commit}",
                 )
 
 

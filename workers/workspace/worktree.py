@@ -49,6 +49,7 @@ from coordination.errors import CoordinationError, GitRefused
 from coordination.files import below
 from coordination.git import DURABLE
 from coordination.models import Repo
+from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.sandbox import Binds
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
@@ -106,6 +107,8 @@ class Worktree(Workspace):
         self._prepared = Prepared(self._records, self._checkout)
         self._lock_request: LockRequest | None = None
         self._since = self._tip = ""
+        self._ignored: Sequence[str] = ()
+        """Ignored files at the commit."""
         self._confined = confined
         self._log = log
         self._shared: SharedState | None = None
@@ -216,7 +219,7 @@ class Worktree(Workspace):
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False
-        settings = self._prepared.settings
+        settings = self._folder.settings
         options = ("--porcelain", *(("--ignore-submodules=dirty",) if self._prepared.sandboxed else ()))
         answer = ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings)
         return bool(answer.stdout) or answer.returncode != 0
@@ -229,8 +232,10 @@ class Worktree(Workspace):
         """Note that `prepare` succeeded; leave its untracked files out of all commits, undo its changes."""
         self._folder.git("reset", "--hard", "--quiet")
         left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
+        listing = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching")
+        entries = self._folder.git(*listing, "--ignore-submodules=all").split("\0")
         with describe_os_error(self._records):
-            self._prepared.mark(left)
+            self._prepared.mark(left, [entry[3:] for entry in entries if entry.startswith("!! ")])
 
     @property
     def environment(self) -> dict[str, str]:
@@ -255,7 +260,7 @@ class Worktree(Workspace):
 
     def apply(self, changes: Path) -> str:
         """Apply a patch to files and index; return the new tree. Raises GitRefused after some changes."""
-        settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
+        settings, git_dir = (*self._folder.settings, *DURABLE), self._folder.git_dir
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
         git(
             "apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold
@@ -299,7 +304,7 @@ class Worktree(Workspace):
                 git_dir=self._folder.git_dir,
                 branch=self.branch,
                 since=self._since,
-                settings=self._prepared.settings,
+                settings=self._folder.settings,
                 hold=self.hold,
                 style=self._style,
                 git_commit=self._git_commit,
@@ -310,20 +315,32 @@ class Worktree(Workspace):
             style = replace(self._style, base=self._start.base)
             text = message(style, self._run, todo, task, self._lock_request.fence, source)
             try:
-                self._tip = commit(state, text)
+                self._tip, self._ignored = commit(state, text)
             except GitRefused:
                 self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
         return self._tip
 
-    def lost_work(self) -> list[str]:
-        """Return lines on work in submodules that is lost with the worktree. Call it after `commit`."""
-        if not (self.path / ".gitmodules").is_file():
-            return []
-        git_dir = self._folder.git_dir
-        lost = self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
-        left_out = () if self._prepared.sandboxed else self._submodules.left_out(self.path, git_dir)
-        return [*left_out, *lost]
+    def not_committed(self) -> tuple[NotCommitted, ...]:
+        """Return the todo's files that its commit does not contain, and note those for which the worktree
+        stays. Call it after `commit`.
+        """
+        found, git_dir = list[NotCommitted](), self._folder.git_dir
+        if (self.path / ".gitmodules").is_file():
+            if not self._prepared.sandboxed:
+                found += self._submodules.changes(self.path, git_dir)
+            found += self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
+        with describe_os_error(self._records):
+            self._prepared.keep(found)
+            prepared = self._prepared.ignored
+        if ignored := [path for path in self._ignored if path not in prepared]:
+            found.append(not_committed(NotCommittedReason.IGNORED, ignored))
+        return tuple(found)
+
+    @property
+    def kept(self) -> tuple[NotCommitted, ...]:
+        """Return the work in submodules for which the worktree stays after a run that succeeded."""
+        return self._prepared.kept
 
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""

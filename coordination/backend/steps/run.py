@@ -201,6 +201,7 @@ class Settle(AttemptStep, name="run/settle", keys=KEYS, flags=OOM):
     signed: str
     figures: str
     check: str
+    not_committed: str
 
 
 class Retry(AttemptStep, name="run/retry", keys=KEYS, flags=OOM):

@@ -156,6 +156,11 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         click.echo(f"timeout: {run.timeout_s:g} s")
     if run.rollback:
         click.echo(f"rolled back: {spelled(run.rollback)}")
+    for todo in run.todos:
+        for one in todo.not_committed:
+            if one.reason.keeps_worktree:
+                text = f"{todo.id} has not committed {spelled(one.text)}; {spelled(one.hint)}"
+                Console(highlight=False).print(Text(text, "yellow"), soft_wrap=True)
 
 
 def internal_error(text: str) -> str:

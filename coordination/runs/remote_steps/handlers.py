@@ -27,6 +27,7 @@ from coordination.runs.attempt_store import Grant, TodoInputs
 from coordination.runs.cleanup_jobs import CleanupAnswer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.logs import LOG_LIMIT_BYTES
+from coordination.runs.not_committed import read as read_not_committed
 from coordination.runs.records import Blame, Descriptor, Result, RunBrief, TodoState, WaitReason
 from coordination.runs.run_contexts import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
@@ -362,6 +363,10 @@ class StepHandlers:
             raise NotAllowed(f"the signed result has more than {LIMIT_BYTES} characters")
         if not _FIGURES.fullmatch(result.figures):
             raise NotAllowed(f"{result.figures!r:.200} are no figures of a change set")
+        try:
+            read_not_committed(result.not_committed)
+        except ValueError as error:
+            raise NotAllowed(f"{result.not_committed!r:.200} is no list of files: {error}") from error
         self._refuse_output(result.output)
 
     def _refuse_output(self, output: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from coordination.runs.not_committed import NotCommitted
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 
 
@@ -56,6 +57,8 @@ class TodoView(BaseModel):
     accepted: str | None = None
     """Reason for which a failed compensation was accepted, and by whom."""
     accepted_by: str | None = None
+    not_committed: tuple[NotCommitted, ...] = ()
+    """Its files that are not in its commit, for each reason."""
     output: Any = None
 
     @property

@@ -13,6 +13,7 @@ from redis import Redis
 
 from coordination.backend.keys import RunKeys, split_member
 from coordination.planner.remaining import Basis, Expected
+from coordination.runs.not_committed import read
 from coordination.runs.records import Descriptor, TodoState, WaitReason
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.records import Source, TodoView, WaveFailure, WaveState, WaveView
@@ -89,6 +90,7 @@ def view_of_todo(
         waits_for=waits_for,
         wait_reason=wait_reason,
         since=iso(facts["since"]),
+        not_committed=read(facts["not_committed"]),
         output=_parsed(output),
     )
 
@@ -132,7 +134,7 @@ FACTS_OF_UNDOING = (
 )  # fmt: skip
 FACTS = (
     "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "wait_reason",
-    "since", "run", "cached",
+    "since", "run", "cached", "not_committed",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """The facts of a todo that views show; backend/key_table.py lists their keys."""

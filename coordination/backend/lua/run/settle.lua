@@ -4,10 +4,11 @@
 -- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of an
 --   unsuccessful attempt: so far), tip of the repository's branch, the commit that it began with, `worker` if
 --   the failure is not the todo's own, `<run> <todo>` whose result was reused instead of executing, the
---   signed result (or empty), the figures of the change set, and the verdict of a check (_changes.lua)
+--   signed result (or empty), the figures of the change set, the verdict of a check (_changes.lua), and the
+--   JSON of files that the commit does not contain
 -- Returns: `settled`, `again` (this fence settled it before) or `stale` (another attempt holds it).
 local todo, fence, outcome, exit_code, why, json = unpack(ARGV, 2, 7)
-local tip, began, blame, cached, signed, figures, check = unpack(ARGV, 8, 14)
+local tip, began, blame, cached, signed, figures, check, not_committed = unpack(ARGV, 8, 15)
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
@@ -33,6 +34,7 @@ if tip ~= '' and not undoing then
   if began ~= '' then note(todo, 'began', began) end
 end
 if check ~= '' and not undoing then change_set.checked(place_of(todo).repo, check) end
+if not_committed ~= '' and not undoing then note(todo, 'not_committed', not_committed) end
 note(todo, 'settled_by', fence)
 if cached ~= '' then
   note(todo, 'cached', cached)
