@@ -86,7 +86,7 @@ def test_a_submodule_or_an_ignored_repository_is_no_loss(bench: Bench, command: 
 def test_ignored_files_are_named_without_those_of_prepare(bench: Bench):
     made = bench.attempt(
         "mkdir ignored; touch ignored/a ignored/b by-todo.cache; echo two >> code",
-        prepare="touch by-prepare.cache",
+        prepare="touch by-prepare.cache by-prepare",
     )
 
     assert made.kind is OutcomeKind.SUCCEEDED

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -255,7 +255,7 @@ class Prepared:
 
     @property
     def ignored(self) -> frozenset[str]:
-        """Return the ignored files and folders that `prepare` left."""
+        """Return the files and folders that `prepare` left, all of which git ignores now."""
         if not self.succeeded:
             return frozenset()
         return frozenset(self._succeeded.read_text(errors="surrogateescape").split("\0"))
@@ -278,14 +278,14 @@ class Prepared:
         with open_private(self._kept) as file:
             file.write(written(new.values()))
 
-    def mark(self, files: Iterable[str], ignored: Iterable[str]) -> None:
-        """Note that `prepare` has succeeded, and left these files."""
+    def mark(self, files: Sequence[str], ignored: Iterable[str]) -> None:
+        """Note that `prepare` has succeeded, and left these files, and these that git ignored already."""
         patterns = [_pattern(name) for name in files if name and "\n" not in name]
         text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
         with open_private(self._exclude, errors="surrogateescape") as file:
             file.write(text)
         with open_private(self._succeeded, errors="surrogateescape") as file:
-            file.write("\0".join(ignored))
+            file.write("\0".join((*files, *ignored)))
 
     def forget(self) -> None:
         """Forget that `prepare` succeeded: the worktree is made anew."""
