@@ -13,6 +13,7 @@ from pathlib import Path
 
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
+from coordination.text import quoted
 
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
@@ -81,6 +82,48 @@ def why_unusable(checkout: Path) -> str:
     if not any((place / "objects").is_dir() for place in (git, git.parent.parent)):
         return f"git cannot use {checkout}: it has no objects"
     return ""
+
+
+def broken_settings(checkout: Path) -> Iterator[tuple[str, str]]:
+    """Yield the settings of a checkout that keep people and git from its files, each with the command that
+    corrects it. Starts git only where the configuration names such a key.
+    """
+    git = checkout / ".git"
+    try:
+        if not git.is_dir():  # a bare repository; or a worktree or submodule, whose settings git writes
+            return
+        named = (git / "config").read_bytes().lower()
+    except OSError:
+        return
+    command = f"git -C {quoted(checkout)} config"
+    if b"bare" in named and _setting(checkout, "--type=bool", "core.bare") == "true":
+        yield f"core.bare is true in {checkout}, which has a work tree", f"{command} core.bare false"
+    place = _setting(checkout, "core.worktree") if b"worktree" in named else ""
+    if place and (git / place).resolve() != checkout.resolve():
+        yield f"core.worktree of {checkout} names {place}", f"{command} --unset-all core.worktree"
+
+
+def absent_hooks(checkout: Path, branch: str) -> str:
+    """Return the value of core.hooksPath if worktrees from the branch lack that folder; else empty."""
+    try:
+        if b"hookspath" not in (checkout / ".git" / "config").read_bytes().lower():
+            return ""
+    except OSError:
+        return ""
+    named = _setting(checkout, "core.hooksPath")
+    if not named or named == os.devnull:
+        return ""
+    folder = Path(os.path.expanduser(named))  # noqa: PTH111
+    if folder.is_absolute():
+        return "" if folder.is_dir() else named
+    tracked = ask_git(checkout, "ls-tree", f"refs/heads/{branch}", "--", os.path.normpath(named))
+    return "" if tracked else named
+
+
+def _setting(checkout: Path, *options: str) -> str:
+    return ask_git(
+        checkout, "config", f"--file={checkout / '.git' / 'config'}", *options[:-1], "--get", options[-1]
+    )
 
 
 PIECE = 1 << 16

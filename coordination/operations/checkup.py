@@ -32,7 +32,7 @@ from coordination.files import loose
 from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, LivingWorker, Server
-from coordination.operations.executable import not_transferable
+from coordination.operations.executable import broken_checkouts, not_transferable
 from coordination.operations.listening import look_at_certificate
 from coordination.operations.machine_check import Machine
 from coordination.runs.connection import Connection
@@ -67,6 +67,7 @@ def look_at_file(path: Path, settings: Settings) -> File:
         shows_password=shown,
         too_large=not_transferable(document, settings, names),
         asks_for_sandbox=_asks_for_sandbox(ecosystem),
+        broken_checkouts=tuple(broken_checkouts(document)),
     )
 
 

@@ -39,6 +39,8 @@ class File:
     """
     asks_for_sandbox: bool = False
     """A todo or a repository demands one."""
+    broken_checkouts: tuple[tuple[str, str], ...] = ()
+    """Settings that keep git from the files of a checkout, each with a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,8 @@ def _file(file: File | None) -> Iterator[Finding]:
             f"{file.path} has {counted(len(file.problems), 'problem')}",
             "list them with their lines: coord validate",
         )
+    for problem, remedy in file.broken_checkouts if file else ():
+        yield Finding.wrong(problem, remedy)
     if file and file.too_large:
         yield Finding.warning(*too_large_words(file.too_large))
     if file and file.shows_password:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from coordination.backend.address import is_open_to_readers
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
 from coordination.files import is_there, real_path, why_closed
-from coordination.git import ask_git, history_exceeds, why_unusable
+from coordination.git import absent_hooks, ask_git, broken_settings, history_exceeds, why_unusable
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
 from coordination.runs.submission.submit import refuse_without_agent
@@ -69,15 +70,37 @@ def _repositories(document: Document) -> Iterator[Problem]:
         if _works_in_place(document, repo):
             continue
         try:
-            if not ask_git(path, "rev-parse", "--git-dir"):
-                yield _problem(document, repo.name, _why_no_repository(path))
-            elif not ask_git(
-                path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"
-            ):
-                yield _problem(document, repo.name, why_no_start(path, repo.branch))
+            for message in _obstacles_of_git(repo, path):
+                yield _problem(document, repo.name, message)
         except GitRefused as error:
             yield _problem(document, "git", error.message)
             return
+
+
+def _obstacles_of_git(repo: Repo, path: Path) -> Iterator[str]:
+    for why, remedy in broken_settings(path):
+        yield f"{why}: {remedy}"
+    if repo.prepare is None and (hooks := absent_hooks(path, repo.branch)):
+        yield _why_no_hooks(hooks)
+    if not ask_git(path, "rev-parse", "--git-dir"):
+        yield _why_no_repository(path)
+    elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
+        yield why_no_start(path, repo.branch)
+
+
+def _why_no_hooks(named: str) -> str:
+    return (
+        f"no git hooks run on commits of its todos: core.hooksPath names {named}, which worktrees lack; "
+        "make it with `prepare` of the repository"
+    )
+
+
+def broken_checkouts(document: Document) -> Iterator[tuple[str, str]]:
+    """Yield the broken settings of the checkouts on this machine, each with its remedy."""
+    for repo in document.ecosystem.repos:
+        if path := document.repo_path(repo):
+            with suppress(GitRefused):  # git is not installed: that is a finding of its own
+                yield from broken_settings(path)
 
 
 def _why_no_repository(path: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 from coordination.backend.address import is_open_to_readers
 from coordination.cli import app
 from coordination.ecosystem.document import load
+from coordination.operations.checkup import look_at_file
 from coordination.operations.doctor import Facts, Server, findings
 from coordination.operations.executable import Obstacles, judge_executable
 from coordination.operations.machine_check import Machine
@@ -154,3 +155,39 @@ def test_a_repository_that_git_does_not_accept_is_not_called_none(tmp_path: Path
     (problem,) = judged(tmp_path, "repos: [{name: one, path: one}]\n").problems
 
     assert "git does not accept" in problem.message
+
+
+def test_settings_that_keep_git_from_a_checkout_are_named_with_the_command_that_corrects_them(tmp_path: Path):
+    for name in ("bare", "elsewhere", "husky", "prepared", "tracked", "right"):
+        (tmp_path / name).mkdir()
+        git(tmp_path / name, "init", "--quiet", "--initial-branch", "main")
+        (tmp_path / name / "hooks").mkdir()
+        (tmp_path / name / "hooks" / "pre-commit").touch()
+        git(tmp_path / name, "add", "hooks")
+        git(tmp_path / name, "commit", "--quiet", "-m", "begin")
+    git(tmp_path / "bare", "config", "core.bare", "yes")
+    git(tmp_path / "elsewhere", "config", "core.worktree", str(tmp_path / "right"))
+    for name in ("husky", "prepared"):
+        git(tmp_path / name, "config", "core.hooksPath", ".husky/_")
+        (tmp_path / name / ".husky" / "_").mkdir(parents=True)
+    git(tmp_path / "tracked", "config", "core.hooksPath", "hooks")
+    git(tmp_path / "right", "config", "core.worktree", "..")
+    names = "".join(
+        f"  - {{name: {name}, path: {name}}}\n" for name in ("bare", "elsewhere", "husky", "tracked", "right")
+    )
+    text = f"repos:\n{names}  - {{name: prepared, path: prepared, prepare: npm ci}}\n"
+
+    problems = {problem.where: problem.message for problem in judged(tmp_path, text).problems}
+
+    assert problems.keys() == {"bare", "elsewhere", "husky"}
+    assert "prepare" in problems["husky"]
+    file = look_at_file(tmp_path / "ecosystem.yaml", Settings())
+    wrong = {
+        finding.what: finding.hint
+        for finding in findings(Facts(machine=Machine(host="h", version="1", git="2"), file=file))
+    }
+    for name in ("bare", "elsewhere"):
+        problem, _, remedy = problems[name].rpartition(": ")
+        assert wrong[problem] == remedy
+        subprocess.run(remedy, shell=True, check=True)
+    assert {problem.where for problem in judged(tmp_path, text).problems} == {"husky"}
