@@ -67,6 +67,8 @@ class Artifact(BaseModel):
     stays: str = ""
     """Reason why it is always kept; empty if it can be removed."""
     gone: bool = False
+    kept: str = ""
+    """The ref below refs/coord/discarded that keeps a commit of it, which nothing else had."""
     host: str = ""
 
 

@@ -70,7 +70,12 @@ def test_still_possible_redis_says_that_a_person_has_accepted_it(half_done: Test
 def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accepts_it(half_done: Testbed):
     run = half_done.run()["run_id"]
     lib = half_done.folder / "lib"
-    half_done.ok("clean", run, "--unmerged", "--yes")
+    commit = git(lib, "rev-parse", f"coord/{run}")
+    kept = f"refs/coord/discarded/{run}/{commit[:12]}"
+    assert kept in half_done.ok("clean", run, "--unmerged", "--yes").err
+    assert git(lib, "rev-parse", kept) == commit, "clean deletes no last ref of a commit"
+    for ref in git(lib, "for-each-ref", "--format=%(refname)", "refs/coord").split():
+        git(lib, "update-ref", "-d", ref)
     git(lib, "reflog", "expire", "--expire=now", "--all")
     git(lib, "gc", "-q", "--prune=now")
 

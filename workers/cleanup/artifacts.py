@@ -24,9 +24,10 @@ from coordination.models import Repo
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.not_committed import NotCommitted
-from workers.cleanup.branches import RunBranches
+from workers.cleanup.branches import RunBranches, keep
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
+from workers.workspace.repository import branch_of
 from workers.workspace.worktree import Worktree
 
 PATIENCE = timedelta(seconds=2)
@@ -131,9 +132,12 @@ class RunArtifacts:
             alone = partial(self._worktree(artifact.run, artifact.repo).alone, PATIENCE)
             return self._branches[artifact.repo].remove(artifact, alone)
         if artifact.kind is Kind.WORKTREE:
+            loose, kept = self.loose(artifact), ""
+            if loose:
+                kept = keep(self._places[artifact.repo], branch_of(artifact.run), loose)
             self._worktree(artifact.run, artifact.repo).remove(PATIENCE)
-        else:
-            remove_tree(Path(artifact.path))
+            return artifact.model_copy(update={"gone": True, "kept": kept})
+        remove_tree(Path(artifact.path))
         return artifact.model_copy(update={"gone": True})
 
     def remove_contained(self, run: str, repo: str, branch: str) -> None:

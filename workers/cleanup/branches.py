@@ -3,7 +3,8 @@
 The branch `coord/<run>` of a run is removed only if every commit on it is in another branch or recorded by
 a run (its own, or one that carried it on), and if it is checked out nowhere. So the branch of a person who
 continued to work on it stays, and so does that of a run that is forgotten. The branch of a run that has
-succeeded is removed without a command if the branch of its change set contains all of it.
+succeeded is removed without a command if the branch of its change set contains all of it. If it is removed
+although it is unmerged, its commit stays reachable below `refs/coord/discarded`.
 
 The branch of a change set is removed when the change set has landed or is discarded. Its name is derived here
 from the id of the change set: a job removes no other branch. A branch with a commit that the change set does
@@ -21,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.git import is_commit
+from coordination.git import SEEN, is_commit
 from coordination.models.values import RUN_ID
 from coordination.runs.change_sets.records import branch_name, copy_ref, discarded_ref
 from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
@@ -32,6 +33,13 @@ from workers.workspace.repository import REFS, branch_of, commit_at, contains, h
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
+
+
+def keep(checkout: Path, branch: str, commit: str) -> str:
+    """Keep a commit of a branch that is removed; return the ref. Raises GitRefused."""
+    ref = discarded_ref(branch, commit)
+    git("update-ref", ref, commit, cwd=checkout)
+    return ref
 
 
 class RunBranches:
@@ -76,10 +84,12 @@ class RunBranches:
         `alone` locks the run's worktree, and yields that lock for git. Raises GitInterrupted or
         WorkspaceBusy.
         """
-        stays = self._checked_out(artifact.run, dict(worktrees(self._checkout)))
+        stays, kept = self._checked_out(artifact.run, dict(worktrees(self._checkout))), ""
         try:
             if not stays:
                 ref, head = f"refs/heads/{branch_of(artifact.run)}", self.heads[artifact.run]
+                if head in self._unmerged and not self._squashed(head):
+                    kept = keep(self._checkout, branch_of(artifact.run), head)
                 with alone() as hold:
                     self._unlock(ref)
                     git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
@@ -87,7 +97,7 @@ class RunBranches:
             raise
         except GitRefused as refused:
             stays = refused.message
-        return artifact.model_copy(update={"stays": stays, "gone": not stays})
+        return artifact.model_copy(update={"stays": stays, "gone": not stays, "kept": kept})
 
     def remove_if_contained(
         self, run: str, branch: str, alone: Callable[[], AbstractContextManager[Hold]]
@@ -186,17 +196,32 @@ class SetBranch:
         found = self.artifact()
         if found is None or found.stays:
             return found
-        head = self._head
+        head, kept = self._head, ""
         try:
-            for commit in {self.wanted.tip, head} if self.wanted.keep else ():
+            keeps = self.wanted.keep or not self._is_elsewhere(head)
+            for commit in dict.fromkeys([self.wanted.tip, head]) if keeps else ():
                 if has_commit(self.checkout, commit):
-                    git("update-ref", discarded_ref(self._name, commit), commit, cwd=self.checkout)
+                    kept = keep(self.checkout, self._name, commit)
             if head:
                 git("update-ref", "--no-deref", "-d", self._ref, head, cwd=self.checkout)
             git("update-ref", "-d", copy_ref(self._name), cwd=self.checkout)
         except GitRefused as refused:
             return found.model_copy(update={"stays": refused.message})
-        return found.model_copy(update={"gone": True})
+        return found.model_copy(update={"gone": True, "kept": kept})
+
+    def _is_elsewhere(self, head: str) -> bool:
+        """Return whether another branch, or the base branch as it was seen last, has all of the branch: that
+        it has landed is a record in Redis, which proves nothing.
+        """
+        asked = ("--format=%(refname)", f"--contains={head}", "refs/heads/", "refs/remotes/", "refs/tags/")
+        others = git("for-each-ref", *asked, cwd=self.checkout).splitlines()
+        if any(not _OURS.match(ref) for ref in others):
+            return True
+        seen = git("for-each-ref", "--format=%(refname)", SEEN, cwd=self.checkout).splitlines()
+        try:
+            return any(Checkout(path=self.checkout, revision=ref).has(head) for ref in ("HEAD", *seen))
+        except GitRefused:  # no commit is checked out
+            return False
 
     @property
     def _name(self) -> str:

@@ -19,6 +19,7 @@ from coordination.cli.options.values import duration, output_file, size
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table
 from coordination.errors import Unreachable, UsageError
+from coordination.terminal import spelled
 
 WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
@@ -41,7 +42,7 @@ class ArtifactLine(Artifact):
 @click.option(
     "--unmerged",
     is_flag=True,
-    help="Remove unmerged branches and uncommitted changes, too: the only copy. Needed with --yes.",
+    help="Remove unmerged branches and uncommitted changes, too. Needed with --yes.",
 )
 @click.option(
     "--older-than", callback=duration, metavar="DURATION", help="Select runs that ended longer ago: 7d, 12h."
@@ -132,6 +133,10 @@ def _print_result(done: Survey, *, as_json: bool) -> None:
     removed = [remnant for remnant in done.found if remnant.gone]
     for host in sorted({remnant.host for remnant in removed}):
         click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
+    for one in (remnant for remnant in removed if remnant.kept):
+        name = one.branch or f"run {one.run}"
+        line = f"commits kept on {one.host}: those of {name} in {one.repo}, as {one.kept}"
+        click.echo(spelled(line), err=True)
     for kept in (remnant for remnant in done.found if not remnant.gone):
         click.echo(
             f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True
