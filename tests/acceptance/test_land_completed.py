@@ -114,6 +114,32 @@ def test_a_lost_todo_is_named_where_nothing_else_is_left_to_land(testbed: Testbe
     assert land(testbed) == 0
 
 
+def test_a_lost_todo_of_a_later_wave_or_another_plan_of_the_waves_lets_no_wave_begin(testbed: Testbed):
+    other = {"id": "OTHER", "repo": "app", "action": "echo 1 > other"}
+    far = {"id": "FAR", "repo": "app", "plan": "PLAN-002", "action": "echo 2 > far"}
+    waves = {"land": {"waves": [["lib"], ["app"]]}}
+    plans = [{"id": "PLAN-002", "title": "another"}]
+    testbed.write([ONE, other, far], plan=waves, plans=plans)
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.ok("sweep", "PLAN-002")
+    lost = {"id": "LOST", "repo": "app", "action": "echo 3 > lost", **DONE}
+    testbed.write([ONE, other, far, lost], plan=waves, plans=plans)
+    assert land(testbed, "--wave", "1") == 6
+    assert land(testbed, "--repo", "lib") == 0, "the work of these repositories is complete"
+    assert on_main(testbed) == ["README", "one"]
+
+    testbed.write([ONE, other, far, {**lost, "plan": "PLAN-002"}], plans=plans)
+    document = yaml.safe_load(testbed.file.read_text())
+    document["coordination"]["waves"] = [{"id": "W", "title": "both", "order": [PLAN, "PLAN-002"]}]
+    testbed.file.write_text(yaml.safe_dump(document))
+    refused = testbed.coord("land", "W", "--yes")
+    assert (refused.code, "coord land W --accept LOST" in refused.err) == (6, True)
+    assert on_main(testbed, "app") == ["README"]
+    assert testbed.coord("land", "W", "--yes", "--accept", "LOST").code == 0
+    assert on_main(testbed, "app") == ["README", "far", "other"]
+
+
 def test_todos_that_have_no_commit_are_not_compared(testbed: Testbed):
     """By hand, in place, read-only, a check, without a change. The second landing has no record of them: the
     change set began anew.

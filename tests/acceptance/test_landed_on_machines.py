@@ -141,4 +141,16 @@ def test_adopted_commits_reach_other_hosts_also_after_redis_was_lost(two: Two):
         two.laptop.ok("land", PLAN, "--yes")
         assert two.landed() == [True, True]
         assert list(redis.scan_iter("coord:adopted:*")) == [], "bundles go with the landing"
+
+    two.write(two.laptop, {"id": "LOST", "repo": "up", "status": "completed"})
+    unknown = two.laptop.coord("land", PLAN, "--yes")
+    assert (unknown.code, f"coord land {PLAN} --accept LOST" in unknown.err) == (6, True)
+    up = two.checkout("up")
+    git(up, "switch", "-qc", "found")
+    (up / "lost").write_text("x\n")
+    git(up, "add", "--all")
+    git(up, "commit", "-qm", f"lost\n\nCoord-Plan: {PLAN}\nCoord-Todo: LOST")
+    git(up, "switch", "-q", "main")
+    known = two.laptop.coord("land", PLAN, "--yes")
+    assert (known.code, "refs/heads/found" in known.err) == (6, True)
     assert two.refusals() == []
