@@ -98,6 +98,7 @@ class Bench:
             checkout=self.checkout,
             output_limit_bytes=Settings().output_limit_bytes,
             verify=lambda: None,
+            check_history=lambda *_: None,
             results=None,
             connection=self.connection,
             secrets=self.secrets or TodoSecrets(self.folder / "no-credentials", {}, "h", lambda *_: None),

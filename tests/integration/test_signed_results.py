@@ -97,10 +97,10 @@ class Site:
     def keys(self, run: str) -> RunKeys:
         return self.store.keys.run(run)
 
-    def foreign(self) -> str:
+    def foreign(self, base: str = "main") -> str:
         """Return a commit in the repository whose check is foreign code; no result led to it."""
         tree = self.world.folder / "foreign-tree"
-        git(self.up, "worktree", "add", "-q", "--detach", str(tree), "main")
+        git(self.up, "worktree", "add", "-q", "--detach", str(tree), base)
         (tree / "check.sh").write_text(f"touch {self.ran}\n")
         git(tree, "commit", "-qam", "foreign")
         return git(tree, "rev-parse", "HEAD")
@@ -249,6 +249,28 @@ def test_a_todo_does_not_begin_at_a_commit_that_no_result_led_to(
     run = site.done("T1", "T2")
     attack(site, run)
     site.refused(site.a, run, "T3", "up", words)
+
+
+def by_a_replacement(site: Site, first: str, second: str) -> None:
+    git(site.up, "replace", "--graft", second, first)
+
+
+def by_a_graft(site: Site, first: str, second: str) -> None:
+    (site.up / ".git" / "info" / "grafts").write_text(f"{second} {first}\n")
+
+
+@pytest.mark.parametrize("pretended", [lambda *_: None, by_a_replacement, by_a_graft])
+def test_a_todo_does_not_begin_at_a_signed_commit_that_lacks_the_work_of_a_predecessor(
+    site: Site, pretended: Callable[[Site, str, str], None]
+):
+    run = site.world.run({"T1": "up", "T2": "up", "T3": ("up", ["T1"])}, T1=WORK, T2=WORK, T3=CHECK)
+    site.a.do(run, "T1", "up")
+    first = tip(site.up, run)
+    no_tip(site, run)
+    site.a.do(run, "T2", "up")
+    pretended(site, first, tip(site.up, run))
+
+    site.refused(site.a, run, "T3", "up", "without the work of a predecessor")
 
 
 def done_in_a_change_set(site: Site) -> str:

@@ -24,7 +24,7 @@ from coordination.runs.remote_steps.serving import StepServer
 from coordination.trust.results import open_result, seal_result
 from coordination.trust.trust_file import read_trust
 from tests.contracts.run_harness import attempt_of
-from tests.hosts import World
+from tests.hosts import World, tip
 from tests.integration.test_signed_results import CHECK, WORK, Site, older_tip, output, site
 from tests.testbed import git
 from tests.waiting import until
@@ -203,7 +203,7 @@ def test_still_possible_a_trusted_worker_can_state_anything_of_its_repositories(
     record = open_result(
         site.redis.hget(site.keys(run).results, "T2"), read_trust(site.file), datetime.now(UTC)
     )
-    commit = site.foreign()
+    commit = site.foreign(tip(site.up, run))
     forged = seal_result(record.model_copy(update={"tip": commit}), site.b.parts.worker_key.load())
     site.trust(a={"a": None, "b": repos})
     site.redis.hset(site.keys(run).tips, "up", commit)

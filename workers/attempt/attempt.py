@@ -200,6 +200,8 @@ class Attempt:
         try:
             for line in workspace.start_report.splitlines():
                 self._log.line(line)
+            if self.grant.undo is None and isinstance(workspace, Worktree):
+                self._env.check_history(start)
             outcome = self._cached(workspace, start) or self._prepare(workspace)
             outcome = outcome or self._cached(workspace, start) or self._run_command(workspace, start)
             if outcome.kind is OutcomeKind.SUCCEEDED:

@@ -44,6 +44,7 @@ from workers.workspace.base_commit import Carried, RunBase
 from workers.workspace.change_set import GitSessions
 from workers.workspace.commit import CommitStyle
 from workers.workspace.git_worktree import Fetch
+from workers.workspace.repository import lacks_any
 
 MakeLandJob = Callable[
     [Callable[[], OutcomeKind | None], Callable[[str], None], Callable[[LandCheck, str], AttemptOutcome]],
@@ -62,6 +63,10 @@ class AttemptEnvironment:
     output_limit_bytes: int
     verify: Callable[[], None]
     """Verifies the records with which the todo begins. Raises NotAllowed."""
+    check_history: Callable[[str], None]
+    """Takes the commit at which the todo starts; asks git if it has those of its predecessors. Raises
+    NotAllowed.
+    """
     results: Results | None
     """The result cache; None where this worker uses none."""
     connection: Callable[[Callable[[Any], Any]], AbstractContextManager[str]]
@@ -221,13 +226,15 @@ class AttemptEnvironments:
         """Return the environment of an attempt. `log`: names predecessors whose work is not on this host."""
         brief = until_answered(lambda: self.context.brief(grant.run_id))
         known_runs = (grant.run_id, *brief.earlier)
+        context = cache(lambda: self._context_of(grant, log))
         value_bytes = self._config.settings.cache_value_bytes
         return AttemptEnvironment(
             brief=brief,
-            context=cache(lambda: self._context_of(grant, log)),
+            context=context,
             state=self._config.state,
             checkout=self._served[grant.spec.repo.name],
             output_limit_bytes=self._config.settings.output_limit_bytes,
+            check_history=partial(self._check_history, grant, context),
             verify=lambda: self._signed_results.check_start(grant, brief),
             connection=lambda masked: ContextSocket(
                 self._contexts, grant.run_id, grant.todo_id, value_bytes, masked
@@ -243,6 +250,16 @@ class AttemptEnvironments:
             landing=partial(self._land_jobs.of, grant) if self._land_jobs else None,
             withdraw=lambda: until_answered(lambda: self._withdraw(grant, brief)),
         )
+
+    def _check_history(self, grant: Grant, context: Callable[[], Mapping[str, Any]], start: str) -> None:
+        """Ask git if the commit at which a todo starts has those of its predecessors in its repository."""
+        if not self._signed_results.checks or not grant.spec.predecessors:
+            return
+        repo, predecessors = grant.spec.repo.name, context()["predecessors"]
+        commits = [one["commit"] for one in predecessors if one["repo"] == repo and one["commit"]]
+        if commits:
+            place = self._served[repo]
+            self._signed_results.check_history(grant, lambda: lacks_any(place, start, commits))
 
     def _withdraw(self, grant: Grant, brief: RunBrief) -> None:
         """Delete the branches that the run has pushed of the repository. Raises NotCarried."""

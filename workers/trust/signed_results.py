@@ -71,6 +71,11 @@ class SignedResults:
         """Envelope → its verified record: one is the tip's, and that of a predecessor, too."""
         self._guard = threading.Lock()
 
+    @property
+    def checks(self) -> bool:
+        """Return whether signatures are looked at."""
+        return self._worker_trust.checks
+
     def seal(self, grant: Grant, result: Result, change_set: str = "") -> str:
         """Return the signed record of a result, for its settle; empty where the key cannot be made.
         `change_set`: that of its run.
@@ -151,6 +156,20 @@ class SignedResults:
     ) -> None:
         """Check the outputs and commits of predecessors. Raises NotAllowed, if that is required."""
         self._enforce(grant, lambda: self._check_inputs(grant, brief, inputs, known))
+
+    def check_history(self, grant: Grant, lacking: Callable[[], str]) -> None:
+        """Check that the commit at which a todo starts has those of its predecessors in its repository.
+        `lacking` asks git, and returns one that it lacks. Raises NotAllowed, if that is required.
+        """
+
+        def check() -> None:
+            if commit := lacking():
+                repo = grant.spec.repo.name
+                raise foreign(
+                    f"{grant.todo_id} would start in {repo} without the work of a predecessor: {commit:.40}"
+                )
+
+        self._enforce(grant, check)
 
     def deletable_tips(
         self,

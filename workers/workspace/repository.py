@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import why_no_folder
-from coordination.git import is_commit
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git, git_dir_of
@@ -132,6 +132,26 @@ def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> boo
     return (
         old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
     )
+
+
+def lacks_any(path: Path, new: str, commits: Collection[str]) -> str:
+    """Return one of the commits of these that `new` neither is nor has among its ancestors, or a commit that
+    leads to one; empty if it has all. No replacement of objects counts. Raises GitRefused.
+    """
+    if strange := [commit for commit in (new, *commits) if not is_commit(commit)]:
+        return strange[0] or "no commit"
+    wanted = "".join(f"{commit}\n" for commit in (*commits, f"^{new}"))
+    answer = ask(
+        "rev-list",
+        "--max-count=1",
+        "--stdin",
+        "--",
+        cwd=path,
+        stdin=wanted,
+        settings=TRUE_HISTORY,
+        variables=NO_GRAFTS,
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else "a commit that is not here"
 
 
 def is_kept(path: Path, commit: str) -> bool:
