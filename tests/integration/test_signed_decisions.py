@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coordination.environment import acting_for, actor
-from coordination.errors import NotAllowed, NotTrusted
+from coordination.errors import MissingRight, NotAllowed, NotTrusted
 from coordination.models import OnFailure, Signatures, Verdict
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.connection import Connection
@@ -63,6 +63,47 @@ def test_an_approval_ends_when_the_commits_that_it_names_change(site: Trusting):
 
     assert site.executed == ["A"]
     assert "other commits" in site.refusals[-1]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_approval_of_the_retried_run_holds_for_the_commits_that_it_names_only(
+    site: Trusting, tmp_path: Path, moved: bool
+):
+    gate = {"gate": True, "action": f"test -e {tmp_path}/ok && echo B >> {site.ledger}"}
+    site.sweep({"A": "r1", "B": ("r2", ["A"])}, B=gate)
+    site.deliver("A")
+    approvals.decide(site.connected("bob"), Verdict.APPROVE, "B", site.run_id)
+    approval = site.redis.hget(site.store.keys.run(site.run_id).order, "approve B")
+    site.deliver("B", "r2")
+    (tmp_path / "ok").touch()
+    connection = site.connected("ann")
+    site.run_id = start_retry(connection, plan_retry(connection, site.run_id))
+    keys = site.store.keys.run(site.run_id)
+    site.redis.hset(keys.order, "approve B", approval)
+    if moved:
+        site.redis.hset(keys.facts, "A commit", "1" * 40)
+
+    site.store.approve(site.run_id, "B", "bob", "")
+    site.deliver("B", "r2")
+
+    assert site.executed == (["A"] if moved else ["A", "B"])
+    assert [("other commits" in refusal) for refusal in site.refusals] == [True] * moved
+
+
+def test_an_order_needs_the_right_for_each_repository_that_a_todo_reads(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r2", ["A"]), "C": ("r2", ["B"]), "D": "r2"}, by="olaf")
+    run = SignedRun(
+        store=site.store,
+        run_id=site.run_id,
+        trust=read_trust(site.persons.file),
+        here=site.store.place(""),
+    )
+    specs = site.redis.hgetall(site.store.keys.run(site.run_id).spec)
+
+    for todo in "BC":
+        with pytest.raises(MissingRight):
+            run.authorized_spec(todo, specs[todo])
+    assert run.authorized_spec("D", specs["D"]).todo.id == "D"
 
 
 def test_an_approval_of_another_run_or_todo_is_refused(site: Trusting):

@@ -199,10 +199,20 @@ class SignedRun:
         needs_land = is_of_landing(spec.todo.action) or is_of_landing(spec.todo.compensate)
         if needs_land and right_of(self.order.operation) is not Right.LAND:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
-        self.check_right(self.principal, self.order, spec.repo.name)
+        for repo in sorted(self._repos_of(todo, spec)):
+            self.check_right(self.principal, self.order, repo)
         if merges_request(spec.todo.action):
             self.check_right(self.principal, self.order, spec.repo.name, Right.MERGE)
         return spec
+
+    def _repos_of(self, todo: str, spec: TodoSpec) -> set[str]:
+        """Return the repositories that a todo works in or reads: its own, and those of all todos before it,
+        whose commits are checked out for it.
+        """
+        brief, repos = self.brief, {spec.repo.name, *spec.predecessors.values()}
+        if self.principal.missing(right_of(self.order.operation), set(brief.repo_of.values())):
+            repos |= {brief.repo_of[name] for name in brief.ancestors(todo)}
+        return repos - {MILESTONE_REPO}
 
     def signed_spec(self, todo: str, text: str) -> TodoSpec:
         """Return the spec of a todo from its stored text, if it was signed; the rights of the signer are not
@@ -323,8 +333,6 @@ class SignedRun:
         )
         if (self.order.two_persons or by_person.two_persons) and signed.principal.name == self.principal.name:
             raise foreign(f"{self.principal.name} ordered run {self.run_id} and may not approve {todo} of it")
-        if signed.operation.run != self.run_id:
-            return
         heads = self.heads(todo)
         if signed.operation.heads != commits_of(heads):
             what = f"the approval of {todo} is for other commits than those of its predecessors"
