@@ -187,10 +187,15 @@ class Authority:
     def check_edit(self, events: Iterable[Mapping[str, Any]]) -> None:
         """Raise NotAllowed unless the user of this process may make these changes of records.
 
-        A record that names no repository, before or after, needs the right for all of them.
+        A record that names no repository, before or after, needs the right for all of them. A forced
+        completion needs the right to override, too.
         """
+        events = tuple(events)
         for touched in {_repos_of(event) for event in events}:
             self.check("edit", touched or None)
+        for event in events:
+            if "forced_over" in event.get("data", {}):
+                self.check("override", _repos_of(event) or None)
 
     def allowed(self, operations: Iterable[str], repo: str | None = None) -> set[str]:
         """Return those of the operations that the user of this process may do in a repository; without one,

@@ -53,9 +53,10 @@ class Landings:
         waited for. Nothing is ever forced. Nothing starts where the commit of a completed todo of the plan is
         neither in the change set nor in the base branch, or where nothing is known of such a commit.
 
-        `no_qa`: without quality checks. `when_ready`: the run waits until the pull requests are ready.
-        `wave`: no wave after this one. `accept`: completed todos whose work the base branches have in another
-        form, or that had none. With the embedded server its worker is started as well.
+        `no_qa`: without quality checks; it needs the right `override`, and is recorded. `when_ready`: the run
+        waits until the pull requests are ready. `wave`: no wave after this one. `accept`: completed todos
+        whose work the base branches have in another form, or that had none. With the embedded server its
+        worker is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict;
         NotLanded where the work of a completed todo would be left out.
@@ -139,21 +140,24 @@ class Landings:
         self.check_completed(prepared)
         with self._access.reached() as connection:
             run_id = start_landing(connection, prepared)
+        data = {"accept": prepared.accepted, "overrides": prepared.landing.overrides}
         self._access.announce(
-            prepared.kind,
-            prepared.landing.change_set,
-            run=run_id,
-            repos=sorted(names),
-            data={"accept": prepared.accepted},
+            prepared.kind, prepared.landing.change_set, run=run_id, repos=sorted(names), data=data
         )
         return Run(self._access, run_id)
 
     def _check(self, prepared: PreparedLanding) -> None:
-        """Raise NotAllowed unless this user may land, and merge where a pull request is merged."""
+        """Raise NotAllowed unless this user may land, merge where a pull request is merged, and override
+        where a safeguard is skipped.
+        """
         authority, repos = self._access.authority, prepared.landing.repos
         authority.check(prepared.kind, prepared.repos)
         if merged := [one.repo for one in repos if one.via is Via.PR]:
             authority.check("merge", merged)
+        if overridden := [
+            one.repo for part in prepared.landing.parts if part.overrides for one in part.repos
+        ]:
+            authority.check("override", overridden)
 
 
 class QualityChecks:

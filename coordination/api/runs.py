@@ -364,17 +364,22 @@ class Runs(Decisions):
     def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Remove worktrees, branches and logs of ended runs.
 
-        `survey` names them. Return which of them are gone and which stay.
+        `survey` names them. Return which of them are gone and which stay. The removal of the only copy of
+        work needs the right `override`, and is recorded.
 
         Raises NotAllowed.
         """
         from coordination.runs.maintenance.cleaning import Cleaning
 
         self._access.authority.check("clean", {artifact.repo for artifact in survey.found})
+        copies = [one for one in survey.only_copies if branches or one.changed]
+        if copies:
+            self._access.authority.check("override", {artifact.repo for artifact in copies})
         with self._access.reached() as connection:
             done = Cleaning(connection.store, connection.signing).remove(survey, branches=branches)
         runs = dict.fromkeys(artifact.run for artifact in survey.found)
-        self._access.announce("clean", data={"runs": runs, "branches": branches})
+        overrides = ["--unmerged"] if copies else []
+        self._access.announce("clean", data={"runs": runs, "branches": branches, "overrides": overrides})
         return done
 
     def forget_results(self) -> None:

@@ -126,7 +126,10 @@ WAVE = "Stop after this wave (default: land all waves, one after the other)."
 ACCEPT_COMPLETED = (
     "Count completed todos as landed: the base branches have their work in another form, or they had none."
 )
-NO_QA = "Land without quality checks (default: those that repositories declare must be green)."
+NO_QA = (
+    "Land without quality checks (default: those that repositories declare must be green). It needs the "
+    "right `override`, and is recorded."
+)
 WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
 DRAFT = "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review."
 REVIEWERS = "Ask these people for a review."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from coordination.environment import actor
 from coordination.landing.order import LandWave
 from coordination.models import (
     Atomic,
@@ -300,6 +301,8 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
         after_upstream=landing.after_upstream if one.request else (),
         when_ready=landing.when_ready and one.request is not None,
         request=one.request,
+        overrides=landing.overrides,
+        overridden_by=actor() if landing.overrides else None,
         wave=landing.wave_of(one.repo) or None,
         checks=tuple(
             LandCheck(todo=todo.id, action=todo.action, timeout=todo.timeout)

@@ -71,6 +71,7 @@ def decide_plan_waves(
         qa=any(part.qa for part in parts),
         unchecked=tuple(dict.fromkeys(repo for part in parts for repo in part.unchecked)),
         qa_skipped="; ".join(dict.fromkeys(part.qa_skipped for part in parts if part.qa_skipped)),
+        overrides=tuple(dict.fromkeys(option for part in parts for option in part.overrides)),
         waves=found,
         plans=tuple(parts),
     )

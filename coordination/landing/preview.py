@@ -92,6 +92,8 @@ class LandingPreview(FrozenModel):
     """Repositories that declare no check."""
     qa_skipped: str = ""
     """The reason why declared checks do not run; empty if they run."""
+    overrides: tuple[str, ...] = ()
+    """Options by which it lands without a safeguard; they need the right `override`."""
 
     compared: tuple[str, ...] = ()
     """Completed todos whose work no record of the change set has: git is asked for it before the landing
@@ -128,6 +130,7 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         checks=tuple(_checks(prepared, places)),
         unchecked=landing.unchecked,
         qa_skipped=landing.qa_skipped,
+        overrides=landing.overrides,
         compared=tuple(
             todo for one in prepared.compared for todo in one.todos if todo not in prepared.accepted
         ),

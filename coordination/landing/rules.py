@@ -35,6 +35,8 @@ from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from coordination.text import listed
 
+NO_QA = "--no-qa"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LandOptions:
@@ -101,6 +103,8 @@ class Landing:
     """Repositories of the landing that declare no check."""
     qa_skipped: str = ""
     """The reason why declared checks do not run; empty if they run or none is declared."""
+    overrides: tuple[str, ...] = ()
+    """Options by which it lands without a safeguard; they need the right `override`."""
     waves: tuple[LandWave, ...] = ()
     """Empty if all repositories land at once."""
     max_failures: int = 0
@@ -214,6 +218,7 @@ def decide_landing(
         qa=qa,
         unchecked=unchecked_,
         qa_skipped="" if qa or len(unchecked_) == len(chosen) else _skipped(name, options),
+        overrides=(NO_QA,) if options.no_qa and _declares_checks(rules, unchecked_, len(chosen)) else (),
     )
     if rules.waves and repos:
         landing = _with_waves(landing, rules.waves, edges, ecosystem)
@@ -253,8 +258,13 @@ def _wants_checks(
     return len(unchecked_) < repos
 
 
+def _declares_checks(rules: LandRules, unchecked_: Collection[str], repos: int) -> bool:
+    """Return whether the file wants checks for the landing."""
+    return rules.qa is not False and (bool(rules.qa) or len(unchecked_) < repos)
+
+
 def _skipped(name: str, options: LandOptions) -> str:
-    return "--no-qa" if options.no_qa else f"land.qa of {name} is false"
+    return NO_QA if options.no_qa else f"land.qa of {name} is false"
 
 
 def has_landed(change_set: ChangeSet | None, run: str = "") -> list[RepoChange]:

@@ -158,6 +158,7 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
         max_parallel=None,
         actor=actor(),
         operation=prepared.kind,
+        overrides=prepared.landing.overrides,
         lands=prepared.landing.change_sets if prepared.landing.plans else (),
         accepted=prepared.accepted,
     )

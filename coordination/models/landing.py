@@ -265,6 +265,11 @@ class LandAction(Record):
     """Wait until the pull request is ready; if false, fail when it is not ready."""
     request: RequestFacts | None = None
     """Only for a landing by a pull request."""
+    overrides: tuple[Text, ...] = ()
+    """Options by which a person lands without a safeguard, such as `--no-qa`. The signer of the order needs
+    the right `override`.
+    """
+    overridden_by: Text | None = None
     wave: Annotated[int, Field(strict=True, ge=1)] | None = None
     """The number of its wave; None without waves."""
 

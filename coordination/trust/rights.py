@@ -33,7 +33,9 @@ class Right(Word):
     services of a host that is gone.
     """
     OVERRIDE = "override"
-    """Continue against a verdict: count a failed compensation as undone."""
+    """Continue against a verdict, or without one: count a failed compensation as undone, land without quality
+    checks, complete what is incomplete, remove the only copy of work.
+    """
     ADMINISTER = "administer"
     """Import runs, remove what runs have left, and delete cached values."""
 
@@ -102,6 +104,7 @@ OPERATIONS: Mapping[str, Right] = {
     "connect": Right.RELEASE_LOCK,
     "forget_service": Right.RELEASE_LOCK,
     "accept": Right.OVERRIDE,
+    "override": Right.OVERRIDE,
     "import": Right.ADMINISTER,
     "clean": Right.ADMINISTER,
     "forget_results": Right.ADMINISTER,

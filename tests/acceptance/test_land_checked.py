@@ -135,7 +135,27 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Testb
 
     assert (heads(swept), changes(swept)) == (before, tips)
     assert git(swept.folder / "lib", "rev-parse", f"coord/{PLAN}") == tips["lib"], "a rollback takes nothing"
-    assert (land(swept, "--no-qa").code, landed(swept)) == (0, [True, True])
+    done = land(swept, "--no-qa")
+    assert (done.code, landed(swept)) == (0, [True, True])
+    an_override_leaves_its_trace(swept, done.json["run_id"])
+
+
+def an_override_leaves_its_trace(swept: Testbed, run: str) -> None:
+    """The option and the person are in the run, the events, the history and the landed commit."""
+    view = swept.run(run)
+    assert (view["overrides"], bool(view["actor"])) == (["--no-qa"], True)
+    assert f"{view['actor']}: --no-qa" in swept.ok("show-run", run).out
+    (event,) = (
+        one for one in swept.ok("events", "--kind", "command.land", "--json").json if one["run"] == run
+    )
+    assert (event["actor"], event["data"]["overrides"]) == (view["actor"], "--no-qa")
+    kept = swept.ok("history", "--kind", "command.land", "--json").json
+    assert [one["data"].get("overrides") for one in kept if one["data"].get("run") == run] == ["--no-qa"]
+    for repo in ("lib", "app"):
+        trailer = "--format=%(trailers:key=Coord-Override,valueonly)"
+        assert git(swept.folder / f"{repo}.git", "log", "-1", trailer, "main").strip() == (
+            f"--no-qa by {view['actor']}"
+        )
 
 
 def test_a_base_that_moves_after_the_check_is_checked_again_before_anything_is_pushed(swept: Testbed):

@@ -42,12 +42,15 @@ def site(make_worker: MakeWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return Trusting(worker, persons, tmp_path / "ledger")
 
 
-def land(site: Trusting, by: str, operation: str = "land", via: Via = Via.LOCAL) -> str:
+def land(
+    site: Trusting, by: str, operation: str = "land", via: Via = Via.LOCAL, overrides: tuple[str, ...] = ()
+) -> str:
     """Order a landing; return the error of its first todo."""
     landing = Landing(
         change_set="P",
         title="a change",
         patience=timedelta(hours=1),
+        overrides=overrides,
         repos=(
             RepoLanding(
                 repo="r1",
@@ -83,6 +86,13 @@ def test_an_order_to_merge_a_pull_request_needs_the_right_to_merge_as_well(
 ):
     monkeypatch.setitem(RIGHTS, Role.OPERATOR, RIGHTS[Role.OPERATOR] - {Right.MERGE})  # type: ignore[arg-type]
     assert ("lacks the right merge" in land(site, "olga", via=via)) is (via is Via.PR)
+
+
+@pytest.mark.parametrize("overrides", [(), ("--no-qa",)])
+def test_an_order_to_land_without_checks_needs_the_right_to_override(
+    site: Trusting, overrides: tuple[str, ...]
+):
+    assert ("lacks the right override" in land(site, "olga", overrides=overrides)) is bool(overrides)
 
 
 @pytest.mark.parametrize("by", ["ann", "olga"])

@@ -15,15 +15,18 @@ from coordination.api.machine import examine
 from coordination.backend.client import Profile, connect
 from coordination.backend.server_check import Severity
 from coordination.environment import acting_for
-from coordination.errors import Conflict, MissingRight, NotAllowed, UsageError
+from coordination.errors import Conflict, MissingRight, NotAllowed, Unreachable, UsageError
 from coordination.events.records import Event
 from coordination.events.stream import EventStream
 from coordination.models import Verdict
 from coordination.operations.doctor import findings
+from coordination.runs.cleanup_jobs import Artifact, Kind
+from coordination.runs.maintenance.cleaning import Survey
 from coordination.runs.maintenance.notifier import notice_of
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
-from coordination.trust.rights import Role
+from coordination.trust.rights import RIGHTS, Right, Role
+from tests.change_sets import record
 from tests.testbed import git
 
 REASON = "api is down \x1b[31m, operators are away"
@@ -49,7 +52,7 @@ def coord(tmp_path: Path, redis_url: str, editor: TrustEditor) -> Iterator[Coord
     ]
     plans = [{"id": "PLAN-001", "title": "Plan", "status": "active"}]
     file = tmp_path / "ecosystem.yaml"
-    repos = [{"name": "api", "path": "api"}]
+    repos = [{"name": "api", "path": "api", "qa": "true"}]
     file.write_text(yaml.safe_dump({"repos": repos, "coordination": {"plans": plans, "todos": todos}}))
     with Coord(file, redis_url) as opened:
         yield opened
@@ -82,6 +85,39 @@ def test_orders_approvals_and_refusals_are_in_the_events_with_their_person(coord
     assert (refused.kind, refused.actor, refused.data["operation"]) == ("access.refused", "anna", "approve")
     assert (again.kind, again.data["right"]) == ("access.refused", "approve")
     assert (reject.kind, reject.data["operation"]) == ("access.granted", "reject")
+
+
+def test_what_goes_on_without_a_safeguard_needs_the_right_to_override(
+    coord: Coord, editor: TrustEditor, monkeypatch: pytest.MonkeyPatch
+):
+    def complete() -> None:
+        coord.manager.update_plan("PLAN-001", {"status": "completed"}, force=True, reason="agreed")
+
+    def land() -> None:
+        coord.landings.land("PLAN-001", no_qa=True)
+
+    def clean() -> None:
+        coord.runs.clean(survey)
+
+    copy = Artifact(run="20260101-000000-aaaa", kind=Kind.BRANCH, repo="api", path="api", unmerged=True)
+    survey = Survey(found=(copy,), statuses={}, silent=(), absent=(), ended_ms={})
+    commit = git(coord.path.parent / "api", "rev-parse", "HEAD")
+    editor.grant("anna", Role.OPERATOR)
+    coord.manager.complete_todo("TODO-001")
+    with coord.reached() as connection:
+        facts = {"tip": commit, "base": commit, "host": ""}
+        record(connection.redis, "PLAN-001", "api", namespace=coord.settings.namespace, **facts)
+    monkeypatch.setitem(RIGHTS, Role.OPERATOR, RIGHTS[Role.OPERATOR] | {Right.ADMINISTER})  # type: ignore[arg-type]
+    for operation in (complete, land, clean):
+        with pytest.raises(MissingRight, match="override"):
+            operation()
+    refused = [event.data["right"] for event in recorded(coord) if event.kind == "access.refused"]
+    assert refused == ["override"] * 3
+
+    editor.grant("anna", Role.ADMIN)
+    complete()
+    with pytest.raises(Unreachable):  # no worker is there
+        clean()
 
 
 def test_a_server_that_acts_for_a_person_records_the_person_and_signs_nothing_for_them(

@@ -141,12 +141,14 @@ def prepare(
 
 
 def landing_message(
-    subject: str, *, plan: str, run: str, base: str, tip: str, todos: Sequence[str] = ()
+    subject: str, *, plan: str, run: str, base: str, tip: str, todos: Sequence[str] = (), override: str = ""
 ) -> str:
     """Return a message with the trailers Coord-Plan, Coord-Run, Coord-Base and Coord-Tip. `todos`: those
-    whose commits it replaces, each with a trailer Coord-Todo.
+    whose commits it replaces, each with a trailer Coord-Todo. `override`: the safeguards without which it
+    lands, and the person who decided that, for Coord-Override.
     """
     facts = [("Plan", plan), ("Run", run), ("Base", base), ("Tip", tip), *(("Todo", todo) for todo in todos)]
+    facts.append(("Override", override))
     trailers = [f"Coord-{name}: {' '.join(fact.split())}\n" for name, fact in facts if fact]
     return f"{' '.join(subject.split()) or f'Land {plan}'}\n\n{''.join(trailers)}".replace("\0", "")
 

@@ -87,13 +87,15 @@ class LandAttempt(Attempt):
         return refusal("the change set is gone", f"see: coord changes {self._name}")
 
     def _message(self, base: str, method: Method, change: RepoChange | None) -> str:
+        action = self._action
         return landing_message(
-            self._action.title,
+            action.title,
             plan=self._name,
             run=self._job.run_id,
             base=base,
-            tip=self._action.tip,
+            tip=action.tip,
             todos=change.todos if change and method is Method.SQUASH else (),
+            override=f"{' '.join(action.overrides)} by {action.overridden_by}" if action.overrides else "",
         )
 
     def _prepared(self, at: BaseBranch, change: RepoChange, base: str, method: Method) -> Prepared | NoChange:

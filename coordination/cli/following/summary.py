@@ -150,6 +150,8 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         click.echo(f"accepted without a known commit: {spelled(listed(run.accepted))}")
     if run.break_glass:
         click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
+    if run.overrides:
+        click.echo(f"overridden by {spelled(run.actor)}: {spelled(' '.join(run.overrides))}")
     if run.timed_out:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:

@@ -14,7 +14,7 @@ from functools import cached_property
 
 from coordination.backend.address import is_own_socket
 from coordination.errors import NotTrusted, TrustCause
-from coordination.models import Signatures, is_of_landing, merges_request
+from coordination.models import LandAction, Signatures, is_of_landing, merges_request
 from coordination.planner.gates import MILESTONE_REPO, needs_approval
 from coordination.runs.attempt_store import AttemptStore, PredecessorOutput, check_output
 from coordination.runs.records import BriefPart, ByPerson, OrderedBrief, OrderedSpec, RunBrief, TodoSpec
@@ -201,6 +201,8 @@ class SignedRun:
             raise foreign(f"{todo} lands or reverts a change set, and was ordered as {self.order.operation}")
         for repo in sorted(self._repos_of(todo, spec)):
             self.check_right(self.principal, self.order, repo)
+        if isinstance(spec.todo.action, LandAction) and spec.todo.action.overrides:
+            self.check_right(self.principal, self.order, spec.repo.name, Right.OVERRIDE)
         if merges_request(spec.todo.action):
             self.check_right(self.principal, self.order, spec.repo.name, Right.MERGE)
         return spec

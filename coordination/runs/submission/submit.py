@@ -74,6 +74,8 @@ class Order:
     """The change sets that it lands, if those are several."""
     accepted: tuple[str, ...] = ()
     """Completed todos that a person has accepted for a landing without a known commit."""
+    overrides: tuple[str, ...] = ()
+    """Options by which it goes on without a safeguard."""
     optional: Collection[str] = ()
     """Todos whose failure skips only their dependents, where `on_failure` is `rollback`."""
 
@@ -283,6 +285,7 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         **({"two_persons": 1} if graph.plan.two_persons else {}),
         **({"lands": " ".join(order.lands)} if order.lands else {}),
         **({"accepted": " ".join(order.accepted)} if order.accepted else {}),
+        **({"overrides": " ".join(order.overrides)} if order.overrides else {}),
         **timeout_of(order.timeout),
     }
 

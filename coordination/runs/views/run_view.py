@@ -41,7 +41,7 @@ META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
     "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set",
-    "cached", "max_parallel", "accepted",
+    "cached", "max_parallel", "accepted", "overrides",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
@@ -197,6 +197,7 @@ class RunReader:
             tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
             accepted=tuple((meta.get("accepted") or "").split()),
+            overrides=tuple((meta.get("overrides") or "").split()),
             cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if has_all and status is RunStatus.ROLLING_BACK else _counts(meta),
             waves=self._waves(run_id, meta["plan_id"], rows, status) if todos else (),
