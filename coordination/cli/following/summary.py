@@ -146,12 +146,7 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         Console(highlight=False).print(
             Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
         )
-    if run.accepted:
-        click.echo(f"accepted without a known commit: {spelled(listed(run.accepted))}")
-    if run.break_glass:
-        click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
-    if run.overrides:
-        click.echo(f"overridden by {spelled(run.actor)}: {spelled(' '.join(run.overrides))}")
+    _print_exceptions(run)
     if run.timed_out:
         click.echo(f"the run {spelled(run.timed_out)}")
     elif run.timeout_s is not None and not run.status.ended:
@@ -163,6 +158,16 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
             if one.reason.keeps_worktree:
                 text = f"{todo.id} has not committed {spelled(one.text)}; {spelled(one.hint)}"
                 Console(highlight=False).print(Text(text, "yellow"), soft_wrap=True)
+
+
+def _print_exceptions(run: RunView) -> None:
+    """Print what the person who ordered the run let pass, and by which right."""
+    if run.accepted:
+        click.echo(f"accepted without a known commit: {spelled(listed(run.accepted))}")
+    if run.break_glass:
+        click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
+    if run.overrides:
+        click.echo(f"overridden by {spelled(run.actor)}: {spelled(' '.join(run.overrides))}")
 
 
 def internal_error(text: str) -> str:
