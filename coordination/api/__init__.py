@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from coordination.runs.control.named_checkpoints import NamedCheckpoint
     from coordination.runs.control.signing import Subject
     from coordination.runs.control.steering import RollbackPreview
+    from coordination.runs.logs import last_lines
     from coordination.runs.maintenance.cleaning import Survey, in_words
     from coordination.runs.records import RunStatus, TodoState, WaitReason
     from coordination.runs.retrying.retry_plan import RetryPlan
@@ -204,6 +205,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.records": ("RunStatus", "TodoState", "WaitReason"),
     "runs.control.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
+    "runs.logs": ("last_lines",),
     "runs.run_kinds": ("is_landing", "start_again"),
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.submission.refusals": ("LeftOut",),

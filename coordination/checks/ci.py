@@ -80,6 +80,8 @@ def _summary(report: QaReport) -> Iterator[str]:
         yield from (f"- {_code(one.name)} {_code(one.message)}".rstrip() for one in check.failures)
         if check.unnamed:
             yield f"- and {check.unnamed:,} more"
+        if check.output:
+            yield from ("", "The end of its output:", "", *(f"- {_code(line)}" for line in check.output))
     if report.unchecked:
         yield from ("", f"Without a check: {', '.join(map(_code, report.unchecked))}")
 
@@ -91,12 +93,13 @@ def annotations_of(report: QaReport, places: Mapping[str, str]) -> Iterator[str]
         for check in _bad(report)
         for one in check.failures
     ]
-    found += [(check, check.why) for check in _bad(report) if not check.failures]
+    found += [(check, "\n".join((check.why, *check.output))) for check in _bad(report) if not check.failures]
     for check, words in found[:MOST_ANNOTATIONS]:
         title = f"{check.repo} {check.check or check.todo}: {check.verdict}"
         fields = {**_place(words, places.get(check.repo, "")), "title": title}
         escaped = ",".join(f"{name}={_escaped(value, field=True)}" for name, value in fields.items())
-        yield f"::error {escaped}::{_escaped(shortened(words, LONGEST_TEXT))}"
+        lines = "\n".join(shortened(line, LONGEST_TEXT) for line in words.splitlines())
+        yield f"::error {escaped}::{_escaped(lines)}"
     if (more := len(found) - MOST_ANNOTATIONS) > 0:
         yield f"::warning title=coord::{more:,} more failures: see the summary of the job"
 

@@ -15,6 +15,7 @@ from coordination.models import Ecosystem, Plan, QaAction, generated_id
 from coordination.planner.checks import BEFORE
 from coordination.runs.change_sets.records import CheckResult, CheckVerdict, FailedTest, read_result
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.logs import last_lines
 from coordination.runs.records import Descriptor, TodoSpec, TodoState
 from coordination.runs.run_kinds import LAND, QA
 from coordination.runs.signed.results import signed_results
@@ -88,6 +89,8 @@ class CheckView(FrozenModel):
     """The first failed tests."""
     unnamed: int = 0
     """Number of further failed tests."""
+    output: tuple[str, ...] = ()
+    """The last lines of its output, where it is not green."""
     log: str
     """The command that prints its output."""
 
@@ -110,7 +113,16 @@ class QaReport(FrozenModel):
 def read_report(connection: Connection, run_id: str, unchecked: Iterable[str] = ()) -> QaReport:
     """Return the checks of a run. Raises NotFound; Unreadable."""
     run = connection.reader.read(run_id)
-    return report_of(run, read_checks(connection, run), unchecked)
+    checks = [_with_output(connection, run, check) for check in read_checks(connection, run)]
+    return report_of(run, checks, unchecked)
+
+
+def _with_output(connection: Connection, run: RunView, check: CheckView) -> CheckView:
+    if check.verdict in (CheckVerdict.GREEN, CheckVerdict.SKIPPED, CheckVerdict.WAITING):
+        return check
+    ran_in = next((todo.run for todo in run.todos if todo.id == check.todo), None) or run.run_id
+    lines = last_lines(connection.reader.log_tail(ran_in, check.todo))
+    return check.model_copy(update={"output": tuple(lines)})
 
 
 def report_of(run: RunView, checks: Collection[CheckView], unchecked: Iterable[str] = ()) -> QaReport:

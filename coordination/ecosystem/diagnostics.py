@@ -13,7 +13,7 @@ from coordination.credentials.detection import looks_secret
 from coordination.ecosystem import layout
 from coordination.ecosystem.layout import TO_REPOS, TO_WORK, Diagnostic, SourceMap, inside
 from coordination.ecosystem.yaml_text.tree import MERGE, Location
-from coordination.models import SECRET, Coordination, Ecosystem, Repo, Todo
+from coordination.models import SECRET, Coordination, Ecosystem, Repo, Todo, presentable_url
 from coordination.settings import Settings
 from coordination.text import WANTED, Suggester, counted, known_words, limit, nearest
 
@@ -272,8 +272,16 @@ def undeclared_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     yield from _beyond_capacity(ecosystem)
 
 
-def secrets_in_env(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
-    """Yield values of `env` that look like secrets: every reader of the file or of Redis has them."""
+def secrets_in_file(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
+    """Yield values of `env` and `url` that look like secrets: every reader of the file or Redis has them."""
+    for i, repo in enumerate(ecosystem.repos):
+        if repo.url and presentable_url(repo.url) != repo.url:
+            yield Diagnostic(
+                location=("repos", i, "url"),
+                message="holds a password or a token, which everybody who reads the file or Redis has; "
+                "keep it on the machine (coord credential add), and remove it here",
+                show_value=False,
+            )
     for i, todo in enumerate(ecosystem.coordination.todos):
         for name, value in todo.env.items():
             if isinstance(value, str) and (secret_kind := looks_secret(name, value)):

@@ -26,7 +26,7 @@ from coordination.ecosystem.diagnostics import (
     belongs_to_other_tools,
     diagnostics_of,
     repeated_ids,
-    secrets_in_env,
+    secrets_in_file,
     shared_ports,
     undeclared_references,
     unknown_parts,
@@ -129,7 +129,7 @@ def parse(raw: bytes, path: Path) -> Draft:
                 [
                     *unknown_parts(source_map.data),
                     *undeclared_references(ecosystem),
-                    *secrets_in_env(ecosystem),
+                    *secrets_in_file(ecosystem),
                     *shared_ports(ecosystem),
                 ]
             )

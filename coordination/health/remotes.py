@@ -30,6 +30,14 @@ AT_ONCE = 32
 ANSWERS = ("Authentication failed", "could not read Username", "could not read Password", "Permission denied")
 """Messages of git which show that the remote has answered, and asks for a login."""
 
+ADVICE = (
+    "fatal: Could not read from remote repository.",
+    "Please make sure you have the correct access rights",
+    "and the repository exists.",
+)
+"""Lines of git after each failure of a connection, whatever its cause."""
+FAULTS = ("fatal:", "error:", "remote:", "ssh:")
+
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +89,11 @@ class RemoteLooks(BackgroundService):
 
     def _urls(self) -> dict[str, str]:
         repos = self._declared().repos
-        return {repo.name: repo.url for repo in repos if repo.url and repo.name in self._served}
+        return {
+            repo.name: _from(self._served[repo.name], repo.url)
+            for repo in repos
+            if repo.url and repo.name in self._served
+        }
 
     def _forget(self, urls: Mapping[str, str]) -> None:
         if gone := [repo for repo in self._due if repo not in urls]:
@@ -130,5 +142,16 @@ def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
             return f"git ls-remote did not answer within {timeout_s:g} s"
     if process.returncode in (0, 2) or any(words in errors for words in ANSWERS):  # 2: it has no HEAD
         return ""
-    lines = [line for line in errors.splitlines() if line.strip()]
-    return (lines[-1] if lines else f"git ls-remote ended with {process.returncode}")[:300]
+    return (_cause(errors) or f"git ls-remote ended with {process.returncode}")[:300]
+
+
+def _from(checkout: Path, url: str) -> str:
+    """Return the address; a path is taken from the checkout, as git does when work lands there."""
+    return str(checkout / url) if ":" not in url.partition("/")[0] else url
+
+
+def _cause(errors: str) -> str:
+    """Return the cause among the messages of git: not the advice that it prints after each of them."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    causes = [line for line in lines if line not in ADVICE and not line.startswith("warning:")]
+    return next((line for line in causes if line.startswith(FAULTS)), (causes or lines or [""])[0])

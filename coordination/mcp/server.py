@@ -32,7 +32,7 @@ from coordination.mcp.declaration import declared, refusals
 from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs, tracker
-from coordination.models import HIDDEN, SECRET, Plan, Repo
+from coordination.models import HIDDEN, SECRET, Plan, Repo, presentable_url
 from coordination.settings import Settings
 
 PATH = "/mcp"
@@ -225,7 +225,7 @@ def _section(title: str, lines: Iterable[str]) -> str:
 
 
 def _repo(repo: Repo) -> str:
-    facts = [repo.role or "", ", ".join(repo.tags), repo.path or repo.url or ""]
+    facts = [repo.role or "", ", ".join(repo.tags), repo.path or presentable_url(repo.url or "")]
     return ": ".join(filter(None, [repo.name, " | ".join(filter(None, facts))]))
 
 
@@ -316,6 +316,11 @@ def _secrets(root: Node | None) -> Iterator[tuple[Node, str]]:
                 yield value, hidden
         elif name in Settings.model_fields and not Settings.model_fields[name].repr:
             yield value, _HIDDEN
+    repos = _under(root, "repos")
+    for repo in repos.value if isinstance(repos, SequenceNode) else ():
+        url = _under(repo, "url")
+        if isinstance(url, ScalarNode) and (hidden := presentable_url(url.value)) != url.value:
+            yield url, hidden
     todos = _under(_under(root, "coordination"), "todos")
     for todo in todos.value if isinstance(todos, SequenceNode) else ():
         for name, value in _pairs(_under(todo, "env")):

@@ -103,6 +103,7 @@ from coordination.models.tracking import (
     TodoStatus,
     Validation,
     presentable,
+    presentable_url,
     secrets_of,
     text_of,
 )
@@ -247,6 +248,7 @@ __all__ = [
     "parse_duration",
     "parse_size",
     "presentable",
+    "presentable_url",
     "secrets_of",
     "text_of",
 ]  # fmt: skip

@@ -286,10 +286,28 @@ def secrets_of(todo: Todo) -> tuple[str, ...]:
     return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
 
 
+_LOGIN = re.compile(r"(?P<scheme>https?://)(?P<user>[^/@:\s]*)(?P<password>:[^/@\s]*)?@", re.IGNORECASE)
+LONGEST_USER = 19
+"""Characters of a user's name in a url; a longer one is a token."""
+
+
+def presentable_url(url: str) -> str:
+    """Return the address of a remote without its password, and without a token in place of the user."""
+
+    def without_secret(found: re.Match[str]) -> str:
+        user = HIDDEN if len(found["user"]) > LONGEST_USER else found["user"]
+        return f"{found['scheme']}{user}{f':{HIDDEN}' if found['password'] else ''}@"
+
+    return _LOGIN.sub(without_secret, url)
+
+
 def presentable(record: R) -> R:
-    """Return the record as it may be shown: a todo without its secrets, which the file, Redis and workers
-    keep.
+    """Return the record as it may be shown: a todo without the secrets of its `env`, a repository without
+    those of its `url`. The file, Redis and workers keep them.
     """
+    if isinstance(record, Repo) and record.url:
+        shown = presentable_url(record.url)
+        return record if shown == record.url else record.model_copy(update={"url": shown})
     if not isinstance(record, Todo) or not record.env:
         return record
     env = {name: HIDDEN if SECRET.search(name) else value for name, value in record.env.items()}

@@ -26,9 +26,9 @@ from coordination.backend.server_check import ask_for_commands, judge, missing, 
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.disk import shortage
-from coordination.ecosystem.document import load
+from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
-from coordination.files import loose
+from coordination.files import loose, why_no_folder
 from coordination.health.store import HealthStore
 from coordination.models import Command, Ecosystem, SandboxKind, Signatures
 from coordination.operations.doctor import Facts, File, LivingWorker, Server
@@ -66,9 +66,16 @@ def look_at_file(path: Path, settings: Settings) -> File:
         ecosystem_id=ecosystem.coordination.id or "",
         shows_password=shown,
         too_large=not_transferable(document, settings, names),
+        absent=_absent(document),
         asks_for_sandbox=_asks_for_sandbox(ecosystem),
         broken_checkouts=tuple(broken_checkouts(document)),
     )
+
+
+def _absent(document: Document) -> dict[str, str]:
+    """Return the repositories with a path that is no folder on this machine, each with the reason."""
+    places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+    return {name: why for name, place in places.items() if place and (why := why_no_folder(place))}
 
 
 def _asks_for_sandbox(ecosystem: Ecosystem) -> bool:

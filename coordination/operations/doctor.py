@@ -37,6 +37,8 @@ class File:
     """Repositories that cannot be transferred to other hosts: larger than `bundle_limit_bytes`, and without a
     `url`.
     """
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Repository → why its folder cannot be used on this machine."""
     asks_for_sandbox: bool = False
     """A todo or a repository demands one."""
     broken_checkouts: tuple[tuple[str, str], ...] = ()
@@ -137,6 +139,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_foreign_data(facts),
         *_other_ecosystem(facts),
         *_served(facts),
+        *_absent(facts),
         *_versions(facts),
         *_clocks(facts),
         *_silent_hosts(facts),
@@ -274,6 +277,18 @@ def _served(facts: Facts) -> Iterator[Finding]:
             "coord up" if facts.server.embedded else f"on its host: coord worker --repo {unserved[0]}=PATH"
         )
         yield Finding.wrong(f"no worker serves {listed(unserved)}", start)
+
+
+def _absent(facts: Facts) -> Iterator[Finding]:
+    """Yield the folders that this machine lacks, where its own worker needs them and has not reported it."""
+    if facts.file is None or (facts.server is not None and not facts.server.embedded):
+        return
+    for repo, why in facts.file.absent.items():
+        if not facts.unfit(repo):
+            yield Finding.wrong(
+                f"repository {repo} is not on this machine: {why}",
+                f"clone it there, or correct its `path` in {facts.file.path}",
+            )
 
 
 def _versions(facts: Facts) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ PIECES_OF_TAIL = 8
 """Least number of pieces in a tail. It is deleted piece by piece, so more pieces keep its size closer to the
 limit.
 """
+LAST_LINES, LONGEST_LINE = 6, 160
+"""Lines of the end of an output that are shown with a failure, and characters of each."""
 
 
 def piece_bytes(tail_bytes: int) -> int:
@@ -195,3 +197,12 @@ def _number(fields: Mapping[str, str], name: str) -> int:
     """Return the number, 0 if it is none: other programs can write to Redis too."""
     text = fields.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+def last_lines(tail: str) -> list[str]:
+    """Return the last lines of the output of a todo; none if the output was cut there."""
+    lines = [line.rstrip() for line in tail.splitlines()]
+    if any(line.startswith("[coord] output cut here") for line in lines):
+        return []
+    said = [line[:LONGEST_LINE] for line in lines if line and not line.startswith("[coord] ")]
+    return said[-LAST_LINES:]

@@ -8,7 +8,17 @@ from datetime import date
 
 from coordination.ecosystem.document import Document
 from coordination.files import is_folder
-from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
+from coordination.models import (
+    DependencyStatus,
+    Ecosystem,
+    Issue,
+    Milestone,
+    Plan,
+    Repo,
+    Todo,
+    TodoStatus,
+    presentable,
+)
 from coordination.tracker.kinds import (
     ISSUE,
     OPEN,
@@ -86,7 +96,7 @@ def repo_status(document: Document, view: Joined, repo: Repo) -> RepoStatus:
     path = document.repo_path(repo)
     dependencies = ecosystem.coordination.dependencies
     return RepoStatus(
-        repo=repo,
+        repo=presentable(repo),
         path=None if path is None else str(path),
         present=path is not None and is_folder(path),
         counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},

@@ -64,6 +64,17 @@ def test_a_job_checks_what_is_checked_out_and_speaks_to_its_runner(testbed: Test
     suites = ElementTree.parse(testbed.folder / "coord-junit.xml").getroot()
     assert [suite.get("name") for suite in suites] == ["tool.qa"]
     assert testbed.coord("ci", "--repo", "elsewhere").code == 2
+    # A check without a report of tests tells its failure in its output alone.
+    testbed.write(repos={"lib": {"qa": [{"name": "lint", "run": "echo line 7 is too long; exit 1"}]}})
+    silent = testbed.coord("ci", **job)
+    assert silent.code == 3
+    assert "line 7 is too long" in silent.out
+    (annotation,) = (line for line in silent.err.splitlines() if line.startswith("::error "))
+    assert annotation.endswith("%0Aline 7 is too long")
+    assert summary.read_text().endswith("- `line 7 is too long`\n")
+    assert silent.out.count("line 7") == testbed.coord("show-qa").out.count("line 7") == 1
+    (check,) = testbed.coord("show-qa", "--json").json["checks"]
+    assert check["output"] == ["line 7 is too long"]
     testbed.ok("down")
 
 

@@ -142,6 +142,20 @@ def test_the_page_now_answers_what_runs_waits_failed_and_is_unhealthy(testbed: T
     assert 'value="GATED"' in text  # the form that approves it
 
 
+def test_the_page_now_names_a_run_that_its_own_rule_has_undone(own_testbed: Testbed):
+    undone = [
+        {"id": "U1", "repo": "api"},
+        {"id": "U2", "repo": "api", "blocked_by": ["U1"], "action": "exit 1"},
+    ]
+    own_testbed.write(undone, plan={"on_failure": "rollback"}, plans=[{"id": "PLAN-002", "title": "by hand"}])
+    assert own_testbed.sweep().json["status"] == "rolled_back"
+    own_testbed.up()
+    run = run_of(own_testbed, PLAN)
+
+    with TestClient(Dashboard(Snapshots(own_testbed.file), Tokens(own_testbed.state)).app()) as client:
+        assert run in Tab(client, Tokens(own_testbed.state).add("ann")).get("/").text
+
+
 @pytest.mark.parametrize(("path", "state"), [("/runs", ""), ("/run", "failed: ")])
 def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
     testbed: Testbed, tab: Tab, path: str, state: str

@@ -46,3 +46,27 @@ def test_a_run_goes_on_when_its_secret_is_there_and_a_kill_leaves_no_copy(testbe
     testbed.ok("export-run", run, str(testbed.folder / "run.json"))
     clear_scratch(testbed.state)  # as any worker does four times a minute
     assert holders(testbed.folder, "token") == [], "neither in logs, nor in Redis' files, nor in the export"
+
+
+def test_a_token_in_a_url_is_a_warning_and_is_not_shown(testbed: Testbed):
+    urls = {
+        "api": f"https://bot:{SECRET}@example.org/api.git",
+        "web": f"https://{SECRET}@example.org/web.git",
+        "doc": "https://ann@example.org/doc.git",
+    }
+    testbed.write(repos={name: {"url": url} for name, url in urls.items()})
+
+    strict = testbed.coord("validate", "--strict", "--json")
+    shown = [
+        testbed.ok(*words)
+        for words in (["list-repos", "--json"], ["list-repos"], ["status", "api", "--json"])
+    ]
+
+    assert strict.code == 2
+    assert [one["where"] for one in strict.json["warnings"]] == ["repos[0].url (api)", "repos[1].url (web)"]
+    assert [repo["url"] for repo in shown[0].json] == [
+        "https://bot:***@example.org/api.git",
+        "https://***@example.org/web.git",
+        urls["doc"],
+    ]
+    assert not [one for one in (strict, *shown) if SECRET in one.out + one.err]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -382,7 +383,26 @@ def test_a_remote_that_hangs_is_given_up_in_time_and_one_that_asks_has_answered(
         why = ls_remote(f"http://127.0.0.1:{port}/x.git", timeout_s=0.5)
     assert "did not answer" in why
     assert time.monotonic() - began < 30
-    assert ls_remote(str(tmp_path / "nothing"))
+    assert str(tmp_path / "nothing") in ls_remote(str(tmp_path / "nothing"))  # and not git's advice alone
+
+
+def test_a_remote_that_is_a_path_is_looked_at_from_the_checkout(store: RunStore, tmp_path: Path):
+    subprocess.run(["git", "init", "-q", "--bare", tmp_path / "hub.git"], check=True)
+    (tmp_path / "api").mkdir()
+    declared = Ecosystem(repos=(Repo(name="api", url="../hub.git"), Repo(name="web", url="../none.git")))
+    served = dict.fromkeys(("api", "web"), tmp_path / "api")
+    health = HealthStore(store.redis, store.keys)
+    looks = RemoteLooks(health, lambda: declared, served, "h1", every_s=0.5)
+    looks.start()
+    try:
+        until(lambda: len(health.remotes()) == 2)
+    finally:
+        looks.stop()
+
+    assert {name: report.healthy for name, (report,) in health.remotes().items()} == {
+        "api": True,
+        "web": False,
+    }
 
 
 def test_a_monitor_that_is_made_while_redis_refuses_starts_in_a_later_round(

@@ -21,6 +21,7 @@ from coordination.api import (
     TodoView,
     Written,
     is_landing,
+    last_lines,
     start_again,
 )
 from coordination.cli.context import CliContext, despite_quiet, warn
@@ -205,8 +206,6 @@ def _wants_to_cancel() -> bool:
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
 SHOWN_PULLS = 5
-LAST_LINES = 6
-LINE_WIDTH = 160
 
 
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
@@ -316,17 +315,9 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
     if hint:
         yield f"  {hint.strip()}"
     else:
-        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_lines(tail))
+        yield from (f"  | {line}" for line in last_lines(tail))
         yield f"  full log: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
         yield f"  worktree: {worktree}"
     elif elsewhere(todo):
         yield f"  executed on host {todo.host}"
-
-
-def last_lines(tail: str) -> list[str]:
-    """Return the last lines of the output of a todo; none if the output was cut there."""
-    lines = [line.rstrip() for line in tail.splitlines()]
-    if any(line.startswith("[coord] output cut here") for line in lines):
-        return []
-    return [line for line in lines if line and not line.startswith("[coord] ")][-LAST_LINES:]

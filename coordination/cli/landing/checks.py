@@ -170,6 +170,7 @@ def _failures(checks: Iterable[CheckView]) -> Iterable[str]:
             yield f"    {failure.name}" + (f": {failure.message}" if failure.message else "")
         if (more := len(check.failures) - SHOWN + check.unnamed) > 0:
             yield f"    and {more:,} more"
+        yield from (f"    | {line}" for line in check.output)
         if check.verdict not in (CheckVerdict.SKIPPED, CheckVerdict.WAITING):
             yield f"    see: {check.log}"
 

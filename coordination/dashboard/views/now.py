@@ -19,7 +19,8 @@ from coordination.dashboard.views.actions import holders_of
 from coordination.dashboard.views.runs import FAILED_TODO
 
 LIVE = ("running", "paused", "rolling_back")
-FAILED = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
+FAILED = (RunStatus.FAILED, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED)
+"""Ends of a run that are failures, unless a person had it rolled back."""
 SHOWN, FAILED_READ = 20, 50
 CAUSES, CAUSES_OF = 3, 500
 """Number of failed todos that are shown of a run, and of todos of the largest run that is read for them."""
@@ -69,7 +70,8 @@ def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
 
 def _now(coord: Coord) -> Mapping[str, Any]:
     live = coord.runs.list(SHOWN, status=LIVE)
-    failed = coord.runs.list(FAILED_READ, status=FAILED, since=datetime.now(UTC) - DAY)
+    ended = coord.runs.list(FAILED_READ, status=FAILED, since=datetime.now(UTC) - DAY)
+    failed = [run for run in ended if run.status is not RunStatus.ROLLED_BACK or not run.steered_by]
     declared = coord.document.ecosystem.coordination
     todos = declared.todos
     repos = {todo.id: todo.repo for todo in todos}
