@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
     from coordination.rewrites import Matches
+    from coordination.runs.change_sets.records import TakenOver
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
+    from coordination.runs.worker_registry import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +127,10 @@ class Planner:
         access = self._access
         if not access.settings.redis_url:
             access.manager.check_paths(graph.repos)
-        places, error = self._places(graph, accepted)
+        places, takes_over, error = self._places(graph, accepted)
+        found = dry_run(graph, order, self.ecosystem, access.settings, places, self._matches(graph))
         return SweepPreview(
-            dry_run=dry_run(graph, order, self.ecosystem, access.settings, places, self._matches(graph)),
+            dry_run=replace(found, takes_over=takes_over),
             unreachable=error,
             blocked=bool(graph.blocked),
             too_large=not_transferable(access.document, access.settings, _needed_elsewhere(graph)),
@@ -166,47 +169,60 @@ class Planner:
                 found[todo.id] = find_matches(todo.action, place, base)
         return found
 
-    def _places(self, graph: PlanGraph, accepted: Collection[str]) -> tuple[Places, Unreachable | None]:
-        """Return where the workers are; with the embedded server this machine is the one, once a sweep has
-        started it.
+    def _places(
+        self, graph: PlanGraph, accepted: Collection[str]
+    ) -> tuple[Places, tuple[TakenOver, ...], Unreachable | None]:
+        """Return where the workers are, and the commits with which the run would begin. With the embedded
+        server this machine is the place, once a sweep has started the worker.
         """
         from coordination.runs.submission.dry_run import Place, places_of
 
         access = self._access
         configured = access.settings.redis_url
+        takes_over: tuple[TakenOver, ...] = ()
         error = None
         if url := configured or access.local.server.url:
             try:
-                workers = self._workers(url, graph, accepted)
+                workers, takes_over = self._workers(url, graph, accepted)
             except Unreachable as unreachable:
                 error = unreachable
             else:
                 if configured:
-                    return places_of(graph.repos, workers), None
+                    return places_of(graph.repos, workers), takes_over, None
         if configured:
             unknown = "Redis, which does not answer" if error else "a worker"
-            return dict.fromkeys(graph.repos, unknown), error
+            return dict.fromkeys(graph.repos, unknown), takes_over, error
         host = access.settings.this_host
         paths = {repo.name: access.document.repo_path(repo) for repo in access.document.ecosystem.repos}
-        return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}, error
+        places = {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}
+        return places, takes_over, error
 
-    def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
-        """Return the workers that are there. Raises as `preview` does."""
+    def _workers(
+        self, url: str, graph: PlanGraph, accepted: Collection[str]
+    ) -> tuple[Sequence[Worker], tuple[TakenOver, ...]]:
+        """Return the workers that are there, and the commits with which the run would begin. Raises as
+        `preview` does.
+        """
         from coordination.backend.client import reaching
         from coordination.runs.change_sets.store import ChangeSets
         from coordination.runs.connection import Connection
         from coordination.runs.control.starting import check_landed, refuse_conflicts
+        from coordination.runs.submission.lineage import refuse_of_sweep
+        from coordination.runs.submission.writes import change_set_of
 
         connection = Connection(url, self._access.settings)
         with reaching(url):
             refuse_conflicts(connection, graph.todos)
+            sets = ChangeSets(connection.store).read_all()
+            if self._discarded and (found := sets.get(self._discarded.plan)):
+                sets[found.id] = found.without_open()
+            own = sets.get(change_set_of(graph.plan.id, graph.todos))
+            if own is not None:
+                refuse_of_sweep(connection.store, self.ecosystem, own, accepted)
             workers = connection.registry.workers()
             if workers:
-                sets = ChangeSets(connection.store).read_all()
-                if self._discarded and (found := sets.get(self._discarded.plan)):
-                    sets[found.id] = found.without_open()
                 check_landed(connection, self.ecosystem, graph, sets, accepted, record=False)
-        return workers
+        return workers, own.taken_over if own else ()
 
 
 @dataclass(frozen=True, kw_only=True)

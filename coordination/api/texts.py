@@ -98,7 +98,10 @@ AS_IN_RUN = "Default: as in the run."
 JOBS = "Run at most this many todos at once (default: the workers' slots)."
 NO_CACHE = "Run todos with a cache, too; keep their results."
 FRESH = "Discard the plan's change set before: its todos are open again."
-ACCEPT_RESULTS = "Count results of completed todos as merged: their base branches have them in another form."
+ACCEPT_RESULTS = (
+    "Count results of completed todos as merged: their base branches have them in another form. The id of "
+    "the plan instead: go on with the work that another plan of this id has made."
+)
 AS_IT_WAS = "Keep the run's own order where the file has changed."
 AGAIN = "Run succeeded todos again, with all that depends on them."
 ACCEPT_UNDONE = "Accept failed compensations: they were undone by hand, or may stay."

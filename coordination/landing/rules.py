@@ -348,11 +348,11 @@ def refuse_strangers(
     ours = [repo for repo in repos if repo not in found]
     what = f"{name} has changes in {listed(found)}, which no todo of it names"
     hints = [f"see them: coord changes {name}"]
-    hints += [f"leave them out: coord {command} {name} {_repo_options(ours)}"] if ours else []
-    raise Conflict(what, "; or ".join([*hints, f"take all: coord {command} {name} {_repo_options(repos)}"]))
+    hints += [f"leave them out: coord {command} {name} {repo_options(ours)}"] if ours else []
+    raise Conflict(what, "; or ".join([*hints, f"take all: coord {command} {name} {repo_options(repos)}"]))
 
 
-def _repo_options(repos: Iterable[str]) -> str:
+def repo_options(repos: Iterable[str]) -> str:
     return " ".join(f"--repo {repo}" for repo in repos)
 
 

@@ -20,12 +20,20 @@ from coordination.landing.completed import (
 )
 from coordination.landing.graph import landing_graph, revert_graph, todo_id
 from coordination.landing.plan_waves import decide_plan_reverts, decide_plan_waves, waves_named
-from coordination.landing.rules import Landing, LandOptions, decide_landing, decide_revert, has_landed
+from coordination.landing.rules import (
+    Landing,
+    LandOptions,
+    decide_landing,
+    decide_revert,
+    has_landed,
+    repo_options,
+)
 from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
 from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import LAND, QA, REVERT
+from coordination.runs.submission.lineage import refuse_other_plan
 from coordination.runs.submission.submit import Order
 
 if TYPE_CHECKING:
@@ -78,6 +86,9 @@ def prepare_landing(
             ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
         )
         compared.append(unrecorded(ecosystem, change_set, decided, options))
+        if change_set is not None and not options.repos:
+            way = f"land it nevertheless: coord land {plan} {repo_options(decided.names)}"
+            refuse_other_plan(connection.store, ecosystem, change_set, [way])
         return decided
 
     waves = waves_named(ecosystem, name)

@@ -130,3 +130,63 @@ def test_work_in_a_repository_that_no_todo_of_the_plan_names_lands_only_by_its_n
 
 def has(testbed: Testbed, repo: str) -> bool:
     return "one" in git(testbed.folder / repo, "ls-tree", "--name-only", "main").split()
+
+
+def todo_of(name: str, **fields: str) -> dict[str, str]:
+    return {"id": name, "repo": "a", "task": f"write {name}", "action": f"echo 1 > {name}", **fields}
+
+
+def test_a_sweep_does_not_go_on_with_the_work_of_another_plan_of_its_id(testbed: Testbed):
+    testbed.write([todo_of("T1")])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    old = git(testbed.folder / "a", "rev-parse", f"coord/{PLAN}")
+    testbed.write([todo_of("T1", task="something else", action="echo 2 > two")], plan={"title": "new"})
+
+    assert testbed.sweep().code == 6
+    assert testbed.coord("sweep", PLAN, "--dry-run").code == 6
+    assert testbed.coord("execute", "T1").code == 6
+    script = "from coordination import Coord\nwith Coord() as coord: coord.runs.sweep('PLAN-001')"
+    assert "Conflict" in testbed.python(script).err
+    assert git(testbed.folder / "a", "rev-parse", f"coord/{PLAN}") == old
+
+    fresh = testbed.ok("sweep", PLAN, "--fresh", "--yes", "--json").json
+    assert fresh["takes_over"] == []
+    testbed.ok("land", PLAN, "--yes")
+    landed = git(testbed.folder / "a", "ls-tree", "--name-only", "main").split()
+    assert ("two" in landed, "T1" in landed) == (True, False)
+
+
+def test_a_sweep_goes_on_with_the_work_of_another_plan_if_a_person_accepts_it(testbed: Testbed):
+    testbed.write([todo_of("T1")])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.write([todo_of("T2")], plan={"title": "new"})
+    (taken,) = testbed.ok("sweep", PLAN, "--accept", PLAN, "--json").json["takes_over"]
+
+    assert (taken["repo"], taken["commits"], taken["todos"]) == ("a", 1, ["T1"])
+    assert testbed.coord("sweep", PLAN).code == 0, "it is the work of this plan by now"
+    testbed.ok("land", PLAN, "--yes")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param(
+            {"plan": {"title": "renamed"}, "todos": [todo_of("T1", status="completed")]}, id="renamed"
+        ),
+        pytest.param({"todos": [todo_of("T1", status="completed", task="reworded")]}, id="reworded"),
+        pytest.param({"todos": []}, id="replaced"),
+    ],
+)
+def test_a_plan_that_changes_goes_on_with_its_own_work_and_says_so(testbed: Testbed, after: dict[str, list]):
+    testbed.write([todo_of("T1")])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.write(**{**after, "todos": [*after["todos"], todo_of("T2")]})
+
+    (previewed,) = testbed.ok("sweep", PLAN, "--dry-run", "--json").json["takes_over"]
+    done = testbed.ok("sweep", PLAN, "--json")
+    assert done.json["takes_over"] == [previewed]
+    assert (previewed["repo"], previewed["commits"], previewed["todos"]) == ("a", 1, ["T1"])
+    assert previewed["branch"] in done.err

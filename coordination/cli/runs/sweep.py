@@ -172,13 +172,14 @@ def run_prepared(
     def start() -> Run:
         run = runs.start(ready, accepted)
         work = format_work(graph.size, graph.repos, runs.workplaces(graph.repos, ready.order.max_parallel))
-        in_run = sum(run.view(only=()).counts.values())
+        view = run.view(only=())
+        in_run = sum(view.counts.values())
         carried = in_run - len(graph.todos) - len(graph.blocked)  # results of the change set
         of_set = f"; {carried} carried over" if carried else ""
         click.echo(
             f"run {run.id} of {graph.plan.id}: {work}{of_set}; strategy: {ready.order.reason}", err=True
         )
-        for one in left:
+        for one in (*view.takes_over, *left):
             click.echo(spelled(str(one)), err=True)
         return run
 
@@ -218,6 +219,8 @@ def print_dry_run(found: DryRun) -> None:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:
         click.echo(f"{found.size} of {found.plan_id} would run; strategy: {found.reason}", err=True)
+    for one in found.takes_over:
+        click.echo(spelled(str(one)), err=True)
     if found.steps:
         _print_steps(found.steps)
     for line in _matches(found.steps):

@@ -15,10 +15,11 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from coordination.errors import Unreadable
 from coordination.models import Word
+from coordination.text import counted, listed
 
 PREFIX = "coord/"
 LONGEST_NAME = 150
@@ -150,6 +151,28 @@ class RepoChange(BaseModel):
         return (self.request.branch if self.request else "") or self.branch
 
 
+class TakenOver(BaseModel):
+    """The unlanded commits of a repository with which a run begins; they land with its own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    repo: str
+    branch: str
+    tip: str
+    commits: int | None = None
+    """Number of commits; None if it was not recorded."""
+    todos: tuple[str, ...] = ()
+    """The todos whose results they have."""
+
+    def __str__(self) -> str:
+        size = "its commits" if self.commits is None else counted(self.commits, "commit")
+        todos = f" ({listed(self.todos)})" if self.todos else ""
+        return f"{self.repo}: the run goes on with {size} of {self.branch}{todos}"
+
+
+TAKEN_OVER = TypeAdapter(tuple[TakenOver, ...])
+
+
 class ChangeSet(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -173,6 +196,14 @@ class ChangeSet(BaseModel):
     def open(self) -> Mapping[str, RepoChange]:
         """Return the repositories whose changes have not landed."""
         return {name: change for name, change in self.repos.items() if change.landed is None}
+
+    @property
+    def taken_over(self) -> tuple[TakenOver, ...]:
+        """Return the commits with which a run of it begins."""
+        names = ("repo", "branch", "tip", "commits", "todos")
+        return tuple(
+            TakenOver(**{name: getattr(one, name) for name in names}) for _, one in sorted(self.open.items())
+        )
 
     def without_open(self) -> ChangeSet:
         """Return the change set without the parts that have not landed."""

@@ -22,6 +22,7 @@ from coordination.runs.run_kinds import (
     landings_of,
 )
 from coordination.runs.submission.carry import AT_BASE, StartingPoint
+from coordination.runs.submission.lineage import refuse_of_sweep
 from coordination.runs.submission.refusals import (
     Sets,
     bases,
@@ -56,17 +57,20 @@ def start_run(
     order: Order,
     accepted: Collection[str] = (),
 ) -> str:
-    """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed.
+    """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed,
+    or the run's own change set, though another plan of its id has made it.
 
-    Raise Conflict where another run executes one of these todos, or where workers have another version of
-    coord or another ecosystem; NotLanded where the result of a completed predecessor is not in its base
-    branch.
+    Raise Conflict where another run executes one of these todos, where another plan has made its change set,
+    or where workers have another version of coord or another ecosystem; NotLanded where the result of a
+    completed predecessor is not in its base branch.
     """
     check_redis(connection)
     store, own = connection.store, "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos)
 
     def begin() -> tuple[str, Reply]:
         sets = ChangeSets(store).read_all()
+        if own in sets:
+            refuse_of_sweep(store, ecosystem, sets[own], accepted)
         check_landed(connection, ecosystem, graph, sets, accepted)
         with start_lock(connection):
             refuse_conflicts(connection, graph.todos)
@@ -142,6 +146,7 @@ def check_landed(
     """
     own = change_set_of(graph.plan.id, graph.todos)
     required = bases(ecosystem, graph.plan, graph.todos, sets, own)
+    accepted = [name for name in accepted if name != own or own not in sets]
     refuse_not_landed(connection.store, connection.registry, required, accepted, sets=sets, record=record)
 
 

@@ -8,5 +8,6 @@
 | `dry_run.py` | the preview of a sweep. Pure |
 | `writes.py` | the change set of a run, and what the run writes of it |
 | `carry.py` | the commits at which a run begins, and the results that it takes over from its change set |
+| `lineage.py` | refuses a change set that another plan of the same id has made |
 | `refusals.py` | refuses todos whose predecessors' results are not merged, or that another run executes |
 """

@@ -33,6 +33,7 @@ from coordination.planner.gates import effect_of_timeout, is_milestone, needs_ap
 from coordination.planner.graph import PlanGraph
 from coordination.planner.strategy import choose_strategy
 from coordination.rewrites import Matches
+from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.submission.submit import Order
 from coordination.runs.worker_registry import Worker, waiting_for_worker
 from coordination.sandbox import decide
@@ -103,6 +104,8 @@ class DryRun:
     steps: tuple[Step, ...]
     """The todos in the order in which they would start, according to the estimates."""
     rest: tuple[Rest, ...]
+    takes_over: tuple[TakenOver, ...] = ()
+    """The unlanded commits of the change set with which the run would begin."""
 
 
 def dry_run(

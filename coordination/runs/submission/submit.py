@@ -30,11 +30,14 @@ from coordination.planner.gates import repos_of
 from coordination.planner.paths import successors
 from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
+from coordination.planner.selection import AD_HOC
 from coordination.planner.strategy import choose_strategy
+from coordination.runs.change_sets.records import TAKEN_OVER
 from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
+from coordination.runs.submission.lineage import TITLE
 from coordination.runs.submission.structure import graph_hash, why_not_undoable
 from coordination.runs.submission.writes import NO_WRITES, Writes
 from coordination.settings import Settings
@@ -178,6 +181,8 @@ def submit(
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
     pins = {**start_at.hosts, **carry.pins, **hosts}
     pins = {f"{HOST}{repo}": host for repo, host in pins.items() if host}
+    if taken := writes.found.taken_over:
+        meta = {**meta, "takes_over": TAKEN_OVER.dump_json(taken).decode()}
     draft.meta({**meta, **writes.meta, "breakers": breakers, **pins, **({"file": file} if file else {})})
     draft.levels(graph.levels)
     expected = expected_of(graph)
@@ -275,6 +280,7 @@ def _brief(run_id: str, work: _Work, order: Order, file: str) -> RunBrief:
 def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str | int]:
     return {
         "plan_id": graph.plan.id,
+        TITLE: "" if graph.plan.id == AD_HOC else graph.plan.title,
         "strategy": order.strategy,
         "on_failure": order.on_failure,
         "max_parallel": order.max_parallel or 0,

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.not_committed import NotCommitted
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 
@@ -232,6 +233,8 @@ class RunView(BaseModel):
     """The run that this one retries."""
     change_set: str | None = None
     """The change set that it works on; None for a landing, and for a run that makes none."""
+    takes_over: tuple[TakenOver, ...] = ()
+    """The unlanded commits of the change set with which it began."""
     branches: Mapping[str, str] = {}
     """Repository → the branch with its work: that of the change set, or of the run; only in a view with the
     todos.

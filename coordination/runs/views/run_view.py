@@ -14,6 +14,7 @@ from coordination.backend.keys import Keys, repo_slot, split_member
 from coordination.errors import NotFound, Unreadable
 from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
+from coordination.runs.change_sets.records import TAKEN_OVER
 from coordination.runs.logs import shown
 from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
@@ -40,7 +41,7 @@ TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
-    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set",
+    "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set", "takes_over",
     "cached", "max_parallel", "accepted", "overrides",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
@@ -193,6 +194,7 @@ class RunReader:
             bound_s=self._bound_s(run_id, meta, rows),
             carried_from=meta.get("carried_from"),
             change_set=meta.get("change_set"),
+            takes_over=TAKEN_OVER.validate_json(meta.get("takes_over", "[]")),
             branches=self._branches(run_id, meta.get("change_set"), tips),
             tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
