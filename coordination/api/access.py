@@ -123,12 +123,18 @@ class EcosystemAccess:
         manager.on_checked = self.announce_checks
         manager.may_edit = self.authority.check_edit
         manager.used_ids = self._used_ids
+        manager.unlanded = self._unlanded
         return manager
 
     def _used_ids(self) -> Collection[str]:
         from coordination.operations.used_ids import used_ids
 
         return used_ids(self.path, self.settings, self._checkouts())
+
+    def _unlanded(self, names: Collection[str]) -> Collection[str]:
+        from coordination.operations.used_ids import unlanded
+
+        return unlanded(self.document, self.settings, names)
 
     def _checkouts(self) -> tuple[Path, ...]:
         """Return the checkouts of this machine."""

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from coordination.api.trust import TrustAdministration
     from coordination.cache.connection import TodoContext
     from coordination.cache.contexts import CacheStats, Context
+    from coordination.ecosystem.document import Document
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import TodoOfRun
+    from coordination.tracker.manager import CoordinationManager
     from coordination.tracker.records import Edited
 
 FOREIGN_CONTEXT = "a context other than its own"
@@ -41,6 +43,11 @@ class Facade(EcosystemAccess):
 
     Locks, messages, breakers and shared values are those of `connection`.
     """
+
+    def manage(self, document: Document) -> CoordinationManager:
+        manager = super().manage(document)
+        manager.discard = lambda name: self.changes.discard(name)  # its import takes time
+        return manager
 
     @opened_once
     def runs(self) -> Runs:

@@ -124,6 +124,7 @@ QA_BASE = "Check the base branches of the repositories of the plan or run."
 QA_NO_CACHE = "Run all checks, also those with a green result for the same files."
 VIA = "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
 METHOD = "Merge in this form (default: as in the plan, else merge)."
+UNLANDED = "Discard or keep work of it that has not landed (default: ask; refuse where nobody can be asked):"
 LAND_REPOS = "Land only these repositories; what their changes build on must be among them."
 WAVE = "Stop after this wave (default: land all waves, one after the other)."
 ACCEPT_COMPLETED = (

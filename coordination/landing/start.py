@@ -85,10 +85,10 @@ def prepare_landing(
         decided = decide_landing(
             ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
         )
-        compared.append(unrecorded(ecosystem, change_set, decided, options))
         if change_set is not None and not options.repos:
             way = f"land it nevertheless: coord land {plan} {repo_options(decided.names)}"
             refuse_other_plan(connection.store, ecosystem, change_set, [way])
+        compared.append(unrecorded(ecosystem, change_set, decided, options))
         return decided
 
     waves = waves_named(ecosystem, name)

@@ -135,6 +135,15 @@ ForgeCheck = Annotated[str, Field(min_length=1, max_length=200)]
 MOST_APPROVALS = 20
 
 
+class UnlandedWork(Word):
+    """The fate of a change set whose plan or todo is deleted."""
+
+    DISCARD = "discard"
+    """Its branches are deleted; the tips stay under refs/coord/discarded."""
+    KEEP = "keep"
+    """It stays, under its id."""
+
+
 class Via(Word):
     """The way into a base branch."""
 

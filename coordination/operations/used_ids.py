@@ -1,8 +1,9 @@
-"""Ids that records have or had: a new record gets none of them, also after a deletion.
+"""Ids that records have or had, and those with unlanded work, found without starting anything.
 
-An id leaves traces when its record is gone: entries of the journal, events of the history, branches and kept
-tips of change sets in the checkouts, and change sets and runs in Redis. Each of them is read where it is, and
-nothing is started. A source that cannot be read counts as empty: the sweep compares again.
+A new record gets no id that a record had. An id leaves traces when its record is gone: entries of the
+journal, events of the history, branches and kept tips of change sets in the checkouts, and change sets and
+runs in Redis. Each of them is read where it is. A source that cannot be read counts as empty: the sweep
+compares again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from coordination.ecosystem.journal import Journal
+from coordination.ecosystem.parsing import Document
 from coordination.errors import CoordinationError
-from coordination.git import ask_git
+from coordination.git import ask_git, base_tip, commit_of, contains
 from coordination.history.memory import DATABASE
+from coordination.models import Repo
 from coordination.operations.quick_queries import query_quickly
 from coordination.operations.state import state_folder
-from coordination.runs.change_sets.records import PREFIX
+from coordination.runs.change_sets.records import PREFIX, branch_name
 from coordination.settings import Settings
 
 AT_ONCE = 8
@@ -51,6 +54,27 @@ def branches_of_sets(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = pool.map(lambda checkout: set(_named(checkout, below)), checkouts)
         return dict(zip(checkouts, found, strict=True))
+
+
+def unlanded(document: Document, settings: Settings, names: Collection[str]) -> set[str]:
+    """Return those of these plans and todos whose change sets have work that has not landed: by Redis, if it
+    answers, else by the branches in the checkouts that their base branches do not contain.
+    """
+    if seen := query_quickly(document.path, settings, lambda live: live.unlanded(names)):
+        return seen.answer
+    places = {repo: place for repo in document.ecosystem.repos if (place := document.repo_path(repo))}
+    there = branches_of_sets(tuple(set(places.values())), [HEADS])
+    return {
+        name
+        for repo, place in places.items()
+        for name in there[place].intersection(names)
+        if not _has_landed(repo, place, branch_name(name))
+    }
+
+
+def _has_landed(repo: Repo, place: Path, branch: str) -> bool:
+    tip, base = commit_of(place, f"refs/heads/{branch}"), base_tip(place, repo.branch, remote=bool(repo.url))
+    return bool(base) and contains(place, tip, base)
 
 
 def _named(checkout: Path, below: Collection[str]) -> Iterator[str]:

@@ -25,6 +25,7 @@ from coordination.models import (
     Plan,
     Todo,
     TodoStatus,
+    UnlandedWork,
 )
 from coordination.planner.selection import ALL, Selectors
 from coordination.tracker import milestones, mutations, queries
@@ -66,6 +67,10 @@ class CoordinationManager(Reader):
     """Called with the outcomes of each check of dependencies, before they are written."""
     may_edit: Callable[[Iterable[Mapping[str, Any]]], object] | None = None
     """Called with the events of each edit before it is written; raises NotAllowed to refuse it."""
+    unlanded: Callable[[Collection[str]], Collection[str]] = frozenset
+    """Returns those of these plans and todos whose change sets have work that has not landed."""
+    discard: Callable[[str], object] | None = None
+    """Discards a change set."""
     used_ids: Callable[[], Collection[str]] = frozenset
     """Returns the ids that records have or had, which no new record gets."""
 
@@ -146,14 +151,17 @@ class CoordinationManager(Reader):
 
         return self._edit(operation)
 
-    def delete_todo(self, todo_id: str, cascade: bool = False) -> Removed:
-        """Delete a todo. Refused while other records name it.
+    def delete_todo(
+        self, todo_id: str, cascade: bool = False, *, change_set: UnlandedWork | None = None
+    ) -> Removed:
+        """Delete a todo. Refused while other records name it, or while it has a change set of its own with
+        unlanded work, unless `change_set` says whether to discard or to keep that.
 
         `cascade` removes those references.
 
-        Raises Conflict if others name it.
+        Raises Conflict.
         """
-        return self._delete(TODO, todo_id, cascade)
+        return self._delete(TODO, todo_id, cascade, change_set)
 
     # Plans and their milestones
 
@@ -218,14 +226,17 @@ class CoordinationManager(Reader):
         """
         return self.update_plan(plan_id, complete_milestones=[milestone_id], force=force, reason=reason)
 
-    def delete_plan(self, plan_id: str, cascade: bool = False) -> Removed:
-        """Delete a plan. Refused while it has todos, or other records name it.
+    def delete_plan(
+        self, plan_id: str, cascade: bool = False, *, change_set: UnlandedWork | None = None
+    ) -> Removed:
+        """Delete a plan. Refused while it has todos, or other records name it; and while its change set has
+        unlanded work, unless `change_set` says whether to discard or to keep that.
 
         `cascade` deletes its todos and removes other references.
 
-        Raises Conflict if others name it.
+        Raises Conflict.
         """
-        return self._delete(PLAN, plan_id, cascade)
+        return self._delete(PLAN, plan_id, cascade, change_set)
 
     # Dependencies
 
@@ -362,10 +373,29 @@ class CoordinationManager(Reader):
             )
         )
 
-    def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
-        return self._edit(
-            lambda transaction: mutations.delete(transaction, kind, transaction.get(kind, name), cascade)
-        )
+    def unlanded_with(self, name: str) -> tuple[str, ...]:
+        """Return the ids of the change sets with unlanded work whose plan or todo a deletion removes."""
+        return tuple(sorted(self.unlanded((name, *self.what_goes(name).deleted))))
+
+    def _delete(
+        self, kind: Kind[R], name: str, cascade: bool, change_set: UnlandedWork | None = None
+    ) -> Removed:
+        def operation(transaction: Transaction) -> Removed:
+            return mutations.delete(transaction, kind, transaction.get(kind, name), cascade)
+
+        if kind not in (PLAN, TODO):
+            return self._edit(operation)
+        self._preview(operation)  # a refused deletion discards nothing
+        left = self.unlanded_with(name)
+        if left and change_set is None:
+            raise mutations.has_unlanded_work(kind.noun, name, left)
+        if change_set is UnlandedWork.DISCARD and self.discard is not None:
+            for one in left:
+                self.discard(one)
+            left = ()
+        removed = self._edit(operation)
+        notes = tuple(f"the change set of {one} stays; see: coord changes {one}" for one in left)
+        return removed.model_copy(update={"notes": (*removed.notes, *notes)})
 
     def _preview(self, operation: Callable[[Transaction], Result]) -> Result:
         """Return the result that the operation would have; write nothing."""

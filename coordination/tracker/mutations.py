@@ -250,6 +250,16 @@ def delete(transaction: Transaction, kind: Kind[R], record: R, cascade: bool) ->
     )
 
 
+def has_unlanded_work(noun: str, name: str, change_sets: Sequence[str]) -> Conflict:
+    """Return the error for a deletion that does not say what becomes of these change sets."""
+    have = "has a change set" if len(change_sets) == 1 else "have change sets"
+    return Conflict(
+        f"{name} cannot be deleted: {listed(change_sets)} {have} with work that has not landed",
+        f"see it: coord changes {change_sets[0]}; land it before: coord land {change_sets[0]}; "
+        f"or say what becomes of it: coord delete-{noun} {name} --change-set discard, or keep",
+    )
+
+
 def _todos_of(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
     """Return the todos that name the plan."""
     if any(plan.id == name for plan in ecosystem.coordination.plans):

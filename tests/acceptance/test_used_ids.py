@@ -43,7 +43,7 @@ def test_each_trace_of_a_deleted_plan_keeps_its_id_from_being_used_again(testbed
     plan = testbed.ok(*CAMPAIGN, "--sweep", "--json").json["plan_id"]
     assert plan == "PLAN-003", "PLAN-001 and PLAN-002 are in the file"
     testbed.ok("history", "--json")
-    testbed.ok("delete-plan", plan, "--cascade", "--yes")
+    testbed.ok("delete-plan", plan, "--cascade", "--yes", "--change-set", "keep")
 
     def next_plan() -> str:
         found: str = testbed.ok(*CAMPAIGN, "--dry-run", "--json").json["plan"]["id"]
@@ -190,3 +190,61 @@ def test_a_plan_that_changes_goes_on_with_its_own_work_and_says_so(testbed: Test
     assert done.json["takes_over"] == [previewed]
     assert (previewed["repo"], previewed["commits"], previewed["todos"]) == ("a", 1, ["T1"])
     assert previewed["branch"] in done.err
+
+
+@pytest.fixture
+def with_work(testbed: Testbed) -> Testbed:
+    """A plan and a todo without plan, each with a change set that has not landed."""
+    testbed.write([todo_of("T1"), todo_of("T2", plan=None)])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.ok("execute", "T2")
+    return testbed
+
+
+def branches(testbed: Testbed) -> list[str]:
+    return git(testbed.folder / "a", "branch", "--format=%(refname:short)", "--list", "coord/*").split()
+
+
+DELETIONS = (("delete-plan", PLAN, "--cascade", "--yes"), ("delete-todo", "T2", "--yes"))
+
+
+def test_a_record_with_unlanded_work_is_deleted_only_with_a_word_on_that(with_work: Testbed):
+    before = with_work.file.read_text()
+    for server in ("running", "stopped"):
+        for words in DELETIONS:
+            assert with_work.coord(*words).code == 6, server
+        script = "from coordination import Coord\nwith Coord() as coord: coord.manager.delete_todo('T2')"
+        assert "Conflict" in with_work.python(script).err
+        with_work.ok("down")
+    assert not with_work.server.running(), "a refusal starts no server"
+    assert with_work.coord(*DELETIONS[0][:2], "--yes", "--change-set", "discard").code == 6, "T1 names it"
+    assert (with_work.file.read_text(), branches(with_work)) == (before, ["coord/PLAN-001", "coord/T2"])
+
+    for words in DELETIONS:
+        kept = with_work.ok(*words, "--change-set", "keep", "--json").json
+        assert any("coord changes" in note for note in kept["notes"])
+    assert branches(with_work) == ["coord/PLAN-001", "coord/T2"]
+    assert with_work.ok("create-plan", "--title", "new").out.strip() == "PLAN-002"
+
+
+def test_a_record_with_unlanded_work_is_deleted_with_it_and_the_tip_is_kept(with_work: Testbed):
+    tips = {git(with_work.folder / "a", "rev-parse", branch) for branch in branches(with_work)}
+    with_work.ok("down")
+    for words in DELETIONS:
+        with_work.ok(*words, "--change-set", "discard")
+
+    assert branches(with_work) == []
+    refs = git(with_work.folder / "a", "for-each-ref", "--format=%(objectname)", "refs/coord/discarded")
+    assert tips <= set(refs.split())
+    assert with_work.ok("changes", "--json").json == []
+    assert not yaml.safe_load(with_work.file.read_text())["coordination"].get("todos")
+
+
+def test_a_record_whose_work_has_landed_is_deleted_as_any_other(with_work: Testbed):
+    for name in (PLAN, "T2"):
+        with_work.ok("land", name, "--yes")
+    for server_runs, words in zip((True, False), DELETIONS, strict=True):
+        assert bool(with_work.server.running()) is server_runs
+        with_work.ok(*words)
+        with_work.ok("down")

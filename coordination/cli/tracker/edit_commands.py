@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from coordination.api import texts
 from coordination.cli.completion import Complete
-from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
+from coordination.cli.context import CliContext, confirm, despite_quiet, on_a_terminal, yes_option
 from coordination.cli.groups import command
 from coordination.cli.options.fields import Field
 from coordination.cli.options.record_input import (
@@ -24,9 +25,10 @@ from coordination.cli.options.record_input import (
     read_records,
     record_of,
 )
+from coordination.cli.options.values import choice
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
-from coordination.models import presentable
+from coordination.models import UnlandedWork, presentable
 from coordination.text import listed
 
 if TYPE_CHECKING:
@@ -105,13 +107,21 @@ def deletes(noun: str, argument: str, complete: Complete, lookup: Lookup) -> cli
     @yes_option
     @as_json_option
     @click.pass_obj
-    def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
+    def delete(
+        call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool, **options: str | None
+    ) -> None:
+        manager = call.coord.manager
+        if options and not options["change_set"] and not yes and on_a_terminal():
+            options = {"change_set": _ask_for_work(manager, lookup(manager, name).id, cascade=cascade)}
         if not yes:
-            _confirm(call.coord.manager, lookup(call.coord.manager, name).id, cascade=cascade)
-        operation: Callable[..., Removed] = getattr(call.coord.manager, f"delete_{noun}")
-        print_removed(operation(name, cascade=cascade), as_json=as_json)
+            _confirm(manager, lookup(manager, name).id, cascade=cascade)
+        fates = {option: UnlandedWork(word) for option, word in options.items() if word}
+        operation: Callable[..., Removed] = getattr(manager, f"delete_{noun}")
+        print_removed(operation(name, cascade=cascade, **fates), as_json=as_json)
 
-    return delete
+    if noun not in ("plan", "todo"):
+        return delete
+    return choice("--change-set", UnlandedWork, texts.UNLANDED)(delete)
 
 
 def refuse_nothing(changes: object, fields: Sequence[Field]) -> None:
@@ -124,6 +134,16 @@ def refuse_nothing(changes: object, fields: Sequence[Field]) -> None:
 def _refuse_both(record: object, fields: Sequence[Field]) -> None:
     if record:
         raise UsageError("--from-file sets all fields of the records", "leave the other options out")
+
+
+@despite_quiet()
+def _ask_for_work(manager: CoordinationManager, name: str, *, cascade: bool) -> str | None:
+    """Ask what becomes of unlanded work, if there is any. If the deletion is refused, ask nothing."""
+    if (manager.what_goes(name) and not cascade) or not (left := manager.unlanded_with(name)):
+        return None
+    question = f"The work of {listed(left)} has not landed. Discard it, or keep it?"
+    answer: str = click.prompt(question, type=click.Choice([str(one) for one in UnlandedWork]), err=True)
+    return answer
 
 
 @despite_quiet()

@@ -21,7 +21,7 @@ from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.planner.hours import Group
-from coordination.runs.change_sets.records import TODO
+from coordination.runs.change_sets.records import TODO, parse_change_set
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
@@ -270,6 +270,15 @@ class Live:
         results = (field.partition(" ")[2] for field in fields if field.startswith(f"{TODO} "))
         plans = (plan.rpartition(":")[2] for plan in answers[len(sets) :] if plan)
         return {*sets, *results, *plans}
+
+    def unlanded(self, names: Collection[str]) -> set[str]:
+        """Return those of these ids whose change sets have work that has not landed. Raises Unreadable."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(self._keys.changes(name))
+            answers = pipeline.execute()
+        found = (parse_change_set(name, raw) for name, raw in zip(names, answers, strict=True))
+        return {one.id for one in found if one is not None and one.open}
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
         """Return the median hours of each group with known durations."""
