@@ -67,7 +67,7 @@ class CoordinationManager(Reader):
     """Called with the outcomes of each check of dependencies, before they are written."""
     may_edit: Callable[[Iterable[Mapping[str, Any]]], object] | None = None
     """Called with the events of each edit before it is written; raises NotAllowed to refuse it."""
-    unlanded: Callable[[Collection[str]], Collection[str]] = frozenset
+    unlanded: Callable[[Collection[str]], Collection[str]] | None = None
     """Returns those of these plans and todos whose change sets have work that has not landed."""
     discard: Callable[[str], object] | None = None
     """Discards a change set."""
@@ -375,6 +375,8 @@ class CoordinationManager(Reader):
 
     def unlanded_with(self, name: str) -> tuple[str, ...]:
         """Return the ids of the change sets with unlanded work whose plan or todo a deletion removes."""
+        if self.unlanded is None:
+            return ()
         return tuple(sorted(self.unlanded((name, *self.what_goes(name).deleted))))
 
     def _delete(
