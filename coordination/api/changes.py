@@ -141,7 +141,7 @@ class Changes:
         if (repo is None) != (branch is None and request is None) or (branch and request is not None):
             raise UsageError(
                 "REPO goes with either BRANCH or the number of a pull request",
-                f"coord adopt {plan} REPO BRANCH; or coord adopt {plan} REPO --pr N",
+                f"coord adopt {plan} {repo or 'REPO'} BRANCH; or coord adopt {plan} {repo or 'REPO'} --pr N",
             )
         if replace and repo is None:
             raise UsageError(

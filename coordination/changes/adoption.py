@@ -94,7 +94,7 @@ def find_lost(
         if repo.name in there or place is None or not is_folder(place):
             continue
         base = base_tip(place, repo.branch, remote=bool(repo.url))
-        if (branch := branch_with_work(place, plan, base)) and base:
+        if (branch := branch_with_work(place, repo.name, plan, base)) and base:
             facts = facts_of(place, branch, plan, base)
             if facts.commits:
                 found.append(

@@ -189,7 +189,7 @@ def _todos(rows: Iterable[Mapping[str, str]], plan: str) -> Iterator[tuple[str, 
                 yield todo, row["Run"]
 
 
-def branch_with_work(checkout: Path, plan: str, base: str) -> str:
+def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
     """Return the branch with a plan's work: its own, else the one of a run that has all of it; empty if there
     is none. Raises GitRefused where several branches have some of it.
     """
@@ -210,7 +210,7 @@ def branch_with_work(checkout: Path, plan: str, base: str) -> str:
     if len({found[name] for name in newest}) > 1:
         raise GitRefused(
             f"several branches of {checkout} have work of {plan}: {listed(newest)}",
-            f"merge them, or choose one: coord adopt {plan} REPO {newest[0]}",
+            f"merge them, or choose one: coord adopt {quoted(plan, repo, newest[0])}",
         )
     return newest[0] if newest else ""
 

@@ -333,7 +333,7 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
         yield Finding.wrong(
             f"run {run.run_id} of {run.plan_id} is half undone: {listed(failed)} could not be undone",
             f"see why: coord show-run {run.run_id}; try again: coord rollback {run.run_id}; or accept it: "
-            f'coord rollback {run.run_id} --accept TODO --reason "…"',
+            f'coord rollback {run.run_id} --accept {failed[0]} --reason "…"',
         )
 
 

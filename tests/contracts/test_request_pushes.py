@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +27,9 @@ def target(tmp_path: Path) -> PushTarget:
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
-    return PushTarget(repo="r", checkout=checkout, url=str(remote), branch=BRANCH, base_branch="main")
+    return PushTarget(
+        repo="r", checkout=checkout, url=str(remote), branch=BRANCH, base_branch="main", plan="P"
+    )
 
 
 def commit(folder: Path, words: str) -> str:
@@ -53,9 +57,12 @@ def test_a_commit_of_somebody_else_stays_whether_it_is_known_here_or_not(target:
     theirs = commit(other, "theirs")
     git(other, "push", "-q", target.url, f"HEAD:{BRANCH}")
     ours = commit(target.checkout, "ours")
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refused:
         push_branch(target, ours)
-    git(target.checkout, "fetch", "-q", target.url, BRANCH)
+    fetch, adopt = refused.value.hint.removeprefix("fetch and adopt it: ").split("; ")
+    assert adopt == f"coord adopt P r {BRANCH}-theirs"
+    subprocess.run(shlex.split(fetch), check=True, capture_output=True)
+    assert git(target.checkout, "rev-parse", f"{BRANCH}-theirs") == theirs
     with pytest.raises(Conflict):
         push_branch(target, ours)
     assert there(target) == theirs

@@ -329,8 +329,9 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     with pytest.raises(GitRefused):
         coord.changes.adopt("P", "app", "mine")
     coord.changes.adopt("P", "app", "mine", replace=True)
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict) as refused:
         coord.requests.create("P", RequestOptions(repos=("app",)))
+    assert refused.value.hint.endswith(f"coord adopt P app --pr {request.number}")
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
 
 

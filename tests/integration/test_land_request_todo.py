@@ -402,6 +402,6 @@ def test_a_tip_is_not_pushed_to_the_base_branch_that_redis_names_as_that_of_the_
     ends(place.check(), REFUSED)
     place.project.requests.clear()
     place.request = place.request.model_copy(update={"number": 99})
-    with pytest.raises(Conflict), place.forges().target(place.repo, place.change, place.checkout):
+    with pytest.raises(Conflict), place.forges().target("P", place.repo, place.change, place.checkout):
         pass
     assert place.main() == before

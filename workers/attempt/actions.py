@@ -210,7 +210,8 @@ class Compensate(AttemptAction):
             return
         if isinstance(todo.action, RevertAction):
             raise PlanRefused(
-                "it cannot be undone: it has reverted a landing", "bring it back: coord land PLAN"
+                "it cannot be undone: it has reverted a landing",
+                f"bring it back: coord land {todo.action.change_set}",
             )
         if not self._in_place:
             return

@@ -223,7 +223,7 @@ class ForgeAttempt(Attempt):
 
     def _push(self, change: RepoChange, commit: str) -> None:
         """Push the branch of a change, never over a commit of somebody else. Raises Conflict, GitRefused."""
-        with self._access.target(self._job.repo, change, self._job.checkout) as target:
+        with self._access.target(self._name, self._job.repo, change, self._job.checkout) as target:
             push_branch(target, commit)
 
     def _method(self, method: MergeMethod | None) -> MergeMethod:

@@ -22,6 +22,7 @@ from coordination.models import LandAction, LandStep, Method
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
+from coordination.text import quoted
 from workers.landing.attempt import LOOKS, AttemptEnd, postponed, refusal
 from workers.landing.commits import has_landed, prepare
 from workers.landing.forge_attempt import SOON, RequestLook
@@ -233,7 +234,7 @@ class RequestLanding(RequestLook, LandAttempt):
         if Lack.BEHIND not in {one.lack for one in missing}:
             return missing
         try:
-            refuse_unproposed(at.repo, change, request)
+            refuse_unproposed(self._name, at.repo, change, request)
             refused = self._update(at, change, request)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
@@ -246,9 +247,10 @@ class RequestLanding(RequestLook, LandAttempt):
         lasting = tuple(one for one in missing if one.lack in LASTING)
         if not lasting:
             return
+        adopt = f"coord adopt {quoted(self._name, self._job.repo.name)} --pr {request.number}"
         hint = {
             Lack.CONFLICT: f"merge the base branch: coord sweep {self._name}, or coord changes",
-            Lack.FOREIGN: f"take it over: coord adopt {self._name} {self._job.repo.name} BRANCH",
+            Lack.FOREIGN: f"take it over: {adopt}",
         }.get(lasting[0].lack, f"reopen it, or open another one: coord pr create {self._name}")
         raise refusal(f"{request.url}: {missing_text(lasting)}", hint)
 

@@ -69,14 +69,14 @@ class ForgeAccess:
             return self._clients.open(address, secret)
 
     @contextmanager
-    def target(self, repo: Repo, change: RepoChange, checkout: Path) -> Iterator[PushTarget]:
+    def target(self, plan: str, repo: Repo, change: RepoChange, checkout: Path) -> Iterator[PushTarget]:
         """Yield the remote of a repository, with a credential for `write` if there is one. Otherwise git uses
         the user's own settings.
         """
         url = repo.url or ""
         name = credential_for_git(self._store, repo.name, url, Purpose.WRITE, datetime.now(UTC))
         if not name:
-            yield _target(repo, change, checkout)
+            yield _target(plan, repo, change, checkout)
             return
         secret = self._secret(name, repo.name)
         with TemporaryDirectory(prefix="coord-") as place:
@@ -84,7 +84,7 @@ class ForgeAccess:
             with open_private(kept, newline="") as file:
                 file.write(secret)
             variables = askpass_variables(Path(place), url, kept)
-            yield replace(_target(repo, change, checkout), variables=variables, secret=secret)
+            yield replace(_target(plan, repo, change, checkout), variables=variables, secret=secret)
 
     def pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forge")
@@ -110,12 +110,12 @@ def opened_forges(connection: Connection, state: Path) -> Iterator[ForgeAccess]:
         access.close()
 
 
-def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
+def _target(plan: str, repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
     branch = change.forge_branch
     if branch == repo.branch:  # a record of Redis proves nothing
         raise Conflict(
             f"the record of the change set names the base branch {branch} of {repo.name} as its branch",
-            "somebody has changed its record in Redis; adopt its branch: coord adopt PLAN",
+            f"somebody has changed its record in Redis; see: coord changes {quoted(plan)}",
         )
     return PushTarget(
         repo=repo.name,
@@ -123,6 +123,8 @@ def _target(repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
         url=repo.url or "",
         branch=branch,
         base_branch=repo.branch,
+        plan=plan,
+        request=change.request.number if change.request else None,
         adopted=branch != change.branch,
     )
 
@@ -185,18 +187,18 @@ def inspect(plan: str, item: RepoRequest, access: ForgeAccess) -> Inspection:
         )
     forge = access.forge(item.repo.name, item.address)
     _refuse_repository(forge.repository())
-    with access.target(item.repo, change, item.checkout) as target:
+    with access.target(plan, item.repo, change, item.checkout) as target:
         tips = remote_tips(target)
         refuse_foreign(target, tips.branch, change.tip)
         if tips.branch != change.tip:
             refuse_unsent(target, tips.base, change.tip, change.base, plan)
     request = forge.find(change.forge_branch) if tips.branch or change.request else None
     if tips.branch != change.tip:
-        refuse_unproposed(item.repo.name, change, request)
+        refuse_unproposed(plan, item.repo.name, change, request)
     return Inspection(item=item, forge=forge, request=request, remote_tip=tips.branch)
 
 
-def refuse_unproposed(repo: str, change: RepoChange, request: PullRequest | None) -> None:
+def refuse_unproposed(plan: str, repo: str, change: RepoChange, request: PullRequest | None) -> None:
     """Raise Conflict where the change set is said to be on somebody else's branch, and the forge has no open
     request of that: a record of Redis proves nothing, and a push would move any branch.
     """
@@ -206,7 +208,7 @@ def refuse_unproposed(repo: str, change: RepoChange, request: PullRequest | None
     if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
         raise Conflict(
             f"the record of the change set names {ref.branch} of {repo}; {ref.name} is no open request of it",
-            f"reopen that request; or adopt another one: coord adopt PLAN {repo} --pr N",
+            f"reopen {ref.url}; or adopt another one: coord adopt {quoted(plan, repo)} --pr N",
         )
 
 

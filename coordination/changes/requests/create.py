@@ -155,7 +155,7 @@ class RequestMaker:
         if inspected.is_merged:  # GitLab would open a request without changes
             self._note_end(inspected)
             return None, _result(self._planned, item, RequestAction.NOTHING, None, pushed=False)
-        with self._access.target(item.repo, item.change, item.checkout) as target:
+        with self._access.target(self._planned.plan, item.repo, item.change, item.checkout) as target:
             pushed = push_branch(target, item.change.tip)
         if inspected.open_request:
             request = self._as_draft(

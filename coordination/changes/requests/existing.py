@@ -142,7 +142,7 @@ def find_request(
     )
     fetched = f"{FETCHED}/{number}"
     change = RepoChange(repo=repo.name, branch="", tip=request.head_sha, run="", request=ref)
-    with access.target(repo, change, checkout) as target:
+    with access.target(plan, repo, change, checkout) as target:
         fetch_branches(target, {request.head: fetched, repo.branch: seen_ref(repo.branch)})
     if commit_of(checkout, fetched) != request.head_sha:
         raise Conflict(f"{request.url} has another head by now", "look at it, and try again")

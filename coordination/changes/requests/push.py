@@ -11,6 +11,7 @@ began, and the remote must get the files of Git LFS first.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,9 @@ class PushTarget:
     url: str
     branch: str
     base_branch: str
+    plan: str = ""
+    """The plan of the change set, and the number of its pull request: for the commands in errors."""
+    request: int | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     """For git's access to the url."""
     secret: str = ""
@@ -133,9 +137,19 @@ def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
     raise Conflict(
         f"{target.branch} of {target.repo} is at {there[:12]} at the forge, which coord did not push: "
         "somebody else has pushed there",
-        f"fetch and adopt it: git fetch <url> {target.branch}:{target.branch}-theirs; "
-        f"coord adopt PLAN {target.repo} {target.branch}-theirs",
+        _adopted_by(target),
     )
+
+
+def _adopted_by(target: PushTarget) -> str:
+    """Return the command that takes the commits of the remote branch into the change set."""
+    adopt = f"coord adopt {quoted(target.plan, target.repo)}"
+    if target.request is not None:
+        return f"take them into the change set: {adopt} --pr {target.request}"
+    theirs = f"{target.branch}-theirs"
+    url = re.sub(r"^(https?://)[^/]*@", r"\1", target.url)
+    fetch = f"git -C {quoted(target.checkout)} fetch {quoted(url, f'{target.branch}:{theirs}')}"
+    return f"fetch and adopt it: {fetch}; {adopt} {quoted(theirs)}"
 
 
 def refuse_unsent(target: PushTarget, base: str, tip: str, since: str, plan: str) -> None:
