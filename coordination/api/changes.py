@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
 from coordination.errors import Conflict, NotFound, UsageError
+from coordination.models import TodoStatus
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
-from coordination.text import listed, require_known
+from coordination.text import listed, quoted, require_known
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -74,9 +75,12 @@ class Changes:
         return None if planned is None else self.discard_planned(planned)
 
     def plan_discard(self, plan: str) -> Discarded | None:
-        """Return what `discard` would discard; change nothing."""
+        """Return what `discard` would discard; change nothing. Raises Conflict where Redis has lost the
+        record of work that is on the plan's branch.
+        """
         from coordination.changes.discard import plan_discard
 
+        _refuse_unrecorded(plan, _unrecorded(self._access, plan))
         with self._access.reached() as connection:
             return plan_discard(connection, plan)
 
@@ -256,3 +260,50 @@ class Changes:
 
     def _ecosystem(self) -> Ecosystem | None:
         return self._access.document.ecosystem if self._access.has_file else None
+
+
+def rebuild_unrecorded(access: EcosystemAccess, plan: str, repos: Collection[str]) -> None:
+    """Rebuild the parts of a change set of which Redis has lost the record, from the branches at which coord
+    left it in the checkouts of this machine, and say so.
+
+    Only a person may state that a branch has a plan's work where results are signed, or where the file does
+    not have its todos as completed: another plan may have had the id. Then it raises Conflict, and changes
+    nothing. Raises NotAllowed.
+    """
+    found = _unrecorded(access, plan, repos)
+    if not found:
+        return
+    with access.reached() as connection:
+        is_signed = connection.signing is not None
+    todos = access.document.ecosystem.coordination.todos
+    done = {(todo.id, todo.repo) for todo in todos if todo.status is TodoStatus.COMPLETED}
+    if is_signed or any((todo, one.repo) not in done for one in found for todo in one.todos):
+        _refuse_unrecorded(plan, found)
+    Changes(access).record_adoption(plan, found)
+    for one in found:
+        access.warn(
+            f"{one.repo}: Redis had no record of {listed(sorted(one.todos))}; the change set of {plan} was "
+            f"rebuilt from {one.branch} ({one.tip[:12]})"
+        )
+
+
+def _unrecorded(
+    access: EcosystemAccess, plan: str, repos: Collection[str] | None = None
+) -> tuple[Adoption, ...]:
+    from coordination.changes.adoption import find_unrecorded
+
+    document = access.document
+    declared = [one for one in document.ecosystem.repos if repos is None or one.name in repos]
+    places = {one.name: document.repo_path(one) for one in declared}
+    with access.reached() as connection:
+        known = ChangeSets(connection.store).read(plan)
+        return find_unrecorded(connection, plan, declared, places, known, access.settings.this_host)
+
+
+def _refuse_unrecorded(plan: str, found: Collection[Adoption]) -> None:
+    if found:
+        where = listed([f"{one.branch} of {one.repo} ({one.tip[:12]})" for one in found])
+        raise Conflict(
+            f"Redis has no record of work of {plan} that has not landed: {where}",
+            f"rebuild the change set from it: coord adopt {quoted(plan)}; then try again",
+        )

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.api.changes import Changes
+from coordination.api.changes import Changes, rebuild_unrecorded
 from coordination.api.health import unhealthy
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
@@ -25,6 +25,7 @@ from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import TodoState
 from coordination.runs.submission.refusals import LeftOut, left_out
 from coordination.runs.submission.submit import decide
+from coordination.runs.submission.writes import change_set_of, repos_written
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import filters_of, refuse_unknown_plans
@@ -165,6 +166,8 @@ class Runs(Decisions):
         self._check_start(sweep)
         ecosystem = sweep.records or self._access.manager.document.ecosystem
         graph, order = sweep.graph, sweep.order
+        if own := "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos):
+            rebuild_unrecorded(self._access, own, repos_written(graph.todos.values()))
         with self._access.reached() as connection:
             run_id = starting.start_run(connection, ecosystem, graph, order, accept)
         name, subject = order.operation, sweep.todo or graph.plan.id

@@ -40,6 +40,7 @@ from coordination.runs.change_sets.records import (
     discarded_ref,
 )
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.records import RunStatus
 from coordination.text import listed, quoted
 from coordination.trust.results import AdoptionRecord, seal_adoption
 
@@ -97,9 +98,7 @@ def find_lost(
         if (branch := branch_with_work(place, repo.name, plan, base)) and base:
             facts = facts_of(place, branch, plan, base)
             if facts.commits:
-                found.append(
-                    Adoption(plan=plan, repo=repo.name, before="", host=host, lacks=(), **vars(facts))
-                )
+                found.append(_unknown(plan, repo.name, facts, host))
     if not found:
         what = f"has work of {plan}" + (" that Redis does not know" if there else "")
         raise NotFound(
@@ -108,6 +107,54 @@ def find_lost(
             "coord adopt --help",
         )
     return tuple(found)
+
+
+def find_unrecorded(
+    connection: Connection,
+    plan: str,
+    repos: Collection[Repo],
+    places: Mapping[str, Path | None],
+    known: ChangeSet | None,
+    host: str,
+) -> tuple[Adoption, ...]:
+    """Return the work at which coord has left the branches of a change set in the checkouts of this machine,
+    and of which Redis has no record. Work that has landed, and that of runs that Redis knows to have left the
+    repository elsewhere, is not lost.
+    """
+    there, branch, found = known.repos if known else {}, branch_name(plan), list[Adoption]()
+    for repo in repos:
+        place = places.get(repo.name)
+        if repo.name in there or place is None or not is_folder(place):
+            continue
+        head = commit_of(place, f"refs/heads/{branch}")
+        base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
+        if not base or head != commit_of(place, copy_ref(branch)) or _adds_nothing(place, base, head):
+            continue
+        facts = facts_of(place, branch, plan, base)
+        newest = facts.runs[-1] if facts.runs else ""
+        if facts.todos and _may_be_lost(connection, newest, repo.name, head):
+            found.append(_unknown(plan, repo.name, facts, host))
+    return tuple(found)
+
+
+def _unknown(plan: str, repo: str, facts: BranchFacts, host: str) -> Adoption:
+    """Return the adoption of work of which Redis has no record."""
+    return Adoption(plan=plan, repo=repo, before="", host=host, lacks=(), **vars(facts))
+
+
+def _adds_nothing(place: Path, base: str, head: str) -> bool:
+    if contains(place, head, base):
+        return True
+    done = merge_trees(place, base, head)
+    return not done.files and done.tree == tree_of(place, base)
+
+
+def _may_be_lost(connection: Connection, run: str, repo: str, head: str) -> bool:
+    """Return whether Redis does not know the run, or knows it to have left the repository at this commit."""
+    keys = connection.keys.run(run)
+    status: str | None = connection.redis.hget(keys.meta, "status")
+    tip: str | None = connection.redis.hget(keys.tips, repo)
+    return status is None or (tip == head and status != RunStatus.ROLLED_BACK)
 
 
 def find_branch(

@@ -56,6 +56,31 @@ def test_a_change_set_is_shown_adopted_lost_rebuilt_and_discarded(testbed: Testb
     assert git(a, "show", "main:made") == "1"
 
 
+def test_work_of_which_redis_has_lost_the_record_is_taken_up_from_its_branch(testbed: Testbed):
+    """Also where the runs are gone with it; `--fresh` does not throw it away."""
+    first = {"id": "A", "repo": "a", "action": "echo 1 > one"}
+    testbed.write([first])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    a = testbed.folder / "a"
+    tip = git(a, "rev-parse", BRANCH)
+    with testbed.redis() as client:
+        client.delete(*client.keys("coord:changes:*"), *client.keys("coord:run:*"))
+
+    assert testbed.coord("sweep", PLAN, "--fresh", "--yes").code == 6
+    assert git(a, "rev-parse", BRANCH) == tip
+    then = {"id": "B", "repo": "a", "action": "echo 2 > two"}
+    testbed.write([{**first, "id": "C", "status": "completed"}, then])
+    assert testbed.sweep().code == 6, "it may be the work of another plan that had the id"
+    testbed.write([{**first, "status": "completed"}, then])
+    assert testbed.sweep().states["B"] == "succeeded"
+    assert git(a, "rev-list", BRANCH).split()[1] == tip
+    (change,) = testbed.coord("changes", PLAN, "--json").json
+    assert sorted(change["todos"]) == ["A", "B"]
+    testbed.ok("land", PLAN, "--yes")
+    assert (git(a, "show", "main:one"), git(a, "show", "main:two")) == ("1", "2")
+
+
 NEWER = {"text": "it is newer", "check": "grep -q newer format"}
 
 

@@ -70,11 +70,21 @@ def test_a_commit_of_somebody_else_stays_whether_it_is_known_here_or_not(target:
 
 def test_a_rewritten_tip_replaces_only_what_this_checkout_pushed(target: PushTarget, tmp_path: Path):
     base = git(target.checkout, "rev-parse", "HEAD")
-    push_branch(target, commit(target.checkout, "taken back later"))
+    first = commit(target.checkout, "taken back later")
+    push_branch(target, first)
     git(target.checkout, "reset", "-q", "--hard", base)
     again = commit(target.checkout, "again")
-    assert push_branch(target, again)
+    with pytest.raises(Conflict):
+        push_branch(target, again)  # Redis has lost the record of the request
+    assert there(target) == first
+    assert push_branch(replace(target, recorded=first), again)
     assert there(target) == again
+
+    git(target.checkout, "update-ref", f"refs/coord/discarded/P/{again[:12]}", again)
+    git(target.checkout, "reset", "-q", "--hard", base)
+    anew = commit(target.checkout, "after a discard")
+    assert push_branch(target, anew)
+    assert there(target) == anew
 
     git(target.checkout, "update-ref", "-d", target.pushed_ref)
     git(target.checkout, "reset", "-q", "--hard", base)

@@ -18,6 +18,7 @@ from coordination.runs.records import RunBrief, WaitReason
 from tests.attempts import RUN, Bench
 from tests.worktrees import ANN, SOON, save
 from workers.cleanup.artifacts import RunArtifacts
+from workers.cleanup.landed import has_landed
 from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
@@ -45,13 +46,16 @@ class Sweeps:
         """Make the next run, from this tip or from that of the last one."""
         self.number += 1
         self.tip = tip or self.tip
-        self.run, self.at = f"r{self.number}", self.tip
+        self.run, self.at = f"20260101-000000-aaa{self.number}", self.tip
         base = (
             partial(base_at_remote, self.repo, self.checkout, lambda: nullcontext({}))
             if self.repo.url
             else None
         )
-        carried = Carried(runs=(), tip=self.tip, change_set="PLAN", branch=BRANCH, base=base, again=again)
+        carried = Carried(
+            runs=(), tip=self.tip, change_set="PLAN", branch=BRANCH, base=base, again=again,
+            has_landed=partial(has_landed, self.checkout),
+        )  # fmt: skip
         self.tree = Worktree(
             state=self.state, run=self.run, repo=self.repo, checkout=self.checkout, carried=carried,
             common_dir=self.checkout / ".git", sessions=self.sessions,
@@ -188,6 +192,41 @@ def test_the_next_run_mends_a_branch_that_is_gone_or_behind_or_ahead(sweeps: Swe
     assert sweeps.branch == ""
 
 
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_work_of_which_no_record_is_left_is_refused_and_stays(sweeps: Sweeps, is_moved: bool):
+    head = sweeps.work(one="1\n")
+    if is_moved:
+        head = sweeps.commit_on_branch("mine")
+    sweeps.tip = None  # Redis was lost
+    sweeps.next()
+    with pytest.raises(GitRefused) as refused:
+        sweeps.begin()
+    assert "coord adopt PLAN" in refused.value.hint
+    assert sweeps.branch == head
+
+
+@pytest.mark.parametrize("how", ["landed", "reverted", "killed"])
+def test_work_that_landed_or_never_counted_goes_and_its_commit_is_kept(sweeps: Sweeps, how: str):
+    """The branch of an earlier change set, of which Redis has no tip any more."""
+    left = sweeps.work(one="1\n")
+    if how == "killed":
+        record = sweeps.state / "workspaces" / sweeps.run / "widgets" / "occupant.json"
+        record.write_text(record.read_text().replace('"left":true', '"left":false'))
+    else:
+        sweeps.git("merge", "--quiet", "--squash", BRANCH)
+        squashed = save(sweeps.checkout, "squashed", one="1\n")
+        if how == "reverted":
+            git("revert", "--no-edit", squashed, cwd=sweeps.checkout, settings=ANN)
+    sweeps.tip = None
+    sweeps.next()
+    assert sweeps.begin() == sweeps.git("rev-parse", "main")
+    sweeps.tree.leave()
+    last = sweeps.work(two="2\n")
+    assert sweeps.branch == last
+    kept = sweeps.git("for-each-ref", "--format=%(objectname)", "refs/coord/discarded/").split()
+    assert left in kept
+
+
 @pytest.mark.parametrize("at_the_end", [True, False])
 def test_commits_of_people_that_a_run_does_again_without_them_are_kept_and_named(
     sweeps: Sweeps, at_the_end: bool
@@ -203,9 +242,10 @@ def test_commits_of_people_that_a_run_does_again_without_them_are_kept_and_named
 
     assert mine[:12] in sweeps.tree.start_report
     assert sweeps.branch == first
-    kept = sweeps.git("for-each-ref", "--format=%(refname) %(objectname)", "refs/coord/discarded/").split()
-    assert kept[1:] == [mine if at_the_end else left]
-    assert kept[0] in sweeps.tree.start_report
+    listing = sweeps.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/coord/discarded/")
+    kept = dict(line.split() for line in listing.splitlines())
+    assert kept.keys() == {left, mine if at_the_end else left}
+    assert kept[mine if at_the_end else left] in sweeps.tree.start_report
     sweeps.tree.leave()
     sweeps.next()
     assert "discarded" not in (sweeps.begin() and sweeps.tree.start_report), "it is told once"

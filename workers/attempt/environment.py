@@ -28,6 +28,7 @@ from workers.attempt.context import Context, PredecessorPaths
 from workers.attempt.context_socket import ContextSocket
 from workers.attempt.output import Log
 from workers.attempt.result_cache import Results
+from workers.cleanup.landed import has_landed
 from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
@@ -112,6 +113,7 @@ class AttemptEnvironment:
             published=brief.published.get(repo, "") if branch else "",
             again=again,
             base=self.base if branch else None,
+            has_landed=partial(has_landed, self.checkout),
         )
 
     def commit_style(self, grant: Grant) -> CommitStyle:

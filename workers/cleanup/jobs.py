@@ -203,7 +203,7 @@ class AutoCleanup:
                 continue
             checkout = self._places[repo]
             copy = BranchCopy(checkout=checkout, common_dir=common_dir_of(repo, checkout), branch=branch)
-            if why := copy.move(found.tip(repo) if found else "", keeps=True):
+            if why := copy.move(found.tip(repo) if found else ""):
                 logger.warning("%s: %s", repo, why)
 
     def clear(self, run: str, status: str) -> list[Artifact]:

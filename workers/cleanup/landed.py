@@ -53,6 +53,11 @@ Entry = tuple[str, str]
 ABSENT: Entry = ("000000", "0" * 40)
 
 
+def has_landed(checkout: Path, commit: str, base: str) -> bool:
+    """Return whether a commit of the base branch has, or had, the change of the commit. Raises GitRefused."""
+    return Checkout(path=checkout, revision=base).has(commit)
+
+
 @dataclass(frozen=True)
 class Checkout:
     path: Path

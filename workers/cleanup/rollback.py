@@ -82,7 +82,7 @@ class ChangeSetRollback:
         if before and not self._is_of_run(grant, brief, change, before):
             return f"{branch} stays where it is: {before[:12]} is no commit from which the run went on"
         if change is None:
-            return copy.move(before, keeps=True)
+            return copy.move(before)
         if until_answered(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
             return copy.move(change.tip)
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]

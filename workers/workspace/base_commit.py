@@ -28,7 +28,7 @@ from coordination.errors import GitRefused
 from coordination.git import DURABLE
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, quoted
-from workers.workspace.change_set import BranchCopy
+from workers.workspace.change_set import BranchCopy, BranchHeads
 from workers.workspace.commit import commit_tree
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
@@ -78,6 +78,8 @@ class Carried:
     """The earlier run whose work is done again, with that of the runs before it."""
     base: Callable[[], RunBase] | None = None
     """Looks the base branch up at the remote; None: the base is the local branch."""
+    has_landed: Callable[[str, str], bool] | None = None
+    """Tells whether a commit's work is, or was, in that commit of the base branch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +122,10 @@ class MergeContext:
     """A published commit, on which the run must build."""
     again: str = ""
     """The earlier run whose work is done again."""
+    is_explained: Callable[[str, str], bool] = lambda _commit, _base: True
+    """Tells, for a commit at which coord left the branch and one of the base branch, whether its work may go
+    though the change set has no tip: it has landed, or never counted.
+    """
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
@@ -260,6 +266,8 @@ def _with_commits_of_branch(
     Raises GitRefused where the branch lacks the work of the change set, or has work that was taken back.
     """
     heads, work = copy.read(), start or main
+    if not start and not merge_context.published:
+        _refuse_unrecorded(merge_context, copy, heads, main)
     if not heads.is_moved or merge_context.contains(heads.head, work):
         return start, ""
     builds_on_it = bool(start or heads.left) and merge_context.contains(work, heads.head)
@@ -270,6 +278,24 @@ def _with_commits_of_branch(
         )
     count = git("rev-list", "--count", f"{work}..{heads.head}", cwd=merge_context.checkout)
     return heads.head, f" with {counted(int(count), 'commit')} made on {copy.branch}"
+
+
+def _refuse_unrecorded(merge_context: MergeContext, copy: BranchCopy, heads: BranchHeads, main: str) -> None:
+    """Raise GitRefused where coord left work on the branch and the change set has no tip: a record that is
+    missing is no permission to begin without that work.
+    """
+    left = heads.left
+    if not heads.head or not left or not merge_context.contains(left, heads.head):
+        return
+    if merge_context.contains(left, main) or merge_context.is_explained(left, main):
+        return
+    name = merge_context.change_set
+    raise GitRefused(
+        f"{merge_context.repo}: {copy.branch} ({heads.head[:12]}) has work that has not landed, of which "
+        "Redis has no record",
+        f"rebuild the change set from the branch: coord adopt {quoted(name)}; then begin again; or keep it "
+        f"under another name: git -C {quoted(merge_context.checkout)} branch -m {quoted(copy.branch)} NAME",
+    )
 
 
 def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:

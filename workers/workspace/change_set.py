@@ -95,21 +95,24 @@ class BranchCopy:
         found = dict(line.split(" ") for line in listing.splitlines())
         return BranchHeads(head=found.get(self.ref, ""), left=found.get(self.left_ref, ""))
 
-    def move(self, tip: str, before: str | None = None, *, keeps: bool = False) -> str:
-        """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty.
+    def move(self, tip: str, before: str | None = None, *, keeps: bool = True) -> str:
+        """Move the branch to the tip (empty: delete it); return why it stays where it is, else empty. A
+        commit of the branch that the tip lacks is kept under `refs/coord/discarded`.
 
-        `before`: the commit at which it is expected, which spares a look; `keeps`: keep commits that the tip
-        lacks under `refs/coord/discarded`. Raises nothing if git refuses, or if a person has moved the
-        branch.
+        `before`: a commit that the tip contains, at which the branch is expected: this spares a look;
+        `keeps`: False where the commits that it loses are those of an attempt that does not count. Raises
+        nothing if git refuses, or if a person has moved the branch.
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
         if not is_set_branch(self.branch):  # a forged record may name a base branch, which must not move here
             return f"{self.branch[:100]!r} stays where it is: it is no branch of a change set"
         try:
+            if before and tip and self._is_moved_at_once(tip, before):
+                return ""
             if keeps:
                 self._keep(tip)
-            return "" if before and tip and self._is_moved_at_once(tip, before) else self._move(tip)
+            return self._move(tip)
         except (GitRefused, GitInterrupted) as refused:
             return f"{self.branch} stays where it is: {refused.message}"
 

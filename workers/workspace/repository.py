@@ -13,6 +13,10 @@ from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git, git_dir_of
 
 BRANCHES_SHOWN = 8
+FENCES = (
+    "--format=%(trailers:key=Coord-Run,valueonly,separator=) %(trailers:key=Coord-Fence,valueonly,separator=)"
+)
+"""Option of `git log`: the run and the fence of each commit, by its trailers."""
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
 
 

@@ -7,12 +7,14 @@ left to a person; and `mended`, where it began with more than the repository's o
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import below, replace_file
 from coordination.git import is_commit
 from coordination.models import Repo
+from coordination.models.values import RUN_ID
 from coordination.text import quoted
 from workers.workspace.base_commit import (
     Carried,
@@ -24,10 +26,10 @@ from workers.workspace.base_commit import (
     keep_left_out,
 )
 from workers.workspace.change_set import BranchCopy, GitSessions
-from workers.workspace.git import git_dir_of
+from workers.workspace.git import git, git_dir_of
 from workers.workspace.git_worktree import GitWorktree
-from workers.workspace.lock import WorkspaceLock
-from workers.workspace.repository import has_commit, tip
+from workers.workspace.lock import LockHolder, WorkspaceLock
+from workers.workspace.repository import FENCES, has_commit, tip
 
 BASE = "base"
 BASE_BRANCH = "base-branch"
@@ -110,6 +112,7 @@ class RunStart:
             base=conflict.base if conflict else self._base_branch(carried),
             published=self._published(carried),
             again=carried.again,
+            is_explained=partial(self._is_explained, carried),
         )
         if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
             (self._records / "mended").touch(mode=0o600)
@@ -132,6 +135,25 @@ class RunStart:
         lines += keep_left_out(merge_context, found.commit)
         self.start_report = "\n".join((*self._base_lines, *lines, *self._mended_copy(carried)))
         return found.commit
+
+    def _is_explained(self, carried: Carried, left: str, base: str) -> bool:
+        """Return whether work that coord left on the branch of the change set may go, though Redis has no
+        tip: it has landed, or is that of attempts that did not count.
+        """
+        if carried.again:  # a person has ordered it to be done again
+            return True
+        if carried.has_landed is not None and carried.has_landed(left, base):
+            return True
+        listing = git("log", FENCES, f"{base}..{left}", "--", cwd=self._checkout)
+        made = {(words[0], words[1]) for line in listing.splitlines() if len(words := line.split()) == 2}
+        return bool(made) and all(
+            run in (self._run, *carried.runs) or fence == self._killed_in(run) for run, fence in made
+        )
+
+    def _killed_in(self, run: str) -> str:
+        """Return the fence of the last attempt in a run's worktree, if it was killed; else empty."""
+        last = self._lock_holder(run) if RUN_ID.fullmatch(run) else None
+        return str(last.fence) if last and not last.left else ""
 
     def _published(self, carried: Carried) -> str:
         """Return the commit of the pull request that the run must build on; empty without one."""
@@ -158,14 +180,17 @@ class RunStart:
         return commit
 
     def _mended_copy(self, carried: Carried) -> list[str]:
-        """Bring the branch of the change set to its tip, where the last run could not; return a line where
-        that is not possible.
+        """Bring the branch of the change set to its tip, where the last run could not, and remove it where
+        all of its work is done again; return a line where that is not possible.
         """
-        if self.copy is None or not carried.tip or carried.published:
+        if self.copy is None or carried.published:
             return []
         heads = self.copy.read()
-        if heads.is_moved or heads.head == carried.tip:
+        if heads.is_moved or heads.head == (carried.tip or ""):
             return []
+        if not carried.tip:
+            is_ours = git("log", "-1", FENCES, heads.head, cwd=self._checkout).startswith(self._run)
+            return list(filter(None, [self.copy.move("")])) if carried.again and not is_ours else []
         gone = [f"{self.copy.branch} was deleted, and is made again"] if heads.left and not heads.head else []
         return [*gone, *filter(None, [self.copy.move(carried.tip)])]
 
@@ -176,7 +201,8 @@ class RunStart:
         If that is not possible, the log of the attempt that moves it next says why.
         """
         if self.copy is not None:
-            self.copy.move(tip or (self._carried.tip if self._carried else None) or "")
+            left = tip or (self._carried.tip if self._carried else None) or ""
+            self.copy.move(left, keeps=False)
 
     def _conflict(self) -> Conflict | None:
         file = self._records / "conflict"
@@ -185,14 +211,17 @@ class RunStart:
 
     def _earlier(self, run: str, tip: str | None) -> Earlier:
         records = records_of(self._state, run, self._repo.name)
-        base = records / "base"
+        base = records / BASE
         return Earlier(
             run_id=run,
             tip=tip,
-            lock_holder=WorkspaceLock(records, self._folder.path).read(),
+            lock_holder=self._lock_holder(run),
             mended=(records / "mended").exists(),
             base=base.read_text() if base.exists() else "",
         )
+
+    def _lock_holder(self, run: str) -> LockHolder | None:
+        return WorkspaceLock(records_of(self._state, run, self._repo.name), self._folder.path).read()
 
     def _to_be_merged_by_hand(self, refused: Unmergeable, base: str) -> Unmergeable:
         """Leave a worktree for a merge by hand. A retry of this run begins with the commits that are then on

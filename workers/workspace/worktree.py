@@ -59,14 +59,11 @@ from workers.workspace.commit import CommitStyle, WorktreeState, commit, message
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
-from workers.workspace.repository import branch_of, loose_commit
+from workers.workspace.repository import FENCES, branch_of, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
 
-FENCES = (
-    "--format=%(trailers:key=Coord-Run,valueonly,separator=) %(trailers:key=Coord-Fence,valueonly,separator=)"
-)
 CORRECT_TODO = (
     "let the todo, and the hooks of its own commits, write into other repositories; then: coord retry"
 )

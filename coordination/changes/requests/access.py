@@ -125,6 +125,7 @@ def _target(plan: str, repo: Repo, change: RepoChange, checkout: Path) -> PushTa
         base_branch=repo.branch,
         plan=plan,
         request=change.request.number if change.request else None,
+        recorded=change.request.head if change.request else "",
         adopted=branch != change.branch,
     )
 

@@ -1,8 +1,9 @@
 """Push the branch of a change set to its forge, never over a commit of somebody else.
 
 The remote branch moves only from a commit that the change set contains, or from the one that this checkout
-pushed last (`refs/coord/pushed/<branch>`), and only while it is there (`--force-with-lease`). No hook of the
-repository runs, and no remote helper that is a command.
+pushed last (`refs/coord/pushed/<branch>`) if the request of the change set names it as its head, or a discard
+has kept it. A record that Redis has lost permits no push that takes commits away. The branch moves only while
+it is there (`--force-with-lease`). No hook of the repository runs, and no remote helper that is a command.
 
 Workers that land by a push check the same for the base branch: it must have the commit at which the work
 began, and the remote must get the files of Git LFS first.
@@ -31,6 +32,7 @@ from coordination.git import (
     is_commit,
     seen_ref,
 )
+from coordination.runs.change_sets.records import discarded_ref
 from coordination.terminal import spelled
 from coordination.text import quoted, shortened
 
@@ -65,6 +67,8 @@ class PushTarget:
     """For git's access to the url."""
     secret: str = ""
     """The secret that they give, to be masked."""
+    recorded: str = ""
+    """The head of the request, as the record of the change set has it; empty without one."""
     adopted: bool = False
     """The branch was begun by somebody else: a push to it only adds commits."""
 
@@ -130,13 +134,13 @@ def fetch_branches(target: PushTarget, refs: Mapping[str, str]) -> None:
 
 def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
     """Raise Conflict if a push of `tip` would remove a commit of somebody else from the remote branch."""
-    if not there or (not target.adopted and there == commit_of(target.checkout, target.pushed_ref)):
+    if not there or (not target.adopted and _may_be_rewritten(target, there)):
         return
     if has_commit(target.checkout, there) and contains(target.checkout, there, tip):
         return
     raise Conflict(
-        f"{target.branch} of {target.repo} is at {there[:12]} at the forge, which coord did not push: "
-        "somebody else has pushed there",
+        f"{target.branch} of {target.repo} is at {there[:12]} at the forge, which the change set does not "
+        "have: somebody else has pushed there, or Redis has lost the record",
         _adopted_by(target),
     )
 
@@ -150,6 +154,16 @@ def _adopted_by(target: PushTarget) -> str:
     url = re.sub(r"^(https?://)[^/]*@", r"\1", target.url)
     fetch = f"git -C {quoted(target.checkout)} fetch {quoted(url, f'{target.branch}:{theirs}')}"
     return f"fetch and adopt it: {fetch}; {adopt} {quoted(theirs)}"
+
+
+def _may_be_rewritten(target: PushTarget, there: str) -> bool:
+    """Return whether coord has pushed the commit of the remote branch, and knows why it may go."""
+    if there != commit_of(target.checkout, target.pushed_ref):
+        return False
+    kept = discarded_ref(target.branch, there).rpartition("/")[0]
+    return there == target.recorded or bool(
+        ask_git(target.checkout, "for-each-ref", "--count=1", f"--contains={there}", f"{kept}/")
+    )
 
 
 def refuse_unsent(target: PushTarget, base: str, tip: str, since: str, plan: str) -> None:
