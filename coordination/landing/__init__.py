@@ -4,6 +4,7 @@ r"""Landing: a plan's change set reaches the base branches by a run of todos, an
 |---|---|
 | `rules.py` | what lands, where and how: the plan's rules, the options, and what refuses a landing |
 | `ways.py` | push, local or pull request: the default of a repository, and what each way refuses |
+| `completed.py` | compares completed todos with what lands and with the base branches; its rule is pure |
 | `readiness.py` | whether a pull request may merge, and what is missing; pure |
 | `order.py` | what must land before each repository, and in which wave; pure |
 | `plan_waves.py` | several plans, joined into one landing in waves |

@@ -7,4 +7,5 @@
 | `branches.py` | branches of runs, and of change sets that have landed or are discarded |
 | `rollback.py` | a run that is rolled back: out of its change set; its worktree and branch |
 | `landed.py` | results in a base branch, and results that it had and lost |
+| `completed.py` | the commits of completed todos, for a landing that compares them |
 """
