@@ -276,7 +276,8 @@ def reference_values(record: AnyRecord) -> tuple[object, ...]:
 
 
 def work_references(record: AnyRecord) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for field in TO_WORK[type(record)]:
+    # A todo may be the one of a view, which is of a class of its own.
+    for field in TO_WORK[Todo if isinstance(record, Todo) else type(record)]:
         yield field, getattr(record, field)
 
 

@@ -49,13 +49,13 @@ READS = {
     "generators": "template templates",
     "health": "__call__",
     "inbox": "dead listen recipient waiting",
-    "landings": "prepare prepare_revert preview",
+    "landings": "check_completed prepare prepare_revert preview",
     "machine": "acl_line check create_demo examine file_schema flower_page load_steps new_ecosystem_id "
     "serve_metrics write_first_file",
     "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "
     "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans list_repos "
-    "list_todos look_again plan_todos validate_plan_completion what_goes",
-    "memory": "close export get_coordination_trends import_lines learned rebuild search "
+    "list_todos look_again plan_todos unlanded_with validate_plan_completion what_goes",
+    "memory": "close completed_by_hand export get_coordination_trends import_lines learned rebuild search "
     "search_coordination_history store_dependency_event store_issue_event store_plan_event store_todo_event "
     "trends",
     "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
@@ -143,7 +143,9 @@ FILE = {
             {"id": "TODO-001", "task": "Wait", "repo": "api", "plan": "PLAN-001", "action": "true",
              "gate": True},
             {"id": "TODO-002", "task": "Do", "repo": "api", "plan": "PLAN-002", "status": "completed"},
+            {"id": "TODO-005", "task": "Do too", "repo": "web", "plan": "PLAN-002", "status": "completed"},
             {"id": "TODO-003", "task": "Alone", "repo": "api", "action": "true"},
+            {"id": "TODO-006", "task": "Done", "repo": "api", "plan": "PLAN-003", "status": "completed"},
         ],
         "dependencies": [
             {"id": "DEP-001", "consumer": "web", "provider": "api", "validation": {"command": "true"}}
