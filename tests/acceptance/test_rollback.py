@@ -20,10 +20,14 @@ WORKS = "echo $COORD_TODO_ID > $COORD_TODO_ID"
 
 
 def refs(testbed: Testbed, *repos: str) -> dict[str, list[str]]:
-    """Branches with their commits, and worktrees."""
+    """Branches with their commits, and worktrees, without the tips that a rollback keeps."""
     listed = "for-each-ref", "--format=%(refname) %(objectname)"
     return {
-        repo: git(testbed.folder / repo, *listed).splitlines()
+        repo: [
+            ref
+            for ref in git(testbed.folder / repo, *listed).splitlines()
+            if not ref.startswith("refs/coord/discarded/")
+        ]
         + git(testbed.folder / repo, "worktree", "list").splitlines()[1:]
         for repo in repos
     }

@@ -268,7 +268,7 @@ def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_d
     ("of", "action", "first"),
     [
         ("worktree add", "true", "cat /dev/zero > {filler} 2>/dev/null"),
-        ("add --all", "true", "cat /dev/zero > {filler} 2>/dev/null"),
+        ("add --sparse --all", "true", "cat /dev/zero > {filler} 2>/dev/null"),
         ("commit --quiet", "true", "cat /dev/zero > {filler} 2>/dev/null"),
         ("status", "[ -e {once} ] || {{ touch {once}; cat /dev/zero > {filler}; }}; true", "rm {filler}"),
     ],
@@ -297,7 +297,7 @@ def test_a_refusal_of_git_on_a_full_disk_passes_with_any_message(
 
 @pytest.mark.parametrize(
     ("of", "object"),
-    [("add --all", ":work"), ("commit --quiet", "HEAD:work"), ("commit --quiet", "HEAD^{{tree}}")],
+    [("add --sparse --all", ":work"), ("commit --quiet", "HEAD:work"), ("commit --quiet", "HEAD^{{tree}}")],
 )
 def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, object: str

@@ -48,7 +48,7 @@ def test_what_could_not_be_undone_is_wrong_and_both_ways_on_are_said():
 
     assert (finding.severity, finding.what) == (WRONG, "run R of P is half undone: A could not be undone")
     assert "coord rollback R; or" in finding.hint
-    assert 'coord rollback R --accept TODO --reason "…"' in finding.hint
+    assert 'coord rollback R --accept A --reason "…"' in finding.hint
 
 
 @pytest.mark.parametrize(

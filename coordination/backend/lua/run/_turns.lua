@@ -17,8 +17,8 @@ local function settle(todo, outcome, why)
   release_repo(p, todo)
   if outcome == 'succeeded' and p.repo ~= MILESTONE_REPO then
     -- A sweep checks whether the commit of a completed todo is in the base (runs/submission/refusals.py), a
-    -- landing whether it is there or lands (landing/completed.py). A todo has no commit if a person did it, it
-    -- worked in place, or it changed nothing; that is recorded for the todos of plans.
+    -- landing whether it is there or lands (landing/completed.py). A todo has no commit if a person did it,
+    -- it worked in place, or it changed nothing; that is recorded for the todos of plans.
     local commit = fact(todo, 'commit')
     if not commit or commit == fact(todo, 'began') then commit = change_set.is_written() and 'none' end
     if commit then
