@@ -156,7 +156,7 @@ def test_a_todo_is_created_and_completed(ai: Agent, file: Path):
     assert "[bench-host, {name: gpu, amount: 2}]" in file.read_text()
     assert created["acceptance_criteria"] == ["figures, with commas"]
     assert (done["status"], done["actual_hours"]) == ("completed", 0.5)
-    assert ai.call("coord_get_todo", todo="TODO-004")["blocked_by"] == ["TODO-002"]
+    assert ai.call("coord_get_todo", todo=created["id"])["blocked_by"] == ["TODO-002"]
 
 
 def test_what_stands_where_is_asked(ai: Agent):
