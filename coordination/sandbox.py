@@ -22,7 +22,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,7 @@ OF_ROOT = (
 outside.
 """
 PRIVATE = ("tmp", "home", "shm", "empty")
+NO_VARIABLES: Mapping[str, str] = {}
 
 
 class NoSandbox(CoordinationError):
@@ -171,9 +172,14 @@ class View:
     binds: Binds = field(default_factory=Binds)
 
 
-def argv(program: str, view: View, command: Sequence[str]) -> list[str]:
-    """Return the command line that executes `command` in a sandbox with this view."""
-    return [program, *_options(view), "--chdir", str(view.cwd), "--", *command]
+def argv(
+    program: str, view: View, command: Sequence[str], variables: Mapping[str, str] = NO_VARIABLES
+) -> list[str]:
+    """Return the command line that executes `command` in a sandbox with this view. `variables` are set
+    within.
+    """
+    own = [word for name, value in variables.items() for word in ("--setenv", name, value)]
+    return [program, *_options(view), *own, "--chdir", str(view.cwd), "--", *command]
 
 
 def _options(view: View) -> Iterator[str]:

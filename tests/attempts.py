@@ -73,6 +73,7 @@ class Bench:
         secrets: tuple[str, ...] = (),
         settings: Settings | None = None,
         names: tuple[str, ...] = (),
+        demanded: bool = False,
         **todo: Any,
     ) -> AttemptOutcome:
         self.fence += 1
@@ -108,7 +109,7 @@ class Bench:
             landing=None,
             base=None,
             set_back=str,
-            sandbox_demanded=False,
+            sandbox_demanded=demanded,
             withdraw=self._withdraw,
         )
         grant = Grant(

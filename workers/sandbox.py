@@ -72,6 +72,10 @@ class Confinement:
     home: Path | None
     dropped: frozenset[str]
     """Variables of the worker that its commands do not get."""
+    inside: frozenset[str]
+    """Variables of the todo, which only exist in the sandbox: the dynamic linker of a program that runs
+    outside, such as bubblewrap, would obey LD_PRELOAD.
+    """
     state: Path
 
     @contextmanager
@@ -96,10 +100,12 @@ class Confinement:
             kept = {name: value for name, value in environment.items() if name not in self.dropped}
             own = {name: "/tmp" for name in TEMPORARY if name in kept}  # noqa: S108
             home = {} if self.home else {"HOME": "/tmp"}  # noqa: S108
+            whole = kept | own | home
+            inside = {name: value for name, value in whole.items() if name in self.inside}
             try:
                 yield Confined(
-                    argv=argv(self.program, view, command),
-                    environment=kept | own | home,
+                    argv=argv(self.program, view, command, inside),
+                    environment={name: value for name, value in whole.items() if name not in inside},
                     limits=SandboxLimits(self.bounds.memory, self.bounds.processes),
                 )
             finally:
@@ -140,14 +146,17 @@ class Sandboxes:
         elif not probed.works:
             return None, f"this agent runs without a sandbox: {probed.why_not}"
         agent = action is None or isinstance(action, AgentAction)
+        imposed = demanded or self._settings.sandbox == "require"
         own = frozenset(todo.env) | (frozenset(self._settings.sandbox_variables) if agent else frozenset())
         confinement = Confinement(
             program=probed.program,
             machine=self._machine,
             bounds=decision.bounds,
-            binds=self._tools + (self._of_agent(agent_command) if agent else Binds()),
+            binds=self._tools + (self._of_agent(agent_command, follows=not imposed) if agent else Binds()),
             home=self._home,
             dropped=frozenset(self._dropped()) - own,
+            # a command line can be read by all users of the machine, an environment cannot
+            inside=frozenset(name for name in todo.env if not SECRET.search(name)),
             state=self._state,
         )
         return confinement, ""
@@ -190,11 +199,12 @@ class Sandboxes:
     def _named(self, which: str) -> Iterable[Path]:
         return (expanded(name) for name in getattr(self._settings, f"sandbox_{which}"))
 
-    def _of_agent(self, command: Command | None) -> Binds:
-        """Return the script that the command names, and the files of a known agent.
+    def _of_agent(self, command: Command | None, *, follows: bool) -> Binds:
+        """Return the files of a known agent; with `follows`, also the files that the command names.
 
-        The setting sandbox_writable names those of others. Where the worker requires sandboxes, it does not
-        follow the command: that comes with the run, and could name any file.
+        The setting sandbox_writable names those of others. The command comes with the run and could name any
+        file, so nothing follows it where the worker or the role of the person who ordered it demands the
+        sandbox.
         """
         if command is None:
             return Binds()
@@ -204,7 +214,6 @@ class Sandboxes:
             words = ()
         program = next((word for word in words if "=" not in word), "")
         own = AGENTS.get(Path(program).name, ()) if self._home else ()
-        follows = self._settings.sandbox != "require"
         scripts = (Path(word) for word in words if follows and word.startswith("/"))
         return Binds(
             readable=_existing(_outside_system(script for script in scripts if script.is_file())),

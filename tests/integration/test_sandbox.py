@@ -319,3 +319,22 @@ def test_a_worker_that_requires_the_sandbox_ignores_sandbox_off_of_a_todo(bench:
 
     assert bound.kind is OutcomeKind.SUCCEEDED
     assert not outside.exists()
+
+
+@pytest.mark.parametrize("imposed", [{"settings": Settings(sandbox="require")}, {"demanded": True}])
+def test_an_imposed_sandbox_shows_no_file_that_the_agent_command_names(bench: Bench, imposed: dict[str, Any]):
+    key = bench.folder / "id_ed25519"
+    key.write_text("the key of the worker")
+    bench.brief = bench.brief.model_copy(update={"agent_command": ("cat", str(key))})
+
+    assert bench.attempt().kind is OutcomeKind.SUCCEEDED
+    assert bench.attempt(**imposed).kind is OutcomeKind.FAILED
+
+
+def test_the_linker_of_a_program_outside_obeys_no_variable_of_the_todo(bench: Bench):
+    variables = {"LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": str(bench.folder / "trace"), "API_KEY": "k"}
+
+    done = bench.attempt('test "$LD_DEBUG$API_KEY" = libsk', env=variables, sandbox=BOUNDED)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert list(bench.folder.glob("trace*")) == []
