@@ -22,7 +22,7 @@ from coordination.trust.identity import worker_identity
 from coordination.trust.results import ResultRecord, seal_result
 from tests.change_sets import record
 from tests.forge.server import TestForge
-from tests.landing_checkout import POINTER
+from tests.landing_checkout import POINTER, fake_git_lfs
 from tests.trusted_worker import Persons
 from tests.worktrees import ANN, make_checkout, save
 from workers.workspace.git import git
@@ -375,9 +375,10 @@ def test_where_signatures_are_required_only_signed_tips_are_proposed(
 
 @pytest.mark.parametrize("cause", ["never pushed", "taken out by people", "large files"])
 def test_work_that_the_remote_could_not_take_whole_is_proposed_in_no_repository(
-    site: SimpleNamespace, cause: str
+    site: SimpleNamespace, cause: str, monkeypatch: pytest.MonkeyPatch
 ):
     """It began at a commit that the base branch lacks, or names files of Git LFS; there is no `git lfs`."""
+    fake_git_lfs(site.folder, monkeypatch, says="git: 'lfs' is not a git command")
     app = site.folder / "app"
     facts = {"base": site.heads["app"], "tip": site.heads["app tip"]}
     git("switch", "--quiet", BRANCH, cwd=app)
