@@ -24,7 +24,8 @@
 | `credentials` | secrets of this machine: references, masking |
 | `sandbox` | sandboxes for the commands of todos |
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
-| `files` `git` `terminal` | private files; git queries; safe output |
+| `files` `git` `git_programs` | private files; git queries; settings of git for programs that it starts |
+| `terminal` | safe output |
 | `background` `retry` | background threads; pauses between tries |
 | `rewrites` | rewrites of code by ast-grep |
 | `user_program` | programs of the user, bounded in time and output |

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
+from coordination.git_programs import NO_HOOKS, program_settings
 from coordination.text import quoted
 
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
@@ -41,18 +42,25 @@ def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
 
 
 def ask_git(
-    checkout: Path, *arguments: str, timeout_s: float | None = None, codes: Collection[int] = (0,)
+    checkout: Path,
+    *arguments: str,
+    settings: Sequence[str] = (),
+    timeout_s: float | None = None,
+    codes: Collection[int] = (0,),
 ) -> str:
-    """Return git's output, or "" if it ends with another exit code than these. Raises GitRefused if git is
-    not installed, TimeoutExpired.
+    """Return git's output, or "" if it ends with another exit code than these. No hook runs. Raises
+    GitRefused if git is not installed, TimeoutExpired.
     """
+    environ = _environment()
     try:
+        settings = (*NO_HOOKS, *program_settings(checkout, arguments, environ), *settings)
+        options = [word for setting in settings for word in ("-c", setting)]
         answer = subprocess.run(
-            ["git", "-C", str(checkout), *arguments],
+            ["git", "-C", str(checkout), *options, *arguments],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env=_environment(),
+            env=environ,
             check=False,
             timeout=timeout_s,
         )

@@ -135,8 +135,7 @@ def _files_of(checkout: Path, commit: str) -> Iterator[Path | None]:
     """Make a temporary worktree of the commit; yield None if git makes none."""
     with tempfile.TemporaryDirectory(prefix="coord-rewrite-") as name:
         folder = Path(name) / "files"
-        no_hooks = ("-c", "core.hooksPath=/dev/null")
-        ask_git(checkout, *no_hooks, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+        ask_git(checkout, "worktree", "add", "--quiet", "--detach", str(folder), commit)
         try:
             yield folder if folder.is_dir() else None
         finally:

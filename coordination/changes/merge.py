@@ -50,12 +50,12 @@ def commit_merge(
     signs = ask_git(checkout, "config", "--type=bool", "--get", "commit.gpgSign") == "true"
     made = ask_git(
         checkout,
-        *(word for setting in settings for word in ("-c", setting)),
         "commit-tree",
         *(["--gpg-sign"] if signs else []),
         *(word for parent in parents for word in ("-p", parent)),
         *("-m", subject, "-m", "\n".join(f"Coord-{name}: {value}" for name, value in trailers.items())),
         tree,
+        settings=settings,
     )
     if not made:
         raise GitRefused(

@@ -161,11 +161,12 @@ STOPS = """#!/bin/sh
 case "$*" in *"{command}"*) touch {folder}/there; while [ ! -e {folder}/go ]; do sleep 0.02; done;; esac
 exec {git} "$@"
 """
+WRITES_FILES = "(writes files)"
 
 
 @pytest.fixture
 def worker(landing: LandingCheckout, tmp_path: Path) -> Iterator[Callable[[str], Prepared]]:
-    """Land in a process that is killed as soon as its git comes to a command, or to the file `new`.
+    """Land in a process that is killed as soon as its git comes to a command, or writes the file `new`.
 
     That git goes on when there is a file `go`.
     """
@@ -178,7 +179,7 @@ def worker(landing: LandingCheckout, tmp_path: Path) -> Iterator[Callable[[str],
         (folder / "smudge").write_text(STOPS.format(git="cat", command="", folder=folder))
         for file in folder.iterdir():
             file.chmod(0o755)
-        if command == "smudge":
+        if command == WRITES_FILES:
             git("config", "filter.slow.smudge", f"{folder}/smudge", cwd=landing.path)
             (landing.path / ".git/info/attributes").write_text("new filter=slow\n")
         env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -208,7 +209,7 @@ def test_a_worker_that_is_killed_before_it_moves_anything_is_followed_by_one_tha
 def test_a_git_that_still_writes_files_for_a_killed_worker_is_waited_for(
     landing: LandingCheckout, tmp_path: Path, worker: Callable[[str], Prepared]
 ):
-    made = worker("smudge")
+    made = worker(WRITES_FILES)
     found = push_local(landing.at, made.commit, made.base)
     assert isinstance(found, Refused)
     assert not found.lasting

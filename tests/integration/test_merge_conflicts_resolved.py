@@ -17,6 +17,10 @@ from tests.worktrees import ANN, make_checkout, save
 from workers.workspace.git import ask, git
 
 RUN = "20260101-000000-aaaa"
+SCRATCH = (
+    "cd $(mktemp -d); git init -q; git config user.email h@x; git config user.name h; echo s > s; git add s; "
+    "git commit -q -m scratch"
+)
 
 
 @pytest.fixture
@@ -76,6 +80,18 @@ def kept_by_run(coord: Coord, lib: Path, store: RunStore) -> Path:
     store.redis.hset(store.keys.run(RUN).meta, mapping=meta)
     store.redis.zadd(store.keys.live, {RUN: 1})
     return path
+
+
+def test_a_merge_driver_that_makes_a_scratch_repository_touches_no_other(coord, lib, store: RunStore):
+    git("config", "merge.own.driver", f"({SCRATCH}) >&2; exit 1", cwd=lib)
+    (lib / ".git" / "info").mkdir(exist_ok=True)
+    (lib / ".git" / "info" / "attributes").write_text("code.py merge=own\n")
+    before = (lib / ".git" / "config").read_text(), head(lib, "coord/P")
+
+    found = coord.changes.resolve("P", "lib")
+
+    assert found.files == ("code.py",)
+    assert ((lib / ".git" / "config").read_text(), head(lib, "coord/P")) == before
 
 
 def test_a_conflict_of_a_landing_gets_a_worktree_and_the_merge_is_adopted(coord, lib, store: RunStore):

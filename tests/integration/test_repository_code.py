@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,66 @@ def test_a_hook_that_makes_a_scratch_repository_touches_no_other(
     assert (settings(bench), seen.read_text()) == (before, "")
     assert git(bench.checkout, "rev-list", "--count", f"main..{done.tip}") == "1"
     assert git(bench.checkout, "ls-tree", "--name-only", done.tip).split() == ["code", "new"]
+
+
+FILTERS = {
+    "clean": (f"({SCRATCH}) >&2; sed s/one/1/", "sed s/1/one/"),
+    "smudge": ("cat", f"({SCRATCH}) >&2; cat"),
+}
+
+
+@pytest.mark.parametrize("style", [{}, {"sandbox": BOUNDED}], ids=["free", "confined"])
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_that_makes_a_scratch_repository_touches_no_other(bench: Bench, name: str, style: dict):
+    clean, smudge = FILTERS[name]
+    (bench.checkout / ".gitattributes").write_text("code filter=own\n")
+    git(bench.checkout, "add", ".gitattributes")
+    git(bench.checkout, "commit", "-q", "-m", "attributes")
+    git(bench.checkout, "config", "filter.own.clean", f"pwd >> {bench.folder}/ran; {clean}")
+    git(bench.checkout, "config", "filter.own.smudge", f"pwd >> {bench.folder}/ran; {smudge}")
+    before = settings(bench)
+
+    done = bench.attempt(EDITS, **style)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert settings(bench) == before
+    assert (bench.folder / "ran").exists()
+    assert git(bench.checkout, "rev-list", "--count", f"main..{done.tip}") == "1"
+    assert git(bench.checkout, "ls-tree", "--name-only", done.tip).split() == [
+        ".gitattributes",
+        "code",
+        "new",
+    ]
+
+
+def test_a_filter_that_is_set_up_while_the_worker_runs_touches_no_other(bench: Bench):
+    (bench.checkout / ".gitattributes").write_text("new filter=own\n")
+    git(bench.checkout, "add", ".gitattributes")
+    git(bench.checkout, "commit", "-q", "-m", "attributes")
+    included, later = bench.folder / "included", bench.folder / "later"
+    git(bench.checkout, "config", "include.path", str(included))
+    git(bench.checkout, "config", "--file", str(later), "filter.own.clean", f"({SCRATCH}) >&2; cat")
+
+    done = bench.attempt(f"{EDITS}; cp {later} {included}")
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert git(bench.checkout, "rev-list", "--count", f"main..{done.tip}") == "1"
+    assert "user" not in settings(bench)
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
+def test_large_files_stay_pointers_in_commits_and_are_files_in_worktrees(bench: Bench):
+    git(bench.checkout, "lfs", "install", "--local")
+    git(bench.checkout, "lfs", "track", "*.bin")
+    (bench.checkout / "old.bin").write_text("old\n" * 9)
+    git(bench.checkout, "add", ".")
+    git(bench.checkout, "commit", "-q", "-m", "large")
+
+    done = bench.attempt("grep -c old old.bin; echo new > new.bin; git lfs ls-files")
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    for name in ("old.bin", "new.bin"):
+        assert git(bench.checkout, "show", f"{done.tip}:{name}").startswith("version https://git-lfs"), name
 
 
 HARM = {

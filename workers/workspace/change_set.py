@@ -329,14 +329,15 @@ class _Session:
         """Start git. Raises OSError."""
         self.used = time.monotonic()
         self._repository = _identity(common_dir)
+        env = environment(bounds(checkout))
         self._process = subprocess.Popen(
-            command_line(command, QUICK),
+            command_line(command, QUICK, cwd=checkout, env=env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd=checkout,
-            env=environment(bounds(checkout)),
+            env=env,
             start_new_session=True,
         )
 

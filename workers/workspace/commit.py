@@ -22,10 +22,11 @@ from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
 from coordination.git import DURABLE, NOBODY
+from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import counted, listed
 from workers.process.child import Exit
-from workers.workspace.git import Hold, answered, ask, clean_environment, git, refuse_damaged
+from workers.workspace.git import Hold, answered, ask, clean_environment, environment, git, refuse_damaged
 from workers.workspace.hooks import Hooks
 from workers.workspace.repository import commit_at, contains
 from workers.workspace.shared_state import SharedState
@@ -291,7 +292,13 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     if hooks.missing:
         worktree.log(f"commit: {hooks.missing}; let `prepare` of the repository make it")
     identity = () if {"user.name", "user.email"} <= configured.keys() else NOBODY
-    settings = (*OURS, *DURABLE, *worktree.settings, *identity)
+    programs = program_settings(
+        worktree.path,
+        COMMIT,
+        environment({"GIT_DIR": str(worktree.git_dir)}),
+        hooks=worktree.style.hooks,
+    )
+    settings = (*OURS, *DURABLE, *programs, *worktree.settings, *identity)
     if worktree.confined and not hooks.names:
         # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
         worktree.git(*COMMIT, stdin=str(text), settings=settings)

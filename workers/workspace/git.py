@@ -36,6 +36,7 @@ from typing import Any
 from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
+from coordination.git_programs import NO_HOOKS, program_settings
 from workers.process import guard, orphans
 from workers.process.trouble import (
     GitInterrupted,
@@ -60,8 +61,7 @@ OURS = {
 SETTINGS = (
     "advice.addEmbeddedRepo=false",
     "advice.detachedHead=false",
-    "core.fsmonitor=false",  # or git leaves a daemon behind
-    "core.hooksPath=/dev/null",
+    *NO_HOOKS,
     "core.quotePath=false",
     "core.safecrlf=false",
     "gc.auto=0",
@@ -217,9 +217,10 @@ def ask(
     if git_dir is not None:
         refuse_damaged(cwd, git_dir)
         bounded |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
-    added = {**bounded, **(hold.variables if hold else {}), **variables}
+    env = environment({**bounded, **(hold.variables if hold else {}), **variables})
     try:
-        answer = _run(command_line(args, settings), stdin, hold, patience, cwd=cwd, env=environment(added))
+        command = command_line(args, settings, cwd=cwd, env=env)
+        answer = _run(command, stdin, hold, patience, cwd=cwd, env=env)
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
         raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
@@ -239,9 +240,14 @@ def ask(
     return answer
 
 
-def command_line(args: Sequence[str], settings: Sequence[str] = ()) -> list[str]:
-    """Return the command with which git runs: independently of the user's personal settings."""
-    return ["git", *(word for setting in (*SETTINGS, *settings) for word in ("-c", setting)), *args]
+def command_line(
+    args: Sequence[str], settings: Sequence[str] = (), *, cwd: Path, env: Mapping[str, str]
+) -> list[str]:
+    """Return the command with which git runs: independently of the user's personal settings.
+    Raises OSError.
+    """
+    settings = (*SETTINGS, *program_settings(cwd, args, env), *settings)
+    return ["git", *(word for setting in settings for word in ("-c", setting)), *args]
 
 
 def environment(added: Mapping[str, str]) -> dict[str, str]:

@@ -20,18 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.files import expanded, make_private, open_private
+from coordination.git_programs import NO_HOOKS, OF_OBJECTS, REDIRECTING
 
-NONE = "core.hooksPath=/dev/null"
-"""The setting with which git runs no hook."""
-DROPPED = (
-    "GIT_DIR GIT_WORK_TREE GIT_IMPLICIT_WORK_TREE GIT_COMMON_DIR GIT_PREFIX GIT_CONFIG GIT_CONFIG_PARAMETERS "
-    "GIT_NAMESPACE GIT_GRAFT_FILE GIT_SHALLOW_FILE GIT_INTERNAL_SUPER_PREFIX"
-)
-KEPT_IN_QUARANTINE = "GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES"
 CLEAN = f"""\
 [ "${{GIT_INDEX_FILE-}}" != "${{GIT_DIR-.git}}/index" ] || unset GIT_INDEX_FILE
-[ -n "${{GIT_QUARANTINE_PATH-}}" ] || unset {KEPT_IN_QUARANTINE}
-unset {DROPPED}
+[ -n "${{GIT_QUARANTINE_PATH-}}" ] || unset {OF_OBJECTS}
+unset {REDIRECTING}
 """
 """Shell commands that remove the variables."""
 
@@ -70,7 +64,7 @@ class Hooks:
         The folder is one of ours, which no todo can write.
         """
         if not self.names:
-            return NONE
+            return NO_HOOKS[0]
         shutil.rmtree(into, ignore_errors=True)
         make_private(into)
         for name in self.names:
