@@ -107,6 +107,7 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         forges=_no_forge,
         change_set=lambda: ChangeSet(id="PLAN", repos={repo.name: change}),
         note_request=lambda *_: None,
+        scripts=checkout.with_suffix(".hooks"),
     )
 
 

@@ -26,6 +26,11 @@ from workers.workspace.change_set import GitSessions
 from workers.workspace.git import Hold
 
 RUN = "20260102-120000-efgh"
+SCRATCH = (
+    'scratch=$(mktemp -d); (cd "$scratch"; git init -q; git config user.email h@x; git config user.name h; '
+    'echo s > s; git add s; git commit -q -m scratch); git -C "$scratch" log --format=%s; rm -rf "$scratch"'
+)
+"""Shell commands of a program that makes a repository elsewhere, and removes it."""
 
 
 @dataclass

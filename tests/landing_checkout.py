@@ -37,6 +37,7 @@ class LandingCheckout:
 
     def __init__(self, path: Path, url: str = "") -> None:
         self.path = path
+        self.scripts = path.parent / "scripts"
         save(path, "text", text=LINES, old="old\n")
         self.since = self.tip_of("main")
         git("switch", "--quiet", "-c", "coord/PLAN", cwd=path)

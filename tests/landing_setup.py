@@ -117,6 +117,7 @@ class Place:
             note_request=self.note_request,
             sibling_todos=lambda: self.sibling_todos,
             checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
+            scripts=self.folder / "scripts",
             now=lambda: self.now,
         )
 

@@ -384,3 +384,18 @@ def foreign_commit(place: Direct, parent: str) -> str:
     made = git(place.checkout, "rev-parse", "HEAD")
     git(place.checkout, "checkout", "-q", "main")
     return made
+
+
+def test_a_setting_that_a_hook_of_the_checkout_changes_is_put_back_and_logged(tmp_path: Path):
+    place = Direct(tmp_path, Via.LOCAL)
+    place.create()
+    config, hook = place.checkout / ".git" / "config", place.checkout / ".git" / "hooks" / "post-receive"
+    before = config.read_text()
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ngit config core.bare true\n")
+    hook.chmod(0o755)
+
+    assert place.land().kind is OutcomeKind.SUCCEEDED
+    assert place.has_work
+    assert config.read_text() == before
+    assert any("core.bare" in line for line in place.log)

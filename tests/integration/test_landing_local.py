@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attempts import SCRATCH
 from tests.landing_checkout import LandingCheckout
 from tests.testbed import FORKS
 from tests.waiting import until
@@ -36,8 +37,10 @@ def test_a_clean_checkout_follows_twice_in_a_row(landing: LandingCheckout):
     config = (landing.path / ".git/config").read_text()
     first = landing.made(landing.since)
     assert look_local(landing.at) == BaseTip(commit=landing.since, checkout=landing.path)
-    assert push_local(landing.at, first.commit, first.base) == Pushed(base=first.commit)
-    assert push_local(landing.at, first.commit, first.base) == Pushed(base=first.commit, already=True)
+    assert push_local(landing.at, first.commit, first.base, landing.scripts) == Pushed(base=first.commit)
+    assert push_local(landing.at, first.commit, first.base, landing.scripts) == Pushed(
+        base=first.commit, already=True
+    )
     assert (landing.path / "new").read_text() == "new\nnewer\n"
     assert not (landing.path / "old").exists()
 
@@ -45,7 +48,7 @@ def test_a_clean_checkout_follows_twice_in_a_row(landing: LandingCheckout):
     tip = save(landing.path, "more", more="1")
     git("switch", "--quiet", "main", cwd=landing.path)
     second = landing.made(first.commit, tip=tip)
-    assert push_local(landing.at, second.commit, second.base) == Pushed(base=second.commit)
+    assert push_local(landing.at, second.commit, second.base, landing.scripts) == Pushed(base=second.commit)
     assert landing.tip_of("HEAD") == second.commit
     assert status(landing.path) == ""
     assert (landing.path / ".git/config").read_text() == config
@@ -79,7 +82,7 @@ def dirty(landing: LandingCheckout, how: str) -> str:
 def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(landing: LandingCheckout, how: str):
     made, file = landing.made(landing.since), dirty(landing, how)
     before = status(landing.path), git("for-each-ref", cwd=landing.path)
-    found = push_local(landing.at, made.commit, made.base)
+    found = push_local(landing.at, made.commit, made.base, landing.scripts)
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (Reason.DIRTY, False)
@@ -93,7 +96,7 @@ def test_untracked_files_elsewhere_do_not_hinder(landing: LandingCheckout):
     made = landing.made(landing.since)
     (landing.path / "notes").write_text("mine\n")
 
-    assert isinstance(push_local(landing.at, made.commit, made.base), Pushed)
+    assert isinstance(push_local(landing.at, made.commit, made.base, landing.scripts), Pushed)
     assert (landing.path / "notes").read_text() == "mine\n"
 
 
@@ -114,12 +117,67 @@ def test_a_branch_moves_wherever_it_is_checked_out_or_not(landing: LandingChecko
     if how == "bare":
         git("fetch", "-q", str(landing.path), made.commit, cwd=at.path)
 
-    assert push_local(at, made.commit, made.base) == Pushed(base=made.commit)
+    assert push_local(at, made.commit, made.base, landing.scripts) == Pushed(base=made.commit)
     assert git("rev-parse", "main", cwd=at.path) == made.commit
     assert (landing.path / "code.py").read_text() == "dirty elsewhere\n"
     if how == "in a worktree":
         assert status(tmp_path / "w") == ""
         assert (tmp_path / "w/new").exists()
+
+
+PROGRAMS = {
+    "update": "",
+    "post-receive": "",
+    "reference-transaction": "",
+    "push-to-checkout": 'git read-tree -u -m HEAD "$1"',
+    "smudge": "cat",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_of_the_checkout_that_makes_a_scratch_repository_touches_no_other(
+    landing: LandingCheckout, tmp_path: Path, name: str
+):
+    made, seen = landing.made(landing.since), tmp_path / "seen"
+    program = tmp_path / "program"
+    redirecting = f'env | grep -E "^GIT_(DIR|WORK_TREE|INDEX_FILE|CONFIG_PARAMETERS)=" >> {seen}'
+    program.write_text(f"#!/bin/sh\n{redirecting}\n({SCRATCH}) >&2\n{PROGRAMS[name]}\n")
+    program.chmod(0o755)
+    if name == "smudge":
+        git("config", "filter.own.smudge", str(program), cwd=landing.path)
+        (landing.path / ".git/info/attributes").write_text("new filter=own\n")
+    else:
+        (landing.path / ".git/hooks").mkdir(exist_ok=True)
+        (landing.path / ".git/hooks" / name).symlink_to(program)
+    config = (landing.path / ".git/config").read_text()
+
+    pushed = push_local(landing.at, made.commit, made.base, landing.scripts)
+
+    assert pushed == Pushed(base=made.commit)
+    assert (seen.read_text(), (landing.path / ".git/config").read_text()) == ("", config)
+    assert landing.tip_of("main") == made.commit
+    assert status(landing.path) == ""
+
+
+HOOKS = {"pre-receive": (Refused, "exit 1"), "post-receive": (Pushed, "")}
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_setting_that_a_receiving_hook_changes_is_put_back_and_named(landing: LandingCheckout, name: str):
+    kind, ends = HOOKS[name]
+    git("branch", "other", "main~1", cwd=landing.path)
+    made, hook = landing.made(landing.since), landing.path / ".git/hooks" / name
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ngit config core.bare true\ngit branch -q -D other >&2\n{ends}\n")
+    hook.chmod(0o755)
+
+    found = push_local(landing.at, made.commit, made.base, landing.scripts)
+
+    assert isinstance(found, kind)
+    told = found.error if isinstance(found, Refused) else found.note
+    assert "core.bare" in told
+    assert "refs/heads/other" in told
+    assert status(landing.path) == ""
 
 
 @pytest.mark.parametrize("operation", ["merge", "rebase", "cherry-pick"])
@@ -131,12 +189,12 @@ def test_an_operation_of_a_person_is_left_alone(landing: LandingCheckout, operat
     made = landing.made(base, tip=tip, since=base)
     subprocess.run(["git", *("-c", "user.name=A", "-c", "user.email=a@b"), operation, "coord/PLAN~1"],
         cwd=landing.path, capture_output=True, check=False)  # fmt: skip
-    for found in (look_local(landing.at), push_local(landing.at, made.commit, base)):
+    for found in (look_local(landing.at), push_local(landing.at, made.commit, base, landing.scripts)):
         assert isinstance(found, Refused)
         assert found.reason is Reason.OPERATION
     git(operation, "--abort", cwd=landing.path)
 
-    assert isinstance(push_local(landing.at, made.commit, base), Pushed)
+    assert isinstance(push_local(landing.at, made.commit, base, landing.scripts), Pushed)
 
 
 def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(landing: LandingCheckout):
@@ -145,7 +203,7 @@ def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(landin
     assert isinstance(look_local(landing.at), Refused)
     assert look_local(landing.at, pending=made.commit) == BaseTip(commit=landing.since, checkout=landing.path)
 
-    assert push_local(landing.at, made.commit, made.base) == Pushed(base=made.commit)
+    assert push_local(landing.at, made.commit, made.base, landing.scripts) == Pushed(base=made.commit)
     assert status(landing.path) == ""
 
 
@@ -154,8 +212,8 @@ import sys
 from pathlib import Path
 from workers.landing.local import push_local
 from workers.landing.records import BaseBranch
-path, commit, base = sys.argv[1:]
-push_local(BaseBranch(repo="widgets", path=Path(path), branch="main"), commit, base)
+path, commit, base, scripts = sys.argv[1:]
+push_local(BaseBranch(repo="widgets", path=Path(path), branch="main"), commit, base, Path(scripts))
 """
 STOPS = """#!/bin/sh
 case "$*" in *"{command}"*) touch {folder}/there; while [ ! -e {folder}/go ]; do sleep 0.02; done;; esac
@@ -183,7 +241,7 @@ def worker(landing: LandingCheckout, tmp_path: Path) -> Iterator[Callable[[str],
             git("config", "filter.slow.smudge", f"{folder}/smudge", cwd=landing.path)
             (landing.path / ".git/info/attributes").write_text("new filter=slow\n")
         env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-        words = [sys.executable, "-c", LANDS, str(landing.path), made.commit, made.base]
+        words = [sys.executable, "-c", LANDS, str(landing.path), made.commit, made.base, str(landing.scripts)]
         process = FORKS.piped(words, env=env)
         until((folder / "there").exists)
         process.kill()
@@ -200,7 +258,7 @@ def test_a_worker_that_is_killed_before_it_moves_anything_is_followed_by_one_tha
 ):
     made = worker(command)
 
-    assert isinstance(push_local(landing.at, made.commit, made.base), Pushed)
+    assert isinstance(push_local(landing.at, made.commit, made.base, landing.scripts), Pushed)
     (tmp_path / "bin/go").touch()
     assert landing.tip_of("main") == made.commit
     assert status(landing.path) == ""
@@ -210,12 +268,14 @@ def test_a_git_that_still_writes_files_for_a_killed_worker_is_waited_for(
     landing: LandingCheckout, tmp_path: Path, worker: Callable[[str], Prepared]
 ):
     made = worker(WRITES_FILES)
-    found = push_local(landing.at, made.commit, made.base)
+    found = push_local(landing.at, made.commit, made.base, landing.scripts)
     assert isinstance(found, Refused)
     assert not found.lasting
     assert landing.tip_of("main") == landing.since
     (tmp_path / "bin/go").touch()
     until(lambda: landing.tip_of("main") == made.commit)
 
-    assert push_local(landing.at, made.commit, made.base) == Pushed(base=made.commit, already=True)
+    assert push_local(landing.at, made.commit, made.base, landing.scripts) == Pushed(
+        base=made.commit, already=True
+    )
     assert status(landing.path) == ""

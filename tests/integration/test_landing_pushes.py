@@ -32,7 +32,9 @@ class Target:
         return look_local(self.at) if self.is_local else look(self.at)
 
     def push(self, commit: str, base: str) -> Pushed | Refused:
-        return (push_local if self.is_local else push)(self.at, commit, base)
+        if self.is_local:
+            return push_local(self.at, commit, base, self.landing.scripts)
+        return push(self.at, commit, base)
 
     @property
     def tip(self) -> str:

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.attempts import Bench
+from tests.attempts import SCRATCH, Bench
 from tests.testbed import git
 from workers.outcome import OutcomeKind
 
 EDITS = "echo two >> code; echo new > new"
-SCRATCH = (
-    'scratch=$(mktemp -d); (cd "$scratch"; git init -q; git config user.email h@x; git config user.name h; '
-    'echo s > s; git add s; git commit -q -m scratch); git -C "$scratch" log --format=%s; rm -rf "$scratch"'
-)
 MORE = 'git -c user.name=t -c user.email=t@x commit-tree -m more -p HEAD "HEAD^{tree}"'
 """A commit on top, which is in no ref."""
 BOUNDED = {"kind": "bubblewrap"}

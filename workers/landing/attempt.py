@@ -101,9 +101,13 @@ class Attempt(ABC):
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Push a commit; return whether it is on the base branch. False: the base has moved."""
         self._end_if_stopped("it was stopped before the push")
-        local = self._via is Via.LOCAL
-        found = push_local(at, made.commit, made.base) if local else push(at, made.commit, made.base)
+        if self._via is Via.LOCAL:
+            found = push_local(at, made.commit, made.base, self._job.scripts)
+        else:
+            found = push(at, made.commit, made.base)
         if isinstance(found, Pushed):
+            if found.note:
+                self._job.log(found.note)
             return True
         if found.reason is Reason.MOVED:
             self._job.log(f"{at.branch} has moved: {found.error}")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.credentials.records import Purpose
+from coordination.files import below
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
 from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput
 from coordination.runs.change_sets.records import (
@@ -79,6 +80,8 @@ class LandJob:
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
     sibling_todos: Callable[[], int] = lambda: 1
     """Counts the todos that do the same in other repositories, and this one."""
+    scripts: Path
+    """The folder for scripts that start the hooks of the checkout when it receives a push."""
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -153,6 +156,7 @@ class LandJobs:
             change_set=change_set,
             note_request=note_request,
             sibling_todos=lambda: self._sibling_todos(grant),
+            scripts=below(self.state, "hooks", repo.name),
             checks=CheckRuns(
                 results=lambda: until_answered(lambda: self.results(grant)),
                 again=check,

@@ -2,7 +2,8 @@
 
 A checkout that has the branch checked out gets a push with `receive.denyCurrentBranch=updateInstead`, set for
 the receiving git only: the user's configuration stays. The receiving hooks of the checkout run, as for any
-push; those of the sending side do not.
+push; those of the sending side do not. Settings that hooks or filters change meanwhile are put back. A landed
+commit stays landed: the log names such a change, and refs that they have moved.
 
 git itself refuses files that differ from HEAD, but overwrites ignored files, a `.env` log, that the landing
 brings: these are looked for here.
@@ -11,21 +12,28 @@ brings: these are looked for here.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
+from coordination.git_programs import program_settings
 from coordination.text import listed, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
 from workers.landing.remote import contains, refused_name, refused_rewind
-from workers.process.trouble import GitInterrupted, GitTimeout
+from workers.process.trouble import GitInterrupted, GitTimeout, describe_os_error
 from workers.transfer.routes import ADDRESSES, PUSH
-from workers.workspace.git import ask, git, git_dir_of
+from workers.workspace.git import ask, configured, environment, git, git_dir_of
+from workers.workspace.hooks import Hooks
 from workers.workspace.repository import commit_at, worktrees
+from workers.workspace.shared_state import SharedState
 
-RECEIVER = (
-    "git -c receive.denyCurrentBranch=updateInstead -c receive.autogc=false "
-    "-c core.fsync=objects,reference receive-pack"
+RECEIVING = (
+    "receive.denyCurrentBranch=updateInstead",
+    "receive.autogc=false",
+    "core.fsmonitor=false",
+    "core.fsync=objects,reference",
 )
 OPERATIONS = (
     "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"
@@ -55,8 +63,9 @@ def look_local(at: BaseBranch, pending: str = "") -> BaseTip | Refused:
     return BaseTip(commit=commit, checkout=folder)
 
 
-def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
-    """Move the base branch here from `base` to a commit that contains it; never forced.
+def push_local(at: BaseBranch, commit: str, base: str, scripts: Path) -> Pushed | Refused:
+    """Move the base branch here from `base` to a commit that contains it; never forced. `scripts`: the folder
+    for those that start the receiving hooks. Raises WorkspaceUnusable.
 
     A clean checkout of the branch follows; a dirty one is refused by name, and nothing moves. A branch that
     is not checked out (also: detached HEAD, a bare repository) is moved by compare-and-swap. "Already
@@ -73,8 +82,33 @@ def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
         return _swap(at, commit, base)
     if refused := _in_the_way(at, seen.checkout, commit, base):
         return refused
+    asked = ("--path-format=absolute", "--git-common-dir", "--git-dir")
+    common_dir, git_dir = map(Path, git("rev-parse", *asked, cwd=at.path).split("\n"))
+    named = configured(r"^core\.hookspath$", cwd=at.path).get("core.hookspath")
+    with describe_os_error(scripts):
+        receiver = _receiver(seen.checkout, Hooks.find(git_dir, common_dir, named), scripts)
+        before = SharedState.read(common_dir, refs=True, moved=at.ref)
+        done = _push(at, seen.checkout, commit, base, receiver)
+        note = before.put_back(f"the push to {at.branch} of {at.path} with its hooks and filters")
+    if not note:
+        return done
+    if isinstance(done, Pushed):
+        return replace(done, note=masked(at, note))
+    return replace(done, error=masked(at, f"{done.error}; {note}"))
+
+
+def _receiver(folder: Path, hooks: Hooks, scripts: Path) -> str:
+    """Return the command that receives a push for the work tree `folder`. Its hooks and filters get no
+    variables that redirect git. Raises OSError.
+    """
+    programs = program_settings(folder, ("receive-pack",), environment({}), hooks=True)
+    settings = (*RECEIVING, *programs, hooks.wrapped(scripts))
+    return shlex.join(["git", *(word for setting in settings for word in ("-c", setting)), "receive-pack"])
+
+
+def _push(at: BaseBranch, folder: Path, commit: str, base: str, receiver: str) -> Pushed | Refused:
     lease = f"--force-with-lease={at.ref}:{base}"
-    args = ("push", *PUSH, f"--receive-pack={RECEIVER}", lease, "--", str(at.path), f"{commit}:{at.ref}")
+    args = ("push", *PUSH, f"--receive-pack={receiver}", lease, "--", str(at.path), f"{commit}:{at.ref}")
     try:
         done = ask(
             *args,
@@ -91,7 +125,7 @@ def push_local(at: BaseBranch, commit: str, base: str) -> Pushed | Refused:
     if settled := _settled(at, commit, base):
         return settled
     reason = Reason.BUSY if refused.reason is Reason.MOVED else refused.reason
-    return Refused(reason=reason, error=f"{seen.checkout}: {refused.error}", base=base)
+    return Refused(reason=reason, error=f"{folder}: {refused.error}", base=base)
 
 
 def _settled(at: BaseBranch, commit: str, base: str) -> Pushed | Refused | None:

@@ -152,6 +152,8 @@ class Pushed:
     """The base branch's tip now: the commit, or a later one that contains it."""
     already: bool = False
     """True if it was there before this call."""
+    note: str = ""
+    """One text on what code of the repository has changed meanwhile; empty without such a change."""
 
 
 class HasLanded(StrEnum):

@@ -26,7 +26,16 @@ from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import counted, listed
 from workers.process.child import Exit
-from workers.workspace.git import Hold, answered, ask, clean_environment, environment, git, refuse_damaged
+from workers.workspace.git import (
+    Hold,
+    answered,
+    ask,
+    clean_environment,
+    configured,
+    environment,
+    git,
+    refuse_damaged,
+)
 from workers.workspace.hooks import Hooks
 from workers.workspace.repository import commit_at, contains
 from workers.workspace.shared_state import SharedState
@@ -284,14 +293,15 @@ def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
 
 
 def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
-    configured = _configured(worktree)
+    asked = r"^(user\.(name|email)|core\.hookspath)$"
+    found = configured(asked, cwd=worktree.path, git_dir=worktree.git_dir)
     hooks = Hooks(names=())
     if worktree.style.hooks:
-        named = configured.get("core.hookspath")
+        named = found.get("core.hookspath")
         hooks = Hooks.find(worktree.path, worktree.git_dir.parent.parent, named)
     if hooks.missing:
         worktree.log(f"commit: {hooks.missing}; let `prepare` of the repository make it")
-    identity = () if {"user.name", "user.email"} <= configured.keys() else NOBODY
+    identity = () if {"user.name", "user.email"} <= found.keys() else NOBODY
     programs = program_settings(
         worktree.path,
         COMMIT,
@@ -327,14 +337,6 @@ def _commit_watched(worktree: WorktreeState, hooks: Hooks, argv: Sequence[str], 
         before.refuse_changes(
             "git commit with its hooks", "correct the hook, or set commit_hooks: skip; then: coord retry"
         )
-
-
-def _configured(worktree: WorktreeState) -> dict[str, str]:
-    """Return the settings of git that a commit depends on: its author, and the folder of its hooks."""
-    asked = ("-z", "--show-scope", "--get-regexp", r"^(user\.(name|email)|core\.hookspath)$")
-    words = iter(worktree.ask("config", *asked).stdout.split("\0"))
-    entries = ((scope, *entry.partition("\n")) for scope, entry in zip(words, words, strict=False))
-    return {key: value for scope, key, _, value in entries if scope != "command"}
 
 
 def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:

@@ -240,6 +240,14 @@ def ask(
     return answer
 
 
+def configured(pattern: str, *, cwd: Path, git_dir: Path | None = None) -> dict[str, str]:
+    """Return the settings whose names match, without those that our git sets."""
+    answer = ask("config", "-z", "--show-scope", "--get-regexp", pattern, cwd=cwd, git_dir=git_dir)
+    words = iter(answer.stdout.split("\0"))
+    entries = ((scope, *entry.partition("\n")) for scope, entry in zip(words, words, strict=False))
+    return {key: value for scope, key, _, value in entries if scope != "command"}
+
+
 def command_line(
     args: Sequence[str], settings: Sequence[str] = (), *, cwd: Path, env: Mapping[str, str]
 ) -> list[str]:

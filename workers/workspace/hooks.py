@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordination.files import expanded, make_private, open_private
+from coordination.files import expanded, make_private, replacing
 from coordination.git_programs import NO_HOOKS, OF_OBJECTS, REDIRECTING
 
 CLEAN = f"""\
@@ -28,6 +27,9 @@ CLEAN = f"""\
 unset {REDIRECTING}
 """
 """Shell commands that remove the variables."""
+IN_WORK_TREE = "push-to-checkout"
+"""The hook of a push that git starts in the git directory for the work tree which GIT_WORK_TREE names."""
+ENTER_WORK_TREE = 'cd "${GIT_WORK_TREE-.}" || exit\n'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +43,11 @@ class Hooks:
     """The value of core.hooksPath; None if it is not set."""
 
     @classmethod
-    def find(cls, worktree: Path, common_dir: Path, named: str | None) -> Hooks:
-        """Return the hooks. `named`: the value of core.hooksPath, relative to the worktree."""
-        folder = common_dir / "hooks" if named is None else worktree / expanded(named or "/")
+    def find(cls, place: Path, common_dir: Path, named: str | None) -> Hooks:
+        """Return the hooks. `named`: the value of core.hooksPath, relative to the place where git starts
+        them: the worktree, or for a push the git directory that receives it.
+        """
+        folder = common_dir / "hooks" if named is None else place / expanded(named or "/")
         try:
             files = sorted(folder.iterdir())
         except OSError:
@@ -65,10 +69,14 @@ class Hooks:
         """
         if not self.names:
             return NO_HOOKS[0]
-        shutil.rmtree(into, ignore_errors=True)
         make_private(into)
-        for name in self.names:
-            with open_private(into / name, errors="surrogateescape") as file:
-                file.write(f'#!/bin/sh\n{CLEAN}exec {shlex.quote(str(self.folder / name))} "$@"\n')
+        for former in into.iterdir():
+            if former.name not in self.names:
+                former.unlink()
+        for name in self.names:  # replaced, because a git of a killed worker may still start them
+            folder = ENTER_WORK_TREE if name == IN_WORK_TREE else ""
+            script = f'#!/bin/sh\n{folder}{CLEAN}exec {shlex.quote(str(self.folder / name))} "$@"\n'
+            with replacing(into / name, durable=False) as file:
+                file.write(os.fsencode(script))
                 os.fchmod(file.fileno(), 0o700)
         return f"core.hooksPath={into}"

@@ -49,23 +49,30 @@ class SharedState:
     config: bytes
     refs: Mapping[str, str] | None
     """Commit by ref; None if they are not compared."""
+    moved: str = ""
+    """The ref that our command moves."""
 
     @classmethod
-    def read(cls, common_dir: Path, *, refs: bool) -> SharedState:
+    def read(cls, common_dir: Path, *, refs: bool, moved: str = "") -> SharedState:
         """Read the state. Raises OSError, GitInterrupted."""
         return cls(
             common_dir=common_dir,
             config=(common_dir / "config").read_bytes(),
             refs=_refs(common_dir) if refs else None,
+            moved=moved,
         )
 
     def refuse_changes(self, author: str, hint: str, keys: re.Pattern[str] = KEPT) -> None:
         """Put changed keys back. Raises SharedStateChanged if anything has changed since this was read.
         `author`: the code that ran since, for people.
         """
+        if found := self.put_back(author, keys):
+            raise SharedStateChanged(found, hint)
+
+    def put_back(self, author: str, keys: re.Pattern[str] = KEPT) -> str:
+        """Put changed keys back; return a sentence on all that has changed, empty if nothing has."""
         found = [*self._changed_keys(keys), *self._changed_refs()]
-        if found:
-            raise SharedStateChanged(f"while {author} ran, there changed: {'; '.join(found)}", hint)
+        return f"while {author} ran, there changed: {'; '.join(found)}" if found else ""
 
     def _changed_keys(self, keys: re.Pattern[str]) -> Iterator[str]:
         file = self.common_dir / "config"
@@ -85,7 +92,7 @@ class SharedState:
         now = _refs(self.common_dir)
         for ref, old in self.refs.items():
             new = now.get(ref, "")
-            if new != old and not self._is_somebodys_work(ref, new):
+            if new != old and ref != self.moved and not self._is_somebodys_work(ref, new):
                 yield f"{ref} from {old[:12]} to {new[:12] or 'nothing'} (left as it is)"
 
     def _is_somebodys_work(self, ref: str, new: str) -> bool:
