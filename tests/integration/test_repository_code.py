@@ -144,6 +144,28 @@ def test_a_todo_whose_own_commit_makes_the_checkout_bare_fails_and_it_is_put_bac
     assert git(bench.checkout, "status", "--porcelain") == ""
 
 
+FAILS = {
+    "command": ("git config core.bare true; exit 3", {}, ""),
+    "prepare": ("true", {"prepare": "git config core.bare true; exit 3"}, ""),
+    "hook": (EDITS, {}, "git config core.bare true; git config user.email hook@x; exit 3"),
+}
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_a_failed_todo_keeps_its_error_and_a_setting_that_it_changed_is_put_back(bench: Bench, name: str):
+    action, style, hook = FAILS[name]
+    if hook:
+        bench.hook("pre-commit", hook)
+    before = settings(bench)
+
+    done = bench.attempt(action, **style)
+
+    assert done.kind is OutcomeKind.FAILED
+    assert done.exit_code == (1 if hook else 3)
+    assert settings(bench).split() == before.split()
+    assert "core.bare" in bench.log
+
+
 MOVES = (
     f"{MORE} | xargs git update-ref refs/heads/main",
     "git branch -q -D other",

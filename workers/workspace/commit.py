@@ -315,28 +315,31 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         return _committed(worktree, parent, text)
     options = [word for setting in (*settings, hooks.wrapped(worktree.scripts)) for word in ("-c", setting)]
     argv = ["git", f"--git-dir={worktree.git_dir}", *options, *COMMIT]
+    before = SharedState.read(worktree.git_dir.parent.parent, refs=bool(hooks.names))
+    author = "git commit with its hooks"
     try:
-        _commit_watched(worktree, hooks, argv, text)
+        _commit_with_hooks(worktree, parent, argv, text)
+    except BaseException:
+        if changed := before.put_back(author):
+            worktree.log(changed)
+        raise
+    before.refuse_changes(author, "correct the hook, or set commit_hooks: skip; then: coord retry")
+    return _committed(worktree, parent, text)
+
+
+def _commit_with_hooks(worktree: WorktreeState, parent: str, argv: Sequence[str], text: Message) -> None:
+    """Commit, once more if hooks that change files have refused. Raises CommitRefused."""
+    refuse_damaged(worktree.path, worktree.git_dir)
+    try:
+        worktree.git_commit(argv, str(text))
     except CommitRefused:
         if (head := worktree.commit_at("HEAD")) != parent:
             moved = f"a git hook or a person has moved {worktree.branch} from {parent[:12]} to {head[:12]}"
             raise CommitRefused(message=moved) from None
         if not _hooks_changed_files(worktree):
             raise
-        _commit_watched(worktree, hooks, argv, text)
-    return _committed(worktree, parent, text)
-
-
-def _commit_watched(worktree: WorktreeState, hooks: Hooks, argv: Sequence[str], text: Message) -> None:
-    """Commit with hooks. Raises SharedStateChanged if they changed anything that worktrees share."""
-    refuse_damaged(worktree.path, worktree.git_dir)
-    before = SharedState.read(worktree.git_dir.parent.parent, refs=bool(hooks.names))
-    try:
+        refuse_damaged(worktree.path, worktree.git_dir)
         worktree.git_commit(argv, str(text))
-    finally:
-        before.refuse_changes(
-            "git commit with its hooks", "correct the hook, or set commit_hooks: skip; then: coord retry"
-        )
 
 
 def _committed(worktree: WorktreeState, parent: str, text: Message) -> str:

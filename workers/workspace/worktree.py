@@ -64,6 +64,7 @@ from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
 
+TODO = "the todo"
 CORRECT_TODO = (
     "let the todo, and the hooks of its own commits, write into other repositories; then: coord retry"
 )
@@ -293,8 +294,9 @@ class Worktree(Workspace):
         self._workspace_lock.check()
         with describe_os_error(self.path):
             refuse_damaged(self.path, self._folder.git_dir)
-            if self._shared:
-                self._shared.refuse_changes("the todo", CORRECT_TODO, USABLE)
+            shared, self._shared = self._shared, None
+            if shared:
+                shared.refuse_changes(TODO, CORRECT_TODO, USABLE)
             self._folder.remove_stale_locks()
             state = WorktreeState(
                 path=self.path,
@@ -342,8 +344,18 @@ class Worktree(Workspace):
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
         if self._lock_request is not None:
+            self._put_settings_back()
             self._lock_request = None
             self._workspace_lock.leave(began=self._since, stood=self._last_commit())
+
+    def _put_settings_back(self) -> None:
+        """Put settings back that the todo has changed without a commit: it failed, or made no result."""
+        shared, self._shared = self._shared, None
+        try:
+            if shared and (changed := shared.put_back(TODO, USABLE)):
+                self._log(changed)
+        except (CoordinationError, OSError) as error:
+            logger.warning("%s: settings of the attempt may have stayed: %s", self.branch, error)
 
     def _last_commit(self) -> str:
         """Return the branch's commit without commits that did not count; empty if it is unknown."""
