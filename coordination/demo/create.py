@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotFound, UsageError
+from coordination.git_programs import NO_HOOKS, program_settings
 from coordination.models import FILE_NAME
 
 SETTINGS = (
@@ -18,10 +19,10 @@ SETTINGS = (
     "commit.gpgSign=false",
     "core.autocrlf=false",
     "core.excludesFile=/dev/null",
-    "core.hooksPath=/dev/null",
     "gc.auto=0",
     "init.templateDir=",
     "maintenance.auto=false",
+    *NO_HOOKS,
 )
 SPELLINGS = (
     # Valid Python that the plan's sed does not expect: it changes the uses, but not the import.
@@ -38,12 +39,13 @@ def commit(repository: Path, message: str) -> None:
 
 def git(*words: str, cwd: Path) -> None:
     """Run git in a repository. Raises GitRefused with git's output."""
-    flags = [flag for setting in SETTINGS for flag in ("-c", setting)]
     # Inside a git hook, variables like GIT_DIR would direct these commits to the hook's repository.
     environment = {
         n: value for n, value in os.environ.items() if not n.startswith("GIT_") or n == "GIT_EXEC_PATH"
     }
     try:
+        settings = (*SETTINGS, *program_settings(cwd, words, environment))
+        flags = [flag for setting in settings for flag in ("-c", setting)]
         done = subprocess.run(
             ["git", *flags, *words], cwd=cwd, env=environment, capture_output=True, check=False
         )

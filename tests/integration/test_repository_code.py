@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.git import ask_git
 from tests.attempts import SCRATCH, Bench
 from tests.testbed import git
 from workers.outcome import OutcomeKind
@@ -108,6 +109,20 @@ def test_large_files_stay_pointers_in_commits_and_are_files_in_worktrees(bench: 
     assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     for name in ("old.bin", "new.bin"):
         assert git(bench.checkout, "show", f"{done.tip}:{name}").startswith("version https://git-lfs"), name
+
+
+def test_a_query_of_a_front_end_starts_no_hook_and_no_monitor(bench: Bench):
+    ran = bench.folder / "ran"
+    for name in ("reference-transaction", "post-checkout", "monitor"):
+        bench.hook(name, f"echo {name} >> {ran}")
+    git(bench.checkout, "config", "core.fsmonitor", ".git/hooks/monitor")
+
+    ask_git(bench.checkout, "update-ref", "refs/coord/x", "HEAD")
+    ask_git(bench.checkout, "worktree", "add", "--quiet", "--detach", str(bench.folder / "other"), "HEAD")
+
+    assert ask_git(bench.checkout, "status", "--porcelain=v2", "--branch").startswith("# branch.oid")
+    assert git(bench.folder / "other", "rev-parse", "refs/coord/x") == bench.standing("main")
+    assert not ran.exists()
 
 
 HARM = {

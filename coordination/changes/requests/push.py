@@ -32,6 +32,7 @@ from coordination.git import (
     is_commit,
     seen_ref,
 )
+from coordination.git_programs import NO_HOOKS, program_settings
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.terminal import spelled
 from coordination.text import quoted, shortened
@@ -41,7 +42,7 @@ WORDS_SHOWN = 500
 SETTINGS = (
     "protocol.allow=never",
     *(f"protocol.{name}.allow=always" for name in ("file", "git", "http", "https", "ssh")),
-    "core.hooksPath=/dev/null",
+    *NO_HOOKS,
     *TRUE_HISTORY,
 )
 KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_ALLOW_PROTOCOL")
@@ -223,14 +224,16 @@ def _note(target: PushTarget, tip: str) -> None:
 def _git(target: PushTarget, *words: str, stdin: str = "") -> str:
     """Return git's output. Raises GitRefused, Unreachable."""
     outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_") or k in KEPT}
-    settings = [word for setting in SETTINGS for word in ("-c", setting)]
+    env = {**outside, **UNATTENDED, **NO_GRAFTS, **target.variables, "LC_ALL": "C"}
     try:
+        settings = (*SETTINGS, *program_settings(target.checkout, words, env))
+        options = [word for setting in settings for word in ("-c", setting)]
         done = subprocess.run(
-            ["git", *settings, "-C", str(target.checkout), *words],
+            ["git", *options, "-C", str(target.checkout), *words],
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            env={**outside, **UNATTENDED, **NO_GRAFTS, **target.variables, "LC_ALL": "C"},
+            env=env,
             check=False,
             input=stdin,
             timeout=PATIENCE_S,
