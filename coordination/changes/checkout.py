@@ -12,15 +12,12 @@ from coordination.frozen import FrozenModel
 from coordination.git import ask_git, commit_of, contains, diff_pieces, has_commit, is_commit
 from coordination.runs.change_sets.records import PREFIX, RepoChange, branch_name
 from coordination.text import listed, quoted
+from coordination.trailers import TrailerLog
 
 LONGEST_BYTES = 8 << 20
 """Most bytes of the text of one repository: a reader of more opens git."""
 NUMBERS = ("--numstat", "-z", "--no-renames")
-TRAILERS = ("Plan", "Todo", "Run", "Base")
-SEPARATOR = "\x02"
-FORMAT = "%x00" + SEPARATOR.join(
-    ["%H", *(f"%(trailers:key=Coord-{name},valueonly,separator=%x20)" for name in TRAILERS)]
-)
+TRAILERS = TrailerLog(("Plan", "Todo", "Run", "Base"))
 MOST_COMMITS = 10_000
 
 
@@ -218,10 +215,7 @@ def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
 def _log(checkout: Path, base: str, tip: str) -> Iterator[Mapping[str, str]]:
     """Yield the trailers of the commits, newest first."""
     limits = (f"--max-count={MOST_COMMITS}", tip, *([f"^{base}"] if base else []))
-    for row in ask_git(checkout, "log", f"--format={FORMAT}", *limits, "--").split("\0")[1:]:
-        values = [word.strip() for word in row.split(SEPARATOR)]
-        if len(values) == len(TRAILERS) + 1:
-            yield dict(zip(("commit", *TRAILERS), values, strict=True))
+    yield from TRAILERS.rows(ask_git(checkout, "log", *TRAILERS.options, *limits, "--"))
 
 
 def _is_base(checkout: Path, commit: str, tip: str) -> bool:

@@ -25,6 +25,7 @@ import re
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -57,9 +58,13 @@ CONNECT_S, READ_S, WHOLE_S = 10.0, 30.0, 90.0
 """Longest times: to connect, of silence within an answer, and of a whole answer."""
 LARGEST_BYTES = 16 * 1024 * 1024
 """The most bytes of an answer that are read."""
+LARGEST_PARSED_BYTES, LARGEST_KNOWN_BYTES = 256 * 1024 * 1024, 128 * 1024 * 1024
+"""The most memory of an answer or of all pages of a list, and of the kept answers, as `parsed_size` says."""
+VALUE_BYTES = 64
 LARGEST_KEPT_BYTES, MOST_KEPT_FILES, KEPT_FOR_S = 512 * 1024, 5_000, 14 * 24 * 3600
 """Limits of the answers that are kept for conditional requests."""
-MOST_PAGES = 100
+MOST_PAGES, PAGE = 100, 100
+"""The most pages of a list; the items that a call asks for in one."""
 TRIES = 4
 LONGEST_REASON = 400
 OK, REDIRECT_FROM, NOT_MODIFIED = 200, 300, 304
@@ -74,6 +79,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     """By their names in lower case."""
     next_page: str = ""
+    size: int = 0
+    """Bytes in memory, as `parsed_size` says."""
 
 
 class HttpClient:
@@ -122,16 +129,20 @@ class HttpClient:
 
     def list(self, path: str, *, within: str = "", **query: str | int) -> list[Any]:
         """Return the items of all pages; `within`: the field that has them. A list that is not whole is an
-        error.
+        error, and so is one beyond the limits: they bound the memory that a forge can take.
         """
-        url = self._url(path, {self._page_size: 100, **query})
+        url = self._url(path, {self._page_size: PAGE, **query})
         items: list[Any] = []
+        size = 0
         for _ in range(MOST_PAGES):
             answer = self.call("GET", url)
             envelope = answer.data if within and isinstance(answer.data, dict) else {}
             page = envelope.get(within) if within else answer.data
             if not isinstance(page, list):
                 raise self.broken("a list was expected")
+            size += answer.size
+            if size > LARGEST_PARSED_BYTES:
+                raise self.broken(f"a list takes more than {LARGEST_PARSED_BYTES:,} bytes of memory")
             items += page
             if not answer.next_page:
                 if isinstance(total := envelope.get("total_count"), int) and total > len(items):
@@ -201,15 +212,22 @@ class HttpClient:
         status, received, content = self._exchange(method, url, body, headers)
         if status == NOT_MODIFIED and kept:
             self._note_pause(pause_after_last_s(received))
-            return Answer(status=OK, data=kept.data, headers=received, next_page=kept.next_page)
+            return Answer(
+                status=OK, data=kept.data, headers=received, next_page=kept.next_page, size=kept.size
+            )
         if not OK <= status < REDIRECT_FROM:
             raise self._refusal(status, received, content)
         self._note_pause(pause_after_last_s(received))
         answer = Answer(
-            status=status, data=self._parsed(content), headers=received, next_page=_next_page(received)
+            status=status,
+            data=self._parsed(content),
+            headers=received,
+            next_page=_next_page(received),
+            size=parsed_size(content),
         )
         if method == "GET" and (etag := received.get("etag")) and status == OK:
-            self._kept.keep(url, KeptAnswer(etag=etag, next_page=answer.next_page, data=answer.data))
+            found = KeptAnswer(etag=etag, next_page=answer.next_page, data=answer.data, size=answer.size)
+            self._kept.keep(url, found)
         return answer
 
     def _exchange(
@@ -244,6 +262,8 @@ class HttpClient:
     def _parsed(self, content: bytes) -> Any:
         if not content.strip():
             return None
+        if parsed_size(content) > LARGEST_PARSED_BYTES:
+            raise self.broken(f"it takes more than {LARGEST_PARSED_BYTES:,} bytes of memory")
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -284,6 +304,20 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+
+
+def parsed_size(content: bytes) -> int:
+    """Return about how much memory JSON takes when it is parsed: `[[],[],…` takes 24 times its bytes."""
+    if (most := _size_with_marks_of(content, content)) <= LARGEST_BYTES:
+        return most
+    return _size_with_marks_of(_STRING.sub(b"", content), content)  # 0.6 µs a string
+
+
+def _size_with_marks_of(marks: bytes, content: bytes) -> int:
+    return len(content) + VALUE_BYTES * sum(map(marks.count, (b",", b"[", b"{")))
+
+
 def _next_page(headers: Mapping[str, str]) -> str:
     found = re.search(r'<([^>]*)>\s*;[^,]*rel="?next"?', headers.get("link", ""))
     return found[1] if found else ""
@@ -295,6 +329,8 @@ class KeptAnswer:
     next_page: str
     """Address of the next page; empty for the last one."""
     data: Any
+    size: int
+    """Bytes in memory, as `parsed_size` says."""
 
 
 class KeptAnswers:
@@ -303,7 +339,7 @@ class KeptAnswers:
     def __init__(self, folder: Path | None, owner: str) -> None:
         self._folder = folder
         self._owner = owner
-        self._known: dict[str, KeptAnswer] = {}
+        self._known: OrderedDict[str, KeptAnswer] = OrderedDict()
 
     def get(self, url: str) -> KeptAnswer | None:
         """Return the kept answer of an address; None without one, or where its file is damaged."""
@@ -313,14 +349,20 @@ class KeptAnswers:
             path = self._path(self._folder, url)
             if path.stat().st_size <= 2 * LARGEST_KEPT_BYTES:
                 found = json.loads(path.read_bytes())
-                self._known[url] = KeptAnswer(
-                    etag=str(found["etag"]), next_page=str(found["next_page"]), data=found["data"]
+                return self._remembered(
+                    url,
+                    KeptAnswer(
+                        etag=str(found["etag"]),
+                        next_page=str(found["next_page"]),
+                        data=found["data"],
+                        size=int(found["size"]),
+                    ),
                 )
-        return self._known.get(url)
+        return None
 
     def keep(self, url: str, answer: KeptAnswer) -> None:
         """Keep an answer; one that cannot be written is only kept in memory."""
-        self._known[url] = answer
+        self._remembered(url, answer)
         if self._folder is None:
             return
         content = json.dumps(vars(answer), separators=(",", ":")).encode()
@@ -331,6 +373,14 @@ class KeptAnswers:
             replace_file(self._path(self._folder, url), content, durable=False)
         except OSError as error:
             logger.warning("cannot keep an answer of a forge in %s: %s", self._folder, error.strerror)
+
+    def _remembered(self, url: str, answer: KeptAnswer) -> KeptAnswer:
+        """Keep an answer in memory, in place of the oldest ones above LARGEST_KNOWN_BYTES."""
+        self._known[url] = answer
+        self._known.move_to_end(url)
+        while len(self._known) > 1 and sum(one.size for one in self._known.values()) > LARGEST_KNOWN_BYTES:
+            self._known.popitem(last=False)
+        return answer
 
     def prune(self) -> None:
         """Remove files that are older than KEPT_FOR_S, and the oldest ones above MOST_KEPT_FILES."""

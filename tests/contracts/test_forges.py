@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coordination.forges import http
 from coordination.forges.connect import open_forge
 from coordination.forges.errors import LIMITS, PASSING, ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
@@ -303,6 +304,19 @@ def test_lists_of_several_pages_are_whole(account: ForgeAccount):
     assert len([one for one in account.forge.checks(made.head_sha) if one.name != "pipeline"]) == 130
     calls = account.server.calls("check-runs" if account.is_github else "/statuses")
     assert len([one for one in calls if one.method == "GET"]) == (3 if account.is_gitea else 2)
+
+
+def test_a_list_that_would_take_too_much_memory_is_refused_before_its_last_page(
+    account: ForgeAccount, monkeypatch: pytest.MonkeyPatch
+):
+    made = account.request()
+    for n in range(130):
+        account.server.check(account.project, made.head_sha, f"check-{n:03}", "success")
+    assert account.forge.checks(made.head_sha)
+    monkeypatch.setattr(http, "LARGEST_PARSED_BYTES", 40_000)
+    fresh = account.connect(account.token)
+
+    assert problem(lambda: fresh.checks(made.head_sha)) is ForgeProblem.BROKEN_ANSWER
 
 
 @pytest.mark.parametrize("ruleset", [True, False])

@@ -223,3 +223,24 @@ def test_a_file_that_was_renamed_and_written_anew_since_is_not_missed(repo: Path
     git(repo, "commit", "-qm", "renamed")
     committed(repo, "something else\n", "h")
     assert why_not(repo, commit, todo="V") == ""
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "Coord-Todo: a\tb",
+        "Coord-Todo: a\n  b\n \t c",
+        f"Coord-Todo: {'x' * 20_000}",
+        f"Coord-Todo: X\nCoord-Fence: {'9' * 5_000}",
+        "Coord-Todo: X\nCoord-Todo: Y",
+        "Coord-Todo:",
+    ],
+    ids=["tab", "folded", "long", "digits", "repeated", "empty"],
+)
+def test_strange_trailers_of_one_commit_hide_no_result_of_another(repo: Path, strange: str):
+    git(repo, "switch", "-q", "-c", "coord/20200101-000000-aaaa")
+    committed(repo, "strange\n", words=f"work\n\n{strange}\nCoord-Run: 20200101-000000-aaaa\n")
+    git(repo, "switch", "-q", "main")
+
+    assert why_not(repo, commit="", todo="U")
+    assert not why_not(repo, commit="", todo="Z")

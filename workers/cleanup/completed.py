@@ -20,13 +20,12 @@ from coordination.errors import GitRefused
 from coordination.git import base_tip, is_commit
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
+from coordination.trailers import TrailerLog
 from workers.cleanup.landed import Checkout
 from workers.workspace.git import git
 from workers.workspace.repository import has_commit, inspect
 
-NAMES = "--format=%H" + "".join(
-    f"%x09%(trailers:key=Coord-{name},valueonly,separator=%x20)" for name in ("Plan", "Todo")
-)
+TRAILERS = TrailerLog(("Plan", "Todo"))
 OURS = ("refs/heads/coord/", "refs/coord/")
 
 
@@ -85,11 +84,10 @@ class CompletedWork:
             return {}
         found = dict[str, str]()
         words = ("--all", "--grep=^Coord-Todo: ", *self._targets)
-        for line in git("log", NAMES, *words, cwd=self._path).splitlines():
-            commit, plan, todos = line.split("\t")
-            for todo in todos.split():
-                if self._first.plan in (plan, todo):
-                    found.setdefault(todo, commit)
+        for row in TRAILERS.rows(git("log", *TRAILERS.options, *words, cwd=self._path)):
+            for todo in row["Todo"].split():
+                if self._first.plan in (row["Plan"], todo):
+                    found.setdefault(todo, row["commit"])
         return found
 
     @cached_property

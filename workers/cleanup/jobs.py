@@ -117,9 +117,13 @@ class CleanupJobs(BackgroundService):
                 self._refuse(job)
             with self._turn():
                 found = tuple(self._artifacts(job))
-        except (CoordinationError, OSError) as error:
+        except redis.RedisError:  # the job is done again when Redis is back
+            raise
+        except Exception as error:  # one without an answer would let its command wait
             logger.exception("a cleanup job failed")
-            return CleanupAnswer(host=self._worker.host, done=True, error=str(error))
+            known = isinstance(error, CoordinationError | OSError)
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            return CleanupAnswer(host=self._worker.host, done=True, error=why)
         return CleanupAnswer(host=self._worker.host, done=True, found=found)
 
     def _artifacts(self, job: CleanupJob) -> Iterator[Artifact]:

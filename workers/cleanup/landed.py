@@ -30,14 +30,12 @@ from coordination.git import is_commit
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from coordination.runs.write_back import UNDONE
+from coordination.trailers import TrailerLog
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, inspect
 
 BRANCHES = "refs/heads/coord/"
-TRAILERS = (
-    "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)"
-    "%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
-)
+TRAILERS = TrailerLog(("Todo", "Run"))
 FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 HISTORY_AT_MOST = 2000
@@ -120,9 +118,8 @@ class Checkout:
         named: dict[str, list[tuple[str, str]]] = {}
         if self._is_repository:
             span = ("--branches=coord/*", "--not", self._base)
-            for line in git("log", f"--format={TRAILERS}", *span, cwd=self.path).splitlines():
-                commit, todo, run = line.split("\t")
-                named.setdefault(todo, []).append((commit, run))
+            for row in TRAILERS.rows(git("log", *TRAILERS.options, *span, cwd=self.path)):
+                named.setdefault(row["Todo"], []).append((row["commit"], row["Run"]))
         return named
 
     def _has(self, one: ExpectedResult) -> bool:
@@ -390,10 +387,8 @@ def _raw(word: str) -> Change:
 
 def _began(path: Path, commit: str, run: str) -> str:
     """Return the commit at which the run began; empty if unknown, for its commits lack its name."""
-    options = ("--first-parent", f"--max-count={RUN_COMMITS_AT_MOST}")
-    shown = "--format=%H%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
-    for line in git("log", *options, shown, commit, cwd=path).splitlines():
-        earlier, _, named = line.partition("\t")
-        if named != run:
-            return "" if earlier == commit else earlier
+    options = (*TRAILERS.options, "--first-parent", f"--max-count={RUN_COMMITS_AT_MOST}")
+    for row in TRAILERS.rows(git("log", *options, commit, cwd=path)):
+        if row["Run"] != run:
+            return "" if row["commit"] == commit else row["commit"]
     return ""

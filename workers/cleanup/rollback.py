@@ -32,6 +32,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.records import RunBrief
 from coordination.text import counted, quoted
+from coordination.trailers import FENCES
 from workers.cleanup.artifacts import RunArtifacts
 from workers.landing.commits import merge, merge_from, revert_commit
 from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
@@ -52,10 +53,6 @@ from workers.workspace.repository import (
     worktrees,
 )
 
-TRAILERS = (
-    "%(trailers:key=Coord-Run,valueonly,separator=%x20)"
-    "%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
-)
 UNDOING = "/compensate"
 
 
@@ -305,10 +302,8 @@ class RollbackCleanup:
         return killed.key.endswith(UNDOING) or self._trailers(head) == (run, str(killed.fence))
 
     def _trailers(self, commit: str) -> tuple[str, str]:
-        run, _, fence = (
-            ask("log", "-1", f"--format={TRAILERS}", commit, cwd=self.checkout).stdout.strip().partition("\t")
-        )
-        return run, fence
+        shown = ask("log", *FENCES.options, "--max-count=1", commit, cwd=self.checkout).stdout
+        return next(((row["Run"], row["Fence"]) for row in FENCES.rows(shown)), ("", ""))
 
     def _head(self, run: str) -> str:
         return commit_at(self.checkout, f"refs/heads/{branch_of(run)}")

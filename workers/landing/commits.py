@@ -21,6 +21,7 @@ from coordination.errors import GitRefused
 from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.models import Method
 from coordination.text import listed, quoted
+from coordination.trailers import TrailerLog
 from workers.landing.records import BaseBranch, HasLanded, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import contains, trees
 from workers.workspace.base_commit import MERGE
@@ -36,6 +37,7 @@ SYNTHETIC = {
 
 
 REVERTS = "Coord-Reverts"
+MERGES = TrailerLog(("Base",), fields=("%P", "%s"))
 """Trailer of a commit that reverts another one."""
 MOST_UPDATES = 50
 """Merges of the base branch into the head of a request that are followed back."""
@@ -328,11 +330,10 @@ def _base_in(at: BaseBranch, head: str, since: str) -> str:
     trailer, or by people, whose git or forge names the branch in the subject; `since` without one.
     """
     by_people = re.compile(rf"Merge (remote-tracking )?branch '([^']*/)?{re.escape(at.branch)}'")
-    form = "--format=%P %(trailers:key=Coord-Base,valueonly,separator=%x20)%x09%s"
-    for line in (_lines(at, "log", "--first-parent", "--merges", form, head, f"^{since}") or "").splitlines():
-        commits, _, subject = line.partition("\t")
-        _, other, *named = commits.split()
-        if other in named or by_people.match(subject):
+    options = (*MERGES.options, "--first-parent", "--merges")
+    for row in MERGES.rows(_lines(at, "log", *options, head, f"^{since}") or ""):
+        _, other, *_ = row["%P"].split()
+        if other in row["Base"].split() or by_people.match(row["%s"]):
             return other
     return since
 

@@ -40,6 +40,7 @@ from redis.exceptions import NoPermissionError
 
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, GitRefused
+from coordination.trailers import FENCES, fence_of
 from workers.workspace.git import Hold, ask, git
 from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, has_commit
@@ -74,10 +75,6 @@ FETCH = (
 LOOKS = 5
 """The most looks at a branch that keeps moving."""
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
-TRAILERS = "%x09".join(
-    f"%(trailers:key={key},valueonly,separator=%x20)" for key in ("Coord-Run", "Coord-Fence")
-)
-_FENCE = re.compile(r"[0-9]{1,19}")
 
 
 class NotCarried(CoordinationError):
@@ -327,12 +324,9 @@ class Publication:
         """Yield the fence of each commit that ours does not contain, newest first; None for a commit of
         another run.
         """
-        listing = git(
-            "log", "--topo-order", f"--format={TRAILERS}", f"{self.commit}..{seen}", cwd=self.checkout
-        )
-        for line in listing.split("\n") if listing else ():
-            run, _, fence = line.partition("\t")
-            yield int(fence) if run == self.run_id and _FENCE.fullmatch(fence) else None
+        listing = git("log", *FENCES.options, "--topo-order", f"{self.commit}..{seen}", cwd=self.checkout)
+        for row in FENCES.rows(listing):
+            yield fence_of(row) if row["Run"] == self.run_id else None
 
     def _push(self, name: str, seen: str, commit: str) -> str:
         """Replace the seen commit on the branch by `commit` (empty: delete the branch); return git's message

@@ -9,14 +9,12 @@ from coordination.errors import GitRefused
 from coordination.files import why_no_folder
 from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.text import quoted
+from coordination.trailers import TrailerLog
 from workers.process.trouble import GitInterrupted, Trouble
 from workers.workspace.git import ask, git, git_dir_of
 
 BRANCHES_SHOWN = 8
-FENCES = (
-    "--format=%(trailers:key=Coord-Run,valueonly,separator=) %(trailers:key=Coord-Fence,valueonly,separator=)"
-)
-"""Option of `git log`: the run and the fence of each commit, by its trailers."""
+RUNS = TrailerLog(("Run",))
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
 
 
@@ -126,9 +124,8 @@ def commits_without_run(path: Path, *revisions: str) -> list[str]:
     """Return those of the commits that `git log` lists which name no run in their trailers, newest first: as
     far as that tells, people have made them. Raises GitRefused.
     """
-    shown = "--format=%H %(trailers:key=Coord-Run,valueonly,separator=%x20)"
-    lines = git("log", shown, *revisions, cwd=path).splitlines()
-    return [commit for commit, _, run in (line.partition(" ") for line in lines) if not run.strip()]
+    rows = RUNS.rows(git("log", *RUNS.options, *revisions, cwd=path))
+    return [row["commit"] for row in rows if not row["Run"].strip()]
 
 
 def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:

@@ -16,6 +16,7 @@ from coordination.git import is_commit
 from coordination.models import Repo
 from coordination.models.values import RUN_ID
 from coordination.text import quoted
+from coordination.trailers import FENCES
 from workers.workspace.base_commit import (
     Carried,
     Conflict,
@@ -29,7 +30,7 @@ from workers.workspace.change_set import BranchCopy, GitSessions
 from workers.workspace.git import git, git_dir_of
 from workers.workspace.git_worktree import GitWorktree
 from workers.workspace.lock import LockHolder, WorkspaceLock
-from workers.workspace.repository import FENCES, has_commit, tip
+from workers.workspace.repository import has_commit, tip
 
 BASE = "base"
 BASE_BRANCH = "base-branch"
@@ -144,8 +145,8 @@ class RunStart:
             return True
         if carried.has_landed is not None and carried.has_landed(left, base):
             return True
-        listing = git("log", FENCES, f"{base}..{left}", "--", cwd=self._checkout)
-        made = {(words[0], words[1]) for line in listing.splitlines() if len(words := line.split()) == 2}
+        rows = FENCES.rows(git("log", *FENCES.options, f"{base}..{left}", "--", cwd=self._checkout))
+        made = {(row["Run"], row["Fence"]) for row in rows if row["Run"] and row["Fence"]}
         return bool(made) and all(
             run in (self._run, *carried.runs) or fence == self._killed_in(run) for run, fence in made
         )
@@ -189,7 +190,8 @@ class RunStart:
         if heads.is_moved or heads.head == (carried.tip or ""):
             return []
         if not carried.tip:
-            is_ours = git("log", "-1", FENCES, heads.head, cwd=self._checkout).startswith(self._run)
+            newest = git("log", *FENCES.options, "--max-count=1", heads.head, cwd=self._checkout)
+            is_ours = any(row["Run"] == self._run for row in FENCES.rows(newest))
             return list(filter(None, [self.copy.move("")])) if carried.again and not is_ours else []
         gone = [f"{self.copy.branch} was deleted, and is made again"] if heads.left and not heads.head else []
         return [*gone, *filter(None, [self.copy.move(carried.tip)])]

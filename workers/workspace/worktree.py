@@ -51,6 +51,7 @@ from coordination.git import DURABLE
 from coordination.models import Repo
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.sandbox import Binds
+from coordination.trailers import FENCES, fence_of
 from workers.process.trouble import describe_os_error
 from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
@@ -59,7 +60,7 @@ from workers.workspace.commit import CommitStyle, WorktreeState, commit, message
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
-from workers.workspace.repository import FENCES, branch_of, loose_commit
+from workers.workspace.repository import branch_of, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
@@ -189,10 +190,10 @@ class Worktree(Workspace):
         # When the run has succeeded, its records are removed with the worktree, and so is the run's branch
         # if the change set has one. The commits that were made still show newer attempts.
         heads = [f"refs/heads/{self.branch}", *([self._start.copy.ref] if self._start.copy else ())]
-        answer = ask("log", FENCES, "--ignore-missing", *heads, f"^{self._since}", "--", cwd=self._checkout)
-        trailers = (line.split() for line in answer.stdout.splitlines())
-        fences = (pair[1] for pair in trailers if len(pair) == 2 and pair[0] == self._run)
-        newest = max((int(fence) for fence in fences if fence.isdecimal()), default=0)
+        options = (*FENCES.options, "--ignore-missing")
+        answer = ask("log", *options, *heads, f"^{self._since}", "--", cwd=self._checkout)
+        fences = (fence_of(row) for row in FENCES.rows(answer.stdout) if row["Run"] == self._run)
+        newest = max((fence or 0 for fence in fences), default=0)
         if newest > lock_request.fence:
             message = (
                 f"attempt {newest} has committed on {self.branch}, "

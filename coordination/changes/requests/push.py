@@ -36,6 +36,7 @@ from coordination.git_programs import NO_HOOKS, program_settings
 from coordination.runs.change_sets.records import discarded_ref
 from coordination.terminal import spelled
 from coordination.text import quoted, shortened
+from coordination.trailers import TrailerLog
 
 PATIENCE_S = 300.0
 WORDS_SHOWN = 500
@@ -50,6 +51,7 @@ KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_ALLOW_PROTOCOL")
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
 LARGE_FILE = "^version https://git-lfs.github.com/spec/v1"
 """First line of a pointer that stands for a file of Git LFS."""
+BASES = TrailerLog(("Base",))
 ReadGit = Callable[..., str]
 """Calls git in a repository with these words; returns its output. Raises GitRefused."""
 
@@ -186,10 +188,9 @@ def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) 
     people have removed it by rewriting the branch. It would land with the work, and so would all commits
     before it.
     """
-    log = read("log", "--format=%H %(trailers:key=Coord-Base,valueonly,separator=%x20)", *_new(tip, base))
-    commits = [line.split() for line in log.splitlines()]
-    new = {words[0] for words in commits}
-    begun = dict.fromkeys([since, *(word for words in commits for word in words[1:])])
+    rows = list(BASES.rows(read("log", *BASES.options, *_new(tip, base))))
+    new = {row["commit"] for row in rows}
+    begun = dict.fromkeys([since, *(base for row in rows for base in row["Base"].split())])
     lacking = next((commit for commit in begun if commit in new), "")
     if not lacking:
         return ""

@@ -1,10 +1,11 @@
-"""The rate limits that an answer states, whatever clock the forge has."""
+"""The limits of an answer: those that it states, whatever clock the forge has, and the memory it takes."""
 
 from __future__ import annotations
 
 import pytest
 
 from coordination.forges.errors import LONGEST_PAUSE_S, ForgeProblem, limit_of, pause_after_last_s
+from coordination.forges.http import LARGEST_PARSED_BYTES, VALUE_BYTES, parsed_size
 
 DATE = "Mon, 23 Nov 2026 16:00:00 GMT"
 LATER = "Mon, 23 Nov 2026 16:00:09 GMT"
@@ -49,3 +50,16 @@ def test_the_last_call_that_is_allowed_is_followed_by_a_pause():
     assert pause_after_last_s(last) == 5.0
     assert pause_after_last_s({**last, "x-ratelimit-remaining": "1"}) == 0.0
     assert pause_after_last_s({}) == 0.0
+
+
+@pytest.mark.parametrize("values", [b"[],", b"{},"])
+def test_an_answer_of_many_small_values_counts_as_the_memory_that_they_take(values: bytes):
+    assert parsed_size(b"[" + values * 3_000_000 + b"[]]") > LARGEST_PARSED_BYTES
+
+
+@pytest.mark.parametrize("text", [b"[,{", b'\\"[,', b"\\\\"])
+@pytest.mark.parametrize("end", [b'"]', b"", b"\\"])
+def test_the_text_of_people_counts_as_its_bytes_whatever_it_is(text: bytes, end: bytes):
+    content = b'["' + text * 300_000 + end
+
+    assert parsed_size(content) <= len(content) + VALUE_BYTES
