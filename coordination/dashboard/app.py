@@ -187,7 +187,10 @@ class Dashboard:
         if from_other_site(http) or self._guesses.exhausted(address):
             why = "too many wrong tokens: wait a minute" if self._guesses.exhausted(address) else "try again"
             return self._sign_in_page(request, why, 429 if "wait" in why else 403)
-        form = await form_of(http)
+        try:
+            form = await form_of(http)
+        except UsageError as error:
+            return self._refused(request, error)
         session = self.tokens.sign_in(form.get("token", "").strip())
         if session is None:
             self._guesses.failed(address)

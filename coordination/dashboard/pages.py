@@ -260,13 +260,16 @@ def environment() -> Environment:
 
 
 async def form_of(http: Request) -> dict[str, str]:
-    """Return the fields of a form. Raises UsageError for one of more than LONGEST_FORM bytes."""
+    """Return the fields of a form. Raises UsageError above LONGEST_FORM bytes or 100 fields."""
     body = b""
     async for chunk in http.stream():
         body += chunk
         if len(body) > LONGEST_FORM:
             raise UsageError("the form is too long", "use the coord command")
-    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
+    try:
+        return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=100))
+    except ValueError as error:
+        raise UsageError("the form has too many fields", "use the coord command") from error
 
 
 def from_other_site(http: Request) -> bool:

@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from coordination.api.coord import Coord
 from coordination.dashboard.access import GUESSES, Tokens
 from coordination.dashboard.app import Dashboard
+from coordination.dashboard.pages import LONGEST_FORM
 from coordination.dashboard.snapshots import Snapshots
 from coordination.dashboard.views import VIEWS
 from coordination.errors import LockLost
@@ -197,6 +198,8 @@ def test_nobody_reads_without_a_session_and_guesses_are_bounded(testbed: Testbed
     )
     assert answer.headers["location"] == "/"
     assert "HttpOnly" in answer.headers["set-cookie"]
+    for strange in ({"token": "x" * 2 * LONGEST_FORM}, {f"field-{n}": "x" for n in range(200)}):
+        assert client.post("/sign-in", data=strange).status_code == 400
     guesses = [client.post("/sign-in", data={"token": "a.b"}).status_code for _ in range(GUESSES + 1)]
     assert guesses == [401] * GUESSES + [429]
 
