@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.environment import ENV_PREFIX, acted_for, actor
-from coordination.errors import CoordinationError, MissingRight, NotAllowed
+from coordination.errors import CoordinationError, MissingRight, NotAllowed, NotTrusted
 from coordination.models import Signatures
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.trust.rights import Role, right_of
@@ -145,7 +145,7 @@ class Authority:
 
         trust, now = read_trust(path, self._changed_folders()), datetime.now(UTC)
         if person := acted_for():
-            return Known(trust=trust, principal=_signed_in(trust, person), fingerprint="")
+            return Known(trust=trust, principal=_signed_in(trust, person, now), fingerprint="")
         if (signer := load_identity()) is None:
             raise NotAllowed(
                 f"this machine has a trust file, {path}, and this user has no identity",
@@ -258,8 +258,10 @@ def _repos_of(event: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _signed_in(trust: TrustFile, person: str) -> Principal:
-    """Return the principal of a person who has signed in at a server. Raises NotAllowed."""
+def _signed_in(trust: TrustFile, person: str, now: datetime) -> Principal:
+    """Return the principal of a person who has signed in at a server; a person with keys needs one that is
+    valid now. Raises NotAllowed.
+    """
     from coordination.trust.trust_file import Kind
 
     found = trust.named(person)
@@ -268,10 +270,16 @@ def _signed_in(trust: TrustFile, person: str) -> Principal:
             f"{person} is no person of the trust file of this machine",
             "an administrator adds the key under this name: coord trust add LINE",
         )
-    if found.keys and all(key.revoked is not None for key in found.keys):
-        raise NotAllowed(
-            f"all keys of {person} were revoked", "an administrator adds a new one: coord trust add LINE"
-        )
+    refusals: list[NotTrusted] = []
+    for key in found.keys:
+        try:
+            key.check(person, now)
+        except NotTrusted as refused:
+            refusals.append(refused)
+        else:
+            return found
+    if refusals:
+        raise refusals[-1]
     return found
 
 

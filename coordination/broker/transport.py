@@ -36,6 +36,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, Transport
 from kombu.transport.virtual import QoS as VirtualQoS
 from kombu.utils.json import dumps, loads
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
 
 from coordination.backend import library
 from coordination.backend.address import hide_password
@@ -55,6 +57,34 @@ NO_RUN = ""
 """Run id under which messages sent from Python are recorded."""
 
 logger = logging.getLogger(__name__)
+
+
+class Mutex(Lock):  # type: ignore[misc]
+    """A lock of redis-py that is released without a script: a Redis user who may load scripts can stop the
+    server with an endless one.
+    """
+
+    def register_scripts(self) -> None:
+        """Load none."""
+
+    def do_release(self, expected_token: str) -> None:
+        """Release the lock. Raises LockNotOwnedError if it has expired."""
+        with self.redis.pipeline() as pipeline:
+            pipeline.watch(self.name)
+            if pipeline.get(self.name) == expected_token:
+                pipeline.multi()
+                pipeline.delete(self.name)
+                with suppress(redis.WatchError):
+                    pipeline.execute()
+                    return
+        raise LockNotOwnedError("another consumer has the lock", lock_name=self.name)
+
+
+class Client(redis.Redis):  # type: ignore[misc]
+    """The client of a channel."""
+
+    def lock(self, name: str, *args: Any, **options: Any) -> Any:
+        return super().lock(name, *args, **{**options, "lock_class": Mutex})
 
 
 class RankedQoS(QoS):
@@ -96,6 +126,9 @@ class RankedChannel(Channel):
     def asks_again(self) -> bool:
         """Return whether the channel will fetch again, so that acknowledgements can wait for that."""
         return self._ranked is not None and bool(self.active_queues) and not self._closing
+
+    def _get_client(self) -> type[redis.Redis]:
+        return Client
 
     def close(self) -> None:
         while self.done:

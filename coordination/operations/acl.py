@@ -30,15 +30,17 @@ STEPS = "+fcall"
 """Rule to call coord's steps, which are Redis Functions."""
 LOAD_STEPS = "+function|load +function|list +function|delete"
 """Rules to load the steps; a loaded function is replaced for all users of the server."""
-MUTEX = "+evalsha +script|load"
-"""Rules for the lock of redis-py, with which kombu's consumers restore messages."""
+KOMBU_SCRIPTS = "+evalsha +script|load"
+"""Rules for kombu's scripts about queues that expire, of remote control and events. A restricted worker has
+none: an endless script stops the server for all users.
+"""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 """All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list
 keys of others.
 """
 CONSUMING = (
-    f"{MUTEX} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel "
+    "+brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel "
     "+zadd +zrem +zrange +set +get +del +expire +pexpire +blpop"
 )
 LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
@@ -86,7 +88,7 @@ class Rules:
         """Yield the rules of a keeper. It listens to Celery's remote control, so that Flower can query
         workers, but sends nothing there.
         """
-        yield from (DATA, LOAD_STEPS, MUTEX, *self._everything)
+        yield from (DATA, LOAD_STEPS, KOMBU_SCRIPTS, *self._everything)
         yield (
             "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox "
             "~*.reply.celery.pidbox"
@@ -106,7 +108,8 @@ class Rules:
         yield f"{LISTENING} {wakes} (-@all +publish &{own.requests} {self._events})"
 
     def _flower(self) -> Iterator[str]:
-        yield f"{MUTEX} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore +zrem +del"
+        yield f"{KOMBU_SCRIPTS} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore"
+        yield "+zrem +del"
         yield f"%R~{self._keys.queue('*')} %R~{self._keys.control_queue}"
         yield f"~_kombu.binding*.celeryev ~_kombu.binding_deadlines ~celeryev.* {LISTENING} {self._events}"
 

@@ -10,6 +10,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+import yaml
 from starlette.testclient import TestClient
 
 from coordination.api.coord import Coord
@@ -426,6 +427,15 @@ def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
     assert "/do/retry" not in viewer.get("/run", id=run).text
     assert "/do/rollback" in operator.get("/run", id=run).text
     assert viewer.do("rollback", run=run).status_code == 403
+
+    kept = persons.file.read_text()
+    for end in ("until", "revoked"):
+        rows = yaml.safe_load(kept)["principals"]
+        rows[1]["keys"][0][end] = "2021-01-01"
+        persons.file.write_text(yaml.safe_dump({"principals": rows}))
+        assert operator.get("/board").status_code == 403, end
+        assert operator.do("rollback", run=run).status_code == 403, end
+    persons.file.write_text(kept)
 
     monkeypatch.setenv("COORD_SIGNATURES", "require")
     operator = Tab(fresh(), Tokens(testbed.state).add("eve"))

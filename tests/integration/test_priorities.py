@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import redis
 from celery import Celery
-from kombu.transport.redis import QoS
+from kombu.transport.redis import Mutex, MutexHeld, QoS
 
 from coordination.backend.keys import RestrictedKeys
 from coordination.broker.celery_app import make_app
@@ -219,3 +219,13 @@ def test_a_failed_acknowledgement_gives_its_place_free(app: Celery, monkeypatch:
             channel.basic_ack(message.delivery_tag)
 
         assert channel.qos.can_consume()
+
+
+def test_consumers_restore_messages_one_at_a_time_and_free_only_their_own_lock(app: Celery):
+    with app.connection_for_read() as connection, connection.channel().conn_or_acquire() as ours:
+        with Mutex(ours, "mutex", 60), pytest.raises(MutexHeld), Mutex(ours, "mutex", 60):
+            pytest.fail("two consumers restore at once")
+        assert not ours.exists("mutex")
+        with Mutex(ours, "mutex", 60):
+            ours.set("mutex", "another consumer, after this one was silent")
+        assert ours.exists("mutex")
