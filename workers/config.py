@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordination.disk import shortage
@@ -39,7 +39,8 @@ class WorkerConfig:
     """Folder for worktrees and logs."""
     ecosystem_id: str = ""
     """`coordination.id` of the file; empty without one."""
-
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """Repository → its `url` in the file."""
     file: Path | None = None
     """The ecosystem file; None without one."""
 
@@ -103,6 +104,7 @@ def read_config(arguments: argparse.Namespace) -> WorkerConfig:
         jobs=max(1, min(slots, arguments.jobs or settings.worker_slots)),
         state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
         ecosystem_id=ecosystem.coordination.id or "",
+        urls={repo.name: repo.url for repo in ecosystem.repos if repo.url},
         file=file.path if file else None,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
@@ -55,6 +55,7 @@ from workers.trust.worker_trust import ExpiryWatch, OrderCheck, WorkerKey, Worke
 from workers.wakeups import Callbacks, Notifications, PubSubNotifications, RequestWaits, ServiceWaits
 from workers.workspace.change_set import GitSessions
 from workers.workspace.files import clear_scratch
+from workers.workspace.repository import remote_urls
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +249,16 @@ class Container:
             here=lambda: self.here,
             repos=lambda: tuple(self.served),
             report=self._report_refused,
+            confines_all=self.config.settings.sandbox == "require",
+            urls=self._urls_of,
         )
+
+    def _urls_of(self, repo: str) -> Collection[str]:
+        """Return the addresses that this machine has for a repository: that of its file, and the remotes of
+        the checkout.
+        """
+        declared, place = self.config.urls.get(repo), self.served.get(repo)
+        return ({declared} if declared else set()) | (remote_urls(place) if place else set())
 
     @cached_property
     def auto_cleanup(self) -> AutoCleanup:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from coordination.errors import NotTrusted
+from coordination.models import Ecosystem
 from coordination.runs.logs import LogReader
 from coordination.runs.submission import draft
 from coordination.runs.views.run_view import RunReader
@@ -21,7 +22,9 @@ from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
 from coordination.trust.trust_file import read_trust
 from tests.integration.conftest import MakeWorker
+from tests.plans import ecosystem
 from tests.sandboxes import needs_bubblewrap
+from tests.testbed import git
 from tests.trusted_worker import Persons, Trusting
 
 Tamper = Callable[[Trusting], None]
@@ -71,6 +74,39 @@ def test_the_role_of_the_person_who_orders_demands_a_sandbox(site: Trusting, by:
 
     assert site.refusals == []
     assert site.todo("A").state == ("failed" if confined else "succeeded"), site.todo("A").error
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("known", [False, True])
+def test_a_confined_order_names_no_address_that_the_machine_does_not_have(
+    site: Trusting, monkeypatch: pytest.MonkeyPatch, known: bool
+):
+    site.persons.trust(ann="submitter", agent="submitter")
+    rows = yaml.safe_load(site.persons.file.read_text())["principals"]
+    rows[1]["grants"][0]["sandbox"] = "bubblewrap"
+    site.persons.file.write_text(yaml.safe_dump({"principals": rows}))
+    places = {name: site.ledger.parent / name for name in ("r1", "r2")}
+    for place in places.values():
+        git(place, "init", "-q")
+    git(places["r2"], "remote", "add", "origin", "file:///elsewhere/r2")
+    if known:
+        git(places["r1"], "remote", "add", "mirror", "file:///elsewhere/r1")
+
+    def with_urls(*args: Any, **options: Any) -> Ecosystem:
+        declared = ecosystem(*args, **options)
+        repos = tuple(
+            repo.model_copy(update={"url": f"file:///elsewhere/{repo.name}"}) for repo in declared.repos
+        )
+        return declared.model_copy(update={"repos": repos})
+
+    monkeypatch.setattr("tests.trusted_worker.ecosystem", with_urls)
+    site.sweep({"A": "r1"}, "agent", A={"action": "true"})
+    site.deliver("A")
+    site.sweep({"B": "r1"}, "ann", B={"action": "true"})
+    site.deliver("B")
+
+    assert site.todo("B").state == "succeeded", site.todo("B").error
+    assert len(site.refusals) == (0 if known else 1)
 
 
 def change_spec(site: Trusting) -> None:

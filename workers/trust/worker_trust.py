@@ -22,12 +22,12 @@ from pydantic import ValidationError
 
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.ecosystem.changes import RunOutcome
-from coordination.errors import CoordinationError, NotAllowed, Unreadable, Unsafe
+from coordination.errors import CoordinationError, NotAllowed, NotTrusted, TrustCause, Unreadable, Unsafe
 from coordination.files import locked, make_private, real_path, replace_file
 from coordination.models import Signatures
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.cleanup_jobs import CleanupJob
-from coordination.runs.records import RunBrief
+from coordination.runs.records import RunBrief, TodoSpec
 from coordination.runs.signed.orders import SignedRun
 from coordination.runs.signed.results import check_undo, confirm
 from coordination.settings import Settings
@@ -264,9 +264,12 @@ class OrderCheck:
         here: Callable[[], Place],
         repos: Callable[[], Collection[str]] = tuple,
         report: Callable[[str, str, str], object] = lambda *_: None,
+        confines_all: bool = False,
+        urls: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
         """`here` returns the place whose orders are executed; `repos` the repositories that are served.
-        `report` announces a refusal: subject, why, run.
+        `report` announces a refusal: subject, why, run. `confines_all`: this worker executes nothing outside
+        of a sandbox. `urls` returns the addresses that this machine has for a repository.
         """
         self._store = store
         self._trust = trust
@@ -274,6 +277,8 @@ class OrderCheck:
         self._here = here
         self._repos = repos
         self._report = report
+        self._confines_all = confines_all
+        self._urls = urls
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
 
@@ -371,12 +376,32 @@ class OrderCheck:
     def _verify(self, grant: Grant) -> None:
         run = self._run(grant.run_id)
         spec = run.authorized_spec(grant.todo_id, grant.spec_json)
+        if self._confines_all or run.demands_sandbox(spec.repo.name):
+            self._check_urls(run.brief, spec)
         if grant.undo is None:
             run.check_start(grant.todo_id, spec)
         elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
             raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)
+
+    def _check_urls(self, brief: RunBrief, spec: TodoSpec) -> None:
+        """Check that a confined todo is ordered with addresses that this machine has for its repositories:
+        the worker fetches from them with its own login.
+        """
+        before = (brief.repo_of[name] for name in brief.ancestors(spec.todo.id))
+        repos = {spec.repo.name, *spec.predecessors.values(), *before}
+        named = {(repo, brief.origins[repo].url) for repo in repos if repo in brief.origins}
+        # an address may contain a token, so the reason does not show it
+        for repo, url in sorted(named | ({(spec.repo.name, spec.repo.url)} if spec.repo.url else set())):
+            if url not in self._urls(repo):
+                raise NotTrusted(
+                    TrustCause.FOREIGN,
+                    f"{spec.todo.id} runs in a sandbox, and its order names an address of {repo} that this "
+                    "machine does not have",
+                    f"name it in the checkout: git remote add NAME URL; or as `url` of {repo} in the file of "
+                    "the worker",
+                )
 
     def _run(self, run_id: str) -> SignedRun:
         trust = self._trust.read()

@@ -93,6 +93,12 @@ def _inspect_closely(path: Path) -> tuple[str, Path | None]:
     return f"is a folder inside the repository {top}, not a repository of its own", None
 
 
+def remote_urls(path: Path) -> set[str]:
+    """Return the addresses of the remotes that a checkout names. Raises GitInterrupted."""
+    found = ask("config", "--local", "--get-regexp", r"^remote\..*\.url$", cwd=path)
+    return {line.partition(" ")[2] for line in found.stdout.splitlines()}
+
+
 def is_shallow(path: Path) -> bool:
     """Return whether the clone is shallow: the beginning of its history is missing."""
     return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
