@@ -50,7 +50,8 @@ class Requests:
         """Open the pull requests of a plan's change set, or bring them up to date.
 
         The branches are pushed before. All repositories are checked first: nothing is changed if one refuses.
-        A remote branch with a commit of somebody else is never overwritten. Reviewers, teams, labels and
+        A remote branch with a commit of somebody else is never overwritten. A request that was closed without
+        a merge is left as it is, unless it is to be reopened. Reviewers, teams, labels and
         assignees are added to those of the request. Each request has a section that names the plan, its
         todos, the requests that it depends on, and the state of all.
 
@@ -69,11 +70,11 @@ class Requests:
             if not dry_run:
                 self._access.authority.check("create_request", names)
             self._refuse_unsigned(connection, planned)
-            inspections = inspect_all(planned, access)
+            inspections = inspect_all(planned, access, reopen=options.reopen)
             maker = RequestMaker(planned, options, access, partial(_note, sets, plan))
             maker.refuse_long(inspections)
             if dry_run:
-                return previewed(planned, inspections)
+                return previewed(planned, inspections, reopen=options.reopen)
             done = maker.make(inspections)
         data = {"requests": [one.url for one in done if one.url]}
         self._access.announce("create_request", plan, repos=names, data=data)

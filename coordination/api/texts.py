@@ -136,6 +136,7 @@ NO_QA = (
 )
 WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
 DRAFT = "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review."
+REOPEN = "Open requests again that were closed without a merge (default: leave them)."
 REVIEWERS = "Ask these people for a review."
 TEAMS = "Ask these teams for a review."
 REQUEST_LABELS = "Add these labels."

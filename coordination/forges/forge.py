@@ -23,7 +23,14 @@ from coordination.forges.models import (
     RequestChanges,
     Review,
 )
-from coordination.forges.reading import REFUSED_REQUEST, DraftTitle, Rule, classified, refuse_long
+from coordination.forges.reading import (
+    NOT_REOPENED,
+    REFUSED_REQUEST,
+    DraftTitle,
+    Rule,
+    classified,
+    refuse_long,
+)
 
 
 class Forge(Issues):
@@ -34,6 +41,8 @@ class Forge(Issues):
     _refused_request: ClassVar[tuple[Rule, ...]] = REFUSED_REQUEST
     _drafts: ClassVar[DraftTitle | None] = None
     """The mark in the titles of drafts; None: they have a field of their own."""
+    _reopened: ClassVar[Mapping[str, str]] = {"state": "open"}
+    """The change that opens a closed request again."""
 
     @property
     def _requests(self) -> str:
@@ -104,6 +113,16 @@ class Forge(Issues):
     @abstractmethod
     def close(self, number: int) -> PullRequest:
         """Close a request without merging it; a closed one stays. Raises CLOSED for a merged one."""
+
+    def reopen(self, number: int) -> PullRequest:
+        """Open a closed request again. Raises CLOSED if the forge does not open it any more."""
+        with classified(("^4(00|05|09|12|22)", *NOT_REOPENED)):
+            fields = self._reopened
+            return self._request(self._http.send(self._update_method, f"{self._requests}/{number}", fields))
+
+    def closer(self, number: int) -> str:
+        """Return the account that closed a request; empty where the forge does not say it."""
+        return ""
 
     @abstractmethod
     def reviews(self, number: int) -> tuple[Review, ...]:

@@ -118,6 +118,9 @@ class Gitea(GiteaIssues, GitHub):
         with classified(merged):
             return super().close(number)
 
+    def closer(self, number: int) -> str:
+        return ""  # Gitea has it in the timeline of the request only
+
     @staticmethod
     def _review_state(review: Mapping[str, Any]) -> ReviewState | None:
         """Return the state of a review; None for a draft of a review, and for the request of one."""

@@ -194,6 +194,11 @@ class GitHub(GitHubIssues, Forge):
             raise already_closed(closed)
         return closed
 
+    def closer(self, number: int) -> str:
+        issue = self._http.get(f"{self._root}/issues/{number}")
+        with self._parsing("the issue of the request"):
+            return (issue.get("closed_by") or {}).get("login") or ""
+
     def reviews(self, number: int) -> tuple[Review, ...]:
         data = self._http.list(f"{self._requests}/{number}/reviews")
         with self._parsing("the reviews"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from coordination.forges.errors import ForgeError, ForgeProblem
@@ -77,6 +77,7 @@ class GitLab(GitLabIssues, Forge):
     longest_title = 255
     _requests_at = "merge_requests"
     _comments_at = "merge_requests/{number}/notes"
+    _reopened: ClassVar[Mapping[str, str]] = {"state_event": "reopen"}
     _drafts = DraftTitle(
         prefix="Draft: ", pattern=re.compile(r"^\s*(\[draft\]|\(draft\)|draft:)\s*", re.IGNORECASE)
     )
@@ -166,6 +167,11 @@ class GitLab(GitLabIssues, Forge):
         if request.state is RequestState.MERGED:
             raise already_closed(request)
         return self._put(number, {"state_event": "close"}) if request.is_open else request
+
+    def closer(self, number: int) -> str:
+        request = self._http.get(f"{self._requests}/{number}")
+        with self._parsing("the request"):
+            return (request.get("closed_by") or {}).get("username") or ""
 
     def reviews(self, number: int) -> tuple[Review, ...]:
         at = f"{self._requests}/{number}"

@@ -41,6 +41,7 @@ REFUSED_REQUEST: tuple[Rule, ...] = (
 )
 """Refusals to open or change a request."""
 HEAD_MOVED = (ForgeProblem.HEAD_MOVED, "the head of the request is another commit by now", "look at it again")
+NOT_REOPENED = (ForgeProblem.CLOSED, "the forge does not open the request again", "see its page")
 NOT_MERGEABLE = (ForgeProblem.NOT_MERGEABLE, "the forge refuses the merge", "see its page")
 WORST_FIRST = (CheckState.FAILURE, CheckState.PENDING, CheckState.SUCCESS, CheckState.SKIPPED)
 VERDICTS = frozenset({ReviewState.APPROVED, ReviewState.CHANGES_REQUESTED, ReviewState.DISMISSED})

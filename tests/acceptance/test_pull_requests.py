@@ -121,6 +121,24 @@ def a_file_that_names_another_api_gets_no_token(at: Site):
     assert forge.seen == []
 
 
+def a_request_that_a_person_closed_is_left_until_it_is_to_be_reopened(at: Site):
+    testbed, forge = at.testbed, at.forge
+    (request,) = requests_of(at, "b")
+    forge.close(at.projects["b"], request.number)
+    for words in (("--dry-run",), ()):
+        rows = testbed.ok("pr", "create", PLAN, *words, "--json").json
+        found = {one["repo"]: (one["action"], one["closed_by"], one["pushed"]) for one in rows}
+        assert found["b"] == ("left", "bob", False)
+    assert not requests_of(at, "b")
+    assert at.change("b")["request"]["seen"]["state"] == "closed"
+
+    rows = testbed.ok("pr", "create", PLAN, "--reopen", "--dry-run", "--json").json
+    assert [one["action"] for one in rows] == ["would_update", "would_reopen", "would_update"]
+    rows = testbed.ok("pr", "create", PLAN, "--reopen", "--json").json
+    assert rows[1]["action"] == "reopened"
+    assert requests_of(at, "b") == [request]
+
+
 def closing_closes_all_and_a_merged_one_stays_merged(at: Site):
     testbed, forge = at.testbed, at.forge
     forge.merge(at.projects["a"], requests_of(at, "a")[0].number)
@@ -141,4 +159,5 @@ def test_requests_are_opened_kept_in_step_listed_and_closed(testbed: Testbed, tm
         a_commit_of_a_person_on_the_branch_is_never_overwritten(at)
         a_limit_makes_a_row_with_an_error_and_a_revoked_token_says_so(at)
         a_file_that_names_another_api_gets_no_token(at)
+        a_request_that_a_person_closed_is_left_until_it_is_to_be_reopened(at)
         closing_closes_all_and_a_merged_one_stays_merged(at)

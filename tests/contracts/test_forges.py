@@ -140,6 +140,8 @@ def test_a_request_is_opened_found_changed_and_closed(account: ForgeAccount):
     closed = account.forge.find(BRANCH)
     assert closed is not None
     assert closed.state is RequestState.CLOSED
+    assert account.forge.closer(1) == ("" if account.is_gitea else "coord")
+    assert account.forge.reopen(1).is_open
 
 
 def test_the_open_request_of_a_branch_is_found_before_a_later_closed_one(account: ForgeAccount):

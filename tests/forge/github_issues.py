@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.forge.dialect import Call, Page, Status, on, time
-from tests.forge.github_base import LONGEST_BODY, GitHubBase, R, invalid, issue_of
+from tests.forge.github_base import LONGEST_BODY, GitHubBase, R, invalid, issue_of, person
 from tests.forge.records import Issue, Person, Project, Refused, Request, Why
 
 
@@ -31,6 +31,16 @@ class GitHubIssues(GitHubBase):
         at = f"{self.site}/{project.full_name}/pull/{request.number}"
         links = dict.fromkeys(("url", "html_url", "diff_url", "patch_url"), at)
         return self._issue_of_request(project, request) | {"pull_request": links}
+
+    @on(f"GET {R}/issues/{{issue_number}}")
+    def issue(self, call: Call) -> Any:
+        project = self._project(call)
+        number = int(call.values["issue_number"])
+        for request in project.requests:
+            if request.number == number:
+                by = request.ended_by
+                return self._as_issue(project, request) | {"closed_by": person(by) if by else None}
+        return issue_of(self.site, project, self.core.issue(project, number))
 
     @on(f"POST {R}/issues")
     def open_issue(self, call: Call) -> Any:

@@ -116,6 +116,7 @@ class GitLabBase(Dialect):
             "updated_at": time(request.changed),
             "merged_at": time(request.ended) if request.state == "merged" else None,
             "closed_at": time(request.ended) if request.state == "closed" else None,
+            "closed_by": self._person(by) if request.state == "closed" and (by := request.ended_by) else None,
             "merge_user": self._person(by) if request.merge_commit and (by := request.ended_by) else None,
             "merge_commit_sha": request.merge_commit if request.method == "merge" else None,
             "squash_commit_sha": request.merge_commit if request.method == "squash" else None,

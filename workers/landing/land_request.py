@@ -94,11 +94,7 @@ class RequestLanding(RequestLook, LandAttempt):
         if request and request.state is RequestState.MERGED and self._has_our_work(at, change, request):
             return request
         if ref and request and request.state is RequestState.CLOSED:
-            raise refusal(
-                f"{ref.name} was closed without a merge",
-                f"reopen it: {ref.url}; open another one: coord pr create {self._name}; or discard the work: "
-                f"coord pr close {self._name}, then: coord sweep {self._name} --fresh",
-            )
+            raise self._was_closed(request)
         if request and request.is_open and self._heads(at, change, request.head_sha):
             if ref is not None and ref.number == request.number:
                 if checks:
@@ -113,12 +109,22 @@ class RequestLanding(RequestLook, LandAttempt):
         """Open the request, or bring it to the tip of the change set, as `coord pr create` does."""
         try:
             inspected = inspect(self._name, self._repo_request(change), self._access)
+            if inspected.closed:
+                raise self._was_closed(inspected.closed)
             made = self._maker(change).make_one(inspected)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error
         if made is not None:
             self._job.log(f"its pull request: {made.url}")
         return self._forge.get(made.number) if made else None
+
+    def _was_closed(self, request: PullRequest) -> AttemptEnd:
+        plan = quoted(self._name)
+        return refusal(
+            f"{request.url} was closed without a merge",
+            f"open it again: coord pr create {plan} --reopen; "
+            f"or discard the work: coord pr close {plan}, then: coord sweep {plan} --fresh",
+        )
 
     def _maker(self, change: RepoChange) -> RequestMaker:
         known, facts = self._job.change_set(), self._action.request
@@ -251,7 +257,7 @@ class RequestLanding(RequestLook, LandAttempt):
         hint = {
             Lack.CONFLICT: f"merge the base branch: coord sweep {self._name}, or coord changes",
             Lack.FOREIGN: f"take it over: {adopt}",
-        }.get(lasting[0].lack, f"reopen it, or open another one: coord pr create {self._name}")
+        }.get(lasting[0].lack, f"open it again: coord pr create {self._name} --reopen")
         raise refusal(f"{request.url}: {missing_text(lasting)}", hint)
 
     def _would_land(self, at: BaseBranch, change: RepoChange, head: str) -> Prepared | NoChange:

@@ -31,6 +31,7 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.models import PullRequest, Repository, RequestState
+from coordination.git import contains, has_commit
 from coordination.models import Repo
 from coordination.runs.change_sets.records import RepoChange
 from coordination.text import quoted
@@ -140,6 +141,8 @@ class Inspection:
     """The request of its branch: the open one, else the newest."""
     remote_tip: str
     """The commit of the branch at the remote; empty without one."""
+    closed: PullRequest | None = None
+    """The request of the change set, if it was closed without a merge."""
 
     @property
     def open_request(self) -> PullRequest | None:
@@ -156,10 +159,17 @@ class Inspection:
         return self.remote_tip != self.item.change.tip
 
 
-def inspect_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Inspection, ...]:
-    """Inspect all repositories. Raises the first refusal, with the names of the other refused ones."""
+def inspect_all(
+    planned: PlannedRequests, access: ForgeAccess, *, reopen: bool = False
+) -> tuple[Inspection, ...]:
+    """Inspect all repositories. `reopen`: also those whose request was closed are to be proposed.
+
+    Raises the first refusal, with the names of the other refused ones.
+    """
     with access.pool() as pool:
-        futures = [(item, pool.submit(inspect, planned.plan, item, access)) for item in planned.repos]
+        futures = [
+            (item, pool.submit(inspect, planned.plan, item, access, reopen=reopen)) for item in planned.repos
+        ]
     inspections, refused = [], dict[str, CoordinationError]()
     for item, future in futures:
         try:
@@ -175,8 +185,8 @@ def inspect_all(planned: PlannedRequests, access: ForgeAccess) -> tuple[Inspecti
     return tuple(inspections)
 
 
-def inspect(plan: str, item: RepoRequest, access: ForgeAccess) -> Inspection:
-    """Inspect one repository.
+def inspect(plan: str, item: RepoRequest, access: ForgeAccess, *, reopen: bool = False) -> Inspection:
+    """Inspect one repository. A request that was closed without a merge is left, unless `reopen`.
 
     Raises Conflict, ForgeError, GitRefused, Unreachable if its change set must not be proposed.
     """
@@ -190,13 +200,30 @@ def inspect(plan: str, item: RepoRequest, access: ForgeAccess) -> Inspection:
     _refuse_repository(forge.repository())
     with access.target(plan, item.repo, change, item.checkout) as target:
         tips = remote_tips(target)
+        request = forge.find(change.forge_branch) if tips.branch or change.request else None
+        closed = request if request and _was_closed(request, item) else None
+        found = Inspection(item=item, forge=forge, request=request, remote_tip=tips.branch, closed=closed)
+        if closed and not reopen:
+            return found
         refuse_foreign(target, tips.branch, change.tip)
         if tips.branch != change.tip:
             refuse_unsent(target, tips.base, change.tip, change.base, plan)
-    request = forge.find(change.forge_branch) if tips.branch or change.request else None
     if tips.branch != change.tip:
         refuse_unproposed(plan, item.repo.name, change, request)
-    return Inspection(item=item, forge=forge, request=request, remote_tip=tips.branch)
+    return found
+
+
+def _was_closed(request: PullRequest, item: RepoRequest) -> bool:
+    """Return whether the work was proposed by this request, and the request closed without a merge. A closed
+    request of discarded work is another matter, although it had a branch of this name.
+    """
+    ref, tip = item.change.request, item.change.tip
+    if request.state is not RequestState.CLOSED:
+        return False
+    recorded = ref is not None and ref.number == request.number
+    return recorded or (
+        has_commit(item.checkout, request.head_sha) and contains(item.checkout, request.head_sha, tip)
+    )
 
 
 def refuse_unproposed(plan: str, repo: str, change: RepoChange, request: PullRequest | None) -> None:

@@ -60,16 +60,20 @@ state of the request, without an event.
 """
 
 
-def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> tuple[RequestResult, ...]:
-    """Return the results that `make` would have, without changing anything."""
+def previewed(
+    planned: PlannedRequests, inspections: tuple[Inspection, ...], *, reopen: bool
+) -> tuple[RequestResult, ...]:
+    """Return the results that `make` would have, without changing anything. Raises ForgeError."""
     return tuple(
         _result(
             planned,
             inspected.item,
             _action_of(inspected),
-            inspected.open_request,
+            inspected.open_request or inspected.closed,
             pushed=inspected.needs_push and not inspected.is_merged,
         )
+        if reopen or not inspected.closed
+        else _left(planned, inspected, inspected.closed)
         for inspected in inspections
     )
 
@@ -77,6 +81,8 @@ def previewed(planned: PlannedRequests, inspections: tuple[Inspection, ...]) -> 
 def _action_of(inspected: Inspection) -> RequestAction:
     if inspected.is_merged:
         return RequestAction.NOTHING
+    if inspected.closed:
+        return RequestAction.WOULD_REOPEN
     return RequestAction.WOULD_UPDATE if inspected.open_request else RequestAction.WOULD_CREATE
 
 
@@ -155,6 +161,9 @@ class RequestMaker:
         if inspected.is_merged:  # GitLab would open a request without changes
             self._note_end(inspected)
             return None, _result(self._planned, item, RequestAction.NOTHING, None, pushed=False)
+        if inspected.closed and not self._options.reopen:
+            self._note_end(inspected)
+            return None, _left(self._planned, inspected, inspected.closed)
         with self._access.target(self._planned.plan, item.repo, item.change, item.checkout) as target:
             pushed = push_branch(target, item.change.tip)
         if inspected.open_request:
@@ -165,6 +174,10 @@ class RequestMaker:
             action = RequestAction.UPDATED if is_changed else RequestAction.UNCHANGED
             self._record(item, request, "request.updated" if is_changed else "")
             return request, _result(self._planned, item, action, request, pushed=pushed)
+        if inspected.closed and (again := self._reopened(inspected.forge, inspected.closed)):
+            request = self._as_draft(inspected.forge, again)
+            self._record(item, request, "request.opened")
+            return request, _result(self._planned, item, RequestAction.REOPENED, request, pushed=pushed)
         new = NewRequest(
             head=item.change.forge_branch,
             base=item.repo.branch,
@@ -185,6 +198,16 @@ class RequestMaker:
             request = self._as_draft(inspected.forge, found)
         self._record(item, request, "request.opened")
         return request, _result(self._planned, item, RequestAction.CREATED, request, pushed=pushed)
+
+    @staticmethod
+    def _reopened(forge: Forge, closed: PullRequest) -> PullRequest | None:
+        """Open a request again; None where the forge does not, as GitHub after a rewritten branch."""
+        try:
+            return forge.reopen(closed.number)
+        except ForgeError as error:
+            if error.problem is not ForgeProblem.CLOSED:
+                raise
+            return None
 
     def _as_draft(self, forge: Forge, request: PullRequest) -> PullRequest:
         """Make a request a draft, or mark it as ready for review, as the options say."""
@@ -216,7 +239,7 @@ class RequestMaker:
         )
         is_changed = changes != RequestChanges()
         has_news = changes.body is not None and result.action is RequestAction.UNCHANGED
-        if has_news or result.pushed or result.action is RequestAction.CREATED:
+        if has_news or result.pushed or result.action in (RequestAction.CREATED, RequestAction.REOPENED):
             asks = bool(changes.reviewers or changes.teams)
             if not (inspected.open_request and changes.labels and asks):  # see the number of calls above
                 result = result.model_copy(
@@ -292,6 +315,12 @@ def _missing(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names that `known` lacks, each once; upper and lower case count as equal."""
     folded = {name.casefold() for name in known}
     return tuple(name for name in dict.fromkeys(names) if name.casefold() not in folded)
+
+
+def _left(planned: PlannedRequests, inspected: Inspection, closed: PullRequest) -> RequestResult:
+    """Return the result of a repository whose request was closed, and stays closed. Raises ForgeError."""
+    left = _result(planned, inspected.item, RequestAction.LEFT, closed, pushed=False)
+    return left.model_copy(update={"closed_by": inspected.forge.closer(closed.number)})
 
 
 def _result(

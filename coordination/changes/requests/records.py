@@ -40,6 +40,8 @@ class RequestOptions:
     assignees: tuple[str, ...] = ()
     body: str | None = None
     """Text above the section of coord; None: as it is."""
+    reopen: bool = False
+    """Open requests again that were closed without a merge."""
 
 
 class RequestAction(StrEnum):
@@ -47,11 +49,16 @@ class RequestAction(StrEnum):
     UPDATED = "updated"
     """The branch, the text, labels or people were brought up to date."""
     UNCHANGED = "unchanged"
+    REOPENED = "reopened"
+    """It had been closed, and was opened again as the options say."""
+    LEFT = "left"
+    """It was closed without a merge, and stays closed."""
     NOTHING = "nothing"
     """The branch has nothing that its base lacks."""
     FAILED = "failed"
     WOULD_CREATE = "would_create"
     WOULD_UPDATE = "would_update"
+    WOULD_REOPEN = "would_reopen"
 
 
 class RequestResult(FrozenModel):
@@ -67,6 +74,8 @@ class RequestResult(FrozenModel):
     head: str
     """The commit of the change set."""
     pushed: bool = False
+    closed_by: str = ""
+    """The account that closed a request that is left; empty where the forge does not say it."""
     warning: str = ""
     """A part that failed without harm to the rest."""
     error: str = ""

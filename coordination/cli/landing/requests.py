@@ -63,6 +63,7 @@ MOST_OPENED = 20
     "--body", "body_file", metavar="FILE", type=click.Path(allow_dash=True),
     help="Put the text of FILE (- for standard input) above coord's section (default: keep what is there).",
 )  # fmt: skip
+@click.option("--reopen", is_flag=True, help=texts.REOPEN)
 @click.option("--dry-run", is_flag=True, help=texts.DRY_RUN)
 @as_json_option
 @click.pass_obj
@@ -76,6 +77,7 @@ def create_pr(
     labels: tuple[str, ...],
     assignees: tuple[str, ...],
     body_file: str | None,
+    reopen: bool,
     dry_run: bool,
     as_json: bool,
 ) -> int:
@@ -89,6 +91,7 @@ def create_pr(
         labels=labels,
         assignees=assignees,
         body=_text(body_file),
+        reopen=reopen,
     )
     done = call.coord.requests.create(plan, options, dry_run=dry_run)
     if as_json:
@@ -106,7 +109,7 @@ def _print_results(done: Sequence[RequestResult]) -> None:
     rows = [
         (
             one.repo,
-            Cell(one.action.replace("_", " "), "red" if one.action is RequestAction.FAILED else ""),
+            Cell(_outcome(one), "red" if one.action is RequestAction.FAILED else ""),
             f"{one.branch} to {one.base}",
             "yes" if one.pushed else "no",
             one.url,
@@ -118,6 +121,12 @@ def _print_results(done: Sequence[RequestResult]) -> None:
         if one.warning:
             warn(f"{one.repo}: {one.warning}")
     _print_errors((one.repo, one.error) for one in done)
+
+
+def _outcome(one: RequestResult) -> str:
+    if one.action is RequestAction.LEFT:
+        return f"closed by {one.closed_by}, left" if one.closed_by else "closed, left"
+    return one.action.replace("_", " ")
 
 
 @despite_quiet()

@@ -229,6 +229,7 @@ def coord_create_requests(
     body: Annotated[
         str | None, Field(description="Text above coord's section (default: as it is).", max_length=60_000)
     ] = None,
+    reopen: Annotated[bool, Field(description=f"{texts.REOPEN} Only if a person told you to.")] = False,
     dry_run: Annotated[bool, Field(description=texts.DRY_RUN)] = False,
 ) -> Page[RequestResult]:
     """The forge notifies people: call it only if a person told you to."""
@@ -241,6 +242,7 @@ def coord_create_requests(
         labels=tuple(labels or ()),
         assignees=tuple(assignees or ()),
         body=body,
+        reopen=reopen,
     )
     done = session.coord.requests.create(plan, options, dry_run=dry_run)
     return page(done, len(done) or 1, 0)

@@ -20,6 +20,7 @@ DESCRIBED = {
         f"POST {_R}/statuses/{{sha}}",
         *(f"GET {_R}/branches/{{branch}}", f"GET {_R}/branches/{{branch}}/protection"),
         *(f"GET {_R}/rules/branches/{{branch}}", f"GET {_R}/labels", f"GET {_R}/issues", f"POST {_R}/issues"),
+        f"GET {_R}/issues/{{issue_number}}",
         *(f"PATCH {_R}/issues/{{issue_number}}", f"POST {_R}/issues/{{issue_number}}/comments"),
     ),
     "gitlab": (
@@ -141,6 +142,7 @@ CORRECTED: dict[str, dict[str, Any]] = {
         "approved_by": {"type": "array", "items": {"$ref": "#/schemas/API_Entities_Approvals"}},
         "merged_by": {"anyOf": [_PERSON, {"type": "null"}]},
         "merge_user": {"anyOf": [_PERSON, {"type": "null"}]},
+        "closed_by": {"anyOf": [_PERSON, {"type": "null"}]},
         "labels": {"type": "array", "items": {"type": "string"}},
         **{name: {"type": "boolean"} for name in ("draft", "has_conflicts", "squash")},
         "source_project_id": {"type": "integer"},
@@ -177,7 +179,7 @@ KEPT = {
         *("required_status_checks", "required_pull_request_reviews", "required_approving_review_count"),
         *("strict", "contexts", "checks", "dismiss_stale_reviews", "commit_id", "submitted_at", "name"),
         *("color", "strict_required_status_checks_policy", "context", "protection", "enabled", "default"),
-        *("description"),
+        *("description", "closed_by"),
     },
     "gitlab": {
         *("id", "iid", "project_id", "title", "description", "state", "created_at", "updated_at"),
@@ -191,7 +193,7 @@ KEPT = {
         *("path_with_namespace", "default_branch", "archived", "http_url_to_repo", "merge_method"),
         *("squash_option", "permissions", "commit", "protected", "url", "approvals_before_merge"),
         *("merge_trains_enabled", "only_allow_merge_if_pipeline_succeeds", "push_access_levels"),
-        *("merge_access_levels", "access_level", "allow_force_push", "merge_requests_events"),
+        *("closed_by", "merge_access_levels", "access_level", "allow_force_push", "merge_requests_events"),
         *("pipeline_events", "push_events"),
     },
 }
