@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from coordination.runs.views.live import Asked, LiveTodo
     from coordination.runs.views.progress import LevelView, levels_of
     from coordination.runs.views.records import NoEta, Progress, RunView, TodoView, WaveState, WaveView
+    from coordination.runs.views.run_list import OF_TODOS, UNDOABLE, ActsOn
     from coordination.runs.views.run_view import LAST
     from coordination.runs.views.timeline import RunEvent
     from coordination.runs.views.todo_view import IN_HAND
@@ -212,6 +213,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.views.live": ("Asked", "LiveTodo"),
     "runs.views.progress": ("LevelView", "levels_of"),
     "runs.views.records": ("NoEta", "Progress", "RunView", "TodoView", "WaveState", "WaveView"),
+    "runs.views.run_list": ("OF_TODOS", "UNDOABLE", "ActsOn"),
     "runs.views.run_view": ("LAST",),
     "runs.views.timeline": ("RunEvent",),
     "runs.views.todo_view": ("IN_HAND",),

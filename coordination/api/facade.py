@@ -261,13 +261,14 @@ class Facade(EcosystemAccess):
         a live run.
         """
         from coordination.runs.control import named_checkpoints
+        from coordination.runs.views.run_list import OF_TODOS
 
         self.authority.check("clear_checkpoints")
         with self.reached() as connection:
             if run is None:
                 cleared, named = named_checkpoints.clear_all(connection.store), ""
             else:
-                named = connection.reader.resolve(run)
+                named = connection.reader.resolve(run, OF_TODOS)
                 cleared = named_checkpoints.clear(connection.store, named)
         self.announce("clear_checkpoints", named, run=named)
         return cleared

@@ -20,6 +20,7 @@ from coordination.landing.start import PreparedLanding, check_completed, prepare
 from coordination.landing.start import start as start_landing
 from coordination.models import CheckKind, Method, Via
 from coordination.runs.run_kinds import QA
+from coordination.runs.views.run_list import CHECKED
 from coordination.runs.views.run_view import LAST
 from coordination.text import listed, require_known
 
@@ -223,7 +224,7 @@ class QualityChecks:
         Raises NotFound.
         """
         with self._access.reached() as connection:
-            return read_report(connection, connection.reader.resolve(run))
+            return read_report(connection, connection.reader.resolve(run, CHECKED))
 
     def write_junit(self, run: str, file: str | Path) -> Path:
         """Write the checks of a run as JUnit XML; return the file. Raises NotFound; UsageError."""

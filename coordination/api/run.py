@@ -21,6 +21,7 @@ from coordination.runs.retrying import retry_run
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import timeline
 from coordination.runs.views.records import RunView
+from coordination.runs.views.run_list import ActsOn
 from coordination.runs.views.timeline import RunEvent
 from coordination.runs.write_back import file_id, write_results
 
@@ -305,7 +306,7 @@ class Decisions:
         from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
-            named = connection.reader.resolve(run) if run else None
+            named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
             self._access.authority.check("complete", lambda: self._repos_of(todo, named))
             run_id = approvals.complete(connection, todo, named)
         self._access.announce("complete", todo, run=run_id)
@@ -336,7 +337,9 @@ class Decisions:
 
         with self._access.reached() as connection:
             self._access.authority.check("read")
-            return approvals.review(connection, todo, connection.reader.resolve(run) if run else None)
+            return approvals.review(
+                connection, todo, connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
+            )
 
     def decide(
         self,
@@ -353,7 +356,7 @@ class Decisions:
         from coordination.runs.control import approvals
 
         with self._access.reached() as connection:
-            named = connection.reader.resolve(run) if run else None
+            named = connection.reader.resolve(run, ActsOn(todo=todo)) if run else None
             self._access.authority.check(verdict.value, lambda: self._repos_of(todo, named))
             decision = approvals.decide(connection, verdict, todo, named, comment, reviewed=reviewed)
         self._access.announce(verdict.value, todo, run=decision.run_id, data={"comment": comment})

@@ -28,7 +28,16 @@ from coordination.runs.submission.submit import decide
 from coordination.runs.submission.writes import change_set_of, repos_written
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.records import RunView
-from coordination.runs.views.run_list import filters_of, refuse_unknown_plans
+from coordination.runs.views.run_list import (
+    ANY_RUN,
+    OF_TODOS,
+    UNDOABLE,
+    ActsOn,
+    RunFilters,
+    filters_of,
+    newest,
+    refuse_unknown_plans,
+)
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
 from coordination.tracker.queries import Wanted
@@ -39,7 +48,9 @@ if TYPE_CHECKING:
 
 
 class Runs(Decisions):
-    """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`."""
+    """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`: the newest run that the
+    operation can act on, never one that the health monitor has started.
+    """
 
     # Started
 
@@ -214,11 +225,10 @@ class Runs(Decisions):
     def _failed_of(self, plan: str) -> tuple[str, ...]:
         """Return the todos of the plan's latest run that began and did not succeed."""
         with self._access.reached() as connection:
-            for run_id in connection.redis.zrevrange(connection.keys.runs, 0, -1):
-                if connection.redis.hget(connection.keys.run(run_id).meta, "plan_id") == plan:
-                    todos = connection.reader.read(run_id).todos
-                    ended = [todo for todo in todos if todo.attempt and todo.state.ended]
-                    return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
+            for run_id in newest(connection.redis, connection.keys, RunFilters(plans=frozenset({plan})), 1):
+                todos = connection.reader.read(run_id).todos
+                ended = [todo for todo in todos if todo.attempt and todo.state.ended]
+                return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
         raise NotFound(f"there is no run of {plan} yet", f"run all of it: coord sweep {plan}")
 
     def retry(
@@ -244,7 +254,7 @@ class Runs(Decisions):
         Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run is live, or was
         retried already.
         """
-        return self.get(run).retry(
+        return self.get(run, OF_TODOS).retry(
             on_failure=on_failure,
             max_parallel=max_parallel,
             without=without,
@@ -254,10 +264,10 @@ class Runs(Decisions):
 
     # Found
 
-    def get(self, run: str = LAST) -> Run:
-        """Return a run. Raises NotFound."""
+    def get(self, run: str = LAST, acts_on: ActsOn = ANY_RUN) -> Run:
+        """Return a run. `acts_on`: the runs among which `last` is the newest. Raises NotFound."""
         with self._access.reached() as connection:
-            return Run(self._access, connection.reader.resolve(run))
+            return Run(self._access, connection.reader.resolve(run, acts_on))
 
     def list(
         self, limit: int = 20, *, plan: Wanted = None, status: Wanted = None, since: datetime | None = None
@@ -328,13 +338,13 @@ class Runs(Decisions):
 
     def rollback(self, run: str = LAST) -> Run:
         """Undo a live or ended run: see `Run.rollback`."""
-        found = self.get(run)
+        found = self.get(run, UNDOABLE)
         found.rollback()
         return found
 
     def accept(self, run: str, todos: str | Collection[str], reason: str) -> Run:
         """Count failed compensations as undone: see `Run.accept`."""
-        found = self.get(run)
+        found = self.get(run, UNDOABLE)
         found.accept(todos, reason)
         return found
 

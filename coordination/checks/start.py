@@ -22,6 +22,7 @@ from coordination.runs.control.starting import start_generated
 from coordination.runs.run_kinds import QA
 from coordination.runs.submission.carry import AT_BASE, StartingPoint, at_change_set, at_run
 from coordination.runs.submission.submit import Order
+from coordination.runs.views.run_list import OF_TODOS
 from coordination.text import did_you_mean, listed, require_known
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _subject(
     if options.plan and options.run:
         raise UsageError("--plan and --run exclude each other", "remove one of them")
     if options.run:
-        run_id = connection.reader.resolve(options.run)
+        run_id = connection.reader.resolve(options.run, OF_TODOS)
         start_at, involved = at_run(connection.store, run_id), connection.store.brief(run_id).repo_of.values()
         subject, repos = run_id, tuple(dict.fromkeys(involved))
     elif options.plan:

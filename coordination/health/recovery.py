@@ -30,13 +30,12 @@ from coordination.planner.generated import generated_plan
 from coordination.runs.connection import Connection
 from coordination.runs.control.starting import start_generated
 from coordination.runs.records import RunStatus
-from coordination.runs.run_kinds import SERVICE
+from coordination.runs.run_kinds import RECOVER, SERVICE
 from coordination.runs.submission.submit import Order
 
 logger = logging.getLogger(__name__)
 
 ACTOR = "coord (health)"
-RECOVER = "recover"
 MESSAGE = "health"
 """Type of the message which says that a recovery was given up."""
 

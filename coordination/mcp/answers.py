@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -173,12 +173,8 @@ def duration(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
 
 
-def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Return the arguments of a tool (its `locals()` at its start) that were given, to call an operation, or
-    to make a record, that has the same ones. `others` names arguments that it does not have.
+def given_fields(**arguments: Any) -> dict[str, Any]:
+    """Return the arguments that were given, to call an operation, or to make a record, that has the same
+    ones.
     """
-    return {
-        name: value
-        for name, value in arguments.items()
-        if value is not None and name not in ("session", *others)
-    }
+    return {name: value for name, value in arguments.items() if value is not None}

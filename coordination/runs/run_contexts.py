@@ -18,6 +18,7 @@ from coordination.cache.names import Chain, Limits, Scope, chain_of, check_names
 from coordination.errors import NotFound, UsageError
 from coordination.runs.records import RunBrief
 from coordination.runs.store import RunStore
+from coordination.runs.views.run_list import OF_TODOS, ActsOn
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.text import did_you_mean
@@ -149,7 +150,9 @@ def _duration(seconds: float | None) -> timedelta | None:
 
 
 def _chain_of_run(cache: Cache, run: str, todo: str) -> Chain:
-    run_id = RunReader(cache.redis, Keys(cache.namespace)).resolve(run)
+    run_id = RunReader(cache.redis, Keys(cache.namespace)).resolve(
+        run, ActsOn(todo=todo) if todo else OF_TODOS
+    )
     brief = RunStore(cache.redis, cache.namespace).brief(run_id)
     if todo and todo not in brief.repo_of:
         near = did_you_mean(todo, brief.repo_of)

@@ -1,4 +1,6 @@
-"""Runs that coord generates, of landings, reverts, checks and services; their plan ids are `KIND:SUBJECT`."""
+"""Runs that coord generates, of landings, reverts, checks, services and recoveries; their plan ids are
+`KIND:SUBJECT`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ LAND: Literal["land"] = "land"
 REVERT: Literal["revert"] = "revert"
 QA: Literal["qa"] = "qa"
 SERVICE: Literal["service"] = "service"
+RECOVER: Literal["recover"] = "recover"
 QUEUEING = "queueing"
 """Field of the record of a todo that lands: the page of its request, which may stand in a merge queue."""
 
@@ -46,6 +49,17 @@ def is_of_checks(plan_id: str) -> bool:
 def is_of_services(plan_id: str) -> bool:
     """Return whether a run of this plan id starts, stops or restarts services."""
     return plan_id.startswith(f"{SERVICE}:")
+
+
+def is_automatic(plan_id: str) -> bool:
+    """Return whether the health monitor started a run of this plan id, and no person."""
+    return plan_id.startswith(f"{RECOVER}:")
+
+
+def is_of_todos(plan_id: str) -> bool:
+    """Return whether a run of this plan id executes todos of a plan, or a command in many repositories."""
+    generated = is_landing(plan_id) or is_of_checks(plan_id) or is_of_services(plan_id)
+    return not generated and not is_automatic(plan_id)
 
 
 def _check_again(subject: str) -> str:

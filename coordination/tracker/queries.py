@@ -114,10 +114,6 @@ def repos_in_use(ecosystem: Ecosystem) -> set[str]:
     return known
 
 
-def assignees(ecosystem: Ecosystem) -> set[str]:
-    return {record.assignee for record in _work(ecosystem) if record.assignee}
-
-
 def labels(ecosystem: Ecosystem) -> set[str]:
     return {label for record in _work(ecosystem) for label in record.labels}
 

@@ -149,7 +149,7 @@ class Reader:
             "status": queries.enum_values(status, IssueStatus, "status"),
             "priority": queries.enum_values(priority, Level, "priority"),
             "repos": self._repos(repo),
-            "assignee": self._assignees(assignee, ISSUE.listed_by),
+            "assignee": queries.as_set(assignee),
             "labels": self._labels(label, ISSUE.listed_by),
         }
         return queries.sorted_issues(queries.matching(ISSUE.all(self.ecosystem), wanted))
@@ -174,7 +174,7 @@ class Reader:
         wanted = {
             "repo": self._repos(repo),
             "status": queries.enum_values(status, TodoStatus, "status"),
-            "assignee": self._assignees(assignee, TODO.listed_by),
+            "assignee": queries.as_set(assignee),
             "priority": queries.enum_values(priority, Level, "priority"),
             "labels": self._labels(label, TODO.listed_by),
         }
@@ -285,9 +285,6 @@ class Reader:
 
     def _repos(self, wanted: Wanted) -> frozenset[str] | None:
         return queries.known_names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
-
-    def _assignees(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
-        return queries.known_names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", listed_by)
 
     def _labels(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
         return queries.known_names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)

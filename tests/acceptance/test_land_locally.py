@@ -65,6 +65,21 @@ def test_a_plan_lands_twice_and_a_dirty_checkout_in_between_loses_nothing(swept:
     assert read(swept.folder / "lib/version") == "3"
 
 
+def test_last_is_the_newest_run_on_which_a_command_can_act(swept: Testbed):
+    run = swept.run()["run_id"]
+    assert land(swept)["code"] == 0
+
+    assert swept.run("last")["plan_id"] == f"land:{PLAN}"
+    again = swept.coord("retry", "last", "--json")
+    assert (again.code, again.json["run_id"]) == (0, None), again.err
+    assert swept.ok("checkpoint", "create", "last", "landed", "--json").json["run_id"] == run
+    assert swept.coord("logs", "last", "LIB").code == 0
+    assert swept.ok("sync", "last", "--json").json["run_id"] == run
+    assert swept.ok("list-runs", "--status", "failed", "--json").json == []
+    assert swept.coord("list-runs", "--status", "failed").err != swept.coord("list-runs").err
+    assert swept.ok("list-todos", "--assignee", "nobody", "--json").json == []
+
+
 def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     """And no other command takes it back."""
     assert land(swept)["code"] == 0
@@ -77,7 +92,7 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     assert reverted.code == 0, reverted.err
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("", "")
     assert swept.coord("revert", PLAN, "--yes").code == 2, "nothing of it stands"
-    refused = swept.coord("rollback", "last", "--yes")
+    refused = swept.coord("rollback", swept.run()["run_id"], "--yes")
     assert (refused.code, f"coord land {PLAN}" in refused.err) == (6, True)
 
     swept.write(TODOS + MORE)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from coordination import Coord
+from coordination.api import OF_TODOS
 from coordination.errors import NotFound, UsageError
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_list import RunFilters, newest
@@ -104,6 +105,18 @@ def test_what_no_run_could_match_is_refused(coord: Coord) -> None:
         coord.runs.list(plan="PLAN-NE")
     with pytest.raises(UsageError):
         coord.runs.list(0)
+
+
+def test_last_is_no_run_of_the_health_monitor(many: RunStore, coord: Coord) -> None:
+    for number, plan in enumerate(("land:PLAN-OLD", "qa:base", *["recover:service.flaky"] * 30), MANY):
+        many.redis.zadd(
+            many.keys.runs, {name(number): (START + timedelta(days=9)).timestamp() * 1000 + number}
+        )
+        meta = {"plan_id": plan, "status": "succeeded"}
+        many.redis.hset(many.keys.run(name(number)).meta, mapping=meta)
+
+    assert coord.runs.get("last").id == name(MANY + 1), "a person ordered the checks"
+    assert coord.runs.get("last", OF_TODOS).id == name(MANY - 1)
 
 
 def test_a_damaged_run_is_left_out(many: RunStore, coord: Coord) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LAST, RunStatus, RunView, WaveState, levels_of
+from coordination.api import LAST, OF_TODOS, ActsOn, RunStatus, RunView, WaveState, levels_of
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from coordination.api import WaveView
     from coordination.api.run import Run
 
+FILTERS = ("plan", "status", "since")
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
@@ -48,12 +49,15 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 @click.pass_obj
 def list_runs(call: CliContext, /, form: Form, **filters: Any) -> None:
     runs = call.coord.runs.list(**filters)
-    form.records(runs, lambda: _print_runs(runs))
+    form.records(runs, lambda: _print_runs(runs, filtered=any(filters[name] for name in FILTERS)))
 
 
-def _print_runs(runs: Sequence[RunView]) -> None:
+def _print_runs(runs: Sequence[RunView], *, filtered: bool) -> None:
     if not runs:
-        print_none("there is no run", "start one: coord sweep PLAN")
+        if filtered:
+            print_none("no run matches", "list the runs: coord list-runs")
+        else:
+            print_none("there is no run", "start one: coord sweep PLAN")
         return
     columns = ["run", "plan", "status", "done", "started", "time", "todos"]
     rows = [
@@ -177,7 +181,7 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
     plain = click.get_current_context().color is False
     lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
     with nullcontext() if follow or raw else paged(), letting(sys.stdout, lets):
-        for text in call.coord.runs.get(run).log(todo, follow=follow):
+        for text in call.coord.runs.get(run, ActsOn(todo=todo)).log(todo, follow=follow):
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -190,7 +194,7 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
     """Todos that were undone are pending again."""
     from coordination.cli.following.follow import write_back
 
-    target = call.coord.runs.get(run)
+    target = call.coord.runs.get(run, OF_TODOS)
     run_id, written = target.id, write_back(call, target, ordered=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)

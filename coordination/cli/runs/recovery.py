@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import RichGroup
 
-from coordination.api import NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
+from coordination.api import OF_TODOS, UNDOABLE, NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow, write_back
@@ -61,7 +61,7 @@ def retry(
     as_json: bool,
 ) -> int:
     """Exit as `sweep` does."""
-    ended = call.coord.runs.get(run)
+    ended = call.coord.runs.get(run, OF_TODOS)
     plan = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
     policy = OnFailure(on_failure) if on_failure else None
     return _execute(call, ended, plan, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
@@ -126,7 +126,7 @@ def checkpoint() -> None:
 @as_json_option
 @click.pass_obj
 def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
-    made = call.coord.runs.get(run).create_checkpoint(name)
+    made = call.coord.runs.get(run, OF_TODOS).create_checkpoint(name)
     if as_json:
         print_json(asdict(made))
     else:
@@ -141,8 +141,9 @@ def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
 @output_options(NamedCheckpoint)
 @click.pass_obj
 def list_(call: CliContext, run: str, form: Form) -> None:
-    checkpoints = call.coord.runs.get(run).checkpoints()
-    form.records(checkpoints, lambda: _print_checkpoints(checkpoints, run))
+    found = call.coord.runs.get(run, OF_TODOS)
+    checkpoints = found.checkpoints()
+    form.records(checkpoints, lambda: _print_checkpoints(checkpoints, found.id))
 
 
 def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None:
@@ -162,7 +163,7 @@ def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Exit as `sweep` does; 3 also where something could not be undone."""
-    target = call.coord.runs.get(run)
+    target = call.coord.runs.get(run, OF_TODOS)
     preview = target.restore_preview(name)
     if dry_run and as_json:
         print_json({"run_id": target.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
@@ -228,7 +229,7 @@ def rollback(
 ) -> int:
     """Exit code 0: all is undone. 3: something could not be undone."""
     _check(accepted, reason)
-    target = call.coord.runs.get(run)
+    target = call.coord.runs.get(run, UNDOABLE)
     preview = target.rollback_preview()
     if dry_run:
         return _print_preview(preview, as_json=as_json)

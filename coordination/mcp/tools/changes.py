@@ -190,7 +190,18 @@ def coord_land_plan(
     follow it with coord_get_run(run=…, wait_s=60). If those that have landed were reverted, its status is
     rolled_back; with rollback_failed something could not be reverted, and a person must look.
     """
-    run = session.coord.landings.land(**given_fields(locals(), "wait_s"))
+    run = session.coord.landings.land(
+        **given_fields(
+            plan=plan,
+            via=via,
+            repos=repos,
+            method=method,
+            no_qa=no_qa,
+            when_ready=when_ready,
+            wave=wave,
+            accept=accept,
+        )
+    )
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 

@@ -48,7 +48,24 @@ def coord_campaign(
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
     """Call it with dry_run first. Run the plan with coord_sweep_plan."""
-    return answer(session.coord.generators.campaign(**given_fields(locals())))
+    return answer(
+        session.coord.generators.campaign(
+            **given_fields(
+                title=title,
+                repos=repos,
+                tags=tags,
+                roles=roles,
+                all_repos=all_repos,
+                run=run,
+                prompt=prompt,
+                check=check,
+                order=order,
+                on_failure=on_failure,
+                sweep=sweep,
+                dry_run=dry_run,
+            )
+        )
+    )
 
 
 @reads("List the templates of plans", "generators.templates")
@@ -73,7 +90,16 @@ def coord_create_plan_from_template(
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
     """Call it with dry_run first. Run the plan with coord_sweep_plan."""
-    arguments = given_fields(locals(), "title")
+    arguments = given_fields(
+        template=template,
+        values=values,
+        repos=repos,
+        tags=tags,
+        roles=roles,
+        all_repos=all_repos,
+        sweep=sweep,
+        dry_run=dry_run,
+    )
     fields = {"title": title} if title else {}
     return answer(session.coord.generators.create_plan_from_template(**arguments, fields=fields))
 
@@ -97,7 +123,9 @@ def coord_exec(
     """It returns the output of the command in each repository. If the run has not ended after wait_s, follow
     it with coord_get_run, and read its output with coord_get_logs.
     """
-    arguments = given_fields(locals(), "timeout_s", "wait_s")
+    arguments = given_fields(
+        command=command, repos=repos, tags=tags, roles=roles, all_repos=all_repos, jobs=jobs
+    )
     commands = session.coord.commands
     run = commands.exec(**arguments, timeout=duration(timeout_s))
     view = session.detached(run, wait_s)

@@ -8,7 +8,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, Subject, TodoState, texts
+from coordination.api import (
+    LAST,
+    OF_TODOS,
+    UNDOABLE,
+    ActsOn,
+    NamedCheckpoint,
+    RunStatus,
+    RunView,
+    Selectors,
+    Subject,
+    TodoState,
+    texts,
+)
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut, duration, given_fields
 from coordination.mcp.declaration import (
@@ -115,7 +127,15 @@ def coord_sweep_plan(
     coord_get_run(run=…, wait_s=60) until its status is no longer running. coord_land_plan lands its work.
     Call coord_forecast_plan first for a preview.
     """
-    arguments = given_fields(locals(), "repos", "todos", "timeout_s", "wait_s")
+    arguments = given_fields(
+        plan=plan,
+        strategy=strategy,
+        on_failure=on_failure,
+        max_parallel=max_parallel,
+        no_cache=no_cache,
+        accept=accept,
+        fresh=fresh,
+    )
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = session.coord.runs.sweep(wanted=wanted, timeout=duration(timeout_s), **arguments)
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
@@ -178,7 +198,7 @@ def coord_rollback_run(
 @reads("Preview a rollback", "run.rollback_preview")
 def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
     """Show them to the person who decides before you call coord_rollback_run."""
-    found = session.coord.runs.get(run).rollback_preview()
+    found = session.coord.runs.get(run, UNDOABLE).rollback_preview()
     return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
 
 
@@ -222,7 +242,7 @@ def coord_get_logs(
     ] = None,
 ) -> Excerpt:
     """Its end is returned, or a part from `offset` on."""
-    found = session.coord.runs.get(run)
+    found = session.coord.runs.get(run, ActsOn(todo=todo))
     return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
 
 
@@ -240,12 +260,12 @@ class Checkpoint(BaseModel):
 @adds("Create a checkpoint", "run.create_checkpoint")
 def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
     """coord_restore_checkpoint returns to it."""
-    return _checkpoint(session.coord.runs.get(run).create_checkpoint(name))
+    return _checkpoint(session.coord.runs.get(run, OF_TODOS).create_checkpoint(name))
 
 
 @reads("List checkpoints", "run.checkpoints")
 def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
-    return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
+    return [_checkpoint(one) for one in session.coord.runs.get(run, OF_TODOS).checkpoints()]
 
 
 @executes("Restore a checkpoint", "run.restore")
@@ -255,7 +275,7 @@ def coord_restore_checkpoint(
     """While the returned run has the status rolling_back, call it again; at the end it returns the new run.
     If a todo could not be undone, the run is rollback_failed: correct the cause and call it again.
     """
-    found = session.coord.runs.get(run)
+    found = session.coord.runs.get(run, OF_TODOS)
     if not found.begin_restore(name).status.ended:
         session.detached(found, wait_s)
     view = found.view()

@@ -102,7 +102,24 @@ def coord_create_issue(
     dependencies: BlockedBy = None,
     blocking: Blocking = None,
 ) -> EditedIssue:
-    return edited(EditedIssue, session.coord.manager.create_issue(**given_fields(locals())))
+    return edited(
+        EditedIssue,
+        session.coord.manager.create_issue(
+            **given_fields(
+                title=title,
+                description=description,
+                repos=repos,
+                priority=priority,
+                severity=severity,
+                status=status,
+                assignee=assignee,
+                target=target,
+                labels=labels,
+                dependencies=dependencies,
+                blocking=blocking,
+            )
+        ),
+    )
 
 
 @changes("Change an issue", "manager.update_issue")
@@ -122,7 +139,22 @@ def coord_update_issue(
     blocking: Blocking = None,
     clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
 ) -> EditedIssue:
-    fields = {**dict.fromkeys(clear or ()), **given_fields(locals(), "issue", "clear")}
+    fields = {
+        **dict.fromkeys(clear or ()),
+        **given_fields(
+            title=title,
+            description=description,
+            repos=repos,
+            priority=priority,
+            severity=severity,
+            status=status,
+            assignee=assignee,
+            target=target,
+            labels=labels,
+            dependencies=dependencies,
+            blocking=blocking,
+        ),
+    }
     return edited(EditedIssue, session.coord.manager.update_issue(issue, fields))
 
 
@@ -193,7 +225,21 @@ def coord_create_todo(
 ) -> EditedTodo:
     """Set at most one of `run`, `prompt` and `manual`."""
     fields = given_fields(
-        {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
+        task=task,
+        repo=repo,
+        plan=plan,
+        description=description,
+        acceptance_criteria=acceptance_criteria,
+        priority=priority,
+        estimated_hours=estimated_hours,
+        blocked_by=blocked_by,
+        blocking=blocking,
+        assignee=assignee,
+        labels=labels,
+        gate=gate or None,
+        timeout=timeout,
+        resources=resources,
+        action=_action(run, prompt, manual),
     )
     return edited(EditedTodo, session.coord.manager.create_todo(**fields))
 

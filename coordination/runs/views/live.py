@@ -24,6 +24,7 @@ from coordination.planner.hours import Group
 from coordination.runs.change_sets.records import TODO, parse_change_set
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.views.records import RunView
+from coordination.runs.views.run_list import ANY_RUN, last_run
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
 from coordination.runs.views.todo_view import TodoFacts, iso
 from coordination.runs.worker_registry import WorkerRegistry
@@ -337,13 +338,16 @@ class Live:
 
     def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
         """Return run → its plan and status, for a choice by a person."""
-        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
+        last = last_run(self._redis, self._keys, ANY_RUN)
+        if last is None:
+            return {}
+        ids = list(dict.fromkeys([last, *self._redis.zrevrange(self._keys.runs, 0, limit - 1)]))
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
                 pipeline.hmget(self._keys.run(run_id).meta, ["plan_id", "status"])
             facts = pipeline.execute()
         described = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
-        return {LAST: f"{ids[0]}: {described[ids[0]]}", **described} if ids else {}
+        return {LAST: f"{last}: {described[last]}", **described}
 
     def last_run_of(self, plan: str) -> RunView | None:
         """Return the newest run of a plan, without its todos; None where none of the newest runs is one."""

@@ -8,19 +8,24 @@ any in 0.25 s.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from coordination.backend.keys import Keys
 from coordination.errors import NotFound, UsageError
-from coordination.runs.records import LIVE, RunStatus
+from coordination.runs.records import LIVE, Descriptor, RunStatus
+from coordination.runs.run_kinds import is_automatic, is_of_todos
 from coordination.text import did_you_mean, nearest
 
 AT_ONCE = 500
 """Runs whose fields are read in one round trip."""
+FIRST_READ = 20
+"""Newest runs that are read at first for `last`, which is nearly always among them."""
 RUNS_SEARCHED = 2000
 """Number of runs that are searched for the newest of each plan: 50 ms."""
 STATUSES = tuple(status for status in RunStatus if status is not RunStatus.DRAFT)
@@ -75,6 +80,67 @@ def newest(redis: Redis, keys: Keys, filters: RunFilters, limit: int) -> list[st
                 if len(found) == limit:
                     return found
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActsOn:
+    """Runs among which the newest is `last` for a command; never one that the health monitor has started.
+
+    The kind of a run decides, not its status: else a run that ends while a person types would make the
+    command act on an older one.
+    """
+
+    todos_only: bool = False
+    """Only runs that execute todos: no landings, reverts, checks, services."""
+    or_live: bool = False
+    """Beside these, live runs of any kind."""
+    todo: str | None = None
+    """Only runs that have this todo."""
+    action: str | None = None
+    """Only runs with a todo of this kind of action."""
+
+
+ANY_RUN = ActsOn()
+OF_TODOS = ActsOn(todos_only=True)
+UNDOABLE = ActsOn(todos_only=True, or_live=True)
+CHECKED = ActsOn(action="qa")
+
+
+def last_run(redis: Redis, keys: Keys, acts_on: ActsOn) -> str | None:
+    """Return the newest run that a command can act on; where there is none, the newest that a person has
+    started, so that the command says why it refuses that run; None without runs.
+    """
+    first: dict[bool, str] = {}
+    position, size = 0, FIRST_READ
+    while batch := redis.zrevrange(keys.runs, position, position + size - 1):
+        named = []
+        for run_id, plan, status in _plans_and_statuses(redis, keys, batch):
+            automatic = is_automatic(plan or "")
+            first.setdefault(automatic, run_id)
+            also = not acts_on.todos_only or (acts_on.or_live and status in LIVE)
+            if is_of_todos(plan or "") or (also and not automatic):
+                named.append(run_id)
+        if found := next(_having(redis, keys, named, acts_on), None):
+            return found
+        position, size = position + size, AT_ONCE
+    return first.get(False) or first.get(True)
+
+
+def _having(redis: Redis, keys: Keys, runs: Sequence[str], acts_on: ActsOn) -> Iterator[str]:
+    """Yield the runs that have the wanted todo, or a todo of the wanted kind of action."""
+    if acts_on.todo is None and acts_on.action is None:
+        yield from runs
+        return
+    for run_id in runs:
+        place = keys.run(run_id).place
+        with suppress(ResponseError, ValueError):  # damaged
+            if acts_on.todo is not None:
+                found = redis.hexists(place, acts_on.todo)
+            else:
+                kinds = {Descriptor.parse(text).kind.partition(":")[0] for text in redis.hvals(place)}
+                found = acts_on.action in kinds
+            if found:
+                yield run_id
 
 
 def newest_of_each(redis: Redis, keys: Keys, plans: Collection[str]) -> dict[str, tuple[str, str]]:

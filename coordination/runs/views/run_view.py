@@ -19,7 +19,7 @@ from coordination.runs.logs import shown
 from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.records import RunView, TodoView, WaveView
-from coordination.runs.views.run_list import RunFilters, newest
+from coordination.runs.views.run_list import ANY_RUN, ActsOn, RunFilters, last_run, newest
 from coordination.runs.views.todo_view import (
     FACTS,
     FACTS_OF_UNDOING,
@@ -75,9 +75,12 @@ class RunReader:
         self._redis = redis
         self._keys = keys
 
-    def resolve(self, run: str) -> str:
-        """Return the id of `last`, or of the only run whose id begins or ends so. Raise NotFound."""
-        if run_id := self._known(run):
+    def resolve(self, run: str, acts_on: ActsOn = ANY_RUN) -> str:
+        """Return the id of `last`, or of the only run whose id begins or ends so. Raise NotFound.
+
+        `acts_on`: the runs among which `last` is the newest.
+        """
+        if run_id := self._known(run, acts_on):
             return run_id
         newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
         matches = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
@@ -93,11 +96,11 @@ class RunReader:
         )
         raise NotFound(message, "list the runs: coord list-runs")
 
-    def _known(self, run: str) -> str | None:
+    def _known(self, run: str, acts_on: ActsOn) -> str | None:
         """Return the id if it can be found without reading the list of all runs."""
         if run != LAST:
             return run if self._redis.zscore(self._keys.runs, run) is not None else None
-        return next(iter(self._redis.zrevrange(self._keys.runs, 0, 0)), None)
+        return last_run(self._redis, self._keys, acts_on)
 
     def list(self, limit: int = 50, filters: RunFilters = ANY) -> list[RunView]:
         """Return the newest runs that meet the filters, without their todos."""
