@@ -242,6 +242,8 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     }
     selection = replace(selection, todos={**chosen, **joined})
     todos = selection.todos
+    if len(joined) < len(gates):  # what only the other gates wait for refuses nothing
+        waits = register.trace(todos)
     graph = _digraph(todos, waits)
     problems = [
         *register.problems(todos),

@@ -78,6 +78,10 @@ PARTS: dict[str, tuple[Ecosystem, str, str, dict[str, str]]] = {
         with_milestones(todo("A", "M1"), todo("B", "M9"), milestones=[milestone("M1")], plans=(OTHER,)),
         *("", "A M1", {"B": "M9 (pending: Reach M9)"}),
     ),
+    "a cycle that only a gate waits for which is not needed": (
+        with_milestones(todo("A"), todo("B", "C"), todo("C", "B"), milestones=[milestone("M1", "B")]),
+        *("A", "A", {}),
+    ),
     "nobody is asked where nothing can follow": (
         with_milestones(todo("A", "ISSUE-1"), milestones=[milestone("M1")], **FLAW),
         *("", "", {"A": "ISSUE-1 (pending: A flaw)"}),
