@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.merge import merge_trees
 from coordination.errors import GitRefused
-from coordination.files import below, is_folder
+from coordination.files import below, is_folder, make_private
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
@@ -116,7 +116,7 @@ def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None
             f"{change.branch} of {change.repo} lacks commits of the change set",
             f"adopt it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent)
     where = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]
     ask_git(checkout, "worktree", "add", "--quiet", *where)
     if not (path / ".git").exists():

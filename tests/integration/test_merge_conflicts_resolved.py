@@ -100,6 +100,7 @@ def test_a_conflict_of_a_landing_gets_a_worktree_and_the_merge_is_adopted(coord,
     assert (found.state, found.files, found.branch, found.run) == ("open", ("code.py",), "coord/P", "")
     assert "<<<<<<<" in (worktree / "code.py").read_text(), "the merge is begun there"
     assert coord.changes.resolve("P", "lib").path == found.path, "asked again, it changes nothing"
+    assert Path(found.path).parent.stat().st_mode & 0o077 == 0, "nobody else may enter"
 
     merge(worktree, found.base)
     merged = head(lib, "coord/P")
