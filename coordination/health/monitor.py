@@ -174,14 +174,16 @@ class HealthMonitor(BackgroundService):
             # A look that the timetable ignores, such as one during a recovery, counts no failure.
             recovers = record.verdict is HealthState.RECOVERING
             if record.verdict in DOWN and not recovers and record.failures > before.failures:
-                self._breakers.record(record.subject.breaker, uuid.uuid4().hex, "failed", why=look.why)
+                vain = before.verdict is HealthState.RECOVERING
+                who = before.recovery_id if vain else uuid.uuid4().hex
+                self._breakers.record(record.subject.breaker, who, "failed", why=look.why)
             elif record.verdict is HealthState.HEALTHY and record.breaker is not BreakerState.CLOSED:
-                self._close_breaker(record.subject)
+                self._close_breaker(record.subject, before.recovery_id)
 
-    def _close_breaker(self, subject: Subject) -> None:
+    def _close_breaker(self, subject: Subject, recovery: str) -> None:
         with suppress(BreakerOpen):
-            if self._breakers.allow(subject.breaker, subject.id, timedelta(seconds=RECOVERY_S)):
-                self._breakers.record(subject.breaker, subject.id, "succeeded")
+            if self._breakers.allow(subject.breaker, recovery, timedelta(seconds=RECOVERY_S)):
+                self._breakers.record(subject.breaker, recovery, "succeeded")
 
     def _follow_recoveries(self, done: Round, now: float) -> None:
         going_on = {one.id: one for one in self._table.under_recovery()}
@@ -201,7 +203,9 @@ class HealthMonitor(BackgroundService):
         for subject in self._table.may_recover(now):
             record = self._table.records[subject]
             try:
-                self._breakers.allow(record.subject.breaker, subject, timedelta(seconds=RECOVERY_S))
+                self._breakers.allow(
+                    record.subject.breaker, record.recovery_id, timedelta(seconds=RECOVERY_S)
+                )
             except BreakerOpen as refused:
                 until = refused.retry_at.timestamp() if refused.retry_at else now + BUSY_S
                 self._table.recovery_refused(subject, now, until)
@@ -211,7 +215,7 @@ class HealthMonitor(BackgroundService):
                 run = self._recoveries.begin(record)
             except Conflict as conflict:
                 logger.info("%s is not recovered now: %s", subject, conflict.message)
-                self._breakers.record(record.subject.breaker, subject, "gave_up")
+                self._breakers.record(record.subject.breaker, record.recovery_id, "gave_up")
                 self._table.recovery_refused(subject, now, now + BUSY_S)
                 continue
             except CoordinationError as error:
@@ -225,11 +229,13 @@ class HealthMonitor(BackgroundService):
             done.begun.append(subject)
 
     def _ended(self, done: Round, subject: str, why: str, now: float) -> None:
-        record = self._table.recovery_ended(subject, why, now)
+        record = self._table.records.get(subject)
+        self._table.recovery_ended(subject, why, now)
+        self._gather_at = 0.0  # the facts of before its end may show the old process, which was healthy
         done.ended.append(subject)
         if why and record is not None:
             logger.warning("the recovery of %s failed: %s", subject, why)
-            self._breakers.record(record.subject.breaker, subject, "failed", why=why)
+            self._breakers.record(record.subject.breaker, record.recovery_id, "failed", why=why)
 
     def _write(self, done: Round, now: float) -> None:
         """Write changed records, with an event for each new state."""

@@ -138,6 +138,13 @@ class Health(FrozenModel):
         return self.subject.id
 
     @property
+    def recovery_id(self) -> str:
+        """Return the id of the present or next recovery for its breaker, which counts an id once. It stays
+        the same until the recovery has failed or the subject is healthy.
+        """
+        return f"{self.id} {self.failed_at} {self.vain}"
+
+    @property
     def state(self) -> HealthState:
         """Return the state that people see."""
         if not self.subject.connected:

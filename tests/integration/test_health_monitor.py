@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from coordination.breakers.manager import BreakerManager
+from coordination.breakers.records import BreakerState
 from coordination.errors import Conflict, MissingRight
 from coordination.events.stream import EventStream
 from coordination.health.facts import FactSource, ServiceReport
@@ -129,6 +130,10 @@ class Scene:
         breakers = BreakerManager(self.store.redis, self.store.keys.namespace).list()
         return sum(one.failures for one in breakers if one.name == "action:recover.service.web")
 
+    def breaker_state(self) -> BreakerState | None:
+        breakers = BreakerManager(self.store.redis, self.store.keys.namespace).list()
+        return next((one.state for one in breakers if one.name == "action:recover.service.web"), None)
+
     def die(self) -> None:
         """The first monitor hangs, and loses the lock."""
         self.store.redis.delete(self.store.keys.locks.holder("lock:health"))
@@ -155,6 +160,38 @@ def test_a_service_that_fails_is_recovered_once_and_healthy_again(scene: Scene):
     assert (record.state, record.recovered, record.vain) == (HealthState.HEALTHY, 1, 0)
     states = ("degraded", "failed", "recovering", "healthy")
     assert scene.events("health.changed") == [f"service:web {state}" for state in states if state != "failed"]
+
+
+def test_facts_from_before_the_end_of_a_recovery_prove_no_success(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.pass_s(50)
+    scene.fake.reports = [HEALTHY]  # the old process
+    scene.pass_s(2.5)
+
+    def outcome(run: str) -> str:
+        scene.fake.reports = [FAILED]
+        return "it does not start"
+
+    scene.fake.outcome = outcome
+    scene.pass_s(20)
+    assert (scene.record().recovered, scene.record().vain) == (0, 1)
+    assert len(scene.fake.begun) == 1, "the next one begins 120 s after this one"
+
+
+def test_a_failed_probe_opens_the_breaker_of_a_recovery_again(scene: Scene):
+    scene.fake.reports = [FAILED]
+    scene.fake.outcomes = {f"run-{n}": "it does not start" for n in range(1, 10)}
+    while scene.breaker_state() is not BreakerState.OPEN:
+        scene.pass_s(10)
+    before = len(scene.fake.begun)
+    scene.end_open_times()
+    scene.pass_s(125)
+    assert (len(scene.fake.begun), scene.breaker_state()) == (before + 1, BreakerState.OPEN)
+
+    scene.end_open_times()
+    scene.fake.reports = [HEALTHY]
+    scene.pass_s(40)
+    assert scene.breaker_state() is None
 
 
 def test_failed_looks_during_a_recovery_do_not_count_for_the_breaker(scene: Scene):
