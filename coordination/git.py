@@ -168,6 +168,22 @@ def base_tip(checkout: Path, branch: str, *, remote: bool) -> str:
     return next(filter(None, found), "")
 
 
+def may_have_refs(checkout: Path, *prefixes: str) -> bool:
+    """Return False where a repository has no ref below one of these folders. It reads what git reads: a
+    process for each of 500 repositories would take seconds.
+    """
+    git = checkout / ".git"
+    if (git / "reftable").exists() or any((git / prefix).is_dir() for prefix in prefixes):
+        return True
+    try:
+        packed = (git / "packed-refs").read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError:  # a linked worktree, whose refs are elsewhere
+        return True
+    return any(f" {prefix}".encode() in packed for prefix in prefixes)
+
+
 def commit_of(checkout: Path, ref: str) -> str:
     """Return the commit of a whole ref; empty if there is none."""
     return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")

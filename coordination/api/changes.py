@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import TodoStatus
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.submission.writes import repos_written
 from coordination.text import listed, quoted, require_known
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from coordination.changes.adoption import Adoption
     from coordination.changes.discard import Discarded
     from coordination.changes.resolve import Resolution
-    from coordination.models import Ecosystem
+    from coordination.models import Ecosystem, Todo
+    from coordination.runs.connection import Connection
 
 
 class Changes:
@@ -38,7 +41,7 @@ class Changes:
 
         Raises NotFound where the plan has none; Unreadable where its records are damaged.
         """
-        with self._access.reached() as connection:
+        with naming_unrecorded(self._access, plan or ""), self._access.reached() as connection:
             return ChangeReader(connection, self._ecosystem()).read(plan)
 
     def diff(self, plan: str, repos: Collection[str] = (), *, stat: bool = False) -> tuple[RepoDiff, ...]:
@@ -80,8 +83,8 @@ class Changes:
         """
         from coordination.changes.discard import plan_discard
 
-        _refuse_unrecorded(plan, _unrecorded(self._access, plan))
         with self._access.reached() as connection:
+            _refuse(plan, _unrecorded(self._access, plan, connection))
             return plan_discard(connection, plan)
 
     def discard_planned(self, planned: Discarded) -> Discarded:
@@ -243,7 +246,7 @@ class Changes:
         return {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
 
     def _read(self, plan: str) -> ChangeSet:
-        with self._access.reached() as connection:
+        with naming_unrecorded(self._access, plan), self._access.reached() as connection:
             found = ChangeSets(connection.store).read(plan)
             if found is None:
                 ChangeReader(connection, self._ecosystem()).read(plan)  # raises, and says why
@@ -262,23 +265,14 @@ class Changes:
         return self._access.document.ecosystem if self._access.has_file else None
 
 
-def rebuild_unrecorded(access: EcosystemAccess, plan: str, repos: Collection[str]) -> None:
-    """Rebuild the parts of a change set of which Redis has lost the record, from the branches at which coord
-    left it in the checkouts of this machine, and say so.
-
-    Only a person may state that a branch has a plan's work where results are signed, or where the file does
-    not have its todos as completed: another plan may have had the id. Then it raises Conflict, and changes
-    nothing. Raises NotAllowed.
+def rebuild_unrecorded(access: EcosystemAccess, plan: str, todos: Collection[Todo]) -> None:
+    """Rebuild the parts of a change set of which Redis has lost the record, and say so. Raises Conflict as
+    `plan_rebuild` does; NotAllowed.
     """
-    found = _unrecorded(access, plan, repos)
+    with access.reached() as connection:
+        found = plan_rebuild(access, plan, todos, connection)
     if not found:
         return
-    with access.reached() as connection:
-        is_signed = connection.signing is not None
-    todos = access.document.ecosystem.coordination.todos
-    done = {(todo.id, todo.repo) for todo in todos if todo.status is TodoStatus.COMPLETED}
-    if is_signed or any((todo, one.repo) not in done for one in found for todo in one.todos):
-        _refuse_unrecorded(plan, found)
     Changes(access).record_adoption(plan, found)
     for one in found:
         access.warn(
@@ -287,20 +281,67 @@ def rebuild_unrecorded(access: EcosystemAccess, plan: str, repos: Collection[str
         )
 
 
+def plan_rebuild(
+    access: EcosystemAccess, plan: str, todos: Collection[Todo], connection: Connection | None
+) -> tuple[Adoption, ...]:
+    """Return the parts of a change set of which Redis has lost the record, from the branches at which coord
+    left it in the checkouts of this machine. `todos`: those of a run; the repositories of the others of the
+    plan count, too. `connection`: None for a Redis that has no data.
+
+    Only a person may state that a branch has a plan's work where results are signed, or where the file does
+    not have its todos as completed: another plan may have had the id. Then it raises Conflict.
+    """
+    ecosystem = access.document.ecosystem
+    declared = next((one for one in ecosystem.coordination.plans if one.id == plan), None)
+    own = (*todos, *(ecosystem.todos_of(declared) if declared else ()))
+    found = _unrecorded(access, plan, connection, repos_written(own))
+    done = {(one.id, one.repo) for one in ecosystem.coordination.todos if one.status is TodoStatus.COMPLETED}
+    is_signed = connection is not None and connection.signing is not None
+    if is_signed or any((todo, one.repo) not in done for one in found for todo in one.todos):
+        _refuse(plan, found)
+    return found
+
+
+@contextmanager
+def naming_unrecorded(access: EcosystemAccess, plan: str) -> Iterator[None]:
+    """Raise Conflict instead of NotFound where Redis has lost the record of a plan's change set."""
+    try:
+        yield
+    except NotFound:
+        refuse_unrecorded(access, plan)
+        raise
+
+
+def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
+    """Raise Conflict where a checkout of this machine has work of a plan, a todo without plan, or an item of
+    `coordination.waves`, and Redis has no record of it.
+    """
+    if not access.has_file:
+        return
+    coordination = access.document.ecosystem.coordination
+    waves = next((one for one in coordination.waves if one.id == name), None)
+    known = {plan.id for plan in coordination.plans} | {todo.id for todo in coordination.todos}
+    for plan in waves.plans if waves else (name,):
+        if plan in known:
+            with access.reached() as connection:
+                _refuse(plan, _unrecorded(access, plan, connection))
+
+
 def _unrecorded(
-    access: EcosystemAccess, plan: str, repos: Collection[str] | None = None
+    access: EcosystemAccess,
+    plan: str,
+    connection: Connection | None,
+    repos: Collection[str] | None = None,
 ) -> tuple[Adoption, ...]:
     from coordination.changes.adoption import find_unrecorded
 
     document = access.document
     declared = [one for one in document.ecosystem.repos if repos is None or one.name in repos]
     places = {one.name: document.repo_path(one) for one in declared}
-    with access.reached() as connection:
-        known = ChangeSets(connection.store).read(plan)
-        return find_unrecorded(connection, plan, declared, places, known, access.settings.this_host)
+    return find_unrecorded(connection, plan, declared, places, access.settings.this_host)
 
 
-def _refuse_unrecorded(plan: str, found: Collection[Adoption]) -> None:
+def _refuse(plan: str, found: Collection[Adoption]) -> None:
     if found:
         where = listed([f"{one.branch} of {one.repo} ({one.tip[:12]})" for one in found])
         raise Conflict(

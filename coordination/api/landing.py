@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.api.changes import naming_unrecorded
 from coordination.api.run import Run
 from coordination.checks.ci import write_junit
 from coordination.checks.report import QaReport, read_report
@@ -93,7 +94,7 @@ class Landings:
     def prepare(self, plan: str, options: LandOptions | None = None) -> PreparedLanding:
         """Return the landing that `land` would start. Raises as `land` does."""
         ecosystem = self._access.manager.document.ecosystem
-        with self._access.reached() as connection:
+        with naming_unrecorded(self._access, plan), self._access.reached() as connection:
             return prepare_landing(connection, ecosystem, plan, options or LandOptions())
 
     def prepare_revert(self, plan: str) -> PreparedLanding:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast
     from coordination.rewrites import Matches
     from coordination.runs.change_sets.records import TakenOver
+    from coordination.runs.connection import Connection
     from coordination.runs.submission.dry_run import DryRun, Places
     from coordination.runs.submission.submit import Order
     from coordination.runs.worker_registry import Worker
@@ -179,7 +180,7 @@ class Planner:
 
         access = self._access
         configured = access.settings.redis_url
-        takes_over: tuple[TakenOver, ...] = ()
+        takes_over = self._rebuilt(graph, None) if not (configured or access.local.server.has_data) else ()
         error = None
         if url := configured or access.local.server.url:
             try:
@@ -222,7 +223,26 @@ class Planner:
             workers = connection.registry.workers()
             if workers:
                 check_landed(connection, self.ecosystem, graph, sets, accepted, record=False)
-        return workers, own.taken_over if own else ()
+        return workers, (*(own.taken_over if own else ()), *self._rebuilt(graph, connection))
+
+    def _rebuilt(self, graph: PlanGraph, connection: Connection | None) -> tuple[TakenOver, ...]:
+        """Return the commits that the run would take up from branches of which Redis has lost the record.
+        Raises Conflict where it would be refused.
+        """
+        from coordination.api.changes import plan_rebuild
+        from coordination.runs.change_sets.records import TakenOver
+        from coordination.runs.submission.writes import change_set_of
+
+        name = change_set_of(graph.plan.id, graph.todos)
+        if not name or self._discarded:
+            return ()
+        return tuple(
+            TakenOver(
+                repo=one.repo, branch=one.branch, tip=one.tip, commits=one.commits,
+                todos=tuple(sorted(one.todos)), is_rebuilt=True,
+            )
+            for one in plan_rebuild(self._access, name, graph.todos.values(), connection)
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordination.api.changes import naming_unrecorded
 from coordination.changes.issues.rules import (
     Home,
     IssueAction,
@@ -63,7 +64,7 @@ class Requests:
         options = options or RequestOptions()
         document, host = self._access.document, self._access.settings.this_host
         places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-        with self._opened() as (connection, access):
+        with naming_unrecorded(self._access, plan), self._opened() as (connection, access):
             sets = ChangeSets(connection.store)
             planned = decide_requests(document.ecosystem, sets.read(plan), plan, options.repos, places, host)
             names = [one.repo.name for one in planned.repos]
@@ -91,7 +92,7 @@ class Requests:
 
         Raises NotFound where the plan has no change set.
         """
-        with self._opened() as (connection, access):
+        with naming_unrecorded(self._access, plan or ""), self._opened() as (connection, access):
             changes = with_requests(self._sets(connection, plan))
             if mine:
                 changes = [(name, one) for name, one in changes if one.request and one.request.by == actor()]
@@ -101,7 +102,7 @@ class Requests:
 
     def refs(self, plan: str | None = None, repo: str | None = None) -> tuple[tuple[str, RepoChange], ...]:
         """Return the recorded requests, as plan and change, without asking a forge. Raises NotFound."""
-        with self._access.reached() as connection:
+        with naming_unrecorded(self._access, plan or ""), self._access.reached() as connection:
             found = with_requests(self._sets(connection, plan))
         return tuple((name, change) for name, change in found if repo in (None, change.repo))
 

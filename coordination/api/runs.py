@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.api.changes import Changes, rebuild_unrecorded
+from coordination.api.changes import Changes, rebuild_unrecorded, refuse_unrecorded
 from coordination.api.health import unhealthy
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
@@ -25,7 +25,7 @@ from coordination.runs.export.import_document import LARGEST
 from coordination.runs.records import TodoState
 from coordination.runs.submission.refusals import LeftOut, left_out
 from coordination.runs.submission.submit import decide
-from coordination.runs.submission.writes import change_set_of, repos_written
+from coordination.runs.submission.writes import change_set_of
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import (
@@ -122,9 +122,12 @@ class Runs(Decisions):
         """Return the run that a sweep would start. `failed`: only what did not succeed in the plan's latest
         run.
 
-        Raises NotFound; PlanRefused.
+        Raises NotFound; PlanRefused; Conflict where no todo is left and Redis has lost the record of work.
         """
-        return self._decided(self._graph(plan, wanted, failed=failed), options or SweepOptions())
+        graph = self._graph(plan, wanted, failed=failed)
+        if not graph.todos:
+            refuse_unrecorded(self._access, plan)
+        return self._decided(graph, options or SweepOptions())
 
     def prepare_execute(
         self, todo: str, timeout: timedelta | None = None, options: SweepOptions | None = None
@@ -178,7 +181,7 @@ class Runs(Decisions):
         ecosystem = sweep.records or self._access.manager.document.ecosystem
         graph, order = sweep.graph, sweep.order
         if own := "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos):
-            rebuild_unrecorded(self._access, own, repos_written(graph.todos.values()))
+            rebuild_unrecorded(self._access, own, graph.todos.values())
         with self._access.reached() as connection:
             run_id = starting.start_run(connection, ecosystem, graph, order, accept)
         name, subject = order.operation, sweep.todo or graph.plan.id

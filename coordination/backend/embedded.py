@@ -43,6 +43,8 @@ SOCKET_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET = 100
 STALE_AFTER_S = 60.0
+DATA = "appendonlydir"
+"""The folder of the server's data, below the state folder."""
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _POLL_S = 0.002
 
@@ -60,6 +62,11 @@ class EmbeddedServer:
         """URL of the running server, for redis-py; None if it is not running."""
         record = self.running()
         return record.facts["url"] if record else None
+
+    @property
+    def has_data(self) -> bool:
+        """Return whether a server of this folder has ever written data."""
+        return (self.state / DATA).exists()
 
     def start(self) -> str:
         """Start the server, or join the running one; return its URL."""
@@ -211,7 +218,7 @@ class EmbeddedServer:
         return Unreachable(
             f"the embedded server does not start in {self.state}; its log:\n{self.daemon.log_tail()}",
             f"correct the cause (whole log: {self.daemon.log}) and try again. "
-            f"If the append-only file is broken, move {self.state / 'appendonlydir'} away: "
+            f"If the append-only file is broken, move {self.state / DATA} away: "
             "that loses the state of runs, git branches stay",
         )
 

@@ -28,7 +28,15 @@ from coordination.changes.merge import commit_merge, merge_trees, tree_of
 from coordination.errors import Conflict, GitRefused, NotFound
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
-from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, history_exceeds
+from coordination.git import (
+    ask_git,
+    base_tip,
+    commit_of,
+    contains,
+    has_commit,
+    history_exceeds,
+    may_have_refs,
+)
 from coordination.models import Repo
 from coordination.runs.change_sets.records import (
     PREFIX,
@@ -110,29 +118,31 @@ def find_lost(
 
 
 def find_unrecorded(
-    connection: Connection,
+    connection: Connection | None,
     plan: str,
     repos: Collection[Repo],
     places: Mapping[str, Path | None],
-    known: ChangeSet | None,
     host: str,
 ) -> tuple[Adoption, ...]:
     """Return the work at which coord has left the branches of a change set in the checkouts of this machine,
     and of which Redis has no record. Work that has landed, and that of runs that Redis knows to have left the
-    repository elsewhere, is not lost.
+    repository elsewhere, is not lost. `connection`: None for a Redis that has no data.
     """
+    known = ChangeSets(connection.store).read(plan) if connection else None
     there, branch, found = known.repos if known else {}, branch_name(plan), list[Adoption]()
     for repo in repos:
         place = places.get(repo.name)
         if repo.name in there or place is None or not is_folder(place):
             continue
-        head = commit_of(place, f"refs/heads/{branch}")
+        has_sets = may_have_refs(place, f"refs/heads/{PREFIX}")
+        head = commit_of(place, f"refs/heads/{branch}") if has_sets else ""
         base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
         if not base or head != commit_of(place, copy_ref(branch)) or _adds_nothing(place, base, head):
             continue
         facts = facts_of(place, branch, plan, base)
         newest = facts.runs[-1] if facts.runs else ""
-        if facts.todos and _may_be_lost(connection, newest, repo.name, head):
+        is_lost = connection is None or _may_be_lost(connection, newest, repo.name, head)
+        if facts.todos and is_lost:
             found.append(_unknown(plan, repo.name, facts, host))
     return tuple(found)
 

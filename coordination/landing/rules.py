@@ -33,7 +33,7 @@ from coordination.models import (
 )
 from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
-from coordination.text import listed
+from coordination.text import listed, quoted
 
 NO_QA = "--no-qa"
 
@@ -285,6 +285,13 @@ def decide_revert(
     landed = has_landed(change_set, run)
     if not landed or change_set is None:
         of_run = f" of run {run}" if run else ""
+        if change_set is None:
+            raise NotFound(
+                f"Redis has no record of work of {name}{of_run} that has landed: it has not, or Redis was "
+                "emptied",
+                f"list its commits: git log --grep {quoted(f'Coord-Plan: {name}')}; take them out by hand: "
+                "git revert",
+            )
         raise NotFound(f"{name} has no landed work{of_run} to revert", f"see: coord changes {name}")
     _refuse_writer(change_set)
     _refuse_damaged(name, landed)

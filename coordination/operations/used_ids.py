@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document
 from coordination.errors import CoordinationError
-from coordination.git import ask_git, base_tip, commit_of, contains
+from coordination.git import ask_git, base_tip, commit_of, contains, may_have_refs
 from coordination.history.memory import DATABASE
 from coordination.models import Repo
 from coordination.operations.quick_queries import query_quickly
@@ -78,26 +78,11 @@ def _has_landed(repo: Repo, place: Path, branch: str) -> bool:
 
 
 def _named(checkout: Path, below: Collection[str]) -> Iterator[str]:
-    if not _may_have_sets(checkout / ".git"):
+    if not may_have_refs(checkout, HEADS, KEPT):
         return
     for ref in ask_git(checkout, "for-each-ref", "--format=%(refname)", *below).splitlines():
         name = ref.removeprefix(HEADS) if ref.startswith(HEADS) else ref.removeprefix(KEPT).partition("/")[2]
         yield unquote(name.partition("/")[0])
-
-
-def _may_have_sets(git: Path) -> bool:
-    """Return False where a repository has no ref of coord. It reads what git reads: a process for each of 500
-    repositories would take seconds.
-    """
-    if (git / HEADS).is_dir() or (git / KEPT).is_dir() or (git / "reftable").exists():
-        return True
-    try:
-        packed = (git / "packed-refs").read_bytes()
-    except FileNotFoundError:
-        return False
-    except OSError:  # a linked worktree, whose refs are elsewhere
-        return True
-    return any(f" {prefix}".encode() in packed for prefix in (HEADS, KEPT))
 
 
 def _of_history(database: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
 from subprocess import CalledProcessError
 
 import pytest
@@ -79,6 +80,34 @@ def test_work_of_which_redis_has_lost_the_record_is_taken_up_from_its_branch(tes
     assert sorted(change["todos"]) == ["A", "B"]
     testbed.ok("land", PLAN, "--yes")
     assert (git(a, "show", "main:one"), git(a, "show", "main:two")) == ("1", "2")
+
+
+def test_without_the_record_of_work_each_command_refuses_or_rebuilds(testbed: Testbed, redis_url: str):
+    """The whole state is gone: another Redis, then the folder."""
+    done = {"id": "A", "repo": "a", "action": "echo 1 > one", "status": "completed"}
+    testbed.write([{**done, "status": "pending"}])
+    testbed.ok("sweep", PLAN)
+    a = testbed.folder / "a"
+    tip = git(a, "rev-parse", BRANCH)
+    testbed.ok("down")
+
+    for words in ("land {} --yes", "land {} --dry-run", "changes {}", "diff {}", "pr create {}", "sweep {}"):
+        refused = testbed.coord(*words.format(PLAN).split(), COORD_REDIS_URL=redis_url)
+        assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True), (words, refused)
+    for words in ("revert {} --yes", "retry", "rollback last --yes"):
+        assert testbed.coord(*words.format(PLAN).split(), COORD_REDIS_URL=redis_url).code == 2, words
+    assert git(a, "rev-parse", BRANCH) == tip
+
+    rmtree(testbed.state)
+    testbed.write([done, {"id": "B", "repo": "b", "action": "echo 2 > two"}])
+    preview = testbed.ok("sweep", PLAN, "--dry-run", "--json").json
+    assert [(one["repo"], one["tip"], one["is_rebuilt"]) for one in preview["takes_over"]] == [
+        ("a", tip, True)
+    ]
+    testbed.ok("sweep", PLAN)
+    assert {one["repo"] for one in testbed.ok("changes", PLAN, "--json").json} == {"a", "b"}
+    testbed.ok("land", PLAN, "--yes")
+    assert git(a, "show", "main:one") == "1"
 
 
 NEWER = {"text": "it is newer", "check": "grep -q newer format"}

@@ -91,9 +91,9 @@ def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_do
         client.flushall()
     half_done.up()
 
-    assert half_done.coord("sweep", PLAN).code == 6
+    assert half_done.coord("sweep", "PLAN-002").code == 6
     git(half_done.folder / "lib", "merge", "-q", f"coord/{run}")
-    assert half_done.sweep().code == 0
+    assert half_done.coord("sweep", "PLAN-002").code == 0
 
 
 def test_a_retry_takes_over_what_another_run_of_its_change_set_has_done(testbed: Testbed):

@@ -163,11 +163,14 @@ class TakenOver(BaseModel):
     """Number of commits; None if it was not recorded."""
     todos: tuple[str, ...] = ()
     """The todos whose results they have."""
+    is_rebuilt: bool = False
+    """True if Redis has no record of them: the change set is rebuilt from the branch."""
 
     def __str__(self) -> str:
         size = "its commits" if self.commits is None else counted(self.commits, "commit")
         todos = f" ({listed(self.todos)})" if self.todos else ""
-        return f"{self.repo}: the run goes on with {size} of {self.branch}{todos}"
+        why = "; the change set is rebuilt from it, because Redis has no record" if self.is_rebuilt else ""
+        return f"{self.repo}: the run goes on with {size} of {self.branch}{todos}{why}"
 
 
 TAKEN_OVER = TypeAdapter(tuple[TakenOver, ...])
