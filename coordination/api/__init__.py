@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from coordination.cache.names import Scope
     from coordination.changes.adoption import Adoption
     from coordination.changes.checkout import RepoDiff
+    from coordination.changes.discard import Discarded
     from coordination.changes.issues.rules import (
         IssueAction,
         IssueResult,
@@ -148,6 +149,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "cache.contexts": ("Cache", "Context", "Kept"),
     "cache.names": ("Scope",),
     "changes.adoption": ("Adoption",),
+    "changes.discard": ("Discarded",),
     "changes.checkout": ("RepoDiff",),
     "changes.issues.rules": (
         "IssueAction",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
-from coordination.errors import Conflict, NotFound, UsageError
+from coordination.errors import Blocked, Conflict, NotFound, UsageError
 from coordination.models import TodoStatus
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
@@ -67,24 +67,31 @@ class Changes:
             for name in chosen
         )
 
-    def discard(self, plan: str) -> Discarded | None:
-        """Discard what has not landed of a plan's change set: its branches go, its todos are open again. The
-        old tips stay under refs/coord/discarded. Return None where there was nothing.
+    def discard(self, plan: str) -> Discarded:
+        """Discard what has not landed of a change set: its branches go, its todos are open again. The old
+        tips stay under refs/coord/discarded.
 
-        Starts the embedded server's worker. Raises Conflict while a run writes it, or a branch is checked
-        out; Blocked where a host that has it does not answer; NotAllowed.
+        `plan`: a plan or a todo without plan, which need not be in the file any more. With the embedded
+        server its worker is started as well.
+
+        Raises NotFound without a change set; Conflict while a run writes it, a branch is checked out, or
+        Redis has lost the record of work; Blocked where all of it has landed, a pull request is open, or a
+        host that has it does not answer; NotAllowed.
         """
         planned = self.plan_discard(plan)
-        return None if planned is None else self.discard_planned(planned)
+        if planned is None:
+            self._read(plan)
+            raise Blocked(
+                f"all of {plan} has landed", f"see: coord changes {plan}; undo it: coord revert {plan}"
+            )
+        return self.discard_planned(planned)
 
     def plan_discard(self, plan: str) -> Discarded | None:
-        """Return what `discard` would discard; change nothing. Raises Conflict where Redis has lost the
-        record of work that is on the plan's branch.
-        """
+        """Return what `discard` would discard, None for nothing; change nothing. Raises as `discard` does."""
         from coordination.changes.discard import plan_discard
 
         with self._access.reached() as connection:
-            _refuse(plan, _unrecorded(self._access, plan, connection))
+            _refuse(self._access, plan, _unrecorded(self._access, plan, connection))
             return plan_discard(connection, plan)
 
     def discard_planned(self, planned: Discarded) -> Discarded:
@@ -298,7 +305,7 @@ def plan_rebuild(
     done = {(one.id, one.repo) for one in ecosystem.coordination.todos if one.status is TodoStatus.COMPLETED}
     is_signed = connection is not None and connection.signing is not None
     if is_signed or any((todo, one.repo) not in done for one in found for todo in one.todos):
-        _refuse(plan, found)
+        _refuse(access, plan, found)
     return found
 
 
@@ -318,13 +325,17 @@ def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
     """
     if not access.has_file:
         return
-    coordination = access.document.ecosystem.coordination
-    waves = next((one for one in coordination.waves if one.id == name), None)
-    known = {plan.id for plan in coordination.plans} | {todo.id for todo in coordination.todos}
+    ecosystem = access.document.ecosystem
+    waves = next((one for one in ecosystem.coordination.waves if one.id == name), None)
     for plan in waves.plans if waves else (name,):
-        if plan in known:
+        if _is_declared(ecosystem, plan):
             with access.reached() as connection:
-                _refuse(plan, _unrecorded(access, plan, connection))
+                _refuse(access, plan, _unrecorded(access, plan, connection))
+
+
+def _is_declared(ecosystem: Ecosystem, plan: str) -> bool:
+    coordination = ecosystem.coordination
+    return plan in {one.id for one in coordination.plans} | {one.id for one in coordination.todos}
 
 
 def _unrecorded(
@@ -341,10 +352,12 @@ def _unrecorded(
     return find_unrecorded(connection, plan, declared, places, access.settings.this_host)
 
 
-def _refuse(plan: str, found: Collection[Adoption]) -> None:
-    if found:
-        where = listed([f"{one.branch} of {one.repo} ({one.tip[:12]})" for one in found])
-        raise Conflict(
-            f"Redis has no record of work of {plan} that has not landed: {where}",
-            f"rebuild the change set from it: coord adopt {quoted(plan)}; then try again",
-        )
+def _refuse(access: EcosystemAccess, plan: str, found: Sequence[Adoption]) -> None:
+    if not found:
+        return
+    where = listed([f"{one.branch} of {one.repo} ({one.tip[:12]})" for one in found])
+    hint = f"rebuild the change set from it: coord adopt {quoted(plan)}; then try again"
+    if not _is_declared(access.document.ecosystem, plan):
+        branch = quoted(found[0].branch)
+        hint = f"the file has no {plan} any more; delete it there by hand: git branch -D {branch}"
+    raise Conflict(f"Redis has no record of work of {plan} that has not landed: {where}", hint)

@@ -90,8 +90,9 @@ class Runs(Decisions):
             no_cache=no_cache,
             timeout=timeout,
         )
-        if fresh:
-            Changes(self._access).discard(plan)
+        changes = Changes(self._access)
+        if fresh and (planned := changes.plan_discard(plan)):
+            changes.discard_planned(planned)
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
     def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.changes.view import ChangeReader
 from coordination.errors import Blocked, Conflict
+from coordination.frozen import FrozenModel
 from coordination.models.values import RUN_ID
-from coordination.runs.change_sets.records import ChangeSet, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, TakenOver
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import BranchOfSet
 from coordination.runs.control.starting import start_lock
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 OPEN_REQUEST = ("open", "draft")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Discarded:
+class Discarded(FrozenModel):
     """The work that a discard removes or has removed."""
 
     plan: str
-    repos: tuple[RepoChange, ...]
+    repos: tuple[TakenOver, ...]
+    """The branches, with the tips that stay."""
     todos: tuple[str, ...]
     """Todos whose results are discarded."""
     reopened: tuple[str, ...] = ()
@@ -51,8 +51,7 @@ def plan_discard(connection: Connection, plan: str) -> Discarded | None:
         return None
     refuse_writers(connection, found)
     _refuse_requests(found)
-    repos = tuple(found.open[name] for name in sorted(found.open))
-    return Discarded(plan=plan, repos=repos, todos=tuple(sorted(found.todos)))
+    return Discarded(plan=plan, repos=found.taken_over, todos=tuple(sorted(found.todos)))
 
 
 def discard(
@@ -71,10 +70,10 @@ def discard(
                 f"the change set of {planned.plan} has changed in the meantime",
                 f"see it, and try again: coord changes {planned.plan}",
             )
-        branches = [_branch(planned.plan, change) for change in planned.repos]
+        branches = [_branch(planned.plan, change) for change in found.open.values()]
         cleaning = Cleaning(connection.store, connection.signing)
-        _refuse_to_lose(connection, planned, cleaning.look_at_sets(branches))
-        _refuse_to_lose(connection, planned, cleaning.discard(branches))
+        _refuse_to_lose(connection, found, cleaning.look_at_sets(branches))
+        _refuse_to_lose(connection, found, cleaning.discard(branches))
         reopened = reopen(planned.todos)
         known = ChangeSets(connection.store)
         for change in planned.repos:
@@ -98,26 +97,26 @@ def _branch(plan: str, change: RepoChange) -> BranchOfSet:
     return BranchOfSet(change_set=plan, repo=change.repo, tip=change.tip, run=run, keep=True)
 
 
-def _refuse_to_lose(connection: Connection, planned: Discarded, seen: Survey) -> None:
+def _refuse_to_lose(connection: Connection, found: ChangeSet, seen: Survey) -> None:
     """Raise where a branch stays, or the tip of a repository was found on no host that answers, unless its
     own host has answered: then the commits are lost.
     """
     if kept := [f"{one.branch} of {one.repo}: {one.stays}" for one in seen.found if one.stays]:
         raise Conflict(
-            f"the change set of {planned.plan} is in use: {listed(kept)}", "check out another branch there"
+            f"the change set of {found.id} is in use: {listed(kept)}", "check out another branch there"
         )
     there = {one.repo for one in seen.found}
     workers = () if seen.silent else connection.registry.workers()
     served = {(worker.host, repo) for worker in workers for repo in worker.fit}
     missing = [
         change
-        for change in planned.repos
+        for change in found.open.values()
         if change.repo not in there and (change.host, change.repo) not in served
     ]
     if missing:
         words = listed([f"{change.repo} on {change.host or 'an unknown host'}" for change in missing])
         raise Blocked(
-            f"no worker that answers has the commits of {planned.plan}: {words}",
+            f"no worker that answers has the commits of {found.id}: {words}",
             "start a worker there: coord worker --all",
         )
 

@@ -114,6 +114,11 @@ COMMANDS: Families = {
             "plan changes",
         ),
         "diff": ("landing.changes", "Show the difference of a plan's change set to its base.", "plan diff"),
+        "discard": (
+            "landing.changes",
+            "Discard what has not landed of a change set.",
+            "plan discard",
+        ),
         "adopt": ("landing.changes", "Take a branch as the tip of a plan's change set.", "plan adopt"),
         "resolve": (
             "landing.changes",

@@ -78,6 +78,10 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     ]
     assert last == f'A succeeded {run}/A/compensate {{"id":7}}'
     assert refs(testbed, "api", "web", "docs") == before
+    kept = git(
+        testbed.folder / "web", "for-each-ref", "--format=%(objectname)", "refs/coord/discarded"
+    ).split()
+    assert len(kept) == len(set(kept)) == 1
     assert not [path for path in testbed.state.glob("work*/*/*") if path.is_dir()]
     assert {todo["status"] for todo in json.loads(testbed.ok("list-todos", "--json").out)} == {"pending"}
     log = testbed.log_of(run, "A").decode()

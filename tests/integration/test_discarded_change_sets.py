@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from coordination import Coord
-from coordination.errors import Blocked, Conflict
+from coordination.errors import Blocked, Conflict, NotFound
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.maintenance.cleaning import Cleaning
 from tests.change_sets import record
@@ -75,7 +75,8 @@ def test_a_discarded_change_set_leaves_its_tip_and_opens_its_todos(coord, machin
     assert {todo.id: todo.status for todo in coord.manager.list_todos()} == {"A": "pending", "B": "completed"}
     assert coord.manager.get_todo("A").actual_hours is None
     assert ChangeSets(store).list() == ()
-    assert coord.changes.discard("P") is None
+    with pytest.raises(NotFound):
+        coord.changes.discard("P")
 
 
 def test_commits_of_a_person_on_the_branch_are_kept_with_it(coord, machine, tip):

@@ -33,6 +33,7 @@ from workers.workspace.repository import REFS, branch_of, commit_at, contains, h
 
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 _OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
+_KEPT = "refs/coord/discarded/"
 
 
 def keep(checkout: Path, branch: str, commit: str) -> str:
@@ -89,7 +90,7 @@ class RunBranches:
             if not stays:
                 ref, head = f"refs/heads/{branch_of(artifact.run)}", self.heads[artifact.run]
                 if head in self._unmerged and not self._squashed(head):
-                    kept = keep(self._checkout, branch_of(artifact.run), head)
+                    kept = self._kept(head) or keep(self._checkout, branch_of(artifact.run), head)
                 with alone() as hold:
                     self._unlock(ref)
                     git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
@@ -98,6 +99,11 @@ class RunBranches:
         except GitRefused as refused:
             stays = refused.message
         return artifact.model_copy(update={"stays": stays, "gone": not stays, "kept": kept})
+
+    def _kept(self, head: str) -> str:
+        """Return a ref that keeps the commit already, such as that of the change set; empty without one."""
+        asked = ("--count=1", "--format=%(refname)", f"--contains={head}", _KEPT)
+        return git("for-each-ref", *asked, cwd=self._checkout).strip()
 
     def remove_if_contained(
         self, run: str, branch: str, alone: Callable[[], AbstractContextManager[Hold]]

@@ -2,7 +2,7 @@
 
 | module | commands |
 |---|---|
-| `changes.py` | `changes`, `diff`, `adopt`, `resolve` |
+| `changes.py` | `changes`, `diff`, `discard`, `adopt`, `resolve` |
 | `checks.py` | `qa`, `show-qa`, `ci`: quality checks of repositories, and their results |
 | `requests.py` | `pr`: the pull requests of change sets |
 | `land.py` | `land`, `revert` |

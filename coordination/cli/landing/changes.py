@@ -1,4 +1,4 @@
-"""`changes`, `diff`, `adopt`, `resolve`: the work of plans that has not landed yet."""
+"""`changes`, `diff`, `discard`, `adopt`, `resolve`: the work of plans that has not landed yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from coordination.cli.times import format_time, how_long
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.api import Adoption, RepoDiff, RequestRef, Resolution
+    from coordination.api import Adoption, Discarded, RepoDiff, RequestRef, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
 some_repos = of_repos(texts.CHANGED_REPOS)
@@ -150,24 +150,52 @@ def _print_text(diffs: Iterable[RepoDiff]) -> None:
             click.echo(f"  git diff {one.base} {one.tip}", err=True)
 
 
-@despite_quiet()
+@command("changes.discard")
+@click.argument("plan", shell_complete=change_sets)
+@click.option("--dry-run", is_flag=True, help="Print what would be discarded; change nothing.")
+@yes_option
+@as_json_option
+@click.pass_obj
+def discard(call: CliContext, plan: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Get a tip back with `git branch NAME refs/coord/discarded/PLAN/COMMIT`."""
+    changes = call.coord.changes
+    planned = changes.plan_discard(plan)
+    if planned is None:  # it says why
+        done = changes.discard(plan)
+    else:
+        _show_discard(planned, dry_run=dry_run)
+        done = planned if dry_run else _discard(call, planned, "Discard this?", yes=yes)
+    if as_json:
+        print_json(done)
+
+
 def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> None:
-    """Discard the change set of a plan, if there is one and the user agrees."""
+    """Discard the change set of a plan before its sweep, if there is one and the user agrees."""
     planned = call.coord.changes.plan_discard(plan)
-    if planned is None:
-        return
+    if planned is not None:
+        _show_discard(planned, dry_run=dry_run)
+        question = f"Discard this, and do {counted(len(planned.todos), 'todo')} again?"
+        if not dry_run:
+            _discard(call, planned, question, yes=yes)
+
+
+@despite_quiet()
+def _show_discard(planned: Discarded, *, dry_run: bool) -> None:
     would = "would be discarded" if dry_run else "is discarded"
-    for change in planned.repos:
-        size = "" if change.commits is None else f", {counted(change.commits, 'commit')}"
-        click.echo(plain(f"{change.branch} of {change.repo} at {change.tip[:12]}{size} {would}"), err=True)
-    if dry_run:
-        if planned.todos:
-            click.echo(plain(f"would be open again: {listed(planned.todos)}"), err=True)
-        return
-    confirm(f"Discard this, and do {counted(len(planned.todos), 'todo')} again?", yes=yes)
+    for one in planned.repos:
+        size = "" if one.commits is None else f", {counted(one.commits, 'commit')}"
+        click.echo(plain(f"{one.branch} of {one.repo} at {one.tip[:12]}{size} {would}"), err=True)
+    if dry_run and planned.todos:
+        click.echo(plain(f"would be open again: {listed(planned.todos)}"), err=True)
+
+
+@despite_quiet()
+def _discard(call: CliContext, planned: Discarded, question: str, *, yes: bool) -> Discarded:
+    confirm(question, yes=yes)
     done = call.coord.changes.discard_planned(planned)
     again = f"; open again: {listed(done.reopened)}" if done.reopened else ""
     click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)
+    return done
 
 
 @command("changes.adopt")

@@ -11,6 +11,7 @@ from coordination.api import (
     Adoption,
     ChangeView,
     CheckOptions,
+    Discarded,
     IssueAction,
     IssueResult,
     IssueSyncOptions,
@@ -96,6 +97,15 @@ def coord_adopt_branch(
     """Call it only if a person told you to."""
     found = session.coord.changes.adopt(plan, repo, branch, request=request, replace=replace)
     return page(found, len(found) or 1, 0)
+
+
+@changes("Discard a change set", "changes.discard")
+def coord_discard_change_set(
+    session: Session,
+    plan: Annotated[str, Field(description="The plan, which need not be in the file any more.")],
+) -> Discarded:
+    """Call it only if a person told you to."""
+    return session.coord.changes.discard(plan)
 
 
 @changes("Resolve a conflict", "changes.resolve")
