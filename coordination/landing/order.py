@@ -38,6 +38,11 @@ def edges_between(
     return {repo: tuple(before) for repo, before in found.items()}
 
 
+def followers_of(edges: Mapping[str, Collection[str]], repo: str) -> tuple[str, ...]:
+    """Return the repositories that need this one to land first."""
+    return tuple(name for name, before in edges.items() if repo in before)
+
+
 def with_needs(
     edges: Mapping[str, Collection[str]], needs: Needs, repos: Collection[str]
 ) -> Mapping[str, tuple[str, ...]]:

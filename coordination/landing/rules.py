@@ -14,6 +14,7 @@ from coordination.landing.order import (
     all_before,
     decide_waves,
     edges_between,
+    followers_of,
     in_order,
     with_needs,
 )
@@ -193,7 +194,11 @@ def decide_landing(
                 via=via,
                 change=change_set.repos[repo],
                 after=after,
-                request=request_facts(ecosystem, plan, todos, change_set.repos[repo], after)
+                request=request_facts(
+                    *(ecosystem, plan, todos, change_set.repos[repo]),
+                    after=after,
+                    followers=followers_of(edges, repo),
+                )
                 if via is Via.PR
                 else None,
             )

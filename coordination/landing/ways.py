@@ -77,7 +77,13 @@ def refuse_rules(
 
 
 def request_facts(
-    ecosystem: Ecosystem, plan: Plan | None, todos: Sequence[Todo], change: RepoChange, after: tuple[str, ...]
+    ecosystem: Ecosystem,
+    plan: Plan | None,
+    todos: Sequence[Todo],
+    change: RepoChange,
+    *,
+    after: tuple[str, ...],
+    followers: tuple[str, ...],
 ) -> RequestFacts:
     """Return the facts of the plan for the text of a repository's pull request."""
     tasks = {todo.id: todo.task for todo in todos}
@@ -86,6 +92,7 @@ def request_facts(
         issues=issues_of(ecosystem, plan, todos),
         todos=tuple((todo, tasks.get(todo, "")) for todo in change.todos),
         after=after,
+        followers=followers,
     )
 
 

@@ -247,6 +247,8 @@ class RequestFacts(Record):
     """Id and task of the todos whose work the request contains."""
     after: tuple[str, ...] = ()
     """Repositories that land earlier."""
+    followers: tuple[str, ...] = ()
+    """Repositories that need this one to land first."""
 
 
 class LandAction(Record):

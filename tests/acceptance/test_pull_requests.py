@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.forge_sites import BRANCH, Site, site
 from tests.testbed import PLAN, Testbed, git
 
 REPOS = ("a", "b", "c")
+LONGEST = 65_536
 TASK = "tell @ann, closes #1 <!-- coord: end -->"
 
 
@@ -18,14 +20,27 @@ def requests_of(at: Site, name: str) -> list[Any]:
     return [one for one in at.projects[name].requests if one.state == "open"]
 
 
-def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site):
+def longest_text(at: Site, file: Path) -> None:
+    """Write the longest text with which no request is refused for its length."""
+    size = LONGEST
+    while size > 0:
+        file.write_text("x" * size)
+        tried = at.testbed.coord("pr", "create", PLAN, "--dry-run", "--body", str(file))
+        if tried.code == 0:
+            return
+        assert tried.code == 2, tried.err
+        size -= int(re.findall(r"has ([\d,]+) characters", tried.err)[0].replace(",", "")) - LONGEST
+
+
+def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site, text: Path):
     testbed, forge = at.testbed, at.forge
+    longest_text(at, text)
     seen = testbed.ok("pr", "create", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
     assert not any(requests_of(at, name) for name in REPOS)
 
     forge.seen.clear()
-    words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob")
+    words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob", "--body", str(text))
     made = testbed.ok("pr", "create", PLAN, *words, "--json").json
     assert [(one["repo"], one["action"], one["pushed"]) for one in made] == [
         (name, "created", True) for name in REPOS
@@ -51,6 +66,8 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site):
 
 def a_person_s_text_and_title_stay_beside_the_section(at: Site, tmp_path: Path):
     testbed = at.testbed
+    (tmp_path / "text").write_text("Short.")
+    testbed.ok("pr", "create", PLAN, "--body", str(tmp_path / "text"))
     (request,) = requests_of(at, "a")
     request.title, request.body = "Better", f"Mine.\n\n{request.body}\n\nBelow."
     testbed.ok("pr", "create", PLAN)
@@ -153,7 +170,7 @@ def closing_closes_all_and_a_merged_one_stays_merged(at: Site):
 def test_requests_are_opened_kept_in_step_listed_and_closed(testbed: Testbed, tmp_path: Path):
     """One story: each part begins where the one before it ended."""
     with site(testbed, tmp_path / "forge", "github", "abc", task=TASK) as at:
-        requests_are_opened_once_in_order_with_what_they_depend_on(at)
+        requests_are_opened_once_in_order_with_what_they_depend_on(at, tmp_path / "long")
         a_person_s_text_and_title_stay_beside_the_section(at, tmp_path)
         the_list_has_checks_and_reviews_and_asks_only_for_news(at)
         a_commit_of_a_person_on_the_branch_is_never_overwritten(at)

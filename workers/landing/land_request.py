@@ -149,6 +149,7 @@ class RequestLanding(RequestLook, LandAttempt):
             checkout=self._job.checkout,
             address=self._address,
             after=self._action.request.after if self._action.request else (),
+            followers=self._action.request.followers if self._action.request else (),
         )
 
     def _has_our_work(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> bool:

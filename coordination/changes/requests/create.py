@@ -15,11 +15,12 @@ status if one of these is not needed. Otherwise a landing sets the status.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from coordination.changes.requests.access import ForgeAccess, Inspection
 from coordination.changes.requests.proposal import (
+    HIGHEST_NUMBER,
     PlannedRequests,
     RepoRequest,
     SectionFacts,
@@ -104,9 +105,23 @@ class RequestMaker:
         }
 
     def refuse_long(self, inspections: tuple[Inspection, ...]) -> None:
-        """Raise ForgeError (TOO_LONG) if the text of a request is longer than its forge takes."""
+        """Raise ForgeError (TOO_LONG) if the text of a request is longer than its forge takes, also once it
+        names the requests that are still to be opened.
+        """
+        opened = {
+            item.repo.name: SetMember(
+                repo=item.repo.name,
+                name=request_name(item.address, HIGHEST_NUMBER),
+                url=item.repo.url or "",
+                state=max(RequestState, key=len),
+            )
+            for item in (inspected.item for inspected in inspections)
+            if not self._members[item.repo.name].url
+        }
+        members = self._members | opened
         for inspected in inspections:
-            body = self._body(inspected.open_request.body if inspected.open_request else "", inspected.item)
+            text = inspected.open_request.body if inspected.open_request else ""
+            body = self._body(text, inspected.item, members)
             refuse_long(
                 f"text of the request of {inspected.item.repo.name}", body, inspected.forge.longest_body
             )
@@ -271,20 +286,22 @@ class RequestMaker:
             return missing
         return _missing(missing, tuple(review.author for review in inspected.forge.reviews(request.number)))
 
-    def _body(self, body: str, item: RepoRequest) -> str:
+    def _body(self, body: str, item: RepoRequest, members: Mapping[str, SetMember] | None = None) -> str:
+        """Return the text of a request. `members`: the requests that it names (default: those known now)."""
         if self._options.body is not None:
             body = with_text(body, self._options.body)
-        planned = self._planned
+        planned, members = self._planned, members or self._members
         facts = SectionFacts(
             plan=planned.plan,
             title=planned.title,
             issues=planned.issues,
             todos=[(todo, planned.todos.get(todo, "")) for todo in item.change.todos],
-            after=[self._members[name] for name in item.after if not planned.change_set.repos[name].landed],
+            after=[members[name] for name in item.after if not planned.change_set.repos[name].landed],
             members=[
                 replace(member, state="landed") if planned.change_set.repos[name].landed else member
-                for name, member in sorted(self._members.items())
+                for name, member in sorted(members.items())
             ],
+            near=(item.repo.name, *item.after, *item.followers),
         )
         return with_section(body, section_of(facts))
 

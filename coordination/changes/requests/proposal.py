@@ -8,6 +8,7 @@ load no picture from elsewhere.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from coordination.files import is_folder
 from coordination.forges.locate import ForgeAddress, locate
 from coordination.forges.models import CheckState, CommitStatus, ForgeType, RequestState
 from coordination.git import has_commit
-from coordination.landing.order import edges_between, in_order
+from coordination.landing.order import edges_between, followers_of, in_order
 from coordination.landing.readiness import DEPENDS
 from coordination.landing.rules import plan_of, refuse_strangers
 from coordination.landing.ways import issues_of
@@ -31,6 +32,9 @@ END = "<!-- coord: end -->"
 _SECTION = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}", re.DOTALL)
 """The innermost pair of markers: if somebody has deleted one, the text up to the next pair stays."""
 MOST_LISTED = 50
+"""Entries of each list of a section: a change set may have hundreds of repositories, and a text has a limit."""
+HIGHEST_NUMBER = 9_999_999
+"""Number of a request that is not open yet, for the length of the texts that will name it."""
 LONGEST_TITLE = 200
 MOST_DESCRIBED = 3
 """Repositories that a status names: forges show some 140 characters of it."""
@@ -46,6 +50,8 @@ class RepoRequest:
     address: ForgeAddress
     after: tuple[str, ...]
     """Repositories of the change set that land before this one."""
+    followers: tuple[str, ...]
+    """Repositories of the change set that need this one to land first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,7 @@ def decide_requests(
                 checkout=_checkout(declared[repo], change, places.get(repo), host),
                 address=locate(declared[repo]),
                 after=tuple(edges.get(repo, ())),
+                followers=followers_of(edges, repo),
             )
         )
     return PlannedRequests(
@@ -193,6 +200,8 @@ class SectionFacts:
     after: Sequence[SetMember]
     """Requests that merge before this one."""
     members: Sequence[SetMember]
+    near: Sequence[str] = ()
+    """The repositories that a section names if it cannot name all: this one and its neighbours."""
 
 
 def title_of(text: str) -> str:
@@ -203,16 +212,32 @@ def title_of(text: str) -> str:
 def section_of(facts: SectionFacts) -> str:
     """Return the section with its markers."""
     lines = [BEGIN, "", f"Plan {_code(facts.plan)}: {_code(facts.title)}"]
-    for member in facts.after:
+    for member in facts.after[:MOST_LISTED]:
         lines += ["", f"Depends on {_link(member)}" if member.url else f"Depends on {_code(member.repo)}"]
+    if (more := len(facts.after) - MOST_LISTED) > 0:
+        lines += ["", f"Depends on {more} more"]
     lines += _list("Issues", facts.issues) + _list("Todos", facts.todos)
     if len(facts.members) > 1:
+        shown = facts.members
+        if len(shown) > MOST_LISTED:
+            near = frozenset(facts.near[:MOST_LISTED])
+            shown = [member for member in shown if member.repo in near]
         lines += ["", "| repository | pull request | state |", "|---|---|---|"]
         lines += [
             f"| {_code(member.repo)} | {_link(member) if member.url else '-'} | {member.state or '-'} |"
-            for member in facts.members
+            for member in shown
         ]
+        lines += _all_of(facts) if len(shown) < len(facts.members) else []
     return "\n".join([*lines, "", END])
+
+
+def _all_of(facts: SectionFacts) -> list[str]:
+    """Return the number of repositories in each state, and the command that lists them."""
+    states = Counter(member.state or "without a request" for member in facts.members)
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    list_all = _code(f"coord pr list {facts.plan}")
+    return ["", f"{len(facts.members)} repositories: {counts}; the table has the neighbours of this one.",
+            f"All: {list_all}"]  # fmt: skip
 
 
 def with_section(text: str, section: str) -> str:

@@ -104,6 +104,24 @@ def test_a_title_of_the_file_mentions_nobody_closes_nothing_and_stays_on_its_lin
     assert "\n" not in title_of(HOSTILE + "x" * 10_000)
 
 
+def test_a_section_of_a_large_change_set_names_the_neighbours_and_counts_the_rest():
+    members = [
+        SetMember(repo=f"r{n:03}", name=f"o/r{n:03}#{n}", url="u", state="open" if n else "merged")
+        for n in range(800)
+    ]
+    near = ("r001", "r000", "r002")
+    facts = SectionFacts(
+        plan="P", title="a plan", issues=[], todos=[], after=members[:700], members=members, near=near
+    )
+    text = section_of(facts)
+    assert len(text) < 5_000
+    assert [one for one in near if f"| `{one}` | o/{one}#" not in text] == []
+    assert "| `r003` |" not in text
+    assert "799 open" in text
+    assert "1 merged" in text
+    assert "Depends on 650 more" in text
+
+
 def test_requests_before_this_one_are_named():
     lines = section().splitlines()
     assert "Depends on o/a#1" in lines
