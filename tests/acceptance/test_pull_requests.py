@@ -39,12 +39,26 @@ def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site, text: P
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]
     assert not any(requests_of(at, name) for name in REPOS)
 
+    half = testbed.coord("pr", "create", PLAN, "--repo", "c", "--label", "none", "--json")
+    assert (half.code, [(one["action"], one["pushed"]) for one in half.json]) == (2, [("failed", True)])
     forge.seen.clear()
-    words = ("--reviewer", "ann", "--label", "coord", "--assignee", "bob", "--body", str(text))
+    words = (
+        "--reviewer",
+        "coord",
+        "--reviewer",
+        "ann",
+        "--label",
+        "coord",
+        "--assignee",
+        "bob",
+        "--body",
+        str(text),
+    )
     made = testbed.ok("pr", "create", PLAN, *words, "--json").json
     assert [(one["repo"], one["action"], one["pushed"]) for one in made] == [
-        (name, "created", True) for name in REPOS
-    ]
+        ("a", "created", True), ("b", "created", True), ("c", "updated", False)
+    ]  # fmt: skip
+    assert ["coord" in one["warning"] for one in made] == [True] * 3, "the author is not asked"
     for name in REPOS:
         assert len([one for one in forge.seen if f"acme/{name}" in one.path.replace("%2F", "/")]) <= 6
         (request,) = requests_of(at, name)
@@ -88,7 +102,7 @@ def the_list_has_checks_and_reviews_and_asks_only_for_news(at: Site):
     forge.check(at.projects["b"], request.sha, "build", "failure", run=False)
     forge.approve(at.projects["a"], requests_of(at, "a")[0].number)
     found = {one["repo"]: one for one in testbed.ok("pr", "list", PLAN, "--json").json}
-    assert [one["state"] for one in found["b"]["checks"] if one["name"] == "build"] == ["failure"]
+    assert [(one["name"], one["state"]) for one in found["b"]["checks"]] == [("build", "failure")]
     assert [(one["author"], one["state"]) for one in found["a"]["reviews"]] == [("ann", "approved")]
     assert [one["repo"] for one in testbed.ok("pr", "list", "--failing", "--json").json] == ["b"]
 

@@ -284,7 +284,7 @@ def test_the_second_of_two_ready_landings_lands_on_top_of_the_first(place: Propo
 def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal):
     place.check()
     place.move_base(work="theirs\n")
-    ends(place.land(), REFUSED, "coord sweep")
+    ends(place.land(), REFUSED, "coord resolve P r")
 
 
 @pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from coordination.models import LandAction, LandStep, Method, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
+from coordination.text import quoted
 from workers.landing.attempt import LOOKS, TROUBLE, Attempt, AttemptEnd, parsed, refusal
 from workers.landing.commits import (
     as_checked,
@@ -54,6 +55,14 @@ class LandAttempt(Attempt):
                     return self._land(at, change)
                 case LandStep.LANDED:
                     return self._still_there(at, change)
+
+    def _end_after(self, refused: Refused) -> AttemptEnd:
+        if refused.reason is Reason.CONFLICT:
+            return refusal(refused.error, self._resolve_hint())
+        return super()._end_after(refused)
+
+    def _resolve_hint(self) -> str:
+        return f"resolve it: coord resolve {quoted(self._name, self._job.repo.name)}; then land it again"
 
     @abstractmethod
     def _check(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:

@@ -256,7 +256,7 @@ class RequestLanding(RequestLook, LandAttempt):
             return
         adopt = f"coord adopt {quoted(self._name, self._job.repo.name)} --pr {request.number}"
         hint = {
-            Lack.CONFLICT: f"merge the base branch: coord sweep {self._name}, or coord changes",
+            Lack.CONFLICT: self._resolve_hint(),
             Lack.FOREIGN: f"take it over: {adopt}",
         }.get(lasting[0].lack, f"open it again: coord pr create {self._name} --reopen")
         raise refusal(f"{request.url}: {missing_text(lasting)}", hint)

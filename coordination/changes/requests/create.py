@@ -97,6 +97,7 @@ class RequestMaker:
         self._options = options
         self._access = access
         self._note = note
+        self._pushed: set[str] = set()
         self._members = {
             name: SetMember(repo=name, name=ref.name, url=ref.url, state=ref.seen.state if ref.seen else "")
             if (ref := change.request)
@@ -181,6 +182,8 @@ class RequestMaker:
             return None, _left(self._planned, inspected, inspected.closed)
         with self._access.target(self._planned.plan, item.repo, item.change, item.checkout) as target:
             pushed = push_branch(target, item.change.tip)
+        if pushed:
+            self._pushed.add(item.repo.name)
         if inspected.open_request:
             request = self._as_draft(
                 inspected.forge, inspected.open_request.model_copy(update={"head_sha": item.change.tip})
@@ -253,13 +256,13 @@ class RequestMaker:
             teams=_missing(options.teams, request.teams),
         )
         is_changed = changes != RequestChanges()
+        if request.author.casefold() in map(str.casefold, options.reviewers):
+            result = _warned(result, f"{request.author} opened the request, and is not asked for a review")
         has_news = changes.body is not None and result.action is RequestAction.UNCHANGED
         if has_news or result.pushed or result.action in (RequestAction.CREATED, RequestAction.REOPENED):
             asks = bool(changes.reviewers or changes.teams)
             if not (inspected.open_request and changes.labels and asks):  # see the number of calls above
-                result = result.model_copy(
-                    update={"warning": self._tell_depends(inspected, request.head_sha)}
-                )
+                result = _warned(result, self._tell_depends(inspected, request.head_sha))
         if is_changed:
             request = inspected.forge.update(request, changes)
         if is_changed and result.action is RequestAction.UNCHANGED:
@@ -280,8 +283,10 @@ class RequestMaker:
         return ""
 
     def _reviewers(self, inspected: Inspection, request: PullRequest) -> tuple[str, ...]:
-        """Return the reviewers of the options whose review has neither been requested nor given."""
-        missing = _missing(self._options.reviewers, request.reviewers)
+        """Return the reviewers of the options whose review has neither been requested nor given. A forge asks
+        nobody if the author is among them.
+        """
+        missing = _missing(self._options.reviewers, (*request.reviewers, request.author))
         if not missing or inspected.open_request is None:
             return missing
         return _missing(missing, tuple(review.author for review in inspected.forge.reviews(request.number)))
@@ -324,8 +329,13 @@ class RequestMaker:
     def _failed(
         self, item: RepoRequest, error: CoordinationError, request: PullRequest | None
     ) -> RequestResult:
-        failed = _result(self._planned, item, RequestAction.FAILED, request, pushed=False)
+        pushed = item.repo.name in self._pushed
+        failed = _result(self._planned, item, RequestAction.FAILED, request, pushed=pushed)
         return failed.model_copy(update={"error": str(error), "code": error.exit_code})
+
+
+def _warned(result: RequestResult, warning: str) -> RequestResult:
+    return result.model_copy(update={"warning": "; ".join(filter(None, (result.warning, warning)))})
 
 
 def _missing(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ END = "<!-- coord: end -->"
 _SECTION = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}", re.DOTALL)
 """The innermost pair of markers: if somebody has deleted one, the text up to the next pair stays."""
 MOST_LISTED = 50
-"""Entries of each list of a section: a change set may have hundreds of repositories, and a text has a limit."""
+"""Entries of each list of a section: a change set may have hundreds of repositories; a text has a limit."""
 HIGHEST_NUMBER = 9_999_999
 """Number of a request that is not open yet, for the length of the texts that will name it."""
 LONGEST_TITLE = 200
