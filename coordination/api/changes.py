@@ -328,7 +328,8 @@ def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
     ecosystem = access.document.ecosystem
     waves = next((one for one in ecosystem.coordination.waves if one.id == name), None)
     for plan in waves.plans if waves else (name,):
-        if _is_declared(ecosystem, plan):
+        # Without any such branch no server is asked, and none is started.
+        if _is_declared(ecosystem, plan) and _unrecorded(access, plan, None):
             with access.reached() as connection:
                 _refuse(access, plan, _unrecorded(access, plan, connection))
 

@@ -91,7 +91,7 @@ def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> Non
     assert closed.code == 3
     assert "coord pr create" in closed.err
 
-    at.testbed.ok("pr", "create", PLAN)
+    at.testbed.ok("pr", "create", PLAN, "--reopen")
     at.approve("a", "b")
     at.forge.merge(at.projects["a"], at.request("a").number)
     at.approve("c")

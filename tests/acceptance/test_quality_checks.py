@@ -60,11 +60,12 @@ def test_checks_judge_the_base_and_the_change_set_and_are_not_repeated_for_the_s
     ran = len(checked.ledger)
 
     again = checked.ok("qa", "--plan", PLAN, "--json").json
+    checks = checked.ok("list-runs", "--json").json[0]["run_id"]
     assert [bool(check["cached"]) for check in again["checks"]] == [True, True]
     assert checked.ledger[ran:] == []
     assert verdicts(checked.ok("show-qa", "last", "--json").json) == verdicts(first.json)
 
-    refused = checked.coord("rollback", "last", "--yes")
+    refused = checked.coord("rollback", checks, "--yes")
     assert refused.code == 6
     assert git(checked.folder / "low", "rev-parse", f"coord/{PLAN}") == tip
     assert checked.coord("qa", "nobody").code != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -203,7 +204,9 @@ def with_work(testbed: Testbed) -> Testbed:
 
 
 def branches(testbed: Testbed) -> list[str]:
-    return git(testbed.folder / "a", "branch", "--format=%(refname:short)", "--list", "coord/*").split()
+    """Branches of change sets: that of a run may go at any moment."""
+    found = git(testbed.folder / "a", "branch", "--format=%(refname:short)", "--list", "coord/*").split()
+    return [name for name in found if not re.match(r"coord/\d{8}-", name)]
 
 
 DELETIONS = (("delete-plan", PLAN, "--cascade", "--yes"), ("delete-todo", "T2", "--yes"))

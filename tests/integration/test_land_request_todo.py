@@ -368,7 +368,7 @@ def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
         place.now += timedelta(hours=2)
         ends(place.check(), REFUSED, "land_patience")
     place.move_base(work="theirs\n")
-    ends(place.check(when_ready=True), REFUSED, "coord sweep")
+    ends(place.check(when_ready=True), REFUSED, "coord resolve")
 
 
 @GITEA
