@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
 from coordination.errors import Blocked, Conflict, NotFound, UsageError
-from coordination.models import TodoStatus
+from coordination.models import OPEN_TODO, TodoStatus
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.submission.writes import repos_written
@@ -18,6 +18,7 @@ from coordination.text import listed, quoted, require_known
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.changes.absent import AbsentWork
     from coordination.changes.adoption import Adoption
     from coordination.changes.discard import Discarded
     from coordination.changes.resolve import Resolution
@@ -94,11 +95,24 @@ class Changes:
             _refuse(self._access, plan, _unrecorded(self._access, plan, connection))
             return plan_discard(connection, plan)
 
+    def plan_fresh(self, plan: str) -> Discarded | None:
+        """Return what a fresh sweep would discard before: as `plan_discard`, or else the completed todos
+        whose work neither Redis nor a base branch has.
+        """
+        from coordination.changes.discard import Discarded
+
+        planned = self.plan_discard(plan)
+        if planned is None and (absent := absent_work(self._access, plan)):
+            return Discarded(plan=plan, repos=(), todos=tuple(absent.todos))
+        return planned
+
     def discard_planned(self, planned: Discarded) -> Discarded:
         """Discard what was planned. Raises as `discard` does."""
         from coordination.changes.discard import discard
 
-        repos = [change.repo for change in planned.repos]
+        declared = {todo.id: todo.repo for todo in self._access.document.ecosystem.coordination.todos}
+        of_todos = {declared[todo] for todo in planned.todos if todo in declared}
+        repos = [change.repo for change in planned.repos] or sorted(of_todos)
         self._access.authority.check("discard", repos)
         self._access.start_worker(repos)
         with self._access.reached() as connection:
@@ -311,12 +325,75 @@ def plan_rebuild(
 
 @contextmanager
 def naming_unrecorded(access: EcosystemAccess, plan: str) -> Iterator[None]:
-    """Raise Conflict instead of NotFound where Redis has lost the record of a plan's change set."""
+    """Raise Conflict instead of NotFound where Redis has lost the record of a plan's change set; name the
+    completed todos whose work is on another machine.
+    """
     try:
         yield
     except NotFound:
         refuse_unrecorded(access, plan)
+        if absent := absent_work(access, plan):
+            raise NotFound(f"{plan} has no change set here: {absent.fact}", absent.next) from None
         raise
+
+
+def absent_work(access: EcosystemAccess, plan: str) -> AbsentWork | None:
+    """Return the completed todos of a plan whose work neither Redis nor a base branch of this machine has;
+    None where a todo of it is open, or is in a change set.
+    """
+    from coordination.changes.absent import find_absent
+    from coordination.landing.rules import plan_of
+
+    if not access.has_file or not plan:
+        return None
+    document = access.document
+    ecosystem = document.ecosystem
+    if not _is_declared(ecosystem, plan):
+        return None
+    _, todos = plan_of(ecosystem, plan)
+    done = [todo.id for todo in todos if todo.status is TodoStatus.COMPLETED]
+    if not done or any(todo.status in OPEN_TODO for todo in todos):
+        return None
+    known, recorded = _recorded(access, plan, done)
+    if known is not None and known.open:
+        return None
+    places = {repo.name: document.repo_path(repo) for repo in ecosystem.repos}
+    found = find_absent(plan, ecosystem, todos, places, known, recorded)
+    if found is None or not access.state.exists():
+        return found
+    by_hand = access.memory.completed_by_hand(found.todos)
+    left = {todo: repo for todo, repo in found.todos.items() if todo not in by_hand}
+    return found.model_copy(update={"todos": left}) if left else None
+
+
+def _recorded(
+    access: EcosystemAccess, plan: str, todos: Sequence[str]
+) -> tuple[ChangeSet | None, Collection[str]]:
+    """Return the change set of a plan, and those of the todos of whose work Redis knows; start no server that
+    has no data.
+    """
+    if not (access.settings.redis_url or access.local.server.has_data):
+        return None, ()
+    with access.reached() as connection:
+        known = ChangeSets(connection.store).read(plan)
+        found = connection.redis.hmget(connection.keys.commits, todos)
+    return known, [todo for todo, record in zip(todos, found, strict=True) if record]
+
+
+def where_unlanded(access: EcosystemAccess, plan: str) -> str:
+    """Return where the work of a plan without an open todo is, if it has not landed, and the next command;
+    empty if it has.
+    """
+    if absent := absent_work(access, plan):
+        return f"{absent.fact}: {absent.next}"
+    if not access.has_file or not (access.settings.redis_url or access.local.server.has_data):
+        return ""
+    with access.reached() as connection:
+        found = ChangeSets(connection.store).read(plan)
+    hosts = dict.fromkeys(change.host or "an unknown host" for change in found.open.values()) if found else {}
+    if not hosts:
+        return ""
+    return f"not landed: its change set is on {listed(hosts)}: coord land {quoted(plan)}"
 
 
 def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:

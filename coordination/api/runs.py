@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordination.api.changes import Changes, rebuild_unrecorded, refuse_unrecorded
+from coordination.api.changes import Changes, rebuild_unrecorded, refuse_unrecorded, where_unlanded
 from coordination.api.health import unhealthy
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
@@ -75,7 +75,8 @@ class Runs(Decisions):
         a completed todo of another plan whose result has not landed, or where another plan of the same id has
         made the work, unless `accept` names the plan. The run names the commits that it begins with.
 
-        `fresh`: discard its change set before, as `coord.changes.discard` does. `no_cache`: todos with a
+        `fresh`: discard its change set before, as `coord.changes.discard` does; without one, completed todos
+        whose work is not here are open again. `no_cache`: todos with a
         `cache` run all the same. `timeout`: the run is ended after it. With the embedded server its worker is
         started as well, and stops with the last of its users.
 
@@ -91,7 +92,7 @@ class Runs(Decisions):
             timeout=timeout,
         )
         changes = Changes(self._access)
-        if fresh and (planned := changes.plan_discard(plan)):
+        if fresh and (planned := changes.plan_fresh(plan)):
             changes.discard_planned(planned)
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
@@ -128,7 +129,14 @@ class Runs(Decisions):
         graph = self._graph(plan, wanted, failed=failed)
         if not graph.todos:
             refuse_unrecorded(self._access, plan)
-        return self._decided(graph, options or SweepOptions())
+        return self._decided(self._naming_unlanded(graph), options or SweepOptions())
+
+    def _naming_unlanded(self, graph: PlanGraph) -> PlanGraph:
+        """Return the graph; where all todos are completed, with the place of work that has not landed."""
+        if not (graph.nothing_to_do and graph.done):
+            return graph
+        where = where_unlanded(self._access, graph.plan.id)
+        return replace(graph, nothing_to_do=f"{graph.nothing_to_do}; {where}") if where else graph
 
     def prepare_execute(
         self, todo: str, timeout: timedelta | None = None, options: SweepOptions | None = None
@@ -152,10 +160,10 @@ class Runs(Decisions):
         """Return what a sweep would do; write nothing, start nothing. `fresh`: after a discard of the plan's
         change set. Raises as `sweep` does.
         """
-        discarded = Changes(self._access).plan_discard(plan) if fresh else None
+        discarded = Changes(self._access).plan_fresh(plan) if fresh else None
         planner = Planner(self._access, discarded)
         graph = self._graph(plan, wanted, failed=failed, ecosystem=planner.ecosystem)
-        graph = planner.with_durations(graph)
+        graph = self._naming_unlanded(planner.with_durations(graph))
         sweep = self._decided(graph, options or SweepOptions())
         return planner.preview(graph, sweep.order, accept)
 

@@ -97,7 +97,7 @@ AS_IN_PLAN = "Default: as in the plan."
 AS_IN_RUN = "Default: as in the run."
 JOBS = "Run at most this many todos at once (default: the workers' slots)."
 NO_CACHE = "Run todos with a cache, too; keep their results."
-FRESH = "Discard the plan's change set before: its todos are open again."
+FRESH = "Discard the plan's change set before. Its todos are open again, as are completed ones without work."
 ACCEPT_RESULTS = (
     "Count results of completed todos as merged: their base branches have them in another form. The id of "
     "the plan instead: go on with the work that another plan of this id has made."

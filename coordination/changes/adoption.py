@@ -22,7 +22,7 @@ from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of, todos_of
+from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of, pushed_branch, todos_of
 from coordination.changes.discard import alone
 from coordination.changes.merge import commit_merge, merge_trees, tree_of
 from coordination.errors import Conflict, GitRefused, NotFound
@@ -103,8 +103,11 @@ def find_lost(
         if repo.name in there or place is None or not is_folder(place):
             continue
         base = base_tip(place, repo.branch, remote=bool(repo.url))
-        if (branch := branch_with_work(place, repo.name, plan, base)) and base:
-            facts = facts_of(place, branch, plan, base)
+        branch, ref = branch_with_work(place, repo.name, plan, base), ""
+        if not branch and (ref := pushed_branch(place, plan)):
+            branch = branch_name(plan)
+        if branch and base:
+            facts = facts_of(place, branch, plan, base, ref=ref)
             if facts.commits:
                 found.append(_unknown(plan, repo.name, facts, host))
     if not found:

@@ -212,6 +212,12 @@ def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
     return newest[0] if newest else ""
 
 
+def pushed_branch(checkout: Path, plan: str) -> str:
+    """Return the remote-tracking ref of a plan's branch, as of the last `git fetch`; empty without one."""
+    pattern = f"refs/remotes/*/{branch_name(plan)}"
+    return next(iter(ask_git(checkout, "for-each-ref", "--format=%(refname)", pattern).splitlines()), "")
+
+
 def _log(checkout: Path, base: str, tip: str) -> Iterator[Mapping[str, str]]:
     """Yield the trailers of the commits, newest first."""
     limits = (f"--max-count={MOST_COMMITS}", tip, *([f"^{base}"] if base else []))

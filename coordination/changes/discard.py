@@ -34,7 +34,9 @@ class Discarded(FrozenModel):
 
     plan: str
     repos: tuple[TakenOver, ...]
-    """The branches, with the tips that stay."""
+    """The branches, with the tips that stay; empty where the work is not here, and its todos are only open
+    again.
+    """
     todos: tuple[str, ...]
     """Todos whose results are discarded."""
     reopened: tuple[str, ...] = ()
@@ -63,17 +65,17 @@ def discard(
     Blocked where a host that has it does not answer.
     """
     with alone(connection, planned.plan) as found:
-        if found is None or {c.repo: c.tip for c in found.open.values()} != {
-            c.repo: c.tip for c in planned.repos
-        }:
+        there = {c.repo: c.tip for c in found.open.values()} if found else {}
+        if there != {c.repo: c.tip for c in planned.repos}:
             raise Conflict(
                 f"the change set of {planned.plan} has changed in the meantime",
                 f"see it, and try again: coord changes {planned.plan}",
             )
-        branches = [_branch(planned.plan, change) for change in found.open.values()]
-        cleaning = Cleaning(connection.store, connection.signing)
-        _refuse_to_lose(connection, found, cleaning.look_at_sets(branches))
-        _refuse_to_lose(connection, found, cleaning.discard(branches))
+        if found and there:
+            branches = [_branch(planned.plan, change) for change in found.open.values()]
+            cleaning = Cleaning(connection.store, connection.signing)
+            _refuse_to_lose(connection, found, cleaning.look_at_sets(branches))
+            _refuse_to_lose(connection, found, cleaning.discard(branches))
         reopened = reopen(planned.todos)
         known = ChangeSets(connection.store)
         for change in planned.repos:

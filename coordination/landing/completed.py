@@ -95,7 +95,7 @@ def unrecorded(
         if todo.status is TodoStatus.COMPLETED
         and todo.id not in recorded
         and (todo.repo in options.repos or not options.repos)
-        and _may_commit(todo.working_in(repos[todo.repo]))
+        and may_commit(todo.working_in(repos[todo.repo]))
     }
     return Unrecorded(
         plan=landing.change_set,
@@ -108,7 +108,7 @@ def unrecorded(
     )
 
 
-def _may_commit(todo: Todo) -> bool:
+def may_commit(todo: Todo) -> bool:
     """Return whether a run that completes the todo may leave a commit in a worktree."""
     action = todo.action
     if todo.workspace is Workspace.IN_PLACE or isinstance(action, ManualAction | QaAction | InWorker):

@@ -39,7 +39,7 @@ READS = {
     "": "announce announce_checks answering append_events ask_live changed_folders close context "
     "context_stats detach ensure_worker executing export_context live_asking manage may_have_runs "
     "open_context reached restarted running_redis start_worker",
-    "changes": "diff list plan_adoption plan_discard",
+    "changes": "diff list plan_adoption plan_discard plan_fresh",
     "checks": "heads prepare report write_junit",
     "commands": "outputs prepare",
     "context": "get list",

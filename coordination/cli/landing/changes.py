@@ -171,10 +171,11 @@ def discard(call: CliContext, plan: str, dry_run: bool, yes: bool, as_json: bool
 
 def discard_before(call: CliContext, plan: str, *, dry_run: bool, yes: bool) -> None:
     """Discard the change set of a plan before its sweep, if there is one and the user agrees."""
-    planned = call.coord.changes.plan_discard(plan)
+    planned = call.coord.changes.plan_fresh(plan)
     if planned is not None:
         _show_discard(planned, dry_run=dry_run)
-        question = f"Discard this, and do {counted(len(planned.todos), 'todo')} again?"
+        todos = counted(len(planned.todos), "todo")
+        question = f"Discard this, and do {todos} again?" if planned.repos else f"Do {todos} again?"
         if not dry_run:
             _discard(call, planned, question, yes=yes)
 
@@ -185,7 +186,7 @@ def _show_discard(planned: Discarded, *, dry_run: bool) -> None:
     for one in planned.repos:
         size = "" if one.commits is None else f", {counted(one.commits, 'commit')}"
         click.echo(plain(f"{one.branch} of {one.repo} at {one.tip[:12]}{size} {would}"), err=True)
-    if dry_run and planned.todos:
+    if planned.todos and (dry_run or not planned.repos):
         click.echo(plain(f"would be open again: {listed(planned.todos)}"), err=True)
 
 
@@ -193,8 +194,9 @@ def _show_discard(planned: Discarded, *, dry_run: bool) -> None:
 def _discard(call: CliContext, planned: Discarded, question: str, *, yes: bool) -> Discarded:
     confirm(question, yes=yes)
     done = call.coord.changes.discard_planned(planned)
-    again = f"; open again: {listed(done.reopened)}" if done.reopened else ""
-    click.echo(plain(f"discarded; the tips stay under refs/coord/discarded{again}"), err=True)
+    kept = ["discarded; the tips stay under refs/coord/discarded"] if planned.repos else []
+    again = [f"open again: {listed(done.reopened)}"] if done.reopened else []
+    click.echo(plain("; ".join([*kept, *again])), err=True)
     return done
 
 
