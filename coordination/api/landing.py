@@ -55,10 +55,11 @@ class Landings:
         waited for. Nothing is ever forced. Nothing starts where the commit of a completed todo of the plan is
         neither in the change set nor in the base branch, or where nothing is known of such a commit.
 
-        `no_qa`: without quality checks; it needs the right `override`, and is recorded. `when_ready`: the run
-        waits until the pull requests are ready. `wave`: no wave after this one. `accept`: completed todos
-        whose work the base branches have in another form, or that had none. With the embedded server its
-        worker is started as well.
+        `no_qa`: without quality checks. `accept`: completed todos whose work the base branches have in
+        another form, or that had none. `repos`: only these; one that no todo of the plan names lands only so.
+        These three skip a safeguard, need the right `override`, and are recorded. `when_ready`: the run waits
+        until the pull requests are ready. `wave`: no wave after this one. With the embedded server its worker
+        is started as well.
 
         Raises Blocked where there is nothing to land; NotFound without a change set; PlanRefused; Conflict;
         NotLanded where the work of a completed todo would be left out.
@@ -131,22 +132,28 @@ class Landings:
             return
         repos = {repo for one in prepared.compared for repo in one.todos.values()}
         self._access.authority.check(prepared.kind, repos)
+        if prepared.accepted:
+            self._access.authority.check("override", prepared.overridden)
         self._access.start_worker(repos)
         with self._access.reached() as connection:
             check_completed(connection, prepared, self._access.memory.completed_by_hand)
+        if prepared.accepted and prepared.graph is None:  # no run records it
+            self._announce(prepared)
 
     def start(self, prepared: PreparedLanding) -> Run:
         """Start a prepared landing or revert. Raises Conflict; NotLanded; NotAllowed."""
-        names = prepared.landing.names
         self._check(prepared)
         self.check_completed(prepared)
         with self._access.reached() as connection:
             run_id = start_landing(connection, prepared)
-        data = {"accept": prepared.accepted, "overrides": prepared.landing.overrides}
-        self._access.announce(
-            prepared.kind, prepared.landing.change_set, run=run_id, repos=sorted(names), data=data
-        )
+        self._announce(prepared, run_id)
         return Run(self._access, run_id)
+
+    def _announce(self, prepared: PreparedLanding, run: str = "") -> None:
+        landing, data = prepared.landing, {"overrides": prepared.overrides}
+        self._access.announce(
+            prepared.kind, landing.change_set, run=run, repos=sorted(landing.names), data=data
+        )
 
     def _check(self, prepared: PreparedLanding) -> None:
         """Raise NotAllowed unless this user may land, merge where a pull request is merged, and override
@@ -156,10 +163,8 @@ class Landings:
         authority.check(prepared.kind, prepared.repos)
         if merged := [one.repo for one in repos if one.via is Via.PR]:
             authority.check("merge", merged)
-        if overridden := [
-            one.repo for part in prepared.landing.parts if part.overrides for one in part.repos
-        ]:
-            authority.check("override", overridden)
+        if prepared.overridden:
+            authority.check("override", prepared.overridden)
 
 
 class QualityChecks:

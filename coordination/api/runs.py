@@ -22,6 +22,7 @@ from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs.control import starting
 from coordination.runs.export.import_document import LARGEST
+from coordination.runs.overrides import UNMERGED, accepting
 from coordination.runs.records import TodoState
 from coordination.runs.submission.refusals import LeftOut, left_out
 from coordination.runs.submission.submit import decide
@@ -82,7 +83,7 @@ class Runs(Decisions):
 
         Raises Blocked where nothing can be started, since all is done or blocked from outside; PlanRefused;
         Conflict; NotLanded where the result of a completed predecessor is not in its base branch, unless
-        `accept` names the todo.
+        `accept` names the todo. `accept` needs the right `override`, and is recorded.
         """
         options = SweepOptions(
             strategy=strategy,
@@ -188,13 +189,16 @@ class Runs(Decisions):
         """Start a prepared run. Raises Conflict; NotLanded; NotAllowed."""
         self._check_start(sweep)
         ecosystem = sweep.records or self._access.manager.document.ecosystem
-        graph, order = sweep.graph, sweep.order
+        graph, order = sweep.graph, replace(sweep.order, overrides=accepting(accept))
+        if accept:
+            builds_on = {todo.repo for todo in ecosystem.coordination.todos if todo.id in accept}
+            self._access.authority.check("override", {*graph.repos, *builds_on})
         if own := "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos):
             rebuild_unrecorded(self._access, own, graph.todos.values())
         with self._access.reached() as connection:
             run_id = starting.start_run(connection, ecosystem, graph, order, accept)
         name, subject = order.operation, sweep.todo or graph.plan.id
-        arguments = {**vars(sweep.options), "strategy": order.strategy, "accept": accept}
+        arguments = {**vars(sweep.options), "strategy": order.strategy, "overrides": order.overrides}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
         return Run(self._access, run_id)
 
@@ -404,7 +408,7 @@ class Runs(Decisions):
         with self._access.reached() as connection:
             done = Cleaning(connection.store, connection.signing).remove(survey, branches=branches)
         runs = dict.fromkeys(artifact.run for artifact in survey.found)
-        overrides = ["--unmerged"] if copies else []
+        overrides = [UNMERGED] if copies else []
         self._access.announce("clean", data={"runs": runs, "branches": branches, "overrides": overrides})
         return done
 

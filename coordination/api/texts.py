@@ -100,7 +100,8 @@ NO_CACHE = "Run todos with a cache, too; keep their results."
 FRESH = "Discard the plan's change set before. Its todos are open again, as are completed ones without work."
 ACCEPT_RESULTS = (
     "Count results of completed todos as merged: their base branches have them in another form. The id of "
-    "the plan instead: go on with the work that another plan of this id has made."
+    "the plan instead: go on with the work that another plan of this id has made. It needs the right "
+    "`override`, and is recorded."
 )
 AS_IT_WAS = "Keep the run's own order where the file has changed."
 AGAIN = "Run succeeded todos again, with all that depends on them."
@@ -125,10 +126,14 @@ QA_NO_CACHE = "Run all checks, also those with a green result for the same files
 VIA = "Land in this way (default: as in the plan, else pr with a token of the forge, else push with a url)."
 METHOD = "Merge in this form (default: as in the plan, else merge)."
 UNLANDED = "Discard or keep work of it that has not landed (default: ask; refuse where nobody can be asked):"
-LAND_REPOS = "Land only these repositories; what their changes build on must be among them."
+LAND_REPOS = (
+    "Land only these repositories; what their changes build on must be among them. One that no todo of the "
+    "plan names needs the right `override`, which is recorded."
+)
 WAVE = "Stop after this wave (default: land all waves, one after the other)."
 ACCEPT_COMPLETED = (
-    "Count completed todos as landed: the base branches have their work in another form, or they had none."
+    "Count completed todos as landed: the base branches have their work in another form, or they had none. "
+    "It needs the right `override`, and is recorded."
 )
 NO_QA = (
     "Land without quality checks (default: those that repositories declare must be green). It needs the "

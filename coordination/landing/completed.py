@@ -116,12 +116,17 @@ def may_commit(todo: Todo) -> bool:
     return not (isinstance(action, ShellAction) and action.read_only)
 
 
-def refuse_unknown_accepted(ecosystem: Ecosystem, plans: Iterable[str], accepted: Collection[str]) -> None:
-    """Raise UsageError where one of `accepted` is no completed todo of the plans."""
+def accepted_todos(
+    ecosystem: Ecosystem, plans: Iterable[str], accepted: Collection[str]
+) -> Mapping[str, str]:
+    """Return each accepted todo → its repository. Raise UsageError where one is no completed todo of the
+    plans.
+    """
     every = (todo for plan in plans for todo in plan_of(ecosystem, plan)[1]) if accepted else ()
-    done = {todo.id for todo in every if todo.status is TodoStatus.COMPLETED}
-    if unknown := sorted(set(accepted) - done):
+    done = {todo.id: todo.repo for todo in every if todo.status is TodoStatus.COMPLETED}
+    if unknown := sorted(set(accepted) - done.keys()):
         raise UsageError(f"{listed(unknown)}: not a completed todo of this plan", "leave it out of --accept")
+    return {todo: done[todo] for todo in accepted}
 
 
 def refuse_lost(

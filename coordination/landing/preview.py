@@ -130,7 +130,7 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         checks=tuple(_checks(prepared, places)),
         unchecked=landing.unchecked,
         qa_skipped=landing.qa_skipped,
-        overrides=landing.overrides,
+        overrides=prepared.overrides,
         compared=tuple(
             todo for one in prepared.compared for todo in one.todos if todo not in prepared.accepted
         ),

@@ -34,9 +34,8 @@ from coordination.models import (
 )
 from coordination.planner.checks import Needs, unchecked
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
+from coordination.runs.overrides import NO_QA, accepting, naming
 from coordination.text import listed, quoted
-
-NO_QA = "--no-qa"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +222,11 @@ def decide_landing(
         qa=qa,
         unchecked=unchecked_,
         qa_skipped="" if qa or len(unchecked_) == len(chosen) else _skipped(name, options),
-        overrides=(NO_QA,) if options.no_qa and _declares_checks(rules, unchecked_, len(chosen)) else (),
+        overrides=(
+            *((NO_QA,) if options.no_qa and _declares_checks(rules, unchecked_, len(chosen)) else ()),
+            *naming(strangers(plan, todos, chosen)),
+            *accepting(todo.id for todo in todos if todo.id in options.accept),
+        ),
     )
     if rules.waves and repos:
         landing = _with_waves(landing, rules.waves, edges, ecosystem)

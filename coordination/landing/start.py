@@ -13,9 +13,9 @@ from coordination.forges.connect import with_token
 from coordination.landing.completed import (
     ByHand,
     Unrecorded,
+    accepted_todos,
     command_of,
     refuse_lost,
-    refuse_unknown_accepted,
     unrecorded,
 )
 from coordination.landing.graph import landing_graph, revert_graph, todo_id
@@ -32,8 +32,9 @@ from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
 from coordination.runs.control.starting import start_generated
+from coordination.runs.overrides import accepting, naming
 from coordination.runs.run_kinds import LAND, QA, REVERT
-from coordination.runs.submission.lineage import refuse_other_plan
+from coordination.runs.submission.lineage import refuse_other_plan, work_of_another
 from coordination.runs.submission.submit import Order
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class PreparedLanding:
     graph: PlanGraph | None = None
     compared: tuple[Unrecorded, ...] = ()
     """For each plan, the completed todos that are compared before a landing starts."""
-    accepted: tuple[str, ...] = ()
-    """Todos that a person has accepted unseen."""
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """Todo that a person has accepted unseen → its repository."""
     command: str = ""
     """The command of a landing, with its options."""
     results: Mapping[str, CheckResult] = field(default_factory=dict)
@@ -62,6 +63,17 @@ class PreparedLanding:
     def repos(self) -> tuple[str, ...]:
         """Return the repositories of the run: those that land, and those that checks need."""
         return self.graph.repos if self.graph else self.landing.names
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Return the options by which it lands without a safeguard."""
+        return tuple(dict.fromkeys((*self.landing.overrides, *accepting(self.accepted))))
+
+    @property
+    def overridden(self) -> frozenset[str]:
+        """Return the repositories in which it needs the right `override`."""
+        parts = (part for part in self.landing.parts if part.overrides)
+        return frozenset(one.repo for part in parts for one in part.repos) | {*self.accepted.values()}
 
 
 def prepare_landing(
@@ -88,6 +100,9 @@ def prepare_landing(
         if change_set is not None and not options.repos:
             way = f"land it nevertheless: coord land {plan} {repo_options(decided.names)}"
             refuse_other_plan(connection.store, ecosystem, change_set, [way])
+        elif change_set is not None and work_of_another(connection.store, ecosystem, change_set):
+            whole = dict.fromkeys((*decided.overrides, *naming(decided.names)))
+            decided = replace(decided, overrides=tuple(whole))
         compared.append(unrecorded(ecosystem, change_set, decided, options))
         return decided
 
@@ -97,12 +112,12 @@ def prepare_landing(
         if waves
         else decide(name, options)
     )
-    refuse_unknown_accepted(ecosystem, [one.plan for one in compared], options.accept)
+    accepted = accepted_todos(ecosystem, [one.plan for one in compared], options.accept)
     prepared = PreparedLanding(
         kind=LAND,
         landing=landing,
         compared=tuple(one for one in compared if one.todos),
-        accepted=options.accept,
+        accepted=accepted,
         command=command_of(name, options),
     )
     if not landing.repos:
@@ -169,9 +184,8 @@ def start(connection: Connection, prepared: PreparedLanding) -> str:
         max_parallel=None,
         actor=actor(),
         operation=prepared.kind,
-        overrides=prepared.landing.overrides,
+        overrides=prepared.overrides,
         lands=prepared.landing.change_sets if prepared.landing.plans else (),
-        accepted=prepared.accepted,
     )
     hosts = {one.repo: one.change.host for one in prepared.landing.repos}
     return start_generated(

@@ -9,7 +9,8 @@ import yaml
 
 from coordination import Coord
 from coordination.runs.submission.refusals import NotLanded
-from tests.testbed import PLAN, Testbed, git
+from tests.agent import agent, over_stdio
+from tests.testbed import FORKS, PLAN, Testbed, git, plain
 
 ONE = {"id": "ONE", "repo": "lib", "action": "echo 1 > one"}
 TWO = {"id": "TWO", "repo": "lib", "action": "echo 2 > two"}
@@ -93,16 +94,35 @@ def test_a_completed_todo_of_which_nothing_is_known_needs_the_word_of_a_person(t
 
     assert land(testbed, "--accept", "ONE") == 0
     assert on_main(testbed) == ["README", "two"]
-    run = testbed.run()
-    assert run["accepted"] == ["ONE"]
-    (event,) = testbed.ok("events", "--kind", "command.land", "--json").json
-    assert event["data"]["accept"] == "ONE"
-    assert "ONE" in testbed.ok("history", "--kind", "command.land", "--json").out
+    assert is_recorded(testbed, "--accept=ONE")
     testbed.write(
         [{**ONE, **DONE}, {**TWO, **DONE}, {"id": "THREE", "repo": "lib", "action": "echo 3 > three"}]
     )
     assert testbed.sweep().code == 0
     assert land(testbed) == 0, "it was accepted once and for all"
+
+
+def is_recorded(testbed: Testbed, option: str) -> bool:
+    """Return whether the newest run, its event, the history and the landed commit name the option."""
+    run = testbed.run()
+    (event,) = testbed.ok("events", "--kind", "command.land", "--json").json
+    kept = testbed.ok("history", "--kind", "command.land", "--json").json
+    trailer = git(
+        testbed.folder / "lib", "log", "-1", "--format=%(trailers:key=Coord-Override,valueonly)", "main"
+    ).strip()
+    found = (run["overrides"], event["data"]["overrides"], kept[0]["data"]["overrides"], trailer)
+    return found == ([option], option, option, f"{option} by {run['actor']}")
+
+
+def test_an_agent_that_lands_with_an_accepted_todo_leaves_the_same_trace(testbed: Testbed):
+    lose_the_first(testbed, "")
+    words = [str(FORKS.programs / "coord"), "mcp", "--ecosystem", str(testbed.file)]
+    with agent(over_stdio(words, plain(), "/")) as ai:
+        assert "ONE" in ai.refused("coord_land_plan", plan=PLAN)
+        assert ai.call("coord_preview_landing", plan=PLAN, accept=["ONE"])["overrides"] == ["--accept=ONE"]
+        run = ai.call("coord_land_plan", plan=PLAN, accept=["ONE"])["run_id"]
+        assert ai.call("coord_get_run", run=run, wait_s=60)["status"] == "succeeded"
+    assert is_recorded(testbed, "--accept=ONE")
 
 
 def test_a_lost_todo_is_named_where_nothing_else_is_left_to_land(testbed: Testbed):
@@ -111,6 +131,8 @@ def test_a_lost_todo_is_named_where_nothing_else_is_left_to_land(testbed: Testbe
     testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
     assert land(testbed) == 6
     assert land(testbed, "--accept", "ONE") == 0
+    event = testbed.ok("events", "--kind", "command.land", "--json").json[-1]
+    assert (event["subject"], event["data"]["overrides"]) == (PLAN, "--accept=ONE")
     assert land(testbed) == 0
 
 

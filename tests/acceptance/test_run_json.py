@@ -15,7 +15,7 @@ RUN = {
     "run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at",
     "duration_s", "progress", "unwritten", "steered_by", "rollback", "internal_error", "carried_from",
     "bound_s", "counts", "cached", "todos", "timeout_s", "timed_out", "break_glass", "signed_by",
-    "unsigned", "change_set", "branches", "tips", "waves", "accepted", "overrides", "takes_over",
+    "unsigned", "change_set", "branches", "tips", "waves", "overrides", "takes_over",
 }  # fmt: skip
 UNSIGNED = {"unsigned": ["the order"]}
 """Told by the view of one run only: nobody has an identity here."""

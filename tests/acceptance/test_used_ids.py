@@ -120,13 +120,27 @@ def test_work_in_a_repository_that_no_todo_of_the_plan_names_lands_only_by_its_n
     assert not has(testbed, "b")
     testbed.ok("land", PLAN, "--yes", "--repo", "a")
     assert (has(testbed, "a"), has(testbed, "b")) == (True, False)
+    assert testbed.run()["overrides"] == []
     testbed.ok("land", PLAN, "--yes", "--repo", "b")
     assert has(testbed, "b")
+    assert lands_despite(testbed, "b") == "--repo=b"
 
     assert testbed.coord("revert", PLAN, "--yes").code == 6
     assert has(testbed, "b")
     testbed.ok("revert", "last", "--yes")
     assert (has(testbed, "a"), has(testbed, "b")) == (True, False), "the run that landed it names it"
+
+
+def lands_despite(testbed: Testbed, repo: str) -> str:
+    """Return the option of the newest landing that skipped a safeguard; its run, event and commit agree."""
+    run = testbed.run()
+    event = testbed.ok("events", "--kind", "command.land", "--json").json[-1]
+    trailer = git(
+        testbed.folder / repo, "log", "-1", "--format=%(trailers:key=Coord-Override,valueonly)", "main"
+    )
+    assert trailer.strip() == f"{event['data']['overrides']} by {run['actor']}"
+    assert run["overrides"] == [event["data"]["overrides"]]
+    return str(run["overrides"][0])
 
 
 def has(testbed: Testbed, repo: str) -> bool:
@@ -158,13 +172,30 @@ def test_a_sweep_does_not_go_on_with_the_work_of_another_plan_of_its_id(testbed:
     assert ("two" in landed, "T1" in landed) == (True, False)
 
 
+def test_the_work_of_another_plan_that_lands_by_name_is_recorded(testbed: Testbed):
+    testbed.write([todo_of("T1")])
+    testbed.up()
+    assert testbed.sweep().code == 0
+    testbed.write([todo_of("T2", status="cancelled")], plan={"title": "new"})
+    assert testbed.coord("land", PLAN, "--yes").code == 6
+    testbed.ok("land", PLAN, "--yes", "--repo", "a")
+    assert lands_despite(testbed, "a") == "--repo=a"
+
+
 def test_a_sweep_goes_on_with_the_work_of_another_plan_if_a_person_accepts_it(testbed: Testbed):
     testbed.write([todo_of("T1")])
     testbed.up()
     assert testbed.sweep().code == 0
     testbed.write([todo_of("T2")], plan={"title": "new"})
-    (taken,) = testbed.ok("sweep", PLAN, "--accept", PLAN, "--json").json["takes_over"]
+    swept = testbed.ok("sweep", PLAN, "--accept", PLAN, "--json").json
+    (taken,) = swept["takes_over"]
 
+    (event,) = (
+        one
+        for one in testbed.ok("events", "--kind", "command.sweep", "--json").json
+        if one["run"] == swept["run_id"]
+    )
+    assert swept["overrides"] == [event["data"]["overrides"]] == [f"--accept={PLAN}"]
     assert (taken["repo"], taken["commits"], taken["todos"]) == ("a", 1, ["T1"])
     assert testbed.coord("sweep", PLAN).code == 0, "it is the work of this plan by now"
     testbed.ok("land", PLAN, "--yes")

@@ -88,8 +88,8 @@ def test_an_order_to_merge_a_pull_request_needs_the_right_to_merge_as_well(
     assert ("lacks the right merge" in land(site, "olga", via=via)) is (via is Via.PR)
 
 
-@pytest.mark.parametrize("overrides", [(), ("--no-qa",)])
-def test_an_order_to_land_without_checks_needs_the_right_to_override(
+@pytest.mark.parametrize("overrides", [(), ("--no-qa",), ("--accept=T1", "--repo=r1")])
+def test_an_order_to_land_without_a_safeguard_needs_the_right_to_override(
     site: Trusting, overrides: tuple[str, ...]
 ):
     assert ("lacks the right override" in land(site, "olga", overrides=overrides)) is bool(overrides)

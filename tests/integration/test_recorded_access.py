@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from coordination.api.coord import Coord
+from coordination.api.landing import LandOptions
 from coordination.api.machine import examine
 from coordination.backend.client import Profile, connect
 from coordination.backend.server_check import Severity
@@ -99,20 +100,43 @@ def test_what_goes_on_without_a_safeguard_needs_the_right_to_override(
     def clean() -> None:
         coord.runs.clean(survey)
 
+    def accept() -> None:
+        coord.landings.land("PLAN-001", accept=["TODO-001"])
+
+    def accept_where_nothing_lands() -> None:
+        prepared = coord.landings.prepare("PLAN-001", LandOptions(accept=("TODO-001",)))
+        coord.landings.check_completed(replace(prepared, graph=None))
+
+    def stranger() -> None:
+        coord.landings.land("PLAN-002", repos=["api"])
+
+    def sweep() -> None:
+        coord.runs.sweep("PLAN-002", accept=["PLAN-002"])
+
     copy = Artifact(run="20260101-000000-aaaa", kind=Kind.BRANCH, repo="api", path="api", unmerged=True)
     survey = Survey(found=(copy,), statuses={}, silent=(), absent=(), ended_ms={})
     commit = git(coord.path.parent / "api", "rev-parse", "HEAD")
     editor.grant("anna", Role.OPERATOR)
+    other = {"id": "TODO-002", "task": "Wait", "repo": "web", "plan": "PLAN-002", "action": "true"}
+    document = yaml.safe_load(coord.path.read_text())
+    document["repos"].append({"name": "web", "path": "web"})
+    document["coordination"]["plans"].append({"id": "PLAN-002", "title": "Another"})
+    document["coordination"]["todos"].append(other)
+    coord.path.write_text(yaml.safe_dump(document))
     coord.manager.complete_todo("TODO-001")
     with coord.reached() as connection:
         facts = {"tip": commit, "base": commit, "host": ""}
-        record(connection.redis, "PLAN-001", "api", namespace=coord.settings.namespace, **facts)
+        for plan in ("PLAN-001", "PLAN-002"):
+            record(connection.redis, plan, "api", namespace=coord.settings.namespace, **facts)
     monkeypatch.setitem(RIGHTS, Role.OPERATOR, RIGHTS[Role.OPERATOR] | {Right.ADMINISTER})  # type: ignore[arg-type]
-    for operation in (complete, land, clean):
+    operations = (complete, land, clean, accept, accept_where_nothing_lands, stranger, sweep)
+    for operation in operations:
         with pytest.raises(MissingRight, match="override"):
             operation()
     refused = [event.data["right"] for event in recorded(coord) if event.kind == "access.refused"]
-    assert refused == ["override"] * 3
+    assert refused == ["override"] * len(operations)
+    with coord.reached() as connection:
+        assert connection.redis.hgetall(connection.keys.commits) == {}, "nothing is accepted"
 
     editor.grant("anna", Role.ADMIN)
     complete()

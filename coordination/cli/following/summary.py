@@ -162,8 +162,6 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
 
 def _print_exceptions(run: RunView) -> None:
     """Print what the person who ordered the run let pass, and by which right."""
-    if run.accepted:
-        click.echo(f"accepted without a known commit: {spelled(listed(run.accepted))}")
     if run.break_glass:
         click.echo(f"ordered by emergency access: {spelled(run.break_glass)}")
     if run.overrides:

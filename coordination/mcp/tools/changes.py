@@ -174,13 +174,20 @@ def coord_preview_landing(
     no_qa: NoQa = False,
     when_ready: WhenReady = False,
     wave: LastWave = None,
+    accept: AcceptCompleted = None,
 ) -> LandingPreview:
     """Show it to the person who decides before you call coord_land_plan."""
     landings = session.coord.landings
-    options = LandOptions(
-        via=via, method=method, repos=tuple(repos or ()), no_qa=no_qa, when_ready=when_ready, wave=wave
+    options = given_fields(
+        via=via,
+        method=method,
+        repos=repos and tuple(repos),
+        no_qa=no_qa,
+        when_ready=when_ready,
+        wave=wave,
+        accept=accept and tuple(accept),
     )
-    return landings.preview(landings.prepare(plan, options))
+    return landings.preview(landings.prepare(plan, LandOptions(**options)))
 
 
 @executes("Land a plan", "landings.land")

@@ -30,21 +30,24 @@ def refuse_other_plan(
     """Raise Conflict where another plan of this id has made the change set. `nevertheless`: the commands that
     go on with it.
     """
+    if found := work_of_another(store, ecosystem, change_set):
+        raise Conflict(found, "; or ".join([f"see it: coord changes {change_set.id}", *nevertheless]))
+
+
+def work_of_another(store: RunStore, ecosystem: Ecosystem, change_set: ChangeSet) -> str:
+    """Return a sentence on the work that another plan of this id has made; empty if there is none."""
     name = change_set.id
     todos = ecosystem.coordination.todos
     plan = next((plan for plan in ecosystem.coordination.plans if plan.id == name), None)
     own = ecosystem.todos_of(plan) if plan else [todo for todo in todos if todo.id == name]
     before = _title(store, change_set)
     if not change_set.open or (plan and before in ("", plan.title)):
-        return
+        return ""
     done = list(_todos(store, change_set))
     if not done or not own or not {_identity(todo) for todo in done}.isdisjoint(map(_identity, own)):
-        return
+        return ""
     work = listed([f"{one.repo} ({listed(one.todos)})" for one in change_set.taken_over])
-    raise Conflict(
-        f"{name} has work of another plan of this id{f', {before!r}' if before else ''}: {work}",
-        "; or ".join([f"see it: coord changes {name}", *nevertheless]),
-    )
+    return f"{name} has work of another plan of this id{f', {before!r}' if before else ''}: {work}"
 
 
 def _identity(todo: Todo) -> tuple[str, str, str]:

@@ -75,8 +75,6 @@ class Order:
     """True if the commits of its todos belong to no change set."""
     lands: tuple[str, ...] = ()
     """The change sets that it lands, if those are several."""
-    accepted: tuple[str, ...] = ()
-    """Completed todos that a person has accepted for a landing without a known commit."""
     overrides: tuple[str, ...] = ()
     """Options by which it goes on without a safeguard."""
     optional: Collection[str] = ()
@@ -290,7 +288,6 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         "graph": graph_hash(brief.repo_of, brief.predecessors),
         **({"two_persons": 1} if graph.plan.two_persons else {}),
         **({"lands": " ".join(order.lands)} if order.lands else {}),
-        **({"accepted": " ".join(order.accepted)} if order.accepted else {}),
         **({"overrides": " ".join(order.overrides)} if order.overrides else {}),
         **timeout_of(order.timeout),
     }

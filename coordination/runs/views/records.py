@@ -243,10 +243,8 @@ class RunView(BaseModel):
     """Repository → the commit at which the run left it; only in a view with the todos."""
     break_glass: str | None = None
     """Reason of the emergency access with which it was ordered."""
-    accepted: tuple[str, ...] = ()
-    """Completed todos that the person who ordered this landing accepted without a known commit."""
     overrides: tuple[str, ...] = ()
-    """Options by which `actor` had it go on without a safeguard, such as `--no-qa`."""
+    """Options by which `actor` had it go on without a safeguard, such as `--no-qa` or `--accept=TODO`."""
     counts: Mapping[str, int]
     cached: int = 0
     """Number of succeeded todos with a cached result."""

@@ -42,7 +42,7 @@ META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
     "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set", "takes_over",
-    "cached", "max_parallel", "accepted", "overrides",
+    "cached", "max_parallel", "overrides",
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
@@ -201,7 +201,6 @@ class RunReader:
             branches=self._branches(run_id, meta.get("change_set"), tips),
             tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
-            accepted=tuple((meta.get("accepted") or "").split()),
             overrides=tuple((meta.get("overrides") or "").split()),
             cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if has_all and status is RunStatus.ROLLING_BACK else _counts(meta),
