@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordination.errors import CoordinationError
-from coordination.models import Action, AgentAction, Repo, Sandbox, SandboxKind, Todo
+from coordination.models import SECRET, Action, AgentAction, Repo, Sandbox, SandboxKind, ServiceAction, Todo
 from coordination.settings import Settings
 
 SYSTEM = ("/usr", "/etc", "/opt", "/nix", "/gnu", "/snap")
@@ -51,6 +51,8 @@ OF_ROOT = (
 outside.
 """
 PRIVATE = ("tmp", "home", "shm", "empty")
+UNREACHABLE = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "GPG_AGENT_INFO", "DOCKER_HOST", "XAUTHORITY")
+TEMPORARY = ("TMPDIR", "TMP", "TEMP")
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -95,11 +97,23 @@ def decide(
         return Decision(bounds=None)
     if not required and not (settings.sandbox == "auto" and agent):
         return Decision(bounds=None)
-    return Decision(bounds=_bounds(declared, settings, agent=agent), required=required)
+    online = agent or isinstance(action, ServiceAction)
+    return Decision(bounds=_bounds(declared, settings, online=online), required=required)
 
 
-def _bounds(declared: list[Sandbox], settings: Settings, *, agent: bool) -> Bounds:
-    network = next((rules.network for rules in declared if rules.network is not None), agent)
+def hidden_names(environ: Mapping[str, str] = os.environ) -> frozenset[str]:
+    """Return the variables that a sandbox does not show: secrets, and paths to what it cannot reach."""
+    return frozenset(
+        name
+        for name in environ
+        if not name.startswith(("COORD_", "GIT_CONFIG_"))
+        and (SECRET.search(name) or name in UNREACHABLE or name.startswith("XDG_"))
+    )
+
+
+def _bounds(declared: list[Sandbox], settings: Settings, *, online: bool) -> Bounds:
+    """Return the limits. `online`: the command has the network unless that is declared otherwise."""
+    network = next((rules.network for rules in declared if rules.network is not None), online)
     memory = next((rules.memory for rules in declared if rules.memory is not None), settings.sandbox_memory)
     processes = next(
         (rules.processes for rules in declared if rules.processes is not None), settings.sandbox_processes

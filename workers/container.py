@@ -251,6 +251,7 @@ class Container:
             report=self._report_refused,
             confines_all=self.config.settings.sandbox == "require",
             urls=self._urls_of,
+            repos_of_service=ServiceHost(self.config.state).repos_of,
         )
 
     def _urls_of(self, repo: str) -> Collection[str]:

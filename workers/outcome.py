@@ -11,7 +11,8 @@ from coordination.forges.locate import ForgeAddress
 from coordination.runs.not_committed import NotCommitted, written
 from coordination.runs.records import Blame, Result, TodoState, WaitReason
 from coordination.runs.retry_policy import Failure
-from workers.process.child import OVER, Exit
+from coordination.sandbox_limits import OVER
+from workers.process.child import Exit
 
 
 class OutcomeKind(StrEnum):

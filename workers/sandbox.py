@@ -10,30 +10,35 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import coordination
-from coordination.files import expanded
-from coordination.models import SECRET, Action, AgentAction, Command, Repo, Todo
+from coordination.files import expanded, real_path
+from coordination.models import SECRET, Action, AgentAction, Command, Repo, Service, Todo
 from coordination.sandbox import (
     LINKED,
     PRIVATE,
     SYSTEM,
+    TEMPORARY,
     Binds,
     Bounds,
     HostFacts,
+    NoSandbox,
     Probed,
     View,
     argv,
     decide,
+    hidden_names,
     probe,
 )
+from coordination.sandbox_limits import SandboxLimits
+from coordination.services.confined import ServiceSandbox
 from coordination.settings import Settings
-from workers.process.sandbox_limits import SandboxLimits
+from workers.workspace.base import InPlace
 from workers.workspace.files import remove_tree, scratch
 
 PROBED_FOR_S = 60.0
@@ -47,8 +52,6 @@ AGENTS: Mapping[str, tuple[str, ...]] = {
     "opencode": (".config/opencode", ".local/share/opencode"),
 }
 """Program of an agent → its own files of the home folder, which it writes: its login and its history."""
-UNREACHABLE = ("SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "GPG_AGENT_INFO", "DOCKER_HOST", "XAUTHORITY")
-TEMPORARY = ("TMPDIR", "TMP", "TEMP")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,15 @@ class Confinement:
 class Sandboxes:
     """The sandboxes of one worker."""
 
-    def __init__(self, settings: Settings, state: Path, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: Path,
+        environ: Mapping[str, str] = os.environ,
+        checkouts: Callable[[], Iterable[Path]] = tuple,
+    ) -> None:
+        """`checkouts` returns the folders of all repositories that this worker serves."""
+        self._checkouts = checkouts
         self._settings = settings
         self._state = state
         self._environ = environ
@@ -154,12 +165,48 @@ class Sandboxes:
             bounds=decision.bounds,
             binds=self._tools + (self._of_agent(agent_command, follows=not imposed) if agent else Binds()),
             home=self._home,
-            dropped=frozenset(self._dropped()) - own,
+            dropped=hidden_names(self._environ) - own,
             # a command line can be read by all users of the machine, an environment cannot
             inside=frozenset(name for name in todo.env if not SECRET.search(name)),
             state=self._state,
         )
         return confinement, ""
+
+    def of_service(
+        self, service: Service, todo: Todo, repo: Repo, checkout: Path, *, demanded: bool
+    ) -> ServiceSandbox | None:
+        """Return the sandbox in which a service and the command of its probe run; None without one.
+
+        `todo`: starts it. Raises NoSandbox where a sandbox is demanded, and cannot be.
+        """
+        decision = decide(todo, repo, todo.action, self._settings, demanded=demanded)
+        if decision.bounds is None:
+            return None
+        name = f"service {service.name}"
+        if service.unit is not None:
+            raise NoSandbox(
+                f"{name} must run in a sandbox, and systemd starts its unit outside of every sandbox",
+                "give it a `command` instead of `unit`; or let somebody start it who needs no sandbox",
+            )
+        if (service.probe.tcp or service.probe.http) and not decision.bounds.network:
+            raise NoSandbox(
+                f"{name} runs in a sandbox without network, which its probe needs",
+                f"remove `network: false` from the sandbox of {repo.name}, or use another probe",
+            )
+        self._refuse_wide(checkout, name)
+        self._probe().required(name)
+        binds = self._tools + InPlace(state=self._state, path=checkout).binds
+        return ServiceSandbox(bounds=decision.bounds, binds=binds, home=self._home)
+
+    def _refuse_wide(self, checkout: Path, user: str) -> None:
+        """Raise NoSandbox where the checkout, which the sandbox shows, contains more than its repository."""
+        folder = real_path(checkout)
+        others = [real_path(place) for place in (self._state, *self._checkouts())]
+        if inner := next((one for one in others if one != folder and one.is_relative_to(folder)), None):
+            raise NoSandbox(
+                f"{user} must run in a sandbox, which would show {inner}: it lies in {checkout}",
+                "keep each repository, and the folder of ecosystem.yaml, outside of the other repositories",
+            )
 
     def _probe(self) -> Probed:
         now = time.monotonic()
@@ -219,13 +266,6 @@ class Sandboxes:
             readable=_existing(_outside_system(script for script in scripts if script.is_file())),
             writable=_existing(self._home / name for name in own) if self._home else (),
         )
-
-    def _dropped(self) -> Iterator[str]:
-        for name in self._environ:
-            if name.startswith(("COORD_", "GIT_CONFIG_")):
-                continue
-            if SECRET.search(name) or name in UNREACHABLE or name.startswith("XDG_"):
-                yield name
 
 
 def _tool_folder(folder: Path) -> Path:

@@ -20,9 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 from coordination.backend.daemon import Daemon, wait_until
 from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
-from coordination.files import is_locked, locked, make_private, replace_file
+from coordination.files import below, is_locked, locked, make_private, replace_file
 from coordination.frozen import FrozenModel
 from coordination.models import Service, Word
+from coordination.services.confined import ServiceSandbox
 
 FOLDER = "services"
 CHECK = "check"
@@ -75,6 +76,12 @@ class DesiredService(FrozenModel):
     """The run that ordered its start; the supervisor starts the service once for each run."""
     at: float = 0.0
     """Time of the order, in seconds since 1970."""
+    sandbox: ServiceSandbox | None = None
+    """None: it runs without one."""
+
+    def same_rules(self, sandbox: ServiceSandbox | None) -> bool:
+        """Return whether a sandbox has the limits of this one. The programs of the machine may differ."""
+        return (self.sandbox and self.sandbox.bounds) == (sandbox and sandbox.bounds)
 
 
 class ServiceStatus(FrozenModel):
@@ -148,18 +155,31 @@ class ServiceHost:
         gone = {"state": ServiceState.UNREACHABLE, "why": "its supervisor has ended: coord service start"}
         return {name: one.model_copy(update=gone) if name in up else one for name, one in found.items()}
 
-    def order_start(self, service: Service, folder: Path, order: str) -> None:
+    def repos_of(self, name: str) -> frozenset[str]:
+        """Return the repositories of the service of this name: the desired one, and the one with a state."""
+        desired, state = self.desired().get(name), self.states().get(name)
+        return frozenset(({desired.service.repo} if desired else set()) | ({state.repo} if state else set()))
+
+    def order_start(
+        self, service: Service, folder: Path, order: str, sandbox: ServiceSandbox | None = None
+    ) -> None:
         """Order the service to be up. Nothing changes if it is up, or if this order has started it."""
         with self._changing() as desired:
             before, now = desired.get(service.name), self.states().get(service.name)
-            same = before is not None and (before.service, before.folder) == (service, folder)
+            same = (
+                before is not None
+                and (before.service, before.folder) == (service, folder)
+                and before.same_rules(sandbox)
+            )
             if not (same and now is not None and now.state in UP_BY_ITSELF):
-                self._order(desired, now, service, folder, order)
+                self._order(desired, now, service, folder, order, sandbox)
 
-    def order_restart(self, service: Service, folder: Path, order: str) -> None:
+    def order_restart(
+        self, service: Service, folder: Path, order: str, sandbox: ServiceSandbox | None = None
+    ) -> None:
         """Stop the service if it is up, and start it, unless this order has already done so."""
         with self._changing() as desired:
-            self._order(desired, self.states().get(service.name), service, folder, order)
+            self._order(desired, self.states().get(service.name), service, folder, order, sandbox)
 
     @staticmethod
     def _order(
@@ -168,12 +188,13 @@ class ServiceHost:
         service: Service,
         folder: Path,
         order: str,
+        sandbox: ServiceSandbox | None,
     ) -> None:
         """Order the service, unless this order was given before: a service stopped since then stays down."""
         before = desired.get(service.name) or now
         if before is None or before.order != order:
             desired[service.name] = DesiredService(
-                service=service, folder=folder, order=order, at=time.time()
+                service=service, folder=folder, order=order, at=time.time(), sandbox=sandbox
             )
 
     def settled(self, name: str) -> ServiceStatus | None:
@@ -231,6 +252,10 @@ class ServiceHost:
     def daemon(self, name: str) -> Daemon:
         """Return the process of a service, with its log."""
         return Daemon(self.folder / "processes", name)
+
+    def private(self, name: str) -> Path:
+        """Return the folder with the private folders of a service that runs in a sandbox."""
+        return below(self.folder, "private", name)
 
     def report(self, states: Mapping[str, ServiceStatus]) -> None:
         """Write the states; called by the supervisor, and before it is started. Raises OSError."""

@@ -9,6 +9,7 @@
 | the process ends later | by `restart`: recovering, at once, then after 1, 2, 4 and 8 s; else failed |
 | six ends within five minutes | failed |
 | it is stopped | SIGTERM to its process group, after `stop_grace` SIGKILL |
+| in a sandbox, it exceeds a limit | it is killed, then as if its process had ended |
 
 A process that lives when the thread begins is adopted if the same order has started it.
 """
@@ -21,7 +22,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
@@ -35,6 +36,8 @@ from coordination.models import FileProbe, Probe, Restart, Validation, argv_of
 from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
 from coordination.processes import kill_group
+from coordination.sandbox import NoSandbox
+from coordination.services.confined import Started, remove, seconds_of_change, terminate
 from coordination.services.host import DesiredService, ServiceState, ServiceStatus
 
 LOCAL = "127.0.0.1"
@@ -48,16 +51,22 @@ def is_local(probe: Probe) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def look(probe: Probe, folder: Path, *, alive: bool, stopped: Event) -> CheckVerdict:
+Confine = Callable[[Sequence[str]], tuple[str, ...]]
+"""Takes a command; returns its command line in the sandbox of the service."""
+
+
+def look(
+    probe: Probe, folder: Path, *, alive: bool, stopped: Event, confine: Confine | None = None
+) -> CheckVerdict:
     """Probe the service once; return whether it works, and the reason. `folder`: of its repository; `alive`:
-    whether its process lives; `stopped` cancels a command.
+    whether its process lives; `stopped` cancels a command; `confine`: None for a service without a sandbox.
     """
     if not alive:
         return unsatisfied("its process has ended")
     if probe.tcp is not None:
         return _connect(probe.tcp, probe.timeout.total_seconds())
     if probe.file is not None:
-        return _look_at_file(probe.file, folder)
+        return _look_at_file(probe.file, folder, follows=confine is None)
     if probe.process is not None:
         return satisfied("its process lives")
     from coordination.dependencies.probes import ask, run_command  # httpx2 takes 100 ms
@@ -65,8 +74,9 @@ def look(probe: Probe, folder: Path, *, alive: bool, stopped: Event) -> CheckVer
     if probe.http is not None:
         return ask(probe.http.url, probe.http.status, probe.timeout)
     assert probe.command is not None
-    validation = Validation(command=probe.command, timeout=probe.timeout)
-    return run_command(probe.command, validation, folder=folder, stopped=stopped)
+    command = confine(argv_of(probe.command)) if confine else probe.command
+    validation = Validation(command=command, timeout=probe.timeout)
+    return run_command(command, validation, folder=folder, stopped=stopped)
 
 
 def _connect(port: int, timeout_s: float) -> CheckVerdict:
@@ -77,9 +87,10 @@ def _connect(port: int, timeout_s: float) -> CheckVerdict:
         return unsatisfied(f"port {port} cannot be reached: {error.strerror or error}")
 
 
-def _look_at_file(probe: FileProbe, folder: Path) -> CheckVerdict:
+def _look_at_file(probe: FileProbe, folder: Path, *, follows: bool) -> CheckVerdict:
     try:
-        age_s = time.time() - (folder / probe.path).stat().st_mtime
+        at_s = (folder / probe.path).stat().st_mtime if follows else seconds_of_change(folder, probe.path)
+        age_s = time.time() - at_s
     except OSError as error:
         return unsatisfied(f"{probe.path} cannot be read: {error.strerror}")
     limit_s = probe.max_age.total_seconds()
@@ -101,7 +112,10 @@ SETTLED_S = 1.0
 """Seconds for which a process must live if the probe looks only at the process."""
 LOG_LIMIT = 20 * 1024 * 1024
 """Bytes of the longest log; the end of a longer one is moved to `NAME.log.1`."""
-ORDER = "order"
+COUNT_S = 0.2
+"""Seconds between two counts of the memory and the processes of a sandbox."""
+ORDER, SANDBOX = "order", "sandbox"
+"""Facts of the process: the order that has started it; `yes` if it is in a sandbox."""
 Report = Callable[[ServiceStatus], None]
 
 
@@ -111,9 +125,11 @@ class Runner(BackgroundService):
     name = "service"
     first_at_once = True
 
-    def __init__(self, desired: DesiredService, daemon: Daemon, report: Report) -> None:
+    def __init__(self, desired: DesiredService, daemon: Daemon, private: Path, report: Report) -> None:
+        """`private`: holds the private folders of a service that runs in a sandbox."""
         super().__init__()
         self.desired = desired
+        self._private = private
         self._daemon = daemon
         self._report = report
         self._ends: list[End] = []
@@ -134,7 +150,9 @@ class Runner(BackgroundService):
         """Check the clock, the process and the probe once."""
         self._round()
         failed = self.status.state is ServiceState.FAILED
-        self.interval_s = ROUND_S if failed else min(max(self._due - time.monotonic(), SHORTEST_S), ROUND_S)
+        longest_s = COUNT_S if self.desired.sandbox and self.status.pid else ROUND_S
+        due_s = ROUND_S if failed else max(self._due - time.monotonic(), SHORTEST_S)
+        self.interval_s = min(due_s, longest_s)
 
     @property
     def _due(self) -> float:
@@ -153,6 +171,10 @@ class Runner(BackgroundService):
         if code is not None or not alive(record):
             self._ended(record, code)
             return
+        if self.desired.sandbox and (over := self.desired.sandbox.exceeded(record.pid)):
+            self._kill(record)
+            self._ended(record, None, f"was killed: {over}")
+            return
         self._shorten_log()
         if self._comes_up and now > self._deadline:
             self._too_late(record)
@@ -170,6 +192,7 @@ class Runner(BackgroundService):
             self._update(state=ServiceState.SHUTTING_DOWN)
             if (record := self._daemon.running()) is not None:
                 self._stop_process(record)
+            remove(self._private)
             self._update(state=ServiceState.STOPPED, why="it was stopped", pid=None, failures=0)
 
     stays = False
@@ -190,18 +213,34 @@ class Runner(BackgroundService):
         if not self.status.restarts and (answer := self._answer_of_another()):
             self._fail(f"another program answers in its place, before it was started: {answer}")
             return
-        environ = without_ours(os.environ)
-        assert service.command is not None
+        try:
+            started = self._start_command(folder)
+        except NoSandbox as error:
+            self._fail(f"{error.message}; {error.hint}")
+            return
         self._record = self._daemon.start(
-            argv_of(service.command),
-            environ=environ,
-            env=service.env,
-            facts={ORDER: self.desired.order},
-            cwd=folder,
+            started.argv,
+            environ=started.environment,
+            facts={ORDER: self.desired.order, **({SANDBOX: "yes"} if self.desired.sandbox else {})},
+            cwd=Path("/") if self.desired.sandbox else folder,
             title=service.name,
         )
         self._follow(self._record)
         self._next_look = self._began + (SETTLED_S if service.probe.process else 0.0)
+
+    def _start_command(self, folder: Path) -> Started:
+        """Return the command of the service, in its sandbox if it has one. Raises NoSandbox, OSError."""
+        service, sandbox = self.desired.service, self.desired.sandbox
+        assert service.command is not None
+        command, env = argv_of(service.command), {name: str(value) for name, value in service.env.items()}
+        if sandbox is None:
+            return Started(argv=command, environment=without_ours(os.environ) | env)
+        return sandbox.start_command(service.name, command, env, folder, self._private)
+
+    def _confine(self, command: Sequence[str]) -> tuple[str, ...]:
+        """Return the command line of a probe in the sandbox of the service."""
+        assert self.desired.sandbox is not None
+        return self.desired.sandbox.probe_command(command, self.desired.folder, self._private)
 
     def _answer_of_another(self) -> str:
         """Return the answer of a local port before the process has started; "" without an answer."""
@@ -237,7 +276,14 @@ class Runner(BackgroundService):
 
     def _look(self) -> None:
         began = time.monotonic()
-        seen = look(self.desired.service.probe, self.desired.folder, alive=True, stopped=self.stopping)
+        confine = self._confine if self.desired.sandbox else None
+        seen = look(
+            self.desired.service.probe,
+            self.desired.folder,
+            alive=True,
+            stopped=self.stopping,
+            confine=confine,
+        )
         self._judge(seen, time.monotonic() - began)
 
     def _judge(self, seen: CheckVerdict, took_s: float) -> None:
@@ -256,9 +302,9 @@ class Runner(BackgroundService):
         bad = not self._comes_up and failures >= service.probe.tries
         self._update(state=ServiceState.DEGRADED if bad else self.status.state, failures=failures, **facts)
 
-    def _ended(self, record: Record, code: int | None) -> None:
+    def _ended(self, record: Record, code: int | None, how: str = "") -> None:
         """Start the service again as `restart` says, or report its failure."""
-        how, tail = _how(code), self._daemon.log_tail()
+        how, tail = how or _how(code), self._daemon.log_tail()
         self._daemon.note(f"{self.status.name} (pid {record.pid}) {how}")
         restart = self.desired.service.restart
         now = time.monotonic()  # a wall clock that is set back would delay the restart
@@ -290,9 +336,16 @@ class Runner(BackgroundService):
     def _stop_process(self, record: Record) -> None:
         """End the process group of a process that lives."""
         self._daemon.note(f"stops {self.status.name} (pid {record.pid})")
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(record.pid, signal.SIGTERM)
+        if SANDBOX in record.facts:
+            terminate(record.pid)
+        else:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(record.pid, signal.SIGTERM)
         wait_until(lambda: not alive(record), self.desired.service.stop_grace.total_seconds())
+        self._kill(record)
+
+    @staticmethod
+    def _kill(record: Record) -> None:
         kill_group(record.pid)
         wait_until(lambda: not alive(record), float("inf"))
 

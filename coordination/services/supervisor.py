@@ -144,8 +144,8 @@ class Unit:
 class UnitRunner(Runner):
     """Follows one unit, in a thread, until it is stopped."""
 
-    def __init__(self, desired: DesiredService, daemon: Daemon, report: Report) -> None:
-        super().__init__(desired, daemon, report)
+    def __init__(self, desired: DesiredService, daemon: Daemon, private: Path, report: Report) -> None:
+        super().__init__(desired, daemon, private, report)
         self._unit = Unit(desired.service.unit_file)
         self._begun = False
 
@@ -281,7 +281,8 @@ class Supervisor:
         for name, one in desired.items():
             if name not in self._runners:
                 kind = UnitRunner if one.service.unit_file else Runner
-                self._runners[name] = kind(one, self._host.daemon(name), self._take)
+                private = self._host.private(name)
+                self._runners[name] = kind(one, self._host.daemon(name), private, self._take)
                 self._runners[name].start()
         self._report()
         return bool(desired or self._runners)

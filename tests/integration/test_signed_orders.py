@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from coordination.errors import NotTrusted
-from coordination.models import Ecosystem
+from coordination.files import make_private
+from coordination.models import Ecosystem, Service, ServiceAction, Workspace
 from coordination.runs.logs import LogReader
 from coordination.runs.submission import draft
 from coordination.runs.views.run_view import RunReader
+from coordination.services.host import DesiredService, ServiceHost
 from coordination.settings import Settings
 from coordination.trust.break_glass import declare_emergency, keep_emergency
 from coordination.trust.orders import RunOrder, blocks_of, digest, times
@@ -107,6 +109,58 @@ def test_a_confined_order_names_no_address_that_the_machine_does_not_have(
 
     assert site.todo("B").state == "succeeded", site.todo("B").error
     assert len(site.refusals) == (0 if known else 1)
+
+
+def order_service(
+    site: Trusting, monkeypatch: pytest.MonkeyPatch, step: str, repo: str = "r2", name: str = "db"
+) -> None:
+    """Have olaf, who may order todos of r2, order this step of the service `db`."""
+    declared = Service.model_validate({"name": name, "repo": repo, "command": "exec sleep 600"})
+    action = ServiceAction.model_validate(
+        {"type": "service", "step": step, "name": "db"}
+        | ({"service": declared} if step == "start" else {})
+        | ({"lines": 5} if step == "logs" else {})
+    )
+
+    def with_service(*args: Any, **options: Any) -> Ecosystem:
+        found = ecosystem(*args, **options)
+        todos = tuple(
+            todo.model_copy(update={"action": action, "workspace": Workspace.WORKTREE})
+            for todo in found.coordination.todos
+        )
+        return found.model_copy(
+            update={"coordination": found.coordination.model_copy(update={"todos": todos})}
+        )
+
+    monkeypatch.setattr("tests.trusted_worker.ecosystem", with_service)
+    site.sweep({"A": "r2"}, "olaf")
+
+
+@pytest.mark.parametrize("step", ["start", "stop", "logs"])
+def test_a_service_of_another_repository_is_neither_replaced_nor_stopped_nor_read(
+    site: Trusting, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    host = ServiceHost(site.worker.config.state)
+    make_private(host.folder)
+    ours = Service(name="db", repo="r1", command="exec sleep 600")
+    desired = DesiredService(service=ours, folder=site.ledger.parent, order="earlier")
+    (host.folder / "wanted.json").write_text(json.dumps({"db": desired.model_dump(mode="json")}))
+
+    order_service(site, monkeypatch, step)
+    site.deliver("A", "r2")
+    assert len(site.refusals) == 1
+
+    assert host.desired() == {"db": desired}
+
+
+@pytest.mark.parametrize("fields", [{"repo": "r1"}, {"name": "other"}])
+def test_the_order_of_a_service_declares_no_other_one(
+    site: Trusting, monkeypatch: pytest.MonkeyPatch, fields: dict[str, str]
+):
+    order_service(site, monkeypatch, "start", **fields)
+    site.deliver("A", "r2")
+    assert len(site.refusals) == 1
+    assert ServiceHost(site.worker.config.state).desired() == {}
 
 
 def change_spec(site: Trusting) -> None:

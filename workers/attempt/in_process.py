@@ -16,12 +16,14 @@ from coordination.models import (
     LandAction,
     LandCheck,
     RevertAction,
+    Service,
     ServiceAction,
     ServiceStep,
     Via,
 )
 from coordination.runs.attempt_store import Grant
 from coordination.runs.records import WaitReason
+from coordination.services.confined import ServiceSandbox
 from coordination.services.host import DesiredService, ServiceHost, ServiceState, ServiceStatus, log_lines
 from workers.attempt.environment import AttemptEnvironment
 from workers.landing.job import LandJob
@@ -105,7 +107,7 @@ def _transition(
         status = host.stop(name, lambda: stopped() is not None)
     else:
         order = host.order_start if action.step is ServiceStep.START else host.order_restart
-        order(service, env.checkout, grant.run_id)
+        order(service, env.checkout, grant.run_id, _sandbox(grant, service, env))
         status = host.settled(name)
     if (kind := stopped()) is not None:
         return AttemptOutcome(kind=kind)
@@ -119,6 +121,12 @@ def _transition(
         )
     log_line(_described(name, status))
     return _outcome(action.step, status, before, own=own)
+
+
+def _sandbox(grant: Grant, service: Service, env: AttemptEnvironment) -> ServiceSandbox | None:
+    """Return the sandbox in which the service must run; None without one. Raises NoSandbox."""
+    spec, demanded = grant.spec, env.sandbox_demanded
+    return env.sandboxes.of_service(service, spec.todo, spec.repo, env.checkout, demanded=demanded)
 
 
 def _outcome(

@@ -3,7 +3,6 @@
 | module | content |
 |---|---|
 | `child.py` `guard.py` | a command from the worker's side; the guard, a process of its own |
-| `sandbox_limits.py` | memory and processes of a sandbox, counted by the guard |
 | `orphans.py` | the processes of an attempt whose guard died as well |
 | `trouble.py` | trouble of the machine that passes, and its errors |
 """

@@ -31,8 +31,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
+from coordination import sandbox_limits
+from coordination.sandbox_limits import OVER, SandboxLimits
 from workers.process import guard, orphans
-from workers.process.sandbox_limits import SandboxLimits
 from workers.process.trouble import WorkspaceUnusable, trouble_of_error
 
 CHUNK = 64 * 1024
@@ -46,14 +47,10 @@ START_S = 60.0
 LOOK_EVERY_S = 1.0
 """How often the deadline is checked, because another thread may bring it forward."""
 GUARD_LOST = "guard lost"
-OVER: Mapping[str, str] = {
-    "memory": "{:,} bytes of memory were in use, more than the sandbox allows; raise its `memory`",
-    "processes": "{:,} processes were alive, more than the sandbox allows; raise its `processes`",
-}
-"""Reason → text, if a command exceeds a limit of its sandbox."""
 GUARD = (
-    f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; "
-    "guard.main(sys.argv[1:])"
+    "import sys; "
+    f"sys.path += [{str(Path(guard.__file__).parent)!r}, {str(Path(sandbox_limits.__file__).parent)!r}]; "
+    "import guard; guard.main(sys.argv[1:])"
 )
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
 

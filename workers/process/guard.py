@@ -56,7 +56,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
-    from workers.process.sandbox_limits import SandboxLimits
+    from coordination.sandbox_limits import SandboxLimits
 else:
     # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
     import _signal as signal
@@ -372,7 +372,7 @@ def limits_of(text: str) -> SandboxLimits | None:
     if text == "-":
         return None
     if not TYPE_CHECKING:
-        from sandbox_limits import SandboxLimits  # beside this file, where `workers` cannot be imported
+        from sandbox_limits import SandboxLimits  # its folder is in the path, packages are not
 
     return SandboxLimits(*map(int, text.split(":")))
 

@@ -24,7 +24,7 @@ from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, NotTrusted, TrustCause, Unreadable, Unsafe
 from coordination.files import locked, make_private, real_path, replace_file
-from coordination.models import Signatures
+from coordination.models import ServiceAction, Signatures
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.records import RunBrief, TodoSpec
@@ -266,10 +266,12 @@ class OrderCheck:
         report: Callable[[str, str, str], object] = lambda *_: None,
         confines_all: bool = False,
         urls: Callable[[str], Collection[str]] = lambda _: (),
+        repos_of_service: Callable[[str], Collection[str]] = lambda _: (),
     ) -> None:
         """`here` returns the place whose orders are executed; `repos` the repositories that are served.
         `report` announces a refusal: subject, why, run. `confines_all`: this worker executes nothing outside
-        of a sandbox. `urls` returns the addresses that this machine has for a repository.
+        of a sandbox. `urls` returns the addresses that this machine has for a repository, `repos_of_service`
+        the repositories whose service of this name this machine knows.
         """
         self._store = store
         self._trust = trust
@@ -279,6 +281,7 @@ class OrderCheck:
         self._report = report
         self._confines_all = confines_all
         self._urls = urls
+        self._repos_of_service = repos_of_service
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
 
@@ -378,12 +381,23 @@ class OrderCheck:
         spec = run.authorized_spec(grant.todo_id, grant.spec_json)
         if self._confines_all or run.demands_sandbox(spec.repo.name):
             self._check_urls(run.brief, spec)
+        if isinstance(action := grant.action, ServiceAction):
+            self._check_service(run, action, spec.repo.name)
         if grant.undo is None:
             run.check_start(grant.todo_id, spec)
         elif grant.undo.run not in (grant.run_id, *run.brief.carried_from):
             raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)
+
+    def _check_service(self, run: SignedRun, action: ServiceAction, repo: str) -> None:
+        """Check that the service is one of the todo's repository, or that its signer may order todos of the
+        repository that the service of this name has now: a start replaces it.
+        """
+        if action.service and (action.service.name, action.service.repo) != (action.name, repo):
+            raise foreign(f"the order of service {action.name} in {repo} declares another service")
+        for other in sorted(set(self._repos_of_service(action.name)) - {repo}):
+            run.check_order(other)
 
     def _check_urls(self, brief: RunBrief, spec: TodoSpec) -> None:
         """Check that a confined todo is ordered with addresses that this machine has for its repositories:

@@ -1,7 +1,8 @@
-"""Find out whether the processes of a sandbox exceed its limits. The guard imports it, so it imports little.
+"""Find out whether the processes of a sandbox exceed its limits.
 
 The kernel limits the memory of a single process. Only a control group could limit that of all processes
-together, and needs rights that a worker seldom has. So the guard counts them.
+together, and needs rights that a worker seldom has. So the guard of a todo's command and the supervisor of
+services count them. The guard imports this module, so it imports little.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
+
+OVER: Mapping[str, str] = {
+    "memory": "{:,} bytes of memory were in use, more than the sandbox allows; raise its `memory`",
+    "processes": "{:,} processes were alive, more than the sandbox allows; raise its `processes`",
+}
+"""Reason → text, if a command exceeds a limit of its sandbox."""
 
 
 class SandboxLimits:
