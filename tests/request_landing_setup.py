@@ -72,13 +72,13 @@ class Proposal(Place):
         """Carry out a todo with this step; `by`: other functions of its worker."""
         return RequestLanding(replace(self.job, **(by or {})), self.action(step, **more)).outcome()
 
-    def revert(self, output: str | None = None) -> AttemptOutcome:
+    def revert(self, output: str | None = None, **more: Any) -> AttemptOutcome:
         """Carry out a revert todo; with `output`, the compensation of the todo that has told it."""
         own: dict[str, Any] = {}
         if output is None and self.landed:
             own = {"commit": self.landed.commit, "before": self.landed.tree_before}
         facts = {"type": "revert", "change_set": "P", "via": Via.PR, "title": "Revert P", "tip": self.tip}
-        return RequestRevert(self.job, RevertAction.model_validate({**facts, **own})).outcome(output)
+        return RequestRevert(self.job, RevertAction.model_validate({**facts, **own, **more})).outcome(output)
 
     @property
     def proposed(self) -> Request:

@@ -79,18 +79,22 @@ class Landings:
             raise Blocked(f"all of {plan} has landed", f"see: coord changes {plan}")
         return self.start(self.make_ready(prepared))
 
-    def revert(self, plan: str) -> Run:
+    def revert(self, plan: str, *, when_ready: bool = False) -> Run:
         """Revert a landing: take the landed change set out of the base branches again, by one commit in each
         repository.
 
         The order is that of the landing, backwards; history is never rewritten. Then the change set is open
         as before: a sweep builds on it, and it can land again.
 
-        `plan`: a plan, an item of `coordination.waves`, or the run that landed it.
+        By pull requests it opens those of all repositories at once, and merges them in that order. One that
+        people must approve is left to them.
 
-        Raises NotFound where nothing of it has landed; Conflict.
+        `plan`: a plan, an item of `coordination.waves`, or the run that landed it. `when_ready`: wait until
+        the pull requests are approved and green.
+
+        Raises NotFound where nothing of it has landed; Conflict; PlanRefused.
         """
-        return self.start(self.make_ready(self.prepare_revert(plan)))
+        return self.start(self.make_ready(self.prepare_revert(plan, when_ready=when_ready)))
 
     def prepare(self, plan: str, options: LandOptions | None = None) -> PreparedLanding:
         """Return the landing that `land` would start. Raises as `land` does."""
@@ -98,11 +102,11 @@ class Landings:
         with naming_unrecorded(self._access, plan), self._access.reached() as connection:
             return prepare_landing(connection, ecosystem, plan, options or LandOptions())
 
-    def prepare_revert(self, plan: str) -> PreparedLanding:
+    def prepare_revert(self, plan: str, *, when_ready: bool = False) -> PreparedLanding:
         """Return the revert that `revert` would start. Raises as `revert` does."""
         ecosystem = self._access.manager.document.ecosystem
         with self._access.reached() as connection:
-            return prepare_revert(connection, ecosystem, plan)
+            return prepare_revert(connection, ecosystem, plan, when_ready=when_ready)
 
     def preview(self, prepared: PreparedLanding) -> LandingPreview:
         """Show what a landing would do in each repository: base, tip, method, outcome, quality checks, and

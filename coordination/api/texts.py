@@ -140,6 +140,7 @@ NO_QA = (
     "right `override`, and is recorded."
 )
 WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
+REVERT_WHEN_READY = "Wait until the pull requests are approved and green (default: leave them to people)."
 DRAFT = "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review."
 REOPEN = "Open requests again that were closed without a merge (default: leave them)."
 REVIEWERS = "Ask these people for a review."

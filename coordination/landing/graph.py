@@ -21,6 +21,7 @@ from coordination.models import (
     QaAction,
     Retry,
     RevertAction,
+    RevertStep,
     ShellAction,
     Todo,
     Verdict,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 CHECK, LOCKS = "check", "locks"
 LANDED, SOAK, LOOK, AFTER, DONE = "landed", "soak", "look", "after", "done"
 """Todos of a wave after those that land."""
-OUT = "out"
+OPEN, OUT = "open", "out"
 ONCE = Retry(attempts=1)
 """The engine does not retry land todos: they wait for the end of temporary trouble themselves."""
 LONGEST_PREFIX = 60
@@ -192,17 +193,30 @@ def _checks_after(
 
 def revert_graph(ecosystem: Ecosystem, revert: Landing) -> tuple[Ecosystem, PlanGraph]:
     """Return the records and the graph of a run that reverts. A failure does not stop the other repositories
-    of its wave. A wave is reverted only when all later waves are.
+    of its wave. A wave is reverted only when all later waves are. All pull requests are opened at once. A run
+    that waits until they are ready takes no landing locks.
     """
-    barrier = barrier_todo(revert, LandWave(number=0, repos=revert.names), [])
-    todos, after = [barrier], barrier.id
     numbers = [*dict.fromkeys(part.wave_of(part.names[0]) for part in revert.parts)]
+    every = [(part, one) for number in numbers for part in revert.within(number) for one in part.repos]
+    opened = dict[str, Todo]()
+    for part, one in every:
+        if one.via is Via.PR and one.repo not in {other.repo for other in opened.values()}:
+            todo = open_todo(part, one)
+            opened[todo.id] = todo
+    todos, after = [*opened.values()], list[str]()
+    if not revert.when_ready:
+        todos.append(barrier_todo(revert, LandWave(number=0, repos=revert.names), []))
+        after = [todos[-1].id]
     for number in numbers:
-        own = [revert_todo(part, one, after) for part in revert.within(number) for one in part.repos]
+        own = list[Todo]()
+        for part in revert.within(number):
+            for one in part.repos:
+                begins = [name for name in [todo_id(part.change_set, OPEN, one.repo)] if name in opened]
+                own.append(revert_todo(part, one, [*after, *begins], when_ready=revert.when_ready))
         todos += own
         if number != numbers[-1]:
             todos.append(out_todo(revert, number, own))
-            after = todos[-1].id
+            after = [todos[-1].id]
     return _graph(ecosystem, revert, REVERT, todos, OnFailure.CONTINUE)
 
 
@@ -312,25 +326,45 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
     )
 
 
-def revert_todo(revert: Landing, one: RepoLanding, barrier: str) -> Todo:
+def open_todo(revert: Landing, one: RepoLanding) -> Todo:
+    """Return the todo that opens the pull request of a revert. It waits for no other repository."""
+    return Todo(
+        id=todo_id(revert.change_set, OPEN, one.repo),
+        task=f"open the pull request that takes {revert.change_set} out of {one.branch} of {one.repo}",
+        repo=one.repo,
+        action=_revert_action(revert, one, step=RevertStep.OPEN),
+        workspace=Workspace.WORKTREE,
+        retry=ONCE,
+    )
+
+
+def revert_todo(revert: Landing, one: RepoLanding, after: Sequence[str], *, when_ready: bool) -> Todo:
     before = [todo_id(revert.change_set, REVERT, repo) for repo in one.after]
     return Todo(
         id=todo_id(revert.change_set, REVERT, one.repo),
         task=f"take {revert.change_set} out of {one.branch} of {one.repo}",
         repo=one.repo,
-        blocked_by=(barrier, *before, *one.after_todos),
-        action=RevertAction(
-            type="revert",
-            change_set=revert.change_set,
-            via=one.via,
-            tip=one.change.tip,
-            commit=one.landed.commit,
-            before=one.landed.tree_before,
-            title=_title("Revert", revert),
-            patience=revert.patience,
-        ),
+        blocked_by=(*after, *before, *one.after_todos),
+        action=_revert_action(revert, one, when_ready=when_ready and one.via is Via.PR),
         workspace=Workspace.WORKTREE,
         retry=ONCE,
+    )
+
+
+def _revert_action(
+    revert: Landing, one: RepoLanding, *, step: RevertStep = RevertStep.REVERT, when_ready: bool = False
+) -> RevertAction:
+    return RevertAction(
+        type="revert",
+        change_set=revert.change_set,
+        via=one.via,
+        tip=one.change.tip,
+        commit=one.landed.commit,
+        before=one.landed.tree_before,
+        title=_title("Revert", revert),
+        patience=revert.patience,
+        step=step,
+        when_ready=when_ready,
     )
 
 

@@ -28,6 +28,7 @@ from coordination.landing.rules import (
     has_landed,
     repo_options,
 )
+from coordination.landing.ways import refuse_unready
 from coordination.models import Ecosystem, Strategy, generated_id
 from coordination.runs.change_sets.records import ChangeSet, CheckResult, read_result
 from coordination.runs.change_sets.store import ChangeSets, plans_of
@@ -154,9 +155,11 @@ def _last_results(connection: Connection, landing: Landing) -> dict[str, CheckRe
     return found
 
 
-def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> PreparedLanding:
+def prepare_revert(
+    connection: Connection, ecosystem: Ecosystem, name: str, *, when_ready: bool = False
+) -> PreparedLanding:
     """Return the revert of the landed changes of a plan, of the plans of `coordination.waves`, or of a run.
-    Raises as `decide_revert` and `decide_plan_reverts` do.
+    Raises as `decide_revert` and `decide_plan_reverts` do; PlanRefused for `when_ready` without requests.
     """
     sets, patience = ChangeSets(connection.store), connection.settings.land_patience
     whole, plans, run = _landed_by(connection, ecosystem, name)
@@ -166,6 +169,9 @@ def prepare_revert(connection: Connection, ecosystem: Ecosystem, name: str) -> P
         found = {plan: one for plan in plans if (one := sets.read(plan)) is not None}
         wave_of = {plan: _wave_of(ecosystem, whole, one, run) for plan, one in found.items()}
         landing = decide_plan_reverts(ecosystem, whole, found, wave_of, run=run, patience=patience)
+    if when_ready:
+        refuse_unready(whole, REVERT, {one.via for one in landing.repos})
+        landing = replace(landing, when_ready=True)
     records, graph = revert_graph(ecosystem, landing)
     return PreparedLanding(kind=REVERT, landing=landing, records=records, graph=graph)
 

@@ -17,6 +17,7 @@ from coordination.models import (
     Via,
 )
 from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.run_kinds import LAND, REVERT
 from coordination.text import listed
 
 
@@ -63,16 +64,24 @@ def refuse_rules(
             f"land.approvals of {name} is {rules.approvals}, and a landing by {listed(direct)} has one gate",
             "write approvals: 1; or land it with --via pr",
         )
-    if when_ready and ways and Via.PR not in ways:
-        raise PlanRefused(
-            f"{name} lands by {listed(direct)}: there is no pull request that could become ready",
-            "leave --when-ready out; or land it with --via pr",
-        )
+    if when_ready:
+        refuse_unready(name, LAND, ways)
     if when_ready and rules.atomic is Atomic.REPO:
         raise PlanRefused(
             f"land.atomic of {name} is repo: its landing takes its locks before it looks at the requests, "
             "and must not keep them during reviews",
             "leave --when-ready out, and name the repositories that are ready: --repo REPO",
+        )
+
+
+def refuse_unready(name: str, operation: str, ways: Collection[Via]) -> None:
+    """Raise PlanRefused for `--when-ready` where nothing is done by a pull request."""
+    if ways and Via.PR not in ways:
+        direct = listed(sorted({way.value for way in ways}))
+        also = "" if operation == REVERT else "; or land it with --via pr"
+        raise PlanRefused(
+            f"{name} {operation}s by {direct}: there is no pull request that could become ready",
+            f"leave --when-ready out{also}",
         )
 
 

@@ -285,6 +285,13 @@ class LandAction(Record):
     """The number of its wave; None without waves."""
 
 
+class RevertStep(Word):
+    OPEN = "open"
+    """Open the pull request of the revert; merge nothing."""
+    REVERT = "revert"
+    """Take the landed commit out of the base branch."""
+
+
 class RevertAction(Record):
     """Takes a landed change set out of the base branch again, by one commit; made by coord only.
 
@@ -301,3 +308,6 @@ class RevertAction(Record):
     before: Commit | None = None
     """The tree before it landed."""
     patience: Duration = timedelta(hours=1)
+    step: RevertStep = RevertStep.REVERT
+    when_ready: Annotated[bool, Field(strict=True)] = False
+    """Wait until people have approved its pull request; if false, leave it to them."""

@@ -52,6 +52,65 @@ def test_requests_are_reviewed_and_mended_and_merged_in_order(testbed: Testbed, 
         assert "Coord-Reverts" in git(at.forge.path("acme/a"), "log", "--format=%B", "main")
 
 
+def reverts(at: Site) -> list[int]:
+    """Return the number of requests that revert, of each repository."""
+    return [sum(one.head != BRANCH for one in at.projects[name].requests) for name in at.names]
+
+
+def approve_revert(at: Site, name: str) -> None:
+    at.forge.approve(at.projects[name], at.projects[name].requests[-1].number)
+
+
+@pytest.mark.timeout(240)
+def test_a_revert_opens_all_its_requests_at_once_and_merges_each_when_it_is_ready(
+    testbed: Testbed, tmp_path: Path
+):
+    with site(testbed, tmp_path / "forge", "github", "abc") as at:
+        assert at.land().code == 0
+        for project in at.projects.values():
+            at.forge.protect(project, approvals=1, dismiss_stale=False)
+        left = testbed.coord("revert", PLAN, "--yes")
+        assert left.code == 3
+        assert "--when-ready" in left.err
+        assert reverts(at) == [1, 1, 1]
+        assert at.landed() == [True] * 3
+
+        reverting = testbed.begin("revert", PLAN, "--when-ready", "--yes", "--json")
+        until(lambda: any(todo["wait_reason"] == "request" for todo in testbed.run()["todos"]))
+        held = [one["name"] for one in testbed.ok("list-locks", "--all", "--json").json]
+        assert [name for name in held if "land" in name] == [], "no lock is held during reviews"
+        approve_revert(at, "a")
+        approve_revert(at, "c")
+        until(lambda: at.landed() == [True, True, False])
+        approve_revert(at, "b")
+        done = reverting.done(90)
+        assert done.code == 0, done.err
+        assert at.landed() == [False] * 3
+        assert reverts(at) == [1, 1, 1]
+        at.testbed.ok("changes", PLAN)
+
+
+@pytest.mark.timeout(240)
+def test_what_a_rollback_leaves_to_people_is_reverted_by_one_call(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "abc", patience="6s") as at:
+        at.forge.fail(405, times=1000, only="PUT /repos/acme/c/pulls/1/merge")
+        landing = at.begin()
+        until(lambda: at.has_work("b"))
+        for project in at.projects.values():
+            at.forge.protect(project, approvals=1, dismiss_stale=False)
+        failed = landing.done(90)
+        assert (failed.code, failed.json["status"]) == (3, "rollback_failed")
+        assert f"coord revert {PLAN} --when-ready" in failed.err
+
+        reverting = testbed.begin("revert", PLAN, "--when-ready", "--yes", "--json")
+        until(lambda: reverts(at) == [1, 1, 0])
+        approve_revert(at, "a")
+        approve_revert(at, "b")
+        done = reverting.done(90)
+        assert done.code == 0, done.err
+        assert at.landed() == [False] * 3
+
+
 @pytest.mark.timeout(360)
 def test_a_failure_takes_back_what_has_merged_and_people_may_act_meanwhile(testbed: Testbed, tmp_path: Path):
     """One set of three requests, through what can go wrong with it."""

@@ -151,6 +151,32 @@ def test_a_revert_that_the_merge_queue_throws_out_is_left_to_people(place: Propo
     assert place.project.queue == []
 
 
+def test_a_revert_that_waits_for_reviews_is_queued_afterwards_and_thrown_out_only_once(place: Proposal):
+    place.check()
+    ends(place.land(), SUCCEEDED)
+    place.at.protect(place.project, queue=True, approvals=1, dismiss_stale=False)
+    ends(place.revert(step="open"), SUCCEEDED)
+    ends(place.revert(step="open"), SUCCEEDED)
+    assert (len(place.project.requests), place.has_work) == (2, True)
+    ends(place.revert(when_ready=True), DEFERRED, "0 of 1 approval")
+    place.now += timedelta(days=9)
+    ends(place.revert(when_ready=True), DEFERRED, "0 of 1 approval")
+    place.at.approve(place.project, 2)
+    ends(place.revert(when_ready=True), DEFERRED)
+    assert [one.number for one in place.project.queue] == [2]
+    place.project.queue.clear()
+    ends(place.revert(when_ready=True), REFUSED, "/2")
+
+
+def test_a_revert_that_somebody_closes_is_not_waited_for(place: Proposal):
+    place.check()
+    ends(place.land(), SUCCEEDED)
+    place.at.protect(place.project, approvals=1, dismiss_stale=False)
+    ends(place.revert(when_ready=True), DEFERRED)
+    place.at.close(place.project, 2)
+    ends(place.revert(when_ready=True), REFUSED, "/2")
+
+
 def test_a_revert_whose_check_ends_between_the_look_at_it_and_at_its_checks_is_merged(
     place: Proposal, monkeypatch: pytest.MonkeyPatch
 ):

@@ -15,7 +15,7 @@ from coordination.models import RevertAction
 from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
 from workers.landing.attempt import LOOKS, TROUBLE, UNDOES, Attempt, parsed, refusal
 from workers.landing.commits import REVERTS, commit_in, had_tree, lands, reopen, revert_commit, revert_of
-from workers.landing.records import BaseBranch, NoChange, Refused
+from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
 from workers.landing.remote import contains
 from workers.outcome import AttemptOutcome
 
@@ -79,28 +79,33 @@ class RevertAttempt(Attempt):
         return LandedCommit(commit, commit_in(known, "tree_before"))
 
     def _take_out(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit) -> AttemptOutcome:
-        commit, before = landed
+        commit = landed.commit
         for _ in range(LOOKS):
             base = self._base_tip(at)
-            if not had_tree(at, base.commit, commit, before):
-                what = f"{at.branch} of {at.repo} never had the tree {before[:12]}, which the revert restores"
-                raise refusal(what, f"take {commit[:12]} out by hand: git revert")
-            revert = revert_of(at, commit, base.commit)
-            if not revert:
-                message = f"{self._action.title}\n\nCoord-Plan: {self._name}\n{REVERTS}: {commit}\n"
-                made = revert_commit(at, base=base.commit, landed=commit, before=before, message=message)
-                if isinstance(made, Refused):
-                    raise self._end_after(made)
-                if isinstance(made, NoChange):  # people took it out
-                    revert = made.base
-                elif not self._pushed(at, made):
-                    continue
-                else:
-                    revert = made.commit
-                base = self._base_tip(at)
+            made = self._reverting(at, base.commit, landed)
+            if isinstance(made, Prepared) and not self._pushed(at, made):
+                continue
+            revert = made.commit if isinstance(made, Prepared) else made
+            base = self._base_tip(at)
             self._open_again(at, change, landed, base.commit)
             return self._done({"reverted": commit, "by": revert}, f"{commit[:12]} is out of {at.branch}")
         raise self._keeps_moving(at)
+
+    def _reverting(self, at: BaseBranch, base: str, landed: LandedCommit) -> Prepared | str:
+        """Return the commit that reverts the landing on top of the base, or the one in the base that already
+        has. Raises AttemptEnd.
+        """
+        commit, before = landed
+        if not had_tree(at, base, commit, before):
+            what = f"{at.branch} of {at.repo} never had the tree {before[:12]}, which the revert restores"
+            raise refusal(what, f"take {commit[:12]} out by hand: git revert")
+        if revert := revert_of(at, commit, base):
+            return revert
+        message = f"{self._action.title}\n\nCoord-Plan: {self._name}\n{REVERTS}: {commit}\n"
+        made = revert_commit(at, base=base, landed=commit, before=before, message=message)
+        if isinstance(made, Refused):
+            raise self._end_after(made)
+        return made.base if isinstance(made, NoChange) else made  # people took it out
 
     def _open_again(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit, base: str) -> None:
         """Open the change set again, at a tip that has the reverted work on top of the base branch."""

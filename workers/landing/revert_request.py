@@ -13,8 +13,8 @@ from typing import Any
 
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
-from coordination.landing.readiness import Lack, Missing, Requirements, missing_of, missing_text
-from coordination.models import RevertAction
+from coordination.landing.readiness import LASTING, Lack, Missing, Requirements, missing_of, missing_text
+from coordination.models import RevertAction, RevertStep
 from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
 from coordination.runs.records import WaitReason
 from workers.landing.attempt import UNDOES, AttemptEnd, postponed, refusal
@@ -27,6 +27,8 @@ from workers.outcome import AttemptOutcome
 from workers.workspace.git import ask
 from workers.workspace.repository import commit_at
 
+QUEUED = "queued"
+"""Key of the checkpoint: the head that was put into the merge queue."""
 _PASSING = frozenset({Lack.PENDING, Lack.UNKNOWN})
 """States that end without a person."""
 
@@ -74,8 +76,31 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
             request = self._forge.get(request.number)
         return request
 
+    def _take_out(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit) -> AttemptOutcome:
+        if self._action.step is RevertStep.REVERT:
+            return super()._take_out(at, change, landed)
+        made = self._reverting(at, self._base_commit, landed)
+        if not isinstance(made, Prepared):
+            return self._done({"by": made}, f"{landed.commit[:12]} is out of {at.branch}")
+        _, request = self._proposed(at, made)
+        return self._done({"request": request.url}, f"{request.url} is open")
+
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Merge the request of the revert. Return False: the caller looks at the base branch again."""
+        change, request = self._proposed(at, made)
+        missing = self._missing(at, change, request)
+        if Lack.BEHIND in {one.lack for one in missing}:
+            if (refused := self._update(at, change, request)) is not None:
+                raise self._left(request, refused.error)
+            raise postponed(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
+        if missing:
+            raise self._waits_for(at, request, missing)
+        self._merge(at, request)
+        self._base_commit = self._base_tip(at).commit
+        return False
+
+    def _proposed(self, at: BaseBranch, made: Prepared) -> tuple[RepoChange, PullRequest]:
+        """Return the request of the revert, which is opened if there is none, and its branch."""
         assert self._landing_to_revert is not None
         reverted = self._landing_to_revert.commit
         branch = f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
@@ -88,16 +113,7 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         else:
             request = self._forge.get(request.number)
         self._note(request)
-        missing = self._missing(at, change, request)
-        if Lack.BEHIND in {one.lack for one in missing}:
-            if (refused := self._update(at, change, request)) is not None:
-                raise self._left(request, refused.error)
-            raise postponed(f"{request.url}: the forge looks at its new commit", WaitReason.REQUEST, SOON)
-        if missing:
-            raise self._waits_for(at, request, missing)
-        self._merge(at, request)
-        self._base_commit = self._base_tip(at).commit
-        return False
+        return change, request
 
     def _open(
         self, at: BaseBranch, change: RepoChange, made: Prepared, before: PullRequest | None
@@ -119,6 +135,12 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
 
     def _waits_for(self, at: BaseBranch, request: PullRequest, missing: tuple[Missing, ...]) -> AttemptEnd:
         error, lacks = missing_text(missing), {one.lack for one in missing}
+        if self._action.when_ready and not lacks & LASTING:
+            if lacks == {Lack.UNKNOWN}:
+                why = f"{request.url}: {error}"
+                return self._end_of_patience(why) or postponed(why, WaitReason.REQUEST, SOON)
+            self._forget_trouble()
+            return postponed(f"{request.url}: {error}", WaitReason.REQUEST, self._interval())
         if not lacks <= _PASSING:
             return self._left(request, error)
         if self._is_late(at, request):
@@ -127,16 +149,23 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         return postponed(f"{request.url}: {error}", WaitReason.REQUEST, pause)
 
     def _is_late(self, at: BaseBranch, request: PullRequest) -> bool:
-        """Return whether its commit is older than the patience: an undo keeps no record of its own."""
+        """Return whether its commit is older than the patience: an undo keeps no record of its own. One that
+        waits until people approve it may be old.
+        """
+        if self._action.when_ready:
+            return False
         committed = ask("show", "-s", "--format=%ct", request.head_sha, cwd=at.path).stdout.strip()
         made = datetime.fromtimestamp(int(committed), UTC) if committed.isdecimal() else self._job.now()
         return self._job.now() - made > self._action.patience
 
     def _merge(self, at: BaseBranch, request: PullRequest) -> None:
         if self._forge.protection(at.branch).queue:
-            if self._is_late(at, request) and not self._forge.is_queued(request):
+            is_out = not self._forge.is_queued(request)
+            if is_out and (self._checkpoint.get(QUEUED) == request.head_sha or self._is_late(at, request)):
                 raise self._left(request, "the merge queue has thrown it out")
             self._enqueue(request)
+            if self._action.when_ready:
+                self._add_to_checkpoint({QUEUED: request.head_sha})
             raise self._waits_in_queue(request)
         message = ask("show", "-s", "--format=%b", request.head_sha, cwd=at.path).stdout.strip()
         has_merges = MergeMethod.MERGE in self._forge.repository().methods
@@ -169,7 +198,9 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
 
     def _left(self, request: PullRequest, error: str) -> AttemptEnd:
         """Return the end of an attempt that leaves the request to people."""
+        again = f"coord rollback {self._job.run_id}, or " if UNDOES in self._checkpoint else ""
         return refusal(
             f"the revert of {self._job.repo.name} is left to people: {request.url}: {error}",
-            f"merge it; then: coord rollback {self._job.run_id}, or coord revert {self._name}",
+            f"merge it; then: {again}coord revert {self._name}; or let coord merge all of them when they are "
+            f"approved: coord revert {self._name} --when-ready",
         )

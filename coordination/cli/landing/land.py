@@ -97,17 +97,20 @@ def land(
 
 @command("landings.revert")
 @click.argument("plan", metavar="PLAN|RUN", shell_complete=landable)
+@click.option("--when-ready", is_flag=True, help=texts.REVERT_WHEN_READY)
 @click.option("--dry-run", is_flag=True, help="Print what would be reverted; change nothing.")
 @yes_option
 @detach_option
 @as_json_option
 @click.pass_obj
-def revert(call: CliContext, plan: str, dry_run: bool, yes: bool, detach: bool, as_json: bool) -> int:
+def revert(
+    call: CliContext, plan: str, when_ready: bool, dry_run: bool, yes: bool, detach: bool, as_json: bool
+) -> int:
     """The id of an item of `coordination.waves` in place of PLAN reverts all its plans, the last wave first.
 
     Exit code 0: all is reverted. 3: a repository could not be reverted.
     """
-    prepared = call.coord.landings.prepare_revert(plan)
+    prepared = call.coord.landings.prepare_revert(plan, when_ready=when_ready)
     if dry_run:
         return _print_preview(call, prepared, as_json=as_json)
     return run_landing(call, prepared, yes=yes, detach=detach, as_json=as_json)

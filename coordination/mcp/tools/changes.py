@@ -228,10 +228,11 @@ def coord_revert_plan(
     plan: Annotated[
         str, Field(description="A plan's id, an item of `coordination.waves`, or the run that landed it.")
     ],
+    when_ready: Annotated[bool, Field(description=texts.REVERT_WHEN_READY)] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Call it only if a person told you to."""
-    run = session.coord.landings.revert(plan)
+    run = session.coord.landings.revert(plan, when_ready=when_ready)
     return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 

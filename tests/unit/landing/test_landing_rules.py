@@ -166,6 +166,27 @@ def test_a_revert_goes_backwards_over_what_has_landed():
         decide_revert(file(), changes("a", landed="a"), "P", run="R8", patience=timedelta(hours=1))
 
 
+def test_a_revert_by_requests_opens_all_of_them_at_once_and_takes_no_lock_while_it_waits():
+    found = changes("abc", landed="abc")
+    by_request = {
+        name: change.model_copy(update={"landed": change.landed.model_copy(update={"via": "pr"})})
+        for name, change in found.repos.items()
+        if change.landed
+    }
+    revert = decide_revert(
+        file(), found.model_copy(update={"repos": by_request}), "P", patience=timedelta(hours=1)
+    )
+    _, graph = revert_graph(file(), revert)
+    opens = {name for name in graph.todos if ".open." in name}
+    assert opens == {"P.open.a", "P.open.b", "P.open.c"}
+    assert {graph.predecessors[name] for name in opens} == {()}
+    assert graph.predecessors["P.revert.a"] == ("P.locks", "P.open.a", "P.revert.b")
+
+    _, graph = revert_graph(file(), replace(revert, when_ready=True))
+    assert graph.predecessors["P.revert.a"] == ("P.open.a", "P.revert.b")
+    assert "P.locks" not in graph.todos
+
+
 def test_a_worker_reads_the_todos_of_a_landing_and_long_names_stay_different():
     _, graph = landing_graph(file(), decided(file(), changes("a")))
     todo = graph.todos["P.land.a"]
