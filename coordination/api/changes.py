@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,9 @@ from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
 from coordination.errors import Blocked, Conflict, NotFound, UsageError
 from coordination.models import OPEN_TODO, TodoStatus
-from coordination.runs.change_sets.records import ChangeSet, RepoChange
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, branch_name
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.runs.submission.refusals import NotLanded
 from coordination.runs.submission.writes import repos_written
 from coordination.text import listed, quoted, require_known
 
@@ -320,7 +323,36 @@ def plan_rebuild(
     is_signed = connection is not None and connection.signing is not None
     if is_signed or any((todo, one.repo) not in done for one in found for todo in one.todos):
         _refuse(access, plan, found)
+    if connection is not None and _is_declared(ecosystem, plan):
+        rebuilt = {todo for one in found for todo in one.todos}
+        _refuse_elsewhere(access, plan, connection, rebuilt)
     return found
+
+
+def _refuse_elsewhere(
+    access: EcosystemAccess, plan: str, connection: Connection, rebuilt: Collection[str] = ()
+) -> None:
+    """Raise Conflict where another host has completed work of a plan on the branch of its change set, and
+    Redis has no record of it; NotLanded where a worker does not answer. `rebuilt`: todos whose records are
+    being rebuilt.
+    """
+    from coordination.landing.completed import on_branches, unrecorded
+
+    asked = unrecorded(access.document.ecosystem, ChangeSets(connection.store).read(plan), plan)
+    todos = {todo: repo for todo, repo in asked.todos.items() if todo not in rebuilt}
+    found = on_branches(connection, replace(asked, todos=todos), access.memory.completed_by_hand)
+    elsewhere = [one for one in found if one.host != access.settings.this_host]
+    if not elsewhere:
+        return
+    branch = branch_name(plan)
+    places = dict.fromkeys(f"{branch} of {one.repo} on {one.host}" for one in elsewhere)
+    hosts = dict.fromkeys(one.host for one in elsewhere)
+    raise Conflict(
+        f"Redis has no record of work of {plan} that has not landed: {listed(places)} "
+        f"({listed(dict.fromkeys(one.todo for one in elsewhere))})",
+        f"rebuild the change set there, on {listed(hosts)}, where the file is: coord adopt {quoted(plan)}; "
+        "then try again",
+    )
 
 
 @contextmanager
@@ -372,7 +404,7 @@ def _recorded(
     """Return the change set of a plan, and those of the todos of whose work Redis knows; start no server that
     has no data.
     """
-    if not (access.settings.redis_url or access.local.server.has_data):
+    if not _has_data(access):
         return None, ()
     with access.reached() as connection:
         known = ChangeSets(connection.store).read(plan)
@@ -386,7 +418,7 @@ def where_unlanded(access: EcosystemAccess, plan: str) -> str:
     """
     if absent := absent_work(access, plan):
         return f"{absent.fact}: {absent.next}"
-    if not access.has_file or not (access.settings.redis_url or access.local.server.has_data):
+    if not access.has_file or not _has_data(access):
         return ""
     with access.reached() as connection:
         found = ChangeSets(connection.store).read(plan)
@@ -404,11 +436,20 @@ def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
         return
     ecosystem = access.document.ecosystem
     waves = next((one for one in ecosystem.coordination.waves if one.id == name), None)
-    for plan in waves.plans if waves else (name,):
-        # Without any such branch no server is asked, and none is started.
-        if _is_declared(ecosystem, plan) and _unrecorded(access, plan, None):
+    for plan in filter(partial(_is_declared, ecosystem), waves.plans if waves else (name,)):
+        # No server is started for it without data or such a branch.
+        is_here = bool(_unrecorded(access, plan, None))
+        if is_here or _has_data(access):
             with access.reached() as connection:
-                _refuse(access, plan, _unrecorded(access, plan, connection))
+                if is_here:
+                    _refuse(access, plan, _unrecorded(access, plan, connection))
+                with suppress(NotLanded):  # a worker does not answer: the caller says what it knows itself
+                    _refuse_elsewhere(access, plan, connection)
+
+
+def _has_data(access: EcosystemAccess) -> bool:
+    """Return whether there is a Redis that may have records; one without data is not started."""
+    return bool(access.settings.redis_url or access.local.server.has_data)
 
 
 def _is_declared(ecosystem: Ecosystem, plan: str) -> bool:

@@ -220,10 +220,12 @@ class Planner:
             own = sets.get(change_set_of(graph.plan.id, graph.todos))
             if own is not None:
                 refuse_of_sweep(connection.store, self.ecosystem, own, accepted)
+            rebuilt = self._rebuilt(graph, connection)
             workers = connection.registry.workers()
             if workers:
-                check_landed(connection, self.ecosystem, graph, sets, accepted, record=False)
-        return workers, (*(own.taken_over if own else ()), *self._rebuilt(graph, connection))
+                known = {todo for one in rebuilt for todo in one.todos}
+                check_landed(connection, self.ecosystem, graph, sets, accepted, known=known, record=False)
+        return workers, (*(own.taken_over if own else ()), *rebuilt)
 
     def _rebuilt(self, graph: PlanGraph, connection: Connection | None) -> tuple[TakenOver, ...]:
         """Return the commits that the run would take up from branches of which Redis has lost the record.

@@ -18,10 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coordination.errors import UsageError
-from coordination.landing.rules import Landing, LandOptions, plan_of
+from coordination.landing.rules import LandOptions, plan_of
 from coordination.models import (
     Ecosystem,
     InWorker,
@@ -78,32 +79,38 @@ class Unrecorded:
         )  # fmt: skip
 
 
+NO_WAYS: Mapping[str, Via | None] = MappingProxyType({})
+
+
 def unrecorded(
-    ecosystem: Ecosystem, change_set: ChangeSet | None, landing: Landing, options: LandOptions
+    ecosystem: Ecosystem,
+    change_set: ChangeSet | None,
+    name: str,
+    ways: Mapping[str, Via | None] = NO_WAYS,
+    chosen: Collection[str] = (),
 ) -> Unrecorded:
-    """Return the completed todos of the plan that are compared before the landing; with `options.repos`, only
-    those of these repositories.
+    """Return the completed todos of a plan whose work no record of its change set has; with `chosen`, only
+    those of these repositories. `ways`: repository → how it lands; others land as the plan says.
     """
-    plan, todos = plan_of(ecosystem, landing.change_set)
+    plan, todos = plan_of(ecosystem, name)
     repos = {repo.name: repo for repo in ecosystem.repos}
-    via = {one.repo: one.via for one in landing.repos}
-    usual = options.via or (plan.land.via if plan and plan.land else None)
+    usual = plan.land.via if plan and plan.land else None
     recorded = change_set.source if change_set else {}
     found = {
         todo.id: todo.repo
         for todo in todos
         if todo.status is TodoStatus.COMPLETED
         and todo.id not in recorded
-        and (todo.repo in options.repos or not options.repos)
+        and (todo.repo in chosen or not chosen)
         and may_commit(todo.working_in(repos[todo.repo]))
     }
     return Unrecorded(
-        plan=landing.change_set,
+        plan=name,
         todos=found,
         tips={name: change.tip for name, change in change_set.open.items()} if change_set else {},
         branches={name: repo.branch for name, repo in repos.items()},
         remote=frozenset(
-            name for name, repo in repos.items() if repo.url and via.get(name, usual) is not Via.LOCAL
+            repo for repo, one in repos.items() if one.url and ways.get(repo, usual) is not Via.LOCAL
         ),
     )
 
@@ -140,13 +147,7 @@ def refuse_lost(
     """
     record_accepted(connection.store, accepted)
     named = {todo: one for one in compared for todo in one.todos if todo not in accepted}
-    if not named:
-        return
-    records = connection.redis.hmget(connection.keys.commits, list(named))
-    words = {
-        todo: [*str(record or "").split(" "), "", ""][:3] for todo, record in zip(named, records, strict=True)
-    }
-    asked = {todo: record for todo, record in words.items() if record[0] not in (ACCEPTED, NO_COMMIT)}
+    asked = _records(connection, named)
     if not asked:
         return
     no_commit = [todo for todo, (commit, _, _) in asked.items() if commit in ("", UNDONE)]
@@ -165,11 +166,43 @@ def refuse_lost(
     standing = judge(expected, findings, people, unasked)
     missing = [*undone, *standing.missing]
     if missing:
-        raise _lost(missing, named, standing.unknown, command)
+        raise _lost(missing, named, standing.unknown, command, connection.settings.this_host)
     if standing.unanswered:
         raise _unanswered(standing.unanswered[0], command)
     if standing.unknown:
         raise _unknown(standing.unknown, command)
+
+
+def _records(connection: Connection, todos: Iterable[str]) -> dict[str, tuple[str, str, str]]:
+    """Return todo → commit, run and repository of its last success, for those that may have a commit; empty
+    texts where nothing is recorded.
+    """
+    names = list(todos)
+    found = connection.redis.hmget(connection.keys.commits, names) if names else []
+    words = {
+        todo: ([*str(record or "").split(" "), "", ""])[:3] for todo, record in zip(names, found, strict=True)
+    }
+    return {
+        todo: (commit, run, repo)
+        for todo, (commit, run, repo) in words.items()
+        if commit not in (ACCEPTED, NO_COMMIT)
+    }
+
+
+def on_branches(connection: Connection, one: Unrecorded, by_hand: ByHand) -> list[ResultFinding]:
+    """Return the completed todos whose commits workers find on a branch of the change set, and in no base
+    branch. Raises NotLanded where a worker does not answer.
+    """
+    records = {
+        todo: record for todo, record in _records(connection, one.todos).items() if record[0] != UNDONE
+    }
+    if not records:
+        return []
+    expected = [one.expected(todo, *record) for todo, record in records.items()]
+    findings, unasked = ask_for_results(connection.store, connection.registry, expected)
+    people = by_hand([todo for todo, (commit, _, _) in records.items() if not commit]) if findings else {}
+    own = f"refs/heads/{branch_name(one.plan)}"
+    return [found for found in judge(expected, findings, people, unasked).missing if found.ref == own]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,9 +258,11 @@ def _lost(
     named: Mapping[str, Unrecorded],
     unknown: Collection[str],
     command: str,
+    here: str,
 ) -> NotLanded:
     shown = list(missing)[:SHOWN]
-    sentences = [f"{one.todo} of {one.repo} is completed, and {one.why}" for one in shown]
+    hosts = {one.todo: f" on {one.host}" if one.ref and one.host != here else "" for one in shown}
+    sentences = [f"{one.todo} of {one.repo} is completed, and {one.why}{hosts[one.todo]}" for one in shown]
     if len(missing) > SHOWN:
         sentences.append(f"and {len(missing) - SHOWN} more")
     if unknown:
@@ -235,7 +270,10 @@ def _lost(
     first = shown[0]
     plan = named[first.todo].plan
     again = f"coord update-todo {quoted(first.todo)} --status pending; coord sweep {quoted(plan)}"
-    ways = [_way_back(first, plan, lands=first.repo in named[first.todo].tips), f"run it again: {again}"]
+    back = _way_back(first, plan, lands=first.repo in named[first.todo].tips)
+    if back and hosts[first.todo]:
+        back = f"on {first.host}, {back}"
+    ways = [back, f"run it again: {again}"]
     ways.append(f"if the base branch has the work in another form: {command} --accept {quoted(first.todo)}")
     return NotLanded("; ".join(sentences), "; or ".join(filter(None, ways)), missing)
 

@@ -104,7 +104,9 @@ def prepare_landing(
         elif change_set is not None and work_of_another(connection.store, ecosystem, change_set):
             whole = dict.fromkeys((*decided.overrides, *naming(decided.names)))
             decided = replace(decided, overrides=tuple(whole))
-        compared.append(unrecorded(ecosystem, change_set, decided, options))
+        ways = dict.fromkeys((repo.name for repo in ecosystem.repos), options.via) if options.via else {}
+        ways |= {one.repo: one.via for one in decided.repos}
+        compared.append(unrecorded(ecosystem, change_set, plan, ways, options.repos))
         return decided
 
     waves = waves_named(ecosystem, name)

@@ -123,6 +123,8 @@ class ResultFinding(BaseModel):
     """For a landing: the commit of the todo; empty if none is known."""
     ref: str = ""
     """A ref that has the commit, if it does not count as landed; empty if none has."""
+    host: str = ""
+    """The host that has answered."""
 
 
 class CleanupJob(BaseModel):

@@ -99,7 +99,8 @@ def test_without_the_record_of_work_each_command_refuses_or_rebuilds(testbed: Te
     assert git(a, "rev-parse", BRANCH) == tip
 
     rmtree(testbed.state)
-    testbed.write([done, {"id": "B", "repo": "b", "action": "echo 2 > two"}])
+    testbed.write([done, {"id": "B", "repo": "b", "action": "echo 2 > two", "blocked_by": ["A"]}])
+    testbed.up()
     preview = testbed.ok("sweep", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["tip"], one["is_rebuilt"]) for one in preview["takes_over"]] == [
         ("a", tip, True)

@@ -11,7 +11,7 @@ import yaml
 
 from coordination.backend.client import Profile, connect
 from tests.machines import Loopback, Machine, Site, trusting
-from tests.testbed import PLAN, Testbed, git
+from tests.testbed import PLAN, Done, Testbed, git
 
 READ = "json.load(open(os.environ['COORD_CONTEXT']))['predecessors']"
 SEES = (
@@ -153,4 +153,54 @@ def test_adopted_commits_reach_other_hosts_also_after_redis_was_lost(two: Two):
     git(up, "switch", "-q", "main")
     known = two.laptop.coord("land", PLAN, "--yes")
     assert (known.code, "refs/heads/found" in known.err) == (6, True)
+    assert two.refusals() == []
+
+
+def lose_records(two: Two, *parts: str) -> None:
+    with connect(two.url, Profile.COMMAND) as redis:
+        redis.delete(*(key for part in parts for key in redis.scan_iter(f"coord:{part}")))
+
+
+def test_a_record_that_is_lost_is_rebuilt_on_the_host_that_has_the_work(two: Two):
+    two.laptop.ok("sweep", PLAN)
+    tips = {repo: git(two.checkout(repo), "rev-parse", f"coord/{PLAN}") for repo in WORK}
+    lose_records(two, "run:*", "change*", "adopted:*", "commits")
+
+    refused = [*commands(two, "land {} --yes", "changes {}", "diff {}", "pr create {}", "sweep {}")]
+    more = {"id": "MORE", "repo": "down", "action": "echo > more", "blocked_by": ["USE"]}
+    two.write(two.laptop, more)
+    refused += commands(two, "sweep {}", "sweep {} --dry-run", "execute MORE")
+    for words, done in refused:
+        found = [word for word in ("on ann", "on ben", f"coord adopt {PLAN}") if word in done.err]
+        assert (done.code, len(found)) == (6, 3), (words, done.err)
+    assert {repo: git(two.checkout(repo), "rev-parse", f"coord/{PLAN}") for repo in WORK} == tips
+
+    for repo in WORK:
+        two.write(two.machines[repo], more, **{repo: repo})
+        two.adopt(repo)
+    assert two.laptop.ok("sweep", PLAN, "--json").states["MORE"] == "succeeded"
+    two.laptop.ok("land", PLAN, "--yes")
+    assert two.landed() == [True, True]
+
+
+def commands(two: Two, *lines: str) -> Iterator[tuple[str, Done]]:
+    for line in lines:
+        yield line, two.laptop.coord(*line.format(PLAN).split())
+
+
+def test_a_lost_todo_refuses_the_landing_also_where_results_are_signed(two: Two):
+    """Its repository has no record any more: the host that has the commit is named."""
+    two.laptop.ok("sweep", PLAN)
+    with connect(two.url, Profile.COMMAND) as redis:
+        key = f"coord:changes:{PLAN}"
+        redis.hdel(key, *(name for name in redis.hkeys(key) if "down" in name or "USE" in name))
+
+    refused = two.laptop.coord("land", PLAN, "--yes")
+    named = [word for word in ("USE of down", "on ben", f"coord adopt {PLAN}") if word in refused.err]
+    assert (refused.code, len(named)) == (6, 3), refused.err
+    assert two.landed() == [False, False]
+    two.write(two.machines["down"], **{"down": "down"})
+    two.adopt("down")
+    two.laptop.ok("land", PLAN, "--yes")
+    assert two.landed() == [True, True]
     assert two.refusals() == []

@@ -19,6 +19,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.git import base_tip, is_commit
 from coordination.models.values import RUN_ID
+from coordination.runs.change_sets.records import branch_name
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from coordination.trailers import TrailerLog
 from workers.cleanup.landed import Checkout
@@ -120,5 +121,8 @@ class CompletedWork:
         return self._whole[commit]
 
     def _ref_of(self, commit: str) -> str:
-        asked = ("--count=1", "--format=%(refname)", f"--contains={commit}")
-        return git("for-each-ref", *asked, cwd=self._path)
+        """Return a ref that has the commit: the branch of the change set if it does, else any."""
+        own = f"refs/heads/{branch_name(self._first.plan)}"
+        asked = ("--format=%(refname)", f"--contains={commit}")
+        refs = git("for-each-ref", *asked, cwd=self._path).splitlines()
+        return own if own in refs else next(iter(refs), "")

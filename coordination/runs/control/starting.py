@@ -139,13 +139,14 @@ def check_landed(
     sets: Sets,
     accepted: Collection[str] = (),
     *,
+    known: Collection[str] = (),
     record: bool = True,
 ) -> None:
     """Raise NotLanded where a todo of the graph builds on a result that is neither in its change set nor in
-    its base branch. `sets`: all change sets.
+    its base branch. `sets`: all change sets; `known`: todos whose results the run would have besides.
     """
     own = change_set_of(graph.plan.id, graph.todos)
-    required = bases(ecosystem, graph.plan, graph.todos, sets, own)
+    required = bases(ecosystem, graph.plan, graph.todos, sets, own, known)
     accepted = [name for name in accepted if name != own or own not in sets]
     refuse_not_landed(connection.store, connection.registry, required, accepted, sets=sets, record=record)
 

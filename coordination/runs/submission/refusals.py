@@ -214,7 +214,10 @@ def ask_for_results(
     # a worker may only report on the todos that it was asked about
     asked = {(one.todo, one.repo) for one in expected}
     findings = [
-        finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked
+        finding.model_copy(update={"host": answer.host})
+        for answer in answers
+        for finding in answer.landed
+        if (finding.todo, finding.repo) in asked
     ]
     return findings, repos - {finding.repo for finding in findings}
 
