@@ -65,6 +65,7 @@ Failures:
 | `worker_registry.py` | the living workers, and the repositories that they serve |
 | `run_contexts.py` | the shared context of a run or todo |
 | `write_back.py` | writes the outcomes of a run into the file, and records which were written |
+| `overrides.py` | options by which a person goes on without a safeguard, as they are recorded |
 | `cleanup_jobs.py` | asks workers what runs have left on their machines |
 | `connection.py` | the stores and managers of one Redis |
 | `control/` | orders of persons: start, retry, pause, cancel, roll back, approve |

@@ -199,7 +199,7 @@ def test_a_lost_todo_refuses_the_landing_also_where_results_are_signed(two: Two)
     named = [word for word in ("USE of down", "on ben", f"coord adopt {PLAN}") if word in refused.err]
     assert (refused.code, len(named)) == (6, 3), refused.err
     assert two.landed() == [False, False]
-    two.write(two.machines["down"], **{"down": "down"})
+    two.write(two.machines["down"], down="down")
     two.adopt("down")
     two.laptop.ok("land", PLAN, "--yes")
     assert two.landed() == [True, True]
