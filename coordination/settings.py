@@ -13,11 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coordination.environment import ENV_PREFIX
 from coordination.errors import UsageError
 from coordination.files import expanded
+from coordination.frozen import FrozenModel
 from coordination.models import (
     Backoff,
     Command,
@@ -40,8 +41,8 @@ from coordination.setting_types import (
 from coordination.text import wrong_value
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Settings(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
     redis_url: Annotated[Text | None, Field(repr=False)] = None
     """Address of Redis: redis://, rediss:// or unix://. It may name a database (`?db=1`). For TLS it takes

@@ -26,7 +26,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, ValidationError
 from redis import Redis
 
 from coordination.cache.entries import Entries, ScannedEntry, Walk
@@ -51,8 +51,8 @@ FORMAT = 1
 BATCH = 200
 
 
-class Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Line(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
     context: str
     key: str

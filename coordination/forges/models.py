@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from coordination.frozen import FrozenModel
 from coordination.models.landing import Commit
 
 
@@ -48,8 +49,8 @@ class MergeMethod(StrEnum):
     REBASE = "rebase"
 
 
-class ForgeRecord(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ForgeRecord(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 class Repository(ForgeRecord):

@@ -22,10 +22,11 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coordination.forges.locate import ForgeAddress
 from coordination.forges.models import ForgeType
+from coordination.frozen import FrozenModel
 
 FRESH_FOR = timedelta(minutes=10)
 """Age up to which a delivery counts: an older one is a repetition, or polling has found its news before."""
@@ -65,12 +66,10 @@ class WebhookDelivery:
     """The id of the delivery and the digest of its body; either identifies a repetition."""
 
 
-class RequestNews(BaseModel):
+class RequestNews(FrozenModel):
     """The message to workers that something has happened in a repository. It proves nothing, so they ask
     the forge.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     forge: ForgeType
     project: Annotated[str, Field(min_length=1, max_length=LONGEST_PROJECT)]

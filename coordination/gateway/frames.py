@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from coordination import messages
 from coordination.errors import CoordinationError, UsageError
+from coordination.frozen import FrozenModel
 from coordination.messages.topics import Event, Gap, is_of_coord
 from coordination.text import wrong_value
 
@@ -25,8 +26,8 @@ YEAR_S = 365 * 24 * 3600
 Id = Annotated[str, Field(max_length=500)]
 
 
-class _ClientFrame(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _ClientFrame(FrozenModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Position(_ClientFrame):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from coordination.api import (
     Breaker,
@@ -25,21 +25,20 @@ from coordination.api import (
 from coordination.api.generators import RepoOutput
 from coordination.api.planning import PlanProgress
 from coordination.api.records import RecordView
+from coordination.frozen import FrozenModel
 from coordination.models import Issue, Plan, Todo, presentable
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
 
 
-class Page(BaseModel, Generic[R]):
-    model_config = ConfigDict(frozen=True)
-
+class Page(FrozenModel, Generic[R]):
     result: Sequence[R]
     total: int
     """Number of all records; `result` has at most `limit` of them."""
 
 
-class Cut(BaseModel):
+class Cut(FrozenModel):
     """A result with limited lists: 10,000 todos are six megabytes, too much for an agent."""
 
     left_out: dict[str, int] = {}

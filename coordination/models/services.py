@@ -115,7 +115,7 @@ class Service(Record):
     depends_on: tuple[ServiceName, ...] = ()
     start_timeout: Duration = timedelta(seconds=60)
     """Time from its start until its probe passes."""
-    probe: Probe = Probe(process=True)
+    probe: Probe = Field(default_factory=lambda: Probe(process=True))
     restart: Restart = Restart.ON_FAILURE
     stop_grace: Duration = timedelta(seconds=10)
     """Time to end after SIGTERM, before SIGKILL."""

@@ -85,7 +85,7 @@ class PlanRules(Record):
     retry: Retry | None = None
     land: LandRules | None = None
     """How `coord land` brings the plan's change set into the base branches."""
-    qa: Annotated[PlanChecks, BeforeValidator(_bare_when)] = PlanChecks()
+    qa: Annotated[PlanChecks, BeforeValidator(_bare_when)] = Field(default_factory=PlanChecks)
 
 
 GIVEN = ("repo", "plan")

@@ -364,7 +364,7 @@ class Ecosystem(Foreign):
     settings: dict[str, Any] = {}
     repos: tuple[Repo, ...] = ()
     resources: tuple[Resource, ...] = ()
-    coordination: Coordination = Coordination()
+    coordination: Coordination = Field(default_factory=Coordination)
 
     def with_coordination(self, **sections: tuple[Record, ...]) -> Ecosystem:
         """Return a copy with other records in these sections, which are not validated again."""

@@ -11,13 +11,14 @@ from typing import Annotated, Any, cast
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
 )
+
+from coordination.frozen import FrozenModel
 
 FILE_NAME = "ecosystem.yaml"
 ECOSYSTEM_ID = r"^[a-z0-9-]{8,64}$"
@@ -159,8 +160,8 @@ RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
 EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]
 
 
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Record(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

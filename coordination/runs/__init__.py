@@ -56,6 +56,7 @@ Failures:
 |---|---|
 | `records.py` | states, results, wait reasons; the brief and specs that workers read |
 | `not_committed.py` | files of a todo that its commit does not contain, with the reasons |
+| `overrides.py` | the options by which a person goes on without a safeguard |
 | `run_kinds.py` | runs that coord generates: landings, reverts, checks, services |
 | `attempt_store.py` | the steps of a worker on its todos; a granted claim, the inputs of a todo |
 | `store.py` | the steps of a run on Redis |

@@ -15,11 +15,12 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
+from coordination.frozen import FrozenModel
 from coordination.messages import MessageBus
 from coordination.models.values import RunId
 from coordination.runs.worker_registry import WorkerRegistry
@@ -45,10 +46,8 @@ class Kind(StrEnum):
     """Copies of commits that were made on other hosts."""
 
 
-class Artifact(BaseModel):
+class Artifact(FrozenModel):
     """One thing that a run has left on a host."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     run: RunId
     kind: Kind
@@ -72,10 +71,8 @@ class Artifact(BaseModel):
     host: str = ""
 
 
-class BranchOfSet(BaseModel):
+class BranchOfSet(FrozenModel):
     """The branch of a change set that has landed or is discarded."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     change_set: str
     repo: str
@@ -86,10 +83,8 @@ class BranchOfSet(BaseModel):
     """True if it is discarded: its tip is kept under refs/coord/discarded."""
 
 
-class ExpectedResult(BaseModel):
+class ExpectedResult(FrozenModel):
     """The result of a completed todo that must be in its base branch."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     todo: str
     repo: str
@@ -108,10 +103,8 @@ class ExpectedResult(BaseModel):
     """True if the base branch of that landing is the one at the url."""
 
 
-class ResultFinding(BaseModel):
+class ResultFinding(FrozenModel):
     """A worker's answer about one result."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     todo: str
     repo: str
@@ -127,14 +120,12 @@ class ResultFinding(BaseModel):
     """The host that has answered."""
 
 
-class CleanupJob(BaseModel):
+class CleanupJob(FrozenModel):
     """A question to the workers.
 
     `runs`: only these, else every run that left something, except those of `spare`; `sought`: results to look
     for in the base branches.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
     until_ms: int
@@ -186,9 +177,7 @@ def _canonical(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
-class CleanupAnswer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
+class CleanupAnswer(FrozenModel):
     host: str
     done: bool = False
     found: tuple[Artifact, ...] = ()

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from coordination.frozen import FrozenModel
 from coordination.text import counted
 
 PATHS_SHOWN = 10
@@ -54,10 +55,8 @@ _TEXTS = {
 }
 
 
-class NotCommitted(BaseModel):
+class NotCommitted(FrozenModel):
     """Files of a todo that are not in its commit, for one reason."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     reason: NotCommittedReason
     paths: tuple[Text, ...] = Field(max_length=PATHS_SHOWN)

@@ -10,8 +10,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from coordination.frozen import FrozenModel
 from coordination.models import Command, Duration, Gate, ManualAction, Repo, Retry, Todo, Verdict
 
 Blame = Literal["", "worker", "signature"]
@@ -167,10 +168,10 @@ class WaitReason(StrEnum):
         return cls.WORKER
 
 
-class ByPerson(BaseModel):
+class ByPerson(FrozenModel):
     """How a person settles a milestone or manual todo; its dependents verify that."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     approved_after: Duration | None = None
     """Time after which its gate counts as approved without a person; None: never."""
@@ -183,10 +184,8 @@ class ByPerson(BaseModel):
         return cls(approved_after=approved_after, two_persons=gate.two_persons)
 
 
-class TodoSpec(BaseModel):
+class TodoSpec(FrozenModel):
     """A todo as a worker executes it; written once, at submission. Workers need no ecosystem.yaml."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     todo: Todo
     repo: Repo
@@ -208,20 +207,16 @@ class TodoSpec(BaseModel):
         return self.model_copy(update={"predecessors": repos, "by_person": by_person})
 
 
-class Origin(BaseModel):
+class Origin(FrozenModel):
     """Address from which a repository is fetched and to which it is pushed, from the file at submission."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: str
     branch: str
     """The repository's branch, from which runs begin."""
 
 
-class RunBrief(BaseModel):
+class RunBrief(FrozenModel):
     """Facts that all todos of a run share and that each worker reads once."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     run_id: str
     plan_id: str
@@ -298,10 +293,10 @@ class RunBrief(BaseModel):
         return seen
 
 
-class BriefPart(BaseModel):
+class BriefPart(FrozenModel):
     """The part of the brief about one repository, which its restricted workers get."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     repo: str
     origin: Origin | None = None
@@ -335,24 +330,24 @@ def parts_of(brief: RunBrief) -> Iterator[BriefPart]:
 
 
 class _OrderedRepo(Repo):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class OrderedSpec(TodoSpec):
     """A spec that was signed: a field that this version does not know is refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     repo: _OrderedRepo
 
 
 class _OrderedOrigin(Origin):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class OrderedBrief(RunBrief):
     """A brief that was signed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     origins: dict[str, _OrderedOrigin] = {}  # type: ignore[assignment]

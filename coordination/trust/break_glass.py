@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from coordination.environment import config_folder_from_environment
 from coordination.errors import CoordinationError, MissingRight, NotTrusted, TrustCause, UsageError
 from coordination.files import make_private, replace_file
+from coordination.frozen import FrozenModel
 from coordination.trust.envelope import check_times, open_envelope, seal
 from coordination.trust.keys import Signer
 from coordination.trust.rights import Role
@@ -32,10 +33,10 @@ LIMIT_BYTES = 16 * 1024
 REASON_CHARACTERS = 1000
 
 
-class Emergency(BaseModel):
+class Emergency(FrozenModel):
     """The statement that is signed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(min_length=1, max_length=REASON_CHARACTERS)]
     opened_at: datetime

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
+from coordination.frozen import FrozenModel
 from coordination.models.values import RunId
 from coordination.trust.break_glass import LIMIT_BYTES
 from coordination.trust.envelope import check_times, seal
@@ -74,12 +75,12 @@ class Place:
             raise foreign(f"the {what} was given on another Redis server ({signed.server[:12]!r})")
 
 
-class Signed(BaseModel):
+class Signed(FrozenModel):
     """A signed record. It is parsed from verified bytes only; fields that this version does not know are
     refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     namespace: Name
     ecosystem: Name = ""

@@ -20,9 +20,10 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
+from coordination.frozen import FrozenModel
 from coordination.trust import orders
 from coordination.trust.envelope import open_envelope, seal
 from coordination.trust.rights import right_of
@@ -42,10 +43,10 @@ ADOPTION_LIMIT_BYTES = 512 * 1024
 """Limit for a signed adoption in bytes, which names todos."""
 
 
-class Statement(BaseModel):
+class Statement(FrozenModel):
     """A record that a worker signs about its work in one repository."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     run: str
     todo: str
@@ -81,10 +82,10 @@ class CachedRecord(Statement):
     """Digest of its patch."""
 
 
-class AdoptionRecord(BaseModel):
+class AdoptionRecord(FrozenModel):
     """A person's statement about one repository of a change set."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     change_set: str
     repo: str

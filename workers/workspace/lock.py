@@ -42,10 +42,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from coordination.errors import Conflict
 from coordination.files import is_removed, make_private, open_lock, replace_file, try_lock
+from coordination.frozen import FrozenModel
 from workers.process import orphans
 from workers.process.trouble import describe_os_error
 from workers.workspace.git import Hold
@@ -78,10 +79,8 @@ class LockRequest:
     fence: int
 
 
-class LockHolder(BaseModel):
+class LockHolder(FrozenModel):
     """The attempt that `occupant.json` names."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     run: str
     key: str

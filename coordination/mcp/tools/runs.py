@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from coordination.api import (
     LAST,
@@ -22,6 +22,7 @@ from coordination.api import (
     texts,
 )
 from coordination.errors import Conflict
+from coordination.frozen import FrozenModel
 from coordination.mcp.answers import CutRun, cut, duration, given_fields
 from coordination.mcp.declaration import (
     AnyOf,
@@ -94,7 +95,7 @@ Accepted = Annotated[
 ]
 
 
-class RollbackPreview(BaseModel):
+class RollbackPreview(FrozenModel):
     run_id: str
     status: RunStatus
     todos: tuple[str, ...]
@@ -249,7 +250,7 @@ def coord_get_logs(
 CheckpointName = Annotated[str, Field(min_length=1, max_length=100, description="The checkpoint's name.")]
 
 
-class Checkpoint(BaseModel):
+class Checkpoint(FrozenModel):
     run_id: str
     name: str
     at: str | None

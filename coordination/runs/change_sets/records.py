@@ -15,9 +15,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from coordination.errors import Unreadable
+from coordination.frozen import FrozenModel
 from coordination.models import Word
 from coordination.text import counted, listed
 
@@ -37,10 +38,10 @@ BY_PEOPLE = "people"
 """The method of a landing that coord found done."""
 
 
-class Landed(BaseModel):
+class Landed(FrozenModel):
     """How a repository's changes came into its base branch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     commit: str
     """The commit on the base branch."""
@@ -58,10 +59,10 @@ class Landed(BaseModel):
     """The number of the wave in which it landed; None without waves."""
 
 
-class RecordedCheck(BaseModel):
+class RecordedCheck(FrozenModel):
     """The newest verdict of a quality check on a tip."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     name: str
     verdict: str
@@ -69,10 +70,10 @@ class RecordedCheck(BaseModel):
     run: str
 
 
-class SeenRequest(BaseModel):
+class SeenRequest(FrozenModel):
     """A pull request as its forge had it when coord asked last."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     state: str
     """`draft`, `open`, `merged` or `closed`."""
@@ -89,10 +90,10 @@ class SeenRequest(BaseModel):
     """People who requested changes."""
 
 
-class RequestRef(BaseModel):
+class RequestRef(FrozenModel):
     """The pull request of a repository's changes, as coord opened or found it last."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     number: int
     url: str
@@ -110,10 +111,10 @@ class RequestRef(BaseModel):
     seen: SeenRequest | None = None
 
 
-class RepoChange(BaseModel):
+class RepoChange(FrozenModel):
     """The part of a change set in one repository."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     repo: str
     branch: str
@@ -151,10 +152,8 @@ class RepoChange(BaseModel):
         return (self.request.branch if self.request else "") or self.branch
 
 
-class TakenOver(BaseModel):
+class TakenOver(FrozenModel):
     """The unlanded commits of a repository with which a run begins; they land with its own."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     repo: str
     branch: str
@@ -176,8 +175,8 @@ class TakenOver(BaseModel):
 TAKEN_OVER = TypeAdapter(tuple[TakenOver, ...])
 
 
-class ChangeSet(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ChangeSet(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
     id: str
     """The plan's id, or that of a todo without plan."""
@@ -350,17 +349,17 @@ class CheckVerdict(Word):
     """It has not ended."""
 
 
-class FailedTest(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FailedTest(FrozenModel):
+    model_config = ConfigDict(extra="forbid")
 
     name: str
     message: str = ""
 
 
-class CheckResult(BaseModel):
+class CheckResult(FrozenModel):
     """Result of one check at one commit of its repository."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     verdict: CheckVerdict
     why: str = ""

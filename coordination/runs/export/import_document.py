@@ -16,12 +16,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.backend.keys import RunKeys, resource
 from coordination.disk import in_units
 from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.frozen import FrozenModel
 from coordination.models.values import RUN_ID
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import Descriptor, RunStatus, TodoState
@@ -49,10 +50,10 @@ LARGEST_PART = 2**64
 Value = str | bytes
 
 
-class RunDocument(BaseModel):
+class RunDocument(FrozenModel):
     """The document of a run, checked by `read_document`."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)
 
     coord_run: int
     run_id: str

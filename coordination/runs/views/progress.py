@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 
-from pydantic import BaseModel
-
+from coordination.frozen import FrozenModel
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.remaining import (
     SIMULATED,
@@ -98,7 +97,7 @@ class Moment:
     """Slots of the workers that are there; None: unknown."""
 
 
-class LevelView(BaseModel):
+class LevelView(FrozenModel):
     """One level of a run's graph."""
 
     level: int

@@ -6,21 +6,20 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel
-
+from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.not_committed import NotCommitted
 from coordination.runs.records import RunStatus, TodoState, WaitReason
 
 
-class Source(BaseModel):
+class Source(FrozenModel):
     """Origin of a cached result."""
 
     run: str
     todo: str
 
 
-class TodoView(BaseModel):
+class TodoView(FrozenModel):
     """One todo of a run, as every front end shows it."""
 
     id: str
@@ -91,7 +90,7 @@ class NoEta(StrEnum):
     """A list of runs does not compute it for so many todos."""
 
 
-class RunningTodo(BaseModel):
+class RunningTodo(FrozenModel):
     """A todo that a worker executes now."""
 
     id: str
@@ -105,7 +104,7 @@ class RunningTodo(BaseModel):
     """Expected duration, from the time of the submission."""
 
 
-class WaitingTodos(BaseModel):
+class WaitingTodos(FrozenModel):
     """Todos that wait for the same thing."""
 
     reason: WaitReason
@@ -116,7 +115,7 @@ class WaitingTodos(BaseModel):
     since: str | None
 
 
-class NextTodo(BaseModel):
+class NextTodo(FrozenModel):
     """A todo that may start when something ends, in order of urgency."""
 
     id: str
@@ -125,7 +124,7 @@ class NextTodo(BaseModel):
     """Open todos that must succeed before; empty if it waits only for its turn."""
 
 
-class Progress(BaseModel):
+class Progress(FrozenModel):
     """How far a run is, and how it goes on."""  # by the rules of planner/remaining.py
 
     at: str | None
@@ -167,14 +166,14 @@ class WaveState(StrEnum):
     """It never began."""
 
 
-class WaveFailure(BaseModel):
+class WaveFailure(FrozenModel):
     """A todo of a wave that has failed."""
 
     todo: str
     error: str | None
 
 
-class WaveView(BaseModel):
+class WaveView(FrozenModel):
     """A wave of a landing run."""
 
     number: int
@@ -196,7 +195,7 @@ class WaveView(BaseModel):
     todos: tuple[str, ...]
 
 
-class RunView(BaseModel):
+class RunView(FrozenModel):
     """A run, as every front end shows it. `bound_s`: no schedule could have taken less, by the measured
     durations.
     """
