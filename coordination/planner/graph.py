@@ -1,8 +1,8 @@
 """A plan as a graph of todos: validated, ordered and measured; also with its finished todos, to be drawn.
 
 `build` turns the file's records into a `PlanGraph`, or raises PlanRefused with every problem at once,
-including one shortest cycle of each strongly connected component. The module imports networkx, which costs
-110 ms; import it only where a graph is needed.
+including one shortest cycle of each strongly connected component. Importing networkx costs 110 ms, so only
+the functions that need it do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo, TodoStatus
 from coordination.planner import paths
@@ -38,6 +37,9 @@ from coordination.planner.hours import Group, Learned, LearnedFrom, assumed_hour
 from coordination.planner.schedule import DIGITS, Supply, shortfalls
 from coordination.planner.selection import AD_HOC, ALL, Selection, Selectors, find_plan, select
 from coordination.text import counted
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -228,6 +230,8 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     Raises NotFound for an unknown plan, repository, tag, role or todo, and PlanRefused with all cycles,
     unknown or cancelled blockers, undeclared repositories and resource shortfalls at once.
     """
+    import networkx as nx
+
     plan = find_plan(ecosystem, plan_id)
     selection = select(ecosystem, plan, wanted)
     gates = gates_of(plan)
@@ -272,6 +276,8 @@ def _participating_gates(
 
 
 def _digraph(todos: Iterable[str], waits: Mapping[str, Iterable[str]]) -> nx.DiGraph[str]:
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(todos)  # first, and in the file's order, which determines the order of cycles
     graph.add_edges_from((before, name) for name, others in waits.items() for before in others)
@@ -375,6 +381,8 @@ def _ordered(before: dict[str, list[str]]) -> list[str]:
     """Return the names in topological order. Finished todos may wait for each other: then all lose their
     predecessors.
     """
+    import networkx as nx
+
     graph = _digraph(before, before)
     if not nx.is_directed_acyclic_graph(graph):
         for others in before.values():
