@@ -22,7 +22,7 @@
 | `broker` | the Celery app and its transports |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
 | `credentials` | secrets of this machine: references, masking |
-| `sandbox` | sandboxes for the commands of todos |
+| `sandbox` `sandbox_limits` | sandboxes for commands; limits of their processes |
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
 | `files` `git` `git_programs` | private files; git queries; settings of git for programs that it starts |
 | `terminal` | safe output |

@@ -4,7 +4,6 @@
 |---|---|
 | `view.py` | a change set in one repository as front ends show it, and why it waits; reads all without git |
 | `checkout.py` | by git on this machine: the difference to the base; the work on a branch |
-| `absent.py` | completed todos whose work this machine does not have |
 | `adoption.py` | adopts a branch of a person as the tip, or a change set that Redis has lost |
 | `absent.py` | completed todos whose work is neither in Redis nor in a base branch of this machine |
 | `merge.py` | merges commits without a checkout |
