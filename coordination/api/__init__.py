@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     from coordination.runs.maintenance.cleaning import Survey, in_words
     from coordination.runs.records import RunStatus, TodoState, WaitReason
     from coordination.runs.retrying.retry_plan import RetryPlan
-    from coordination.runs.run_kinds import is_landing, start_again
+    from coordination.runs.run_kinds import is_landing, only_looks, runs_command, start_again
     from coordination.runs.submission.dry_run import DryRun, Step
     from coordination.runs.submission.refusals import LeftOut
     from coordination.runs.views.live import Asked, LiveTodo
@@ -209,7 +209,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     "runs.control.named_checkpoints": ("NamedCheckpoint",),
     "runs.retrying.retry_plan": ("RetryPlan",),
     "runs.logs": ("last_lines",),
-    "runs.run_kinds": ("is_landing", "start_again"),
+    "runs.run_kinds": ("is_landing", "only_looks", "runs_command", "start_again"),
     "runs.submission.dry_run": ("DryRun", "Step"),
     "runs.submission.refusals": ("LeftOut",),
     "runs.views.live": ("Asked", "LiveTodo"),

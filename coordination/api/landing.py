@@ -108,17 +108,26 @@ class Landings:
         with self._access.reached() as connection:
             return prepare_revert(connection, ecosystem, plan, when_ready=when_ready)
 
-    def preview(self, prepared: PreparedLanding) -> LandingPreview:
+    def preview(self, prepared: PreparedLanding, *, ask: bool = True) -> LandingPreview:
         """Show what a landing would do in each repository: base, tip, method, outcome, quality checks, and
         what would refuse it.
 
-        `prepared`: the landing or revert. The checkouts of this machine are read; nothing is started.
+        `prepared`: the landing or revert. The checkouts of this machine are read; nothing is started. `ask`:
+        fetch the base branches from the remotes, and ask the forges for the pull requests.
 
         Raises GitRefused.
         """
         document = self._access.document
-        places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
-        return preview_of(prepared, places)
+        repos = {repo.name: repo for repo in document.ecosystem.repos}
+        places = {name: document.repo_path(repo) for name, repo in repos.items()}
+        landing = prepared.landing
+        if not ask or all(one.via is Via.LOCAL for one in landing.repos):
+            return preview_of(prepared, places)
+        from coordination.changes.requests.access import opened_forges
+        from coordination.changes.requests.before_landing import ask_remotes
+
+        with self._access.reached() as connection, opened_forges(connection, self._access.state) as forges:
+            return preview_of(prepared, places, ask_remotes(landing, prepared.kind, repos, places, forges))
 
     def make_ready(self, prepared: PreparedLanding) -> PreparedLanding:
         """Start the worker that it needs. Raises NotAllowed."""

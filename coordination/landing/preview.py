@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
+from coordination.landing.readiness import Missing, is_lasting, missing_text
 from coordination.models import LandAction, QaAction, Repo, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, CheckVerdict
 from coordination.runs.records import TodoState
@@ -50,10 +53,33 @@ class RepoPreview(FrozenModel):
     """The expected outcome, as far as this machine can know it."""
     problem: str = ""
     """The reason why it would be refused, as far as this machine can know it."""
+    request: str = ""
+    """The page of its pull request; empty if there is none, or the forge was not asked."""
+    not_asked: str = ""
+    """The reason for which its remote or forge could not be asked; empty if they were, or need not be."""
     left_out: int = 0
     """Number of commits on `work_branch` that are not in the change set. People have made them since the last
     run, and they do not land.
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteFacts:
+    """The answers of a repository's remote and forge before a landing."""
+
+    request: str = ""
+    """The page of its pull request; empty without one."""
+    missing: tuple[Missing, ...] = ()
+    """What its pull request lacks."""
+    problem: str = ""
+    """The reason for which the forge would refuse everything; empty without one."""
+    not_asked: str = ""
+    """The reason for which remote or forge could not be asked."""
+
+
+Asked = Mapping[tuple[str, str], RemoteFacts]
+"""(plan, repository) → the answers."""
+NOBODY_ASKED: Asked = MappingProxyType({})
 
 
 class CheckPreview(FrozenModel):
@@ -105,9 +131,11 @@ class LandingPreview(FrozenModel):
         return tuple(f"{one.repo}: {one.problem}" for one in self.repos if one.problem)
 
 
-def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> LandingPreview:
-    """Return the preview. `places`: repository → its checkout, None if it is on another machine. Raises
-    GitRefused.
+def preview_of(
+    prepared: PreparedLanding, places: Mapping[str, Path | None], asked: Asked = NOBODY_ASKED
+) -> LandingPreview:
+    """Return the preview. `places`: repository → its checkout, None if it is on another machine; `asked`: the
+    answers of remotes and forges. Raises GitRefused.
     """
     landing = prepared.landing
     reverts = prepared.kind == REVERT
@@ -116,7 +144,11 @@ def preview_of(prepared: PreparedLanding, places: Mapping[str, Path | None]) -> 
         change_set=landing.change_set,
         atomic=landing.atomic,
         repos=tuple(
-            _of_repo(one, REVERT if reverts else str(part.method), places.get(one.repo)).model_copy(
+            _with_answers(
+                _of_repo(one, REVERT if reverts else str(part.method), places.get(one.repo)),
+                asked.get((part.change_set, one.repo), RemoteFacts()),
+                when_ready=landing.when_ready,
+            ).model_copy(
                 update={
                     "wave": part.wave_of(one.repo) or None,
                     "plan": part.change_set if landing.plans else None,
@@ -216,6 +248,18 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
     left_out = _count(checkout, f"{tip}..refs/heads/{one.change.branch}") if one.change.branch else None
     found = {"base": base, "commits": commits, "left_out": left_out or 0}
     return known.model_copy(update=found | _outcome(checkout, base, tip, method))
+
+
+def _with_answers(one: RepoPreview, facts: RemoteFacts, *, when_ready: bool) -> RepoPreview:
+    """Return the preview of a repository with the answers of its remote and forge."""
+    found: dict[str, str] = {"request": facts.request, "not_asked": facts.not_asked}
+    text, name = missing_text(facts.missing), facts.request or "its pull request"
+    if text and when_ready and not is_lasting(facts.missing):
+        found["would"] = f"wait until {name} is ready ({text}), then {one.would}"
+    elif text or facts.problem:
+        problems = [one.problem, facts.problem, f"{name} is not ready: {text}" if text else ""]
+        found |= {"would": "be refused", "problem": "; ".join(filter(None, problems))}
+    return one.model_copy(update=found)
 
 
 def _count(checkout: Path, commits: str) -> int | None:

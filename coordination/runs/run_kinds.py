@@ -41,6 +41,16 @@ def is_landing(plan_id: str) -> bool:
     return bool(colon) and kind in (LAND, REVERT)
 
 
+def only_looks(plan_id: str, todo: str) -> bool:
+    """Return whether a todo of a run that lands or reverts changes no base branch."""
+    return is_landing(plan_id) and not any(f".{kind}." in todo for kind in (LAND, REVERT))
+
+
+def runs_command(todo: str) -> bool:
+    """Return whether a todo of a run that lands runs a check, whose output explains its failure."""
+    return f".{QA}." in todo or ".after.check." in todo
+
+
 def is_of_checks(plan_id: str) -> bool:
     """Return whether a run of this plan id runs checks alone."""
     return plan_id.startswith(f"{QA}:")

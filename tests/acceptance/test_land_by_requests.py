@@ -52,6 +52,47 @@ def test_requests_are_reviewed_and_mended_and_merged_in_order(testbed: Testbed, 
         assert "Coord-Reverts" in git(at.forge.path("acme/a"), "log", "--format=%B", "main")
 
 
+@pytest.mark.timeout(240)
+def test_a_preview_asks_the_forge_and_a_refusal_names_each_request_once(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "abc", approvals=1) as at:
+        new = testbed.coord("land", PLAN, "--dry-run", "--json")
+        assert new.code == 3, "requests that will be opened have no approval"
+        testbed.ok("pr", "create", PLAN)
+        urls = {name: at.change(name)["request"]["url"] for name in "abc"}
+        at.approve("a")
+        at.forge.check(at.projects["b"], at.request("b").sha, "build", "failure")
+        writes = [one for one in at.forge.calls("") if one.method != "GET"]
+
+        def previews(*words: str) -> dict[str, dict[str, str]]:
+            done = testbed.coord("land", PLAN, "--dry-run", "--json", *words)
+            return {one["repo"]: one for one in done.json["repos"]}
+
+        seen = previews()
+        assert (seen["a"]["problem"], seen["a"]["request"]) == ("", urls["a"])
+        assert "red: build" in seen["b"]["problem"]
+        assert "0 of 1 approval" in seen["c"]["problem"]
+        assert [one["problem"] for one in previews("--when-ready").values()] == [""] * 3
+        at.projects["c"].bare.write("main", {"work": "theirs\n"}, "By a person")
+        assert "conflicts" in previews("--when-ready")["c"]["problem"], "the remote has moved"
+        assert [one for one in at.forge.calls("") if one.method != "GET"] == writes
+        git(at.projects["c"].bare.path, "update-ref", "refs/heads/main", "main^")
+
+        refused = testbed.coord("land", PLAN, "--yes")
+        assert refused.code == 3
+        told = refused.out + refused.err
+        assert {name: told.count(f"{url} is not ready") for name, url in urls.items()} == {
+            "a": 0, "b": 1, "c": 1
+        }  # fmt: skip
+        assert told.count("--when-ready") == 1
+        assert "undone" not in told
+        shown = testbed.ok("show-run").out
+        assert shown.count("is not ready") <= 2
+
+        testbed.file.write_text(testbed.file.read_text().replace("127.0.0.1:", "127.0.0.2:"))
+        away = previews()
+        assert all(one["not_asked"] for one in away.values())
+
+
 def reverts(at: Site) -> list[int]:
     """Return the number of requests that revert, of each repository."""
     return [sum(one.head != BRANCH for one in at.projects[name].requests) for name in at.names]

@@ -190,7 +190,7 @@ class Attempt(ABC):
 
 def refusal(error: str, hint: str = "") -> AttemptEnd:
     """Return a final refusal, which another attempt would not change."""
-    why = f"{error}; {hint}" if hint else error
+    why = f"{error}\n{hint}" if hint else error
     log_text = f"{error}\nnext: {hint}" if hint else error
     return AttemptEnd(AttemptOutcome(kind=OutcomeKind.REFUSED, error=why), log_text)
 

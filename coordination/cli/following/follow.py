@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ from coordination.api import (
     Written,
     is_landing,
     last_lines,
+    only_looks,
+    runs_command,
     start_again,
 )
 from coordination.cli.context import CliContext, despite_quiet, warn
@@ -205,6 +207,7 @@ def _wants_to_cancel() -> bool:
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
+SHOWN_REFUSALS = 20
 SHOWN_PULLS = 5
 
 
@@ -239,6 +242,9 @@ def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Itera
         for todo in run.todos
         if todo.state in FAILED or (undone and todo.was is TodoState.FAILED and todo.error)
     ]
+    if is_landing(run.plan_id):
+        yield from _refusals(run, failed, tail)
+        return
     for todo in failed[:SHOWN_FAILURES]:
         if undone:
             yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
@@ -247,6 +253,23 @@ def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Itera
             yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
     if more := [todo.id for todo in failed[SHOWN_FAILURES:]]:
         yield f"{len(more)} more failed: {', '.join(more)}; see: coord show-run {run.run_id}"
+
+
+def _refusals(run: RunView, failed: Sequence[TodoView], tail: Callable[[str], str]) -> Iterator[str]:
+    """Yield a line for each refusal of a landing or revert, and each next command once."""
+    hints = dict[str, None]()
+    for todo in failed[:SHOWN_REFUSALS]:
+        message, _, hint = (todo.error or "").partition("\n")
+        failure = "could not be undone: " if todo.state is TodoState.COMPENSATION_FAILED else ""
+        yield f"✗ {todo.id}  {todo.repo}  {failure}{message}"
+        hints.update({hint.strip(): None} if hint else {})
+        if runs_command(todo.id):
+            yield from (f"  | {line}" for line in last_lines(tail(todo.id)))
+    if more := failed[SHOWN_REFUSALS:]:
+        yield f"{len(more)} more failed; see: coord show-run {run.run_id}"
+    yield from (f"  {hint}" for hint in hints)
+    if failed:
+        yield f"  full logs: coord logs {run.run_id} {'TODO' if len(failed) > 1 else failed[0].id}"
 
 
 def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterator[str]:
@@ -294,8 +317,13 @@ def _all_undone(run: RunView) -> Iterator[str]:
     accepted = [todo.id for todo in run.todos if todo.accepted]
     before = f", also those of run {run.carried_from} before it" if run.carried_from else ""
     exceptions = f", except {listed(accepted)} (accepted as it is)" if accepted else ""
-    started = any(todo.was for todo in run.todos)
-    yield f"all started todos were undone{before}{exceptions}" if started else "nothing had started"
+    if is_landing(run.plan_id):
+        landed = any(todo.was and not only_looks(run.plan_id, todo.id) for todo in run.todos)
+        yield f"all that had landed was reverted{exceptions}" if landed else "nothing has landed"
+    elif any(todo.was for todo in run.todos):
+        yield f"all started todos were undone{before}{exceptions}"
+    else:
+        yield "nothing had started"
     yield f"start again: {start_again(run.plan_id)}"
 
 

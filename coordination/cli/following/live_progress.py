@@ -38,7 +38,9 @@ from coordination.api import (
     TodoState,
     TodoView,
     WaitReason,
+    is_landing,
     levels_of,
+    only_looks,
 )
 from coordination.cli.following.summary import (
     Reminders,
@@ -47,6 +49,7 @@ from coordination.cli.following.summary import (
     format_wait,
     internal_error,
     line,
+    short_cause,
     state_cell,
     still_running,
     waits,
@@ -69,6 +72,7 @@ SHARE = 20
 SHOWN_WAITS = 8
 BEGINS = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
+SKIPPED = f"todo.{TodoState.SKIPPED}"
 ROLLS_BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATE_EVENTS = {f"todo.{state}" for state in TodoState}
 IN_HAND_EVENTS = {f"todo.{state}" for state in IN_HAND}
@@ -111,6 +115,7 @@ class Following:
         self._reminders = Reminders()
         self._running_every_s = every.total_seconds()
         self._jobs: int | None = None
+        self._plan = ""
         self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
         self._progress = ""
@@ -124,6 +129,7 @@ class Following:
         with suppress(Unreachable):  # later events name the todos as well
             self._in_hand = self._run.todos_in_hand()
             self._jobs = self._run.max_parallel()
+            self._plan = self._run.view(only=()).plan_id
         with self._screen_open():
             for event in self._run.follow(self._seen):
                 if event is not None:
@@ -164,7 +170,11 @@ class Following:
 
     def _show_rollback(self, event: RunEvent) -> None:
         self._rolling_back = True
-        self._print(f"↶ rolling back: {event.fields.get('why')}")
+        why = str(event.fields.get("why"))
+        if not is_landing(self._plan):
+            self._print(f"↶ rolling back: {why}")
+        elif any(todo.started_at and not only_looks(self._plan, todo.id) for todo in self._run.view().todos):
+            self._print(f"↶ rolling back: {short_cause(why)}")
         if self._screen is not None and self._bar is not None:
             started = sum(bool(t.started_at) for t in self._run.view().todos)
             self._screen.reset(self._bar, total=started, description=f"{self._run.id}, rolling back")
@@ -193,14 +203,23 @@ class Following:
             # The state at the event, not the present one: an ended run is shown from its first event on.
             state, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # another program may have written an event about an unknown todo
-                self._print(line(self._run.todo(event.todo, state, undoing=undoing)))
+                self._print(line(self._shown(self._run.todo(event.todo, state, undoing=undoing))))
         elif event.what == ROLLS_BACK:
             self._show_rollback(event)
         counts = event.what in ENDS and self._rolling_back == ("undo" in event.fields)
         if counts and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
+    def _shown(self, todo: TodoView) -> TodoView:
+        """Return a todo as its line shows it: the report at the end of a landing has the reasons."""
+        is_refused = is_landing(self._plan) and todo.state is TodoState.FAILED
+        return todo.model_copy(update={"error": None}) if is_refused else todo
+
     def _is_reported(self, event: RunEvent) -> bool:
+        if is_landing(self._plan) and event.what == SKIPPED:
+            return False
+        if "undo" in event.fields and only_looks(self._plan, event.todo):
+            return event.what == f"todo.{TodoState.COMPENSATION_FAILED}"
         begins = event.what == BEGINS and "undo" not in event.fields
         return event.what in REPORTED or (begins and not self._has_bar)
 

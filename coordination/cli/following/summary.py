@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason
+from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.cli.times import how_long, with_local_times
@@ -121,12 +121,32 @@ def print_unwritten(run: RunView) -> None:
 
 
 def print_todos(run: RunView) -> None:
+    run = without_repeated_reasons(run)
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
     if not any(reason(todo) for todo in run.todos):
         columns.remove("why")
     print_table(columns, [[cells[name] for name in columns] for cells in map(cells_of, run.todos)])
+
+
+def without_repeated_reasons(run: RunView) -> RunView:
+    """Return a landing run whose skipped todos name the failed one, whose reason stands there already."""
+    if not is_landing(run.plan_id):
+        return run
+    todos = [
+        todo.model_copy(update={"error": short_cause(todo.error)})
+        if todo.state is TodoState.SKIPPED and todo.error
+        else todo
+        for todo in run.todos
+    ]
+    return run.model_copy(update={"todos": todos})
+
+
+def short_cause(why: str) -> str:
+    """Return the todo that failed, without its reason: `PLAN-001.check.api failed`."""
+    todo, failed, _ = why.partition(" failed: ")
+    return f"{todo} failed" if failed else why
 
 
 def print_end(run: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING) -> None:
@@ -152,7 +172,8 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
     elif run.timeout_s is not None and not run.status.ended:
         click.echo(f"timeout: {run.timeout_s:g} s")
     if run.rollback:
-        click.echo(f"rolled back: {spelled(run.rollback)}")
+        why = short_cause(run.rollback) if is_landing(run.plan_id) else run.rollback
+        click.echo(f"rolled back: {spelled(why)}")
     for todo in run.todos:
         for one in todo.not_committed:
             if one.reason.keeps_worktree:

@@ -126,7 +126,7 @@ def run_landing(
 ) -> int:
     """Ask the user, start a prepared landing or revert, and follow it to its end; return the exit code."""
     landings = call.coord.landings
-    preview = landings.preview(prepared)
+    preview = landings.preview(prepared, ask=not yes)
     if not yes:
         show_landing(preview)
     else:
@@ -162,12 +162,21 @@ def show_landing(preview: LandingPreview) -> None:
     for one in preview.repos:
         line = f"  {one.repo} ({one.branch}, {one.via}): would {one.would}"
         click.echo(spelled(f"{line}: {one.problem}" if one.problem else line), err=True)
+    _show_not_asked(preview)
     _show_left_out(preview)
     if preview.compared:
         line = f"· {listed(preview.compared)}: completed, and not in the record of the change set; "
         click.echo(spelled(f"{line}git is asked for the work before anything lands"), err=True)
     _show_waves(preview)
     _show_checks(preview)
+
+
+def _show_not_asked(preview: LandingPreview) -> None:
+    for one in preview.repos:
+        if one.not_asked:
+            click.echo(
+                spelled(f"· {one.repo}: unknown is what its remote has now: {one.not_asked}"), err=True
+            )
 
 
 def _show_left_out(preview: LandingPreview) -> None:
@@ -208,6 +217,7 @@ def _print(preview: LandingPreview) -> None:
         columns = ("plan", *columns)
         rows = ((one.plan, *_row(one)) for one in preview.repos)
     print_table(columns, rows)
+    _show_not_asked(preview)
     _show_left_out(preview)
     _show_waves(preview)
     _show_checks(preview)
