@@ -79,6 +79,7 @@ class Bench:
         settings: Settings | None = None,
         names: tuple[str, ...] = (),
         demanded: bool = False,
+        behind: str = "",
         **todo: Any,
     ) -> AttemptOutcome:
         self.fence += 1
@@ -96,6 +97,7 @@ class Bench:
             repo=Repo(name="api", prepare=prepare, url=self.url),
             timeout=declared.timeout or Settings().todo_timeout,
             retry=Retry(),
+            behind=behind,
         )
         here = AttemptEnvironment(
             brief=self.brief,

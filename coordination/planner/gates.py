@@ -6,7 +6,8 @@ completed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 
 from coordination.models import OPEN_TODO, Ecosystem, Gate, ManualAction, Plan, Repo, Todo, Verdict
 from coordination.text import format_hours
@@ -54,6 +55,17 @@ def is_milestone(todo: Todo) -> bool:
 def needs_approval(todo: Todo) -> bool:
     """Return whether the todo needs an approval. A manual todo needs none; its gate only sets a timeout."""
     return todo.gate is not None and (is_milestone(todo) or not isinstance(todo.action, ManualAction))
+
+
+def behind_gates(todo: Todo, predecessors: Iterable[str]) -> str:
+    """Return the digest of the gates behind which a todo starts: its own, and those of its predecessors, of
+    which these are the digests. Empty without a gate.
+    """
+    before = sorted(set(filter(None, predecessors)))
+    own = todo.id if needs_approval(todo) else ""
+    if not own and len(before) < 2:
+        return "".join(before)
+    return sha256("\0".join((own, *before)).encode()).hexdigest()
 
 
 def gates_before(

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from coordination.frozen import FrozenModel
-from coordination.models import Command, Duration, Gate, ManualAction, Repo, Retry, Todo, Verdict
+from coordination.models import Command, Duration, Gate, ManualAction, QaAction, Repo, Retry, Todo, Verdict
 
 Blame = Literal["", "worker", "signature"]
 """Cause of a failure, for circuit breakers: the todo (empty); the worker; or a refused signature or
@@ -195,16 +195,23 @@ class TodoSpec(FrozenModel):
     """Direct predecessor → its repository."""
     by_person: dict[str, ByPerson] = {}
     """The direct predecessors that a person settles: milestones and manual todos."""
+    behind: str = ""
+    """Digest of the gates that are approved before it starts, its own included; empty without any."""
 
-    def after(self, predecessors: Mapping[str, Todo]) -> TodoSpec:
-        """Return the spec of a todo that waits for these."""
+    @property
+    def judges(self) -> bool:
+        """Return whether it judges a commit: a quality check, or a command that may change nothing."""
+        return isinstance(self.todo.action, QaAction) or getattr(self.todo.action, "read_only", False)
+
+    def after(self, predecessors: Mapping[str, Todo], behind: str) -> TodoSpec:
+        """Return the spec of a todo that waits for these. `behind`: see `behind_gates`."""
         by_person = {
             name: ByPerson.of(todo)
             for name, todo in predecessors.items()
             if isinstance(todo.action, ManualAction)
         }
         repos = {name: todo.repo for name, todo in predecessors.items()}
-        return self.model_copy(update={"predecessors": repos, "by_person": by_person})
+        return self.model_copy(update={"predecessors": repos, "by_person": by_person, "behind": behind})
 
 
 class Origin(FrozenModel):

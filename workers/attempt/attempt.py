@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -233,9 +233,19 @@ class Attempt:
             style=env.commit_style(self.grant),
             git_commit=self._commands.git_commit,
             confined=self._commands.confinement is not None,
+            domain=self._domain,
+            judges=self.grant.undo is None and self.grant.spec.judges,
             sessions=env.git_sessions,
             log=self._log.line,
         )
+
+    @property
+    def _domain(self) -> str:
+        """Return the todos with which this one may share files that no commit has: those in the same sandbox,
+        behind the same gates.
+        """
+        bounds = self._commands.bounds
+        return json.dumps([asdict(bounds) if bounds else None, self.grant.spec.behind])
 
     @property
     def _lock_request(self) -> LockRequest:
@@ -244,6 +254,9 @@ class Attempt:
     def _prepare(self, workspace: Workspace) -> AttemptOutcome | None:
         prepare = self.grant.spec.repo.prepare
         if prepare is None or not workspace.needs_prepare:
+            return None
+        if workspace.find_prepared():
+            self._log.line("prepare: its files are those that it made for an earlier check of the run")
             return None
         self._log.line(f"prepare: {prepare if isinstance(prepare, str) else ' '.join(prepare)}")
         self._prepare_started = True

@@ -176,7 +176,8 @@ class AttemptCache:
         tree = tree_of(start, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
-        return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees, self._bounds())
+        spec, origin = self._grant.spec, workspace.origin
+        return key_of(spec, self._agent_command, tree, inputs, context, trees, self._bounds(), origin)
 
     def _hit(self, workspace: Worktree, start: str) -> AttemptOutcome | None:
         now = time.time()

@@ -17,7 +17,6 @@ from typing import Any
 
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
-from coordination.files import below
 from coordination.models import Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput, TodoInputs
@@ -30,6 +29,7 @@ from workers.transfer.routes import sentence
 from workers.trust.signed_results import SignedResults
 from workers.workspace.git_worktree import ways_out
 from workers.workspace.repository import branch_of, has_commit, inspect
+from workers.workspace.worktree import folder_of
 
 BRIEFS_KEPT = 16
 """Runs whose brief is kept: the ones used last."""
@@ -117,7 +117,8 @@ class PredecessorPaths:
         WorkspaceUnusable and GitInterrupted for trouble of this host.
         """
         todo = grant.spec.todo
-        worktree = below(self._state, "worktrees", grant.run_id, repo)
+        judges = grant.undo is None and grant.spec.judges
+        worktree = folder_of(self._state, grant.run_id, repo, judges=judges)
         own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
         if own and worktree.is_dir():
             return PathLookup(path=worktree)

@@ -4,10 +4,11 @@ A todo with a `cache` that would repeat an earlier success gets its result inste
 keeps a result for all hosts and runs until its ttl ends or it is evicted.
 
 **The key** is one digest of everything that decides a result, as far as coord knows it: the action as a
-worker would run it, in its repository, from a git tree (not a commit: that has a date); the files that its
-`inputs` name; the outputs of all predecessors, by their names, and the git tree at which each left its
-repository, because COORD_CONTEXT has them; and the shared context of the todo. Not covered: its own id and
-text where no agent gets these, timeouts, retries, resources, gates, the run.
+worker would run it, in its repository, from a git tree (not a commit: that has a date); for a todo that
+judges, the tree on which `prepare` ran; the files that its `inputs` name; the outputs of all predecessors, by
+their names, and the git tree at which each left its repository, because COORD_CONTEXT has them; and the
+shared context of the todo. Not covered: its own id and text where no agent gets these, timeouts, retries,
+resources, gates, the run.
 
 **A stored result** is an output, and the change from its tree to another, as a patch. The value is the
 SHA-256 of its rest; a line of JSON (run, todo, time, tree, output, signed record); and the patch, packed. It
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -38,7 +39,7 @@ from coordination.sandbox import Bounds
 from coordination.trust.results import CachedRecord, digest
 from workers.trust.signed_results import SignedResults
 
-FORMAT = 2
+FORMAT = 3
 """The format of keys and results: results of another format are not found."""
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)
@@ -62,11 +63,13 @@ def key_of(
     context: Mapping[str, Any],
     trees: Mapping[str, str],
     bounds: Bounds | None = None,
+    origin: Sequence[str] = (),
 ) -> str:
     """Return SHA-256 over canonical JSON.
 
     `context`: as COORD_CONTEXT has it. `trees`: of each predecessor with a commit. `bounds`: the sandbox; a
-    command may do other things without files, network or memory.
+    command may do other things without files, network or memory. `origin`: where the files come from that no
+    commit has (`Worktree.origin`), so that what an earlier todo has left decides no check.
     """
     parts = {
         "format": FORMAT,
@@ -76,6 +79,7 @@ def key_of(
         "env": {name: str(value) for name, value in spec.todo.env.items()},
         **({"secrets": spec.todo.secrets} if spec.todo.secrets else {}),
         "tree": tree,
+        "origin": [*origin],
         "inputs": inputs,
         "predecessors": _predecessors(spec, context, trees),
         "context": [context.get("context"), context.get("context_omitted")],

@@ -1,6 +1,7 @@
 """Find and remove the artifacts of runs in a state folder and in its repositories.
 
     <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
+    <state>/checks/<run>/<repo>         goes with the worktree
     <state>/carried/<run>               commits of other hosts
     <state>/logs/<run>
     the branch coord/<run> of each repository, while no branch of a change set has all of it
@@ -28,10 +29,10 @@ from workers.cleanup.branches import RunBranches, keep
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
 from workers.workspace.repository import branch_of
-from workers.workspace.worktree import Worktree
+from workers.workspace.worktree import Worktree, folder_of
 
 PATIENCE = timedelta(seconds=2)
-WORKSPACE_FOLDERS = ("worktrees", "workspaces", "carried")
+WORKSPACE_FOLDERS = ("worktrees", "checks", "workspaces", "carried")
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,9 @@ class RunArtifacts:
         there = not artifact.stays and path.is_dir()
         kept = bool(loose) or bool(self._kept(artifact))
         changed = kept or (there and self._worktree(artifact.run, artifact.repo).changed)
-        return artifact.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
+        check = folder_of(self._state, artifact.run, artifact.repo, judges=True)
+        size = size_of(path) + size_of(check)
+        return artifact.model_copy(update={"bytes": size, "changed": changed, "loose": loose})
 
     def _branches_of(self, run: str) -> list[Artifact]:
         found = (
@@ -178,7 +181,7 @@ class RunArtifacts:
         return [artifact for artifact in found if artifact is not None]
 
     def _path(self, run: str, repo: str) -> Path:
-        return below(self._state, "worktrees", run, repo)
+        return folder_of(self._state, run, repo, judges=False)
 
     def _worktree(self, run: str, repo: str) -> Worktree:
         return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=self._places[repo])

@@ -79,6 +79,12 @@ class Workspace:
     def needs_prepare(self) -> bool:
         return False
 
+    def find_prepared(self) -> bool:
+        """Bring the folder to the tree on which `prepare` runs; return whether the run has its files already,
+        which are then in the folder.
+        """
+        return False
+
     def mark_prepared(self) -> None:
         """Note that `prepare` succeeded."""
 

@@ -67,6 +67,7 @@ class GitWorktree:
         prepared: Prepared,
         submodules: Submodules,
     ) -> None:
+        """`branch`: empty for a folder whose HEAD is on no branch."""
         self.path = path
         self.branch = branch
         self.git_dir = Path()
@@ -75,8 +76,8 @@ class GitWorktree:
         self._known_common_dir = common_dir
         self._fetch = fetch
         self._workspace_lock = workspace_lock
-        self._prepared = prepared
-        self._submodules = submodules
+        self.prepared = prepared
+        self.submodules = submodules
         self._may_have_entry = True
 
     @property
@@ -85,7 +86,7 @@ class GitWorktree:
         so in its configuration; elsewhere git would then leave out the file `readme` beside `README`.
         """
         tells_case = (self.path / ".git").exists() and not (self.path / ".GIT").exists()
-        return (*self._prepared.settings, *(("core.ignoreCase=false",) if tells_case else ()))
+        return (*self.prepared.settings, *(("core.ignoreCase=false",) if tells_case else ()))
 
     def git(self, *args: str) -> str:
         settings, hold = self.settings, self._workspace_lock.hold
@@ -95,6 +96,8 @@ class GitWorktree:
         """Return whether HEAD is at the commit, by two small files, as each attempt asks; by git for a packed
         ref.
         """
+        if not self.branch:
+            return (self.git_dir / "HEAD").read_text(errors="replace") == f"{commit}\n"
         ref = f"refs/heads/{self.branch}"
         if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
             return False
@@ -106,10 +109,17 @@ class GitWorktree:
         self._abort_unfinished()
         self.git("reset", "--quiet", commit)
 
-    def check_out(self, commit: str) -> None:
+    def move(self, commit: str) -> None:
+        """Bring a folder that is on no branch to a commit; its untracked files stay."""
+        if not self.is_at(commit):
+            self.git("reset", "--hard", "--quiet", commit)
+            self.submodules.update(self.path, self.git_dir, self._checkout)
+
+    def check_out(self, commit: str, *, anew: bool = False) -> None:
+        """Bring the folder to the commit. `anew`: no file of an earlier todo stays."""
         self._refuse_elsewhere()
         try:
-            sound = self._is_sound() and self._clean(commit)
+            sound = not anew and self._is_sound() and self._clean(commit)
         except GitInterrupted as interrupted:  # making it anew repairs damage and a lock, and takes much room
             if interrupted.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
                 raise
@@ -118,7 +128,7 @@ class GitWorktree:
             sound = False
         if not sound:
             self._make(commit)
-        self._submodules.update(self.path, self.git_dir, self._checkout)
+        self.submodules.update(self.path, self.git_dir, self._checkout)
 
     def _is_sound(self) -> bool:
         """Return whether the folder is a worktree of ours, and of this repository."""
@@ -139,7 +149,10 @@ class GitWorktree:
         self.remove_stale_locks()
         for name in UNFINISHED:
             shutil.rmtree(self.git_dir / name, ignore_errors=True)
-        if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
+        if (
+            self.branch
+            and (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n"
+        ):
             self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
 
     def remove_stale_locks(self) -> None:
@@ -155,11 +168,13 @@ class GitWorktree:
         self._unlock_branch()
 
     def _unlock_branch(self) -> None:
-        remove_tree(self._common_dir / "refs" / "heads" / f"{self.branch}.lock")
+        if self.branch:
+            remove_tree(self._common_dir / "refs" / "heads" / f"{self.branch}.lock")
 
     def _make(self, commit: str) -> None:
         self.obtain(commit)  # before the reset discards the present state
-        options = ("--quiet", "--force", "--no-track", "-B", self.branch)
+        on = ("--no-track", "-B", self.branch) if self.branch else ("--detach",)
+        options = ("--quiet", "--force", *on)
         with self._entries():
             self._discard()
             self._unlock_branch()
@@ -197,7 +212,7 @@ class GitWorktree:
         if self.path.parent.is_symlink():  # a todo made this link: its target is not ours
             self.path.parent.unlink()
         remove_tree(self.path)
-        self._prepared.forget()
+        self.prepared.forget()
         if self._may_have_entry:
             ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
 
@@ -214,6 +229,8 @@ class GitWorktree:
                 ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
 
     def _places_of_branch(self) -> Iterator[Path]:
+        if not self.branch:
+            return
         for place, branch in worktrees(self._checkout):
             if branch == f"refs/heads/{self.branch}":
                 yield place
@@ -288,8 +305,8 @@ class Prepared:
             file.write("\0".join((*files, *ignored)))
 
     def forget(self) -> None:
-        """Forget that `prepare` succeeded: the worktree is made anew."""
-        for file in (self._succeeded, self._exclude, self._kept):
+        """Forget all of it: the worktree is made anew."""
+        for file in (self._succeeded, self._exclude, self._kept, self._sandboxed):
             file.unlink(missing_ok=True)
 
     @property

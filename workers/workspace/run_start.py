@@ -83,9 +83,9 @@ class RunStart:
         for commit in (tip, self._carried and self._carried.tip):
             if commit and not is_commit(commit):
                 raise GitRefused(f"{self._repo.name}: {commit!r}, recorded as the run's tip, is not a commit")
-        return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
+        return self.first() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
-    def _base(self) -> str:
+    def first(self) -> str:
         """Return where the run began in this repository: the same commit for every attempt, wherever the
         branch goes.
         """

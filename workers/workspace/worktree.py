@@ -1,8 +1,9 @@
 """The worktree of a run in one repository, from its making to its removal with the run.
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
-    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended,
-                                        commits, prepared, exclude, sandboxed, hooks/
+    <state>/checks/<run>/<repo>/        the last checkout in which a commit was judged, on no branch
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended, domain,
+                                        commits, prepared, exclude, sandboxed, hooks/, check/
 
 States::
 
@@ -22,7 +23,11 @@ Invariants
 3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed
    under one lock per repository, which all processes on the machine share.
 4. Untracked files that `prepare` left are neither removed nor committed.
-5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, for inspection.
+5. A todo finds files that no commit has only from todos of its *domain*: those behind the same gates, in the
+   same sandbox. For a todo of another domain the worktree is made anew. A todo that judges a commit gets a
+   checkout of its own, made for it alone, with nothing but the commit and the files of `prepare`, which runs
+   there on the tree with which the run began (`environments.py`).
+6. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, for inspection.
    So every commit on the branch of an ended run counted, or a person put it there (`base_commit.py`).
 
 Failures
@@ -46,7 +51,7 @@ from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.files import below
+from coordination.files import below, make_private, replace_file
 from coordination.git import DURABLE
 from coordination.models import Repo
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
@@ -57,19 +62,28 @@ from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.change_set import GitSessions, measure
 from workers.workspace.commit import CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.environments import Archive
+from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
-from workers.workspace.repository import branch_of, loose_commit
+from workers.workspace.repository import branch_of, commit_at, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
 
 TODO = "the todo"
+CHECK = "check"
+"""The folder for the records of the checkout in which commits are judged."""
 CORRECT_TODO = (
     "let the todo, and the hooks of its own commits, write into other repositories; then: coord retry"
 )
 logger = logging.getLogger(__name__)
+
+
+def folder_of(state: Path, run: str, repo: str, *, judges: bool) -> Path:
+    """Return the folder in which todos of a run work, or the one in which they judge a commit."""
+    return below(state, "checks" if judges else "worktrees", run, repo)
 
 
 class Worktree(Workspace):
@@ -86,24 +100,27 @@ class Worktree(Workspace):
         style: CommitStyle | None = None,
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
         confined: bool = False,
+        domain: str = "",
+        judges: bool = False,
         sessions: GitSessions | None = None,
         log: Callable[[str], None] = logger.warning,
     ) -> None:
-        """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox; `log` takes
-        lines for the todo's log.
+        """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox; `domain`:
+        see above; `judges`: the todo gets a checkout of its own; `log` takes lines for the todo's log.
         """
         self._state = state.absolute()
         self._repo = repo
         self._records = records_of(self._state, run, repo.name)
         self._scripts = self._records / "hooks"
-        path = below(self._state, "worktrees", run, repo.name)
+        path = folder_of(self._state, run, repo.name, judges=judges)
         super().__init__(path, WorkspaceLock(self._records, path))
+        self._judges = judges
+        self._domain = domain
         self.branch = branch_of(run)
         self._run = run
         self._checkout = checkout.absolute()
         self._style = style or CommitStyle()
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
-        self._prepared = Prepared(self._records, self._checkout)
         self._lock_request: LockRequest | None = None
         self._since = self._tip = ""
         self._ignored: Sequence[str] = ()
@@ -111,23 +128,11 @@ class Worktree(Workspace):
         self._confined = confined
         self._log = log
         self._shared: SharedState | None = None
-        self._submodules = Submodules(
-            repo=repo.name,
-            wanted=repo.submodules,
-            hold=lambda: self.hold,
-            sandboxed=lambda: self._prepared.sandboxed,
-        )
-        self._folder = GitWorktree(
-            path=self.path,
-            branch=self.branch,
-            repo=repo.name,
-            checkout=self._checkout,
-            common_dir=common_dir,
-            fetch=fetch,
-            workspace_lock=self._workspace_lock,
-            prepared=self._prepared,
-            submodules=self._submodules,
-        )
+        self._common_dir = common_dir
+        self._fetch = fetch
+        self._main = self._folder_for(judges=False)
+        self._folder = self._folder_for(judges=True) if judges else self._main
+        self._prepared, self._submodules = self._folder.prepared, self._folder.submodules
         self._start = RunStart(
             run=run,
             repo=repo,
@@ -135,9 +140,28 @@ class Worktree(Workspace):
             checkout=self._checkout,
             common_dir=common_dir,
             carried=carried,
-            folder=self._folder,
+            folder=self._main,
             workspace_lock=self._workspace_lock,
             sessions=sessions,
+        )
+
+    def _folder_for(self, *, judges: bool) -> GitWorktree:
+        prepared = Prepared(self._records / CHECK if judges else self._records, self._checkout)
+        return GitWorktree(
+            path=folder_of(self._state, self._run, self._repo.name, judges=judges),
+            branch="" if judges else self.branch,
+            repo=self._repo.name,
+            checkout=self._checkout,
+            common_dir=self._common_dir,
+            fetch=self._fetch,
+            workspace_lock=self._workspace_lock,
+            prepared=prepared,
+            submodules=Submodules(
+                repo=self._repo.name,
+                wanted=self._repo.submodules,
+                hold=lambda: self.hold,
+                sandboxed=lambda: prepared.sandboxed,
+            ),
         )
 
     @property
@@ -168,7 +192,7 @@ class Worktree(Workspace):
                 self._since = self._tip = self._start.commit(tip)
                 if last is None:
                     self._refuse_after_newer(lock_request)
-                self._folder.check_out(self._since)
+                self._check_out(self._since)
                 if last and not last.left:  # killed: its branch may have a commit that does not count
                     self._start.take_copy_back(tip)
         except Unmergeable as refused:
@@ -182,6 +206,32 @@ class Worktree(Workspace):
         if self._confined:
             self._prepared.mark_sandboxed()
         return self._since
+
+    def _check_out(self, commit: str) -> None:
+        """Bring the folder to the commit, without files of todos of another domain."""
+        if self._judges:
+            make_private(self._records / CHECK)
+            self._folder.check_out(commit, anew=True)
+            return
+        file = self._records / "domain"
+        before = file.read_text() if file.exists() else self._domain
+        if before != self._domain:
+            self._refuse_loss()
+        self._folder.check_out(commit, anew=before != self._domain)
+        replace_file(file, self._domain.encode(), durable=False)
+
+    def _refuse_loss(self) -> None:
+        """Raise GitRefused if the worktree has commits of submodules that no other place has."""
+        git_dir = git_dir_of(self.path)
+        if git_dir and any(one.reason is NotCommittedReason.SUBMODULE_COMMIT for one in self.kept):
+            first = self._start.first()
+            found = [*self._submodules.unpublished(self.path, git_dir, self._checkout, first)]
+            if found:
+                raise GitRefused(
+                    f"{self._repo.name}: the todo needs a fresh worktree, and that of the run has "
+                    f"{'; '.join(one.text for one in found)}",
+                    "; ".join(one.hint for one in found),
+                )
 
     def _shared_state(self) -> SharedState:
         return SharedState.read(self._folder.git_dir.parent.parent, refs=False)
@@ -227,14 +277,58 @@ class Worktree(Workspace):
     def needs_prepare(self) -> bool:
         return self._repo.prepare is not None and not self._prepared.succeeded
 
+    @property
+    def origin(self) -> list[str]:
+        """Return where files come from that no commit has, for the key of a cached result: for a todo that
+        judges, from `prepare` on this tree; else also from earlier todos.
+        """
+        if not self._judges:
+            return ["worktree"]
+        if self._repo.prepare is None:
+            return ["checkout"]
+        first = self._start.first()
+        self._folder.obtain(first)
+        return ["checkout", self._folder.git("rev-parse", f"{first}^{{tree}}")]
+
+    def find_prepared(self) -> bool:
+        if not self._judges:
+            return False
+        first = self._start.first()
+        self._folder.obtain(first)
+        self._folder.move(first)
+        with describe_os_error(self._records):
+            if not self._archive.restore(self.path, self.hold):
+                return False
+        self._note_prepared()
+        self._folder.move(self._since)
+        return True
+
+    @property
+    def _archive(self) -> Archive:
+        return Archive.of(self._records / CHECK, self._repo.prepare, self._start.first(), self._domain)
+
     def mark_prepared(self) -> None:
         """Note that `prepare` succeeded; leave its untracked files out of all commits, undo its changes."""
-        self._folder.git("reset", "--hard", "--quiet")
+        names = self._note_prepared()
+        if self._judges:
+            with describe_os_error(self._records):
+                if why := self._archive.save(self.path, names, self.hold):
+                    self._log(f"prepare: it runs again for the next check: {why}")
+            self._folder.move(self._since)
+
+    def _note_prepared(self) -> list[str]:
+        """Note the files that `prepare` left, and return them: git ignores some, the others from now on."""
+        if self._judges:  # no entry of the index hides a change
+            remove_tree(self._folder.git_dir / "index")
+        at = (self._start.first(),) if self._judges else ()
+        self._folder.git("reset", "--hard", "--quiet", *at)
         left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
         listing = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching")
         entries = self._folder.git(*listing, "--ignore-submodules=all").split("\0")
         with describe_os_error(self._records):
-            self._prepared.mark(left, [entry[3:] for entry in entries if entry.startswith("!! ")])
+            ignored = [entry[3:] for entry in entries if entry.startswith("!! ")]
+            self._prepared.mark(left, ignored)
+        return [*filter(None, left), *ignored]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -274,6 +368,9 @@ class Worktree(Workspace):
         self._tip = self._since
 
     def discard_changes(self) -> bool:
+        if self._judges:
+            self._workspace_lock.check()
+            return self.changed or not self._folder.is_at(self._since)
         if self._folder.is_at(self._since) and not self.changed:
             self._workspace_lock.check()
             return False
@@ -302,11 +399,11 @@ class Worktree(Workspace):
             state = WorktreeState(
                 path=self.path,
                 git_dir=self._folder.git_dir,
-                branch=self.branch,
+                branch=self._folder.branch,
                 since=self._since,
                 settings=self._folder.settings,
                 hold=self.hold,
-                style=self._style,
+                style=replace(self._style, read_only=self._style.read_only or self._judges),
                 git_commit=self._git_commit,
                 scripts=self._scripts,
                 log=self._log,
@@ -340,7 +437,7 @@ class Worktree(Workspace):
     @property
     def kept(self) -> tuple[NotCommitted, ...]:
         """Return the work in submodules for which the worktree stays after a run that succeeded."""
-        return self._prepared.kept
+        return self._main.prepared.kept
 
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
@@ -360,6 +457,8 @@ class Worktree(Workspace):
 
     def _last_commit(self) -> str:
         """Return the branch's commit without commits that did not count; empty if it is unknown."""
+        if self._judges:  # the branch stays where the last todo has left it
+            return commit_at(self._checkout, f"refs/heads/{self.branch}") or self._since
         try:
             if self._tip == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
@@ -372,7 +471,9 @@ class Worktree(Workspace):
     def remove(self, patience: timedelta) -> None:
         """Remove the worktree of a run that has ended; its branch stays."""
         with self._workspace_lock.emptied(patience), describe_os_error(self.path):
-            self._folder.remove()
+            self._main.remove()
+            if (check := self._folder_for(judges=True)).path.exists():
+                check.remove()
         self._remove_if_empty()
 
     @contextmanager
@@ -383,7 +484,8 @@ class Worktree(Workspace):
         self._remove_if_empty()
 
     def _remove_if_empty(self) -> None:
-        for folder in (self.path.parent, self._records.parent):
+        checks = self._state / "checks" / self._run
+        for folder in (self._main.path.parent, checks, self._records.parent):
             with suppress(OSError):  # not empty: other repositories of the run are still there
                 folder.rmdir()
 

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus
-from coordination.planner.gates import MILESTONE_REPO, repos_of
+from coordination.planner.gates import MILESTONE_REPO, behind_gates, repos_of
 from coordination.planner.generated import EXEC
 from coordination.planner.schedule import shortfalls
 from coordination.runs.change_sets.records import ChangeSet
@@ -137,6 +137,19 @@ class RetryPlan:
     @cached_property
     def level_of(self) -> Mapping[str, int]:
         return {todo: number for number, level in enumerate(self.levels) for todo in level}
+
+    @cached_property
+    def specs(self) -> Mapping[str, TodoSpec]:
+        """Return the specs of `again`, with the predecessors of each."""
+        found = dict[str, TodoSpec]()
+        for name, spec in self.again.items():
+            names = self.ended.brief.predecessors.get(name, ())
+            before = {
+                one: found.get(one) or TodoSpec.model_validate_json(self.ended.spec[one]) for one in names
+            }
+            behind = behind_gates(spec.todo, (one.behind for one in before.values()))
+            found[name] = spec.after({one: known.todo for one, known in before.items()}, behind)
+        return found
 
     @property
     def carried(self) -> tuple[str, ...]:

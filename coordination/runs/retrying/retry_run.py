@@ -10,12 +10,12 @@ from coordination.backend.steps.run import Reply
 from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.errors import Conflict, NotTrusted, PlanRefused, TrustCause
-from coordination.models import Ecosystem, OnFailure, Signatures, Todo
+from coordination.models import Ecosystem, OnFailure, Signatures
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.named_checkpoints import FIELD
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
-from coordination.runs.records import Descriptor, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import Descriptor, RunBrief, TodoState
 from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
@@ -290,7 +290,7 @@ def _write(draft: RunDraft, retry: RetryPlan, carry: Carry, todo: str) -> None:
         )
         descriptor, spec = (
             descriptor_of(retry.again[todo], before.order, retry.level_of.get(todo, before.level)),
-            retry.again[todo].after(_before(retry, todo)).model_dump_json(exclude_defaults=True),
+            retry.specs[todo].model_dump_json(exclude_defaults=True),
         )
     elif todo in carry.facts:
         state, facts = TodoState.SUCCEEDED, carry.facts[todo]
@@ -308,15 +308,6 @@ def _write(draft: RunDraft, retry: RetryPlan, carry: Carry, todo: str) -> None:
         children=old.children.get(todo, "").split(),
         pending=sum(before in retry.again for before in old.brief.predecessors.get(todo, ())),
     )
-
-
-def _before(retry: RetryPlan, todo: str) -> Mapping[str, Todo]:
-    """Return the predecessors of a todo."""
-    names = retry.ended.brief.predecessors.get(todo, ())
-    return {
-        name: (retry.again.get(name) or TodoSpec.model_validate_json(retry.ended.spec[name])).todo
-        for name in names
-    }
 
 
 def _decisions(store: RunStore, retry: RetryPlan) -> dict[str, str]:

@@ -26,7 +26,7 @@ from coordination.models import (
     Todo,
     Via,
 )
-from coordination.planner.gates import repos_of
+from coordination.planner.gates import behind_gates, repos_of
 from coordination.planner.paths import successors
 from coordination.planner.remaining import expected_of
 from coordination.planner.schedule import AGEING
@@ -213,17 +213,23 @@ class _Work:
     predecessors: Mapping[str, tuple[str, ...]]
     """Each key after its own predecessors."""
     successors: Mapping[str, tuple[str, ...]]
+    behind: Mapping[str, str]
+    """Todo → the digest of the gates before it."""
 
     @classmethod
     def of(
         cls, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, done: Mapping[str, Todo]
     ) -> _Work:
         predecessors = joined(ecosystem, graph.plan, graph.predecessors, done, _generated(ecosystem, graph))
+        todos, behind = {**done, **graph.todos}, dict[str, str]()
+        for name, before in predecessors.items():
+            behind[name] = behind_gates(todos[name], map(behind.__getitem__, before))
         return cls(
             graph=graph,
             settings=settings,
             repos=repos_of(ecosystem),
-            todos={**done, **graph.todos},
+            todos=todos,
+            behind=behind,
             predecessors=predecessors,
             successors=successors(predecessors, predecessors) if done else graph.successors,
         )
@@ -233,7 +239,8 @@ class _Work:
     ) -> None:
         todo = self.todos[name]
         spec = spec_of(todo, self.repos[todo.repo], self.settings, self.graph.plan)
-        spec = spec.after({other: self.todos[other] for other in self.predecessors[name]})
+        before = {other: self.todos[other] for other in self.predecessors[name]}
+        spec = spec.after(before, self.behind[name])
         draft.todo(
             name,
             state,
