@@ -168,6 +168,39 @@ def base_tip(checkout: Path, branch: str, *, remote: bool) -> str:
     return next(filter(None, found), "")
 
 
+_OF_HEAD = re.compile(r"^ref: refs/heads/(\S+)\tHEAD$", re.MULTILINE)
+
+
+def default_branch(listing: str) -> str:
+    """Return the default branch by the output of `git ls-remote --symref URL HEAD`; empty if it says none."""
+    found = _OF_HEAD.search(listing)
+    return found[1] if found else ""
+
+
+def known_default_branch(checkout: Path) -> str:
+    """Return the default branch of the remote `origin`, as of the last fetch; empty if unknown."""
+    form, prefix = "--format=%(refname) %(symref)", "refs/remotes/origin/"
+    lines = ask_git(checkout, "for-each-ref", form, prefix).splitlines()
+    found = {ref: target for ref, _, target in (line.partition(" ") for line in lines)}
+    head = found.pop(f"{prefix}HEAD", "")
+    if head in found:
+        return head.removeprefix(prefix)
+    return next(iter(found)).removeprefix(prefix) if len(found) == 1 else ""
+
+
+def fetched_without(checkout: Path, branch: str) -> bool:
+    """Return whether the checkout follows all branches of `origin`, and knows none of this name."""
+    origin = "refs/remotes/origin"
+    if not may_have_refs(checkout, f"{origin}/") or commit_of(checkout, f"{origin}/{branch}"):
+        return False
+    return f"+refs/heads/*:{origin}/*" in ask_git(checkout, "config", "--get-all", "remote.origin.fetch")
+
+
+def branch_to_write(repo: str, default: str) -> str:
+    """Return the line of the file to change where a remote has renamed its default branch."""
+    return f"write `branch: {default}` for {repo} in the file"
+
+
 def may_have_refs(checkout: Path, *prefixes: str) -> bool:
     """Return False where a repository has no ref below one of these folders. It reads what git reads: a
     process for each of 500 repositories would take seconds.

@@ -148,7 +148,7 @@ class Planner:
             if repo.name not in concerned or place is None or not is_there(place / ".git"):
                 continue
             if not base_tip(place, repo.branch, remote=bool(repo.url)):
-                yield f"{repo.name}: {why_no_start(place, repo.branch)}"
+                yield f"{repo.name}: {why_no_start(place, repo)}"
 
     def _matches(self, graph: PlanGraph) -> Mapping[str, Matches]:
         """Return todo → the matches of its rewrite in the base branch, if this machine has that.

@@ -20,9 +20,10 @@ import redis
 
 from coordination.background import BackgroundService
 from coordination.environment import UNATTENDED, without_ours
+from coordination.git import branch_to_write, default_branch
 from coordination.health.store import HealthStore, RemoteReport
 from coordination.health.timetable import LOOK_S, TRIES, TRY_AGAIN_S
-from coordination.models import Ecosystem
+from coordination.models import Ecosystem, Repo
 
 REMOTE_EVERY_S = 300.0
 """Seconds between two looks at a remote."""
@@ -64,7 +65,8 @@ class RemoteLooks(BackgroundService):
 
     def run_once(self) -> int:
         """Start the looks at remotes that are due; return their number."""
-        now, urls = time.monotonic(), self._urls()
+        now, repos = time.monotonic(), self._repos()
+        urls = {name: _from(self._served[name], repo.url or "") for name, repo in repos.items()}
         self._looks = {repo: look for repo, look in self._looks.items() if not look.done()}
         self._forget(urls)
         for repo in urls:
@@ -75,7 +77,7 @@ class RemoteLooks(BackgroundService):
         for repo in due:
             self._due[repo] = now + self._every_s * (0.9 + 0.1 * random.random())  # noqa: S311
             assert self._pool is not None
-            self._looks[repo] = self._pool.submit(self._look, repo, urls[repo])
+            self._looks[repo] = self._pool.submit(self._look, repos[repo], urls[repo])
         return len(due)
 
     def finish(self) -> None:
@@ -87,13 +89,9 @@ class RemoteLooks(BackgroundService):
             return self.interval_s
         return super().failed(error)
 
-    def _urls(self) -> dict[str, str]:
+    def _repos(self) -> dict[str, Repo]:
         repos = self._declared().repos
-        return {
-            repo.name: _from(self._served[repo.name], repo.url)
-            for repo in repos
-            if repo.url and repo.name in self._served
-        }
+        return {repo.name: repo for repo in repos if repo.url and repo.name in self._served}
 
     def _forget(self, urls: Mapping[str, str]) -> None:
         if gone := [repo for repo in self._due if repo not in urls]:
@@ -104,15 +102,15 @@ class RemoteLooks(BackgroundService):
             for repo in gone:
                 del self._due[repo]
 
-    def _look(self, repo: str, url: str) -> None:
+    def _look(self, repo: Repo, url: str) -> None:
         for number in range(TRIES):
             began = time.monotonic()
-            why = ls_remote(url)
+            why = ls_remote(url, repo)
             latency_s = time.monotonic() - began
             if not why or self.stopping.wait(TRY_AGAIN_S if number + 1 < TRIES else 0.0):
                 break
         report = RemoteReport(
-            repo=repo,
+            repo=repo.name,
             host=self._host,
             at=time.time(),
             healthy=not why,
@@ -122,24 +120,33 @@ class RemoteLooks(BackgroundService):
         try:
             self._store.report_remote(report)
         except redis.RedisError as error:  # the next look is reported
-            logger.debug("the look at the remote of %s is not reported: %s", repo, error)
+            logger.debug("the look at the remote of %s is not reported: %s", repo.name, error)
 
 
-def ls_remote(url: str, timeout_s: float = LOOK_S) -> str:
-    """Return why the remote does not answer; empty if it does."""
-    command = ["git", "-c", "credential.helper=", "ls-remote", "--quiet", "--exit-code", "--", url, "HEAD"]
+def ls_remote(url: str, repo: Repo | None = None, timeout_s: float = LOOK_S) -> str:
+    """Return why the remote does not answer, or why nothing can land there: it has no such base branch. Empty
+    if all is well.
+    """
+    base = [f"refs/heads/{repo.branch}"] if repo else []
+    options = ("--quiet", "--exit-code", "--symref")
+    command = ["git", "-c", "credential.helper=", "ls-remote", *options, "--", url, "HEAD", *base]
     env = {**without_ours(os.environ), **UNATTENDED, "LC_ALL": "C", "GIT_ASKPASS": "/bin/false"}
     env.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes -oConnectTimeout={timeout_s:g}")
     with subprocess.Popen(
-        command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True, errors="replace", start_new_session=True, env=env,
     ) as process:  # fmt: skip
         try:
-            _, errors = process.communicate(timeout=timeout_s)
+            listing, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
             return f"git ls-remote did not answer within {timeout_s:g} s"
+    default = default_branch(listing)
+    if repo and default and not any(line.endswith(f"\t{base[0]}") for line in listing.splitlines()):
+        what = f"it has no branch {repo.branch}; its default branch is {default}"
+        return f"{what}: {branch_to_write(repo.name, default)}"
     if process.returncode in (0, 2) or any(words in errors for words in ANSWERS):  # 2: it has no HEAD
         return ""
     return (_cause(errors) or f"git ls-remote ended with {process.returncode}")[:300]

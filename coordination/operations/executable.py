@@ -11,7 +11,16 @@ from coordination.backend.address import is_open_to_readers
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
 from coordination.files import is_there, real_path, why_closed
-from coordination.git import absent_hooks, ask_git, broken_settings, history_exceeds, why_unusable
+from coordination.git import (
+    absent_hooks,
+    ask_git,
+    branch_to_write,
+    broken_settings,
+    fetched_without,
+    history_exceeds,
+    known_default_branch,
+    why_unusable,
+)
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
 from coordination.runs.submission.submit import refuse_without_agent
@@ -85,7 +94,9 @@ def _obstacles_of_git(repo: Repo, path: Path) -> Iterator[str]:
     if not ask_git(path, "rev-parse", "--git-dir"):
         yield _why_no_repository(path)
     elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
-        yield why_no_start(path, repo.branch)
+        yield why_no_start(path, repo)
+    elif repo.url and fetched_without(path, repo.branch):
+        yield f"its remote has no branch {repo.branch}, as of the last fetch in {path}{_renamed(path, repo)}"
 
 
 def _why_no_hooks(named: str) -> str:
@@ -112,12 +123,20 @@ def _why_no_repository(path: Path) -> str:
     )
 
 
-def why_no_start(path: Path, branch: str) -> str:
-    """Return the reason why no run can start from a branch that the repository lacks."""
+def why_no_start(path: Path, repo: Repo) -> str:
+    """Return the reason why no run can start from a base branch that the checkout lacks."""
     if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
-        return f"{path} has no branch {branch!r} from which runs could start"
+        return f"{path} has no branch {repo.branch!r} from which runs could start{_renamed(path, repo)}"
     first = f'git -C {quoted(path)} commit --allow-empty -m "first commit"'
     return f"{path} has no commit yet, so no run can start from it; make the first one: {first}"
+
+
+def _renamed(path: Path, repo: Repo) -> str:
+    """Return the default branch of the remote, and the line to change, if the file has another branch."""
+    default = known_default_branch(path)
+    if not default or default == repo.branch:
+        return ""
+    return f"; the default branch of its remote is {default}: {branch_to_write(repo.name, default)}"
 
 
 def _works_in_place(document: Document, repo: Repo) -> bool:

@@ -31,6 +31,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceState, ServiceStatus
 from coordination.services.view import service_reports
+from tests.testbed import git
 from tests.waiting import until
 
 LEASE = timedelta(seconds=15)
@@ -396,7 +397,7 @@ def test_damaged_records_are_written_again(scene: Scene):
 def test_500_remotes_that_hang_do_not_delay_others(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    hang: Callable[[str], str] = lambda url: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
+    hang: Callable[..., str] = lambda url, _repo: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
     monkeypatch.setattr("coordination.health.remotes.ls_remote", hang)
     monkeypatch.setattr("coordination.health.remotes.TRY_AGAIN_S", 0.0)
     names = [f"r{n}" for n in range(500)] + ["good"]
@@ -420,6 +421,12 @@ def test_a_remote_that_hangs_is_given_up_in_time_and_one_that_asks_has_answered(
         why = ls_remote(f"http://127.0.0.1:{port}/x.git", timeout_s=0.5)
     assert "did not answer" in why
     assert time.monotonic() - began < 30
+    git(tmp_path, "init", "-q", "-b", "main", str(remote := tmp_path / "remote"))
+    git(remote, "commit", "-q", "--allow-empty", "-m", "first")
+    repo = Repo(name="r", url=str(remote), branch="main")
+    assert ls_remote(str(remote), repo) == ""
+    git(remote, "branch", "-m", "main", "trunk")
+    assert "branch: trunk" in ls_remote(str(remote), repo)
     assert str(tmp_path / "nothing") in ls_remote(str(tmp_path / "nothing"))  # and not git's advice alone
 
 

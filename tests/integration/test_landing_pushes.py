@@ -142,6 +142,16 @@ def test_a_branch_that_was_deleted_meanwhile_is_not_made_again(target: Target):
     assert git("for-each-ref", "refs/heads/main", cwd=target.place) == ""
 
 
+def test_a_base_branch_that_was_renamed_is_named_with_the_line_to_change(target: Target):
+    if target.is_local:
+        pytest.skip("a checkout has no default branch")
+    git("branch", "-m", "main", "trunk", cwd=target.place)
+    git("symbolic-ref", "HEAD", "refs/heads/trunk", cwd=target.place)
+    found = refusal(target.look())
+    assert found.reason is Reason.NO_BRANCH
+    assert "branch: trunk" in found.error
+
+
 def test_a_locked_branch_is_tried_again(target: Target):
     made = target.landing.made(target.landing.since)
     lock = target.git_dir / "refs/heads/main.lock"

@@ -11,13 +11,22 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from subprocess import CompletedProcess
 
 from coordination.changes.requests.push import ReadGit, lacks_start, large_files_upload, names_large_files
-from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit, seen_ref
+from coordination.git import (
+    DURABLE,
+    NO_GRAFTS,
+    TRUE_HISTORY,
+    branch_to_write,
+    default_branch,
+    is_commit,
+    seen_ref,
+)
 from coordination.models import Repo
 from coordination.text import counted, quoted
 from workers.landing.records import BaseBranch, BaseTip, Pushed, Reason, Refused, masked, refused_by
@@ -45,8 +54,17 @@ def look(at: BaseBranch) -> BaseTip | Refused:
     seen = seen_ref(at.branch)
     done = _at_remote(at, ("fetch", *FETCH, "--", at.url, f"+{at.ref}:{seen}"))
     if isinstance(done, Refused):
-        return done
+        return _with_default_branch(at, done) if done.reason is Reason.NO_BRANCH else done
     return BaseTip(commit=git("rev-parse", "--verify", f"{seen}^{{commit}}", cwd=at.path))
+
+
+def _with_default_branch(at: BaseBranch, refused: Refused) -> Refused:
+    """Return the refusal with the default branch of the remote, which people may have renamed."""
+    head = _at_remote(at, ("ls-remote", "--symref", "--", at.url, "HEAD"))
+    if isinstance(head, Refused) or not (default := default_branch(head.stdout)):
+        return refused
+    what = f"the remote has no branch {at.branch}; its default branch is {default}"
+    return replace(refused, error=masked(at, f"{what}: {branch_to_write(at.repo, default)}"))
 
 
 def base_at_remote(

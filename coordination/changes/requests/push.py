@@ -26,8 +26,10 @@ from coordination.git import (
     NO_GRAFTS,
     TRUE_HISTORY,
     ask_git,
+    branch_to_write,
     commit_of,
     contains,
+    default_branch,
     has_commit,
     is_commit,
     seen_ref,
@@ -119,8 +121,14 @@ def remote_tips(target: PushTarget) -> RemoteTips:
     checkout lacks its commit. Raises GitRefused, Unreachable.
     """
     base_ref = f"refs/heads/{target.base_branch}"
-    lines = _git(target, "ls-remote", "--", target.url, target.ref, base_ref).splitlines()
-    commits = {ref: commit for commit, _, ref in (line.partition("\t") for line in lines)}
+    listing = _git(target, "ls-remote", "--symref", "--", target.url, target.ref, base_ref, "HEAD")
+    commits = {ref: commit for commit, _, ref in (line.partition("\t") for line in listing.splitlines())}
+    default = default_branch(listing)
+    if default and base_ref not in commits:
+        what = (
+            f"the remote of {target.repo} has no branch {target.base_branch}; its default branch is {default}"
+        )
+        raise GitRefused(what, branch_to_write(target.repo, default))
     tips = RemoteTips(branch=commits.get(target.ref, ""), base=commits.get(base_ref, ""))
     if not all(map(is_commit, filter(None, (tips.branch, tips.base)))):
         raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "check its url")

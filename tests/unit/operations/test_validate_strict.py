@@ -51,6 +51,23 @@ def test_an_agent_command_carries_out_todos_without_an_action(tmp_path: Path):
     assert judged(tmp_path, text, agent_command="my-agent").problems == ()
 
 
+def test_a_base_branch_that_the_remote_has_renamed_is_named_with_the_line_to_change(tmp_path: Path):
+    remote = tmp_path / "remote"
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", str(remote))
+    git(remote, "commit", "--quiet", "--allow-empty", "-m", "begin")
+    git(tmp_path, "clone", "--quiet", str(remote), "old")
+    git(remote, "branch", "--move", "main", "trunk")
+    git(tmp_path, "clone", "--quiet", str(remote), "new")
+    text = "".join(f"- {{name: {name}, path: {name}, url: {remote}}}\n" for name in ("old", "new"))
+    assert [one.where for one in judged(tmp_path, f"repos:\n{text}").problems] == ["new"]
+    git(tmp_path / "old", "fetch", "--quiet", "--prune")
+    found = judged(tmp_path, f"repos:\n{text}").problems
+    assert [one.where for one in found] == ["old", "new"]
+    assert all("branch: trunk" in one.message for one in found)
+    git(tmp_path / "old", "config", "remote.origin.fetch", "+refs/heads/one:refs/remotes/origin/one")
+    assert [one.where for one in judged(tmp_path, f"repos:\n{text}").problems] == ["new"]
+
+
 def test_a_repository_that_is_here_must_be_one_and_have_the_branch(tmp_path: Path):
     for name in ("plain", "right", "wrong"):
         (tmp_path / name).mkdir()
