@@ -95,6 +95,8 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         checkout=checkout,
         change=lambda: change,
         verify=lambda *_: None,
+        seal_landing=lambda _, landed: landed,
+        verify_landed=lambda _: None,
         checkpoint="",
         record=lambda _: None,
         note_landed=notes.append,

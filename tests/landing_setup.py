@@ -48,6 +48,8 @@ class Place:
     """A tip that no trusted worker has signed."""
     signs: bool = True
     """The tip of the change set that was opened again may be signed."""
+    signed_base: str | None = None
+    """The signed base of the change set; None: signatures are not required."""
     sibling_todos: int = 1
 
     @property
@@ -75,9 +77,18 @@ class Place:
         self.landed, self.tip, self.base, self.signs = None, tip, base, sign
         self.dies("note_reverted")
 
-    def verify(self, tip: str, signed: str) -> None:
+    def verify(self, tip: str, signed: str) -> str | None:
         if tip == self.distrusted:
             raise NotTrusted(TrustCause.FOREIGN, f"nobody has signed {tip}")
+        return self.signed_base
+
+    def seal_landing(self, tip: str, landed: Landed) -> Landed:
+        signed = " ".join((tip, landed.commit, landed.tree_before))
+        return landed.model_copy(update={"signed": signed})
+
+    def verify_landed(self, landed: Landed) -> None:
+        if landed.signed.split()[1:] != [landed.commit, landed.tree_before]:
+            raise NotTrusted(TrustCause.FOREIGN, f"nobody has signed the landing {landed.commit}")
 
     def note_request(self, request: RequestRef, kind: str) -> None:
         self.request = request
@@ -104,6 +115,8 @@ class Place:
             checkout=self.checkout,
             change=lambda: self.change,
             verify=self.verify,
+            seal_landing=self.seal_landing,
+            verify_landed=self.verify_landed,
             checkpoint=self.checkpoint,
             record=self.record,
             note_landed=self.note_landed,

@@ -49,6 +49,7 @@ from workers.config import ServedRepositories, WorkerConfig
 from workers.delivery import DeliveryHandler, OutcomeSteps
 from workers.leases import Leases, LocalLiveness
 from workers.transfer.routes import BundleStore
+from workers.trust.order_memory import EndedOrders, OrderMemory
 from workers.trust.server_memory import ServerMemory
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import ExpiryWatch, OrderCheck, WorkerKey, WorkerTrust
@@ -136,6 +137,7 @@ class Container:
             self.sweeper,
             self.local_liveness,
             *filter(None, [self.service_waits, self.request_waits]),
+            *self._ended_orders(),
             *self._of_the_file,
             *self.user_programs,
         )
@@ -189,6 +191,7 @@ class Container:
             signed_results=self.signed_results,
             auto_cleanup=self.auto_cleanup,
             served=self.served,
+            orders=self.order_check,
             lost_leases=self.config.settings.lost_leases,
             service_waits=self.service_waits,
             request_waits=self.request_waits,
@@ -252,7 +255,17 @@ class Container:
             confines_all=self.config.settings.sandbox == "require",
             urls=self._urls_of,
             repos_of_service=ServiceHost(self.config.state).repos_of,
+            memory=self.order_memory,
         )
+
+    @cached_property
+    def order_memory(self) -> OrderMemory | None:
+        return OrderMemory(self.config.state) if self.trust.requires else None
+
+    def _ended_orders(self) -> Iterable[BackgroundService]:
+        """Yield the service that remembers ended orders; a restricted worker may not list runs."""
+        if self.trust.requires and not self.reads_parts:
+            yield EndedOrders(self.store, self.order_check.remember_ended)
 
     def _urls_of(self, repo: str) -> Collection[str]:
         """Return the addresses that this machine has for a repository: that of its file, and the remotes of
@@ -396,6 +409,8 @@ class Container:
 
     def close(self) -> None:
         self.git_sessions.close()
+        if memory := self.__dict__.get("order_memory"):
+            memory.close()
         if results := self.__dict__.get("results"):  # made only if it was asked for
             results.close()
         if contexts := self.__dict__.get("contexts"):

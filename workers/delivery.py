@@ -19,7 +19,7 @@ from datetime import timedelta
 from functools import partial
 
 from coordination.backend.steps.run import Reply
-from coordination.errors import Unreadable
+from coordination.errors import CoordinationError, Unreadable
 from coordination.files import below
 from coordination.models import ServiceAction, secrets_of
 from coordination.models.values import RUN_ID
@@ -111,6 +111,7 @@ class DeliveryHandler:
                 return self._execute_if_ordered(reply.grant)
             if reply.word != "ended":
                 return TaskResult(TaskResultKind.LATER, reply.word)
+            _remember_ended(self._orders, run_id)
             cancelled = reply.status == RunStatus.CANCELLED
             return TaskResult(TaskResultKind.CANCELLED if cancelled else TaskResultKind.ENDED, reply.word)
 
@@ -212,6 +213,13 @@ class DeliveryHandler:
         return Log(append, path, limit_bytes=limit, secrets=secrets, last_wait=last_wait)
 
 
+def _remember_ended(orders: OrderCheck, run_id: str) -> None:
+    try:
+        orders.remember_ended(run_id)
+    except CoordinationError as error:  # the background service tries it again
+        logger.warning("%s", error)
+
+
 class OutcomeSteps:
     def __init__(
         self,
@@ -223,6 +231,7 @@ class OutcomeSteps:
         signed_results: SignedResults,
         auto_cleanup: AutoCleanup,
         served: ServedRepositories,
+        orders: OrderCheck,
         lost_leases: int,
         service_waits: ServiceWaits | None,
         request_waits: RequestWaits | None,
@@ -237,6 +246,7 @@ class OutcomeSteps:
         self._signed_results = signed_results
         self._auto_cleanup = auto_cleanup
         self._served = served
+        self._orders = orders
         self._lost_leases = lost_leases
         self._service_waits = service_waits
         self._request_waits = request_waits
@@ -325,6 +335,8 @@ class OutcomeSteps:
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         if reply.word == "stale":
             return LOST
+        if reply.status and RunStatus(reply.status).ended:
+            _remember_ended(self._orders, grant.run_id)
         if reply.status in OVER:
             self._auto_cleanup.clear(grant.run_id, reply.status)
             repos = set(brief.repo_of.values())

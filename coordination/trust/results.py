@@ -9,6 +9,8 @@ predecessors. A record of another run, todo or repository is refused, and so is 
     predecessor           run, fence, commit and the digest of its output are those of its record.
     cached result         the key, the tree, and the digests of output and patch are those that were signed.
 
+    landing               change set, repository, commit and the tree before it are those of its record.
+
 A signed adoption counts in place of a worker's result: a person with the right `adopt` states that a commit
 is the tip of a change set. It names change set, repository and commit, and counts for no other.
 """
@@ -37,6 +39,7 @@ CACHED_TYPE = "application/vnd.coord.cached-result+json"
 LIMIT_BYTES = 16 * 1024
 """Limit for a signed record in bytes: long names, and digests."""
 SUCCEEDED, COMPENSATED = "succeeded", "compensated"
+LANDING_TYPE = "application/vnd.coord.landing+json"
 ADOPTION_TYPE = "application/vnd.coord.adoption+json"
 ADOPT = "adopt"
 ADOPTION_LIMIT_BYTES = 512 * 1024
@@ -68,6 +71,25 @@ class ResultRecord(Statement):
     """`succeeded`, `failed` or `cancelled`; of a compensation `compensated` or `compensation_failed`."""
     change_set: str = ""
     """The change set that the tip belongs to; empty without one."""
+    since: str = ""
+    """The commit of the base branch at which the change set began, or that was merged into it last; empty if
+    unknown.
+    """
+
+
+class LandingRecord(BaseModel):
+    """How a change set came into the base branch of one repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    run: str
+    repo: str
+    change_set: str
+    tip: str
+    commit: str
+    """The commit on the base branch."""
+    tree_before: str
+    method: str
 
 
 class CachedRecord(Statement):
@@ -97,7 +119,7 @@ class AdoptionRecord(FrozenModel):
     """Todos that the commits name as theirs."""
 
 
-S = TypeVar("S", bound=Statement)
+S = TypeVar("S", Statement, ResultRecord, CachedRecord, LandingRecord)
 
 
 def undone_field(todo: str) -> str:
@@ -118,6 +140,16 @@ def seal_result(record: ResultRecord, signer: Signer) -> str:
 def seal_cached(record: CachedRecord, signer: Signer) -> str:
     """Return the envelope of a cached result."""
     return seal(CACHED_TYPE, record.model_dump_json().encode(), signer).decode()
+
+
+def seal_landing(record: LandingRecord, signer: Signer) -> str:
+    """Return the envelope of a landing."""
+    return seal(LANDING_TYPE, record.model_dump_json().encode(), signer).decode()
+
+
+def open_landing(raw: str, trust: TrustFile, now: datetime) -> LandingRecord:
+    """Return the record of a landing, as `open_result` does."""
+    return _opened(raw, LANDING_TYPE, LandingRecord, trust, now)[0]
 
 
 def open_result(raw: str, trust: TrustFile, now: datetime) -> ResultRecord:
@@ -287,11 +319,23 @@ def check_set_tip(raw: str, trust: TrustFile, now: datetime, *, change_set: str,
         check_set_result(open_result(raw, trust, now), change_set=change_set, repo=repo, tip=tip)
 
 
+def check_landed(record: LandingRecord, **expected: str) -> None:
+    """Check the fields of a landing in Redis: `change_set`, `repo`, `commit`, `tree_before`, perhaps more.
+    Raises NotTrusted.
+    """
+    for name, value in expected.items():
+        if (signed := getattr(record, name)) != value:
+            raise foreign(
+                f"the {name} of {record.change_set} landed in {record.repo} is {value!r:.80} in Redis, "
+                f"signed is {signed!r:.80}"
+            )
+
+
 def check_adoption(
     raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str, todo: str = ""
-) -> None:
+) -> AdoptionRecord:
     """Check that an authorised person has adopted this tip, and that the adoption names the todo, if one is
-    given.
+    given; return the record.
 
     Raises NotTrusted, MissingRight.
     """
@@ -310,6 +354,7 @@ def check_adoption(
     if todo and todo not in record.todos:
         raise foreign(f"the adoption of {tip[:12]} in {repo} does not name {todo}")
     trust.check(verified.principal, right_of(ADOPT), {repo})
+    return record
 
 
 def foreign(message: str) -> NotTrusted:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from coordination.errors import NotTrusted
 from coordination.landing.preview import RepoPreview, commands_to_pull, preview_of
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.landing.start import PreparedLanding
 from coordination.models import LandAction, LandStep, Method, RevertAction, Via
-from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
 from coordination.runs.views.records import TodoView
 from tests.landing_setup import Killed, Place
 from tests.testbed import git
@@ -350,9 +351,9 @@ def test_a_revert_restores_no_tree_that_the_base_branch_never_had(place: Direct,
     assert place.landed is not None
     foreign = foreign_commit(place, "main")
     tree = git(place.checkout, "rev-parse", f"{foreign}^{{tree}}")
-    place.landed = place.landed.model_copy(update={"tree_before": tree})
+    place.landed = place.seal_landing(place.tip, place.landed.model_copy(update={"tree_before": tree}))
     forged, action, before = (
-        json.dumps({**known, "tree_before": tree}),
+        json.dumps({**known, "tree_before": tree, "signed": place.landed.signed}),
         place.revert_action(),
         place.commits(),
     )
@@ -362,6 +363,59 @@ def test_a_revert_restores_no_tree_that_the_base_branch_never_had(place: Direct,
     assert undone.kind is OutcomeKind.REFUSED
     assert place.commits() == before
     assert place.has_work
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["compensation", "revert todo"])
+def test_a_revert_takes_out_no_commit_whose_landing_no_worker_has_signed(place: Direct, own: bool):
+    known = json.loads(place.land().output)
+    fix = foreign_commit(place, known["commit"])
+    git(place.checkout, "push", "-q", str(place.target), f"{fix}:refs/heads/fix")
+    git(place.target, "update-ref", "refs/heads/main", fix)
+    assert place.landed is not None
+    older = git(place.target, "rev-parse", f"{fix}~1^{{tree}}")
+    place.landed = place.landed.model_copy(update={"commit": fix, "tree_before": older})
+    output = json.dumps({**known, "tree_before": older})
+    before = place.commits()
+
+    with pytest.raises(NotTrusted):
+        place.revert(output if own else None)
+
+    assert place.commits() == before
+
+
+def test_a_forged_record_of_a_killed_landing_gets_no_signature(place: Direct):
+    """Else its tree would be restored by the revert."""
+    older = git(place.checkout, "rev-parse", "main^{tree}")
+    fix = foreign_commit(place, "main")
+    git(place.checkout, "push", "-q", str(place.target), f"{fix}:refs/heads/fix")
+    git(place.target, "update-ref", "refs/heads/main", fix)
+    git(place.checkout, "reset", "-q", "--hard", fix) if place.via is Via.LOCAL else None
+    place.die_at = "push"
+    with pytest.raises(Killed):
+        place.land()
+    place.checkpoint = json.dumps({**json.loads(place.checkpoint), "tree_before": older})
+
+    assert place.land().kind is OutcomeKind.SUCCEEDED
+
+    assert place.landed is not None
+    assert place.landed.tree_before == git(place.target, "rev-parse", f"{fix}^{{tree}}")
+
+
+def test_a_landing_by_people_is_recorded_with_the_base_that_was_signed(tmp_path: Path):
+    place = Direct(tmp_path, Via.LOCAL)
+    place.create()
+    older = place.base
+    fix = foreign_commit(place, "main")
+    git(place.checkout, "reset", "-q", "--hard", fix)
+    place.begin_at_a_new_commit()
+    place.signed_base, place.base = place.base, older
+    git(place.checkout, "merge", "-q", "--ff-only", place.tip)
+
+    assert place.land().kind is OutcomeKind.SUCCEEDED
+
+    assert place.landed is not None
+    assert place.landed.method == BY_PEOPLE
+    assert place.landed.tree_before == git(place.checkout, "rev-parse", f"{fix}^{{tree}}")
 
 
 def test_a_tip_that_was_forged_before_a_revert_is_not_signed_by_the_worker_that_reverts(place: Direct):

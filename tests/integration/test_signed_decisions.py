@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.environment import acting_for, actor
 from coordination.errors import MissingRight, NotAllowed, NotTrusted
 from coordination.models import OnFailure, Signatures, Verdict
@@ -28,6 +29,7 @@ from coordination.trust.administration import TrustEditor
 from coordination.trust.orders import OperationKind
 from coordination.trust.trust_file import Kind, read_trust
 from tests.contracts.run_harness import attempt_of
+from tests.integration.conftest import MakeWorker
 from tests.integration.test_signed_orders import break_signature, change_spec, site
 from tests.trusted_worker import TTL, Trusting
 
@@ -470,19 +472,43 @@ def test_still_possible_a_run_that_was_ordered_so_is_rolled_back(site: Trusting)
     assert site.refusals == []
 
 
-def test_still_possible_a_todo_is_executed_again_until_its_order_expires(site: Trusting):
-    site.sweep({"A": "r1"})
+def test_still_possible_a_todo_of_a_live_run_is_executed_again_until_its_order_expires(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r2", ["A"]), "C": ("r2", ["B"])})
     site.deliver("A")
     keys = site.store.keys.run(site.run_id)
     for later in (timedelta(), 2 * TTL):
         site.redis.hset(keys.state, "A", "dispatched")
-        site.redis.hset(keys.meta, "status", "running")
         known = site.worker.order_check._run(site.run_id)
         known.now = lambda later=later: datetime.now(UTC) + later
         site.deliver("A")
 
     assert site.executed == ["A", "A"]
     assert "expired" in site.refusals[-1]
+
+
+@pytest.mark.parametrize("seen", ["settled", "cancelled"])
+def test_no_todo_of_a_run_that_has_ended_starts_again(site: Trusting, make_worker: MakeWorker, seen: str):
+    """Also if Redis gets older data, by an adversary or from a backup, and the worker has been restarted."""
+    site.sweep({"A": "r1"})
+    raw = connect(site.worker.config.redis_url, Profile.COMMAND, decode=False)
+    before = {key: raw.dump(key) for key in raw.keys("*")}
+    if seen == "settled":
+        site.deliver("A")
+    else:
+        site.store.cancel(site.run_id, "ann")
+        (watch,) = (one for one in site.worker.services if one.name == "ended-orders")
+        assert watch.run_once() == [site.run_id]
+    executed = site.executed
+    for key, value in before.items():
+        raw.restore(key, 0, value, replace=True)
+    raw.close()
+    places = {name: site.ledger.parent / name for name in ("r1", "r2")}
+    site.worker = make_worker(settings=Settings(signatures="require"), **places)
+
+    site.deliver("A")
+
+    assert site.executed == executed
+    assert len(site.refusals) == 1
 
 
 def requiring(site: Trusting, by: str) -> Connection:

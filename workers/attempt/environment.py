@@ -216,12 +216,12 @@ class AttemptEnvironments:
         self.context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
         self._rollback = change_sets and ChangeSetRollback(
             change_sets=change_sets, signed_results=signed_results, checkouts=served,
-            send=self.transfer.send_reopened,
+            send=self.transfer.send_reopened, read_signed=self._read_signed,
         )  # fmt: skip
         self._land_jobs = change_sets and LandJobs(
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=self._access, results=self.context.results, settings=config.settings, state=config.state,
-            send=self.transfer.send_reopened,
+            send=self.transfer.send_reopened, remember=orders.remember_landed,
         )  # fmt: skip
 
     def of(self, grant: Grant, log: Log) -> AttemptEnvironment:
@@ -265,14 +265,15 @@ class AttemptEnvironments:
 
     def _withdraw(self, grant: Grant, brief: RunBrief) -> None:
         """Delete the branches that the run has pushed of the repository. Raises NotCarried."""
-
-        def signed(todos: Sequence[str]) -> Mapping[str, str]:
-            return self._store.handed_over(grant.run_id, [], signed=todos).signed
+        signed = partial(self._read_signed, grant)
 
         def own_tips(pushed: Collection[str]) -> Collection[str]:
             return self._signed_results.deletable_tips(grant, brief, pushed, signed)
 
         self.transfer.withdraw(grant, (grant.run_id, *brief.carried_from), own_tips)
+
+    def _read_signed(self, grant: Grant, todos: Sequence[str]) -> Mapping[str, str]:
+        return self._store.handed_over(grant.run_id, [], signed=todos).signed
 
     def _base_of(self, grant: Grant, brief: RunBrief) -> Callable[[], RunBase] | None:
         repo, url = grant.spec.repo, grant.spec.repo.url

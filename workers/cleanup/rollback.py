@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
@@ -65,6 +66,8 @@ class ChangeSetRollback:
     checkouts: Mapping[str, Path]
     send: Callable[[Grant, str, str], None]
     """Sends a tip that builds on a commit of the base branch to other hosts."""
+    read_signed: Callable[[Grant, Sequence[str]], Mapping[str, str]]
+    """Reads the signed results of these todos of the run."""
 
     def roll_back(self, grant: Grant, brief: RunBrief) -> str:
         """Move the branch of the change set; return why it stays where it is. Raises GitRefused."""
@@ -82,6 +85,8 @@ class ChangeSetRollback:
             return copy.move(before)
         if until_answered(lambda: sets.inverse_of(grant.run_id, repo)) == change.tip:
             return copy.move(change.tip)
+        since = self._signed_since(grant, brief.change_set, change)
+        change = change.model_copy(update={"base": since or change.base})
         todos = [todo for todo, place in brief.repo_of.items() if place == repo]
         parts = until_answered(lambda: sets.parts_of(grant.run_id, todos, brief.carried_from))
         work = _Work(checkout=checkout, tip=change.tip, since=tuple(filter(None, (before, change.base))))
@@ -103,7 +108,9 @@ class ChangeSetRollback:
             return f"{line}; {stays}" if stays else line
         used = {change.base, *(commit for part in parts for commit in part)} if theirs else {change.base}
         is_ours = all(contains(checkout, commit, change.tip) for commit in used if commit)
-        signs = is_ours and self._is_signed(grant, brief.change_set, change)
+        signs = is_ours and since is not None
+        if signs and theirs:
+            signs = self.signed_results.are_signed(grant, brief, parts, partial(self.read_signed, grant))
         return copy.move(self._record(grant, brief.change_set, change, made, signs=signs))
 
     def _record(
@@ -127,19 +134,18 @@ class ChangeSetRollback:
     def _is_of_run(self, grant: Grant, brief: RunBrief, change: RepoChange | None, commit: str) -> bool:
         """Return whether what the run has left in the repository contains a commit that Redis names."""
         left, checkout = grant.tip, self.checkouts[grant.spec.repo.name]
-        if left is None and change is not None and self._is_signed(grant, brief.change_set, change):
-            left = change.tip
+        if left is None and change is not None:
+            left = change.tip if self._signed_since(grant, brief.change_set, change) is not None else None
         return left is not None and has_commit(checkout, commit) and contains(checkout, commit, left)
 
-    def _is_signed(self, grant: Grant, name: str, change: RepoChange) -> bool:
-        """Return whether a result states the tip of the change set, where that is required: else a worker
-        would sign what others have made.
+    def _signed_since(self, grant: Grant, name: str, change: RepoChange) -> str | None:
+        """Return the commit at which the change set began, as the signed result of its tip states it. None if
+        none states this tip, where that is required: else a worker would sign what others have made.
         """
         try:
-            self.signed_results.check_landing(grant, change.tip, change.signed, name)
+            return self.signed_results.check_landing(grant, change.tip, change.signed, name) or ""
         except NotAllowed:
-            return False
-        return True
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from abc import ABC
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from pydantic import ValidationError
 
 from coordination.git import is_commit
 from coordination.models import LandAction, RevertAction, Via
@@ -118,16 +120,21 @@ class Attempt(ABC):
         return self._passing_trouble(f"{at.branch} of {at.repo} keeps moving", Reason.MOVED)
 
     def _since(self, at: BaseBranch, change: RepoChange, base: str) -> str:
-        """Return the commit at which the change set began."""
-        since = change.base if is_commit(change.base) else merge_base(at, base, change.tip)
+        """Return the commit at which the change set began, as it was signed, where that is required. Raises
+        NotAllowed.
+        """
+        signed = self._job.verify(change.tip, change.signed)
+        known = change.base if signed is None else signed
+        since = known if is_commit(known) else merge_base(at, base, change.tip)
         if not since:
             raise refusal(f"{change.tip[:12]} and {at.branch} of {at.repo} have no common history")
         return since
 
     # Records
 
-    def _landing(self, commit: str, before: str, method: str) -> Landed:
-        return Landed(
+    def _landing(self, tip: str, commit: str, before: str, method: str) -> Landed:
+        """Return the signed record of the landing of a tip."""
+        landed = Landed(
             commit=commit,
             tree_before=before,
             method=method,
@@ -136,6 +143,19 @@ class Attempt(ABC):
             run=self._job.run_id,
             wave=self._action.wave if isinstance(self._action, LandAction) else None,
         )
+        return self._job.seal_landing(tip, landed)
+
+    def _recorded(self, known: Mapping[str, Any]) -> Landed | None:
+        """Return the landing in a record of the todo; None without one. Raises NotAllowed for one that no
+        worker has signed.
+        """
+        facts = {name: known[name] for name in Landed.model_fields if name in known}
+        try:
+            landed = Landed.model_validate(facts)
+        except ValidationError:
+            return None
+        self._job.verify_landed(landed)
+        return landed
 
     def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
         self._save_checkpoint({**self._checkpoint, **facts})

@@ -219,7 +219,7 @@ class ForgeAttempt(Attempt):
         head, since = request.head_sha, self._since(at, change, self._base_commit)
         ours = commit_in(known, "merging") == head
         before = tree_before(at, merged=commit, head=head, tip=change.tip, since=since)
-        return self._landing(commit, before, method if ours else BY_PEOPLE)
+        return self._landing(change.tip, commit, before, method if ours else BY_PEOPLE)
 
     def _push(self, change: RepoChange, commit: str) -> None:
         """Push the branch of a change, never over a commit of somebody else. Raises Conflict, GitRefused."""

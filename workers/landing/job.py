@@ -57,8 +57,14 @@ class LandJob:
     checkout: Path
     change: Callable[[], RepoChange | None]
     """Reads the change set's part in this repository."""
-    verify: Callable[[str, str], None]
-    """Checks that the signed result states this tip. Raises NotAllowed."""
+    verify: Callable[[str, str], str | None]
+    """Checks that the signed result states this tip. Returns the commit at which the change set began, as it
+    was signed, perhaps empty; None where nothing must be signed. Raises NotAllowed.
+    """
+    seal_landing: Callable[[str, Landed], Landed]
+    """Adds the signed record to the landing of this tip."""
+    verify_landed: Callable[[Landed], None]
+    """Checks that a worker has signed the landing. Raises NotAllowed."""
     checkpoint: str
     """The JSON that the last attempt has recorded; empty for the first."""
     record: Callable[[str], None]
@@ -101,6 +107,8 @@ class LandJobs:
     settings: Settings
     state: Path
     """The state folder of this machine."""
+    remember: Callable[[Grant, str], None]
+    """Remembers on this machine that the order of the todo has landed or reverted this change set."""
 
     def of(
         self,
@@ -122,9 +130,11 @@ class LandJobs:
             return found.repos.get(repo.name) if found else None
 
         def note_landed(landed: Landed) -> None:
+            self.remember(grant, name)
             self._note(lambda: self.change_sets.note_landed(grant, name, repo.name, landed))
 
         def note_reverted(tip: str, base: str, sign: bool) -> None:
+            self.remember(grant, name)
             self.send(grant, tip, base)
             signed = self.signed_results.seal_tip(grant, tip, base, name) if sign else ""
             facts = {"tip": tip, "base": base, "signed": signed}
@@ -144,6 +154,8 @@ class LandJobs:
             checkout=self.checkouts[repo.name],
             change=change,
             verify=lambda tip, signed: self.signed_results.check_landing(grant, tip, signed, name),
+            seal_landing=lambda tip, landed: self.signed_results.seal_landing(grant, name, tip, landed),
+            verify_landed=lambda landed: self.signed_results.check_landed(grant, name, landed),
             checkpoint=grant.checkpoint or "",
             record=lambda json: self._record(grant, json),
             note_landed=note_landed,

@@ -12,6 +12,7 @@ import json
 from abc import abstractmethod
 from dataclasses import replace
 
+from coordination.errors import NotAllowed
 from coordination.models import LandAction, LandStep, Method, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
 from coordination.text import quoted
@@ -139,10 +140,10 @@ class LandAttempt(Attempt):
         """Record the landing of a tip that another attempt, or people, brought to the base branch."""
         tip = self._action.tip
         if own := landing_of(at, tip, self._job.run_id, base):
-            landed = self._landing(own, tree_of(at, f"{own}^1"), str(self._action.method))
+            landed = self._landing(tip, own, tree_of(at, f"{own}^1"), str(self._action.method))
         else:
             self._job.log(f"{at.branch} has all of it already: somebody else brought it there")
-            landed = self._landing(tip, tree_of(at, self._since(at, change, base)), BY_PEOPLE)
+            landed = self._landing(tip, tip, tree_of(at, self._since(at, change, base)), BY_PEOPLE)
         return self._landed(at, landed, base)
 
     def _landed(self, at: BaseBranch, landed: Landed, commit: str) -> AttemptOutcome:
@@ -211,11 +212,15 @@ class DirectLanding(LandAttempt):
         commit = commit_in(self._checkpoint, "commit")
         if not commit or not contains(at, base.commit, commit) or not lands(at, commit, self._action.tip):
             return None
-        before = commit_in(self._checkpoint, "tree_before")
-        return self._landing(commit, before, str(self._action.method)) if before else None
+        try:
+            return self._recorded(self._checkpoint)
+        except NotAllowed as error:
+            self._job.log(f"the record of an earlier attempt does not count: {error.message}")
+            return None
 
     def _record(self, at: BaseBranch, made: Prepared) -> Landed:
-        landed = self._landing(made.commit, tree_of(at, made.base), str(self._action.method))
+        tip, before = self._action.tip, tree_of(at, made.base)
+        landed = self._landing(tip, made.commit, before, str(self._action.method))
         # Trouble stays recorded until a push succeeds: reading the base branch proves nothing about pushing.
         trouble = {name: since for name, since in self._checkpoint.items() if name == TROUBLE}
         self._save_checkpoint({**landed.model_dump(), **trouble})

@@ -46,6 +46,7 @@ class RevertAttempt(Attempt):
         assert before is not None
         if change is None or change.landed is None or change.landed.commit != commit:
             return self._done({"reverted": commit}, "it is open again already")
+        self._job.verify_landed(change.landed.model_copy(update={"tree_before": before}))
         with self._reached() as at:
             return self._take_out(at, change, LandedCommit(commit, before))
 
@@ -76,7 +77,8 @@ class RevertAttempt(Attempt):
         commit, base = commit_in(known, "commit"), self._base_tip(at).commit
         if not contains(at, base, commit) or not lands(at, commit, self._action.tip or ""):
             return None
-        return LandedCommit(commit, commit_in(known, "tree_before"))
+        landed = self._recorded(known)
+        return LandedCommit(landed.commit, landed.tree_before) if landed else None
 
     def _take_out(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit) -> AttemptOutcome:
         commit = landed.commit

@@ -22,14 +22,18 @@ from coordination.errors import CoordinationError, NotTrusted, Unsafe
 from coordination.models import InWorker, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs, check_output
+from coordination.runs.change_sets.records import Landed
 from coordination.runs.records import Result, RunBrief, TodoState
 from coordination.trust.results import (
     COMPENSATED,
+    AdoptionRecord,
     CachedRecord,
+    LandingRecord,
     ResultRecord,
     check_adoption,
     check_cached,
     check_change_set,
+    check_landed,
     check_set_result,
     check_tip,
     check_undone,
@@ -37,8 +41,10 @@ from coordination.trust.results import (
     foreign,
     is_adoption,
     open_cached,
+    open_landing,
     open_result,
     seal_cached,
+    seal_landing,
     seal_result,
 )
 from coordination.trust.trust_file import TrustFile
@@ -84,15 +90,22 @@ class SignedResults:
         if grant.undo is not None:
             return self._seal(grant, COMPENSATED if succeeded else TodoState.COMPENSATION_FAILED)
         output = digest(result.output) if succeeded else ""
+        since = result.figures.partition(" ")[0] if change_set else ""
         return self._seal(
-            grant, result.outcome, base=result.began, tip=result.tip, output=output, change_set=change_set
+            grant,
+            result.outcome,
+            base=result.began,
+            tip=result.tip,
+            output=output,
+            change_set=change_set,
+            since=since,
         )
 
     def seal_tip(self, grant: Grant, tip: str, base: str, change_set: str) -> str:
         """Return the signed record of the tip of a change set that was opened again, also by a compensation;
-        empty where the key cannot be made.
+        empty where the key cannot be made. `base`: the commit of the base branch that it has.
         """
-        return self._seal(grant, TodoState.SUCCEEDED, base=base, tip=tip, change_set=change_set)
+        return self._seal(grant, TodoState.SUCCEEDED, base=base, tip=tip, change_set=change_set, since=base)
 
     def _seal(
         self,
@@ -103,6 +116,7 @@ class SignedResults:
         tip: str = "",
         output: str = "",
         change_set: str = "",
+        since: str = "",
     ) -> str:
         signer = self._key.load_or_log()
         if signer is None:
@@ -118,27 +132,67 @@ class SignedResults:
             output=output,
             outcome=str(outcome),
             change_set=change_set,
+            since=since,
         )
         return seal_result(record, signer)
 
-    def check_landing(self, grant: Grant, tip: str, signed: str, change_set: str) -> None:
-        """Check that a worker has signed the result with this tip for the change set.
+    def check_landing(self, grant: Grant, tip: str, signed: str, change_set: str) -> str | None:
+        """Check that a worker has signed the result with this tip for the change set, or that a person has
+        adopted it. Return the commit at which the change set began, as it was signed, empty if it was not;
+        None where signatures are not required.
 
         Raises NotAllowed, if that is required.
         """
+        since = ""
 
         def check() -> None:
+            nonlocal since
             if is_adoption(signed):
-                self._check_adoption(grant, signed, tip, change_set)
+                since = self._check_adoption(grant, signed, tip, change_set).base
                 return
             record = self._open(signed, self._trust())
             check_set_result(record, change_set=change_set, repo=grant.spec.repo.name, tip=tip)
+            since = record.since
 
         self._enforce(grant, check)
+        return since if self._worker_trust.requires else None
 
-    def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> None:
+    def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> AdoptionRecord:
         trust, repo = self._trust(), grant.spec.repo.name
-        check_adoption(signed, trust, datetime.now(UTC), change_set=change_set, repo=repo, tip=tip)
+        return check_adoption(signed, trust, datetime.now(UTC), change_set=change_set, repo=repo, tip=tip)
+
+    def seal_landing(self, grant: Grant, change_set: str, tip: str, landed: Landed) -> Landed:
+        """Return the landing with the signed record of it, or without one where the key cannot be made."""
+        if (signer := self._key.load_or_log()) is None:
+            return landed
+        record = LandingRecord(
+            run=landed.run,
+            repo=grant.spec.repo.name,
+            change_set=change_set,
+            tip=tip,
+            commit=landed.commit,
+            tree_before=landed.tree_before,
+            method=landed.method,
+        )
+        return landed.model_copy(update={"signed": seal_landing(record, signer)})
+
+    def check_landed(self, grant: Grant, change_set: str, landed: Landed) -> None:
+        """Check that a worker has signed this landing of the change set in the repository of the todo. Raises
+        NotAllowed, if that is required.
+        """
+
+        def check() -> None:
+            check_landed(
+                open_landing(landed.signed, self._trust(), datetime.now(UTC)),
+                run=landed.run,
+                repo=grant.spec.repo.name,
+                change_set=change_set,
+                commit=landed.commit,
+                tree_before=landed.tree_before,
+                method=landed.method,
+            )
+
+        self._enforce(grant, check)
 
     def check_start(self, grant: Grant, brief: RunBrief) -> None:
         """Check where a todo begins, and what it undoes. Raises NotAllowed, if that is required."""
@@ -171,6 +225,38 @@ class SignedResults:
 
         self._enforce(grant, check)
 
+    def _signed_of(
+        self, grant: Grant, brief: RunBrief, read: Callable[[Sequence[str]], Mapping[str, str]]
+    ) -> Sequence[ResultRecord]:
+        """Return the signed results that the run, and those that it retries, have in the todo's repository.
+        `read` returns todo → its signed result, of these todos.
+        """
+        repo, runs, found = grant.spec.repo.name, (grant.run_id, *brief.carried_from), list[ResultRecord]()
+        trust = self._trust()
+        for raw in read([todo for todo, of in brief.repo_of.items() if of == repo]).values():
+            try:
+                record = self._open(raw, trust)
+            except NotTrusted:
+                continue
+            if record.repo == repo and record.run in runs:
+                found.append(record)
+        return found
+
+    def are_signed(
+        self,
+        grant: Grant,
+        brief: RunBrief,
+        parts: Collection[tuple[str, str]],
+        read: Callable[[Sequence[str]], Mapping[str, str]],
+    ) -> bool:
+        """Return whether the commits between which todos of the run have worked, as Redis says, are those of
+        signed results, where that is required. `read`: as for `deletable_tips`.
+        """
+        if not self._worker_trust.requires:
+            return True
+        signed = {(record.base, record.tip) for record in self._signed_of(grant, brief, read)}
+        return signed.issuperset(parts)
+
     def deletable_tips(
         self,
         grant: Grant,
@@ -185,15 +271,8 @@ class SignedResults:
         """
         if not pushed or not self._worker_trust.checks:
             return pushed
-        repo, runs = grant.spec.repo.name, (grant.run_id, *brief.carried_from)
-        trust, tips = self._trust(), set[str]()
-        for raw in read([todo for todo, of in brief.repo_of.items() if of == repo]).values():
-            try:
-                record = self._open(raw, trust)
-            except NotTrusted:
-                continue
-            if record.repo == repo and record.run in runs:
-                tips.add(record.tip)
+        repo = grant.spec.repo.name
+        tips = {record.tip for record in self._signed_of(grant, brief, read)}
         if unsigned := sorted(set(pushed) - tips):
             why = f"{unsigned[0][:12]} is recorded as pushed to the remote of {repo}, by no signed result"
             if not self._worker_trust.requires:

@@ -24,7 +24,7 @@ from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import CoordinationError, NotAllowed, NotTrusted, TrustCause, Unreadable, Unsafe
 from coordination.files import locked, make_private, real_path, replace_file
-from coordination.models import ServiceAction, Signatures
+from coordination.models import LandAction, RevertAction, ServiceAction, Signatures
 from coordination.runs.attempt_store import AttemptStore, Grant
 from coordination.runs.cleanup_jobs import CleanupJob
 from coordination.runs.records import RunBrief, TodoSpec
@@ -39,6 +39,7 @@ from coordination.trust.orders import OPERATION, OperationKind, Place, foreign, 
 from coordination.trust.results import trusting_own
 from coordination.trust.rights import right_of
 from coordination.trust.trust_file import TrustFile, read_trust
+from workers.trust.order_memory import OrderMemory
 
 WARNINGS_KEPT = 1000
 RUNS_KEPT = 16
@@ -267,11 +268,13 @@ class OrderCheck:
         confines_all: bool = False,
         urls: Callable[[str], Collection[str]] = lambda _: (),
         repos_of_service: Callable[[str], Collection[str]] = lambda _: (),
+        memory: OrderMemory | None = None,
     ) -> None:
         """`here` returns the place whose orders are executed; `repos` the repositories that are served.
         `report` announces a refusal: subject, why, run. `confines_all`: this worker executes nothing outside
         of a sandbox. `urls` returns the addresses that this machine has for a repository, `repos_of_service`
-        the repositories whose service of this name this machine knows.
+        the repositories whose service of this name this machine knows. `memory`: the orders that have ended;
+        None where signatures are not required.
         """
         self._store = store
         self._trust = trust
@@ -282,6 +285,7 @@ class OrderCheck:
         self._confines_all = confines_all
         self._urls = urls
         self._repos_of_service = repos_of_service
+        self._memory = memory
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
 
@@ -327,6 +331,26 @@ class OrderCheck:
             return self._run(grant.run_id).demands_sandbox(grant.spec.repo.name)
         except CoordinationError:  # the trust file has changed since the order was verified
             return self._trust.requires
+
+    def remember_ended(self, run_id: str) -> None:
+        """Remember on this machine that a run has ended, if its order is valid; any other is refused anyway.
+        Raises CoordinationError.
+        """
+        if self._memory is None:
+            return
+        try:
+            order = self._run(run_id).order
+        except CoordinationError:
+            return
+        self._memory.note_ended(order)
+
+    def remember_landed(self, grant: Grant, change_set: str) -> None:
+        """Remember on this machine that the order of the todo has landed or reverted a change set. Raises
+        CoordinationError.
+        """
+        if self._memory is not None and grant.undo is None:
+            order, repo = self._run(grant.run_id).order, grant.spec.repo.name
+            self._memory.note_landed(order, self._here(), change_set, repo)
 
     def refuse_job(self, job: CleanupJob) -> None:
         """Raise NotAllowed for a job to remove files without the signed order of a person who may clean."""
@@ -381,6 +405,11 @@ class OrderCheck:
         spec = run.authorized_spec(grant.todo_id, grant.spec_json)
         if self._confines_all or run.demands_sandbox(spec.repo.name):
             self._check_urls(run.brief, spec)
+        if self._memory is not None and grant.undo is None:
+            self._memory.refuse_ended(grant.run_id)
+            if isinstance(spec.todo.action, LandAction | RevertAction):
+                name = spec.todo.action.change_set
+                self._memory.refuse_older(run.order, self._here(), name, spec.repo.name)
         if isinstance(action := grant.action, ServiceAction):
             self._check_service(run, action, spec.repo.name)
         if grant.undo is None:

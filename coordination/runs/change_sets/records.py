@@ -57,6 +57,8 @@ class Landed(FrozenModel):
     """Page of the open pull request that takes it out again; empty without one."""
     wave: int | None = None
     """The number of the wave in which it landed; None without waves."""
+    signed: str = ""
+    """The signed record of its worker (trust/results.py); empty without one."""
 
 
 class RecordedCheck(FrozenModel):
