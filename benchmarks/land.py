@@ -25,6 +25,7 @@ from coordination.models import LandAction, LandStep, Method, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
 from tests.git_server import GitServer
 from tests.testbed import git
+from workers.landing.approvals import SeenApprovals
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob
 from workers.landing.land import DirectLanding
@@ -109,6 +110,7 @@ def job_of(repo: Repo, checkout: Path, template: Template) -> LandJob:
         forges=_no_forge,
         change_set=lambda: ChangeSet(id="PLAN", repos={repo.name: change}),
         note_request=lambda *_: None,
+        approvals=SeenApprovals(checkout.with_suffix(".state")),
         scripts=checkout.with_suffix(".hooks"),
     )
 

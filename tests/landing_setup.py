@@ -12,6 +12,7 @@ from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
 from tests.testbed import git
+from workers.landing.approvals import SeenApprovals
 from workers.landing.job import CheckRuns, LandJob
 from workers.outcome import AttemptOutcome
 
@@ -128,6 +129,7 @@ class Place:
             forges=self.forges,
             change_set=lambda: ChangeSet(id="P", repos={"r": self.change}),
             note_request=self.note_request,
+            approvals=SeenApprovals(self.folder / "state"),
             sibling_todos=lambda: self.sibling_todos,
             checks=CheckRuns(results=list, again=_no_check, keep=lambda _: None),
             scripts=self.folder / "scripts",

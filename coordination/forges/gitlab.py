@@ -182,12 +182,17 @@ class GitLab(GitLabIssues, Forge):
             for one in reviewers:
                 if state := _REVIEWS.get(one.get("state") or ""):
                     states[one["user"]["username"]] = state
-            approved = {one["user"]["username"] for one in approvals.get("approved_by") or ()}
-            for name in states.keys() - approved:  # a withdrawn approval
+            approved = {
+                str(one["user"]["username"]): str(one.get("approved_at") or "")
+                for one in approvals.get("approved_by") or ()
+            }
+            for name in states.keys() - approved.keys():  # a withdrawn approval
                 if states[name] is ReviewState.APPROVED:
                     states[name] = ReviewState.DISMISSED
             states |= dict.fromkeys(approved, ReviewState.APPROVED)
-        return tuple(Review(author=name, state=states[name]) for name in sorted(states))
+        return tuple(
+            Review(author=name, state=states[name], at=approved.get(name, "")) for name in sorted(states)
+        )
 
     def checks(self, commit: str) -> tuple[Check, ...]:
         statuses = self._http.list(f"{self._root}/repository/commits/{full_commit(commit)}/statuses")

@@ -122,6 +122,8 @@ class Review(ForgeRecord):
     state: ReviewState
     head: str = ""
     """The commit that was reviewed; empty where the forge does not say (GitLab)."""
+    at: str = ""
+    """Time of an approval; empty where the forge does not say."""
 
 
 class Protection(ForgeRecord):

@@ -8,7 +8,6 @@ predecessors. A record of another run, todo or repository is refused, and so is 
                           of an earlier run ends or begins there. It contains what was settled there before.
     predecessor           run, fence, commit and the digest of its output are those of its record.
     cached result         the key, the tree, and the digests of output and patch are those that were signed.
-
     landing               change set, repository, commit and the tree before it are those of its record.
 
 A signed adoption counts in place of a worker's result: a person with the right `adopt` states that a commit
@@ -77,10 +76,10 @@ class ResultRecord(Statement):
     """
 
 
-class LandingRecord(BaseModel):
+class LandingRecord(FrozenModel):
     """How a change set came into the base branch of one repository."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     run: str
     repo: str

@@ -93,6 +93,27 @@ def test_a_preview_asks_the_forge_and_a_refusal_names_each_request_once(testbed:
         assert all(one["not_asked"] for one in away.values())
 
 
+@pytest.mark.timeout(200)
+def test_an_approval_of_gitlab_holds_in_no_later_landing_of_another_commit(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "gitlab", "a", patience="60s", approvals=1) as at:
+        landing = at.begin()
+        at.waits_for("a", "0 of 1 approval")
+        at.forge.check(at.projects["a"], at.request("a").sha, "build", "failure")
+        at.approve("a")
+        at.waits_for("a", "red: build")
+        testbed.ok("cancel", testbed.run()["run_id"])
+        landing.done(60)
+        more = ("--id", "T-2", "--task", "more", "--repo", "a", "--plan", PLAN, "--run", "echo new > new")
+        testbed.ok("create-todo", *more)
+        testbed.sweep()
+
+        assert at.land().code == 3
+        assert at.landed() == [False]
+        at.approve("a")  # again, at the new commit
+        assert at.land().code == 0
+        assert at.landed() == [True]
+
+
 def reverts(at: Site) -> list[int]:
     """Return the number of requests that revert, of each repository."""
     return [sum(one.head != BRANCH for one in at.projects[name].requests) for name in at.names]

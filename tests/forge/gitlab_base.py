@@ -165,10 +165,12 @@ class GitLabBase(Dialect):
         return "need_rebase" if is_behind and "merge" not in project.methods else "mergeable"
 
     def _approvals(self, call: Call, project: Project, request: Request) -> dict[str, Any]:
-        approvers = self.core.approvers(project, request)
+        approvers, verdicts = self.core.approvers(project, request), self.core.verdicts(request)
         return {
             "approved": len(approvers) >= self.core.protection(project, request.base).approvals,
-            "approved_by": [{"user": self._person(one)} for one in approvers],
+            "approved_by": [
+                {"user": self._person(one), "approved_at": time(verdicts[one].at)} for one in approvers
+            ],
             "user_has_approved": call.person in approvers,
             "user_can_approve": call.person is not request.author,
         }  # fmt: skip

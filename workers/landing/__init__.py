@@ -18,6 +18,7 @@ records it before anything changes. The three ways differ in these points:
 | `revert.py` | the protocol of a revert; the ways local and push |
 | `forge_attempt.py` | the base of attempts that ask a forge; how they look at a pull request |
 | `land_request.py` `revert_request.py` | the way by pull request |
+| `approvals.py` | the commits at which approvals were seen first |
 | `job.py` | the functions of the worker that attempts call, and their quality checks |
 
 Functions that call git. They decide nothing about a plan and keep no state. Each asks the repository or its

@@ -41,6 +41,7 @@ from workers.landing.job import LandJob
 from workers.landing.records import BaseBranch, Reason, Refused
 from workers.landing.remote import contains
 from workers.outcome import AwaitedRequest, OutcomeKind
+from workers.process.trouble import describe_os_error
 
 NO_STATUS_SET = "no_status"
 """A todo's note that its token may set no statuses."""
@@ -261,8 +262,8 @@ class RequestLook(ForgeAttempt):
         reviews, checks = seen.reviews or (), seen.checks or ()
         if heads:
             self._tell_depends(head, checks)
-        approving = [one.author for one in reviews if one.state is ReviewState.APPROVED and not one.head]
-        seen = replace(seen, first_seen=self._first_seen(approving, head))
+        approving = [one for one in reviews if one.state is ReviewState.APPROVED and not one.head]
+        seen = replace(seen, first_seen=self._first_seen(approving, request))
         self._note_seen(change, request, checks, reviews)
         return missing_of(seen, Requirements(approvals=action.approvals, ignored=ignored))
 
@@ -308,14 +309,11 @@ class RequestLook(ForgeAttempt):
         if seen and (before is None or seen != before.model_copy(update={"at": seen.at})):
             self._job.note_request(ref.model_copy(update={"seen": seen}), "")
 
-    def _first_seen(self, approving: list[str], head: str) -> Mapping[str, str]:
+    def _first_seen(self, approving: Sequence[Review], request: PullRequest) -> Mapping[str, str]:
         """Return for each person whose approval names no commit the head at which it was seen first."""
-        known = self._checkpoint.get("approved")
-        before = known if isinstance(known, dict) else {}
-        found = {name: str(before.get(name) or head) for name in approving}
-        if found != before:
-            self._add_to_checkpoint({"approved": found})
-        return found
+        times = {one.author: one.at for one in approving}
+        with describe_os_error(self._job.checkout):
+            return self._job.approvals.first_seen(request.url, request.head_sha, times)
 
     def _rules(self, branch: str, *, fresh: bool) -> Protection:
         """Return the rules of the base branch; `fresh` False: as they were some minutes ago. A wrong record

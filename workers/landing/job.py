@@ -32,6 +32,7 @@ from coordination.runs.change_sets.records import (
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.settings import Settings
 from workers.credentials import Access
+from workers.landing.approvals import SeenApprovals
 from workers.landing.commits import commit_in
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
@@ -84,6 +85,8 @@ class LandJob:
     change_set: Callable[[], ChangeSet | None]
     note_request: Callable[[RequestRef, str], None]
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
+    approvals: SeenApprovals
+    """Remembers at which commits approvals were seen first."""
     sibling_todos: Callable[[], int] = lambda: 1
     """Counts the todos that do the same in other repositories, and this one."""
     scripts: Path
@@ -168,6 +171,7 @@ class LandJobs:
             change_set=change_set,
             note_request=note_request,
             sibling_todos=lambda: self._sibling_todos(grant),
+            approvals=SeenApprovals(self.state),
             scripts=below(self.state, "hooks", repo.name),
             checks=CheckRuns(
                 results=lambda: until_answered(lambda: self.results(grant)),
