@@ -192,3 +192,42 @@ def test_requests_are_opened_kept_in_step_listed_and_closed(testbed: Testbed, tm
         a_file_that_names_another_api_gets_no_token(at)
         a_request_that_a_person_closed_is_left_until_it_is_to_be_reopened(at)
         closing_closes_all_and_a_merged_one_stays_merged(at)
+
+
+RULE = """#!/bin/sh
+while read -r _ _ ref; do
+  case $ref in refs/heads/coord/*) echo "Names of branches begin with feature/" >&2; exit 1;; esac
+done
+"""
+
+
+def test_a_branch_that_a_remote_refuses_opens_no_request_and_says_why_first(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "ab") as at:
+        bare = at.forge.path("acme/b")
+        git(bare, "branch", "coord", "main")
+        for words in (["--dry-run"], []):
+            refused = testbed.coord("pr", "create", PLAN, *words)
+            assert refused.code != 0
+            assert "a branch coord" in refused.err
+        assert (
+            "a branch coord" in testbed.coord("land", PLAN, "--dry-run", "--json").json["repos"][1]["problem"]
+        )
+        git(bare, "branch", "-D", "coord")
+        git(bare, "branch", f"{BRANCH}/part", "main")
+        assert f"{BRANCH}/part" in testbed.coord("pr", "create", PLAN, "--dry-run").err
+        git(bare, "branch", "-D", f"{BRANCH}/part")
+
+        hook = bare / "hooks" / "pre-receive"
+        hook.write_text(RULE)
+        hook.chmod(0o755)
+        rows = testbed.coord("pr", "create", PLAN, "--json").json
+        assert [(one["repo"], one["action"], one["pushed"]) for one in rows] == [
+            ("a", "failed", True), ("b", "failed", False)
+        ]  # fmt: skip
+        assert not any(requests_of(at, name) for name in "ab")
+        told = rows[1]["error"]
+        assert told.index("feature/") < told.index("[remote rejected]")
+        assert "hint:" not in told
+        hook.unlink()
+        rows = testbed.ok("pr", "create", PLAN, "--json").json
+        assert [one["action"] for one in rows] == ["created", "created"]

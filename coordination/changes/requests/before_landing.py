@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.changes.requests.access import ForgeAccess
-from coordination.changes.requests.push import remote_tips
+from coordination.changes.requests.push import BranchRefused, remote_tips
 from coordination.errors import CoordinationError
 from coordination.files import is_folder
 from coordination.forges.errors import ForgeError, ForgeProblem
@@ -85,6 +85,8 @@ class _Question:
             if not self.is_landing or self.one.via is not Via.PR:
                 return RemoteFacts()
             return self._of_forge(change, pushed)
+        except BranchRefused as error:
+            return RemoteFacts(problem=str(error))
         except ForgeError as error:
             if error.problem in LASTING_ERRORS:
                 return RemoteFacts(problem=f"{error.message}; {error.hint}")

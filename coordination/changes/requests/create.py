@@ -2,7 +2,7 @@
 
 1. Inspect all repositories: the project, its rights, the request of the branch, the remote branch. A refusal
    here refuses all repositories, before anything is changed.
-2. In landing order: push the branch, and open a request if there is none. Record the request at once.
+2. In landing order: push the branches; then open a request where there is none. Record it at once.
 3. Update the text of each request, because it names the requests of all repositories; add labels and people.
    Set the status `coord/depends` of a request that depends on others.
 
@@ -32,7 +32,7 @@ from coordination.changes.requests.proposal import (
     with_section,
     with_text,
 )
-from coordination.changes.requests.push import push_branch
+from coordination.changes.requests.push import BranchRefused, push_branch
 from coordination.changes.requests.records import (
     RequestAction,
     RequestOptions,
@@ -41,7 +41,7 @@ from coordination.changes.requests.records import (
     seen_now,
 )
 from coordination.environment import actor
-from coordination.errors import CoordinationError
+from coordination.errors import Blocked, CoordinationError
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.models import (
@@ -131,8 +131,11 @@ class RequestMaker:
         """Push, open and update; return a result for each repository."""
         results: dict[str, RequestResult] = {}
         opened: dict[str, PullRequest] = {}
+        self._push_all(inspections, results)
         for inspected in inspections:
             name = inspected.item.repo.name
+            if name in results:
+                continue
             try:
                 request, results[name] = self._open(inspected)
             except CoordinationError as error:
@@ -155,11 +158,39 @@ class RequestMaker:
                     results[name] = self._failed(inspected.item, error, request)
         return tuple(results[inspected.item.repo.name] for inspected in inspections)
 
+    def _push_all(self, inspections: tuple[Inspection, ...], results: dict[str, RequestResult]) -> None:
+        """Push the branches that need it; note each failure. Where a remote takes no such branch, no request
+        is opened: the rule may hold for the others, too.
+        """
+        refused = ""
+        for inspected in inspections:
+            item = inspected.item
+            if inspected.is_merged or (inspected.closed and not self._options.reopen):
+                continue
+            try:
+                self._push(item)
+            except CoordinationError as error:
+                results[item.repo.name] = self._failed(item, error, inspected.open_request)
+                refused = refused or (item.repo.name if isinstance(error, BranchRefused) else "")
+        for inspected in inspections if refused else ():
+            name = inspected.item.repo.name
+            if name not in results and inspected.open_request is None:
+                what = f"the remote of {refused} refuses its branch, so no request is opened"
+                why = Blocked(what, "remove that cause, and repeat the command")
+                results[name] = self._failed(inspected.item, why, None)
+
+    def _push(self, item: RepoRequest) -> None:
+        with self._access.target(self._planned.plan, item.repo, item.change, item.checkout) as target:
+            if push_branch(target, item.change.tip):
+                self._pushed.add(item.repo.name)
+
     def make_one(self, inspected: Inspection) -> PullRequest | None:
         """Push, open and update the request of one repository; None: the branch has nothing to propose.
 
         Raises ForgeError, Conflict, GitRefused, Unreachable.
         """
+        if not inspected.is_merged:
+            self._push(inspected.item)
         request, result = self._open(inspected)
         if request is not None:
             self._update(inspected, request, result)
@@ -180,10 +211,7 @@ class RequestMaker:
         if inspected.closed and not self._options.reopen:
             self._note_end(inspected)
             return None, _left(self._planned, inspected, inspected.closed)
-        with self._access.target(self._planned.plan, item.repo, item.change, item.checkout) as target:
-            pushed = push_branch(target, item.change.tip)
-        if pushed:
-            self._pushed.add(item.repo.name)
+        pushed = item.repo.name in self._pushed
         if inspected.open_request:
             request = self._as_draft(
                 inspected.forge, inspected.open_request.model_copy(update={"head_sha": item.change.tip})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,6 +48,11 @@ SETTINGS = (
     *NO_HOOKS,
     *TRUE_HISTORY,
 )
+ADVICE = (
+    *("hint:", "error: failed to push some refs", "To ", "Done"),
+    *("Please make sure", "and the repository exists"),
+)
+"""Beginnings of git's lines that say no cause."""
 KEPT = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_ASKPASS", "GIT_ALLOW_PROTOCOL")
 """Variables of the user by which git reaches remotes."""
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
@@ -56,6 +61,10 @@ LARGE_FILE = "^version https://git-lfs.github.com/spec/v1"
 BASES = TrailerLog(("Base",))
 ReadGit = Callable[..., str]
 """Calls git in a repository with these words; returns its output. Raises GitRefused."""
+
+
+class BranchRefused(GitRefused):
+    """The remote takes no such branch, whoever tries it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,12 @@ class PushTarget:
     @property
     def ref(self) -> str:
         return f"refs/heads/{self.branch}"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Return the refs that git stores in the place of folders of the branch: `coord` of `coord/P`."""
+        parts = self.branch.split("/")
+        return tuple(f"refs/heads/{'/'.join(parts[:number])}" for number in range(1, len(parts)))
 
     @property
     def pushed_ref(self) -> str:
@@ -121,20 +136,33 @@ def remote_tips(target: PushTarget) -> RemoteTips:
     checkout lacks its commit. Raises GitRefused, Unreachable.
     """
     base_ref = f"refs/heads/{target.base_branch}"
-    listing = _git(target, "ls-remote", "--symref", "--", target.url, target.ref, base_ref, "HEAD")
+    beside = (*target.folders, f"{target.ref}/*")
+    refs = (target.ref, base_ref, "HEAD", *beside)
+    listing = _git(target, "ls-remote", "--symref", "--", target.url, *refs)
     commits = {ref: commit for commit, _, ref in (line.partition("\t") for line in listing.splitlines())}
     default = default_branch(listing)
     if default and base_ref not in commits:
-        what = (
-            f"the remote of {target.repo} has no branch {target.base_branch}; its default branch is {default}"
+        what = f"the remote of {target.repo} has no branch {target.base_branch}"
+        line = branch_to_write(target.repo, default)
+        raise BranchRefused(f"{what}; its default branch is {default}", line)
+    if target.ref not in commits and (taken := _taken(target, commits)):
+        raise BranchRefused(
+            f"the remote of {target.repo} has a branch {taken}, and git keeps no {target.branch} beside it",
+            f"rename or delete {taken} there",
         )
-        raise GitRefused(what, branch_to_write(target.repo, default))
     tips = RemoteTips(branch=commits.get(target.ref, ""), base=commits.get(base_ref, ""))
     if not all(map(is_commit, filter(None, (tips.branch, tips.base)))):
         raise GitRefused(f"{target.repo}: the remote names no commit for {target.branch}", "check its url")
     if tips.base and not has_commit(target.checkout, tips.base):
         fetch_branches(target, {target.base_branch: seen_ref(target.base_branch)})
     return tips
+
+
+def _taken(target: PushTarget, there: Iterable[str]) -> str:
+    """Return a branch of the remote beside which git can keep no target; empty without one."""
+    inside = f"{target.ref}/"
+    found = (ref for ref in there if ref in target.folders or ref.startswith(inside))
+    return next(found, "").removeprefix("refs/heads/")
 
 
 def fetch_branches(target: PushTarget, refs: Mapping[str, str]) -> None:
@@ -255,8 +283,17 @@ def _git(target: PushTarget, *words: str, stdin: str = "") -> str:
         ) from error
     if done.returncode == 0:
         return done.stdout
-    output = Masker([target.secret] if target.secret else []).text(f"{done.stderr}\n{done.stdout}".strip())
-    raise GitRefused(
+    output = Masker([target.secret] if target.secret else []).text(_told(done.stderr, done.stdout))
+    is_declined = words[0] == "push" and "[remote rejected]" in done.stdout
+    raise (BranchRefused if is_declined else GitRefused)(
         f"git {words[0]} of {target.branch} in {target.repo}: {shortened(spelled(output), WORDS_SHOWN)}",
         "fix the cause that git names, then try again; a credential for git has --purpose write",
     )
+
+
+def _told(errors: str, output: str) -> str:
+    """Return what remote and git said: the remote's lines first, and no general advice."""
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", f"{errors}\n{output}") if line.strip()]
+    of_remote = [line for line in lines if line.startswith("remote:") and line != "remote:"]
+    own = [line for line in lines if not line.startswith(("remote:", *ADVICE))]
+    return "\n".join((*of_remote, *own)) or errors.strip()
