@@ -44,6 +44,7 @@ from coordination.runs.submission.draft import Signing
 from coordination.runs.submission.submit import Order, submit
 from coordination.settings import Settings
 from coordination.trust.keys import new_key
+from coordination.trust.orders import Place
 from coordination.trust.trust_file import Principal, TrustedKey, TrustFile
 from workers.trust.signed_results import SignedResults
 from workers.trust.worker_trust import WorkerKey, WorkerTrust
@@ -85,7 +86,8 @@ def measure_results(rows: Report, rounds: int) -> None:
 
         def fresh() -> SignedResults:
             trust = WorkerTrust(file, key, tuple, Signatures.REQUIRE)
-            return SignedResults(key=key, trust=trust, report=_fail)
+            here = Place(namespace="coord", server="0" * 32)
+            return SignedResults(key=key, trust=trust, report=_fail, here=lambda: here, ordered_on=str)
 
         results = fresh()
         signed, handed = {}, []

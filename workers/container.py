@@ -237,7 +237,8 @@ class Container:
     @cached_property
     def here(self) -> Place:
         """The place whose orders this worker executes."""
-        return self.attempt_store.place(self.config.ecosystem_id, self.server_memory.server())
+        ecosystem = self.config.ecosystem_id or (None if self.config.file is None else "")
+        return self.attempt_store.place(ecosystem, self.server_memory.server())
 
     @cached_property
     def server_memory(self) -> ServerMemory:
@@ -310,7 +311,13 @@ class Container:
 
     @cached_property
     def signed_results(self) -> SignedResults:
-        return SignedResults(key=self.worker_key, trust=self.trust, report=self._report_distrust)
+        return SignedResults(
+            key=self.worker_key,
+            trust=self.trust,
+            report=self._report_distrust,
+            here=lambda: self.here,
+            ordered_on=lambda run: self.order_check.ordered_on(run),
+        )
 
     @cached_property
     def trust(self) -> WorkerTrust:
@@ -396,6 +403,14 @@ class Container:
     def sign_on(self) -> None:
         """Make this worker known before its first delivery. Raises Conflict where this worker must not be."""
         self.trust.sign_on(self.config.places)
+        if self.trust.requires and self.config.file and not self.config.ecosystem_id:
+            from coordination.ecosystem.first_file import LINE_OF_ID, new_id  # the worker has read the file
+
+            logger.warning(
+                "%s has no `coordination.id`, so an order for another file without one counts here, too; %s",
+                self.config.file,
+                LINE_OF_ID.format(new_id()),
+            )
         self.leases.sign_on()
         self.local_liveness.sign()
         if isinstance(self.notifications, Notifications):

@@ -138,7 +138,13 @@ class Requests:
             change = one.change
             try:
                 check_set_tip(
-                    change.signed, trust, now, change_set=planned.plan, repo=change.repo, tip=change.tip
+                    change.signed,
+                    trust,
+                    now,
+                    here=connection.here,
+                    change_set=planned.plan,
+                    repo=change.repo,
+                    tip=change.tip,
                 )
             except NotAllowed as refused:
                 connection.store.announce(

@@ -388,7 +388,13 @@ def _signed(connection: Connection, one: Adoption, before: Collection[str]) -> s
     at = datetime.now(UTC).isoformat(timespec="seconds")
     todos = tuple(sorted({*one.todos, *before} - {*one.lacks}))
     record = AdoptionRecord(
-        change_set=one.plan, repo=one.repo, base=one.base, tip=one.tip, at=at, todos=todos
+        **connection.here.origin(),
+        change_set=one.plan,
+        repo=one.repo,
+        base=one.base,
+        tip=one.tip,
+        at=at,
+        todos=todos,
     )
     return seal_adoption(record, connection.signing.signer)
 

@@ -82,6 +82,10 @@ _PLAN = """
 """
 
 
+LINE_OF_ID = "add a line to the section `coordination` of all copies of the file: id: {}"
+"""What to do with a file that has no id; takes a new one."""
+
+
 def new_id() -> str:
     """Return a random ecosystem id; its prefix keeps YAML from reading it as a number."""
     return f"eco-{secrets.token_hex(8)}"

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from coordination.backend.server_check import Finding, Severity
 from coordination.breakers.records import Breaker
+from coordination.ecosystem.first_file import LINE_OF_ID, new_id
 from coordination.errors import CoordinationError
 from coordination.health.records import Health, HealthState, Kind
 from coordination.operations.machine_check import Machine, machine_findings
@@ -137,6 +138,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_redis(facts),
         *_restarts(facts),
         *_foreign_data(facts),
+        *_ecosystem_without_id(facts),
         *_other_ecosystem(facts),
         *_served(facts),
         *_absent(facts),
@@ -234,6 +236,15 @@ def _foreign_data(facts: Facts) -> Iterator[Finding]:
             f"{'was' if len(facts.apart) == 1 else 'were'} set aside: {listed(facts.apart[:5])}",
             "another program writes in this namespace: give coord one of its own; "
             "these keys expire after a week",
+        )
+
+
+def _ecosystem_without_id(facts: Facts) -> Iterator[Finding]:
+    if facts.machine.signatures == "require" and facts.file and not facts.file.ecosystem_id:
+        yield Finding.warning(
+            f"signatures are required, and {facts.file.path} has no `coordination.id`: an order for another "
+            "file without one counts here, too",
+            LINE_OF_ID.format(new_id()),
         )
 
 

@@ -140,7 +140,7 @@ class AttemptStore:
             found = self.redis.get(self.keys.server)
         return str(found or "")[:LONGEST_SERVER]
 
-    def place(self, ecosystem: str, server: str = "") -> Place:
+    def place(self, ecosystem: str | None, server: str = "") -> Place:
         """Return the place of signed records. `server`: its id (default: the one that Redis has)."""
         return Place(namespace=self.keys.namespace, ecosystem=ecosystem, server=server or self.server)
 

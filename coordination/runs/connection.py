@@ -144,7 +144,7 @@ class Connection:
     @property
     def here(self) -> Place:
         """The place for which this process signs, and whose orders it verifies."""
-        return self.store.place(self.ecosystem_id)
+        return self.store.place(self.ecosystem_id or None)
 
     @opened_once
     def trust(self) -> TrustFile:

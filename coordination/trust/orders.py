@@ -50,43 +50,66 @@ class Place:
     """Where orders are given and executed: a namespace of a Redis, for an ecosystem."""
 
     namespace: str
-    ecosystem: str = ""
-    """`coordination.id` of the file; empty where this process has no file, or the file no id."""
+    ecosystem: str | None = None
+    """`coordination.id` of the file, empty without one; None where this process has no file."""
     server: str
     """Random id of the Redis."""
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a record that is signed here."""
-        return {"namespace": self.namespace, "ecosystem": self.ecosystem, "server": self.server}
+        return {**self.origin(), "ecosystem": self.ecosystem or ""}
+
+    def origin(self) -> dict[str, str]:
+        """Return the fields of a result that is signed here: a worker without a file knows no ecosystem."""
+        return {"namespace": self.namespace, "server": self.server}
 
     def check(self, what: str, signed: Signed) -> None:
         """Check that a record, named by `what`, is for this namespace and ecosystem. Raises NotTrusted."""
+        self._check_namespace(what, signed)
+        if self.ecosystem is not None and signed.ecosystem != self.ecosystem:
+            theirs, ours = map(_ecosystem_text, (signed.ecosystem, self.ecosystem))
+            raise foreign(f"the {what} is for {theirs}, and this is {ours}")
+
+    def check_origin(self, what: str, signed: Placed, *, also: str = "") -> None:
+        """Check that a result is one of this namespace, on this server or on the server `also`. Raises
+        NotTrusted.
+        """
+        self._check_namespace(what, signed)
+        self.check_server(what, signed, also=also)
+
+    def _check_namespace(self, what: str, signed: Placed) -> None:
         if signed.namespace != self.namespace:
             raise foreign(
                 f"the {what} is for namespace {signed.namespace!r:.100}, and this is {self.namespace!r}"
             )
-        if self.ecosystem and signed.ecosystem != self.ecosystem:
-            other = f"ecosystem {signed.ecosystem!r:.100}" if signed.ecosystem else "a file without an id"
-            raise foreign(f"the {what} is for {other}, and this is ecosystem {self.ecosystem!r}")
 
-    def check_server(self, what: str, signed: Signed, *, also: str = "") -> None:
+    def check_server(self, what: str, signed: Placed, *, also: str = "") -> None:
         """Check that a record was given on this server, or on the server `also`. Raises NotTrusted."""
         if signed.server not in (self.server, also or self.server):
             raise foreign(f"the {what} was given on another Redis server ({signed.server[:12]!r})")
 
 
-class Signed(FrozenModel):
+def _ecosystem_text(ecosystem: str) -> str:
+    return f"ecosystem {ecosystem!r:.100}" if ecosystem else "a file without `coordination.id`"
+
+
+class Placed(FrozenModel):
+    """A signed record that counts on one server only."""
+
+    namespace: Name
+    server: Name
+    """Random id of the Redis in which the signer stored the record."""
+
+
+class Signed(Placed):
     """A signed record. It is parsed from verified bytes only; fields that this version does not know are
     refused.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    namespace: Name
     ecosystem: Name = ""
     """`coordination.id` of the signer's file; empty without one."""
-    server: Name
-    """Random id of the Redis in which the signer stored the record."""
     run: RunId
     nonce: Annotated[str, Field(min_length=16, max_length=64)]
     issued_at: AwareDatetime

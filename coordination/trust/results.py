@@ -10,8 +10,9 @@ predecessors. A record of another run, todo or repository is refused, and so is 
     cached result         the key, the tree, and the digests of output and patch are those that were signed.
     landing               change set, repository, commit and the tree before it are those of its record.
 
-A signed adoption counts in place of a worker's result: a person with the right `adopt` states that a commit
-is the tip of a change set. It names change set, repository and commit, and counts for no other.
+Each record names namespace and server, so that it counts on that server only: plans of two servers may have
+one name. A signed adoption counts in place of a worker's result: a person with the right `adopt` states that
+a commit is the tip of a change set. It names change set, repository and commit, and counts for no other.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import ConfigDict, ValidationError
 
 from coordination.errors import NotTrusted, TrustCause
-from coordination.frozen import FrozenModel
 from coordination.trust import orders
 from coordination.trust.envelope import open_envelope, seal
 from coordination.trust.rights import right_of
@@ -33,6 +33,8 @@ from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
 if TYPE_CHECKING:
     from coordination.trust.keys import Signer
 
+RESULT = "signed result"
+"""Its name in errors."""
 RESULT_TYPE = "application/vnd.coord.result+json"
 CACHED_TYPE = "application/vnd.coord.cached-result+json"
 LIMIT_BYTES = 16 * 1024
@@ -45,7 +47,7 @@ ADOPTION_LIMIT_BYTES = 512 * 1024
 """Limit for a signed adoption in bytes, which names todos."""
 
 
-class Statement(FrozenModel):
+class Statement(orders.Placed):
     """A record that a worker signs about its work in one repository."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -76,7 +78,7 @@ class ResultRecord(Statement):
     """
 
 
-class LandingRecord(FrozenModel):
+class LandingRecord(orders.Placed):
     """How a change set came into the base branch of one repository."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -103,7 +105,7 @@ class CachedRecord(Statement):
     """Digest of its patch."""
 
 
-class AdoptionRecord(FrozenModel):
+class AdoptionRecord(orders.Placed):
     """A person's statement about one repository of a change set."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -308,14 +310,18 @@ def is_adoption(raw: str) -> bool:
     return isinstance(found, dict) and found.get("payloadType") == ADOPTION_TYPE
 
 
-def check_set_tip(raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str) -> None:
+def check_set_tip(
+    raw: str, trust: TrustFile, now: datetime, *, here: orders.Place, change_set: str, repo: str, tip: str
+) -> None:
     """Check that the result of a trusted worker states the tip of a change set, or that an authorised person
     has adopted it. Raises NotTrusted, MissingRight.
     """
     if is_adoption(raw):
-        check_adoption(raw, trust, now, change_set=change_set, repo=repo, tip=tip)
-    else:
-        check_set_result(open_result(raw, trust, now), change_set=change_set, repo=repo, tip=tip)
+        check_adoption(raw, trust, now, here=here, change_set=change_set, repo=repo, tip=tip)
+        return
+    record = open_result(raw, trust, now)
+    here.check_origin(RESULT, record)
+    check_set_result(record, change_set=change_set, repo=repo, tip=tip)
 
 
 def check_landed(record: LandingRecord, **expected: str) -> None:
@@ -331,10 +337,18 @@ def check_landed(record: LandingRecord, **expected: str) -> None:
 
 
 def check_adoption(
-    raw: str, trust: TrustFile, now: datetime, *, change_set: str, repo: str, tip: str, todo: str = ""
+    raw: str,
+    trust: TrustFile,
+    now: datetime,
+    *,
+    here: orders.Place,
+    change_set: str,
+    repo: str,
+    tip: str,
+    todo: str = "",
 ) -> AdoptionRecord:
-    """Check that an authorised person has adopted this tip, and that the adoption names the todo, if one is
-    given; return the record.
+    """Check that an authorised person has adopted this tip here, and that the adoption names the todo, if one
+    is given; return the record.
 
     Raises NotTrusted, MissingRight.
     """
@@ -345,6 +359,7 @@ def check_adoption(
     except ValidationError as error:
         what = "the signed adoption has other fields than this coord knows"
         raise NotTrusted(TrustCause.BROKEN, what) from error
+    here.check_origin("signed adoption", record)
     if (record.change_set, record.repo, record.tip) != (change_set, repo, tip):
         raise foreign(
             f"{repo} is at {tip[:12]} in {change_set}, but the adoption is of {record.tip[:12]} in "

@@ -357,8 +357,9 @@ def test_where_signatures_are_required_only_signed_tips_are_proposed(
             "base": "",
             "tip": tip,
         }
-        record = ResultRecord(**facts, output="", outcome="succeeded", change_set="P")
         with site.coord.reached() as connection:
+            facts |= connection.here.origin()
+            record = ResultRecord(**facts, output="", outcome="succeeded", change_set="P")
             connection.redis.hset(connection.keys.changes("P"), f"result {repo}", seal_result(record, worker))
 
     with Coord(site.folder, site.coord.redis_url) as coord:

@@ -346,6 +346,13 @@ def test_an_order_of_another_ecosystem_is_refused(site: Trusting, theirs: str):
     assert "ecosystem 'eco-production'" in refused(site)
 
 
+def test_a_worker_whose_file_has_no_id_refuses_the_order_for_one_with_an_id(site: Trusting):
+    site.worker.config = replace(site.worker.config, file=site.ledger.parent / "ecosystem.yaml")
+    site.sweep({"A": "r1"}, ecosystem_id="eco-staging")
+
+    assert "ecosystem 'eco-staging'" in refused(site)
+
+
 @pytest.mark.parametrize("run", ["../../../x", "", "..", "20260101-000000-abcd/..", "20260101-000000-abcd\n"])
 @pytest.mark.parametrize("signatures", ["require", "off"])
 def test_nothing_is_executed_under_a_name_that_is_no_id_of_a_run(

@@ -193,7 +193,10 @@ class Results:
 
     def sign(self, kept: CachedResult, key: str, repo: str) -> CachedResult:
         """Return the result with this worker's statement of it."""
+        if (origin := self._signed_results.origin) is None:
+            return kept
         record = CachedRecord(
+            **origin,
             run=kept.run,
             todo=kept.todo,
             repo=repo,

@@ -129,7 +129,7 @@ class OrderMemory:
 
 
 def _place(here: Place) -> str:
-    return f"{here.server} {here.namespace} {here.ecosystem}"
+    return f"{here.server} {here.namespace} {here.ecosystem or ''}"
 
 
 class EndedOrders(BackgroundService):

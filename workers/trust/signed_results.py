@@ -24,8 +24,10 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import Grant, PredecessorOutput, TodoInputs, check_output
 from coordination.runs.change_sets.records import Landed
 from coordination.runs.records import Result, RunBrief, TodoState
+from coordination.trust.orders import Place
 from coordination.trust.results import (
     COMPENSATED,
+    RESULT,
     AdoptionRecord,
     CachedRecord,
     LandingRecord,
@@ -65,8 +67,19 @@ logger = logging.getLogger(__name__)
 class SignedResults:
     """Signs and checks. Any thread may call it."""
 
-    def __init__(self, *, key: WorkerKey, trust: WorkerTrust, report: Report) -> None:
+    def __init__(
+        self,
+        *,
+        key: WorkerKey,
+        trust: WorkerTrust,
+        report: Report,
+        here: Callable[[], Place],
+        ordered_on: Callable[[str], str],
+    ) -> None:
+        """`here` returns the place of this worker; `ordered_on` the server on which a run was ordered."""
         self._key = key
+        self._here = here
+        self._ordered_on = ordered_on
         self._worker_trust = trust
         self._report = report
         self._used: TrustFile | None = None
@@ -81,6 +94,15 @@ class SignedResults:
     def checks(self) -> bool:
         """Return whether signatures are looked at."""
         return self._worker_trust.checks
+
+    @property
+    def origin(self) -> Mapping[str, str] | None:
+        """Return the fields of a record that say where it was signed; None while the disk is unusable."""
+        try:
+            return self._here().origin()
+        except OSError as error:
+            logger.warning("results are not signed: %s", error)
+            return None
 
     def seal(self, grant: Grant, result: Result, change_set: str = "") -> str:
         """Return the signed record of a result, for its settle; empty where the key cannot be made.
@@ -118,10 +140,11 @@ class SignedResults:
         change_set: str = "",
         since: str = "",
     ) -> str:
-        signer = self._key.load_or_log()
-        if signer is None:
+        signer, origin = self._key.load_or_log(), self.origin
+        if signer is None or origin is None:
             return ""
         record = ResultRecord(
+            **origin,
             run=grant.run_id,
             todo=grant.todo_id,
             attempt=grant.attempt,
@@ -150,7 +173,7 @@ class SignedResults:
             if is_adoption(signed):
                 since = self._check_adoption(grant, signed, tip, change_set).base
                 return
-            record = self._open(signed, self._trust())
+            record = self._open(signed, self._trust(), grant.run_id)
             check_set_result(record, change_set=change_set, repo=grant.spec.repo.name, tip=tip)
             since = record.since
 
@@ -158,14 +181,23 @@ class SignedResults:
         return since if self._worker_trust.requires else None
 
     def _check_adoption(self, grant: Grant, signed: str, tip: str, change_set: str) -> AdoptionRecord:
-        trust, repo = self._trust(), grant.spec.repo.name
-        return check_adoption(signed, trust, datetime.now(UTC), change_set=change_set, repo=repo, tip=tip)
+        return check_adoption(
+            signed,
+            self._trust(),
+            datetime.now(UTC),
+            here=self._here(),
+            change_set=change_set,
+            repo=grant.spec.repo.name,
+            tip=tip,
+        )
 
     def seal_landing(self, grant: Grant, change_set: str, tip: str, landed: Landed) -> Landed:
         """Return the landing with the signed record of it, or without one where the key cannot be made."""
-        if (signer := self._key.load_or_log()) is None:
+        signer, origin = self._key.load_or_log(), self.origin
+        if signer is None or origin is None:
             return landed
         record = LandingRecord(
+            **origin,
             run=landed.run,
             repo=grant.spec.repo.name,
             change_set=change_set,
@@ -182,8 +214,10 @@ class SignedResults:
         """
 
         def check() -> None:
+            record = open_landing(landed.signed, self._trust(), datetime.now(UTC))
+            self._here().check_origin("signed landing", record)
             check_landed(
-                open_landing(landed.signed, self._trust(), datetime.now(UTC)),
+                record,
                 run=landed.run,
                 repo=grant.spec.repo.name,
                 change_set=change_set,
@@ -235,7 +269,7 @@ class SignedResults:
         trust = self._trust()
         for raw in read([todo for todo, of in brief.repo_of.items() if of == repo]).values():
             try:
-                record = self._open(raw, trust)
+                record = self._open(raw, trust, grant.run_id)
             except NotTrusted:
                 continue
             if record.repo == repo and record.run in runs:
@@ -293,6 +327,7 @@ class SignedResults:
 
         def check() -> None:
             record, repo = open_cached(signed, self._trust(), datetime.now(UTC)), grant.spec.repo.name
+            self._here().check_origin("signed cached result", record)
             check_cached(record, key=key, repo=repo, at=at, tree=tree, output=output, changes=changes)
 
         self._enforce(grant, check)
@@ -320,13 +355,16 @@ class SignedResults:
                 self._used = trust
             return trust
 
-    def _open(self, raw: str, trust: TrustFile) -> ResultRecord:
+    def _open(self, raw: str, trust: TrustFile, run: str) -> ResultRecord:
+        """Return the record of a result that counts for a run."""
         with self._guard:
-            known = self._opened.get(raw)
-        if known is not None:
-            return known
-        record = open_result(raw, trust, datetime.now(UTC))
-        self._keep(self._opened, raw, record, ENVELOPES_KEPT, trust)
+            record = self._opened.get(raw)
+        if record is None:
+            record = open_result(raw, trust, datetime.now(UTC))
+            self._keep(self._opened, raw, record, ENVELOPES_KEPT, trust)
+        here = self._here()
+        also = self._ordered_on(run) if record.server != here.server else ""
+        here.check_origin(RESULT, record, also=also)
         return record
 
     def _keep(
@@ -342,7 +380,7 @@ class SignedResults:
     def _check_start(self, grant: Grant, brief: RunBrief) -> None:
         self._trust()  # what is known by another trust file is forgotten
         if grant.undo is not None:
-            self._check_own_result(grant.undo, grant.todo_id, brief)
+            self._check_own_result(grant, grant.undo, brief)
         self._check_tip(grant, brief)
 
     def _check_tip(self, grant: Grant, brief: RunBrief) -> int:
@@ -359,23 +397,25 @@ class SignedResults:
             change_set = brief.change_set or brief.begins_with
             self._check_adoption(grant, grant.tip_result, grant.tip, change_set)
             return ANY_FENCE
-        record = self._open(grant.tip_result, self._trust())
+        record = self._open(grant.tip_result, self._trust(), grant.run_id)
         check_change_set(record, built_on=brief.built_on, change_set=brief.change_set)
         return check_tip(
             record, run=grant.run_id, earlier=brief.earlier, repo=repo, tip=grant.tip, carried=carried
         )
 
-    def _check_own_result(self, undo: Undo, todo: str, brief: RunBrief) -> None:
+    def _check_own_result(self, grant: Grant, undo: Undo, brief: RunBrief) -> None:
         """Check the run and the output of a todo that is to be undone, if it had succeeded. Who completed a
         manual todo is checked with the order.
         """
+        todo = grant.todo_id
         if TodoState(undo.was) is not TodoState.SUCCEEDED:
             return
         if todo in brief.by_hand:
             if undo.output:
                 raise foreign(f"{todo} is done by a person, and has an output in Redis")
         else:
-            check_undone(self._open(undo.result, self._trust()), run=undo.run, todo=todo, output=undo.output)
+            record = self._open(undo.result, self._trust(), grant.run_id)
+            check_undone(record, run=undo.run, todo=todo, output=undo.output)
 
     def _check_inputs(
         self, grant: Grant, brief: RunBrief, inputs: TodoInputs, known: Mapping[str, ResultRecord | None]
@@ -412,8 +452,8 @@ class SignedResults:
         if handed.commit != carried or handed.json or handed.todo in brief.redone:
             raise foreign(f"{handed.todo} has an adopted result, and {repo} does not go on from it")
         check_adoption(
-            signed, self._trust(), datetime.now(UTC), change_set=brief.change_set, repo=repo, tip=carried,
-            todo=handed.todo,
+            signed, self._trust(), datetime.now(UTC), here=self._here(), change_set=brief.change_set,
+            repo=repo, tip=carried, todo=handed.todo,
         )  # fmt: skip
 
     def _needs_record(self, grant: Grant, brief: RunBrief, handed: PredecessorOutput) -> bool:
@@ -426,7 +466,7 @@ class SignedResults:
 
     def _record(self, run: str, todo: str, signed: Mapping[str, str], trust: TrustFile) -> ResultRecord:
         try:
-            record = self._open(signed.get(todo, ""), trust)
+            record = self._open(signed.get(todo, ""), trust, run)
         except NotTrusted as error:
             raise NotTrusted(error.cause, f"the result of {todo}: {error.message}", error.hint) from error
         self._keep(self._known, (run, todo), record, RECORDS_KEPT, trust)

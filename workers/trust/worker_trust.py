@@ -332,6 +332,15 @@ class OrderCheck:
         except CoordinationError:  # the trust file has changed since the order was verified
             return self._trust.requires
 
+    def ordered_on(self, run_id: str) -> str:
+        """Return the server on which a run was ordered, also if it was imported here; empty without a valid
+        order.
+        """
+        try:
+            return self._run(run_id).order.server
+        except CoordinationError:
+            return ""
+
     def remember_ended(self, run_id: str) -> None:
         """Remember on this machine that a run has ended, if its order is valid; any other is refused anyway.
         Raises CoordinationError.

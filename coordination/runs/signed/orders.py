@@ -35,7 +35,7 @@ from coordination.trust.orders import (
     read_operation,
     read_order,
 )
-from coordination.trust.results import open_result
+from coordination.trust.results import RESULT, ResultRecord, open_result
 from coordination.trust.rights import Right, right_of
 from coordination.trust.trust_file import Principal, TrustFile
 
@@ -262,6 +262,7 @@ class SignedRun:
             return None
         try:
             record = open_result(signed, self.trust, self.now())
+            self.check_origin(record)
             check_output(output, record, self.brief)
         except NotTrusted as doubt:
             return doubt
@@ -341,6 +342,10 @@ class SignedRun:
             raise NotTrusted(TrustCause.FOREIGN, what, f"retry the run: coord retry {self.run_id}")
         if doubts := [head.doubt for head in heads if head.doubt]:
             raise doubts[0]
+
+    def check_origin(self, result: ResultRecord) -> None:
+        """Check that a result was signed on this server, or on the one where the run was ordered."""
+        self.here.check_origin(RESULT, result, also=self.order.server)
 
     def open_operation(self, text: str, runs: set[str], kinds: set[OperationKind]) -> SignedOperation:
         """Return the operation in an envelope, if it is one of these kinds on one of these runs."""

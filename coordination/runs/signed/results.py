@@ -132,6 +132,7 @@ def signed_results(run: SignedRun, names: Sequence[str]) -> Iterator[SignedResul
         for name in some:
             try:
                 record, worker = worker_of(signed.get(name, ""), run.trust, run.now())
+                run.check_origin(record)
                 counts = record.run in run.brief.runs_of(name)
                 if (record.todo, record.repo) != (name, run.brief.repo_of[name]) or not counts:
                     raise foreign(f"its signed result is one of {record.todo} in run {record.run}")
@@ -225,6 +226,7 @@ def _record_of(run: SignedRun, todo: str, raw: str) -> ResultRecord | None:
     """Return the verified record of an attempt at a todo in this run."""
     try:
         record, _ = worker_of(raw, run.trust, run.now())
+        run.check_origin(record)
     except NotTrusted:
         return None
     same = (run.run_id, todo, run.brief.repo_of.get(todo))

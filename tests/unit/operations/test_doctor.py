@@ -37,6 +37,14 @@ RESTART = Restart(name="worker", at=1.0, died=7, pid=8)
 NO_FOLDER = "there is no folder /srv/units"
 
 
+def test_the_line_for_a_file_without_an_id_is_named_where_signatures_are_required():
+    signs = replace(MACHINE, signatures="require", trust=replace(MACHINE.trust, trust_file="/t"))
+    (finding,) = findings(replace(WELL, machine=signs))
+    assert (finding.severity, "id: eco-" in finding.hint) == (WARNING, True)
+    with_id = replace(WELL_FILE, ecosystem_id="eco-1")
+    assert findings(replace(WELL, machine=signs, file=with_id, ecosystem_held="eco-1")) == ()
+
+
 def test_what_could_not_be_undone_is_wrong_and_both_ways_on_are_said():
     names = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "ann"}
     times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
