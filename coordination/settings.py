@@ -119,6 +119,10 @@ class Settings(FrozenModel):
     """Calls an hour to the API of a forge, over all processes of the namespace. Half of it sets how often
     pull requests are looked at. GitHub allows a person 5,000.
     """
+    delete_merged_branches: bool = True
+    """Whether a landing deletes the branch of a pull request at the forge once it has merged it, unless
+    somebody has pushed to it since. The branch of an adopted request stays.
+    """
     write_back: WriteBack = WriteBack.STATUS
     """Data that is written into the file when a run ends: `status` writes statuses, hours and dates, `none`
     writes nothing. `coord sync RUN` writes them regardless of this setting.

@@ -96,7 +96,9 @@ class Requests:
             changes = with_requests(self._sets(connection, plan))
             if mine:
                 changes = [(name, one) for name, one in changes if one.request and one.request.by == actor()]
-            found = read_requests(changes, self._repos(), access)
+            document = self._access.document
+            places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+            found = read_requests(changes, self._repos(), places, access)
             self._note_seen(connection, found)
         return [view for view in found if view.is_failing] if failing else found
 

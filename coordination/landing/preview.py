@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
-from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
+from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, is_commit
 from coordination.landing.readiness import Missing, is_lasting, missing_text
 from coordination.models import LandAction, QaAction, Repo, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, CheckVerdict
@@ -145,7 +145,7 @@ def preview_of(
         atomic=landing.atomic,
         repos=tuple(
             _with_answers(
-                _of_repo(one, REVERT if reverts else str(part.method), places.get(one.repo)),
+                _of_repo(one, part.change_set, REVERT if reverts else str(part.method), places.get(one.repo)),
                 asked.get((part.change_set, one.repo), RemoteFacts()),
                 when_ready=landing.when_ready,
             ).model_copy(
@@ -222,7 +222,7 @@ def _tree(checkout: Path | None, commit: str) -> str:
     return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{commit}^{{tree}}")
 
 
-def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPreview:
+def _of_repo(one: RepoLanding, plan: str, method: str, checkout: Path | None) -> RepoPreview:
     reverts = method == REVERT
     tip = one.landed.commit if reverts else one.change.tip
     known = RepoPreview(
@@ -247,7 +247,8 @@ def _of_repo(one: RepoLanding, method: str, checkout: Path | None) -> RepoPrevie
     commits = _count(checkout, f"{base}..{tip}")
     left_out = _count(checkout, f"{tip}..refs/heads/{one.change.branch}") if one.change.branch else None
     found = {"base": base, "commits": commits, "left_out": left_out or 0}
-    return known.model_copy(update=found | _outcome(checkout, base, tip, method))
+    resolve = f"coord resolve {quoted(plan, one.repo)}"
+    return known.model_copy(update=found | _outcome(checkout, base, tip, method, resolve))
 
 
 def _with_answers(one: RepoPreview, facts: RemoteFacts, *, when_ready: bool) -> RepoPreview:
@@ -267,10 +268,12 @@ def _count(checkout: Path, commits: str) -> int | None:
     return int(count) if count.isdecimal() else None
 
 
-def _outcome(checkout: Path, base: str, tip: str, method: str) -> dict[str, str]:
+def _outcome(checkout: Path, base: str, tip: str, method: str, resolve: str) -> dict[str, str]:
+    if not has_commit(checkout, tip):
+        return {"would": "be decided on its host"}
     merged = ask_git(checkout, "merge-tree", "--write-tree", base, tip)
     if not merged:
-        return {"would": "be refused", "problem": f"{tip[:12]} conflicts with {base[:12]}, or is not here"}
+        return {"would": "be refused", "problem": f"{tip[:12]} conflicts with {base[:12]}: {resolve}"}
     if merged == ask_git(checkout, "rev-parse", f"{base}^{{tree}}"):
         return {"would": "change nothing: the base branch has all of it"}
     if method != "ff":

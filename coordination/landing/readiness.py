@@ -107,6 +107,11 @@ def missing_of(seen: ObservedRequest, required: Requirements) -> tuple[Missing, 
     return tuple(sorted(found, key=lambda one: one.lack not in LASTING))
 
 
+def without_own(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Return the checks of a request without coord's own status, which no work on the request makes green."""
+    return tuple(one for one in checks if one.name != DEPENDS)
+
+
 def is_lasting(missing: Sequence[Missing]) -> bool:
     """Return whether one of the obstacles lasts until a person acts."""
     return any(one.lack in LASTING for one in missing)

@@ -114,6 +114,36 @@ def test_an_approval_of_gitlab_holds_in_no_later_landing_of_another_commit(testb
         assert at.landed() == [True]
 
 
+def branches(at: Site, name: str) -> list[str]:
+    text = git(at.forge.path(f"acme/{name}"), "for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
+    return sorted(text.splitlines())
+
+
+def test_merged_branches_are_deleted_at_the_forge_and_commits_of_others_are_named(
+    testbed: Testbed, tmp_path: Path
+):
+    with site(testbed, tmp_path / "forge", "github", "ab") as at:
+        testbed.ok("pr", "create", PLAN)
+        assert at.status("b", "coord/depends") == ["pending"]
+        theirs = at.forge.push(at.projects["b"], BRANCH, theirs="1\n")
+        listed = {one["repo"]: one for one in testbed.ok("pr", "list", PLAN, "--json").json}
+        assert [(one["outdated"], one["has_others"]) for one in listed.values()] == [
+            (False, False), (False, True)
+        ]  # fmt: skip
+        assert f"coord adopt {PLAN} b --pr 1" in testbed.ok("pr", "list", PLAN).out
+        testbed.ok("adopt", PLAN, "b", "--pr", "1", "--yes")
+        assert at.change("b")["tip"] == theirs
+        seen = at.testbed.ok("pr", "list", PLAN, "--json").json[1]
+        assert (seen["outdated"], seen["has_others"], seen["checks"]) == (False, False, [])
+
+        landed = at.land()
+        assert landed.code == 0, landed.err
+        assert [branches(at, name) for name in "ab"] == [["main"], ["main"]]
+        assert at.change("b")["request"]["seen"]["checks"] in (0, None), "coord's own status is none of them"
+        testbed.ok("revert", PLAN, "--yes")
+        assert [branches(at, name) for name in "ab"] == [["main"], ["main"]]
+
+
 def reverts(at: Site) -> list[int]:
     """Return the number of requests that revert, of each repository."""
     return [sum(one.head != BRANCH for one in at.projects[name].requests) for name in at.names]

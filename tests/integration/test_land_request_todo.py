@@ -70,6 +70,27 @@ def test_time_in_the_merge_queue_is_no_part_of_the_patience_with_a_forge(place: 
     ends(place.land(), SUCCEEDED)
 
 
+@pytest.mark.parametrize("deletes", [True, False])
+def test_the_branch_of_a_merged_request_is_deleted_unless_the_setting_forbids_it(
+    place: Proposal, deletes: bool
+):
+    place.check()
+    ends(place.land(by={"deletes_branches": deletes}), SUCCEEDED)
+    assert ("coord/P" in place.project.bare.branches()) is not deletes
+    ends(place.land(by={"deletes_branches": deletes}), SUCCEEDED)
+    ends(place.revert(), SUCCEEDED)
+    assert not place.has_work
+
+
+def test_a_branch_that_has_moved_since_its_merge_stays(place: Proposal):
+    place.check()
+    place.at.merge(place.project, 1)
+    place.checkpoint = json.dumps({"merging": place.tip})
+    place.at.push(place.project, "coord/P", theirs="1\n")
+    ends(place.land(), SUCCEEDED)
+    assert "coord/P" in place.project.bare.branches()
+
+
 def test_a_credential_for_merging_merges(place: Proposal, monkeypatch: pytest.MonkeyPatch):
     place.project.members[place.at.core.person("merger")] = "write"
     monkeypatch.setenv("MERGER", place.at.token("merger"))

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.create import NO_STATUS
 from coordination.changes.requests.proposal import depends_status
-from coordination.changes.requests.push import push_branch
+from coordination.changes.requests.push import delete_branch, push_branch, pushed_ref
 from coordination.changes.requests.records import RequestView
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
@@ -31,7 +31,14 @@ from coordination.forges.models import (
     Review,
     ReviewState,
 )
-from coordination.landing.readiness import DEPENDS, Missing, ObservedRequest, Requirements, missing_of
+from coordination.landing.readiness import (
+    DEPENDS,
+    Missing,
+    ObservedRequest,
+    Requirements,
+    missing_of,
+    without_own,
+)
 from coordination.models import LandAction, LandStep, RevertAction
 from coordination.runs.change_sets.records import BY_PEOPLE, Landed, RepoChange
 from coordination.runs.records import WaitReason
@@ -227,6 +234,19 @@ class ForgeAttempt(Attempt):
         with self._access.target(self._name, self._job.repo, change, self._job.checkout) as target:
             push_branch(target, commit)
 
+    def _delete_branch(self, change: RepoChange, request: PullRequest) -> None:
+        """Delete the branch of a merged request at the forge, unless it is another one than coord's own or is
+        not at the merged head. A refusal is no failure of the landing.
+        """
+        if not self._job.deletes_branches or change.forge_branch != change.branch:
+            return
+        try:
+            with self._access.target(self._name, self._job.repo, change, self._job.checkout) as target:
+                if delete_branch(target, request.head_sha):
+                    self._job.log(f"{change.branch} is deleted at the forge")
+        except CoordinationError as error:
+            self._job.log(f"{change.branch} could not be deleted at the forge: {error.message}")
+
     def _method(self, method: MergeMethod | None) -> MergeMethod:
         """Return `method` if the repository allows it; for None, its first method. Raises AttemptEnd."""
         allowed = self._forge.repository().methods
@@ -248,7 +268,7 @@ class RequestLook(ForgeAttempt):
     """The rules of the base branch, as this attempt has read them."""
 
     def _heads(self, at: BaseBranch, change: RepoChange, head: str) -> tuple[str, ...]:
-        pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix('coord/')}"
+        pushed = pushed_ref(change.forge_branch)
         return heads_of(at, tip=change.tip, head=head, pushed=pushed, base=self._base_commit)
 
     def _missing(
@@ -301,8 +321,8 @@ class RequestLook(ForgeAttempt):
             url=request.url,
             state=request.state,
             head=request.head_sha,
-            checks=tuple(checks),
-            failing=tuple(one.name for one in checks if one.state is CheckState.FAILURE),
+            checks=without_own(checks),
+            failing=tuple(one.name for one in without_own(checks) if one.state is CheckState.FAILURE),
             reviews=tuple(reviews),
         )
         seen, before = view.seen(), ref.seen

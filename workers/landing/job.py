@@ -87,6 +87,8 @@ class LandJob:
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
     approvals: SeenApprovals
     """Remembers at which commits approvals were seen first."""
+    deletes_branches: bool = True
+    """True if the branch of a merged request is deleted at the forge."""
     sibling_todos: Callable[[], int] = lambda: 1
     """Counts the todos that do the same in other repositories, and this one."""
     scripts: Path
@@ -170,6 +172,7 @@ class LandJobs:
             forges=self._forges,
             change_set=change_set,
             note_request=note_request,
+            deletes_branches=self.settings.delete_merged_branches,
             sibling_todos=lambda: self._sibling_todos(grant),
             approvals=SeenApprovals(self.state),
             scripts=below(self.state, "hooks", repo.name),

@@ -19,7 +19,7 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, PullRequest, RequestState
 from coordination.landing.readiness import LASTING, Lack, Missing, missing_text
 from coordination.models import LandAction, LandStep, Method
-from coordination.runs.change_sets.records import RepoChange
+from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
 from coordination.runs.records import WaitReason
 from coordination.runs.run_kinds import QUEUEING
 from coordination.text import quoted
@@ -65,6 +65,8 @@ class RequestLanding(RequestLook, LandAttempt):
                 self._waits_no_longer()
                 landed = self._landing_of(at, self._action.method.value, change, request, self._checkpoint)
                 self._add_to_checkpoint(landed.model_dump())
+                if landed.method != BY_PEOPLE:
+                    self._delete_branch(change, request)
                 return self._landed(at, landed, landed.commit)
             self._refuse_removed_by(at, change, request)
             if self._checkpoint.get("queued") == request.head_sha:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from coordination.changes.requests.push import pushed_ref
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
 from coordination.landing.readiness import LASTING, Lack, Missing, Requirements, missing_of, missing_text
@@ -78,12 +79,28 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
 
     def _take_out(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit) -> AttemptOutcome:
         if self._action.step is RevertStep.REVERT:
-            return super()._take_out(at, change, landed)
+            done = super()._take_out(at, change, landed)
+            self._delete_merged(at)
+            return done
         made = self._reverting(at, self._base_commit, landed)
         if not isinstance(made, Prepared):
             return self._done({"by": made}, f"{landed.commit[:12]} is out of {at.branch}")
         _, request = self._proposed(at, made)
         return self._done({"request": request.url}, f"{request.url} is open")
+
+    def _delete_merged(self, at: BaseBranch) -> None:
+        """Delete the branch of the revert at the forge, if this attempt has found or merged its request."""
+        if (branch := self._branch()) and (request := self._forge.find(branch)):
+            change = RepoChange(repo=at.repo, branch=branch, tip=request.head_sha, run=self._job.run_id)
+            if request.state is RequestState.MERGED:
+                self._delete_branch(change, request)
+
+    def _branch(self) -> str:
+        """Return the branch of the revert; empty before the landing is known."""
+        if self._landing_to_revert is None:
+            return ""
+        reverted = self._landing_to_revert.commit
+        return f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
 
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Merge the request of the revert. Return False: the caller looks at the base branch again."""
@@ -101,9 +118,8 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
 
     def _proposed(self, at: BaseBranch, made: Prepared) -> tuple[RepoChange, PullRequest]:
         """Return the request of the revert, which is opened if there is none, and its branch."""
-        assert self._landing_to_revert is not None
-        reverted = self._landing_to_revert.commit
-        branch = f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
+        branch = self._branch()
+        assert branch
         change = RepoChange(repo=at.repo, branch=branch, tip=made.commit, run=self._job.run_id)
         request = self._forge.find(branch)
         if request is not None and request.state is RequestState.MERGED:
@@ -128,7 +144,7 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         return self._forge.get(opened.number)
 
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
-        pushed = f"refs/coord/pushed/{change.forge_branch.removeprefix(PREFIX)}"
+        pushed = pushed_ref(change.forge_branch)
         heads = (request.head_sha,) if request.head_sha == commit_at(at.path, pushed) else ()
         seen = self._observed(at, request, heads, self._forge.protection(at.branch), again=True)
         return missing_of(seen, Requirements())

@@ -13,17 +13,18 @@ from pathlib import Path
 from coordination.changes.adoption import Adoption, FetchedRequest, find_branch
 from coordination.changes.requests.access import ForgeAccess
 from coordination.changes.requests.proposal import checkout_of, request_name
-from coordination.changes.requests.push import fetch_branches
+from coordination.changes.requests.push import fetch_branches, pushed_ref
 from coordination.changes.requests.records import RequestView, now
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict, CoordinationError, NotFound
+from coordination.files import is_folder
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import locate
 from coordination.forges.models import CheckState, PullRequest
 from coordination.forges.reading import already_closed
-from coordination.git import commit_of, seen_ref
-from coordination.landing.readiness import DEPENDS
+from coordination.git import commit_of, contains, has_commit, seen_ref
+from coordination.landing.readiness import without_own
 from coordination.models import Repo
 from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef, SeenRequest
 
@@ -41,40 +42,61 @@ def with_requests(sets: Iterable[ChangeSet]) -> list[tuple[str, RepoChange]]:
 
 
 def read_requests(
-    changes: Iterable[tuple[str, RepoChange]], repos: Mapping[str, Repo], access: ForgeAccess
+    changes: Iterable[tuple[str, RepoChange]],
+    repos: Mapping[str, Repo],
+    places: Mapping[str, Path | None],
+    access: ForgeAccess,
 ) -> list[RequestView]:
-    """Return the requests with their checks and reviews, several at once."""
+    """Return the requests with their checks and reviews, several at once. `places`: the checkouts here."""
     with access.pool() as pool:
-        return list(pool.map(lambda item: _read(item[0], item[1], repos, access), list(changes)))
+        return list(
+            pool.map(lambda one: _read(one[0], one[1], repos, places.get(one[1].repo), access), list(changes))
+        )
 
 
-def _read(plan: str, change: RepoChange, repos: Mapping[str, Repo], access: ForgeAccess) -> RequestView:
+def _read(
+    plan: str, change: RepoChange, repos: Mapping[str, Repo], place: Path | None, access: ForgeAccess
+) -> RequestView:
     ref = change.request
     assert ref is not None
     view = _view(plan, change.repo, ref)
     try:
         forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
         request = forge.get(ref.number)
+        others = request.is_open and _is_of_others(request.head_sha, change, place)
         facts = {
             "url": request.url,
             "state": request.state,
             "title": request.title,
             "base": request.base,
             "head": request.head_sha,
-            "outdated": request.is_open and request.head_sha != change.tip,
+            "outdated": request.is_open and request.head_sha != change.tip and not others,
+            "has_others": others,
             "mergeable": request.mergeable,
             "blocked": request.blocked,
             "author": request.author,
             "reviewers": (*request.reviewers, *request.teams),
         }
         if request.is_open:
-            # Its own status waits for other requests: no work on this one makes it green.
-            checks = tuple(one for one in forge.checks(request.head_sha) if one.name != DEPENDS)
+            checks = without_own(forge.checks(request.head_sha))
             red = tuple(check.name for check in checks if check.state is CheckState.FAILURE)
             facts |= {"checks": checks, "failing": red, "reviews": forge.reviews(ref.number)}
     except CoordinationError as error:
         return view.model_copy(update={"error": str(error), "code": error.exit_code})
     return view.model_copy(update=facts)
+
+
+def _is_of_others(head: str, change: RepoChange, place: Path | None) -> bool:
+    """Return whether somebody else made the head of a request: neither coord has pushed it, as its record or
+    the checkout knows, nor has the change set its commit.
+    """
+    recorded = change.request.head if change.request else ""
+    if head in (change.tip, recorded):
+        return False
+    if place is None or not is_folder(place):
+        return True
+    pushed = commit_of(place, pushed_ref(change.forge_branch))
+    return head != pushed and not (has_commit(place, head) and contains(place, head, change.tip))
 
 
 def close_request(

@@ -98,7 +98,12 @@ class PushTarget:
 
     @property
     def pushed_ref(self) -> str:
-        return f"refs/coord/pushed/{self.branch.removeprefix('coord/')}"
+        return pushed_ref(self.branch)
+
+
+def pushed_ref(branch: str) -> str:
+    """Return the ref of the commit at which this checkout has pushed a branch last."""
+    return f"refs/coord/pushed/{branch.removeprefix('coord/')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +133,16 @@ def push_branch(target: PushTarget, tip: str) -> bool:
     lease = f"--force-with-lease={target.ref}:{tips.branch}"
     _git(target, "push", *PUSH, lease, "--", target.url, f"+{tip}:{target.ref}")
     _note(target, tip)
+    return True
+
+
+def delete_branch(target: PushTarget, head: str) -> bool:
+    """Delete the branch at the remote if it is at `head`; return whether it was. Raises GitRefused,
+    Unreachable.
+    """
+    if remote_tips(target).branch != head:
+        return False
+    _git(target, "push", *PUSH, f"--force-with-lease={target.ref}:{head}", "--", target.url, f":{target.ref}")
     return True
 
 

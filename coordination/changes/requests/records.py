@@ -101,6 +101,8 @@ class RequestView(FrozenModel):
     """The commit that the request has at the forge."""
     outdated: bool = False
     """The change set has another commit than the request: `coord pr create` pushes it."""
+    has_others: bool = False
+    """Somebody else has pushed commits to it, which the change set lacks: `coord adopt PLAN REPO --pr N`."""
     mergeable: bool | None = None
     blocked: str = ""
     """The reason, in the forge's own word, for which it refuses a merge now."""

@@ -27,7 +27,7 @@ from coordination.cli.options.values import read_text
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
 from coordination.errors import CoordinationError, NotFound, UsageError
-from coordination.text import counted
+from coordination.text import counted, quoted
 
 LARGEST_BODY = 1 << 20
 STYLES = {RequestState.MERGED: "green", RequestState.CLOSED: "red"}
@@ -164,7 +164,9 @@ def _print(found: Sequence[RequestView], *, filtered: bool) -> None:
 
 def _row(one: RequestView) -> Sequence[object]:
     state = one.state.value if one.state else "?"
-    words = f"{state}, outdated" if one.outdated else state
+    adopt = f"coord adopt {quoted(one.plan, one.repo)} --pr {one.number}"
+    news = f", has commits of others: {adopt}" if one.has_others else ", outdated" if one.outdated else ""
+    words = f"{state}{news}"
     return (
         one.plan,
         one.repo,
