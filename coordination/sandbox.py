@@ -127,6 +127,8 @@ class Binds:
 
     readable: tuple[Path, ...] = ()
     writable: tuple[Path, ...] = ()
+    placed: tuple[tuple[Path, Path], ...] = ()
+    """Writable folders that are shown at another place: folder and place."""
     pinned: tuple[Path, ...] = ()
     """Parts of the writable folders that stay read-only."""
 
@@ -134,6 +136,7 @@ class Binds:
         return Binds(
             readable=self.readable + other.readable,
             writable=self.writable + other.writable,
+            placed=self.placed + other.placed,
             pinned=self.pinned + other.pinned,
         )
 
@@ -209,6 +212,8 @@ def _options(view: View) -> Iterator[str]:
         yield from ("--bind", str(view.private / "home"), str(view.home))
     yield from _binds("--ro-bind", view.binds.readable)
     yield from _binds("--bind", view.binds.writable)
+    for folder, place in view.binds.placed:
+        yield from ("--bind", str(folder), str(place))
     yield from _binds("--ro-bind", view.binds.pinned)
     yield from ("--remount-ro", "/")
 

@@ -6,8 +6,10 @@ decisions are in `coordination/sandbox.py`.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,20 +40,66 @@ from coordination.sandbox import (
 from coordination.sandbox_limits import SandboxLimits
 from coordination.services.confined import ServiceSandbox
 from coordination.settings import Settings
+from workers.process.trouble import describe_os_error
 from workers.workspace.base import InPlace
 from workers.workspace.files import remove_tree, scratch
 
+logger = logging.getLogger(__name__)
 PROBED_FOR_S = 60.0
 """How long a result of trying bubblewrap counts."""
 PERSONAL = (".gitconfig", ".config/git/config", ".config/git/ignore", ".config/git/attributes")
 """Files of the home folder that commands may read: without them git knows no author."""
-AGENTS: Mapping[str, tuple[str, ...]] = {
-    "claude": (".claude", ".claude.json", ".local/share/claude"),
-    "codex": (".codex",),
-    "gemini": (".gemini",),
-    "opencode": (".config/opencode", ".local/share/opencode"),
-}
-"""Program of an agent → its own files of the home folder, which it writes: its login and its history."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentFiles:
+    """Files of an agent's program in the home folder."""
+
+    copied: tuple[str, ...]
+    """Its login and settings: a todo gets a copy of them, and cannot change those of the user."""
+    shown: tuple[str, ...] = ()
+    """Its program, to be read."""
+
+
+AGENTS: Mapping[str, AgentFiles] = {
+    "claude": AgentFiles(
+        copied=(
+            ".claude.json",
+            *(
+                f".claude/{name}"
+                for name in (
+                    ".credentials.json", "settings.json", "settings.local.json", "CLAUDE.md", "agents",
+                    "commands", "hooks", "output-styles", "plugins", "rules", "skills",
+                )
+            ),
+        ),
+        shown=(".local/share/claude",),
+    ),
+    "codex": AgentFiles(
+        copied=tuple(
+            f".codex/{name}"
+            for name in (
+                "auth.json", "config.toml", "AGENTS.md", "instructions.md", "prompts", "skills", "rules",
+            )
+        )
+    ),
+    "gemini": AgentFiles(
+        copied=tuple(
+            f".gemini/{name}"
+            for name in (
+                "oauth_creds.json", "google_accounts.json", "settings.json", "installation_id", "GEMINI.md",
+                ".env", "commands", "extensions",
+            )
+        )
+    ),
+    "opencode": AgentFiles(
+        copied=(".config/opencode", ".local/share/opencode/auth.json"),
+        shown=(".opencode/bin", ".local/share/opencode/bin"),
+    ),
+}  # fmt: skip
+"""Files by the name of an agent's program."""
+MOST_COPIED_BYTES, MOST_COPIED = 64 * 1024 * 1024, 10_000
+"""Limits of what a sandbox copies from the home folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +121,8 @@ class Confinement:
     binds: Binds
     """The files that its commands see in addition to the workspace."""
     home: Path | None
+    copied: tuple[Path, ...]
+    """Files and folders of the home folder of which its commands get copies."""
     dropped: frozenset[str]
     """Variables of the worker that its commands do not get."""
     inside: frozenset[str]
@@ -92,6 +142,9 @@ class Confinement:
         with scratch(self.state) as private:
             for name in PRIVATE:
                 (private / name).mkdir()
+            if self.home is not None:
+                with describe_os_error(private):
+                    _copy(self.copied, self.home, private / "home")
             view = View(
                 machine=self.machine,
                 private=private,
@@ -114,6 +167,15 @@ class Confinement:
             finally:
                 with suppress(OSError):
                     remove_tree(private)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FilesOfAgent:
+    readable: tuple[Path, ...] = ()
+    copied: tuple[Path, ...] = ()
+
+
+NO_FILES = _FilesOfAgent()
 
 
 class Sandboxes:
@@ -158,13 +220,15 @@ class Sandboxes:
             return None, f"this agent runs without a sandbox: {probed.why_not}"
         agent = action is None or isinstance(action, AgentAction)
         imposed = demanded or self._settings.sandbox == "require"
+        files = self._of_agent(agent_command, follows=not imposed) if agent else NO_FILES
         own = frozenset(todo.env) | (frozenset(self._settings.sandbox_variables) if agent else frozenset())
         confinement = Confinement(
             program=probed.program,
             machine=self._machine,
             bounds=decision.bounds,
-            binds=self._tools + (self._of_agent(agent_command, follows=not imposed) if agent else Binds()),
+            binds=self._tools + Binds(readable=files.readable),
             home=self._home,
+            copied=files.copied,
             dropped=hidden_names(self._environ) - own,
             # a command line can be read by all users of the machine, an environment cannot
             inside=frozenset(name for name in todo.env if not SECRET.search(name)),
@@ -246,7 +310,7 @@ class Sandboxes:
     def _named(self, which: str) -> Iterable[Path]:
         return (expanded(name) for name in getattr(self._settings, f"sandbox_{which}"))
 
-    def _of_agent(self, command: Command | None, *, follows: bool) -> Binds:
+    def _of_agent(self, command: Command | None, *, follows: bool) -> _FilesOfAgent:
         """Return the files of a known agent; with `follows`, also the files that the command names.
 
         The setting sandbox_writable names those of others. The command comes with the run and could name any
@@ -254,18 +318,47 @@ class Sandboxes:
         sandbox.
         """
         if command is None:
-            return Binds()
+            return NO_FILES
         try:
             words = shlex.split(command) if isinstance(command, str) else command
         except ValueError:  # unbalanced quotes: the shell will say so
             words = ()
         program = next((word for word in words if "=" not in word), "")
-        own = AGENTS.get(Path(program).name, ()) if self._home else ()
+        own = AGENTS.get(Path(program).name, AgentFiles(copied=())) if self._home else AgentFiles(copied=())
+        home = self._home or Path("/")
         scripts = (Path(word) for word in words if follows and word.startswith("/"))
-        return Binds(
-            readable=_existing(_outside_system(script for script in scripts if script.is_file())),
-            writable=_existing(self._home / name for name in own) if self._home else (),
+        return _FilesOfAgent(
+            readable=(
+                *_existing(_outside_system(script for script in scripts if script.is_file())),
+                *_existing(home / name for name in own.shown),
+            ),
+            copied=_existing(home / name for name in own.copied),
         )
+
+
+def _copy(sources: Iterable[Path], home: Path, target: Path) -> None:
+    """Copy files and folders of a home folder to the same places in another one, as far as the limits allow.
+    Raises OSError.
+    """
+    count = size = 0
+    for file in (file for source in sources for file in _files_of(source)):
+        with suppress(FileNotFoundError, PermissionError):
+            found = file.stat()
+            count, size = count + 1, size + found.st_size
+            if count > MOST_COPIED or size > MOST_COPIED_BYTES:
+                logger.warning("%s: not all files of the agent fit into the copy for its sandbox", home)
+                return
+            place = target / file.relative_to(home)
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copyfile(file, place)
+            place.chmod(found.st_mode & 0o700)
+
+
+def _files_of(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+    for folder, _, names in os.walk(source):
+        yield from (file for name in names if (file := Path(folder, name)).is_file())
 
 
 def _tool_folder(folder: Path) -> Path:

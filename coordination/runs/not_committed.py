@@ -35,6 +35,10 @@ class NotCommittedReason(StrEnum):
     """A commit of a submodule that only the worktree has. The worktree is kept."""
     IGNORED = "ignored"
     """Files that .gitignore names: later todos of the run in the repository have them, nobody else has."""
+    REFS = "refs"
+    """Branches and tags of a todo in a sandbox beside the current branch: nobody has them."""
+    SPECIAL = "special"
+    """Pipes, sockets and devices of a todo in a sandbox: they were removed."""
 
     @property
     def text(self) -> str:
@@ -52,6 +56,8 @@ _TEXTS = {
     NotCommittedReason.SUBMODULE_CHANGES: "changes that are in no commit of the submodule",
     NotCommittedReason.SUBMODULE_COMMIT: "its commit is in this worktree alone",
     NotCommittedReason.IGNORED: "ignored by git",
+    NotCommittedReason.REFS: "a branch or tag that is not taken from a sandbox",
+    NotCommittedReason.SPECIAL: "no file, and removed",
 }
 
 

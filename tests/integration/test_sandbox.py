@@ -123,11 +123,9 @@ def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
                 "/proc/1/root/etc/hostname" + "x",
             ],
             "targets": [
-                str(git_dir / "config"),
                 str(git_dir / "hooks" / "post-commit"),
                 str(git_dir / "refs" / "heads" / "main"),
                 str(git_dir / "objects" / "info" / "alternates"),
-                str(entry / "commondir"),
                 str(bench.tree / ".git"),
                 "/usr/planted",
                 "/planted",
@@ -135,7 +133,7 @@ def test_a_hostile_todo_reads_writes_and_reaches_nothing_outside(bench: Bench):
                 "/proc/sys/kernel/core_pattern",
                 "/sys/planted",
             ],
-            "renamed": list(map(str, (bench.tree / ".git", entry, entry / "commondir", git_dir / "objects"))),
+            "renamed": list(map(str, (bench.tree / ".git", entry, git_dir / "objects"))),
         }  # fmt: skip
         before = (git_dir / "config").read_text(), git(bench.checkout, "rev-parse", "main")
 
@@ -306,6 +304,84 @@ def test_in_place_the_folder_is_written_and_git_is_only_read(bench: Bench):
     assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     assert (bench.checkout / "code").read_text() == "two\n"
     assert not (bench.checkout / ".git" / "commondir").exists()
+
+
+@pytest.mark.parametrize("name", ["repository", "submodule", "state", "home"])
+def test_in_place_a_todo_is_refused_where_the_folder_holds_more_than_its_repository(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    inner = bench.checkout / "inner"
+    if name == "repository":
+        bench.make_repository(inner)
+    elif name == "submodule":
+        inner.mkdir()
+        (inner / ".git").write_text("gitdir: ../.git/modules/inner\n")
+    elif name == "state":
+        (inner / ".coord").mkdir(parents=True)
+    else:
+        monkeypatch.setenv("HOME", str(inner))
+
+    done = bench.attempt("true", workspace="in-place", sandbox=BOUNDED)
+
+    assert done.kind is OutcomeKind.REFUSED
+    assert bench.attempt("true", workspace="in-place", sandbox="off").kind is OutcomeKind.SUCCEEDED
+
+
+def test_in_place_a_repository_that_a_todo_makes_is_disarmed(bench: Bench):
+    made = "git init -q inner; ln -s inner linked"
+    done = bench.attempt(made, workspace="in-place", sandbox=BOUNDED)
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert not (bench.checkout / "inner" / ".git").exists()
+
+    worker = os.fork()
+    if worker == 0:
+        try:
+            bench.attempt(f"{made}; touch made; sleep 60", workspace="in-place", sandbox=BOUNDED)
+        finally:
+            os._exit(1)
+    until(lambda: (bench.checkout / "made").exists())
+    os.kill(worker, signal.SIGKILL)
+    os.waitpid(worker, 0)
+
+    assert bench.attempt("test ! -e inner/.git", workspace="in-place").kind is OutcomeKind.SUCCEEDED, (
+        bench.log
+    )
+
+
+def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(bench: Bench):
+    home = bench.folder / "home"
+    program = home / ".local" / "share" / "claude" / "versions" / "1"
+    shown = {".claude/.credentials.json": "login", ".claude.json": "{}", ".claude/agents/a.md": "one"}
+    hidden = {".claude/projects/other.jsonl": SECRET, ".claude/history.jsonl": SECRET}
+    for name, text in {**shown, **hidden, str(program.relative_to(home)): AGENT}.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    program.chmod(0o755)
+    claude = home / ".local" / "bin" / "claude"
+    claude.parent.mkdir(parents=True)
+    claude.symlink_to(program)
+    bench.brief = bench.brief.model_copy(update={"agent_command": (str(claude),)})
+
+    done = bench.attempt()
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert "read login one" in bench.log
+    assert SECRET not in bench.log
+    assert {name: (home / name).read_text() for name in shown} == shown
+    assert program.read_text() == AGENT
+    assert not (home / ".claude" / "settings.json").exists()
+
+
+AGENT = """#!/bin/sh
+cat > /dev/null
+cd "$HOME"
+echo "read $(cat .claude/.credentials.json) $(cat .claude/agents/a.md)"
+cat .claude/projects/* .claude/history.jsonl 2>/dev/null
+for file in .claude.json .claude/settings.json .claude/.credentials.json .claude/agents/a.md; do
+    echo planted > $file
+done
+! echo planted > .local/share/claude/versions/1 && ! echo planted > .local/share/claude/new
+"""
 
 
 def test_a_worker_that_requires_the_sandbox_ignores_sandbox_off_of_a_todo(bench: Bench):

@@ -149,6 +149,27 @@ def test_changes_in_a_submodule_that_no_commit_carries_are_logged(checkout: Path
     there.leave()
 
 
+def test_an_address_that_only_a_commit_of_a_todo_has_is_not_asked(checkout: Path):
+    there, mark = tree(checkout, wanted=True), checkout.parent / "mark"
+    git(checkout, "rm", "-q", "other")
+    git(checkout, "commit", "-q", "-m", "without other")
+    enter(there)
+    text = (there.path / ".gitmodules").read_text()
+    evil = f'[submodule "evil"]\n\tpath = evil\n\turl = ext::touch {mark}\n'
+    (there.path / ".gitmodules").write_text(text + evil)
+    (there.path / "evil").mkdir()
+    git(there.path, "config", "protocol.ext.allow", "always")
+    git(there.path, "add", ".gitmodules")
+    git(there.path, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},evil")
+    tip = there.commit("T", "evil")
+    there.leave()
+
+    with pytest.raises(GitRefused, match="evil has a new address"):
+        enter(there, fence=2, tip=tip)
+
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize("file", ["index", "HEAD"])
 def test_a_damaged_submodule_is_made_anew(checkout: Path, file: str):
     there = tree(checkout)

@@ -221,7 +221,7 @@ class Attempt:
     def _workspace(self) -> Workspace:
         repo, env = self.grant.spec.repo, self._env
         if self.grant.spec.todo.workspace is WorkspaceKind.IN_PLACE:
-            return InPlace(state=env.state, path=env.checkout)
+            return InPlace(state=env.state, path=env.checkout, confined=self._is_confined)
         return Worktree(
             state=env.state,
             run=self.grant.run_id,
@@ -232,7 +232,7 @@ class Attempt:
             carried=env.carried(repo.name),
             style=env.commit_style(self.grant),
             git_commit=self._commands.git_commit,
-            confined=self._commands.confinement is not None,
+            confined=self._is_confined,
             domain=self._domain,
             judges=self.grant.undo is None and self.grant.spec.judges,
             sessions=env.git_sessions,
@@ -246,6 +246,10 @@ class Attempt:
         """
         bounds = self._commands.bounds
         return json.dumps([asdict(bounds) if bounds else None, self.grant.spec.behind])
+
+    @property
+    def _is_confined(self) -> bool:
+        return self._commands.confinement is not None
 
     @property
     def _lock_request(self) -> LockRequest:

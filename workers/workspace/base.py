@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import logging
+import os
+import secrets
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.errors import CoordinationError, GitRefused
 from coordination.runs.not_committed import NotCommitted
 from coordination.sandbox import Binds
 from workers.process.child import Child
 from workers.process.trouble import GitInterrupted, Trouble, describe_os_error
+from workers.workspace.confined_folder import rename_below, repositories_in, survey
 from workers.workspace.git import Hold
 from workers.workspace.lock import LockRequest, WorkspaceLock
+
+REPOSITORIES_SHOWN = 5
+logger = logging.getLogger(__name__)
 
 
 class Workspace:
@@ -119,12 +128,24 @@ class Workspace:
 
 
 class InPlace(Workspace):
-    """One todo at a time: the lock belongs to the path, so runs exclude each other as well."""
+    """One todo at a time: the lock belongs to the path, so runs exclude each other as well.
 
-    def __init__(self, *, state: Path, path: Path) -> None:
+    A todo in a sandbox sees all of the folder, so it is refused where that holds more than the repository:
+    other repositories, the state of coord, the home folder. Repositories that it makes there are disarmed,
+    since the git of the worker, or of a person, would execute what their configuration names.
+    """
+
+    def __init__(self, *, state: Path, path: Path, confined: bool = False) -> None:
+        """`confined`: the todo runs in a sandbox."""
         name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
         own = path.absolute()
-        super().__init__(own, WorkspaceLock(state.absolute() / "in-place" / name, own))
+        records = state.absolute() / "in-place" / name
+        super().__init__(own, WorkspaceLock(records, own))
+        self._state = state
+        self._confined = confined
+        self._was_confined = records / "sandboxed"
+        """The mark of a todo in a sandbox that has not left."""
+        self._is_inside = False
 
     @property
     def is_intact(self) -> bool:
@@ -145,7 +166,50 @@ class InPlace(Workspace):
             hint = "restore it, or correct the path in ecosystem.yaml"
             raise GitInterrupted(Trouble.MISSING, f"there is no folder {self.path}", hint)
         self._workspace_lock.enter(lock_request, patience)
+        try:
+            with describe_os_error(self.path):
+                self._disarm()
+                if self._confined:
+                    self._refuse_more_than_the_repository()
+                    self._was_confined.touch(mode=0o600)
+        except BaseException:
+            self._workspace_lock.leave()
+            raise
+        self._is_inside = True
         return ""
+
+    def leave(self) -> None:
+        """Disarm repositories that a todo in a sandbox made, and leave."""
+        if self._is_inside:
+            self._is_inside = False
+            try:
+                self._disarm()
+            except (CoordinationError, OSError) as error:  # the mark stays: the next attempt tries it again
+                logger.warning("%s may have repositories of a todo in a sandbox: %s", self.path, error)
+        super().leave()
+
+    def _disarm(self) -> None:
+        """Rename `.git` in repositories that a todo in a sandbox made. Raises GitRefused, OSError."""
+        if not self._was_confined.exists():
+            return
+        for place in survey(self.path).nested:
+            logger.warning("%s: %s was made by a todo in a sandbox, and is renamed", self.path, place)
+            rename_below(self.path, place, f".git-{secrets.token_hex(4)}-disarmed")
+        self._was_confined.unlink()
+
+    def _refuse_more_than_the_repository(self) -> None:
+        """Raise GitRefused if the folder holds what a todo in a sandbox must not see."""
+        own = self.path.resolve()
+        homes = {Path(home).resolve(): "the home folder" for home in (os.environ.get("HOME"),) if home}
+        others = {self._state.resolve(): "the state of coord", **homes}
+        found = [what for place, what in others.items() if place.is_relative_to(own)]
+        found += itertools.islice(repositories_in(self.path), REPOSITORIES_SHOWN)
+        if found:
+            raise GitRefused(
+                f"{self.path} holds more than its repository: {', '.join(found)}; a todo in a sandbox would "
+                "see it",
+                "give the todo workspace: worktree, or sandbox: off",
+            )
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
         """Commit nothing; still, an older attempt may not go on. Raises Superseded."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import counted, listed
 from workers.process.child import Exit
+from workers.workspace.confined_folder import Tamed
+from workers.workspace.files import open_below
 from workers.workspace.git import (
     Hold,
     answered,
@@ -37,6 +40,7 @@ from workers.workspace.git import (
     refuse_damaged,
 )
 from workers.workspace.hooks import Hooks
+from workers.workspace.private_git import PrivateGit
 from workers.workspace.repository import commit_at, contains
 from workers.workspace.shared_state import SharedState
 
@@ -104,9 +108,13 @@ class WorktreeState:
     log: Callable[[str], None]
     """Takes lines for the todo's log."""
     confined: bool = False
-    """True if the todo ran in a sandbox: git then looks into no repository within the worktree, for its
+    """True if a todo ran in a sandbox here: git then looks into no repository within the worktree, for its
     configuration may name commands.
     """
+    private: PrivateGit | None = None
+    """The git directory of the todo, if it has one of its own."""
+    tamed: Tamed | None = None
+    """The folder without what a todo in a sandbox left for git; None if none was there."""
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
         settings = (*self.settings, *settings)
@@ -124,6 +132,17 @@ class WorktreeState:
 
     def contains(self, old: str, new: str) -> bool:
         return contains(self.path, old, new, self.git_dir)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """The result of `commit`."""
+
+    tip: str
+    """The branch's new tip, or the old one if nothing changed."""
+    ignored: Sequence[str]
+    left_out: tuple[NotCommitted, ...] = ()
+    """What was not taken from a todo in a sandbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +189,12 @@ class GitStatus:
     """True if a submodule is to be added or changed."""
 
 
+def _ignored_submodules(worktree: WorktreeState) -> str:
+    if worktree.private:  # their git directories are hidden from git now, and the todo could not write them
+        return "all"
+    return "dirty" if worktree.confined else "none"
+
+
 def git_status(worktree: WorktreeState) -> GitStatus:
     """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
     options = (
@@ -181,7 +206,7 @@ def git_status(worktree: WorktreeState) -> GitStatus:
         "--untracked-files=all",
         "--ignored=matching",
         # Changes within a submodule cannot be staged.
-        f"--ignore-submodules={'dirty' if worktree.confined else 'none'}",
+        f"--ignore-submodules={_ignored_submodules(worktree)}",
     )
     answer = worktree.answered("status", *options)
     lines = [line for line in answer.stdout.split("\0") if line]
@@ -195,7 +220,7 @@ def git_status(worktree: WorktreeState) -> GitStatus:
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
         differs=bool(entries),
-        changed=[*(fields[8] for fields in tracked if fields[1][1] != "D"), *untracked],
+        changed=[*(fields[8] for fields in tracked if "D" not in fields[1]), *untracked],
         deleted=[fields[8] for fields in tracked if fields[1][1] == "D"],
         nested=nested,
         conflicts=[e.split(" ", 10)[10] for e in entries if e.startswith("u ")],
@@ -205,12 +230,82 @@ def git_status(worktree: WorktreeState) -> GitStatus:
     )
 
 
-def commit(worktree: WorktreeState, text: Message) -> tuple[str, Sequence[str]]:
-    """Commit all changes; return the branch's new tip, or the old one if nothing changed, and the ignored
-    files. Raises GitRefused, CommitRefused, WorkLost.
-    """
+def commit(worktree: WorktreeState, text: Message) -> Committed:
+    """Commit all changes. Raises GitRefused, CommitRefused, WorkLost."""
+    left_out = _take_over(worktree) if worktree.private and not worktree.style.read_only else ()
     status = git_status(worktree)
-    return _commit_changes(worktree, text, status), status.ignored
+    nested = [*status.nested, *(_repositories(worktree, worktree.tamed) if worktree.tamed else ())]
+    status = replace(status, nested=nested)
+    tip = _commit_changes(worktree, text, status)
+    return Committed(tip=tip, ignored=status.ignored, left_out=left_out)
+
+
+def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
+    """Take the commits of the todo, and what its index says, into the worker's git directory; return what is
+    left out.
+    """
+    assert worktree.private is not None
+    taken = worktree.private.take(worktree.since)
+    if taken.head != worktree.since:
+        worktree.git("reset", "--quiet", taken.head, settings=DURABLE)
+    if taken.merged:
+        heads = "".join(f"{head}\n" for head in taken.merged)
+        (worktree.git_dir / "MERGE_HEAD").write_text(heads)
+        (worktree.git_dir / "MERGE_MODE").write_text("no-ff")  # keeps a parent that contains the other one
+    staged = worktree.private.staged()
+    if staged.conflicts:
+        raise _open_conflicts(staged.conflicts)
+    if staged.removed:
+        _update_index(worktree, ("--force-remove",), staged.removed)
+    if added := [path for path in staged.added if _is_file(worktree.path, path)]:
+        _update_index(worktree, ("--add",), added)
+    if staged.links:
+        entries = "".join(f"160000 {commit}\t{path}\0" for path, commit in staged.links.items())
+        worktree.git("update-index", "-z", "--index-info", stdin=entries, settings=DURABLE)
+    found = []
+    if taken.left:
+        hint = "only the commits of the current branch are taken; let the todo merge the others into it"
+        found.append(not_committed(NotCommittedReason.REFS, taken.left, hint))
+    if worktree.tamed and worktree.tamed.special:
+        found.append(not_committed(NotCommittedReason.SPECIAL, sorted(worktree.tamed.special)))
+    return tuple(found)
+
+
+def _is_file(folder: Path, path: str) -> bool:
+    """Return whether a path leads, by no link, to a file or a link."""
+    *folders, name = path.split("/")
+    try:
+        parent = open_below(folder, folders)
+    except (OSError, ValueError):
+        return False
+    try:
+        mode = os.lstat(name, dir_fd=parent).st_mode
+    except (OSError, ValueError):
+        return False
+    finally:
+        os.close(parent)
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+
+
+def _repositories(worktree: WorktreeState, tamed: Tamed) -> list[str]:
+    """Return the nested repositories that are neither ignored nor submodules of the index."""
+    if not (nested := tamed.repositories):
+        return []
+    listed = worktree.git("ls-files", "--stage", "-z").split("\0")
+    links = {entry.partition("\t")[2] for entry in listed if entry.startswith("160000 ")}
+    unknown = [path for path in nested if path not in links]
+    if not unknown:
+        return []
+    lines = "".join(f"{path}/\0" for path in unknown)
+    answer = ask(
+        *("check-ignore", "-z", "--stdin"),
+        cwd=worktree.path,
+        git_dir=worktree.git_dir,
+        stdin=lines,
+        settings=worktree.settings,
+    )
+    ignored = {path.rstrip("/") for path in answer.stdout.split("\0")}
+    return [path for path in unknown if path not in ignored]
 
 
 def _commit_changes(worktree: WorktreeState, text: Message, status: GitStatus) -> str:
@@ -284,9 +379,10 @@ def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
             "let it write elsewhere ($TMPDIR), or remove read_only from its action",
         )
     branch = worktree.commit_at(f"refs/heads/{worktree.branch}")
-    if status.head != worktree.since or branch not in ("", worktree.since):
+    head = (worktree.private.head if worktree.private else "") or status.head
+    if head != worktree.since or branch not in ("", worktree.since):
         raise GitRefused(
-            f"the command may change nothing, and moved {status.branch} to {status.head[:12]}",
+            f"the command may change nothing, and moved {status.branch} to {head[:12]}",
             "let it make no commit, or remove read_only from its action",
         )
     return worktree.since
@@ -315,6 +411,9 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         return _committed(worktree, parent, text)
     options = [word for setting in (*settings, hooks.wrapped(worktree.scripts)) for word in ("-c", setting)]
     argv = ["git", f"--git-dir={worktree.git_dir}", *options, *COMMIT]
+    if worktree.private:
+        _commit_confined(worktree, worktree.private, hooks, parent, argv, text)
+        return _committed(worktree, parent, text)
     before = SharedState.read(worktree.git_dir.parent.parent, refs=bool(hooks.names))
     author = "git commit with its hooks"
     try:
@@ -325,6 +424,37 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
         raise
     before.refuse_changes(author, "correct the hook, or set commit_hooks: skip; then: coord retry")
     return _committed(worktree, parent, text)
+
+
+def _commit_confined(
+    worktree: WorktreeState,
+    private: PrivateGit,
+    hooks: Hooks,
+    parent: str,
+    argv: Sequence[str],
+    text: Message,
+) -> None:
+    """Commit with hooks in the sandbox of the todo, by a fresh git directory of its own, and take the commit
+    over. Raises CommitRefused, GitRefused.
+    """
+    shown = (hooks.folder,) if hooks.folder.is_dir() else ()
+    for is_last in (False, True):
+        private.make(parent, shown=shown)
+        try:
+            worktree.git_commit(argv, str(text))
+        except CommitRefused:
+            _tame(worktree)
+            if is_last or not _hooks_changed_files(worktree):
+                raise
+            continue
+        break
+    _tame(worktree)
+    worktree.git("reset", "--quiet", private.take(parent).head, settings=DURABLE)
+
+
+def _tame(worktree: WorktreeState) -> None:
+    if worktree.tamed:
+        worktree.tamed.begin()
 
 
 def _commit_with_hooks(worktree: WorktreeState, parent: str, argv: Sequence[str], text: Message) -> None:
@@ -389,10 +519,7 @@ def run_git(path: Path, argv: Sequence[str], text: str) -> None:
 def _stage(worktree: WorktreeState, status: GitStatus) -> bool:
     """Stage everything; return whether anything differs from HEAD."""
     if status.conflicts:
-        files = ", ".join(status.conflicts[:5])
-        raise GitRefused(
-            f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
-        )
+        raise _open_conflicts(status.conflicts)
     if status.differs and worktree.confined:
         _stage_paths(worktree, status)
     elif status.differs:
@@ -407,9 +534,20 @@ def _stage_paths(worktree: WorktreeState, status: GitStatus) -> None:
         (("--add", "--remove", "--replace"), status.changed),
     ):
         if paths:
-            worktree.git(
-                *("update-index", *options, "-z", "--stdin"), stdin="\0".join((*paths, "")), settings=DURABLE
-            )
+            _update_index(worktree, options, paths)
+
+
+def _update_index(worktree: WorktreeState, options: Sequence[str], paths: Sequence[str]) -> None:
+    worktree.git(
+        *("update-index", *options, "-z", "--stdin"), stdin="\0".join((*paths, "")), settings=DURABLE
+    )
+
+
+def _open_conflicts(paths: Sequence[str]) -> GitRefused:
+    files = ", ".join(paths[:5])
+    return GitRefused(
+        f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
+    )
 
 
 def _merged(worktree: WorktreeState) -> list[str]:

@@ -1,11 +1,14 @@
-"""Remove folders of coord, whatever permissions a todo left on them; make temporary ones in the state."""
+"""Remove folders of coord, whatever a todo left in them; make temporary ones; read files of todos."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +16,11 @@ from coordination.files import make_private
 from coordination.processes import start_time
 from workers.process.trouble import describe_os_error
 
+TOO_DEEP = (errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE)
+
 
 def remove_tree(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
     try:
         shutil.rmtree(path)
@@ -25,6 +30,58 @@ def remove_tree(path: Path) -> None:
         for folder, _, _ in os.walk(path):
             Path(folder).chmod(0o700)
         shutil.rmtree(path)
+    except RecursionError:
+        _remove_deep(path)
+    except OSError as error:
+        if error.errno not in TOO_DEEP:
+            raise
+        _remove_deep(path)
+
+
+def _remove_deep(path: Path) -> None:
+    """Remove a tree that is deeper than Python's stack, or than the number of open files allows."""
+    subprocess.run(["rm", "-rf", "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if os.path.lexists(path):
+        raise OSError(errno.ENOTEMPTY, "the folder cannot be removed", str(path))
+
+
+def open_below(root: Path, names: Sequence[str]) -> int:
+    """Open a folder below `root`, and follow no link on the way. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    folder = os.open(root, flags)
+    for name in names:
+        try:
+            inner = os.open(name, flags, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder
+
+
+def read_regular(root: Path, name: str, limit: int) -> bytes | None:
+    """Return the content of a regular file below a folder that a todo could write. None if there is none, if
+    a link leads to it, or if it has more than `limit` bytes. Waits for no pipe and no device.
+    """
+    *folders, last = name.split("/")
+    try:
+        folder = open_below(root, folders)
+    except OSError:
+        return None
+    try:
+        file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+            return None
+        with os.fdopen(file, "rb", closefd=False) as opened:
+            content = opened.read(limit + 1)
+    finally:
+        os.close(file)
+    return content if len(content) <= limit else None
 
 
 @contextmanager

@@ -349,8 +349,12 @@ def _is_entry_of(git_dir: Path, file: Path) -> bool:
 
 
 def _named(file: Path, prefix: str = "") -> str:
-    with file.open("rb") as text:
-        line = os.fsdecode(text.read(LONGEST)).rstrip("\n")
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a todo may have put a pipe there
+    try:
+        text = os.read(opened, LONGEST) if stat.S_ISREG(os.fstat(opened).st_mode) else b""
+    finally:
+        os.close(opened)
+    line = os.fsdecode(text).rstrip("\n")
     return line.removeprefix(prefix) if line.startswith(prefix) else ""
 
 

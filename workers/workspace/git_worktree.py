@@ -5,6 +5,7 @@ neither removed nor committed:
 
     <records>/prepared    `prepare` has succeeded
     <records>/sandboxed   a todo in a sandbox has been here
+    <records>/nested/     `.git` of nested repositories while our git works (`confined_folder.py`)
     <records>/kept        work in submodules for which the worktree stays: JSON of NotCommitted
     <records>/exclude     patterns of its files, for git, after those of the user
 """
@@ -22,9 +23,9 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import expanded, locked, make_private, open_private
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, read, written
-from coordination.sandbox import Binds
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
+from workers.workspace.confined_folder import Tamed, survey
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock
@@ -41,10 +42,6 @@ UNFINISHED_FILES = (
     "BISECT_NAMES",
     "BISECT_TERMS",
 )
-
-PINNED = ("commondir", "gitdir", "config.worktree", "modules")
-DEEPEST = 5
-"""The most alternates of alternates that git follows."""
 
 Fetch = Callable[[str, Path, Hold], None]
 """Fetches a commit into a checkout's objects, and moves no branch; its git has the hold.
@@ -79,6 +76,7 @@ class GitWorktree:
         self.prepared = prepared
         self.submodules = submodules
         self._may_have_entry = True
+        self._tamed: Tamed | None = None
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -92,6 +90,31 @@ class GitWorktree:
         settings, hold = self.settings, self._workspace_lock.hold
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
+    @contextmanager
+    def tamed(self, *, enabled: bool = True) -> Iterator[Tamed | None]:
+        """Keep what todos in sandboxes left in the folder from our git within the block; None if there was
+        none. Blocks may be nested. Raises GitRefused, OSError.
+        """
+        if self._tamed is not None or not (enabled and self.prepared.sandboxed and self.path.is_dir()):
+            yield self._tamed
+            return
+        tamed = Tamed(self.path, self.prepared.nested)
+        try:
+            tamed.begin()
+            self._tamed = tamed
+            yield tamed
+        finally:
+            self._tamed = None
+            tamed.end()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Return whether the folder has entries that our git should not meet. Raises GitRefused."""
+        if self._tamed is not None:
+            return bool(self._tamed.special or self._tamed.repositories)
+        found = survey(self.path)
+        return bool(found.special or found.nested)
+
     def is_at(self, commit: str) -> bool:
         """Return whether HEAD is at the commit, by two small files, as each attempt asks; by git for a packed
         ref.
@@ -104,6 +127,11 @@ class GitWorktree:
         file = self._common_dir / ref
         head = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
         return head.strip() == commit
+
+    @property
+    def head(self) -> str:
+        """Return the commit of a folder that is on no branch; empty for others."""
+        return "" if self.branch else (self.git_dir / "HEAD").read_text().strip()
 
     def reset_branch(self, commit: str) -> None:
         self._abort_unfinished()
@@ -119,7 +147,8 @@ class GitWorktree:
         """Bring the folder to the commit. `anew`: no file of an earlier todo stays."""
         self._refuse_elsewhere()
         try:
-            sound = not anew and self._is_sound() and self._clean(commit)
+            with self.tamed(enabled=not anew):
+                sound = not anew and self._is_sound() and self._clean(commit)
         except GitInterrupted as interrupted:  # making it anew repairs damage and a lock, and takes much room
             if interrupted.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
                 raise
@@ -271,6 +300,16 @@ class Prepared:
         self._sandboxed.touch(mode=0o600)
 
     @property
+    def exclude(self) -> Path:
+        """Return the file of patterns for files that `prepare` left; it may be missing."""
+        return self._exclude
+
+    @property
+    def nested(self) -> Path:
+        """Return the folder for the `.git` of nested repositories."""
+        return self._sandboxed.with_name("nested")
+
+    @property
     def ignored(self) -> frozenset[str]:
         """Return the files and folders that `prepare` left, all of which git ignores now."""
         if not self.succeeded:
@@ -308,6 +347,7 @@ class Prepared:
         """Forget all of it: the worktree is made anew."""
         for file in (self._succeeded, self._exclude, self._kept, self._sandboxed):
             file.unlink(missing_ok=True)
+        remove_tree(self.nested)
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -344,48 +384,3 @@ def _personal_excludes(checkout: Path) -> list[str]:
     config = expanded(os.environ.get("XDG_CONFIG_HOME") or "~/.config")  # git also reads this file
     file = Path(named) if named else config / "git" / "ignore"
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
-
-
-def worktree_binds(path: Path, git_dir: Path, branch: str) -> Binds:
-    """Return the parts of a repository that a todo in a sandbox may write. `git_dir` is the entry of the
-    worktree, `branch` that of the run.
-
-    A todo that could write git's configuration, hooks or attributes, or name other ones, would execute
-    commands outside of its sandbox: with the next git of the worker, or of the checkout's owner. So `.git` is
-    read-only but for these parts:
-
-        <worktree>/.git                          pinned: names the entry
-        .git/worktrees/<name>/                   writable: index, HEAD, a merge in progress
-        .git/worktrees/<name>/commondir, gitdir, config.worktree, modules     pinned: say where git looks
-        .git/objects                             writable; its info (alternates) pinned
-        .git/refs/heads/coord, .git/logs/refs/heads/coord                     writable
-
-    A todo can make commits on the run's branch, and no other branches, tags, stashes or remotes. Its damage
-    is limited to its own repository: it could delete objects, and move branches of runs, whose tips workers
-    compare with those in Redis.
-
-    Makes the folders of the branch and of its log, which git would make.
-    """
-    common = git_dir.parent.parent
-    branches = Path("refs", "heads", branch).parent
-    places = (common / branches, common / "logs" / branches)
-    for place in (*places, git_dir / "modules"):
-        place.mkdir(parents=True, exist_ok=True)
-    pinned = (path / ".git", *(git_dir / name for name in PINNED), common / "objects" / "info")
-    return Binds(
-        readable=(common, *_alternates(common / "objects", DEEPEST)),
-        writable=(path, git_dir, common / "objects", *places),
-        pinned=tuple(part for part in pinned if part.exists()),
-    )
-
-
-def _alternates(objects: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders of objects that this one needs: a clone with --reference or --shared has some."""
-    file = objects / "info" / "alternates"
-    if not depth or not file.is_file():
-        return
-    for line in os.fsdecode(file.read_bytes()).splitlines():
-        place = Path(os.path.normpath(objects / line))
-        if line and not line.startswith("#") and place.is_dir():
-            yield place
-            yield from _alternates(place, depth - 1)

@@ -49,6 +49,7 @@ from coordination.files import is_removed, make_private, open_lock, replace_file
 from coordination.frozen import FrozenModel
 from workers.process import orphans
 from workers.process.trouble import describe_os_error
+from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold
 
 logger = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class WorkspaceLock:
         """Keep the workspace free for its removal; its records are removed as well."""
         with self._kept_free(patience):
             yield
-            shutil.rmtree(self._folder)
+            remove_tree(self._folder)
 
     @contextmanager
     def alone(self, patience: timedelta) -> Iterator[Hold]:

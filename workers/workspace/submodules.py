@@ -5,6 +5,8 @@ of the repository says; by default those that its checkout has.
 
 * The checkout's configuration and submodules are only read: the settings that `git submodule` would write
   into the configuration that worktrees share are passed to it as options.
+* A todo in a sandbox could name any address in a commit, and so send data out by the worker's git. So only
+  addresses are asked that the checkout's configuration or the base branch has.
 * A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed.
   A commit that the copy does not have is fetched from the submodule's own address, under git's own rules.
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.git import base_tip
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
@@ -26,6 +29,7 @@ from workers.workspace.repository import has_commit
 
 DEEPEST = 8
 """The most levels: a submodule may contain itself."""
+LONGEST_SHOWN = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,8 @@ class Submodules:
     """The worktree's lock."""
     sandboxed: Callable[[], bool] = lambda: False
     """True if a todo in a sandbox has been here."""
+    branch: str = ""
+    """The base branch, whose addresses of submodules may be asked."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
         """Bring all submodules to the recorded commits, whatever todos did to them. Raises GitRefused."""
@@ -67,7 +73,7 @@ class Submodules:
             if own is None:
                 _clear(worktree, module)
             if own is None or not has_commit(path, module.commit, own):
-                self._clone(worktree, git_dir, copy, module)
+                self._clone(worktree, git_dir, source, module, is_outermost=depth == DEEPEST)
                 own = git_dir_of(path)
             if own is None:
                 raise GitInterrupted(Trouble.DAMAGED, f"{path} was changed while git made it")
@@ -84,7 +90,10 @@ class Submodules:
             git("clean", "-ffdq", cwd=path, git_dir=own, hold=self.hold())
             self._update(path, own, copy, depth - 1)
 
-    def _clone(self, worktree: Path, git_dir: Path, copy: Path, module: Submodule) -> None:
+    def _clone(
+        self, worktree: Path, git_dir: Path, source: Path, module: Submodule, *, is_outermost: bool
+    ) -> None:
+        copy = source / module.path
         if (copy / ".git").exists() and has_commit(copy, module.commit):
             local = git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=copy)
             self._git_update(worktree, git_dir, module, local, "protocol.file.allow=always")
@@ -98,6 +107,13 @@ class Submodules:
             "config", "--get", f"submodule.{module.name}.url", cwd=worktree, git_dir=git_dir
         ).stdout.strip()
         url = known or module.url
+        if not known and is_outermost and url not in self._urls_of_base(source):
+            raise GitRefused(
+                f"{self.repo}: submodule {module.path} has a new address, {url[:LONGEST_SHOWN]!r}, which "
+                "neither the base branch nor the configuration of the checkout has",
+                "land it first, or allow the address: "
+                f"git -C {quoted(source)} config {quoted(f'submodule.{module.name}.url')} {quoted(url)}",
+            )
         if url.startswith(("./", "../")):
             raise GitRefused(
                 f"{self.repo}: submodule {module.path} is not in the checkout, "
@@ -105,6 +121,14 @@ class Submodules:
                 f"bring it there: git -C {quoted(copy.parent)} submodule update --init {quoted(copy.name)}",
             )
         self._git_update(worktree, git_dir, module, url)
+
+    def _urls_of_base(self, checkout: Path) -> set[str]:
+        """Return the addresses that the base branch of the checkout has, here and as last seen at its url."""
+        tips = {base_tip(checkout, self.branch, remote=remote) for remote in (False, True)}
+        listing = ("-z", "--get-regexp", r"^submodule\..*\.url$")
+        answers = (ask("config", f"--blob={tip}:.gitmodules", *listing, cwd=checkout) for tip in tips if tip)
+        entries = (entry for answer in answers for entry in answer.stdout.split("\0"))
+        return {entry.partition("\n")[2] for entry in entries}
 
     def _git_update(self, worktree: Path, git_dir: Path, module: Submodule, url: str, *more: str) -> None:
         section = f"submodule.{module.name}"

@@ -3,7 +3,7 @@
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
     <state>/checks/<run>/<repo>/        the last checkout in which a commit was judged, on no branch
     <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended, domain,
-                                        commits, prepared, exclude, sandboxed, hooks/, check/
+                                        commits, prepared, exclude, sandboxed, hooks/, private/, check/
 
 States::
 
@@ -27,7 +27,9 @@ Invariants
    same sandbox. For a todo of another domain the worktree is made anew. A todo that judges a commit gets a
    checkout of its own, made for it alone, with nothing but the commit and the files of `prepare`, which runs
    there on the tree with which the run began (`environments.py`).
-6. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, for inspection.
+6. A todo in a sandbox writes the folder and a git directory of its own (`private_git.py`). Our git works in
+   the folder after that is made harmless (`confined_folder.py`), and with our own entry.
+7. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, for inspection.
    So every commit on the branch of an ended run counted, or a person put it there (`base_commit.py`).
 
 Failures
@@ -65,8 +67,9 @@ from workers.workspace.commit import CommitStyle, WorktreeState, commit, message
 from workers.workspace.environments import Archive
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readable, refuse_damaged
-from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared, worktree_binds
+from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
+from workers.workspace.private_git import PrivateGit
 from workers.workspace.repository import branch_of, commit_at, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
@@ -125,7 +128,10 @@ class Worktree(Workspace):
         self._since = self._tip = ""
         self._ignored: Sequence[str] = ()
         """Ignored files at the commit."""
+        self._left_out: tuple[NotCommitted, ...] = ()
         self._confined = confined
+        self._private: PrivateGit | None = None
+        """The git directory of a todo in a sandbox; None before its first command."""
         self._log = log
         self._shared: SharedState | None = None
         self._common_dir = common_dir
@@ -161,6 +167,7 @@ class Worktree(Workspace):
                 wanted=self._repo.submodules,
                 hold=lambda: self.hold,
                 sandboxed=lambda: prepared.sandboxed,
+                branch=self._repo.branch,
             ),
         )
 
@@ -268,6 +275,8 @@ class Worktree(Workspace):
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False
+        if self._prepared.sandboxed and self._folder.is_foreign:
+            return True
         settings = self._folder.settings
         options = ("--porcelain", *(("--ignore-submodules=dirty",) if self._prepared.sandboxed else ()))
         answer = ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings)
@@ -299,8 +308,9 @@ class Worktree(Workspace):
         with describe_os_error(self._records):
             if not self._archive.restore(self.path, self.hold):
                 return False
-        self._note_prepared()
-        self._folder.move(self._since)
+            with self._folder.tamed():
+                self._note_prepared()
+                self._folder.move(self._since)
         return True
 
     @property
@@ -309,12 +319,16 @@ class Worktree(Workspace):
 
     def mark_prepared(self) -> None:
         """Note that `prepare` succeeded; leave its untracked files out of all commits, undo its changes."""
-        names = self._note_prepared()
-        if self._judges:
-            with describe_os_error(self._records):
-                if why := self._archive.save(self.path, names, self.hold):
-                    self._log(f"prepare: it runs again for the next check: {why}")
-            self._folder.move(self._since)
+        with describe_os_error(self._records):
+            with self._folder.tamed():
+                names = self._note_prepared()
+            if not self._judges:
+                return
+            if why := self._archive.save(self.path, names, self.hold):
+                self._log(f"prepare: it runs again for the next check: {why}")
+            with self._folder.tamed():
+                self._folder.move(self._since)
+            self._private = None  # it was made for the tree of `prepare`
 
     def _note_prepared(self) -> list[str]:
         """Note the files that `prepare` left, and return them: git ignores some, the others from now on."""
@@ -344,8 +358,20 @@ class Worktree(Workspace):
 
     @property
     def binds(self) -> Binds:
-        scripts = Binds(readable=(self._scripts,) if self._scripts.is_dir() else ())
-        return worktree_binds(self.path, self._folder.git_dir, self.branch) + scripts
+        """Return what a sandbox shows of the workspace. Makes the git directory of its todo."""
+        if self._private is None:
+            self._private = PrivateGit(
+                folder=self._records / "private",
+                path=self.path,
+                git_dir=self._folder.git_dir,
+                checkout=self._checkout,
+                branch=self._folder.branch,
+                hold=lambda: self.hold,
+            )
+            with describe_os_error(self._records):
+                self._private.make(self._folder.head or self._since)
+        shown = (self._scripts, self._prepared.exclude)
+        return self._private.binds + Binds(readable=tuple(path for path in shown if path.exists()))
 
     def git(self, *args: str) -> str:
         """Run git in the worktree. Raises GitInterrupted if the worktree is damaged."""
@@ -368,20 +394,21 @@ class Worktree(Workspace):
         self._tip = self._since
 
     def discard_changes(self) -> bool:
-        if self._judges:
-            self._workspace_lock.check()
-            return self.changed or not self._folder.is_at(self._since)
-        if self._folder.is_at(self._since) and not self.changed:
-            self._workspace_lock.check()
-            return False
-        self.reset()
-        return True
+        with describe_os_error(self.path), self._folder.tamed():
+            if self._judges:
+                self._workspace_lock.check()
+                return self.changed or not self._folder.is_at(self._since)
+            if self._folder.is_at(self._since) and not self.changed:
+                self._workspace_lock.check()
+                return False
+            self.reset()
+            return True
 
     def make_room(self) -> None:
         """Remove the attempt's untracked files, which may have filled the disk; they are made again. Writes
         nothing.
         """
-        with suppress(CoordinationError):
+        with suppress(CoordinationError, OSError), self._folder.tamed():
             self._folder.git("clean", "-ffdq")
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
@@ -390,7 +417,7 @@ class Worktree(Workspace):
         """
         assert self._lock_request is not None, "enter first"
         self._workspace_lock.check()
-        with describe_os_error(self.path):
+        with describe_os_error(self.path), self._folder.tamed() as tamed:
             refuse_damaged(self.path, self._folder.git_dir)
             shared, self._shared = self._shared, None
             if shared:
@@ -408,11 +435,14 @@ class Worktree(Workspace):
                 scripts=self._scripts,
                 log=self._log,
                 confined=self._prepared.sandboxed,
+                private=self._private,
+                tamed=tamed,
             )
             style = replace(self._style, base=self._start.base)
             text = message(style, self._run, todo, task, self._lock_request.fence, source)
             try:
-                self._tip, self._ignored = commit(state, text)
+                done = commit(state, text)
+                self._tip, self._ignored, self._left_out = done.tip, done.ignored, done.left_out
             except GitRefused:
                 self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
@@ -432,7 +462,7 @@ class Worktree(Workspace):
             prepared = self._prepared.ignored
         if ignored := [path for path in self._ignored if path not in prepared]:
             found.append(not_committed(NotCommittedReason.IGNORED, ignored))
-        return tuple(found)
+        return (*found, *self._left_out)
 
     @property
     def kept(self) -> tuple[NotCommitted, ...]:
@@ -443,6 +473,10 @@ class Worktree(Workspace):
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
         if self._lock_request is not None:
             self._put_settings_back()
+            if self._private is not None:
+                with suppress(OSError):  # the next attempt removes the rest
+                    self._private.remove()
+                self._private = None
             self._lock_request = None
             self._workspace_lock.leave(began=self._since, stood=self._last_commit())
 
@@ -462,7 +496,8 @@ class Worktree(Workspace):
         try:
             if self._tip == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
-                self._folder.reset_branch(self._since)
+                with self._folder.tamed():
+                    self._folder.reset_branch(self._since)
         except (CoordinationError, OSError) as error:
             logger.warning("%s: commits of the attempt may still be on it: %s", self.branch, error)
             return ""
