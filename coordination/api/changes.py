@@ -325,20 +325,25 @@ def plan_rebuild(
         _refuse(access, plan, found)
     if connection is not None and _is_declared(ecosystem, plan):
         rebuilt = {todo for one in found for todo in one.todos}
-        _refuse_elsewhere(access, plan, connection, rebuilt)
+        _refuse_elsewhere(access, plan, connection, rebuilt=rebuilt)
     return found
 
 
 def _refuse_elsewhere(
-    access: EcosystemAccess, plan: str, connection: Connection, rebuilt: Collection[str] = ()
+    access: EcosystemAccess,
+    plan: str,
+    connection: Connection,
+    repos: Collection[str] | None = None,
+    rebuilt: Collection[str] = (),
 ) -> None:
     """Raise Conflict where another host has completed work of a plan on the branch of its change set, and
-    Redis has no record of it; NotLanded where a worker does not answer. `rebuilt`: todos whose records are
-    being rebuilt.
+    Redis has no record of it; NotLanded where a worker does not answer. `repos`: only there; `rebuilt`: todos
+    whose records are being rebuilt.
     """
     from coordination.landing.completed import on_branches, unrecorded
 
-    asked = unrecorded(access.document.ecosystem, ChangeSets(connection.store).read(plan), plan)
+    known = ChangeSets(connection.store).read(plan)
+    asked = unrecorded(access.document.ecosystem, known, plan, chosen=repos or ())
     todos = {todo: repo for todo, repo in asked.todos.items() if todo not in rebuilt}
     found = on_branches(connection, replace(asked, todos=todos), access.memory.completed_by_hand)
     elsewhere = [one for one in found if one.host != access.settings.this_host]
@@ -428,9 +433,9 @@ def where_unlanded(access: EcosystemAccess, plan: str) -> str:
     return f"not landed: its change set is on {listed(hosts)}: coord land {quoted(plan)}"
 
 
-def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
-    """Raise Conflict where a checkout of this machine has work of a plan, a todo without plan, or an item of
-    `coordination.waves`, and Redis has no record of it.
+def refuse_unrecorded(access: EcosystemAccess, name: str, repos: Collection[str] = ()) -> None:
+    """Raise Conflict where a checkout of this machine, or a worker, has work of a plan, a todo without plan,
+    or an item of `coordination.waves`, and Redis has no record of it. `repos`: only there; empty for all.
     """
     if not access.has_file:
         return
@@ -438,13 +443,13 @@ def refuse_unrecorded(access: EcosystemAccess, name: str) -> None:
     waves = next((one for one in ecosystem.coordination.waves if one.id == name), None)
     for plan in filter(partial(_is_declared, ecosystem), waves.plans if waves else (name,)):
         # No server is started for it without data or such a branch.
-        is_here = bool(_unrecorded(access, plan, None))
+        is_here = bool(_unrecorded(access, plan, None, repos or None))
         if is_here or _has_data(access):
             with access.reached() as connection:
                 if is_here:
-                    _refuse(access, plan, _unrecorded(access, plan, connection))
+                    _refuse(access, plan, _unrecorded(access, plan, connection, repos or None))
                 with suppress(NotLanded):  # a worker does not answer: the caller says what it knows itself
-                    _refuse_elsewhere(access, plan, connection)
+                    _refuse_elsewhere(access, plan, connection, repos)
 
 
 def _has_data(access: EcosystemAccess) -> bool:

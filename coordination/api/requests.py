@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from coordination.api.changes import naming_unrecorded
+from coordination.api.changes import naming_unrecorded, refuse_unrecorded
 from coordination.changes.issues.rules import (
     Home,
     IssueAction,
@@ -64,6 +64,7 @@ class Requests:
         options = options or RequestOptions()
         document, host = self._access.document, self._access.settings.this_host
         places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+        refuse_unrecorded(self._access, plan, options.repos)
         with naming_unrecorded(self._access, plan), self._opened() as (connection, access):
             sets = ChangeSets(connection.store)
             planned = decide_requests(document.ecosystem, sets.read(plan), plan, options.repos, places, host)

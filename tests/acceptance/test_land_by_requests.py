@@ -279,3 +279,35 @@ def test_a_gitlab_landing_goes_on_after_a_moved_base_and_a_kill_and_waits_for_a_
         assert done.code == 0, done.err
         assert at.landed() == [True, True]
         assert at.change("a")["landed"]["method"] == "merge"
+
+
+def test_work_without_a_record_is_neither_proposed_nor_left_out_of_a_landing(
+    testbed: Testbed, tmp_path: Path
+):
+    with site(testbed, tmp_path / "forge", "github", "ab", via="pr") as at:
+        tip = git(testbed.folder / "b", "rev-parse", BRANCH)
+        with testbed.redis() as client:
+            key = f"coord:changes:{PLAN}"
+            client.hdel(key, *(name for name in client.hkeys(key) if name.split()[1] in ("b", "T-b")))
+
+        for words in (
+            ["pr", "create", PLAN],
+            ["land", PLAN, "--yes"],
+            ["land", PLAN, "--yes", "--repo", "b"],
+        ):
+            refused = testbed.coord(*words)
+            assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True), (words, refused)
+            assert tip[:12] in refused.err
+        assert [at.requests(name) for name in "ab"] == [[], []]
+        assert at.landed() == [False, False]
+
+        assert at.land("--accept", "T-b").code == 0
+        assert at.landed() == [True, False]
+        log = git(
+            at.forge.path("acme/a"), "log", "-1", "--format=%(trailers:key=Coord-Override,valueonly)", "main"
+        )
+        assert log.startswith("--accept=T-b by ")
+        assert testbed.coord("pr", "create", PLAN).code == 6, "the work of b has no record yet"
+        testbed.ok("adopt", PLAN, "--yes")
+        assert at.land().code == 0
+        assert at.landed() == [True, True]
