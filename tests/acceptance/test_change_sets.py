@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
 from subprocess import CalledProcessError
@@ -10,8 +12,10 @@ import pytest
 import yaml
 
 from coordination import Coord
+from coordination.backend.embedded import server_binary
 from tests.acceptance.gate import Gate
-from tests.testbed import PLAN, Testbed, git
+from tests.ports import free_port
+from tests.testbed import PLAN, Begun, Testbed, git
 from tests.waiting import until
 
 BRANCH = f"coord/{PLAN}"
@@ -109,6 +113,50 @@ def test_without_the_record_of_work_each_command_refuses_or_rebuilds(testbed: Te
     assert {one["repo"] for one in testbed.ok("changes", PLAN, "--json").json} == {"a", "b"}
     testbed.ok("land", PLAN, "--yes")
     assert git(a, "show", "main:one") == "1"
+
+
+@contextmanager
+def forgetful_redis(folder: Path, port: int) -> Iterator[Begun]:
+    """A server without persistence, as many are set up."""
+    words = ("--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no")
+    server = Begun([server_binary(), *words, "--maxmemory-policy", "noeviction"], cwd=folder)
+    try:
+        server.says("Ready to accept connections")
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("then", ["sweep", "land", "pr create"])
+def test_work_stays_where_a_redis_without_persistence_is_killed_between_two_sweeps(
+    testbed: Testbed, tmp_path: Path, then: str
+):
+    """The smallest input: T1, the server is killed, T2."""
+    first = {"id": "T1", "repo": "a", "action": "echo 1 > one"}
+    second = {"id": "T2", "repo": "a", "action": "echo 2 > two"}
+    port = free_port()
+    testbed.env = {"COORD_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+    testbed.write([first])
+    with forgetful_redis(tmp_path, port):
+        testbed.begin("worker", "--all")
+        testbed.ok("sweep", PLAN)
+    a = testbed.folder / "a"
+    tip = git(a, "rev-parse", BRANCH)
+    with forgetful_redis(tmp_path, port):
+        if then == "sweep":
+            testbed.write([{**first, "status": "completed"}, second])
+            swept = testbed.ok("sweep", PLAN, "--json")
+            assert swept.states == {"T1": "succeeded", "T2": "succeeded"}
+            assert tip[:12] in swept.err, "it says from where it was rebuilt"
+        else:
+            refused = testbed.coord(*then.split(), PLAN, *(["--yes"] if then == "land" else []))
+            assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True)
+            assert git(a, "rev-parse", BRANCH) == tip
+            testbed.ok("adopt", PLAN, "--yes")
+        testbed.ok("land", PLAN, "--yes")
+    landed = git(a, "ls-tree", "--name-only", "main").split()
+    assert landed == ["README", "one", *(["two"] if then == "sweep" else [])]
 
 
 NEWER = {"text": "it is newer", "check": "grep -q newer format"}

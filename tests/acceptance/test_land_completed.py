@@ -223,3 +223,38 @@ def test_what_has_landed_in_another_form_lands_again_though_its_records_are_lost
     )
     assert land(testbed) == 0
     assert "three" in on_main(testbed)
+
+
+LOSING = (
+    ("clean", "--yes"),
+    ("clean", "--unmerged", "--yes"),
+    ("discard", PLAN, "--yes"),
+    ("sweep", PLAN, "--fresh", "--yes"),
+    ("clean", "--yes", "--older-than", "0s"),
+)
+
+
+@pytest.mark.parametrize("lost", ["records", "everything"])
+@pytest.mark.parametrize("ended", ["succeeded", "failed"])
+def test_no_command_removes_a_commit_of_which_redis_has_no_record(testbed: Testbed, ended: str, lost: str):
+    fails = {"id": "BAD", "repo": "lib", "action": "false", "blocked_by": ["ONE"]}
+    testbed.write([ONE, TWO, *([fails] if ended == "failed" else [])])
+    testbed.up()
+    testbed.sweep()
+    lib = testbed.folder / "lib"
+    before = set(git(lib, "rev-list", "--all").split())
+    assert len(before) == 3
+    if lost == "everything":
+        forget(testbed, file=True)
+    else:
+        with testbed.redis() as client:
+            client.delete(*client.keys("coord:change*"))
+    for words in LOSING:
+        done = testbed.coord(*words)
+        assert done.code in (0, 2, 3, 6), done
+        assert before <= set(git(lib, "rev-list", "--all").split()), (words, done)
+    if ended == "succeeded":
+        testbed.ok("adopt", PLAN, "--yes")
+        testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
+        assert land(testbed) == 0
+        assert on_main(testbed) == ["README", "one", "two"]
