@@ -173,6 +173,12 @@ def test_every_benchmark_that_is_named_exists() -> None:
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
 
 
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+\.py)`", (ROOT / "docs" / "security.md").read_text()))
+    assert named
+    assert named <= {file.name for file in (ROOT / "tests").rglob("test_*.py")}
+
+
 def test_every_module_on_the_way_of_a_todo_exists() -> None:
     named = re.findall(
         r"`((?:coordination|workers)/[a-z_/]+\.(?:py|lua))`", (ROOT / "docs/how-it-works.md").read_text()

@@ -212,9 +212,13 @@ class SignedRun:
         whose commits are checked out for it.
         """
         brief, repos = self.brief, {spec.repo.name, *spec.predecessors.values()}
-        if self.principal.missing(right_of(self.order.operation), set(brief.repo_of.values())):
+        if self.principal.missing(right_of(self.order.operation), self._all_repos):
             repos |= {brief.repo_of[name] for name in brief.ancestors(todo)}
         return repos - {MILESTONE_REPO}
+
+    @cached_property
+    def _all_repos(self) -> frozenset[str]:
+        return frozenset(self.brief.repo_of.values())
 
     def signed_spec(self, todo: str, text: str) -> TodoSpec:
         """Return the spec of a todo from its stored text, if it was signed; the rights of the signer are not
