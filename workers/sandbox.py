@@ -12,14 +12,14 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import coordination
-from coordination.files import expanded, real_path
+from coordination.files import expanded
 from coordination.models import SECRET, Action, AgentAction, Command, Repo, Service, Todo
 from coordination.sandbox import (
     LINKED,
@@ -181,15 +181,7 @@ NO_FILES = _FilesOfAgent()
 class Sandboxes:
     """The sandboxes of one worker."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        state: Path,
-        environ: Mapping[str, str] = os.environ,
-        checkouts: Callable[[], Iterable[Path]] = tuple,
-    ) -> None:
-        """`checkouts` returns the folders of all repositories that this worker serves."""
-        self._checkouts = checkouts
+    def __init__(self, settings: Settings, state: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._state = state
         self._environ = environ
@@ -241,7 +233,7 @@ class Sandboxes:
     ) -> ServiceSandbox | None:
         """Return the sandbox in which a service and the command of its probe run; None without one.
 
-        `todo`: starts it. Raises NoSandbox where a sandbox is demanded, and cannot be.
+        `todo`: starts it. Raises NoSandbox, GitRefused where it cannot be confined.
         """
         decision = decide(todo, repo, todo.action, self._settings, demanded=demanded)
         if decision.bounds is None:
@@ -257,20 +249,16 @@ class Sandboxes:
                 f"{name} runs in a sandbox without network, which its probe needs",
                 f"remove `network: false` from the sandbox of {repo.name}, or use another probe",
             )
-        self._refuse_wide(checkout, name)
-        self._probe().required(name)
-        binds = self._tools + InPlace(state=self._state, path=checkout).binds
-        return ServiceSandbox(bounds=decision.bounds, binds=binds, home=self._home)
-
-    def _refuse_wide(self, checkout: Path, user: str) -> None:
-        """Raise NoSandbox where the checkout, which the sandbox shows, contains more than its repository."""
-        folder = real_path(checkout)
-        others = [real_path(place) for place in (self._state, *self._checkouts())]
-        if inner := next((one for one in others if one != folder and one.is_relative_to(folder)), None):
+        if service.probe.file is not None:
             raise NoSandbox(
-                f"{user} must run in a sandbox, which would show {inner}: it lies in {checkout}",
-                "keep each repository, and the folder of ecosystem.yaml, outside of the other repositories",
+                f"{name} runs in a sandbox, in which it cannot write the file of its probe",
+                "use a command as its probe: it sees the home folder and /tmp of the service",
             )
+        InPlace(state=self._state, path=checkout).refuse_more_than_the_repository()
+        self._probe().required(name)
+        # Whatever it wrote there could be executed by others: a Makefile, the settings of a new repository.
+        binds = self._tools + Binds(readable=(checkout.absolute(),))
+        return ServiceSandbox(bounds=decision.bounds, binds=binds, home=self._home)
 
     def _probe(self) -> Probed:
         now = time.monotonic()

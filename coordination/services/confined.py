@@ -1,4 +1,4 @@
-"""The sandbox of a service, and of the command and the file of its probe.
+"""The sandbox of a service, and of the command of its probe.
 
 A service outlives the supervisor, and bubblewrap ends with its parent. So a shell is the process of the
 service: it starts bubblewrap and waits for its end. Whoever kills the shell ends the sandbox.
@@ -58,7 +58,7 @@ class ServiceSandbox(FrozenModel):
 
     bounds: Bounds
     binds: Binds
-    """The checkout of its repository, and the programs of the machine."""
+    """The checkout of its repository and the programs of the machine, read-only."""
     home: Path | None
 
     def start_command(
@@ -129,22 +129,6 @@ def _descendants(root: int) -> list[int]:
 
 def _children_of(parent: int) -> list[int]:
     return [pid for pid in all_pids() if (one := look(pid)) and one.parent == parent]
-
-
-def seconds_of_change(folder: Path, name: str) -> float:
-    """Return when a file in the folder was changed, in seconds since 1970, without following a link: a
-    service could lead it to any file of the machine. Raises OSError.
-    """
-    *above, last = Path(name).parts
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in above:
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=held)
-            os.close(held)
-            held = below
-        return os.stat(last, dir_fd=held, follow_symlinks=False).st_mtime
-    finally:
-        os.close(held)
 
 
 def remove(private: Path) -> None:

@@ -37,7 +37,7 @@ from coordination.operations.supervision import LIMIT, WINDOW_S, delay_s
 from coordination.operations.supervision import Restart as End
 from coordination.processes import kill_group
 from coordination.sandbox import NoSandbox
-from coordination.services.confined import Started, remove, seconds_of_change, terminate
+from coordination.services.confined import Started, remove, terminate
 from coordination.services.host import DesiredService, ServiceState, ServiceStatus
 
 LOCAL = "127.0.0.1"
@@ -66,7 +66,7 @@ def look(
     if probe.tcp is not None:
         return _connect(probe.tcp, probe.timeout.total_seconds())
     if probe.file is not None:
-        return _look_at_file(probe.file, folder, follows=confine is None)
+        return _look_at_file(probe.file, folder)
     if probe.process is not None:
         return satisfied("its process lives")
     from coordination.dependencies.probes import ask, run_command  # httpx2 takes 100 ms
@@ -87,10 +87,9 @@ def _connect(port: int, timeout_s: float) -> CheckVerdict:
         return unsatisfied(f"port {port} cannot be reached: {error.strerror or error}")
 
 
-def _look_at_file(probe: FileProbe, folder: Path, *, follows: bool) -> CheckVerdict:
+def _look_at_file(probe: FileProbe, folder: Path) -> CheckVerdict:
     try:
-        at_s = (folder / probe.path).stat().st_mtime if follows else seconds_of_change(folder, probe.path)
-        age_s = time.time() - at_s
+        age_s = time.time() - (folder / probe.path).stat().st_mtime
     except OSError as error:
         return unsatisfied(f"{probe.path} cannot be read: {error.strerror}")
     limit_s = probe.max_age.total_seconds()

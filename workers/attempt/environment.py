@@ -207,7 +207,7 @@ class AttemptEnvironments:
         self._orders = orders
         self._git_sessions = git_sessions
         self._change_sets = change_sets
-        self._sandboxes = Sandboxes(config.settings, config.state, checkouts=lambda: tuple(served.values()))
+        self._sandboxes = Sandboxes(config.settings, config.state)
         self._secrets = TodoSecrets(credentials_file(), os.environ, worker.host, self._record_secrets)
         self._access = GitCredentials(self._secrets.store, config.state, self._record_git).access
         self.transfer = CommitTransfer(bundles, config, served, self._access)

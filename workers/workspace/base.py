@@ -170,7 +170,7 @@ class InPlace(Workspace):
             with describe_os_error(self.path):
                 self._disarm()
                 if self._confined:
-                    self._refuse_more_than_the_repository()
+                    self.refuse_more_than_the_repository()
                     self._was_confined.touch(mode=0o600)
         except BaseException:
             self._workspace_lock.leave()
@@ -197,8 +197,8 @@ class InPlace(Workspace):
             rename_below(self.path, place, f".git-{secrets.token_hex(4)}-disarmed")
         self._was_confined.unlink()
 
-    def _refuse_more_than_the_repository(self) -> None:
-        """Raise GitRefused if the folder holds what a todo in a sandbox must not see."""
+    def refuse_more_than_the_repository(self) -> None:
+        """Raise GitRefused if the folder holds what a command in a sandbox must not see."""
         own = self.path.resolve()
         homes = {Path(home).resolve(): "the home folder" for home in (os.environ.get("HOME"),) if home}
         others = {self._state.resolve(): "the state of coord", **homes}
@@ -206,9 +206,9 @@ class InPlace(Workspace):
         found += itertools.islice(repositories_in(self.path), REPOSITORIES_SHOWN)
         if found:
             raise GitRefused(
-                f"{self.path} holds more than its repository: {', '.join(found)}; a todo in a sandbox would "
-                "see it",
-                "give the todo workspace: worktree, or sandbox: off",
+                f"{self.path} holds more than its repository: {', '.join(found)}; a command in a sandbox "
+                "would see it",
+                "give a todo workspace: worktree; keep the repository of a service apart; or sandbox: off",
             )
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
