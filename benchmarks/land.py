@@ -119,7 +119,7 @@ def _no_check(*_: object) -> AttemptOutcome:
     raise AssertionError("the landings of this benchmark have no checks")
 
 
-def _no_forge() -> ForgeAccess:
+def _no_forge(_prefix: str) -> ForgeAccess:
     raise AssertionError("the landings of this benchmark ask no forge")
 
 

@@ -20,7 +20,9 @@ from coordination.errors import UsageError
 from coordination.files import expanded
 from coordination.frozen import FrozenModel
 from coordination.models import (
+    OWN_BRANCHES,
     Backoff,
+    BranchPrefix,
     Command,
     Duration,
     Jitter,
@@ -118,6 +120,10 @@ class Settings(FrozenModel):
     forge_budget: Annotated[int, Field(ge=10, le=1_000_000)] = 4000
     """Calls an hour to the API of a forge, over all processes of the namespace. Half of it sets how often
     pull requests are looked at. GitHub allows a person 5,000.
+    """
+    branch_prefix: BranchPrefix = OWN_BRANCHES
+    """Beginning of the names of the branches that coord pushes to forges for pull requests. It ends in `/`. A
+    request that is open keeps its branch. In checkouts coord's branches begin with `coord/`.
     """
     delete_merged_branches: bool = True
     """Whether a landing deletes the branch of a pull request at the forge once it has merged it, unless

@@ -16,7 +16,7 @@ from coordination.changes.requests.access import ForgeAccess
 from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
-from coordination.models import LandAction, LandStep, Repo, RequestFacts, RevertAction, Via
+from coordination.models import OWN_BRANCHES, LandAction, LandStep, Repo, RequestFacts, RevertAction, Via
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.forge.records import Project, Request
@@ -52,9 +52,9 @@ class Proposal(Place):
         if '"commit"' in json:
             self.dies("recorded")
 
-    def forges(self) -> ForgeAccess:
-        settings = Settings(forge_budget=1_000_000)
-        return ForgeAccess(self.store, settings, self.folder / "state", patience=FORGE_PAUSE)
+    def forges(self, prefix: str = OWN_BRANCHES) -> ForgeAccess:
+        settings, state = Settings(forge_budget=1_000_000), self.folder / "state"
+        return ForgeAccess(self.store, settings, state, patience=FORGE_PAUSE, branch_prefix=prefix)
 
     def action(self, step: LandStep = LandStep.LAND, **more: Any) -> LandAction:
         facts = {"type": "land", "step": step, "change_set": "P", "tip": self.tip, "via": Via.PR}

@@ -184,7 +184,8 @@ class Changes:
             known = sets.read(plan)
             committed = sets.committed(known, repo) if known and repo else {}
         if repo is None:
-            return find_lost(plan, ecosystem.repos, places, known, host)
+            prefix = self._access.settings.branch_prefix
+            return find_lost(plan, ecosystem.repos, places, known, host, prefix)
         declared = {one.name: one for one in ecosystem.repos}
         require_known([repo], declared, "repo", "list-repos")
         if branch is not None:
@@ -395,7 +396,8 @@ def absent_work(access: EcosystemAccess, plan: str) -> AbsentWork | None:
     if known is not None and known.open:
         return None
     places = {repo.name: document.repo_path(repo) for repo in ecosystem.repos}
-    found = find_absent(plan, ecosystem, todos, places, known, recorded)
+    prefix = access.settings.branch_prefix
+    found = find_absent(plan, ecosystem, todos, places, known, recorded, prefix)
     if found is None or not access.state.exists():
         return found
     by_hand = access.memory.completed_by_hand(found.todos)

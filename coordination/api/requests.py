@@ -67,7 +67,10 @@ class Requests:
         refuse_unrecorded(self._access, plan, options.repos)
         with naming_unrecorded(self._access, plan), self._opened() as (connection, access):
             sets = ChangeSets(connection.store)
-            planned = decide_requests(document.ecosystem, sets.read(plan), plan, options.repos, places, host)
+            planned = decide_requests(
+                *(document.ecosystem, sets.read(plan), plan, options.repos, places, host),
+                branch_prefix=access.branch_prefix,
+            )
             names = [one.repo.name for one in planned.repos]
             if not dry_run:
                 self._access.authority.check("create_request", names)

@@ -56,10 +56,12 @@ def find_absent(
     places: Mapping[str, Path | None],
     known: ChangeSet | None,
     recorded: Collection[str],
+    prefix: str,
 ) -> AbsentWork | None:
     """Return the completed ones of a plan's todos whose work is not here; None without one.
 
-    `recorded`: todos of which Redis knows what became of their work.
+    `recorded`: todos of which Redis knows what became of their work; `prefix`: the beginning of the names of
+    branches at forges.
     """
     repos = {repo.name: repo for repo in ecosystem.repos}
     there = {*recorded, *(known.source if known else ())}
@@ -76,7 +78,7 @@ def find_absent(
         named = _named_in_base(place, repos[name]) if has_place and place else frozenset[str]()
         absent = [todo for todo in ids if todo not in named]
         found.update(dict.fromkeys(absent, name))
-        if absent and has_place and place and (ref := pushed_branch(place, plan)):
+        if absent and has_place and place and (ref := pushed_branch(place, plan, prefix)):
             pushed[name] = ref.removeprefix("refs/remotes/")
     return AbsentWork(plan=plan, todos=found, pushed=pushed) if found else None
 

@@ -90,9 +90,15 @@ class Adoption(FrozenModel):
 
 
 def find_lost(
-    plan: str, repos: Collection[Repo], places: Mapping[str, Path | None], known: ChangeSet | None, host: str
+    plan: str,
+    repos: Collection[Repo],
+    places: Mapping[str, Path | None],
+    known: ChangeSet | None,
+    host: str,
+    prefix: str = PREFIX,
 ) -> tuple[Adoption, ...]:
-    """Return the work of a plan that the checkouts of this machine have and Redis does not.
+    """Return the work of a plan that the checkouts of this machine have and Redis does not. `prefix`: the
+    beginning of the names of branches at forges.
 
     Raises NotFound where there is none; GitRefused where it is on several branches.
     """
@@ -104,7 +110,7 @@ def find_lost(
             continue
         base = base_tip(place, repo.branch, remote=bool(repo.url))
         branch, ref = branch_with_work(place, repo.name, plan, base), ""
-        if not branch and (ref := pushed_branch(place, plan)):
+        if not branch and (ref := pushed_branch(place, plan, prefix)):
             branch = branch_name(plan)
         if branch and base:
             facts = facts_of(place, branch, plan, base, ref=ref)

@@ -212,10 +212,13 @@ def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
     return newest[0] if newest else ""
 
 
-def pushed_branch(checkout: Path, plan: str) -> str:
-    """Return the remote-tracking ref of a plan's branch, as of the last `git fetch`; empty without one."""
-    pattern = f"refs/remotes/*/{branch_name(plan)}"
-    return next(iter(ask_git(checkout, "for-each-ref", "--format=%(refname)", pattern).splitlines()), "")
+def pushed_branch(checkout: Path, plan: str, prefix: str) -> str:
+    """Return the remote-tracking ref of a plan's branch, as of the last `git fetch`; empty without one.
+    `prefix`: the beginning of its name at the forge.
+    """
+    own = branch_name(plan)
+    patterns = (f"refs/remotes/*/{name}" for name in (own, f"{prefix}{own.removeprefix(PREFIX)}"))
+    return next(iter(ask_git(checkout, "for-each-ref", "--format=%(refname)", *patterns).splitlines()), "")
 
 
 def _log(checkout: Path, base: str, tip: str) -> Iterator[Mapping[str, str]]:

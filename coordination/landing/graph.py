@@ -294,6 +294,7 @@ def land_todo(landing: Landing, one: RepoLanding, after: str, checks: Sequence[T
             tip=one.change.tip,
             title=_title("Revert", landing),
             patience=landing.patience,
+            branch_prefix=landing.branch_prefix,
         ),
         workspace=Workspace.WORKTREE,
         retry=ONCE,
@@ -315,6 +316,7 @@ def _land_action(landing: Landing, one: RepoLanding, step: LandStep, checks: Seq
         after_upstream=landing.after_upstream if one.request else (),
         when_ready=landing.when_ready and one.request is not None,
         request=one.request,
+        branch_prefix=landing.branch_prefix,
         overrides=landing.overrides,
         overridden_by=actor() if landing.overrides else None,
         wave=landing.wave_of(one.repo) or None,
@@ -364,6 +366,7 @@ def _revert_action(
         title=_title("Revert", revert),
         patience=revert.patience,
         step=step,
+        branch_prefix=revert.branch_prefix,
         when_ready=when_ready,
     )
 

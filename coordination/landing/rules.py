@@ -21,6 +21,7 @@ from coordination.landing.order import (
 from coordination.landing.ways import refuse_rules, refuse_way, request_facts, usual_way
 from coordination.models import (
     OPEN_TODO,
+    OWN_BRANCHES,
     Atomic,
     Ecosystem,
     LandRules,
@@ -93,6 +94,8 @@ class Landing:
     when_ready: bool = False
     two_persons: bool = False
     patience: timedelta
+    branch_prefix: str = OWN_BRANCHES
+    """Beginning of the names of branches at forges."""
     repos: tuple[RepoLanding, ...]
     """In the order in which they land."""
     in_place: tuple[str, ...] = ()

@@ -98,6 +98,7 @@ def prepare_landing(
         decided = decide_landing(
             ecosystem, change_set, plan, options, patience=patience, hosts=hosts, forges=forges
         )
+        decided = replace(decided, branch_prefix=connection.settings.branch_prefix)
         if change_set is not None and not options.repos:
             way = f"land it nevertheless: coord land {plan} {repo_options(decided.names)}"
             refuse_other_plan(connection.store, ecosystem, change_set, [way])
@@ -171,6 +172,9 @@ def prepare_revert(
         found = {plan: one for plan in plans if (one := sets.read(plan)) is not None}
         wave_of = {plan: _wave_of(ecosystem, whole, one, run) for plan, one in found.items()}
         landing = decide_plan_reverts(ecosystem, whole, found, wave_of, run=run, patience=patience)
+    prefix = connection.settings.branch_prefix
+    plans_of_it = tuple(replace(one, branch_prefix=prefix) for one in landing.plans)
+    landing = replace(landing, branch_prefix=prefix, plans=plans_of_it)
     if when_ready:
         refuse_unready(whole, REVERT, {one.via for one in landing.repos})
         landing = replace(landing, when_ready=True)

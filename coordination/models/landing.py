@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from coordination.models.checks import QaAction
 from coordination.models.values import AtGate, Command, Count, Duration, Id, ProgramText, Record, Text, Word
@@ -128,6 +128,23 @@ class PlanWaves(WaveRules):
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 """The whole name of a commit or a tree, SHA-1 or SHA-256."""
+
+
+OWN_BRANCHES = "coord/"
+"""Beginning of the names of coord's branches in checkouts."""
+_NO_PREFIX = re.compile(
+    r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|^[-/.]|\.lock/|^refs/|^HEAD/", re.IGNORECASE
+)
+
+
+def check_branch_prefix(value: str) -> str:
+    """Refuse a beginning of branch names that is none for `git check-ref-format`, or ends in no slash."""
+    if not value.endswith("/") or len(value) > 100 or not value.isprintable() or _NO_PREFIX.search(value):
+        raise ValueError("needs a beginning of branch names that ends in a slash, like coord/ or bots/coord/")
+    return value
+
+
+BranchPrefix = Annotated[str, AfterValidator(check_branch_prefix)]
 
 
 ForgeCheck = Annotated[str, Field(min_length=1, max_length=200)]
@@ -276,6 +293,8 @@ class LandAction(Record):
     """Wait until the pull request is ready; if false, fail when it is not ready."""
     request: RequestFacts | None = None
     """Only for a landing by a pull request."""
+    branch_prefix: BranchPrefix = OWN_BRANCHES
+    """Beginning of the name of its branch at the forge, if none is recorded."""
     overrides: tuple[Text, ...] = ()
     """Options by which a person lands without a safeguard, such as `--no-qa`. The signer of the order needs
     the right `override`.
@@ -309,5 +328,7 @@ class RevertAction(Record):
     """The tree before it landed."""
     patience: Duration = timedelta(hours=1)
     step: RevertStep = RevertStep.REVERT
+    branch_prefix: BranchPrefix = OWN_BRANCHES
+    """Beginning of the name of its branch at the forge."""
     when_ready: Annotated[bool, Field(strict=True)] = False
     """Wait until people have approved its pull request; if false, leave it to them."""

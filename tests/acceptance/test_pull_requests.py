@@ -231,3 +231,40 @@ def test_a_branch_that_a_remote_refuses_opens_no_request_and_says_why_first(test
         hook.unlink()
         rows = testbed.ok("pr", "create", PLAN, "--json").json
         assert [one["action"] for one in rows] == ["created", "created"]
+
+
+def test_branches_at_the_forge_begin_as_the_setting_says(testbed: Testbed, tmp_path: Path):
+    with site(testbed, tmp_path / "forge", "github", "ab") as at:
+        for name in "ab":
+            hook = at.forge.path(f"acme/{name}") / "hooks" / "pre-receive"
+            hook.write_text(RULE)
+            hook.chmod(0o755)
+        wrong = testbed.coord("pr", "create", PLAN, "--dry-run", COORD_BRANCH_PREFIX="bots")
+        assert wrong.code == 2
+        text = testbed.file.read_text()
+        testbed.file.write_text(text.replace("settings:", "settings:\n  branch_prefix: feature/coord/", 1))
+        at.forge.push(at.projects["b"], f"feature/{BRANCH}", theirs="1\n")
+        assert testbed.coord("pr", "create", PLAN, "--dry-run").code == 6, "it is somebody else's"
+        git(at.forge.path("acme/b"), "branch", "-D", f"feature/{BRANCH}")
+
+        def branches(name: str) -> list[str]:
+            words = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads")
+            return sorted(git(at.forge.path(f"acme/{name}"), *words).splitlines())
+
+        rows = testbed.ok("pr", "create", PLAN, "--json").json
+        assert [one["branch"] for one in rows] == [f"feature/{BRANCH}"] * 2
+        assert [branches(name) for name in "ab"] == [[f"feature/{BRANCH}", "main"]] * 2
+
+        # An open request keeps its branch, whatever the setting says later.
+        testbed.file.write_text(text)
+        assert [one["action"] for one in testbed.ok("pr", "create", PLAN, "--json").json] == ["unchanged"] * 2
+        testbed.file.write_text(text.replace("settings:", "settings:\n  branch_prefix: feature/coord/", 1))
+        assert not any(one["has_others"] for one in testbed.ok("pr", "list", PLAN, "--json").json)
+        landed = at.land()
+        assert landed.code == 0, landed.err
+        assert [branches(name) for name in "ab"] == [["main"]] * 2
+        testbed.ok("revert", PLAN, "--yes")
+        assert at.landed() == [False, False]
+        heads = [request.head for request in at.projects["a"].requests]
+        assert all(head.startswith("feature/coord/") for head in heads)
+        assert len(heads) == 2

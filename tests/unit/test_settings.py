@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from coordination.errors import UsageError
 from coordination.settings import Settings, read_settings, usable_cpus
@@ -116,3 +118,27 @@ def test_a_forecast_counts_with_the_slots_of_the_only_worker():
     assert Settings(jobs=3).slots_beside(None) == 3
     assert Settings(jobs=3).slots_beside(2) == 2
     assert Settings(jobs=3, redis_url="redis://elsewhere").slots_beside(None) is None
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["coord/", "bots/coord/", "Ünï/", "a.b/", "x-/",
+     "", "/", "coord", "a b/", "a//", "a..b/", ".a/", "a/.b/", "-a/", "a.lock/", "a./", "a~/", "a^/", "a:/",
+     "a?/", "a*/", "a[/", "a\\/", "@{/", "a\x7f/", "a\n/", "/a/"],
+)  # fmt: skip
+def test_a_branch_prefix_is_what_git_takes(prefix: str):
+    """`git check-ref-format` is asked; a dash, refs/ and a missing slash are refused besides."""
+    words = ["git", "check-ref-format", f"refs/heads/{prefix}P"]
+    taken = subprocess.run(words, check=False).returncode == 0
+    try:
+        Settings(branch_prefix=prefix)
+        accepted = True
+    except ValidationError:
+        accepted = False
+    assert accepted is (taken and prefix.endswith("/") and not prefix.startswith("-"))
+
+
+@pytest.mark.parametrize("prefix", ["refs/heads/", "HEAD/", "a" * 200 + "/"])
+def test_a_branch_prefix_that_misleads_is_refused(prefix: str):
+    with pytest.raises(ValidationError):
+        Settings(branch_prefix=prefix)

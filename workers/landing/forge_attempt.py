@@ -78,7 +78,7 @@ class ForgeAttempt(Attempt):
     @contextmanager
     def _reached(self) -> Iterator[BaseBranch]:
         """Open the forge; turn its refusals into the end of the attempt. Yield the base branch."""
-        self._access, began = self._job.forges(), time.monotonic()
+        self._access, began = self._job.forges(self._action.branch_prefix), time.monotonic()
         try:
             repo = self._job.repo
             self._address = locate(repo)
@@ -238,14 +238,16 @@ class ForgeAttempt(Attempt):
         """Delete the branch of a merged request at the forge, unless it is another one than coord's own or is
         not at the merged head. A refusal is no failure of the landing.
         """
-        if not self._job.deletes_branches or change.forge_branch != change.branch:
+        prefix = self._access.branch_prefix
+        branch = change.branch_at_forge(prefix)
+        if not self._job.deletes_branches or not change.is_own(branch, prefix):
             return
         try:
             with self._access.target(self._name, self._job.repo, change, self._job.checkout) as target:
                 if delete_branch(target, request.head_sha):
-                    self._job.log(f"{change.branch} is deleted at the forge")
+                    self._job.log(f"{branch} is deleted at the forge")
         except CoordinationError as error:
-            self._job.log(f"{change.branch} could not be deleted at the forge: {error.message}")
+            self._job.log(f"{branch} could not be deleted at the forge: {error.message}")
 
     def _method(self, method: MergeMethod | None) -> MergeMethod:
         """Return `method` if the repository allows it; for None, its first method. Raises AttemptEnd."""
@@ -268,7 +270,7 @@ class RequestLook(ForgeAttempt):
     """The rules of the base branch, as this attempt has read them."""
 
     def _heads(self, at: BaseBranch, change: RepoChange, head: str) -> tuple[str, ...]:
-        pushed = pushed_ref(change.forge_branch)
+        pushed = pushed_ref(change.branch_at_forge(self._access.branch_prefix))
         return heads_of(at, tip=change.tip, head=head, pushed=pushed, base=self._base_commit)
 
     def _missing(

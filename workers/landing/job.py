@@ -80,8 +80,10 @@ class LandJob:
     """Asks Redis whether the run is cancelled; `stopped` returns that somewhat later."""
     log: Callable[[str], None]
     checks: CheckRuns
-    forges: Callable[[], ForgeAccess]
-    """Opens the access to forges, with the credentials of this machine; the caller closes it."""
+    forges: Callable[[str], ForgeAccess]
+    """Opens the access to forges, with the credentials of this machine, for branches with this beginning of
+    their names; the caller closes it.
+    """
     change_set: Callable[[], ChangeSet | None]
     note_request: Callable[[RequestRef, str], None]
     """Records the pull request, with an event of this kind; without one: how it was seen last."""
@@ -196,10 +198,10 @@ class LandJobs:
             tip
         )
 
-    def _forges(self) -> ForgeAccess:
+    def _forges(self, prefix: str) -> ForgeAccess:
         from coordination.changes.requests.access import ForgeAccess  # its HTTP client costs 0.1 s of a start
 
-        return ForgeAccess(self.store, self.settings, self.state, patience=FORGE_PAUSE)
+        return ForgeAccess(self.store, self.settings, self.state, patience=FORGE_PAUSE, branch_prefix=prefix)
 
     def _keep(self, grant: Grant, commit: str) -> None:
         ref = f"refs/heads/{branch_of(grant.run_id)}"

@@ -92,7 +92,7 @@ class RequestLanding(RequestLook, LandAttempt):
         checks opens one, or brings it to the tip. None: nothing is left to propose.
         """
         ref, checks = change.request, self._action.step is LandStep.CHECK
-        request = self._forge.get(ref.number) if ref else self._forge.find(change.forge_branch)
+        request = self._forge.get(ref.number) if ref else self._find(change)
         if request and request.state is RequestState.MERGED and self._has_our_work(at, change, request):
             return request
         if ref and request and request.state is RequestState.CLOSED:
@@ -106,6 +106,9 @@ class RequestLanding(RequestLook, LandAttempt):
             what = f"its head is {request.head_sha[:12]}" if request else "there is none"
             raise refusal(f"the pull request is not as it was found ready: {what}", "see: coord changes")
         return self._made(change)
+
+    def _find(self, change: RepoChange) -> PullRequest | None:
+        return self._forge.find(change.branch_at_forge(self._access.branch_prefix))
 
     def _made(self, change: RepoChange) -> PullRequest | None:
         """Open the request, or bring it to the tip of the change set, as `coord pr create` does."""
@@ -139,6 +142,7 @@ class RequestLanding(RequestLook, LandAttempt):
             todos=dict(facts.todos),
             change_set=known,
             repos=(self._repo_request(change),),
+            branch_prefix=self._access.branch_prefix,
         )
         return RequestMaker(
             planned, RequestOptions(), self._access, lambda _, ref, kind: self._job.note_request(ref, kind)
@@ -243,7 +247,7 @@ class RequestLanding(RequestLook, LandAttempt):
         if Lack.BEHIND not in {one.lack for one in missing}:
             return missing
         try:
-            refuse_unproposed(self._name, at.repo, change, request)
+            refuse_unproposed(self._name, at.repo, change, request, self._access.branch_prefix)
             refused = self._update(at, change, request)
         except Conflict as error:
             raise refusal(error.message, error.hint) from error

@@ -90,10 +90,12 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
 
     def _delete_merged(self, at: BaseBranch) -> None:
         """Delete the branch of the revert at the forge, if this attempt has found or merged its request."""
-        if (branch := self._branch()) and (request := self._forge.find(branch)):
-            change = RepoChange(repo=at.repo, branch=branch, tip=request.head_sha, run=self._job.run_id)
-            if request.state is RequestState.MERGED:
-                self._delete_branch(change, request)
+        if not (branch := self._branch()):
+            return
+        change = RepoChange(repo=at.repo, branch=branch, tip="", run=self._job.run_id)
+        request = self._forge.find(change.branch_at_forge(self._access.branch_prefix))
+        if request is not None and request.state is RequestState.MERGED:
+            self._delete_branch(change, request)
 
     def _branch(self) -> str:
         """Return the branch of the revert; empty before the landing is known."""
@@ -121,7 +123,7 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         branch = self._branch()
         assert branch
         change = RepoChange(repo=at.repo, branch=branch, tip=made.commit, run=self._job.run_id)
-        request = self._forge.find(branch)
+        request = self._forge.find(change.branch_at_forge(self._access.branch_prefix))
         if request is not None and request.state is RequestState.MERGED:
             raise self._forge_trouble(f"{request.url} is merged, and {at.branch} does not have it yet")
         if request is None or not request.is_open:
@@ -138,13 +140,14 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
             raise self._left(before, "somebody has closed it: reopen it")
         self._push(change, made.commit)
         message = ask("show", "-s", "--format=%b", made.commit, cwd=at.path).stdout.strip()
-        new = NewRequest(head=change.branch, base=at.branch, title=self._action.title, body=message)
+        at_forge = change.branch_at_forge(self._access.branch_prefix)
+        new = NewRequest(head=at_forge, base=at.branch, title=self._action.title, body=message)
         opened = self._forge.create(new)
         self._job.log(f"its revert: {opened.url}")
         return self._forge.get(opened.number)
 
     def _missing(self, at: BaseBranch, change: RepoChange, request: PullRequest) -> tuple[Missing, ...]:
-        pushed = pushed_ref(change.forge_branch)
+        pushed = pushed_ref(change.branch_at_forge(self._access.branch_prefix))
         heads = (request.head_sha,) if request.head_sha == commit_at(at.path, pushed) else ()
         seen = self._observed(at, request, heads, self._forge.protection(at.branch), again=True)
         return missing_of(seen, Requirements())

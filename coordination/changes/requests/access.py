@@ -15,7 +15,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
-from coordination.changes.requests.push import PushTarget, refuse_foreign, refuse_unsent, remote_tips
+from coordination.changes.requests.push import (
+    BranchRefused,
+    PushTarget,
+    refuse_foreign,
+    refuse_unsent,
+    remote_tips,
+)
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import (
     CredentialStore,
@@ -30,7 +36,7 @@ from coordination.forges.connect import PATIENCE, ForgeClients, credential_for
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.forge import Forge
 from coordination.forges.locate import ForgeAddress
-from coordination.forges.models import PullRequest, Repository, RequestState
+from coordination.forges.models import Protection, PullRequest, Repository, RequestState
 from coordination.git import contains, has_commit
 from coordination.models import Repo
 from coordination.runs.change_sets.records import RepoChange
@@ -50,9 +56,17 @@ class ForgeAccess:
     """Opens forges and remotes. Each secret is read once; the reading emits an event."""
 
     def __init__(
-        self, store: AttemptStore, settings: Settings, state: Path, patience: timedelta = PATIENCE
+        self,
+        store: AttemptStore,
+        settings: Settings,
+        state: Path,
+        patience: timedelta = PATIENCE,
+        branch_prefix: str = "",
     ) -> None:
-        """`state`: the state folder of this machine; `patience`: the longest pause at a limit in a call."""
+        """`state`: the state folder of this machine; `patience`: the longest pause at a limit in a call;
+        `branch_prefix`: that of a signed order (default: of the settings).
+        """
+        self.branch_prefix = branch_prefix or settings.branch_prefix
         self.budget = ForgeBudget(store.redis, store.keys, settings.forge_budget)
         self._clients = ForgeClients(spender=self.budget.spender, answers=state / ANSWERS, patience=patience)
         self._store = CredentialStore(credentials_file())
@@ -76,8 +90,9 @@ class ForgeAccess:
         """
         url = repo.url or ""
         name = credential_for_git(self._store, repo.name, url, Purpose.WRITE, datetime.now(UTC))
+        target = _target(plan, repo, change, checkout, self.branch_prefix)
         if not name:
-            yield _target(plan, repo, change, checkout)
+            yield target
             return
         secret = self._secret(name, repo.name)
         with TemporaryDirectory(prefix="coord-") as place:
@@ -85,7 +100,7 @@ class ForgeAccess:
             with open_private(kept, newline="") as file:
                 file.write(secret)
             variables = askpass_variables(Path(place), url, kept)
-            yield replace(_target(plan, repo, change, checkout), variables=variables, secret=secret)
+            yield replace(target, variables=variables, secret=secret)
 
     def pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forge")
@@ -111,8 +126,13 @@ def opened_forges(connection: Connection, state: Path) -> Iterator[ForgeAccess]:
         access.close()
 
 
-def _target(plan: str, repo: Repo, change: RepoChange, checkout: Path) -> PushTarget:
-    branch = change.forge_branch
+def _target(plan: str, repo: Repo, change: RepoChange, checkout: Path, prefix: str) -> PushTarget:
+    branch = change.branch_at_forge(prefix)
+    if branch == repo.branch and change.request is None:
+        raise BranchRefused(
+            f"{branch} is the base branch of {repo.name}",
+            "name another beginning of branches: setting branch_prefix",
+        )
     if branch == repo.branch:  # a record of Redis proves nothing
         raise Conflict(
             f"the record of the change set names the base branch {branch} of {repo.name} as its branch",
@@ -127,7 +147,7 @@ def _target(plan: str, repo: Repo, change: RepoChange, checkout: Path) -> PushTa
         plan=plan,
         request=change.request.number if change.request else None,
         recorded=change.request.head if change.request else "",
-        adopted=branch != change.branch,
+        adopted=not change.is_own(branch, prefix),
     )
 
 
@@ -200,16 +220,21 @@ def inspect(plan: str, item: RepoRequest, access: ForgeAccess, *, reopen: bool =
     _refuse_repository(forge.repository())
     with access.target(plan, item.repo, change, item.checkout) as target:
         tips = remote_tips(target)
-        request = forge.find(change.forge_branch) if tips.branch or change.request else None
+        request = forge.find(target.branch) if tips.branch or change.request else None
         closed = request if request and _was_closed(request, item) else None
         found = Inspection(item=item, forge=forge, request=request, remote_tip=tips.branch, closed=closed)
         if closed and not reopen:
             return found
         refuse_foreign(target, tips.branch, change.tip)
+        if tips.branch and change.request is None and forge.protection(target.branch) != Protection():
+            raise BranchRefused(
+                f"{target.branch} of {item.repo.name} is a protected branch at the forge",
+                "name another beginning of branches: setting branch_prefix",
+            )
         if tips.branch != change.tip:
             refuse_unsent(target, tips.base, change.tip, change.base, plan)
     if tips.branch != change.tip:
-        refuse_unproposed(plan, item.repo.name, change, request)
+        refuse_unproposed(plan, item.repo.name, change, request, access.branch_prefix)
     return found
 
 
@@ -226,12 +251,14 @@ def _was_closed(request: PullRequest, item: RepoRequest) -> bool:
     )
 
 
-def refuse_unproposed(plan: str, repo: str, change: RepoChange, request: PullRequest | None) -> None:
+def refuse_unproposed(
+    plan: str, repo: str, change: RepoChange, request: PullRequest | None, prefix: str
+) -> None:
     """Raise Conflict where the change set is said to be on somebody else's branch, and the forge has no open
     request of that: a record of Redis proves nothing, and a push would move any branch.
     """
     ref = change.request
-    if ref is None or change.forge_branch == change.branch:
+    if ref is None or change.is_own(change.branch_at_forge(prefix), prefix):
         return
     if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
         raise Conflict(

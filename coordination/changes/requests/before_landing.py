@@ -96,7 +96,7 @@ class _Question:
 
     def _of_forge(self, change: RepoChange, pushed: str) -> RemoteFacts:
         forge = self.access.forge(self.repo.name, locate(self.repo))
-        request = forge.get(change.request.number) if change.request else forge.find(change.forge_branch)
+        request = forge.get(change.request.number) if change.request else self._find(forge, change)
         if request is None or (request.state is RequestState.CLOSED and change.request is None):
             return RemoteFacts(missing=self._of_new(forge))
         if request.state is RequestState.MERGED:
@@ -105,6 +105,9 @@ class _Question:
             return RemoteFacts(request=request.url, missing=self._of_new(forge))
         rules = forge.protection(self.repo.branch)
         return RemoteFacts(request=request.url, missing=self._missing(forge, request, rules, pushed))
+
+    def _find(self, forge: Forge, change: RepoChange) -> PullRequest | None:
+        return forge.find(change.branch_at_forge(self.access.branch_prefix))
 
     def _is_behind(self, request: PullRequest) -> bool:
         """Return whether the landing brings the request to the tip, which has all of its commits."""

@@ -225,7 +225,7 @@ class RequestMaker:
             self._record(item, request, "request.opened")
             return request, _result(self._planned, item, RequestAction.REOPENED, request, pushed=pushed)
         new = NewRequest(
-            head=item.change.forge_branch,
+            head=self._branch_of(item),
             base=item.repo.branch,
             title=title_of(self._planned.title),
             body=self._body("", item),
@@ -340,6 +340,7 @@ class RequestMaker:
 
     def _record(self, item: RepoRequest, request: PullRequest, kind: str) -> None:
         before = item.change.request
+        own = self._branch_of(item)
         same = before is not None and before.number == request.number
         ref = RequestRef(
             number=request.number,
@@ -348,11 +349,15 @@ class RequestMaker:
             head=item.change.tip,
             by=before.by if before and same else actor(),
             at=before.at if before and same else now(),
-            branch=before.branch if before and same else "",
+            branch=before.branch if before and same else own if own != item.change.branch else "",
             seen=seen_now(request, before.seen if before and same else None),
         )
         if ref != before or kind:
             self._note(item.repo.name, ref, kind or "request.updated")
+
+    def _branch_of(self, item: RepoRequest) -> str:
+        """Return the branch of a request at the forge."""
+        return item.change.branch_at_forge(self._planned.branch_prefix)
 
     def _failed(
         self, item: RepoRequest, error: CoordinationError, request: PullRequest | None
@@ -392,7 +397,7 @@ def _result(
         action=action,
         number=request.number if request else None,
         url=request.url if request else "",
-        branch=item.change.branch,
+        branch=item.change.branch_at_forge(planned.branch_prefix),
         base=item.repo.branch,
         head=item.change.tip,
         pushed=pushed,

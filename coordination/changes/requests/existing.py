@@ -63,7 +63,7 @@ def _read(
     try:
         forge = access.forge(change.repo, locate(_declared(change.repo, repos)))
         request = forge.get(ref.number)
-        others = request.is_open and _is_of_others(request.head_sha, change, place)
+        others = request.is_open and _is_of_others(request.head_sha, change, place, access.branch_prefix)
         facts = {
             "url": request.url,
             "state": request.state,
@@ -86,7 +86,7 @@ def _read(
     return view.model_copy(update=facts)
 
 
-def _is_of_others(head: str, change: RepoChange, place: Path | None) -> bool:
+def _is_of_others(head: str, change: RepoChange, place: Path | None, prefix: str) -> bool:
     """Return whether somebody else made the head of a request: neither coord has pushed it, as its record or
     the checkout knows, nor has the change set its commit.
     """
@@ -95,7 +95,7 @@ def _is_of_others(head: str, change: RepoChange, place: Path | None) -> bool:
         return False
     if place is None or not is_folder(place):
         return True
-    pushed = commit_of(place, pushed_ref(change.forge_branch))
+    pushed = commit_of(place, pushed_ref(change.branch_at_forge(prefix)))
     return head != pushed and not (has_commit(place, head) and contains(place, head, change.tip))
 
 

@@ -22,7 +22,7 @@ from coordination.landing.order import edges_between, followers_of, in_order
 from coordination.landing.readiness import DEPENDS
 from coordination.landing.rules import plan_of, refuse_strangers
 from coordination.landing.ways import issues_of
-from coordination.models import Ecosystem, Repo
+from coordination.models import OWN_BRANCHES, Ecosystem, Repo
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.terminal import spelled
 from coordination.text import listed, shortened
@@ -65,6 +65,8 @@ class PlannedRequests:
     change_set: ChangeSet
     repos: tuple[RepoRequest, ...]
     """In the order in which they land."""
+    branch_prefix: str = OWN_BRANCHES
+    """Beginning of the names of new branches at forges."""
 
 
 def decide_requests(
@@ -74,6 +76,7 @@ def decide_requests(
     chosen: Collection[str],
     places: Mapping[str, Path | None],
     host: str,
+    branch_prefix: str = OWN_BRANCHES,
 ) -> PlannedRequests:
     """Return the requests of a change set. `places`: the checkouts of this machine.
 
@@ -122,6 +125,7 @@ def decide_requests(
         todos={todo.id: todo.task for todo in todos},
         change_set=change_set,
         repos=tuple(found),
+        branch_prefix=branch_prefix,
     )
 
 

@@ -160,10 +160,15 @@ def remote_tips(target: PushTarget) -> RemoteTips:
         what = f"the remote of {target.repo} has no branch {target.base_branch}"
         line = branch_to_write(target.repo, default)
         raise BranchRefused(f"{what}; its default branch is {default}", line)
+    if default == target.branch:
+        raise BranchRefused(
+            f"{target.branch} is the default branch at the remote of {target.repo}",
+            "name another beginning of branches: setting branch_prefix",
+        )
     if target.ref not in commits and (taken := _taken(target, commits)):
         raise BranchRefused(
             f"the remote of {target.repo} has a branch {taken}, and git keeps no {target.branch} beside it",
-            f"rename or delete {taken} there",
+            f"rename or delete {taken} there; or name another beginning of branches: setting branch_prefix",
         )
     tips = RemoteTips(branch=commits.get(target.ref, ""), base=commits.get(base_ref, ""))
     if not all(map(is_commit, filter(None, (tips.branch, tips.base)))):

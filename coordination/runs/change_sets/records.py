@@ -19,10 +19,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from coordination.errors import Unreadable
 from coordination.frozen import FrozenModel
-from coordination.models import Word
+from coordination.models import OWN_BRANCHES, Word
 from coordination.text import counted, listed
 
-PREFIX = "coord/"
+PREFIX = OWN_BRANCHES
 LONGEST_NAME = 150
 """Bytes of a branch's name after `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
@@ -109,7 +109,9 @@ class RequestRef(FrozenModel):
     at: str
     """Time of the opening; UTC, ISO 8601."""
     branch: str = ""
-    """The branch at the forge of an adopted request; empty: that of the change set."""
+    """The branch at the forge, if it is not named as that of the change set: of an adopted request, or with
+    another `branch_prefix`.
+    """
     seen: SeenRequest | None = None
 
 
@@ -148,10 +150,18 @@ class RepoChange(FrozenModel):
     signed: str = ""
     """The signed result that states the tip; empty if it was not signed."""
 
-    @property
-    def forge_branch(self) -> str:
-        """Return the branch at the forge, which is another one for an adopted request."""
-        return (self.request.branch if self.request else "") or self.branch
+    def branch_at_forge(self, prefix: str) -> str:
+        """Return the branch at the forge: that of the recorded request, else the own one with `prefix`."""
+        if self.request:
+            return self.request.branch or self.branch
+        return self._own(prefix)
+
+    def is_own(self, branch: str, prefix: str) -> bool:
+        """Return whether coord names its branch so; that of an adopted request has another name."""
+        return branch in (self.branch, self._own(prefix))
+
+    def _own(self, prefix: str) -> str:
+        return f"{prefix}{self.branch.removeprefix(PREFIX)}"
 
 
 class TakenOver(FrozenModel):
