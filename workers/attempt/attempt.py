@@ -206,6 +206,8 @@ class Attempt:
             outcome = outcome or self._cached(workspace, start) or self._run_command(workspace, start)
             if outcome.kind is OutcomeKind.SUCCEEDED:
                 self._move_branch(workspace, outcome.tip)
+            elif outcome.kind is OutcomeKind.FAILED:
+                workspace.provide_worktree()
             return outcome
         finally:
             workspace.leave()

@@ -104,6 +104,9 @@ class Workspace:
         self._workspace_lock.check()
         return False
 
+    def provide_worktree(self) -> None:
+        """Make the worktree in which a person corrects the work that a check refuses, if there is none."""
+
     def make_room(self) -> None:
         """Remove the attempt's untracked files: they may have filled the disk, and are made again."""
 

@@ -404,6 +404,16 @@ class Worktree(Workspace):
             self.reset()
             return True
 
+    def provide_worktree(self) -> None:
+        """Make the worktree of a run that adds to a change set. A run has none yet whose first todo judges."""
+        if self._start.copy is None or self._main.path.exists():
+            return
+        try:
+            with describe_os_error(self._main.path):
+                self._main.check_out(self._since)
+        except CoordinationError as error:
+            self._log(f"no worktree to correct the work in: {error}")
+
     def make_room(self) -> None:
         """Remove the attempt's untracked files, which may have filled the disk; they are made again. Writes
         nothing.
