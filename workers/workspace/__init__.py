@@ -7,6 +7,9 @@
 | `run_start.py` `base_commit.py` | the commit at which a run begins; how it is chosen |
 | `change_set.py` | the branch of a change set, and its size, by git processes that stay open |
 | `submodules.py` | the submodules of a worktree |
+| `environments.py` | the files that `prepare` makes for checkouts of checks |
+| `private_git.py` `git_index.py` | the git directory of a todo in a sandbox; its index, read as data |
+| `confined_folder.py` | the folder of a todo that ran in a sandbox, made harmless for git |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
 | `hooks.py` `shared_state.py` | hooks of the repository; settings and refs that its code must not change |
 | `lock.py` | one attempt in a workspace at a time |
