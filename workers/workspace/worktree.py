@@ -405,7 +405,7 @@ class Worktree(Workspace):
             return True
 
     def provide_worktree(self) -> None:
-        """Make the worktree of a run that adds to a change set. A run has none yet whose first todo judges."""
+        """Make the worktree of a run that adds to a change set: if its first todo judges, it has none."""
         if self._start.copy is None or self._main.path.exists():
             return
         try:
