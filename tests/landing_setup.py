@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from coordination.errors import NotTrusted, TrustCause
 from coordination.models import LandCheck, Repo, Via
-from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange, RequestRef, Reverted
 from tests.testbed import git
 from workers.landing.approvals import SeenApprovals
 from workers.landing.job import CheckRuns, LandJob
@@ -37,6 +37,7 @@ class Place:
     folder: Path
     via: Via
     landed: Landed | None = None
+    reverted: Reverted | None = None
     request: RequestRef | None = None
     tip: str = ""
     base: str = ""
@@ -74,8 +75,9 @@ class Place:
         self.landed = landed
         self.dies("note_landed")
 
-    def note_reverted(self, tip: str, base: str, sign: bool) -> None:
+    def note_reverted(self, tip: str, base: str, sign: bool, reverted: Reverted) -> None:
         self.landed, self.tip, self.base, self.signs = None, tip, base, sign
+        self.reverted = reverted
         self.dies("note_reverted")
 
     def verify(self, tip: str, signed: str) -> str | None:

@@ -163,9 +163,9 @@ class Landings:
         return Run(self._access, run_id)
 
     def _announce(self, prepared: PreparedLanding, run: str = "") -> None:
-        landing, data = prepared.landing, {"overrides": prepared.overrides}
+        landing = prepared.landing
         self._access.announce(
-            prepared.kind, landing.change_set, run=run, repos=sorted(landing.names), data=data
+            prepared.kind, landing.change_set, run=run, repos=sorted(landing.names), data=prepared.facts
         )
 
     def _check(self, prepared: PreparedLanding) -> None:
@@ -268,5 +268,6 @@ class QualityChecks:
         self._access.authority.check(QA, repos)
         with self._access.reached() as connection:
             run_id = start_checks(connection, prepared)
-        self._access.announce(QA, prepared.subject, run=run_id, repos=sorted(repos))
+        data = vars(prepared.options)
+        self._access.announce(QA, prepared.subject, run=run_id, repos=sorted(repos), data=data)
         return Run(self._access, run_id)

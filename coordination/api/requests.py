@@ -81,7 +81,7 @@ class Requests:
             if dry_run:
                 return previewed(planned, inspections, reopen=options.reopen)
             done = maker.make(inspections)
-        data = {"requests": [one.url for one in done if one.url]}
+        data = {**vars(options), "requests": [one.url for one in done if one.url]}
         self._access.announce("create_request", plan, repos=names, data=data)
         return done
 
@@ -130,7 +130,8 @@ class Requests:
                     sets.note_request(plan, change.repo, change.request, "request.closed")
                 done.append(view)
             self._note_seen(connection, done)
-        self._access.announce("close_request", plan, repos=names)
+        data = {"requests": [one.url for one in done if one.state is RequestState.CLOSED]}
+        self._access.announce("close_request", plan, repos=names, data=data)
         return tuple(done)
 
     def _refuse_unsigned(self, connection: Connection, planned: PlannedRequests) -> None:

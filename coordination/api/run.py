@@ -123,7 +123,7 @@ class Run(RunReading):
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
             with self._reached():
                 refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"resume {self.id}")
-        self._steer("resume", store.resume, "resumed")
+        self._steer("resume", store.resume, "resumed", as_it_was=as_it_was)
 
     def cancel(self) -> None:
         """Cancel a run: start no more todos, and stop the running ones. A retry continues it as a new run.
@@ -137,11 +137,11 @@ class Run(RunReading):
             steering.cancel(connection, self.id)
         self._announce("cancel")
 
-    def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str) -> None:
+    def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str, **data: object) -> None:
         self._check(command)
         with self._reached() as connection:
             steering.steer(connection, self.id, step, expected)
-        self._announce(command)
+        self._announce(command, **data)
 
     def _check(self, operation: str) -> None:
         """Raise NotAllowed unless this user may do this to all repositories of the run."""

@@ -17,7 +17,14 @@ from coordination.landing.plan_waves import planned_waves
 from coordination.landing.rules import plan_of
 from coordination.models import OPEN_TODO, Ecosystem
 from coordination.planner.checks import is_check
-from coordination.runs.change_sets.records import ChangeSet, CheckVerdict, Landed, RepoChange, RequestRef
+from coordination.runs.change_sets.records import (
+    ChangeSet,
+    CheckVerdict,
+    Landed,
+    RepoChange,
+    RequestRef,
+    Reverted,
+)
 from coordination.runs.change_sets.store import ChangeSets, PlanOfRun, plans_of
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import LAND
@@ -91,6 +98,8 @@ class ChangeView(FrozenModel):
     """The todos whose results it has."""
     checks: tuple[ChangeCheck, ...] = ()
     landed: Landed | None = None
+    reverted: Reverted | None = None
+    """How it was taken out of the base branch again; None for one that has landed anew, or never."""
     request: RequestRef | None = None
     """Its pull request, as coord saw it last."""
     wave: int | None = None

@@ -67,7 +67,7 @@ class PreparedChecks:
     start_at: StartingPoint
     unchecked: tuple[str, ...]
     """Repositories that declare no such check, so nothing is known about them."""
-    no_cache: bool
+    options: CheckOptions
 
 
 def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckOptions) -> PreparedChecks:
@@ -94,7 +94,7 @@ def prepare_checks(connection: Connection, ecosystem: Ecosystem, options: CheckO
         graph=graph,
         start_at=start_at.only(graph.repos),
         unchecked=tuple(without),
-        no_cache=options.no_cache,
+        options=options,
     )
 
 
@@ -121,7 +121,7 @@ def start(connection: Connection, prepared: PreparedChecks) -> str:
         max_parallel=None,
         actor=actor(),
         operation=QA,
-        no_cache=prepared.no_cache,
+        no_cache=prepared.options.no_cache,
     )
     return start_generated(
         connection, prepared.records, prepared.graph, order, alone=False, start_at=prepared.start_at

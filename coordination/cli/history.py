@@ -25,7 +25,7 @@ from coordination.text import counted, shortened
 
 FACTS = (
     "status", "state", "attempt", "duration_ms", "exit_code", "level", "reason", "result", "succeeded",
-    "failed", "skipped", "cancelled", "compensated", "bound_s", "first", "last",
+    "failed", "skipped", "cancelled", "compensated", "bound_s", "first", "last", "commit", "by", "via",
 )  # fmt: skip
 """Data of events that a line shows."""
 MOST_CHANGES = 3

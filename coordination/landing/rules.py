@@ -78,6 +78,11 @@ class RepoLanding:
         assert self.change.landed is not None
         return self.change.landed
 
+    @property
+    def commit(self) -> str:
+        """Return the commit that lands, or that is reverted."""
+        return self.change.landed.commit if self.change.landed else self.change.tip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Landing:

@@ -55,10 +55,28 @@ class PreparedLanding:
     """For each plan, the completed todos that are compared before a landing starts."""
     accepted: Mapping[str, str] = field(default_factory=dict)
     """Todo that a person has accepted unseen → its repository."""
+    options: LandOptions = field(default_factory=LandOptions)
+    """Those of a landing; a revert has none."""
     command: str = ""
     """The command of a landing, with its options."""
     results: Mapping[str, CheckResult] = field(default_factory=dict)
     """Todo of a check → its last result for the tip that lands."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """Return the data of its event: the options, the ways, and for each repository its base branch and
+        the commit that lands or is reverted.
+        """
+        repos = self.landing.repos
+        given = {**vars(self.options), "method": self.landing.method} if self.kind == LAND else {}
+        return {
+            **given,
+            "via": sorted({one.via.value for one in repos}),
+            "overrides": self.overrides,
+            "bases": [f"{one.repo}:{one.branch}" for one in repos],
+            "branches": [f"{one.repo}:{one.change.branch}" for one in repos],
+            "commits": [f"{one.repo}:{one.commit}" for one in repos],
+        }
 
     @property
     def repos(self) -> tuple[str, ...]:
@@ -122,6 +140,7 @@ def prepare_landing(
         landing=landing,
         compared=tuple(one for one in compared if one.todos),
         accepted=accepted,
+        options=options,
         command=command_of(name, options),
     )
     if not landing.repos:

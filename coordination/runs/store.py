@@ -75,12 +75,16 @@ class RunStore(AttemptStore):
         tip: str = "",
         base: str = "",
         signed: str = "",
+        reverted: str = "",
+        data: Iterable[tuple[str, str]] = (),
     ) -> Reply:
-        """Record a landing, or a revert, that the todo has made: `noted`, `stale` or `gone`."""
+        """Record a landing, or a revert, that the todo has made: `noted`, `stale` or `gone`. `data`: of its
+        event.
+        """
         return self._call(
             steps.NoteChange(
                 run=grant.run_id, todo=grant.todo_id, fence=grant.fence, change_set=change_set, repo=repo,
-                landed=landed, tip=tip, base=base, signed=signed,
+                landed=landed, tip=tip, base=base, signed=signed, reverted=reverted, data=tuple(data),
             )
         )  # fmt: skip
 

@@ -80,6 +80,14 @@ def test_last_is_the_newest_run_on_which_a_command_can_act(swept: Testbed):
     assert swept.ok("list-todos", "--assignee", "nobody", "--json").json == []
 
 
+TOLD = {
+    "change_set.landed": {"commit", "tip", "base", "branch", "via", "method"},
+    "change_set.reverted": {"commit", "by", "tip", "base", "branch", "via"},
+    "command.land": {"commits", "bases", "branches", "via", "method"},
+    "command.revert": {"commits", "bases", "branches", "via"},
+}
+
+
 def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     """And no other command takes it back."""
     assert land(swept)["code"] == 0
@@ -91,6 +99,9 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     reverted = swept.coord("revert", landed, "--yes", "--json")
     assert reverted.code == 0, reverted.err
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("", "")
+    by, views = swept.run()["run_id"], swept.ok("changes", PLAN, "--json").json
+    assert {one["reverted"]["run"] for one in views} == {by}, "people see that it had landed"
+    assert by in swept.ok("changes", PLAN).out
     assert swept.coord("revert", PLAN, "--yes").code == 2, "nothing of it stands"
     refused = swept.coord("rollback", swept.run()["run_id"], "--yes")
     assert (refused.code, f"coord land {PLAN}" in refused.err) == (6, True)
@@ -99,5 +110,9 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     again = swept.sweep()
     assert again.code == 0, again.err
     assert land(swept)["code"] == 0
+    events = {kind: swept.ok("history", "--kind", kind, "--json").json for kind in TOLD}
+    assert [len(found) for found in events.values()] == [4, 2, 2, 1]
+    assert all(TOLD[kind] <= one["data"].keys() and one["actor"] for kind in TOLD for one in events[kind])
+    assert {one["reverted"] for one in swept.ok("changes", PLAN, "--json").json} == {None}
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("3", "lib 2")
     assert "Coord-Reverts" in git(swept.folder / "lib", "log", "--format=%B"), "history was not rewritten"

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from coordination.errors import Conflict, Unreadable
-from coordination.runs.change_sets.records import ChangeSet, Landed, RecordedCheck, RepoChange
+from coordination.events.records import Event
+from coordination.events.stream import EventStream
+from coordination.runs.change_sets.records import ChangeSet, Landed, RecordedCheck, RepoChange, Reverted
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.control.steering import refuse_within_change_set
 from coordination.runs.records import Result, TodoState
@@ -79,6 +81,12 @@ def read(sets: ChangeSets) -> ChangeSet:
     found = sets.read(PLAN)
     assert found is not None
     return found
+
+
+def events_of(store: RunStore) -> list[Event]:
+    """Return the events of change sets."""
+    events = EventStream(store.redis, "test").read().events
+    return [event for event in events if event.kind.startswith("change_set.")]
 
 
 def done(store: RunStore, tip: str = FIRST, **how: str) -> Writer:
@@ -240,6 +248,58 @@ def test_a_reverted_landing_is_one_of_the_runs_that_made_it(store: RunStore, set
     assert (change.tip, change.base, change.landed) == (SECOND, MOVED_BASE, None)
     assert change.runs == (first.run_id, grant.run_id)
     assert set(read(sets).runs) == {first.run_id, grant.run_id}
+
+
+REVERTED = Reverted(commit=MOVED_BASE, by="4" * 40, via="push", at="later", run="R", request="https://f/2")
+
+
+def test_landing_and_revert_have_one_event_each_that_says_what_was_done(store: RunStore, sets: ChangeSets):
+    """The page of the request of a revert is written into the record of the landing: no other landing."""
+    done(store)
+    grant = Harness(store).begin({"L": "r1"}).take("L")
+    asked = LANDED.model_copy(update={"revert": "https://f/2"})
+    for landed in (LANDED, LANDED, asked):
+        assert sets.note_landed(grant, PLAN, "r1", landed)
+    for _ in range(2):
+        facts = {"tip": SECOND, "base": MOVED_BASE, "signed": ""}
+        assert sets.note_reverted(grant, PLAN, "r1", **facts, reverted=REVERTED)
+
+    landed, reverted = events_of(store)
+    assert (landed.kind, reverted.kind) == ("change_set.landed", "change_set.reverted")
+    assert {(one.subject, one.run, one.actor, one.repos) for one in (landed, reverted)} == {
+        (PLAN, grant.run_id, "test", ("r1",))
+    }
+    assert landed.data == {
+        "branch": "coord/r1", "tip": FIRST, "base": BEGAN, "commit": MOVED_BASE, "via": "push",
+        "method": "squash",
+    }  # fmt: skip
+    assert reverted.data == {
+        "branch": "coord/r1", "tip": SECOND, "base": MOVED_BASE, "commit": MOVED_BASE, "by": REVERTED.by,
+        "via": "push",
+    }  # fmt: skip
+    assert read(sets).repos["r1"].reverted == REVERTED
+    assert sets.note_landed(grant, PLAN, "r1", LANDED)
+    assert read(sets).repos["r1"].reverted is None
+
+
+def test_a_rollback_that_adds_an_inverse_commit_is_no_revert(store: RunStore, sets: ChangeSets):
+    done(store)
+    grant = Harness(store).begin({"L": "r1"}).take("L")
+    assert sets.note_reverted(grant, PLAN, "r1", tip=SECOND, base=BEGAN, signed="")
+    assert events_of(store) == []
+    assert read(sets).repos["r1"].reverted is None
+
+
+def test_an_adopted_and_a_discarded_change_set_name_their_commits(store: RunStore, sets: ChangeSets):
+    done(store)
+    facts = {"branch": "coord/r1", "tip": SECOND, "base": BEGAN, "run": "R"}
+    sets.adopt(PLAN, "r1", facts, {})
+    sets.discard(PLAN, "r1")
+    adopted, discarded = events_of(store)
+    assert (adopted.kind, discarded.kind) == ("change_set.adopted", "change_set.discarded")
+    for one in (adopted, discarded):
+        assert one.actor
+        assert one.data == {"branch": "coord/r1", "tip": SECOND, "base": BEGAN}
 
 
 @pytest.mark.parametrize("branch", ["main", "release", "refs/heads/main"])

@@ -368,6 +368,16 @@ def test_a_revert_that_needs_a_review_is_left_open_until_people_have_merged_it(p
     place.at.merge(place.project, 2)
     ends(place.revert(), SUCCEEDED)
     assert (place.has_work, len(place.project.requests)) == (False, 2)
+    assert place.reverted is not None
+    assert place.reverted.request.endswith("/2")
+
+
+def test_a_request_that_a_landing_has_merged_is_not_open_any_more(place: Proposal):
+    place.check()
+    ends(place.land(), SUCCEEDED)
+    assert place.request is not None
+    assert place.request.seen is not None
+    assert place.request.seen.state == "merged"
 
 
 @pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])

@@ -126,8 +126,11 @@ class ChangeSetRollback:
         tip = made.base if isinstance(made, NoChange) else made.commit
         self.send(grant, tip, change.base)
         signed = self.signed_results.seal_tip(grant, tip, change.base, name) if signs else ""
-        facts = {"tip": tip, "base": change.base, "signed": signed}
-        if not until_answered(lambda: self.change_sets.note_reverted(grant, name, repo, **facts)):
+
+        def note() -> bool:
+            return self.change_sets.note_reverted(grant, name, repo, tip=tip, base=change.base, signed=signed)
+
+        if not until_answered(note):
             raise Superseded("another attempt undoes the todo, or has undone it", "")
         return tip
 

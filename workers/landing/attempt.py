@@ -139,7 +139,7 @@ class Attempt(ABC):
             tree_before=before,
             method=method,
             via=str(self._via),
-            at=self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            at=self._now(),
             run=self._job.run_id,
             wave=self._action.wave if isinstance(self._action, LandAction) else None,
         )
@@ -156,6 +156,10 @@ class Attempt(ABC):
             return None
         self._job.verify_landed(landed)
         return landed
+
+    def _now(self) -> str:
+        """Return the time of a record: UTC, ISO 8601."""
+        return self._job.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def _add_to_checkpoint(self, facts: dict[str, Any]) -> None:
         self._save_checkpoint({**self._checkpoint, **facts})

@@ -27,6 +27,7 @@ from coordination.runs.change_sets.records import (
     Landed,
     RepoChange,
     RequestRef,
+    Reverted,
     read_result,
 )
 from coordination.runs.change_sets.store import ChangeSets
@@ -71,7 +72,7 @@ class LandJob:
     record: Callable[[str], None]
     """Records JSON for the next attempt."""
     note_landed: Callable[[Landed], None]
-    note_reverted: Callable[[str, str, bool], None]
+    note_reverted: Callable[[str, str, bool, Reverted], None]
     """Opens the change set again: new tip, base, and whether the tip may be signed."""
     access: Callable[[], AbstractContextManager[dict[str, str]]]
     """Gives git access to the remote."""
@@ -140,12 +141,15 @@ class LandJobs:
             self.remember(grant, name)
             self._note(lambda: self.change_sets.note_landed(grant, name, repo.name, landed))
 
-        def note_reverted(tip: str, base: str, sign: bool) -> None:
+        def note_reverted(tip: str, base: str, sign: bool, reverted: Reverted) -> None:
             self.remember(grant, name)
             self.send(grant, tip, base)
             signed = self.signed_results.seal_tip(grant, tip, base, name) if sign else ""
-            facts = {"tip": tip, "base": base, "signed": signed}
-            self._note(lambda: self.change_sets.note_reverted(grant, name, repo.name, **facts))
+            self._note(
+                lambda: self.change_sets.note_reverted(
+                    grant, name, repo.name, tip=tip, base=base, signed=signed, reverted=reverted
+                )
+            )
             if (found := change()) is not None and (why := self._follow(repo.name, found.branch, tip)):
                 log(why)
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 from coordination.changes.requests.access import inspect, refuse_unproposed
 from coordination.changes.requests.create import RequestMaker
 from coordination.changes.requests.proposal import PlannedRequests, RepoRequest
-from coordination.changes.requests.records import RequestOptions
+from coordination.changes.requests.records import RequestOptions, seen_now
 from coordination.errors import Conflict
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, PullRequest, RequestState
@@ -63,6 +63,7 @@ class RequestLanding(RequestLook, LandAttempt):
         for _ in range(LOOKS):
             if request.state is RequestState.MERGED:
                 self._waits_no_longer()
+                self._note_merged(change, request)
                 landed = self._landing_of(at, self._action.method.value, change, request, self._checkpoint)
                 self._add_to_checkpoint(landed.model_dump())
                 if landed.method != BY_PEOPLE:
@@ -84,6 +85,14 @@ class RequestLanding(RequestLook, LandAttempt):
             if request.is_open and not self._heads(at, change, request.head_sha):
                 self._refuse_lasting(request, self._missing(at, change, request))
         raise self._forge_trouble(f"{request.url} keeps moving")
+
+    def _note_merged(self, change: RepoChange, request: PullRequest) -> None:
+        """Record the request as merged for `coord changes`, which showed it as open so far."""
+        ref = change.request
+        if ref is not None and ref.number == request.number:
+            seen = seen_now(request, ref.seen)
+            if seen != ref.seen:
+                self._job.note_request(ref.model_copy(update={"seen": seen}), "")
 
     # Steps
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from coordination.errors import NotAllowed
 from coordination.models import RevertAction
-from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange
+from coordination.runs.change_sets.records import BY_PEOPLE, RepoChange, Reverted
 from workers.landing.attempt import LOOKS, TROUBLE, UNDOES, Attempt, parsed, refusal
 from workers.landing.commits import REVERTS, commit_in, had_tree, lands, reopen, revert_commit, revert_of
 from workers.landing.records import BaseBranch, NoChange, Prepared, Refused
@@ -89,7 +89,7 @@ class RevertAttempt(Attempt):
                 continue
             revert = made.commit if isinstance(made, Prepared) else made
             base = self._base_tip(at)
-            self._open_again(at, change, landed, base.commit)
+            self._open_again(at, change, landed, base.commit, revert)
             return self._done({"reverted": commit, "by": revert}, f"{commit[:12]} is out of {at.branch}")
         raise self._keeps_moving(at)
 
@@ -109,7 +109,9 @@ class RevertAttempt(Attempt):
             raise self._end_after(made)
         return made.base if isinstance(made, NoChange) else made  # people took it out
 
-    def _open_again(self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit, base: str) -> None:
+    def _open_again(
+        self, at: BaseBranch, change: RepoChange | None, landed: LandedCommit, base: str, revert: str
+    ) -> None:
         """Open the change set again, at a tip that has the reverted work on top of the base branch."""
         tip = change.tip if change else self._action.tip
         if change is None or tip is None:
@@ -122,7 +124,12 @@ class RevertAttempt(Attempt):
         if isinstance(made, Refused):
             raise self._end_after(made)
         covered = landed.commit == tip or contains(at, base, landed.commit)
-        self._job.note_reverted(made.commit, base, covered and self._is_signed(tip, change))
+        signs = covered and self._is_signed(tip, change)
+        self._job.note_reverted(made.commit, base, signs, self._reverted(landed.commit, revert))
+
+    def _reverted(self, commit: str, revert: str) -> Reverted:
+        via, run = str(self._via), self._job.run_id
+        return Reverted(commit=commit, by=revert, via=via, at=self._now(), run=run)
 
     def _is_signed(self, tip: str, change: RepoChange) -> bool:
         """Return whether the work of the change set is signed, where that is required: else a worker would

@@ -16,7 +16,7 @@ from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
 from coordination.landing.readiness import LASTING, Lack, Missing, Requirements, missing_of, missing_text
 from coordination.models import RevertAction, RevertStep
-from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, branch_name
+from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, Reverted, branch_name
 from coordination.runs.records import WaitReason
 from workers.landing.attempt import UNDOES, AttemptEnd, postponed, refusal
 from workers.landing.commits import commit_in
@@ -214,6 +214,10 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         if landed is not None and landed.revert != request.url:
             self._landing_to_revert = landed.model_copy(update={"revert": request.url})
             self._job.note_landed(self._landing_to_revert)
+
+    def _reverted(self, commit: str, revert: str) -> Reverted:
+        page = self._landing_to_revert.revert if self._landing_to_revert else ""
+        return super()._reverted(commit, revert).model_copy(update={"request": page})
 
     def _left(self, request: PullRequest, error: str) -> AttemptEnd:
         """Return the end of an attempt that leaves the request to people."""

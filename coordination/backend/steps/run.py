@@ -239,6 +239,8 @@ class NoteChange(AttemptStep, name="run/note_change", keys=KEYS):
     tip: str
     base: str
     signed: str
+    reverted: str
+    data: Collection[tuple[str, str]]
 
 
 class LostAttempt(NamedTuple):

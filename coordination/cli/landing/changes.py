@@ -104,9 +104,18 @@ def _request(ref: RequestRef | None) -> Cell:
 
 def _state(change: ChangeView) -> Cell:
     if change.landed is None:
-        return Cell(change.waits_for or "", "yellow")
+        before = f"{_reverted(change)}; waits for " if change.reverted else ""
+        return Cell(f"{before}{change.waits_for or ''}", "yellow")
     how = f"{change.landed.method} {change.landed.commit[:12]} ({change.landed.via})"
     return Cell(f"landed {format_time(change.landed.at)}: {how}, run {change.landed.run}", "green")
+
+
+def _reverted(change: ChangeView) -> str:
+    reverted = change.reverted
+    assert reverted is not None
+    how = f"{reverted.by[:12]} ({reverted.via}) takes {reverted.commit[:12]} out"
+    page = f", {reverted.request}" if reverted.request else ""
+    return f"reverted {format_time(reverted.at)}: {how}{page}, run {reverted.run}"
 
 
 @command("changes.diff")

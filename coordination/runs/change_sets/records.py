@@ -61,6 +61,24 @@ class Landed(FrozenModel):
     """The signed record of its worker (trust/results.py); empty without one."""
 
 
+class Reverted(FrozenModel):
+    """How landed changes were taken out of the base branch again, until they land anew."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    commit: str
+    """The commit that was reverted."""
+    by: str
+    """The commit of the base branch that reverts it."""
+    via: str
+    at: str
+    """UTC, ISO 8601."""
+    run: str
+    """The run that reverted it."""
+    request: str = ""
+    """Page of the pull request that reverted it; empty without one."""
+
+
 class RecordedCheck(FrozenModel):
     """The newest verdict of a quality check on a tip."""
 
@@ -142,6 +160,8 @@ class RepoChange(FrozenModel):
     removed: int | None = None
     checks: tuple[RecordedCheck, ...] = ()
     landed: Landed | None = None
+    reverted: Reverted | None = None
+    """None also for changes that have landed again."""
     request: RequestRef | None = None
     set_back_by: str = ""
     """The run that set the tip back behind commits of the pull request; the next run adds their inverse."""
@@ -324,6 +344,7 @@ def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> R
             "signed": facts.get("result", ""),
             "checks": tuple(_checks(facts.get("checks", ""))),
             "landed": Landed.model_validate_json(facts["landed"]) if "landed" in facts else None,
+            "reverted": Reverted.model_validate_json(facts["reverted"]) if "reverted" in facts else None,
             "request": RequestRef.model_validate_json(facts["request"]) if "request" in facts else None,
             "set_back_by": facts.get("behind", ""),
             **{name: facts.get(name, "") for name in ("branch", "base", "tip", "host", "run", "writer")},

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
+from coordination.environment import actor
 from coordination.errors import NotFound, Unreadable
 from coordination.runs.attempt_store import Grant
 from coordination.runs.change_sets.records import (
@@ -25,6 +26,7 @@ from coordination.runs.change_sets.records import (
     ChangeSet,
     Landed,
     RequestRef,
+    Reverted,
     SeenRequest,
     parse_change_set,
 )
@@ -130,19 +132,34 @@ class ChangeSets:
         """Record that the changes of a repository have landed. Return False if another attempt holds the todo
         by now. Raises NotFound.
         """
-        return self._note(grant, change_set, repo, landed=landed.model_dump_json())
+        data = {"commit": landed.commit, "via": landed.via, "method": landed.method}
+        if landed.wave is not None:
+            data["wave"] = str(landed.wave)
+        return self._note(grant, change_set, repo, data, landed=landed.model_dump_json())
 
     def note_reverted(
-        self, grant: Grant, change_set: str, repo: str, *, tip: str, base: str, signed: str
+        self,
+        grant: Grant,
+        change_set: str,
+        repo: str,
+        *,
+        tip: str,
+        base: str,
+        signed: str,
+        reverted: Reverted | None = None,
     ) -> bool:
         """Open the change set again after a revert. `tip`: the commit that restores the work on top of
-        `base`; `signed`: the signed result that states it. Return False if another attempt holds the todo by
-        now. Raises NotFound.
+        `base`; `signed`: the signed result that states it; `reverted`: None for a rollback that adds an
+        inverse commit to the branch of a change set. Return False if another attempt holds the todo by now.
+        Raises NotFound.
         """
-        return self._note(grant, change_set, repo, tip=tip, base=base, signed=signed)
+        data = {"commit": reverted.commit, "by": reverted.by, "via": reverted.via} if reverted else {}
+        record = reverted.model_dump_json() if reverted else ""
+        facts = {"tip": tip, "base": base, "signed": signed, "reverted": record}
+        return self._note(grant, change_set, repo, data, **facts)
 
-    def _note(self, grant: Grant, change_set: str, repo: str, **facts: str) -> bool:
-        word = self._store.note_change(grant, change_set, repo, **facts).word
+    def _note(self, grant: Grant, change_set: str, repo: str, data: Mapping[str, str], **facts: str) -> bool:
+        word = self._store.note_change(grant, change_set, repo, data=data.items(), **facts).word
         if word == "gone":
             raise _not_found(change_set, repo)
         return word == "noted"
@@ -178,7 +195,8 @@ class ChangeSets:
                 pipeline.hset(self._keys.adopted(change_set, repo), mapping=dict(commits))
             pipeline.sadd(self._keys.change_sets, change_set)
             pipeline.execute()
-        self._store.announce("change_set.adopted", change_set, repos=[repo])
+        data = {name: facts[name] for name in ("branch", "tip", "base") if facts.get(name)}
+        self._store.announce("change_set.adopted", change_set, repos=[repo], actor=actor(), data=data)
 
     def note_request(self, change_set: str, repo: str, request: RequestRef, kind: str) -> None:
         """Record the pull request of a repository, with an event of this kind. Raises NotFound where the
@@ -229,7 +247,9 @@ class ChangeSets:
             if set(found.repos) == {repo} and not found.writers:
                 pipeline.srem(self._keys.change_sets, change_set)
             pipeline.execute()
-        self._store.announce("change_set.discarded", change_set, repos=[repo])
+        change = found.repos[repo]
+        data = {name: value for name in ("branch", "tip", "base") if (value := getattr(change, name))}
+        self._store.announce("change_set.discarded", change_set, repos=[repo], actor=actor(), data=data)
 
     def _require(self, change_set: str, repo: str) -> ChangeSet:
         found = self.read(change_set)
@@ -244,7 +264,7 @@ def _not_found(change_set: str, repo: str) -> NotFound:
 
 _FACTS = (
     *("branch", "base", "tip", "host", "run", "runs", "commits", "files", "added", "removed", "landed"),
-    *("result", "checks", "request", "behind"),
+    *("reverted", "result", "checks", "request", "behind"),
 )
 
 

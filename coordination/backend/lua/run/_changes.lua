@@ -18,8 +18,8 @@ local change_set = {}
 
 do
   local FACTS = {
-    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'result',
-    'checks',
+    'base', 'tip', 'host', 'run', 'runs', 'commits', 'files', 'added', 'removed', 'landed', 'reverted',
+    'result', 'checks',
   }
 
   -- Return the key of the run's change set; nil without one.
@@ -208,7 +208,8 @@ do
             left[#left + 1], last = other, other
           end
         end
-        local base, host = unpack(call('HMGET', key, 'base ' .. repo, 'host ' .. repo))
+        local base, host, reverted =
+          unpack(call('HMGET', key, 'base ' .. repo, 'host ' .. repo, 'reverted ' .. repo))
         note_set_back(key, repo)
         forget(key, repo)
         if before and last then
@@ -216,6 +217,7 @@ do
           call('HSET', key, 'tip ' .. repo, before, 'result ' .. repo, signed, 'run ' .. repo, last,
             'runs ' .. repo, table.concat(left, ' '), 'base ' .. repo, base or '',
             'host ' .. repo, host or '')
+          if reverted then call('HSET', key, 'reverted ' .. repo, reverted) end
         end
       end
     end
