@@ -108,6 +108,8 @@ def _set_milestones(
 
 
 def rounded_hours(hours: float) -> float | int:
-    """Round to 0.01 hours, the precision of planning; the run keeps the exact duration."""
-    rounded = round(hours, 2)
+    """Round to 0.01 hours, the precision of planning, and less to two digits, so that a todo of seconds does
+    not count as none; the run keeps the exact duration.
+    """
+    rounded = round(hours, 2) if hours >= 0.01 else round(float(f"{hours:.2g}"), 6)
     return int(rounded) if rounded == int(rounded) else rounded

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -76,6 +76,8 @@ MEASURED = (".lead_h", ".cycle_h", ".actual_by_estimate", ".by_bound")
 """Suffixes of the names of figures whose single values are kept."""
 MOST = 1e15
 """A number of this size or larger is forged and counts as 0: it would hide all others in a sum."""
+DAY_ANYWHERE = timedelta(hours=38)
+"""A moment of a day, in whatever zone, is less than this from the midnight in UTC that begins the day."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
@@ -94,15 +96,18 @@ class Figure:
         return self.name.endswith(MEASURED) or self.name.startswith(TOOK)
 
 
-def figures_of(event: HistoryEvent) -> Iterator[Figure]:
-    """Yield the figures of an event: one of each name for all repositories, and one for each that it
-    names.
+def figures_of(
+    event: HistoryEvent, created_at: Callable[[HistoryEvent], datetime | None]
+) -> Iterator[Figure]:
+    """Yield the figures of an event: one of each name for all repositories, and one for each that it names.
+    `created_at` returns the time of the event that created the record, if it is known.
     """
     for part in event.parts:
-        yield from figures_of(part)
+        yield from figures_of(part, created_at)
     yield from _waits_of(event)
+    values = (*_values_of(event, created_at), *_values_of_run(event))
     for repo in ("", *event.repos):
-        for name, value in (*_values_of(event), *_values_of_run(event)):
+        for name, value in values:
             yield Figure(name=name, repo=repo, assignee=str(event.record.get("assignee", "")), value=value)
 
 
@@ -138,7 +143,9 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and 0 < value < MOST else 0.0
 
 
-def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
+def _values_of(
+    event: HistoryEvent, created_at: Callable[[HistoryEvent], datetime | None]
+) -> Iterator[tuple[str, float]]:
     if event.entity not in ("issue", "todo"):
         return
     verb = event.kind.partition(".")[2]
@@ -151,7 +158,7 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
         yield f"{event.entity}.{name}", 1.0
     if name != "done":
         return
-    if (hours := hours_between(event.record.get("created"), event.at)) is not None:
+    if (hours := hours_between(event.record.get("created"), event.at, created_at(event))) is not None:
         yield f"{event.entity}.lead_h", hours
     estimated, actual = event.record.get("estimated_hours"), event.record.get("actual_hours")
     if event.entity == "todo" and (hours := _number(estimated) or _number(actual)):
@@ -162,16 +169,24 @@ def _values_of(event: HistoryEvent) -> Iterator[tuple[str, float]]:
             yield f"{event.entity}.actual_by_estimate", _number(_number(actual) / estimate)
 
 
-def hours_between(created: object, moment: datetime) -> float | None:
-    """Return the hours from a record's date, as the file has it, to a moment; None without a date."""
+def hours_between(created: object, moment: datetime, recorded: datetime | None) -> float | None:
+    """Return the hours from the creation of a record to a moment; None if it is not known. `created`: its
+    date, as the file has it; `recorded`: the time of its creation in the history, which is exact.
+    """
+    begin, is_day = _begin(created)
+    if recorded is not None and (begin is None or (is_day and abs(recorded - begin) < DAY_ANYWHERE)):
+        begin = recorded
+    return None if begin is None else max(0.0, (moment - begin).total_seconds() / 3600)
+
+
+def _begin(created: object) -> tuple[datetime | None, bool]:
+    """Return the time of a date, and whether it is that of a whole day."""
     if not isinstance(created, str):
-        return None
+        return None, False
     try:
         begin = datetime.fromisoformat(created)
     except ValueError:
-        return None
+        return None, False
     if len(created) <= len("2026-01-31"):
-        begin = datetime.combine(begin.date(), time(), UTC)
-    elif begin.tzinfo is None:
-        begin = begin.replace(tzinfo=UTC)
-    return max(0.0, (moment - begin).total_seconds() / 3600)
+        return datetime.combine(begin.date(), time(), UTC), True
+    return begin if begin.tzinfo else begin.replace(tzinfo=UTC), False

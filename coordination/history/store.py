@@ -179,7 +179,7 @@ class HistoryStore:
         day = event.at.astimezone(UTC).date().isoformat()
         figures = [
             (_storable(f.repo), f.name, day, _storable(f.assignee), f.value, f.measured)
-            for f in figures_of(event)
+            for f in figures_of(event, self._created_at)
         ]
         self._db.executemany(
             "INSERT INTO daily VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET "
@@ -191,6 +191,15 @@ class HistoryStore:
             [figure[:5] for figure in figures if figure[5]],
         )
         return 1
+
+    def _created_at(self, event: HistoryEvent) -> datetime | None:
+        """Return the time of the event that created the record of an event; None if none is kept."""
+        rows = self.rows(
+            "SELECT MAX(at) AS at FROM events JOIN event_subjects AS of USING (seq) "
+            "WHERE of.subject = ? AND events.subject = of.subject AND kind = ? AND at <= ?",
+            *(_storable(event.subject), f"{event.entity}.created", int(event.at.timestamp() * 1000)),
+        )
+        return datetime.fromtimestamp(rows[0]["at"] / 1000, UTC) if rows and rows[0]["at"] else None
 
     def add_vectors(self, model: str, vectors: Iterable[tuple[int, bytes]]) -> None:
         with self._transaction():

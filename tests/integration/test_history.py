@@ -155,6 +155,26 @@ def test_trends_count_what_was_opened_and_done_by_whomever(store: HistoryStore, 
         trends(store, days=0, now=NOW)
 
 
+@pytest.mark.parametrize(
+    ("created", "hours"),
+    [
+        (NOW.date().isoformat(), 0.5),
+        (None, 0.5),
+        ((NOW - timedelta(days=3)).isoformat(), 72),
+        ((NOW - timedelta(days=3)).date().isoformat(), 72 + NOW.hour + NOW.minute / 60),
+    ],
+)
+def test_a_lead_time_begins_when_the_history_says_and_not_at_midnight(
+    store: HistoryStore, created: str | None, hours: float
+) -> None:
+    """A person may also give a record an earlier date."""
+    record = {"created": created} if created else {}
+    began = event(1, at=NOW - timedelta(minutes=30), kind="todo.created")
+    store.add([began, event(2, kind="todo.completed", record=record)])
+    _, todos = trends(store, days=1, now=NOW)
+    assert todos.now.lead_h_median == pytest.approx(hours, abs=0.02)
+
+
 def test_old_events_are_removed(store: HistoryStore) -> None:
     store.add([event(1, at=NOW - timedelta(days=400), title="old"), event(2, title="new")])
 
