@@ -163,6 +163,7 @@ def test_trends_count_what_was_opened_and_done_by_whomever(store: HistoryStore, 
         ((NOW - timedelta(days=3)).isoformat(), 72),
         ((NOW - timedelta(days=3)).date().isoformat(), 72 + NOW.hour + NOW.minute / 60),
     ],
+    ids=["day", "without a date", "earlier moment", "earlier day"],
 )
 def test_a_lead_time_begins_when_the_history_says_and_not_at_midnight(
     store: HistoryStore, created: str | None, hours: float
