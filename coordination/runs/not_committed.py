@@ -37,6 +37,10 @@ class NotCommittedReason(StrEnum):
     """Files that .gitignore names: later todos of the run in the repository have them, nobody else has."""
     REFS = "refs"
     """Branches and tags of a todo in a sandbox beside the current branch: nobody has them."""
+    HOOKS = "hooks"
+    """Changes that git hooks have left beside the commit. The worktree is kept, until another todo runs in
+    it.
+    """
     SPECIAL = "special"
     """Pipes, sockets and devices of a todo in a sandbox: they were removed."""
 
@@ -47,7 +51,11 @@ class NotCommittedReason(StrEnum):
     @property
     def keeps_worktree(self) -> bool:
         """Return whether the run's worktree stays because of it, although the run succeeded."""
-        return self in (NotCommittedReason.SUBMODULE_CHANGES, NotCommittedReason.SUBMODULE_COMMIT)
+        return self in (
+            NotCommittedReason.SUBMODULE_CHANGES,
+            NotCommittedReason.SUBMODULE_COMMIT,
+            NotCommittedReason.HOOKS,
+        )
 
 
 _TEXTS = {
@@ -57,6 +65,7 @@ _TEXTS = {
     NotCommittedReason.SUBMODULE_COMMIT: "its commit is in this worktree alone",
     NotCommittedReason.IGNORED: "ignored by git",
     NotCommittedReason.REFS: "a branch or tag that is not taken from a sandbox",
+    NotCommittedReason.HOOKS: "left by git hooks after the commit",
     NotCommittedReason.SPECIAL: "no file, and removed",
 }
 

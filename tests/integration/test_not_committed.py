@@ -132,3 +132,18 @@ def test_a_list_of_any_length_can_be_read_again():
     assert read(written([])) == read(None) == ()
     with pytest.raises(ValueError, match="reason"):
         read('[{"reason": "magic", "paths": [], "count": 1}]')
+
+
+@pytest.mark.parametrize("sandbox", [None, {"kind": "bubblewrap"}], ids=["free", "confined"])
+@pytest.mark.parametrize("hook", ["pre-commit", "post-commit"])
+def test_files_that_a_hook_leaves_are_named(bench: Bench, hook: str, sandbox: dict[str, str] | None):
+    bench.hook(hook, "[ -e code.orig ] || { echo x > code.orig; echo more >> code; }")
+    style = {"sandbox": sandbox} if sandbox else {}
+
+    done = bench.attempt("echo two >> code", **style)
+
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
+    assert told(done) == [(NotCommittedReason.HOOKS, ("code", "code.orig"))]
+    assert done.not_committed[0].reason.keeps_worktree
+    assert "code.orig" in bench.log
+    assert "more" not in git(bench.checkout, "show", f"{done.tip}:code").split()

@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -142,7 +142,7 @@ class Committed:
     """The branch's new tip, or the old one if nothing changed."""
     ignored: Sequence[str]
     left_out: tuple[NotCommitted, ...] = ()
-    """What was not taken from a todo in a sandbox."""
+    """What was not taken from a todo in a sandbox, and what hooks have left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +236,18 @@ def commit(worktree: WorktreeState, text: Message) -> Committed:
     status = git_status(worktree)
     nested = [*status.nested, *(_repositories(worktree, worktree.tamed) if worktree.tamed else ())]
     status = replace(status, nested=nested)
-    tip = _commit_changes(worktree, text, status)
+    tip, hooks_ran = _commit_changes(worktree, text, status)
+    if hooks_ran:
+        left_out = (*left_out, *_left_by_hooks(worktree))
     return Committed(tip=tip, ignored=status.ignored, left_out=left_out)
+
+
+def _left_by_hooks(worktree: WorktreeState) -> Iterator[NotCommitted]:
+    """Yield the changes that hooks have made and not added to the commit."""
+    status = git_status(worktree)
+    if paths := [*status.changed, *status.deleted, *status.nested]:
+        hint = "let the hook add them to the commit, or write elsewhere: the next todo begins without them"
+        yield not_committed(NotCommittedReason.HOOKS, paths, hint)
 
 
 def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
@@ -308,9 +318,10 @@ def _repositories(worktree: WorktreeState, tamed: Tamed) -> list[str]:
     return [path for path in unknown if path not in ignored]
 
 
-def _commit_changes(worktree: WorktreeState, text: Message, status: GitStatus) -> str:
+def _commit_changes(worktree: WorktreeState, text: Message, status: GitStatus) -> tuple[str, bool]:
+    """Return the tip, and whether hooks ran."""
     if worktree.style.read_only:
-        return _unchanged(worktree, status)
+        return _unchanged(worktree, status), False
     _refuse_loss(repositories=status.nested, unreadable=status.unreadable)
     head = status.head
     was = head if status.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
@@ -330,7 +341,7 @@ def _commit_changes(worktree: WorktreeState, text: Message, status: GitStatus) -
     if parent != was:
         _move(worktree, parent, was)
     if not (merged or ((staged or parent != head) and _differs_from(worktree, parent))):
-        return parent
+        return parent, False
     if status.branch != worktree.branch:
         worktree.git("symbolic-ref", "HEAD", f"refs/heads/{worktree.branch}")
     for name in LEFT_OPEN_BY_TODO if merged else (*LEFT_OPEN_BY_TODO, "MERGE_HEAD"):
@@ -388,7 +399,7 @@ def _unchanged(worktree: WorktreeState, status: GitStatus) -> str:
     return worktree.since
 
 
-def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
+def _commit(worktree: WorktreeState, parent: str, text: Message) -> tuple[str, bool]:
     asked = r"^(user\.(name|email)|core\.hookspath)$"
     found = configured(asked, cwd=worktree.path, git_dir=worktree.git_dir)
     hooks = Hooks(names=())
@@ -408,12 +419,12 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     if worktree.confined and not hooks.names:
         # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
         worktree.git(*COMMIT, stdin=str(text), settings=settings)
-        return _committed(worktree, parent, text)
+        return _committed(worktree, parent, text), False
     options = [word for setting in (*settings, hooks.wrapped(worktree.scripts)) for word in ("-c", setting)]
     argv = ["git", f"--git-dir={worktree.git_dir}", *options, *COMMIT]
     if worktree.private:
         _commit_confined(worktree, worktree.private, hooks, parent, argv, text)
-        return _committed(worktree, parent, text)
+        return _committed(worktree, parent, text), True
     before = SharedState.read(worktree.git_dir.parent.parent, refs=bool(hooks.names))
     author = "git commit with its hooks"
     try:
@@ -423,7 +434,7 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
             worktree.log(changed)
         raise
     before.refuse_changes(author, "correct the hook, or set commit_hooks: skip; then: coord retry")
-    return _committed(worktree, parent, text)
+    return _committed(worktree, parent, text), bool(hooks.names)
 
 
 def _commit_confined(

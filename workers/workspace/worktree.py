@@ -468,7 +468,7 @@ class Worktree(Workspace):
                 found += self._submodules.changes(self.path, git_dir)
             found += self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
         with describe_os_error(self._records):
-            self._prepared.keep(found)
+            self._prepared.keep((*found, *self._left_out))
             prepared = self._prepared.ignored
         if ignored := [path for path in self._ignored if path not in prepared]:
             found.append(not_committed(NotCommittedReason.IGNORED, ignored))
