@@ -13,7 +13,19 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from coordination.frozen import FrozenModel
-from coordination.models import Command, Duration, Gate, ManualAction, QaAction, Repo, Retry, Todo, Verdict
+from coordination.models import (
+    Command,
+    Commit,
+    Duration,
+    Gate,
+    ManualAction,
+    QaAction,
+    Repo,
+    Retry,
+    Todo,
+    Verdict,
+)
+from coordination.models.values import RunId
 
 Blame = Literal["", "worker", "signature"]
 """Cause of a failure, for circuit breakers: the todo (empty); the worker; or a refused signature or
@@ -307,11 +319,11 @@ class BriefPart(FrozenModel):
 
     repo: str
     origin: Origin | None = None
-    tip: str | None = None
+    tip: Commit | None = None
     branch: str | None = None
     """The branch of the change set."""
-    set_back: str | None = None
-    published: str | None = None
+    set_back: RunId | None = None
+    published: Commit | None = None
 
 
 def common_part(brief: RunBrief) -> RunBrief:
@@ -353,8 +365,15 @@ class _OrderedOrigin(Origin):
 
 
 class OrderedBrief(RunBrief):
-    """A brief that was signed."""
+    """A brief that was signed. A worker gives runs and commits of it to git, and makes paths of them."""
 
     model_config = ConfigDict(extra="forbid")
 
+    run_id: RunId
     origins: dict[str, _OrderedOrigin] = {}  # type: ignore[assignment]
+    built_on: tuple[RunId, ...] = ()
+    carried_from: tuple[RunId, ...] = ()
+    carried_tips: dict[str, Commit] = {}
+    set_back: dict[str, RunId] = {}
+    published: dict[str, Commit] = {}
+    redone: dict[str, RunId] = {}

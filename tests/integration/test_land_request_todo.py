@@ -91,6 +91,22 @@ def test_a_branch_that_has_moved_since_its_merge_stays(place: Proposal):
     assert "coord/P" in place.project.bare.branches()
 
 
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_request_for_another_base_is_not_merged(place: Proposal, queue: bool):
+    """Somebody changes its base at the forge, or the owner of Redis names another request of our branch."""
+    place.at.protect(place.project, queue=queue, dismiss_stale=False)
+    git(place.target, "branch", "other", "main")
+    place.check()
+    place.proposed.base = "other"
+    before = git(place.target, "rev-parse", "other")
+
+    ended = place.land()
+
+    assert ended.kind is OutcomeKind.REFUSED, ended.error
+    assert git(place.target, "rev-parse", "other") == before
+    assert place.project.queue == []
+
+
 def test_a_credential_for_merging_merges(place: Proposal, monkeypatch: pytest.MonkeyPatch):
     place.project.members[place.at.core.person("merger")] = "write"
     monkeypatch.setenv("MERGER", place.at.token("merger"))

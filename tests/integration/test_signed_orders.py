@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from coordination.errors import NotTrusted
 from coordination.files import make_private
 from coordination.models import Ecosystem, Service, ServiceAction, Workspace
 from coordination.runs.logs import LogReader
+from coordination.runs.records import OrderedBrief
 from coordination.runs.submission import draft
 from coordination.runs.views.run_view import RunReader
 from coordination.services.host import DesiredService, ServiceHost
@@ -344,6 +346,24 @@ def test_an_order_of_another_ecosystem_is_refused(site: Trusting, theirs: str):
     site.sweep({"A": "r1"}, ecosystem_id=theirs)
 
     assert "ecosystem 'eco-production'" in refused(site)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"carried_from": ("../../x",)},
+        {"built_on": ("--upload-pack=x",)},
+        {"set_back": {"r1": "a b"}},
+        {"carried_tips": {"r1": "--output=x"}},
+        {"published": {"r1": "main"}},
+        {"redone": {"A": ".."}},
+    ],
+)
+def test_an_order_names_runs_and_commits_in_their_one_form_only(fields: dict[str, Any]):
+    known = {"run_id": "20260102-120000-efgh", "plan_id": "P"}
+    assert OrderedBrief.model_validate(known)
+    with pytest.raises(ValidationError):
+        OrderedBrief.model_validate(known | fields)
 
 
 def test_a_worker_whose_file_has_no_id_refuses_the_order_for_one_with_an_id(site: Trusting):

@@ -180,6 +180,7 @@ class ForgeAttempt(Attempt):
         """Let the forge merge a request at the seen head. If the head has moved or the request is closed, do
         nothing: the caller looks again. Raises ForgeError.
         """
+        self._refuse_other_base(request)
         try:
             self._merging_forge.merge(
                 request.number,
@@ -195,7 +196,19 @@ class ForgeAttempt(Attempt):
         else:
             self._job.log(f"{request.url} is merged")
 
+    def _refuse_other_base(self, request: PullRequest) -> None:
+        """Raise AttemptEnd for a request that leads into another branch than the order: people can change
+        that at the forge, and Redis can name another request of the same commits.
+        """
+        if request.base != self._job.repo.branch:
+            raise refusal(
+                f"{request.url} is to be merged into {request.base}, and {self._job.repo.name} lands on "
+                f"{self._job.repo.branch}",
+                "change its base branch at the forge; then land or revert again",
+            )
+
     def _enqueue(self, request: PullRequest) -> None:
+        self._refuse_other_base(request)
         if not self._forge.is_queued(request):
             self._merging_forge.enqueue(request, expected_head=request.head_sha)
             self._job.log(f"{request.url} is in the merge queue")

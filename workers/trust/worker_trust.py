@@ -345,7 +345,7 @@ class OrderCheck:
         """Remember on this machine that a run has ended, if its order is valid; any other is refused anyway.
         Raises CoordinationError.
         """
-        if self._memory is None:
+        if self._memory is None or self._memory.has_ended(run_id):
             return
         try:
             order = self._run(run_id).order
