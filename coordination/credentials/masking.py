@@ -204,7 +204,7 @@ class StreamMask:
                 break
             if not (start < covered):  # else a mask that was written before covers it
                 pieces += (data[done : where.of(start)], MASK)
-            done = max(done, where.after(min(end, limit)))
+            done = max(done, where.after(end) if end <= limit else cut)
             self._covered = max(self._covered, end - limit)
         pieces.append(data[done:cut])
         return b"".join(pieces)

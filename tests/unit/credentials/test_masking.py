@@ -9,7 +9,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from coordination.credentials.masking import MASK, Masker, forms
@@ -75,6 +75,7 @@ def test_a_secret_is_masked_in_each_form_wherever_the_output_is_split(
     text=st.lists(st.sampled_from(["ab", "aba", "abab", "b", "\n", "hunter", "hun", "huntehunter", " "])),
     cuts=st.lists(st.integers(1, 5), max_size=30),
 )
+@example(text=["aba", "\n", "b", "abab"], cuts=[2, 5])
 def test_secrets_that_repeat_and_overlap_are_masked_alike_in_one_piece_and_in_many(
     text: list[str], cuts: list[int]
 ):
