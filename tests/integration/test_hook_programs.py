@@ -1,4 +1,4 @@
-"""The programs with which people set up git hooks: they work in the commits of todos, and touch nothing else."""
+"""Programs with which people set up git hooks: they work in the commits of todos and touch nothing else."""
 
 from __future__ import annotations
 
