@@ -255,6 +255,14 @@ def test_a_pipe_in_the_folder_holds_up_nothing(bench: Bench, place: str, end: st
         assert "sub/new" in files(bench, done.tip)
 
 
+def test_a_file_that_says_it_is_huge_takes_no_time(bench: Bench):
+    done = confined(bench, "truncate -s 1T huge")
+
+    assert done.kind is REFUSED, bench.log
+    assert "1,099,511,627,776 bytes" in done.error
+    assert confined(bench, "echo three > code").kind is SUCCEEDED, bench.log
+
+
 NESTED = {
     "pipe": "mkdir -p {at}/.git; mkfifo {at}/.git/HEAD",
     "pipe elsewhere": "mkdir -p {at} ignored/g/objects ignored/g/refs; mkfifo ignored/g/HEAD; "

@@ -17,6 +17,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -40,7 +41,7 @@ from workers.workspace.git import (
     refuse_damaged,
 )
 from workers.workspace.hooks import Hooks
-from workers.workspace.private_git import PrivateGit
+from workers.workspace.private_git import MOST_BYTES, PrivateGit
 from workers.workspace.repository import commit_at, contains
 from workers.workspace.shared_state import SharedState
 
@@ -268,6 +269,7 @@ def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
     if staged.removed:
         _update_index(worktree, ("--force-remove",), staged.removed)
     if added := [path for path in staged.added if _is_file(worktree.path, path)]:
+        _refuse_large(worktree, added)
         _update_index(worktree, ("--add",), added)
     if staged.links:
         entries = "".join(f"160000 {commit}\t{path}\0" for path, commit in staged.links.items())
@@ -279,6 +281,22 @@ def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
     if worktree.tamed and worktree.tamed.special:
         found.append(not_committed(NotCommittedReason.SPECIAL, sorted(worktree.tamed.special)))
     return tuple(found)
+
+
+def _refuse_large(worktree: WorktreeState, paths: Sequence[str]) -> None:
+    """Raise GitRefused if git would read more bytes than a todo in a sandbox may leave. A file may say any
+    size without taking space on the disk.
+    """
+    size = 0
+    for path in paths:
+        with suppress(OSError):
+            size += (worktree.path / path).lstat().st_size
+    if size > MOST_BYTES:
+        raise GitRefused(
+            f"the changed files have {size:,} bytes, more than the {MOST_BYTES:,} that coord commits from a "
+            "sandbox",
+            "let the todo write large files elsewhere ($TMPDIR), or name them in .gitignore",
+        )
 
 
 def _is_file(folder: Path, path: str) -> bool:
@@ -532,6 +550,7 @@ def _stage(worktree: WorktreeState, status: GitStatus) -> bool:
     if status.conflicts:
         raise _open_conflicts(status.conflicts)
     if status.differs and worktree.confined:
+        _refuse_large(worktree, status.changed)
         _stage_paths(worktree, status)
     elif status.differs:
         worktree.git("add", "--sparse", "--all", ":/", settings=DURABLE)

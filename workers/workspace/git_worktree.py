@@ -109,10 +109,13 @@ class GitWorktree:
 
     @property
     def is_foreign(self) -> bool:
-        """Return whether the folder has entries that our git should not meet. Raises GitRefused."""
+        """Return whether the folder has, or may have, entries that our git should not meet."""
         if self._tamed is not None:
             return bool(self._tamed.special or self._tamed.repositories)
-        found = survey(self.path)
+        try:
+            found = survey(self.path)
+        except GitRefused:
+            return True
         return bool(found.special or found.nested)
 
     def is_at(self, commit: str) -> bool:

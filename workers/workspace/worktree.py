@@ -375,7 +375,8 @@ class Worktree(Workspace):
 
     def git(self, *args: str) -> str:
         """Run git in the worktree. Raises GitInterrupted if the worktree is damaged."""
-        return self._folder.git(*args)
+        with describe_os_error(self.path), self._folder.tamed():
+            return self._folder.git(*args)
 
     def apply(self, changes: Path) -> str:
         """Apply a patch to files and index; return the new tree. Raises GitRefused after some changes."""
