@@ -19,16 +19,20 @@ from redis.exceptions import RedisError, ResponseError
 
 from coordination.backend.client import Profile, connect
 from coordination.errors import CoordinationError
+from tests.chaos import hostile_todos
 from tests.chaos.figures import Figures
 from tests.chaos.record import lines_of
 from tests.chaos.workers import NO_POISON, Watch, WorkerGroup, begin, dag, ledger_of, straight
 from tests.testbed import Testbed, temporary_testbed
 
-FAULT = "hostile writer"
+FAULT = "hostile writer, hostile todos"
 DOES = (
     "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, "
-    "only what was ordered runs"
+    "only what was ordered runs; then todos in a sandbox harm their git directories and folders: "
+    "nothing outside changes, and the next todo works"
 )
+WRITER_SHARE = 0.3
+"""Part of the time that the writer gets."""
 
 RUBBISH = (
     b"", b"\xff\xfe\x00", b"not json", b"{", b"null", b"[]", b"{}", b"[1, 2]", b"-1", b"1e400", b"nan",
@@ -125,8 +129,15 @@ class Writes:
 
 
 def main(minutes: float) -> Figures:
+    seconds = minutes * 60 * WRITER_SHARE
     with temporary_testbed() as testbed:
-        return write_rubbish(testbed, Writes(seconds=minutes * 60, seed=random.randrange(10**6)))
+        written = write_rubbish(testbed, Writes(seconds=seconds, seed=random.randrange(10**6)))
+    harmed = hostile_todos.main(minutes * (1 - WRITER_SHARE))
+    return Figures(
+        measured=f"{written.measured}; {harmed.measured}",
+        wrong=[*written.wrong, *harmed.wrong],
+        late=[*written.late, *harmed.late],
+    )
 
 
 def write_rubbish(testbed: Testbed, how: Writes) -> Figures:

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -22,50 +23,65 @@ from tests.chaos.figures import Figures
 from tests.sandboxes import tried
 from tests.testbed import git
 from workers.outcome import OutcomeKind
+from workers.workspace.files import remove_tree
 
 IN_GIT = (
-    "HEAD", "index", "index.lock", "config", "config.worktree", "packed-refs", "shallow", "commondir", "gitdir",
-    "MERGE_HEAD", "MERGE_MODE", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG", "logs", "logs/HEAD", "objects",
-    "objects/info", "objects/info/alternates", "objects/info/commit-graph", "objects/pack",
-    "objects/pack/multi-pack-index", "refs", "refs/heads", "refs/heads/coord", f"refs/heads/coord/{RUN}",
-    "refs/replace", "refs/heads/main", "hooks", "hooks/pre-commit", "hooks/post-checkout", "info", "info/exclude",
-    "info/attributes", "info/grafts", "info/sparse-checkout", "modules", "modules/sub/config", "worktrees",
-    "sharedindex.0", "lfs", "lfs/objects/ab/cd/abcd",
+    "HEAD", "index", "index.lock", "config", "config.worktree", "packed-refs", "shallow", "commondir",
+    "gitdir", "MERGE_HEAD", "MERGE_MODE", "ORIG_HEAD", "FETCH_HEAD", "COMMIT_EDITMSG", "logs",
+    "logs/HEAD", "objects", "objects/info", "objects/info/alternates", "objects/info/commit-graph",
+    "objects/pack", "objects/pack/multi-pack-index", "refs", "refs/heads", "refs/heads/coord",
+    f"refs/heads/coord/{RUN}", "refs/replace", "refs/heads/main", "hooks", "hooks/pre-commit",
+    "hooks/post-checkout", "info", "info/exclude", "info/attributes", "info/grafts",
+    "info/sparse-checkout", "modules", "modules/sub/config", "worktrees", "sharedindex.0", "lfs",
+    "lfs/objects/ab/cd/abcd",
 )  # fmt: skip
 IN_FOLDER = (
     ".gitignore", ".gitattributes", ".gitmodules", ".lfsconfig", ".GIT", "code", "sub", "sub/.git",
     "sub/.git/HEAD", "sub/.git/config", "sub/.git/commondir", "sub/.git/objects", "sub/.gitignore",
-    "sub/.gitattributes", "ignored/sub/.git", "ignored/sub/.git/HEAD", "ignored/x", "hooks/pre-commit", "a/b/c",
-    "code/x", "-f", ":(top)x", "x\ny", "\udcff", "link/x", "link",
+    "sub/.gitattributes", "ignored/sub/.git", "ignored/sub/.git/HEAD", "ignored/x", "hooks/pre-commit",
+    "a/b/c", "code/x", "-f", ":(top)x", "x\ny", "\udcff", "link/x", "link",
 )  # fmt: skip
 COMMANDS = (
-    "git add -A -f", "git commit -q --allow-empty -m x", "git commit -q -a -m x", "git commit -q --amend -m x",
-    "git gc -q", "git repack -q -a -d", "git pack-refs --all", "git switch -q -c other", "git switch -q --detach",
-    "git switch -q main", "git reset -q --hard HEAD~1", "git merge -q --no-commit --no-ff side",
-    "git rm -q -r --cached .", "git init -q sub", "git init -q ignored/sub", "git worktree add -q w",
-    "git replace HEAD HEAD~1", "git update-ref refs/heads/main HEAD", "git symbolic-ref HEAD refs/heads/main",
+    "git add -A -f", "git commit -q --allow-empty -m x", "git commit -q -a -m x",
+    "git commit -q --amend -m x", "git gc -q", "git repack -q -a -d", "git pack-refs --all",
+    "git switch -q -c other", "git switch -q --detach", "git switch -q main",
+    "git reset -q --hard HEAD~1", "git merge -q --no-commit --no-ff side", "git rm -q -r --cached .",
+    "git init -q sub", "git init -q ignored/sub", "git worktree add -q w", "git replace HEAD HEAD~1",
+    "git update-ref refs/heads/main HEAD", "git symbolic-ref HEAD refs/heads/main",
     "git config core.worktree {outside}", "git config core.fsmonitor 'touch {mark}'",
     "git config include.path {secret}", "git config filter.x.clean 'touch {mark}; cat'",
     "git config core.hooksPath {outside}", "git config extensions.worktreeConfig true",
-    "git config core.alternateRefsCommand 'touch {mark}'", "git config uploadpack.packObjectsHook 'touch {mark}'",
-    "git config core.sshCommand 'touch {mark}'", "git config protocol.ext.allow always",
-    "git update-index --index-version 4", "git update-index --split-index", "git sparse-checkout set a",
+    "git config core.alternateRefsCommand 'touch {mark}'",
+    "git config uploadpack.packObjectsHook 'touch {mark}'", "git config core.sshCommand 'touch {mark}'",
+    "git config protocol.ext.allow always", "git update-index --index-version 4",
+    "git update-index --split-index", "git sparse-checkout set a",
     "git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,sub",
     "git stash -q", "git tag -f v1", "git notes add -m x", "chmod -R 000 sub ignored",
     "mkdir -p $(python3 -c 'print(\"/\".join([\"d\"] * 400))')", "git lfs track '*' 2>/dev/null",
 )  # fmt: skip
 KINDS = (
-    "link", "link", "pipe", "folder", "socket", "bytes", "text", "huge", "remove", "hard link", "append", "deep",
-    "locked",
+    "link", "link", "pipe", "folder", "socket", "bytes", "text", "huge", "remove", "hard link", "append",
+    "deep", "locked",
 )  # fmt: skip
 TEXTS = (
-    "ref: refs/heads/main\n", "ref: refs/heads/../../../outside/file\n", "0" * 40 + "\n", "gitdir: {outside}\n",
-    "gitdir: {other}/.git\n", "{other}/.git\n", "{other}/.git/objects\n", "* filter=x merge=x diff=x\n", "*\n",
-    "[include]\n\tpath = {secret}\n", "[core]\n\tfsmonitor = touch {mark}\n\tworktree = {outside}\n",
+    "ref: refs/heads/main\n", "ref: refs/heads/../../../outside/file\n", "0" * 40 + "\n",
+    "gitdir: {outside}\n", "gitdir: {other}/.git\n", "{other}/.git\n", "{other}/.git/objects\n",
+    "* filter=x merge=x diff=x\n", "*\n", "[include]\n\tpath = {secret}\n",
+    "[core]\n\tfsmonitor = touch {mark}\n\tworktree = {outside}\n",
     '[submodule "sub"]\n\tpath = sub\n\turl = ext::touch {mark}\n\tupdate = !touch {mark}\n',
     "#!/bin/sh\ntouch {mark}\n", "[lfs]\n\turl = http://127.0.0.1:9/\n", "\x00" * 100,
 )  # fmt: skip
-LINKS = ("{secret}", "{outside}", "{outside}/new", "{other}/.git", "/dev/zero", "/proc/self/fd/0", ".", "..", "x")
+LINKS = (
+    "{secret}",
+    "{outside}",
+    "{outside}/new",
+    "{other}/.git",
+    "/dev/zero",
+    "/proc/self/fd/0",
+    ".",
+    "..",
+    "x",
+)
 
 SCRIPT = """
 import json, os, socket, subprocess, sys
@@ -118,8 +134,6 @@ def main(minutes: float) -> Figures:
 
 def attack(seconds: float, seed: int) -> Figures:
     """Execute hostile attempts for a time, each followed by an honest one."""
-    import tempfile
-
     chance, wrong, late = random.Random(seed), list[str](), list[str]()
     end, count, kinds = time.monotonic() + seconds, 0, dict[str, int]()
     while time.monotonic() < end and not wrong:
@@ -167,7 +181,9 @@ class Scene:
         (folder / "outside").mkdir()
         (folder / "outside" / "secret").write_text("[core]\n\tpager = x\n")
         if chance.random() < 0.5:
-            bench.hook("pre-commit", "git status --porcelain | head -3; sh hooks/pre-commit 2>/dev/null; true")
+            bench.hook(
+                "pre-commit", "git status --porcelain | head -3; sh hooks/pre-commit 2>/dev/null; true"
+            )
         self._before = self._state()
 
     def round(self) -> tuple[str, list[str]]:
@@ -196,14 +212,16 @@ class Scene:
         return kind, wrong
 
     def remove(self) -> None:
-        from workers.workspace.files import remove_tree
-
         remove_tree(self._bench.state)
 
     def _one(self) -> tuple[str, str, str]:
         choose = self._chance.choice
         if self._chance.random() < 0.4:
-            return "", "command", choose(COMMANDS).replace("{mark}", self._places["mark"]).format(**self._places)
+            return (
+                "",
+                "command",
+                choose(COMMANDS).replace("{mark}", self._places["mark"]).format(**self._places),
+            )
         kind = choose(KINDS)
         place = choose((*(f"{{git}}/{name}" for name in IN_GIT), *IN_FOLDER))
         word = choose(LINKS if kind == "link" else TEXTS)
@@ -216,7 +234,12 @@ class Scene:
         found = dict(line.split(" ") for line in listed.splitlines())
         found.pop(f"refs/heads/coord/{RUN}", None)
         skipped = {git_dir / name for name in ("objects", "worktrees", "logs", "refs", "index", "coord.lock")}
-        for root in (self._folder / "outside", self._folder / "other", self._folder / "home", self._bench.checkout):
+        for root in (
+            self._folder / "outside",
+            self._folder / "other",
+            self._folder / "home",
+            self._bench.checkout,
+        ):
             for file in _files(root):
                 if not any(file.is_relative_to(part) for part in skipped):
                     found[str(file.relative_to(self._folder))] = _digest(file)

@@ -10,8 +10,10 @@ import pytest
 from tests.chaos.everything import Everything, end_all
 from tests.chaos.figures import Figures
 from tests.chaos.hostile import Writes, write_rubbish
+from tests.chaos.hostile_todos import attack
 from tests.chaos.outages import Lines, Restarts
 from tests.chaos.storms import GitKills, GuardKills, KillStorm, Restores
+from tests.sandboxes import needs_bubblewrap
 from tests.testbed import Testbed
 
 pytestmark = pytest.mark.long
@@ -47,5 +49,12 @@ def test_no_todo_is_lost_done_twice_or_too_early_when(
     testbed: Testbed, storm: Callable[[Testbed], Figures]
 ) -> None:
     figures = storm(testbed)
+
+    assert figures.wrong == [], figures.measured
+
+
+@needs_bubblewrap
+def test_hostile_todos_change_nothing_outside_of_their_folders() -> None:
+    figures = attack(60, SEED)
 
     assert figures.wrong == [], figures.measured
