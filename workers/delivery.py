@@ -111,7 +111,7 @@ class DeliveryHandler:
                 return self._execute_if_ordered(reply.grant)
             if reply.word != "ended":
                 return TaskResult(TaskResultKind.LATER, reply.word)
-            _remember_ended(self._orders, run_id)
+            _remember_ended(self._orders, run_id, reply.status)
             cancelled = reply.status == RunStatus.CANCELLED
             return TaskResult(TaskResultKind.CANCELLED if cancelled else TaskResultKind.ENDED, reply.word)
 
@@ -213,7 +213,10 @@ class DeliveryHandler:
         return Log(append, path, limit_bytes=limit, secrets=secrets, last_wait=last_wait)
 
 
-def _remember_ended(orders: OrderCheck, run_id: str) -> None:
+def _remember_ended(orders: OrderCheck, run_id: str, status: str) -> None:
+    """Remember that a run has ended, if this is its status: a todo may be settled while its run lives."""
+    if status not in set(RunStatus) or not RunStatus(status).ended:
+        return
     try:
         orders.remember_ended(run_id)
     except CoordinationError as error:  # the background service tries it again
@@ -335,8 +338,7 @@ class OutcomeSteps:
         reply = self._step(grant, lambda: self._store.settle(grant, result))
         if reply.word == "stale":
             return LOST
-        if reply.status and RunStatus(reply.status).ended:
-            _remember_ended(self._orders, grant.run_id)
+        _remember_ended(self._orders, grant.run_id, reply.status)
         if reply.status in OVER:
             self._auto_cleanup.clear(grant.run_id, reply.status)
             repos = set(brief.repo_of.values())

@@ -486,6 +486,13 @@ def test_still_possible_a_todo_of_a_live_run_is_executed_again_until_its_order_e
     assert "expired" in site.refusals[-1]
 
 
+def test_a_message_that_comes_twice_ends_no_live_run(site: Trusting):
+    site.sweep({"A": "r1", "B": ("r1", ["A"])})
+    for todo in ("A", "A", "B"):
+        site.deliver(todo)
+    assert site.executed == ["A", "B"]
+
+
 @pytest.mark.parametrize("seen", ["settled", "cancelled"])
 def test_no_todo_of_a_run_that_has_ended_starts_again(site: Trusting, make_worker: MakeWorker, seen: str):
     """Also if Redis gets older data, by an adversary or from a backup, and the worker has been restarted."""
