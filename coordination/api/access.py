@@ -122,6 +122,7 @@ class EcosystemAccess:
         manager = CoordinationManager(document, executing=self.executing, recorded=recorded)
         manager.on_checked = self.announce_checks
         manager.may_edit = self.authority.check_edit
+        manager.may_execute = lambda repos: self.authority.check("edit", repos or None)
         manager.used_ids = self._used_ids
         manager.unlanded = self._unlanded
         return manager

@@ -86,6 +86,7 @@ NEEDS: Mapping[str, str] = {
     "health.connect": "connect",
     "exclusion.release_locks": "release_lock",
     "exclusion.reset_breaker": "reset_breaker",
+    "machine.load_steps": "load_steps",
     **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
 }
 """Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each

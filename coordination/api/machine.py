@@ -156,11 +156,12 @@ def load_steps(facade: Facade) -> tuple[str, list[str]]:
 
     Return the digest of the library, and the names of the deleted libraries.
 
-    Raises Unusable for a user of Redis who may not load functions.
+    Raises Unusable for a user of Redis who may not load functions, NotAllowed.
     """
     from coordination.backend import library
     from coordination.backend.client import Profile, connect, reaching
 
+    facade.authority.check("load_steps")
     url = facade.redis_url
     with reaching(url), connect(url, Profile.COMMAND, facade.settings.connect_timeout) as client:
         deleted = library.load(client, url)

@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from coordination.durations import EXPIRY_WARNING
 from coordination.environment import inherited_socket
@@ -47,6 +48,15 @@ class Address:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host != "localhost"
+
+
+def is_name_of_loopback(header: str) -> bool:
+    """Return whether a `Host` header names this machine's loopback address."""
+    try:
+        host = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
+    return not Address(host=host, port=0).open_to_others
 
 
 def listen(at: Address) -> socket.socket:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -28,10 +28,13 @@ from coordination.health.records import Health
 from coordination.health.store import HealthStore
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
-from coordination.operations.listening import Address, context_for
+from coordination.operations.listening import Address, context_for, is_name_of_loopback
 from coordination.runs.records import LIVE, RunStatus, TodoState, WaitReason
 from coordination.runs.views.metrics import LiveCountReader, LiveCounts
 from coordination.settings import Settings
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 SCRAPE_S = 10.0
 """Time limit of a scrape, including the connection."""
@@ -98,7 +101,24 @@ def scrape_server(
     """Return a server that is bound to the address. `tls`: None for plain HTTP. Raises OSError."""
     family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     own = type("ScrapeServer", (_Server,), {"address_family": family, "tls": tls})
-    return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
+    app = make_wsgi_app(registry)
+    if not Address(host=host, port=port).open_to_others:
+        app = _only_for_this_machine(app)
+    return make_server(host, port, app, own, handler_class=_Handler)
+
+
+def _only_for_this_machine(app: WSGIApplication) -> WSGIApplication:
+    """Refuse requests that were sent to another name: a page in a browser of this machine reads what its own
+    name answers, and that name may lead to the loopback address.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if is_name_of_loopback(environ.get("HTTP_HOST", "localhost")):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
+        return [b"this server answers for localhost only; --listen names another address\n"]
+
+    return answer
 
 
 METRICS_PORT = 9799

@@ -10,7 +10,7 @@ facts that it needs, and its next try has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -259,10 +259,14 @@ def read_force(force: bool, reason: str) -> Force | None:
 class Unjudged(Exception):
     """The edit can be judged only with the results of these plans' quality checks and of these criteria."""
 
-    def __init__(self, plans: Iterable[Plan], criteria: Iterable[Criterion]) -> None:
+    def __init__(
+        self, plans: Iterable[Plan], criteria: Iterable[Criterion], repos: Iterable[frozenset[str]]
+    ) -> None:
+        """`repos`: of each plan whose criteria these are."""
         super().__init__()
         self.plans = tuple(plans)
         self.criteria = tuple(criteria)
+        self.repos = frozenset(repos)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +333,7 @@ class CompletionGuard:
                 self._on_check(criterion)
                 self._ran[criterion.check] = run_command(criterion.check, folder)
 
-    def _require_known(self, completed: Iterable[_Completed]) -> None:
+    def _require_known(self, completed: Collection[_Completed]) -> None:
         plans = [one.plan for one in completed if wants_checks(one.plan) and one.plan.id not in self._results]
         criteria = [
             criterion
@@ -339,7 +343,8 @@ class CompletionGuard:
             if criterion.check is not None and criterion.check not in self._ran
         ]
         if plans or (criteria and not self._force):
-            raise Unjudged(plans, criteria if not self._force else ())
+            repos = (frozenset(one.plan.repos) for one in completed)
+            raise Unjudged(plans, criteria if not self._force else (), repos)
 
     def _findings(self, transaction: Transaction, completed: _Completed) -> dict[str, list[str]]:
         """Return the subject of the event of each completed record → what the record lacks."""

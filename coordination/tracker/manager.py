@@ -277,6 +277,8 @@ class CoordinationManager(Reader):
             wanted = tuple(
                 d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted
             )
+        for repos in {frozenset((one.consumer, one.provider)) for one in wanted}:
+            self._check_execution(repos)
         report = mutations.run_checks(self.document, wanted, jobs, on_outcome)
         if self.on_checked is not None:
             self.on_checked(report.outcomes)
@@ -425,4 +427,6 @@ class CoordinationManager(Reader):
                 self.document = edit(self.document.path, decide, check=self.may_edit)
                 return results[-1]
             except Unjudged as unjudged:
+                for repos in unjudged.repos if unjudged.criteria else ():
+                    self._check_execution(repos)
                 judge.learn(unjudged, self.document.path.parent)

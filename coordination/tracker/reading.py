@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -50,6 +50,11 @@ class Reader:
 
     A filter takes one value or several alternatives; filters intersect. An unknown id, name or value is
     refused (NotFound, UsageError) with a suggestion.
+    """
+
+    may_execute: Callable[[Collection[str]], object] | None = None
+    """Called before commands of the file are executed, with the repositories of their record; raises
+    NotAllowed.
     """
 
     def __init__(
@@ -222,6 +227,8 @@ class Reader:
         Raises Unreachable where the plan's `qa` counts and Redis does not answer.
         """
         plan = self.get_plan(plan_id)
+        if run_checks:
+            self._check_execution(plan.repos)
         checks = Checks(
             folders=folders_of(self.document, plan),
             run=run_checks,
@@ -229,6 +236,11 @@ class Reader:
             recorded=self._recorded(plan) if wants_checks(plan) else None,
         )
         return check_completion(self.ecosystem, plan, checks, self._now().date())
+
+    def _check_execution(self, repos: Collection[str]) -> None:
+        """Raise NotAllowed unless the user may let this machine execute commands of such a record."""
+        if self.may_execute is not None:
+            self.may_execute(repos)
 
     # Dependencies
 

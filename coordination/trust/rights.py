@@ -37,7 +37,7 @@ class Right(Word):
     checks, complete what is incomplete, remove the only copy of work.
     """
     ADMINISTER = "administer"
-    """Import runs, remove what runs have left, and delete cached values."""
+    """Import runs, remove what runs have left, delete cached values, and load the steps into a server."""
 
 
 class Role(Word):
@@ -111,6 +111,7 @@ OPERATIONS: Mapping[str, Right] = {
     "clear_cache": Right.ADMINISTER,
     "import_context": Right.ADMINISTER,
     "credential": Right.ADMINISTER,
+    "load_steps": Right.ADMINISTER,
 }
 """The right that each operation needs, by the name that its events and orders have."""
 

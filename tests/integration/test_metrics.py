@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from http.client import HTTPConnection
 
@@ -172,3 +172,19 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(redis_url: str):
 def test_what_is_no_place_to_listen_is_refused(listen: str):
     with pytest.raises(UsageError, match="--listen"):
         coord.main(args=["metrics", "--listen", listen], standalone_mode=False, obj=CliContext())
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        *(("localhost", 200), ("127.0.0.1:9", 200), ("[::1]", 200)),
+        *(("evil.example", 421), ("[", 421), ("10.0.0.1", 421)),
+    ],
+)
+def test_a_scrape_for_another_name_is_refused_at_the_loopback_address(
+    redis_url: str, free_port: int, name: str, status: int
+):
+    """A page of evil.example cannot read the metrics by a name that leads to this machine."""
+    with exported(redis_url, free_port), closing(HTTPConnection("127.0.0.1", free_port)) as client:
+        client.request("GET", "/metrics", headers={"Host": name})
+        assert client.getresponse().status == status

@@ -5,13 +5,14 @@ agents, the dashboard and scripts call the same operations.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 
-from coordination.api import credentials
+from coordination.api import credentials, machine
 from coordination.api.authority import NEEDS
 from coordination.api.coord import Coord
 from coordination.api.texts import PARTS, owner_of
@@ -29,6 +30,7 @@ from coordination.planner.selection import ALL as ALL_REPOS
 from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.maintenance.cleaning import Survey
+from coordination.tracker.manager import CoordinationManager
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
 from coordination.trust.rights import OPERATIONS, Role, right_of
@@ -50,7 +52,7 @@ READS = {
     "health": "__call__",
     "inbox": "dead listen recipient waiting",
     "landings": "check_completed prepare prepare_revert preview",
-    "machine": "acl_line check create_demo examine file_schema flower_page load_steps new_ecosystem_id "
+    "machine": "acl_line check create_demo examine file_schema flower_page new_ecosystem_id "
     "serve_metrics write_first_file",
     "manager": "chains_of check_paths get_blocking_issues get_dependency get_ecosystem_status get_issue "
     "get_plan get_repo get_repo_status get_todo list_dependencies list_issues list_plans list_repos "
@@ -126,6 +128,7 @@ def test_each_right_is_one_that_roles_know():
     assert set(ALL.values()) <= OPERATIONS.keys()
 
 
+EXECUTED = 'touch "$MARK"'
 FILE = {
     "repos": [
         {"name": "api", "path": "api", "url": "https://github.com/acme/api", "qa": "true"},
@@ -138,6 +141,9 @@ FILE = {
              "milestones": [{"id": "M1", "name": "Half"}]},
             {"id": "PLAN-002", "title": "Before", "status": "active"},
             {"id": "PLAN-003", "title": "Landed", "status": "active"},
+            {"id": "PLAN-004", "title": "Judged", "status": "active", "repos": ["web"],
+             "milestones": [{"id": "M4", "name": "All",
+                             "completion_criteria": [{"text": "t", "check": EXECUTED}]}]},
         ],
         "todos": [
             {"id": "TODO-001", "task": "Wait", "repo": "api", "plan": "PLAN-001", "action": "true",
@@ -148,7 +154,7 @@ FILE = {
             {"id": "TODO-006", "task": "Done", "repo": "api", "plan": "PLAN-003", "status": "completed"},
         ],
         "dependencies": [
-            {"id": "DEP-001", "consumer": "web", "provider": "api", "validation": {"command": "true"}}
+            {"id": "DEP-001", "consumer": "web", "provider": "api", "validation": {"command": EXECUTED}}
         ],
         "services": [{"name": "s", "repo": "api", "command": "sleep 1"}],
     },
@@ -317,6 +323,7 @@ class Place:
             "health.connect": lambda: coord.health.connect("api"),
             "exclusion.release_locks": lambda: coord.exclusion.release_locks("x"),
             "exclusion.reset_breaker": lambda: coord.exclusion.reset_breaker("repo:api"),
+            "machine.load_steps": lambda: machine.load_steps(coord),
             "credentials.add": lambda: credentials.add(coord, "new", "env:HOME", repos=["api"]),
             "credentials.rotate": lambda: credentials.rotate(coord, "known", "env:PATH"),
             "credentials.revoke": lambda: credentials.revoke(coord, "known"),
@@ -355,6 +362,7 @@ def place(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> I
         client.flushall()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder.parent / f"{folder.name}-config"))
+        patch.setenv("MARK", str(folder.parent / f"{folder.name}-mark"))
         made = Place(folder, url)
         editor = TrustEditor(trust_path())
         editor.add(new_key(editor.path.parent / "identity", "ann").public_key, roles=[Role.VIEWER])
@@ -373,6 +381,30 @@ def test_an_operation_is_refused_to_a_viewer_and_changes_nothing(place: Place, o
     assert [name for name in before | after if before.get(name) != after.get(name)] == []
     right = str(right_of(ALL[operation]))
     assert {found for _, found in place.refusals()[refused:]} == {right}
+
+
+@pytest.mark.parametrize(
+    "executes",
+    [
+        lambda manager: manager.check_dependencies(),
+        lambda manager: manager.check_dependencies(write=False),
+        lambda manager: manager.validate_plan_completion("PLAN-004", run_checks=True),
+        lambda manager: manager.complete_milestone("PLAN-004", "M4"),
+        lambda manager: manager.update_plan("PLAN-004", {"status": "completed"}),
+    ],
+)
+def test_no_command_of_the_file_is_executed_for_a_viewer(
+    place: Place, executes: Callable[[CoordinationManager], object]
+):
+    mark = Path(os.environ["MARK"])
+    assert mark.exists(), "somebody with the right has executed it"
+    mark.unlink()
+    try:
+        with pytest.raises(MissingRight):
+            executes(place.coord.manager)
+        assert not mark.exists()
+    finally:
+        mark.touch()
 
 
 def test_coord_sync_is_refused_to_a_viewer_and_the_end_of_a_run_writes_results_back(place: Place):
