@@ -486,4 +486,18 @@ def _refuse(access: EcosystemAccess, plan: str, found: Sequence[Adoption]) -> No
     if not _is_declared(access.document.ecosystem, plan):
         branch = quoted(found[0].branch)
         hint = f"the file has no {plan} any more; delete it there by hand: git branch -D {branch}"
-    raise Conflict(f"Redis has no record of work of {plan} that has not landed: {where}", hint)
+    landed = _landed(access, plan)
+    also = f"; landed, without a record: {listed(landed)}" if landed else ""
+    raise Conflict(f"Redis has no record of work of {plan} that has not landed: {where}{also}", hint)
+
+
+def _landed(access: EcosystemAccess, plan: str) -> list[str]:
+    """Return the repositories whose base branch has what coord has left on the branch of a change set, each
+    with the commit.
+    """
+    from coordination.changes.adoption import find_landed
+
+    document = access.document
+    repos = document.ecosystem.repos
+    found = find_landed(plan, repos, {one.name: document.repo_path(one) for one in repos})
+    return [f"{repo} ({commit[:12]})" for repo, commit in found.items()]

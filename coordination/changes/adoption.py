@@ -14,7 +14,7 @@ fetched from the repository's url, or is in the clones of the other hosts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,21 +139,43 @@ def find_unrecorded(
     """
     known = ChangeSets(connection.store).read(plan) if connection else None
     there, branch, found = known.repos if known else {}, branch_name(plan), list[Adoption]()
-    for repo in repos:
-        place = places.get(repo.name)
-        if repo.name in there or place is None or not is_folder(place):
-            continue
-        has_sets = may_have_refs(place, f"refs/heads/{PREFIX}")
-        head = commit_of(place, f"refs/heads/{branch}") if has_sets else ""
-        base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
-        if not base or head != commit_of(place, copy_ref(branch)) or _adds_nothing(place, base, head):
+    for repo, place, base, head in _left(plan, repos, places):
+        if repo in there or _adds_nothing(place, base, head):
             continue
         facts = facts_of(place, branch, plan, base)
         newest = facts.runs[-1] if facts.runs else ""
-        is_lost = connection is None or _may_be_lost(connection, newest, repo.name, head)
+        is_lost = connection is None or _may_be_lost(connection, newest, repo, head)
         if facts.todos and is_lost:
-            found.append(_unknown(plan, repo.name, facts, host))
+            found.append(_unknown(plan, repo, facts, host))
     return tuple(found)
+
+
+def find_landed(plan: str, repos: Collection[Repo], places: Mapping[str, Path | None]) -> Mapping[str, str]:
+    """Return repository → the commit at which coord has left the branch of a change set in the checkouts of
+    this machine, where the base branch has its work.
+    """
+    return {
+        repo: head
+        for repo, place, base, head in _left(plan, repos, places)
+        if _adds_nothing(place, base, head)
+    }
+
+
+def _left(
+    plan: str, repos: Collection[Repo], places: Mapping[str, Path | None]
+) -> Iterator[tuple[str, Path, str, str]]:
+    """Yield the repositories with a branch of a change set as coord has left it: name, checkout, the tip of
+    the base branch, and the branch's commit.
+    """
+    branch = branch_name(plan)
+    for repo in repos:
+        place = places.get(repo.name)
+        if place is None or not is_folder(place) or not may_have_refs(place, f"refs/heads/{PREFIX}"):
+            continue
+        head = commit_of(place, f"refs/heads/{branch}")
+        base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
+        if base and head == commit_of(place, copy_ref(branch)):
+            yield repo.name, place, base, head
 
 
 def _unknown(plan: str, repo: str, facts: BranchFacts, host: str) -> Adoption:

@@ -56,9 +56,9 @@ from coordination.cli.following.summary import (
 )
 from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import format_time, how_long, with_local_times
-from coordination.errors import Unreachable, Unreadable
+from coordination.errors import NotFound, Unreachable, Unreadable
 from coordination.terminal import driven, spelled
-from coordination.text import counted, listed
+from coordination.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from coordination.api.run import Run
@@ -125,7 +125,19 @@ class Following:
         """Todos that have begun and not ended: of a large run, only these are read repeatedly."""
 
     def until_the_end(self) -> RunView:
-        """Show the run until it has ended. After an interruption another call continues."""
+        """Show the run until it has ended. After an interruption another call continues. Raises NotFound if
+        Redis has lost the run, whatever that one has done.
+        """
+        try:
+            return self._until_the_end()
+        except NotFound as lost:
+            subject = self._plan.rpartition(":")[2]
+            raise NotFound(
+                f"Redis has no record of run {self._run.id} any more: it was deleted, or Redis lost its data",
+                f"see what has landed, and what has not: coord changes {quoted(subject)}",
+            ) from lost
+
+    def _until_the_end(self) -> RunView:
         with suppress(Unreachable):  # later events name the todos as well
             self._in_hand = self._run.todos_in_hand()
             self._jobs = self._run.max_parallel()
