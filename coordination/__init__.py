@@ -26,7 +26,7 @@
 | `settings` `setting_types` `models` `errors` | settings, their types; records of the file; exceptions |
 | `files` `git` `git_programs` | private files; git queries; settings of git for programs that it starts |
 | `terminal` | safe output |
-| `trailers` | trailers of commits, parsed as hostile |
+| `trailers` `bounded` | trailers of commits, parsed as hostile; answers of git, limited in size and time |
 | `background` `retry` | background threads; pauses between tries |
 | `rewrites` | rewrites of code by ast-grep |
 | `user_program` | programs of the user, bounded in time and output |

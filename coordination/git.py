@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from coordination.bounded import run
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
 from coordination.git_programs import NO_HOOKS, program_settings
@@ -27,6 +28,8 @@ commit whose result Redis has acknowledged.
 """
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 """Settings with a name for our own commits, where the user has none."""
+PATIENCE_S = 300.0
+"""Seconds that a question may take: on a slow disk, a large history is read in minutes."""
 MEASURED_WITHIN_S = 5.0
 """Time limit for measuring a history; one that takes longer is larger than any bundle."""
 
@@ -49,23 +52,22 @@ def ask_git(
     codes: Collection[int] = (0,),
 ) -> str:
     """Return git's output, or "" if it ends with another exit code than these. No hook runs. Raises
-    GitRefused if git is not installed, TimeoutExpired.
+    GitRefused if git is not installed, writes too much or does not end; TimeoutExpired after `timeout_s`.
     """
     environ = _environment()
     try:
         settings = (*NO_HOOKS, *program_settings(checkout, arguments, environ), *settings)
         options = [word for setting in settings for word in ("-c", setting)]
-        answer = subprocess.run(
-            ["git", "-C", str(checkout), *options, *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env=environ,
-            check=False,
-            timeout=timeout_s,
-        )
+        command = ["git", "-C", str(checkout), *options, *arguments]
+        answer = run(command, timeout_s=timeout_s or PATIENCE_S, env=environ)
     except FileNotFoundError as error:
         raise GitRefused("the git command was not found", "install git and try again") from error
+    except subprocess.TimeoutExpired as error:
+        if timeout_s:
+            raise
+        raise GitRefused(
+            f"git {arguments[0]} in {checkout} did not end within {PATIENCE_S:g} s", "try again"
+        ) from error
     return answer.stdout.strip() if answer.returncode in codes else ""
 
 

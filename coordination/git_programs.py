@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordination.bounded import run
+from coordination.errors import GitRefused
 from coordination.files import expanded
 
 REDIRECTING = (
@@ -27,6 +29,8 @@ REDIRECTING = (
 OF_OBJECTS = "GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES"
 """Variables without which a hook of a push cannot read what arrives."""
 
+PATIENCE_S = 60.0
+"""Seconds that git may take to read the configuration of a repository."""
 NO_HOOKS = ("core.hooksPath=/dev/null", "core.fsmonitor=false")
 """Settings with which git starts no program of the hooks' folder, and no daemon."""
 
@@ -89,16 +93,14 @@ def _settings(programs: Mapping[str, str], *, hooks: bool) -> Iterator[str]:
 
 
 def _configuration(folder: Path, environ: Mapping[str, str]) -> _Configuration:
-    answer = subprocess.run(
-        ["git", "-C", str(folder), "config", "--null", "--show-origin", "--list"],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-    )
+    command = ["git", "-C", str(folder), "config", "--null", "--show-origin", "--list"]
+    try:
+        answer = run(command, timeout_s=PATIENCE_S, errors="surrogateescape", env=dict(environ))
+    except subprocess.TimeoutExpired as error:
+        raise GitRefused(
+            f"git does not read the configuration of {folder} within {PATIENCE_S:g} s",
+            "look for a file in it that does not end, such as a pipe that it includes",
+        ) from error
     files, programs = dict.fromkeys(_possible(environ)), dict[str, str]()
     is_whole = False
     words = iter(answer.stdout.split("\0"))

@@ -21,6 +21,7 @@ from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
 from coordination.backend.address import PORT, client_url
+from coordination.backend.bounded_parser import BoundedParser
 from coordination.backend.error_messages import damaged, explain
 
 ANSWER_S = 2.0
@@ -73,6 +74,7 @@ def connect(
         socket_timeout=socket_timeouts_s.get(profile, max(timeout_s, ANSWER_S)),
         redis_connect_func=partial(_greet, timeout_s=timeout_s),
         driver_info=DRIVER,
+        parser_class=BoundedParser,
         health_check_interval=0 if profile is Profile.COMMAND else 15,
         retry=retries[profile],
     )

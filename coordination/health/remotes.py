@@ -19,6 +19,7 @@ from pathlib import Path
 import redis
 
 from coordination.background import BackgroundService
+from coordination.bounded import TooMuchOutput, communicate, text_of
 from coordination.environment import UNATTENDED, without_ours
 from coordination.git import branch_to_write, default_branch
 from coordination.health.store import HealthStore, RemoteReport
@@ -134,15 +135,17 @@ def ls_remote(url: str, repo: Repo | None = None, timeout_s: float = LOOK_S) -> 
     env.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes -oConnectTimeout={timeout_s:g}")
     with subprocess.Popen(
         command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True, errors="replace", start_new_session=True, env=env,
+        stderr=subprocess.PIPE, start_new_session=True, env=env,
     ) as process:  # fmt: skip
         try:
-            listing, errors = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
+            answer = communicate(process, b"", time.monotonic() + timeout_s)
+        except (subprocess.TimeoutExpired, TooMuchOutput) as error:
             os.killpg(process.pid, 9)
             process.wait()
+            if isinstance(error, TooMuchOutput):
+                return "git ls-remote writes without end"
             return f"git ls-remote did not answer within {timeout_s:g} s"
+    listing, errors = (text_of(one, "replace") for one in answer)
     default = default_branch(listing)
     if repo and default and not any(line.endswith(f"\t{base[0]}") for line in listing.splitlines()):
         what = f"it has no branch {repo.branch}; its default branch is {default}"

@@ -58,7 +58,7 @@ from coordination.models import Cache, Command
 from coordination.runs.attempt_store import Grant
 from coordination.sandbox import Bounds
 from coordination.text import format_hours
-from workers.attempt.result_cache import CachedResult, InputFiles, NotKnown, Results, key_of
+from workers.attempt.result_cache import LARGEST_CHANGES, CachedResult, InputFiles, NotKnown, Results, key_of
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import WorkspaceUnusable
 from workers.workspace.base import Workspace
@@ -313,6 +313,8 @@ def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
     )
     prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
     at.git("diff-tree", *options, *prefixes, f"--output={file}", since, tip)
+    if file.stat().st_size > LARGEST_CHANGES:
+        raise NotKnown(f"its changes have more than {LARGEST_CHANGES:,} bytes", "leave its cache out")
     return file.read_bytes()
 
 

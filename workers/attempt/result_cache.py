@@ -41,6 +41,8 @@ from workers.trust.signed_results import SignedResults
 
 FORMAT = 3
 """The format of keys and results: results of another format are not found."""
+LARGEST_CHANGES = 256 * 1024 * 1024
+"""Bytes of an unpacked patch."""
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)
 """How long after a worker's death its keys stay locked.
@@ -153,7 +155,11 @@ class CachedResult:
             return None
         head, _, changes = rest.partition(b"\n")
         try:
-            return CachedResult(**json.loads(head), changes=zlib.decompress(changes))
+            unpacking = zlib.decompressobj()
+            unpacked = unpacking.decompress(changes, LARGEST_CHANGES)
+            if not unpacking.eof:
+                return None
+            return CachedResult(**json.loads(head), changes=unpacked)
         except (ValueError, TypeError, zlib.error):
             return None
 

@@ -33,6 +33,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from coordination.bounded import communicate, text_of
 from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
@@ -73,7 +74,6 @@ SETTINGS = (
 )
 PATIENCE = timedelta(minutes=10)
 """Longer than the checkout of a huge repository takes; it ends a filter that hangs."""
-LOOK_EVERY_S = 1.0
 END_WITHIN = timedelta(seconds=5)
 
 
@@ -271,35 +271,27 @@ def _run(
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="surrogateescape",
         pass_fds=(hold.fd,) if hold else (),
         start_new_session=True,
         **where,
     ) as process:
+
+        def look() -> None:
+            """End processes that keep the output open when git has ended."""
+            if hold and process.poll() is not None:
+                hold.end_rest()
+
         try:
             if hold:
                 hold.mark(process.pid)
-            out, err = _talk(process, stdin, hold, time.monotonic() + patience.total_seconds())
+            sent = stdin.encode(errors="surrogateescape")
+            answer = communicate(process, sent, time.monotonic() + patience.total_seconds(), look)
         except BaseException:
             with suppress(ProcessLookupError):  # with its helpers: one may still be talking to a remote
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+    out, err = (text_of(one, "surrogateescape") for one in answer)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
-
-
-def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: float) -> tuple[str, str]:
-    """Return git's output. Processes that keep the output open when git has ended are ended, too."""
-    unsent: str | None = stdin or None
-    while True:
-        try:
-            return process.communicate(unsent, timeout=max(0.0, min(until - time.monotonic(), LOOK_EVERY_S)))
-        except subprocess.TimeoutExpired:
-            if time.monotonic() >= until:
-                raise
-            unsent = None
-            if hold and process.poll() is not None:
-                hold.end_rest()
 
 
 LONGEST = 8192

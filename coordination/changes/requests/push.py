@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from coordination.bounded import run
 from coordination.credentials.masking import Masker
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import Conflict, GitRefused, Unreachable
@@ -285,16 +286,8 @@ def _git(target: PushTarget, *words: str, stdin: str = "") -> str:
     try:
         settings = (*SETTINGS, *program_settings(target.checkout, words, env))
         options = [word for setting in settings for word in ("-c", setting)]
-        done = subprocess.run(
-            ["git", *options, "-C", str(target.checkout), *words],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env=env,
-            check=False,
-            input=stdin,
-            timeout=PATIENCE_S,
-        )
+        command = ["git", *options, "-C", str(target.checkout), *words]
+        done = run(command, stdin=stdin, timeout_s=PATIENCE_S, env=env)
     except FileNotFoundError as error:
         raise GitRefused("the git command was not found", "install git and try again") from error
     except subprocess.TimeoutExpired as error:
