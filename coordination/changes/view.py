@@ -61,6 +61,8 @@ class ChangeWait(StrEnum):
     """A quality check is not green."""
     PLAN = "plan"
     """The file no longer declares the plan."""
+    REQUEST = "request"
+    """Its pull request was merged or closed, is a draft, has red checks, or somebody requested changes."""
     ORDER = "order"
     """Nothing but the order to land it."""
 
@@ -184,7 +186,31 @@ def _wait(
         return None, None
     if live and not live.asks and change.repo in live.waits:
         facts = replace(facts, live=replace(live, parked=live.waits[change.repo]))
-    return wait_of(plan, checks, facts)
+    reason, text = wait_of(plan, checks, facts)
+    if reason is ChangeWait.ORDER and change.request and not change.reverted:
+        return _wait_for_request(plan, change.request) or (reason, text)
+    return reason, text
+
+
+def _wait_for_request(plan: str, request: RequestRef) -> tuple[ChangeWait, str] | None:
+    """Return what the request lacks, as coord saw it last; None if it lacks nothing."""
+    seen, name = request.seen, request.name
+    if seen is None or seen.head != request.head:
+        return None
+    if seen.state == "merged":
+        return ChangeWait.REQUEST, f"the record that {name} is merged: coord land {plan}"
+    if seen.state == "closed":
+        return ChangeWait.REQUEST, f"{name}, which was closed: coord pr create {plan} --reopen"
+    if seen.refused_by:
+        people = f"{listed(seen.refused_by[:SHOWN])}{_more(seen.refused_by)}"
+        return ChangeWait.REQUEST, f"{name}: changes requested by {people}: coord pr list {plan}"
+    if seen.red:
+        return ChangeWait.REQUEST, (
+            f"{name}: red checks {listed(seen.red[:SHOWN])}{_more(seen.red)}: coord pr list {plan}"
+        )
+    if seen.state == "draft":
+        return ChangeWait.REQUEST, f"{name}, which is a draft: coord pr create {plan} --ready"
+    return None
 
 
 def wait_of(plan: str, checks: Iterable[ChangeCheck], facts: PlanFacts) -> tuple[ChangeWait, str]:

@@ -81,7 +81,7 @@ def test_nothing_stays_landed_if_the_third_remote_refuses_and_all_lands_when_it_
     assert git(swept.folder / "a", "log", "--format=%s", "main") == "first", "the checkout is left alone"
     pull = f"git -C {swept.folder / 'a'} pull {remote(swept, 'a')} main"
     assert pull in landed.err
-    assert pull in swept.ok("show-run", "last").err
+    assert pull in swept.ok("show-run", "last").out
 
 
 def test_a_remote_that_is_away_is_waited_for(swept: Testbed):

@@ -57,8 +57,8 @@ def checkout(machine: Machine, repo: str) -> Path:
 
 def hosts(laptop: Testbed) -> set[tuple[str, str]]:
     """Return each repository of the last run with the host that served it."""
-    told = [line.split() for line in laptop.ok("show-run").out.splitlines()[2:-1]]
-    return {(repo, host) for _, repo, host, *_ in told}
+    shown = laptop.ok("show-run").out.partition("\nchange set ")[0]
+    return {(repo, host) for _, repo, host, *_ in (line.split() for line in shown.splitlines()[2:])}
 
 
 def branches(machine: Machine, repo: str) -> Sequence[str]:

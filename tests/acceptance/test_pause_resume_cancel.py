@@ -129,7 +129,7 @@ def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_sta
 
     resumed = testbed.ok("resume")
 
-    assert "· the run is paused: coord resume" in paused.err
+    assert "· the run is paused: coord resume" in paused.out
     assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
     testbed.up()
     assert testbed.coord("watch").code == 0

@@ -211,18 +211,20 @@ SHOWN_REFUSALS = 20
 SHOWN_PULLS = 5
 
 
-def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
-    """Print the failed todos, with --quiet too; then the waits and the next commands."""
+def print_advice(run: Run, view: RunView, worktrees: Path, *, err: bool = True) -> None:
+    """Print the failed todos, with --quiet too; then the waits and the next commands.
+    `err`: to stderr, as messages about a command; else to stdout, as a part of its answer.
+    """
     with despite_quiet():
         for line in failures(view, run.log_tail, worktrees / view.run_id):
-            click.echo(spelled(line), err=True)
+            click.echo(spelled(line), err=err)
     now = datetime.now(UTC)
     for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
-        click.echo(spelled(format_wait(wait, now)), err=True)
+        click.echo(spelled(format_wait(wait, now)), err=err)
     for line in advice(view, run.branches(view), worktrees / view.run_id):
-        click.echo(spelled(line), err=True)
+        click.echo(spelled(line), err=err)
     for line in behind(run.commands_to_pull(view)) if view.status.ended else ():
-        click.echo(spelled(line), err=True)
+        click.echo(spelled(line), err=err)
 
 
 def behind(pulls: Collection[str]) -> Iterator[str]:
@@ -248,6 +250,7 @@ def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Itera
     for todo in failed[:SHOWN_FAILURES]:
         if undone:
             yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
+            yield from (f"  | {line}" for line in last_lines(tail(todo.id)))
             yield f"  full log: coord logs {run.run_id} {todo.id}"
         else:
             yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)

@@ -112,8 +112,15 @@ def show_run(
     if markdown:
         click.echo(as_markdown(view), nl=False)
         return
-    form.record(view, more, lambda: _print(view, by_level=by_level, by_wave=by_wave))
-    print_advice(target, view, call.coord.state / "worktrees")
+    worktrees = call.coord.state / "worktrees"
+
+    def read() -> None:
+        _print(view, by_level=by_level, by_wave=by_wave)
+        print_advice(target, view, worktrees, err=False)
+
+    form.record(view, more, read)
+    if form.wanted:
+        print_advice(target, view, worktrees)
 
 
 def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:

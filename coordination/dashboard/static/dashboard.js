@@ -64,7 +64,7 @@
 
   // A renewal leaves alone what a person has begun to fill in, and the values that the form was made from.
   document.addEventListener("input", (event) => {
-    event.target.closest("form[method='post']")?.setAttribute("data-touched", "");
+    event.target.closest("form")?.setAttribute("data-touched", "");
   });
 
   document.addEventListener("scroll", (event) => {

@@ -155,7 +155,7 @@ def row_of(
             known |= {"since": _all_done(view, runs, declared, checked)} | _step(
                 "land", f"Land {view.plan}", plan
             )
-        case None:
+        case "request" | None:  # its text names the people
             known |= {"who": ""}
     return Row(**known)
 

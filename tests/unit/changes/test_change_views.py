@@ -33,7 +33,14 @@ from coordination.changes.view import ChangeWait, LiveRun, PlanFacts, view_of, w
 from coordination.errors import UsageError
 from coordination.forges.models import ForgeIssue
 from coordination.models import Issue, IssueStatus
-from coordination.runs.change_sets.records import Landed, RecordedCheck, RepoChange
+from coordination.runs.change_sets.records import (
+    Landed,
+    RecordedCheck,
+    RepoChange,
+    RequestRef,
+    Reverted,
+    SeenRequest,
+)
 
 LIVE = LiveRun(run="R2", does="works on it")
 ASKS = LiveRun(run="R2", does="lands it", asks="P.locks")
@@ -57,6 +64,31 @@ def test_a_change_set_says_what_it_waits_for(facts, reason, named):
     told = wait_of("P", (), facts)
     assert told[0] is reason
     assert named in told[1]
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "named"),
+    [
+        ({}, ChangeWait.ORDER, "coord land P"),
+        ({"state": "merged"}, ChangeWait.REQUEST, "merged: coord land P"),
+        ({"state": "closed"}, ChangeWait.REQUEST, "--reopen"),
+        ({"state": "draft"}, ChangeWait.REQUEST, "--ready"),
+        ({"red": ("ci/test",)}, ChangeWait.REQUEST, "ci/test"),
+        ({"refused_by": ("bob",)}, ChangeWait.REQUEST, "bob"),
+        ({"red": ("ci/test",), "head": "older"}, ChangeWait.ORDER, "coord land P"),
+    ],
+)
+def test_a_change_whose_request_is_not_ready_is_not_ready_to_land(seen, reason, named):
+    found = SeenRequest.model_validate({"state": "open", "head": "tip", "at": "now", **seen})
+    request = RequestRef(
+        number=1, url="https://f/1", name="o/r#1", head="tip", by="ann", at="now", seen=found
+    )
+    change = RepoChange(repo="r", branch="coord/P", tip="tip", run="R", request=request)
+    view = view_of("P", change, PlanFacts())
+    assert view.wait_reason is reason
+    assert named in (view.waits_for or "")
+    reverted = Reverted(commit="c", by="d", via="pr", at="now", run="R")
+    assert view_of("P", change.model_copy(update={"reverted": reverted}), PlanFacts()).wait_reason == "order"
 
 
 def test_what_has_landed_waits_for_nothing():

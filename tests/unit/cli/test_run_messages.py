@@ -89,6 +89,7 @@ ENDS = {
         run(RunStatus.ROLLED_BACK, UNDONE, FAILED_BEFORE),
         [
             "✗ B  store  exit code 7",
+            "  | no such bucket",
             "  full log: coord logs R B",
             "all started todos were undone",
             "start again: coord sweep P",
