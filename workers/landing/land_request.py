@@ -88,11 +88,15 @@ class RequestLanding(RequestLook, LandAttempt):
 
     def _note_merged(self, change: RepoChange, request: PullRequest) -> None:
         """Record the request as merged for `coord changes`, which showed it as open so far."""
+        change = self._job.change() or change  # this attempt may have recorded reviews
         ref = change.request
-        if ref is not None and ref.number == request.number:
-            seen = seen_now(request, ref.seen)
-            if seen != ref.seen:
-                self._job.note_request(ref.model_copy(update={"seen": seen}), "")
+        if ref is None or ref.number != request.number:
+            return
+        seen, before = seen_now(request, None), ref.seen
+        if before is not None and before.head == seen.head:  # its checks and reviews still hold
+            seen = before.model_copy(update={"state": seen.state})
+        if seen != before:
+            self._job.note_request(ref.model_copy(update={"seen": seen}), "")
 
     # Steps
 
