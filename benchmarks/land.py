@@ -23,8 +23,10 @@ from benchmarks.report import Report, parser, report
 from coordination.changes.requests.access import ForgeAccess
 from coordination.models import LandAction, LandStep, Method, Repo, Via
 from coordination.runs.change_sets.records import ChangeSet, Landed, RepoChange
+from coordination.runs.cleanup_jobs import ExpectedResult
 from tests.git_server import GitServer
 from tests.testbed import git
+from workers.cleanup.jobs import findings
 from workers.landing.approvals import SeenApprovals
 from workers.landing.commits import landing_message, prepare
 from workers.landing.job import CheckRuns, LandJob
@@ -170,6 +172,34 @@ def pushes(checkouts: Mapping[Path, str], tip: str) -> float:
     return took
 
 
+def compare(rows: Report, repositories: int) -> None:
+    """Time the comparison of one completed todo in each repository with what lands, as a worker makes it.
+
+    All repositories are one checkout: what is measured is the number of git calls.
+    """
+    with tempfile.TemporaryDirectory(prefix="coord-bench-") as name:
+        template = Template.make(Path(name))
+        git(template.checkout, "switch", "-q", "-c", "squashed")
+        git(template.checkout, "cherry-pick", template.tip)
+        git(template.checkout, "commit", "-q", "--amend", "-m", "squashed")
+        places = {f"repo{number}": template.checkout for number in range(repositories)}
+        for title, known, tip, branch in (
+            ("in the change set", template.tip, template.tip, "main"),
+            ("squashed into the base", template.tip, "", "squashed"),
+            ("without a known commit", "", template.tip, "main"),
+        ):
+            sought = [
+                ExpectedResult(todo="T", repo=repo, branch=branch, commit=known, plan="PLAN", tip=tip)
+                for repo in places
+            ]
+            began = time.perf_counter()
+            found = list(findings(places, sought))
+            took = time.perf_counter() - began
+            assert [bool(one.commit) for one in found] == [bool(known)] * repositories
+            assert not any(one.why for one in found)
+            rows.add(f"compare {repositories} todos {title}", took, "s")
+
+
 def measure(rows: Report, repositories: int) -> None:
     """Bare pushes stand around the landings, so that a change of the machine's load meets both."""
     with (
@@ -212,3 +242,4 @@ if __name__ == "__main__":
         os.environ |= {f"GIT_{who}_NAME": "bench", f"GIT_{who}_EMAIL": "bench@localhost"}
     with report("land", options) as rows:
         measure(rows, 5 if options.short else 100)
+        compare(rows, 20 if options.short else 800)

@@ -98,8 +98,20 @@ def visit(parts: Parts, place: Testbed, repo: str, kind: str, wanted: Workspace,
     if kind == "same":
         (here.path / "new").write_text(repo)
         parts.time("commit a file", lambda: here.commit("todo", "a file"))
+        commit_with_hook(parts, place.folder / repo, here)
         keep_branch(parts, place.folder / repo, here)
     parts.time(f"leave {kind}", here.leave)
+
+
+def commit_with_hook(parts: Parts, checkout: Path, here: Folder) -> None:
+    """Time a commit with an empty hook: the hook's process, and the comparison of what it could change."""
+    hook = checkout / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\n")
+    hook.chmod(0o755)
+    (here.path / "hooked").write_text("x")
+    parts.time("commit a file with a hook", lambda: here.commit("todo", "a file"))
+    hook.unlink()
 
 
 def keep_branch(parts: Parts, checkout: Path, here: Folder) -> None:
@@ -206,6 +218,7 @@ def print_parts(parts: Parts) -> None:
         ("into the same worktree", "enter same"),
         ("commit, nothing changed", "commit same"),
         ("commit, one new file", "commit a file"),
+        ("commit with an empty hook", "commit a file with a hook"),
         ("branch, first todo", "branch, first todo"),
         ("branch of the change set", "branch of the change set"),
         ("into the path itself", "enter in place"),
