@@ -2,7 +2,8 @@
 honest one, works there.
 
 No Redis: an attempt is executed as a worker does. What may not change is compared after each: the refs, the
-settings and the hooks of the repository, and all files outside of the worktree.
+settings and the hooks of the repository, and all files outside of the worktree. Filters of the machine, such
+as that of Git LFS, are left out: a todo chooses which of them run on its files (docs/known-gaps.md).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ COMMANDS = (
     "git update-index --split-index", "git sparse-checkout set a",
     "git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,sub",
     "git stash -q", "git tag -f v1", "git notes add -m x", "chmod -R 000 sub ignored",
-    "mkdir -p $(python3 -c 'print(\"/\".join([\"d\"] * 400))')", "git lfs track '*' 2>/dev/null",
+    "mkdir -p $(python3 -c 'print(\"/\".join([\"d\"] * 400))')",
 )  # fmt: skip
 KINDS = (
     "link", "link", "pipe", "folder", "socket", "bytes", "text", "huge", "remove", "hard link", "append",

@@ -22,12 +22,13 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import expanded, locked, make_private, open_private
+from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, read, written
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.workspace.confined_folder import Tamed, survey
 from workers.workspace.files import remove_tree
-from workers.workspace.git import Hold, ask, git, git_dir_of
+from workers.workspace.git import Hold, ask, environment, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock
 from workers.workspace.repository import has_commit, worktrees
 from workers.workspace.submodules import Submodules
@@ -42,6 +43,8 @@ UNFINISHED_FILES = (
     "BISECT_NAMES",
     "BISECT_TERMS",
 )
+
+LFS_CONFIG = ".lfsconfig"
 
 Fetch = Callable[[str, Path, Hold], None]
 """Fetches a commit into a checkout's objects, and moves no branch; its git has the hold.
@@ -172,7 +175,17 @@ class GitWorktree:
 
     def _clean(self, commit: str) -> bool:
         self._abort_unfinished()
-        self.git("reset", "--hard", "--quiet", commit)  # takes the branch along
+        if self.prepared.sandboxed:
+            remove_tree(self.path / LFS_CONFIG)  # of a todo that failed: Git LFS would ask the address in it
+        settings, hold = self.settings, self._workspace_lock.hold
+        git(
+            *("reset", "--hard", "--quiet", commit),  # takes the branch along
+            cwd=self.path,
+            git_dir=self.git_dir,
+            settings=settings,
+            hold=hold,
+            variables=self._without_new_addresses(commit),
+        )
         self.git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
         return True
 
@@ -213,12 +226,30 @@ class GitWorktree:
             with describe_os_error(self.path.parent):
                 make_private(self.path.parent)
             add, hold = ("worktree", "add", *options), self._workspace_lock.hold
-            git(*add, str(self.path), commit, cwd=self._checkout, hold=hold, makes=self.path)
+            git(
+                *(*add, str(self.path), commit),
+                cwd=self._checkout,
+                hold=hold,
+                makes=self.path,
+                variables=self._without_new_addresses(commit),
+            )
         self._may_have_entry = True
         made = git_dir_of(self.path)
         if made is None:
             raise GitInterrupted(Trouble.DAMAGED, f"{self.path} was changed while git made it")
         self.git_dir = made
+
+    def _without_new_addresses(self, commit: str) -> dict[str, str]:
+        """Return the variables with which Git LFS asks no server for files, if the commit names another one
+        than the base branch: a todo in a sandbox could send data out by the address.
+        """
+        programs = program_settings(self._checkout, ("reset",), environment({}))
+        if not any(program.startswith("filter.lfs.") for program in programs):
+            return {}
+        names = (f"{commit}:{LFS_CONFIG}", f"refs/heads/{self.submodules.branch}:{LFS_CONFIG}")
+        listed = git("cat-file", "--batch-check", cwd=self._checkout, stdin="".join(f"{n}\n" for n in names))
+        new, base = (line.split(" ") for line in listed.splitlines())
+        return {} if new[-1] == "missing" or new[0] == base[0] else {"GIT_LFS_SKIP_SMUDGE": "1"}
 
     def obtain(self, commit: str, change_set: str = "") -> None:
         """Fetch a commit if it is not there. `change_set`: the one whose commit it is. Raises GitRefused."""
