@@ -25,7 +25,7 @@ SHOWN = 200
 
 
 class TooMuchOutput(GitRefused):
-    """git has written more than MOST_BYTES."""
+    """The answer of git has more than MOST_BYTES."""
 
     def __init__(self, command: object) -> None:
         words = [*map(str, command)] if isinstance(command, list) else ["git"]

@@ -4,6 +4,7 @@
 |---|---|
 | `address.py` | parses and checks a Redis address; writes it for redis-py and for Celery |
 | `client.py` | clients with timeouts by purpose; converts their errors |
+| `bounded_parser.py` | answers of a server, limited in size and time |
 | `keys.py` | the name of every key |
 | `key_table.py` | the type, content and lifetime of every key; sets aside keys that hold a foreign type |
 | `steps/` | the declaration of each Lua step: keys, typed arguments, typed reply, flags |
