@@ -3,9 +3,9 @@
 -- of a published branch, at a tip with an inverse commit.
 -- KEYS: those of every step of a run (_run.lua)
 -- ARGV: run, todo, fence, change set, repository, landing (JSON; empty after a revert), and after a revert:
---   the tip, the base that it builds on, the signed result that states it, and the record of the revert (JSON;
---   empty after a rollback); then names and values for the event. A record that is written again, such as
---   with the page of the request of its revert, is no other landing, and has no event.
+--   the tip, the base that it builds on, the signed result that states it, and the record of the revert
+--   (JSON; empty after a rollback); then names and values for the event. A record that is written
+--   again, such as with the page of the request of its revert, is no other landing, and has no event.
 -- Returns: `noted`, `stale` (another attempt holds the todo), or `gone` (there is no such change set).
 local todo, fence, name, repo, landed, tip, base, signed, reverted = unpack(ARGV, 2, 10)
 if not held_by(todo, fence) then return reply('stale') end
