@@ -177,7 +177,7 @@ def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, ta
     whole = tab.get("/todo/log", run=run, id="LOUD").text
     rest = tab.get("/todo/log", run=run, id="LOUD", **{"from": "1000020"}).text
 
-    assert r"\u001b[31m<b>bold</b>\u202e" in page
+    assert r'<span class="ansi-31"><b>bold</b>\u202e' in page
     assert "xxxx" in whole
     assert len(rest) < 1000
     assert [tab.get("/todo/log", **of).status_code for of in ({"run": run}, {"id": "LOUD"})] == [400, 400]

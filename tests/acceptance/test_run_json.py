@@ -153,8 +153,8 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Testbed, 
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["TODO", "REPO", "STATE", "TRY", "TIME", "WHY"]
-    assert table[-1].startswith(f"change set {PLAN}: a (")
-    assert [line.split()[0] for line in table[2:-1] if line] == [
+    (end,) = (at for at, line in enumerate(table) if line.startswith(f"change set {PLAN}: a ("))
+    assert [line.split()[0] for line in table[2:end] if line] == [
         "good",
         "bad",
         "idle",

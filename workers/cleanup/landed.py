@@ -315,8 +315,12 @@ class History:
 
     @cached_property
     def _renamed(self) -> Mapping[str, str]:
-        """Return file of the result → its name in the base now."""
-        return self._renames(self._result, self._base)
+        """Return file of the result → its name in the base now. A file that the base never had under its own
+        name was not renamed there: another one may have the same content.
+        """
+        touched = {name for _, before in self._touching for name in before}
+        renamed = self._renames(self._result, self._base)
+        return {old: new for old, new in renamed.items() if old in touched}
 
     def _renames(self, before: str, after: str) -> dict[str, str]:
         options = ("--find-renames", "--diff-filter=R", "--name-status", "-z")
