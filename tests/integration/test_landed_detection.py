@@ -225,6 +225,15 @@ def test_a_file_that_was_renamed_and_written_anew_since_is_not_missed(repo: Path
     assert why_not(repo, commit, todo="V") == ""
 
 
+def test_another_new_file_of_the_same_content_is_not_the_result_renamed(repo: Path):
+    git(repo, "switch", "-q", "-c", "own")
+    committed(repo, "same\n", "mine")
+    commit = git(repo, "rev-parse", "HEAD")
+    git(repo, "switch", "-q", "main")
+    committed(repo, "same\n", "theirs")
+    assert why_not(repo, commit, todo="OWN")
+
+
 @pytest.mark.parametrize(
     "strange",
     [
