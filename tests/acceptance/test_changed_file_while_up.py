@@ -61,6 +61,7 @@ def test_a_repository_that_moves_is_served_from_there_when_what_runs_has_ended_a
     testbed.up()
     testbed.ok("sweep", PLAN, "--detach")
     first.wait()
+    until(lambda: testbed.todo("C")["state"] == "succeeded")  # nobody serves `web` later
     old, new = testbed.folder / "api", testbed.folder / "moved"
     shutil.copytree(old, new)
 
