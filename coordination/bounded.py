@@ -17,7 +17,7 @@ from coordination.errors import GitRefused
 from coordination.text import shortened
 
 MOST_BYTES = 256 * 1024 * 1024
-"""Of output and messages together. `git status` of a million new files writes 100 MB."""
+"""Limit of output and messages together. `git status` of a million new files writes 100 MB."""
 CHUNK = 1 << 18
 LOOK_EVERY_S = 1.0
 SHOWN = 200

@@ -15,7 +15,7 @@ import redis
 from redis.connection import DefaultParser
 
 MOST_BYTES = 256 * 1024 * 1024
-"""Of one answer. The largest is the record of a run with 50,000 todos: 50 MB."""
+"""Limit of one answer. The largest is the record of a run with 50,000 todos: 50 MB."""
 LONGEST_S = 120.0
 """Seconds from the first byte of an answer to its last one; 8 MiB over a slow network take 60."""
 

@@ -70,7 +70,7 @@ class RemoteFacts:
     request: str = ""
     """The page of its pull request; empty without one."""
     missing: tuple[Missing, ...] = ()
-    """What its pull request lacks."""
+    """The conditions that its pull request does not meet."""
     problem: str = ""
     """The reason for which the forge would refuse everything; empty without one."""
     not_asked: str = ""
