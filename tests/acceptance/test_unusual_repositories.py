@@ -161,3 +161,35 @@ def test_work_that_no_commit_has_fails_the_todo_or_is_named_and_kept(testbed: Te
     assert worktree.is_dir()
     testbed.ok("clean", kept["run_id"], "--unmerged", "--yes")
     assert not worktree.exists()
+
+
+def test_a_retry_still_names_work_that_no_commit_has_and_clean_keeps_it(testbed: Testbed) -> None:
+    testbed.repo("lib")
+    top = testbed.repo("top")
+    add = ("submodule", "--quiet", "add", str(testbed.folder / "lib"), "lib")
+    git(top, "-c", "protocol.file.allow=always", *add)
+    git(top, "commit", "-q", "-m", "with lib")
+    commit = "git -C lib -c user.name=T -c user.email=t@x commit -q --allow-empty -m only-here"
+    fails_once = 'echo ran >> "$LEDGER"; test "$(wc -l < "$LEDGER")" -gt 1 && echo more > more'
+    testbed.write(
+        [
+            {"id": "KEPT", "repo": "top", "action": f"{commit}; touch lib/new"},
+            {"id": "LATER", "repo": "lib", "action": fails_once, "blocked_by": ["KEPT"]},
+        ]
+    )
+    testbed.up()
+    failed = testbed.sweep()
+    assert failed.states == {"KEPT": "succeeded", "LATER": "failed"}
+    named = failed.todo("KEPT")["not_committed"]
+    assert [one["reason"] for one in named] == ["submodule_changes", "submodule_commit"]
+    worktree = testbed.state / "worktrees" / failed.json["run_id"] / "top"
+
+    retried = testbed.ok("retry", failed.json["run_id"], "--json")
+
+    assert retried.todo("KEPT")["not_committed"] == named
+    assert f"fetch {worktree / 'lib'}" in testbed.ok("show-run", "last").out
+    for runs in ([], [failed.json["run_id"]]):
+        refused = testbed.coord("clean", *runs, "--yes")
+        assert (refused.code, str(worktree) in refused.err) == (6, True)
+    assert str(worktree) in testbed.ok("clean", "--merged", "--yes").err
+    assert (worktree / "lib" / "new").exists()

@@ -335,6 +335,42 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
 
 
+@pytest.mark.parametrize("other", ["other file", "conflict"])
+def test_a_request_to_which_a_person_pushed_keeps_the_completed_todo_that_only_our_side_has(
+    site: SimpleNamespace, other: str
+):
+    """A sweep has completed T-more since the request was made, and a person has pushed to the request."""
+    coord, forge, project, app = site.coord, site.forge, site.projects["app"], site.folder / "app"
+    (made,) = coord.requests.create("P", RequestOptions(repos=("app",)))
+    file = site.folder / "ecosystem.yaml"
+    declared = yaml.safe_load(file.read_text())
+    todo = {"id": "T-more", "task": "t", "repo": "app", "plan": "P", "status": "completed"}
+    declared["coordination"]["todos"].append(todo)
+    file.write_text(yaml.safe_dump(declared))
+    ours = work(app, BRANCH, "T-more", RUNS[0], begin=BRANCH)
+    with coord.reached() as connection:
+        facts = {"base": site.heads["app"], "tip": ours, "host": "here"}
+        record(connection.redis, "P", "app", todos="T-app T-more", **facts)
+    files = {"T-more": "theirs\n"} if other == "conflict" else {"theirs": "x\n"}
+    theirs = forge.push(project, BRANCH, **files)
+
+    if other == "conflict":
+        with pytest.raises(GitRefused) as refused:
+            coord.changes.adopt("P", "app", request=made.number)
+        assert f"coord adopt P app --pr {made.number} --replace" in refused.value.hint
+        assert (head(app, BRANCH), statuses(coord)["T-more"]) == (ours, "completed")
+        (dropped,) = coord.changes.adopt("P", "app", request=made.number, replace=True)
+        assert (dropped.tip, dropped.lacks, statuses(coord)["T-more"]) == (theirs, ("T-more",), "pending")
+        assert git("for-each-ref", "--contains", ours, "refs/coord/discarded", cwd=app)
+        return
+    (adopted,) = coord.changes.adopt("P", "app", request=made.number)
+    assert (adopted.before, adopted.merged, adopted.lacks) == (ours, theirs, ())
+    assert git("show", "--no-patch", "--format=%P", adopted.tip, cwd=app).split() == [ours, theirs]
+    assert statuses(coord)["T-more"] == "completed"
+    coord.requests.create("P", RequestOptions(repos=("app",)))
+    assert forge.tip("acme/app", BRANCH) == adopted.tip
+
+
 def test_where_signatures_are_required_only_signed_tips_are_proposed(
     site: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ):
