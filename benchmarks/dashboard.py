@@ -40,7 +40,7 @@ SMALL_REPOS, SMALL_TODOS = ("one", "two", "three"), 40
 COORD = Path(sys.executable).with_name("coord")
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_S = 20.0
-PATHS = ("/", "/run?id=last", "/board", "/fleet")
+PATHS = ("/", "/run?run=last", "/board", "/fleet")
 
 
 def ecosystem(url: str) -> str:
@@ -227,7 +227,7 @@ def cost_to_a_run(rows: report.Report, folder: Path, pairs: int, pages: int) -> 
         with served(folder) as (_, port), Coord(folder) as coord:
             tokens = Tokens(coord.state)
             session = tokens.sign_in(tokens.add("ann")) or ""
-            both = Pages(port, session, pages, ("/", "/run?id=last"))
+            both = Pages(port, session, pages, ("/", "/run?run=last"))
             seconds_of_run(coord)
             found = [asyncio.run(pair(coord, both)) for _ in range(pairs)]
     finally:

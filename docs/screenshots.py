@@ -33,7 +33,7 @@ TODOS = """
 """
 PAGES = {
     "now": "/",
-    "run": "/run?id={run}",
+    "run": "/run?run={run}",
     "todo": "/todo?run={run}&id=TODO-101",
     "change": "/change?plan=PLAN-001",
     "board": "/board",

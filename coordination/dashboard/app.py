@@ -117,6 +117,7 @@ class Dashboard:
             Route("/events", self._signed_in(self._events)),
             Route("/do/{action}", self._signed_in(self._act), methods=["POST"]),
             *views,
+            Route("/{address:path}", self._signed_in(self._no_page)),
         ]
         return BelowPrefix(self._prefix, Starlette(routes=routes, lifespan=self._open))
 
@@ -182,20 +183,20 @@ class Dashboard:
     async def _sign_in(self, http: Request) -> Response:
         request = _unknown(self.snapshots, self._prefix, http)
         if http.method == "GET":
-            return self._sign_in_page(request)
-        address = http.client.host if http.client else ""
-        if from_other_site(http) or self._guesses.exhausted(address):
-            why = "too many wrong tokens: wait a minute" if self._guesses.exhausted(address) else "try again"
-            return self._sign_in_page(request, why, 429 if "wait" in why else 403)
+            return self._sign_in_page(request, request.get("to"))
         try:
             form = await form_of(http)
         except UsageError as error:
             return self._refused(request, error)
+        to, address = form.get("to", ""), http.client.host if http.client else ""
+        if self._guesses.exhausted(address):
+            return self._sign_in_page(request, to, "too many wrong tokens: wait a minute", 429)
+        if from_other_site(http):
+            return self._sign_in_page(request, to, "try again", 403)
         session = self.tokens.sign_in(form.get("token", "").strip())
         if session is None:
             self._guesses.failed(address)
-            return self._sign_in_page(request, "this token is wrong, or was revoked", 401)
-        to = form.get("to", "")
+            return self._sign_in_page(request, to, "this token is wrong, or was revoked", 401)
         safe = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
         answer = RedirectResponse(f"{self._prefix}{to}" if safe else f"{self._prefix}/", 303)
         answer.set_cookie(
@@ -209,8 +210,8 @@ class Dashboard:
         )
         return secured(answer)
 
-    def _sign_in_page(self, request: PageRequest, why: str = "", status: int = 200) -> Response:
-        data = {"why": why, "to": request.get("to")}
+    def _sign_in_page(self, request: PageRequest, to: str, why: str = "", status: int = 200) -> Response:
+        data = {"why": why, "to": to}
         return self._render(
             request, Page(template="sign_in.html", title="Sign in", data=data, status=status, live=False)
         )
@@ -232,6 +233,9 @@ class Dashboard:
             return self._render(request, page, position=page.position or self.news.position)
 
         return self._signed_in(handle)
+
+    async def _no_page(self, _: Request, request: PageRequest) -> Response:
+        raise NotFound(f"there is no page {request.path}", "the pages are named above")
 
     async def _events(self, http: Request, request: PageRequest) -> Response:
         since = http.headers.get("last-event-id") or request.get("since")

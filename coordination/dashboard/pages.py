@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -260,6 +260,22 @@ def coloured(text: str) -> Markup:
     return Markup("".join(parts))  # noqa: S704 (each piece is escaped)
 
 
+def diff_lines(diff: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a difference, each with its class; lines before the first hunk of a file, such as
+    its name after `+++`, are neither added nor removed.
+    """
+    in_hunk = False
+    for line in diff.split("\n"):
+        if line.startswith("diff --git "):
+            in_hunk = False
+        elif line.startswith("@@"):
+            in_hunk = True
+        yield DIFF_CLASSES.get(line[:1], "") if in_hunk else "", line
+
+
+DIFF_CLASSES = {"+": "add", "-": "del", "@": "at"}
+
+
 def as_json(value: object) -> str:
     """Return a value of a record as JSON for people; a text stays as it is."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)
@@ -286,6 +302,7 @@ def environment() -> Environment:
         took=took,
         day=day,
         coloured=coloured,
+        diff_lines=diff_lines,
         log_text=log_text,
         without_command=without_command,
         as_json=as_json,

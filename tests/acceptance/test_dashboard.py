@@ -112,8 +112,8 @@ def run_of(testbed: Testbed, plan: str) -> str:
 def test_each_page_shows_hostile_text_as_text_and_allows_nothing_from_elsewhere(testbed: Testbed, tab: Tab):
     run, failed = run_of(testbed, PLAN), run_of(testbed, "PLAN-002")
     queries = {
-        "/run": {"id": run},
-        "/run/gantt": {"id": failed},
+        "/run": {"run": run},
+        "/run/gantt": {"run": failed},
         "/todo": {"run": failed, "id": "LOUD"},
         "/todo/log": {"run": failed, "id": "LOUD"},
         "/change": {"plan": "PLAN-002"},
@@ -164,7 +164,7 @@ def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
 ):
     """In the list, the state has a column of its own, and the bar does not repeat it."""
     failed = run_of(testbed, "PLAN-002")
-    text = tab.get(path, id=failed).text
+    text = tab.get(path, run=failed).text
 
     assert re.search(rf'<progress class="bad"[^>]* aria-label="progress of run {failed}"', text)
     assert re.search(rf"<strong>\s*{state}0 of \d+ succeeded", text)
@@ -187,8 +187,8 @@ def test_a_log_is_shown_to_its_end_and_goes_on_where_it_was(testbed: Testbed, ta
 def test_nobody_reads_without_a_session_and_guesses_are_bounded(testbed: Testbed, fresh: Any):
     client = fresh()
 
-    assert client.get("/run?id=last", follow_redirects=False).headers["location"] == (
-        "/sign-in?to=%2Frun%3Fid%3Dlast"
+    assert client.get("/run?run=last", follow_redirects=False).headers["location"] == (
+        "/sign-in?to=%2Frun%3Frun%3Dlast"
     )
     assert client.get("/", headers={"HX-Request": "true"}, follow_redirects=False).status_code == 401
     assert client.post("/do/cancel", data={"run": "last"}, follow_redirects=False).status_code == 401
@@ -258,7 +258,7 @@ def test_a_form_of_another_site_and_a_token_for_reading_change_nothing(
     assert writer.do("cancel", csrf=reader.csrf, run=run).status_code == 403
     assert writer.do("cancel", run=run, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert reader.do("cancel", run=run).status_code == 403
-    assert "/do/cancel" not in reader.get("/run", id=run).text
+    assert "/do/cancel" not in reader.get("/run", run=run).text
     assert writer.do("nothing").status_code == 404
     assert writer.do("pause").status_code == 400
     assert writer.do("pause", run="x" * 70_000).status_code == 400
@@ -380,7 +380,7 @@ def test_a_change_set_is_checked_and_its_requests_are_opened_once(
     opened = [tab.do("request", plan="PLAN-008").status_code for _ in range(2)]
     checked = tab.do("check", plan="PLAN-008")
     until(
-        lambda: testbed.run(checked.headers["location"].partition("id=")[2].partition("&")[0])["finished_at"]
+        lambda: testbed.run(checked.headers["location"].partition("run=")[2].partition("&")[0])["finished_at"]
     )
     after = tab.get("/change", plan="PLAN-008").text
 
@@ -424,8 +424,8 @@ def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
 
     assert stranger.get("/").status_code == 403
     assert viewer.get("/").status_code == 200
-    assert "/do/retry" not in viewer.get("/run", id=run).text
-    assert "/do/rollback" in operator.get("/run", id=run).text
+    assert "/do/retry" not in viewer.get("/run", run=run).text
+    assert "/do/rollback" in operator.get("/run", run=run).text
     assert viewer.do("rollback", run=run).status_code == 403
 
     kept = persons.file.read_text()
@@ -439,7 +439,7 @@ def test_roles_of_the_trust_file_count_and_required_signatures_show_the_command(
 
     monkeypatch.setenv("COORD_SIGNATURES", "require")
     operator = Tab(fresh(), Tokens(testbed.state).add("eve"))
-    text = unescape(operator.get("/run", id=run).text)
+    text = unescape(operator.get("/run", run=run).text)
     assert "/do/rollback" not in text
     assert f"coord rollback {run}" in text
     assert operator.do("rollback", run=run).status_code == 403

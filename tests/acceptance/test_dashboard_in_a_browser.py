@@ -37,18 +37,19 @@ TODOS = [
     {"id": "GATED", "repo": "web", "gate": True, "task": "<b>look</b> at it"},
     {"id": "MADE", "repo": "hosted", "plan": "PLAN-003", "action": "echo '<b>new</b>' > made.txt"},
     {"id": "WRONG", "repo": "web", "plan": "PLAN-002", "action": "echo no; exit 1"},
+    {"id": "UNDONE", "repo": "web", "plan": "PLAN-004", "action": "echo column is missing; exit 1"},
 ]
 PATHS = (
     "/",
     "/runs",
-    "/run?id={run}",
-    "/run/gantt?id={run}",
+    "/run?run={run}",
+    "/run/gantt?run={run}",
     "/todo?run={run}&id=LONG",
     "/changes",
     "/board",
 )
 NEW = ("/change?plan=PLAN-003&repo=hosted", "/repositories", "/record?id=GATED", "/record?id=ISSUE-1")
-MORE = ("/fleet", "/board?kind=plan", f"/record?id={PLAN}", "/history", "/run?id=unknown")
+MORE = ("/fleet", "/board?kind=plan", f"/record?id={PLAN}", "/history", "/run?run=unknown")
 OPEN_FORMS = "for (const one of document.querySelectorAll('details')) one.open = true"
 
 
@@ -79,12 +80,17 @@ def testbed(new_testbed: Callable[[], Testbed], site: TestForge) -> Testbed:
     """A run that works and waits, one that failed, and a change set that a forge may have."""
     made, token = new_testbed(), site.token("coord")
     _, at_forge = hosted(made, site, "hosted", token)
-    plans = [{"id": "PLAN-002", "title": "fails"}, {"id": "PLAN-003", "title": "lands"}]
+    plans = [
+        {"id": "PLAN-002", "title": "fails"},
+        {"id": "PLAN-003", "title": "lands"},
+        {"id": "PLAN-004", "title": "is undone", "on_failure": "rollback"},
+    ]
     made.write(TODOS, plans=plans, repos={"hosted": {**at_forge, "qa": "test -e made.txt"}})
     made.up()
     add_credential(made, token)
     made.ok("create-issue", "--id", "ISSUE-1", "--title", "Slow", "--target", "2030-01-31")
-    made.coord("sweep", "PLAN-002")
+    for plan in ("PLAN-002", "PLAN-004"):
+        made.coord("sweep", plan)
     made.ok("sweep", "PLAN-003")
     made.ok("sweep", PLAN, "--detach")
     until(lambda: made.todo("LONG")["state"] == "running")
@@ -209,11 +215,11 @@ def issue(testbed: Testbed) -> dict[str, Any]:
 def test_forms_are_filled_in_by_keyboard(open_page: Any, server: Server, testbed: Testbed, site: TestForge):
     page = open_page()
     press(page, "tr:has-text('PLAN-002') button:text-is('Retry')")
-    page.wait_for_url("**/run?id=*done=retry")
+    page.wait_for_url("**/run?run=*done=retry")
 
     page.goto(f"{server.url}/change?plan=PLAN-003")
     confirm(page, "Check")
-    page.wait_for_url("**/run?id=*done=check")
+    page.wait_for_url("**/run?run=*done=check")
     page.wait_for_selector(".head .state:text-is('succeeded')")
     page.goto(f"{server.url}/change?plan=PLAN-003")
     page.wait_for_selector("td .good:has-text('green')")
@@ -279,7 +285,7 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
     open_page: Any, server: Server, testbed: Testbed, run: str
 ):
     page, log = open_page(), open_page()
-    page.goto(f"{server.url}/run?id={run}")
+    page.goto(f"{server.url}/run?run={run}")
     log.goto(f"{server.url}/todo?run={run}&id=LONG")
     log.wait_for_selector("pre.log:has-text('begun')")
     row = "tr:has(a:text-is('{}')) .state:text-is('{}')"
@@ -287,22 +293,34 @@ def test_a_page_is_live_during_a_run_a_kill_and_a_restart_and_a_person_approves_
 
     now = open_page()
     press(now, "button:text-is('Approve')")
-    now.wait_for_url("**/run?id=*done=approve")
+    now.wait_for_url("**/run?run=*done=approve")
     page.wait_for_selector(row.format("GATED", "succeeded"))
+    now.wait_for_selector(row.format("GATED", "succeeded"))
+    assert now.locator(".done:text-is('Done: approve.')").count() == 1  # a renewal keeps the confirmation
 
+    page.fill("[data-search]", "next")  # a renewal leaves it as it is
     killed = testbed.daemon("worker").pid
     os.kill(killed, signal.SIGKILL)
     assert server.stop() == 0
+    page.wait_for_selector("#lost:has-text('The dashboard does not answer')")
+    assert not page.is_visible("#updates")
+    assert page.is_disabled(".actions button >> nth=0")
     server.start()
+    page.wait_for_selector("#lost", state="hidden")
+    assert page.is_visible("#updates")
+    assert page.is_enabled(".actions button >> nth=0")
     (testbed.folder / "ledger.go").touch()
     page.wait_for_selector(row.format("NEXT", "succeeded"))
+    assert page.input_value("[data-search]") == "next"
+    assert page.locator("[data-todo='NEXT']:not(.away)").count() == 1
+    assert page.locator("[data-todo].away").count() == 2
     log.wait_for_selector("pre.log:has-text('gone on')")
     assert "ann" in testbed.todo("GATED", run)["approved_by"]
 
 
 def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, server: Server, run: str):
     page = open_page()
-    page.goto(f"{server.url}/run?id={run}")
+    page.goto(f"{server.url}/run?run={run}")
     width = "Number(document.querySelector('svg.chart').getAttribute('width'))"
     before = page.evaluate(width)
     page.click("button[aria-label='Zoom in']")
@@ -313,6 +331,39 @@ def test_a_picture_is_searched_zoomed_and_leads_to_its_todos(open_page: Any, ser
     page.click("[data-todo='GATED'] rect")
     page.wait_for_url("**/todo?run=*&id=GATED")
     assert page.locator("b:text-is('look')").count() == 0
+
+
+def test_a_run_that_its_own_rule_has_undone_leads_to_the_cause(open_page: Any):
+    page = open_page()
+    failed = page.locator("tr:has-text('PLAN-004')")
+    assert "exit code 1" in failed.inner_text()
+    failed.locator("a:text-is('UNDONE')").click()
+    page.wait_for_selector("pre.log:has-text('column is missing')")
+
+
+def test_a_wrong_token_loses_no_address(browser: Any, server: Server, testbed: Testbed, run: str):
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{server.url}/todo?run={run}&id=LONG")
+    for token in ("x.wrong", Tokens(testbed.state).add("eve")):
+        page.fill("#token", token)
+        page.click("button:text-is('Sign in')")
+    page.wait_for_url(f"**/todo?run={run}&id=LONG")
+    page.goto(f"{server.url}/nowhere")
+    page.click("nav a:text-is('Runs')")  # an unknown address is no dead end
+    page.wait_for_url("**/runs")
+    context.close()
+
+
+def test_the_link_to_a_difference_leads_to_it(open_page: Any, server: Server):
+    page = open_page()
+    page.set_viewport_size({"width": 800, "height": 300})
+    page.goto(f"{server.url}/change?plan=PLAN-003")
+    page.click("th a:text-is('hosted')")
+    page.wait_for_url("**/change?plan=PLAN-003&repo=hosted#diff")
+    assert page.evaluate("document.getElementById('diff').getBoundingClientRect().top") < 300
+    assert page.locator("pre.diff .add").all_inner_texts() == ["+<b>new</b>\n"]
+    assert page.locator("pre.diff .del").count() == 0
 
 
 def test_a_stopped_server_ends_its_streams_at_once(open_page: Any, server: Server):

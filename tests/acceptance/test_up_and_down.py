@@ -9,19 +9,20 @@ import pytest
 
 from coordination.backend.daemon import alive
 from coordination.operations.local import worker_answers
-from tests.testbed import COORD, Testbed
+from tests.testbed import COORD, PLAN, Testbed
 from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)
 def an_ecosystem(testbed: Testbed) -> None:
-    testbed.write(repos=["api"])
+    testbed.write([{"id": "A", "repo": "api"}])
 
 
 def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_it(testbed: Testbed) -> None:
     first = testbed.coord("up", "--detach")
     second = testbed.coord("up", "--detach")
     opened, unknown = testbed.ok("open", "--print"), testbed.coord("open", "--print", "NOBODY")
+    pages = [testbed.ok("open", "--print", name).out.strip() for name in ("A", PLAN, "api")]
     records = [testbed.daemon(name) for name in ("server", "worker", "flower", "dashboard-server")]
     ended = testbed.coord("down")
 
@@ -31,7 +32,8 @@ def test_up_detached_returns_when_all_answers_a_second_one_joins_and_down_ends_i
     page = re.search(r"dashboard  (http://127\.0\.0\.1:\d+/)", first.out)
     assert page
     assert opened.out.strip() == page[1]
-    assert "there is no run or plan 'NOBODY'" in unknown.err
+    assert pages == [f"{page[1]}{path}" for path in ("record?id=A", f"record?id={PLAN}", "board?repo=api")]
+    assert "there is no run, plan, todo, issue or repository 'NOBODY'" in unknown.err
     logs = "".join(log.read_text(errors="replace") for log in sorted(testbed.state.glob("*.log")))
     assert {str(record.pid) for record in records} == set(re.findall(r"pid (\d+)", ended.err)), (
         ended.err + logs

@@ -239,11 +239,7 @@ def behind(pulls: Collection[str]) -> Iterator[str]:
 def failures(run: RunView, tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
     """Yield lines that name every failed todo. `tail`: returns the end of a log."""
     undone = run.status is RunStatus.ROLLED_BACK
-    failed = [
-        todo
-        for todo in run.todos
-        if todo.state in FAILED or (undone and todo.was is TodoState.FAILED and todo.error)
-    ]
+    failed = [todo for todo in run.todos if todo.has_failed]
     if is_landing(run.plan_id):
         yield from _refusals(run, failed, tail)
         return

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -27,7 +28,7 @@ from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option
 from coordination.cli.screen.output import print_flower
 from coordination.environment import without_calling_git
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
-from coordination.models import ServiceStep
+from coordination.models import Issue, Plan, ServiceStep, Todo
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -229,12 +230,14 @@ def metrics(call: CliContext, listen: str) -> None:
 
 
 @command(name="open")
-@click.argument("name", required=False, metavar="[RUN|PLAN]")
+@click.argument("name", required=False, metavar="[RUN|RECORD|REPOSITORY]")
 @click.option("--url", metavar="URL", help="The address of the dashboard (default: that of coord up).")
 @click.option("--print", "only_print", is_flag=True, help="Print the address; open nothing.")
 @click.pass_obj
 def open_(call: CliContext, name: str | None, url: str | None, only_print: bool) -> None:
-    """Open the dashboard in the browser: the page Now, or that of a run or a plan."""
+    """Open the dashboard in the browser: the page Now, or that of a run, a plan, a todo, an issue or a
+    repository.
+    """
     base = (url or call.coord.local.dashboard_url() or "").rstrip("/")
     if not base:
         raise NotFound("no dashboard runs here", "start it: coord up; or name its address: --url URL")
@@ -247,13 +250,22 @@ def open_(call: CliContext, name: str | None, url: str | None, only_print: bool)
 def _page(call: CliContext, name: str | None) -> str:
     if name is None:
         return "/"
-    plans = [plan.id for plan in call.coord.manager.list_plans()] if call.coord.has_file else []
-    if name in plans:
+    records, repos = list[str](), list[str]()
+    if call.coord.has_file:
+        ecosystem = call.coord.document.ecosystem
+        declared = ecosystem.coordination
+        of_kind: tuple[Sequence[Plan | Todo | Issue], ...] = (declared.plans, declared.todos, declared.issues)
+        records = [one.id for kind in of_kind for one in kind]
+        repos = [one.name for one in ecosystem.repos]
+    if name in records:
         return f"/record?id={quote(name)}"
+    if name in repos:
+        return f"/board?repo={quote(name)}"
     try:
-        return f"/run?id={quote(call.coord.runs.get(name).id)}"
+        return f"/run?run={quote(call.coord.runs.get(name).id)}"
     except NotFound as error:
-        near = did_you_mean(name, plans)
+        near = did_you_mean(name, (*records, *repos))
         raise NotFound(
-            f"there is no run or plan {name!r}{near}", "list them: coord list-runs, coord list-plans"
+            f"there is no run, plan, todo, issue or repository {name!r}{near}",
+            "list them: coord list-runs, coord list-plans, coord list-todos, coord list-repos",
         ) from error

@@ -1,5 +1,5 @@
 // Zoom and search of pictures, the key / for the search, and logs that stay at their end. All of it is
-// repeated after each renewal of the page.
+// repeated after each renewal of the page. A page whose server is lost says so.
 (() => {
   const zoom = {};
 
@@ -73,6 +73,43 @@
       log.dataset.held = log.scrollHeight - log.scrollTop - log.clientHeight > 40 ? "yes" : "no";
     }
   }, true);
+
+  // The server sends a message every five seconds at least, but not to a page in the background.
+  const SILENCE_MS = 12000;
+  let heard = Date.now();
+  let away = false;
+  let refused = false;
+
+  function hear() {
+    heard = Date.now();
+    away = refused = false;
+    tell();
+  }
+
+  function age(ms) {
+    const seconds = Math.round(ms / 1000);
+    return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+  }
+
+  function tell(lost = false) {
+    const notice = document.getElementById("lost");
+    if (!notice) return;
+    const text = refused ? notice.dataset.signedOut : lost ? notice.dataset.away.replace("{}", age(Date.now() - heard)) : "";
+    if (notice.textContent !== text) notice.textContent = text;
+    notice.hidden = !text;
+    document.getElementById("updates")?.toggleAttribute("hidden", Boolean(text));
+    for (const button of document.querySelectorAll("#live form[method='post'] button")) button.disabled = Boolean(text);
+  }
+
+  document.addEventListener("htmx:sse:after:connection", hear);
+  document.addEventListener("htmx:sse:after:message", hear);
+  document.addEventListener("htmx:sse:error", (event) => {
+    away = true;
+    refused = event.detail?.status === 401;
+    tell(true);
+  });
+  document.addEventListener("visibilitychange", () => { if (!away) heard = Date.now(); });
+  setInterval(() => { if (!document.hidden && (away || Date.now() - heard > SILENCE_MS)) tell(true); }, 1000);
 
   document.addEventListener("htmx:after:swap", renew);
   addEventListener("resize", renew);

@@ -49,7 +49,7 @@ class Command:
     arguments: Arguments
     page: str = "/run"
     """The page that shows the result; `act` returns the value of its argument `key`."""
-    key: str = "id"
+    key: str = "run"
     signed: bool = False
     """True for an order, which the person must sign if signatures are required."""
 
@@ -207,9 +207,10 @@ COMMANDS: Mapping[str, Command] = {
         act=_complete,
         arguments=lambda form: ("complete-todo", form["id"]),
         page="/record",
+        key="id",
         signed=True,
     ),
-    "edit": Command(operation="edit", act=_edit, arguments=_edit_arguments, page="/record"),
+    "edit": Command(operation="edit", act=_edit, arguments=_edit_arguments, page="/record", key="id"),
     "check": Command(
         operation="qa",
         act=lambda coord, form: coord.checks.run(plan=form["plan"]).id,

@@ -106,7 +106,7 @@ def page_of(event: HistoryEvent) -> tuple[str, Mapping[str, str]] | None:
     """Return path and arguments of the page about the subject of an event; None without a page."""
     noun, run = event.kind.partition(".")[0], str(event.data.get("run", ""))
     if noun in ("run", "level") and event.subject:
-        return "/run", {"id": event.subject}
+        return "/run", {"run": event.subject}
     if noun == "todo" and run and not event.record:
         return "/todo", {"run": run, "id": event.subject}
     return ("/record", {"id": event.subject}) if noun in ("todo", "issue", "plan") and event.subject else None

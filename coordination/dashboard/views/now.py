@@ -16,7 +16,6 @@ from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Page, PageRequest
 from coordination.dashboard.views.actions import holders_of
-from coordination.dashboard.views.runs import FAILED_TODO
 
 LIVE = ("running", "paused", "rolling_back")
 FAILED = (RunStatus.FAILED, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED)
@@ -64,8 +63,7 @@ async def _causes(request: PageRequest, run: RunView) -> Sequence[TodoView]:
 
 
 def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
-    todos = coord.runs.get(run.run_id).view().only(FAILED_TODO).todos
-    return todos[:CAUSES]
+    return [todo for todo in coord.runs.get(run.run_id).view().todos if todo.has_failed][:CAUSES]
 
 
 def _now(coord: Coord) -> Mapping[str, Any]:

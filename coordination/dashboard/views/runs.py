@@ -24,7 +24,6 @@ LOG_SHOWN = 200_000
 LOG_MOST = 4_000_000
 OUTPUT_SHOWN = 20_000
 STATES = tuple(TodoState)
-FAILED_TODO = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 OPEN_FIRST = {
     state: n
     for n, state in enumerate(
@@ -90,7 +89,7 @@ async def _run(request: PageRequest, run_id: str) -> Seen[_Run]:
 
 async def run(request: PageRequest) -> Page:
     """Show a run: its progress, its waits, its graph, and its todos page by page."""
-    found = await _run(request, request.get("id") or "last")
+    found = await _run(request, request.get("run") or "last")
     view = found.value.view
     state, query = request.get("state"), request.get("q").lower()
     chosen = [todo for todo in view.todos if _fits(todo, found.value.tasks, state, query)]
@@ -105,13 +104,13 @@ async def run(request: PageRequest) -> Page:
         data={
             "run": view,
             "plan_title": found.value.title,
-            "failed": view.only(FAILED_TODO).todos,
+            "failed": [one for one in view.todos if one.has_failed],
             "tasks": found.value.tasks,
             "todos": chosen[start : start + ROWS],
             "number": len(chosen),
             "start": start,
             "rows": ROWS,
-            "states": [one.value for one in STATES if view.counts.get(one.value)],
+            "states": [one.value for one in STATES if view.counts.get(one.value) or one.value == state],
             "state": state,
             "query": request.get("q"),
             "levels": () if drawn else levels_of(view),
@@ -123,7 +122,7 @@ async def run(request: PageRequest) -> Page:
 
 
 def _fits(todo: TodoView, tasks: Mapping[str, str], state: str, query: str) -> bool:
-    if state and todo.state != state:
+    if state and todo.state != state and not (state == TodoState.FAILED and todo.has_failed):
         return False
     return not query or query in f"{todo.id} {todo.repo} {tasks.get(todo.id, '')}".lower()
 
@@ -134,7 +133,7 @@ def _graph(coord: Coord, known: _Run) -> Markup:
 
 async def gantt(request: PageRequest) -> Page:
     """Show when each todo of a run was executed and why it waited."""
-    found = await _run(request, request.get("id"))
+    found = await _run(request, request.get("run"))
     drawn = await request.read(
         ("gantt", found.value.view.run_id),
         lambda coord: inline(coord.runs.get(found.value.view.run_id).gantt()),

@@ -66,6 +66,12 @@ class TodoView(FrozenModel):
         """Return the host that executed it last; empty if none has yet."""
         return (self.worker or "").partition("@")[2]
 
+    @property
+    def has_failed(self) -> bool:
+        """Return whether it failed, also where it was undone afterwards, or could not be undone."""
+        ended = TodoState.COMPENSATION_FAILED, TodoState.FAILED
+        return self.state in ended or (self.was is TodoState.FAILED and bool(self.error))
+
 
 class NoEta(StrEnum):
     """Reasons why the end of a run cannot be predicted; `why_no_eta` is the same as text."""
