@@ -32,6 +32,7 @@
 | `user_program` | programs of the user, bounded in time and output |
 | `durations` `processes` `disk` | milliseconds, deadlines; identity of processes; free space |
 | `text` `environment` | sentences, suggestions, regular expressions of users; environment variables |
+| `declared` `operation_index` | declarations of operations; their names |
 | `frozen` | the base of records |
 
 Exported names are imported on first use, so that commands start in 90 ms.

@@ -100,6 +100,13 @@ def commands() -> str:
         for name in names:
             command = coord.resolve_command(root, [name])[1]
             lines.extend(_command(root, name, command, coord.entries[name].noun_verb))
+    for noun, verbs in coord.nouns.items():
+        if declared := [verb for verb, entry in verbs.items() if not entry.module]:
+            lines.append(f"## {coord.about[noun].capitalize()}\n\n")
+            group = coord.resolve_command(root, [noun, declared[0]])[1]
+            here = click.Context(group, info_name=noun, parent=root)
+            for verb in declared:
+                lines.extend(_command(here, verb, group.resolve_command(here, [verb])[1], ""))
     return "".join(lines)
 
 
@@ -373,6 +380,38 @@ PAGES: Mapping[str, Callable[[], str]] = {
 }
 """The generated chapters: file name and text."""
 
+# The index of operations
+
+
+def index() -> str:
+    """Return the module `operation_index` with the operations that are declared."""
+    from coordination import operation_index
+    from coordination.api.texts import PARTS
+    from coordination.declared import operations_of
+
+    text = inspect.getsource(operation_index)
+    lines = [text[: text.index("INDEX: Mapping")], "INDEX: Mapping[str, Indexed] = {\n"]
+    for part in dict.fromkeys(PARTS.values()):
+        module, _, owner = part.partition(":")
+        for one in operations_of(getattr(import_module(module), owner)) if owner else ():
+            row = f"{part!r}, {one.title!r}, {one.right!r}, {one.event}"
+            lines.append(f"    {one.name!r}: Indexed({row}),\n")
+    return _formatted("".join([*lines, "}\n"]))
+
+
+def _formatted(code: str) -> str:
+    done = subprocess.run(
+        ["ruff", "format", "--quiet", "-"],
+        input=code,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=HERE.parent,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
+    return done.stdout
+
+
 # Pictures
 
 
@@ -415,6 +454,7 @@ def _without_fonts() -> str:
 
 
 if __name__ == "__main__":
+    (HERE.parent / "coordination" / "operation_index.py").write_text(index())
     for name, page in PAGES.items():
         (HERE / name).write_text(page().rstrip() + "\n")
     (HERE / "coord.1").write_text(man.page())

@@ -18,6 +18,7 @@
 | `planning.py` | order and duration of a plan, preview of a sweep |
 | `messages.py` `machine.py` | messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` | events: listed, followed; functions that are called with them |
+| `parameters.py` | parameters that several operations have |
 | `texts.py` | the text of each operation and of shared arguments, for all front ends |
 | `authority.py` | what the user of this process may do |
 | `trust.py` | the identity of this user, and the trust file |

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from coordination.environment import ENV_PREFIX, acted_for, actor
 from coordination.errors import CoordinationError, MissingRight, NotAllowed, NotTrusted
 from coordination.models import Signatures
+from coordination.operation_index import INDEX
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.trust.rights import Role, right_of
+from coordination.trust.rights import Right, Role, right_of
 from coordination.trust.trust_file import trust_path
 
 if TYPE_CHECKING:
@@ -78,8 +79,6 @@ NEEDS: Mapping[str, str] = {
     "checks.run": "qa",
     "landings.land": "land",
     "landings.revert": "revert",
-    "requests.create": "create_request",
-    "requests.close": "close_request",
     **dict.fromkeys(("services.start", "services.stop", "services.restart"), "service"),
     "services.forget": "forget_service",
     "health.disconnect": "disconnect",
@@ -88,6 +87,7 @@ NEEDS: Mapping[str, str] = {
     "exclusion.reset_breaker": "reset_breaker",
     "machine.load_steps": "load_steps",
     **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
+    **{name: name for name, row in INDEX.items() if row.right != Right.READ},
 }
 """Operation of the facade that changes something → the name of its right (`trust.rights.OPERATIONS`). Each
 checks the right itself, for the repositories that it touches, before it changes anything.

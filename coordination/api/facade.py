@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coordination.api.messages import Inbox
     from coordination.api.planning import Planner
     from coordination.api.records import LiveView, Records
-    from coordination.api.requests import Issues, Requests
+    from coordination.api.requests import Issues, PullRequests
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
@@ -113,11 +113,11 @@ class Facade(EcosystemAccess):
         return Issues(self)
 
     @opened_once
-    def requests(self) -> Requests:
+    def pr(self) -> PullRequests:
         """Return the pull requests of change sets."""
-        from coordination.api.requests import Requests
+        from coordination.api.requests import PullRequests
 
-        return Requests(self)
+        return PullRequests(self)
 
     @opened_once
     def generators(self) -> Generators:

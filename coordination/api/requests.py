@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from coordination.api.changes import naming_unrecorded, refuse_unrecorded
+from coordination.api.parameters import DryRun, PlanId, PlanOfChangeSet
 from coordination.changes.issues.rules import (
     Home,
     IssueAction,
@@ -23,6 +24,7 @@ from coordination.changes.requests.create import RequestMaker, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
+from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, LockTimeout, NotAllowed, NotFound, PlanRefused
 from coordination.forges.models import RequestState
@@ -30,6 +32,7 @@ from coordination.locks.request import ISSUES
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import ChangeSets
+from coordination.text import counted
 from coordination.trust.results import check_set_tip
 
 if TYPE_CHECKING:
@@ -39,14 +42,30 @@ if TYPE_CHECKING:
     from coordination.runs.connection import Connection
 
 
-class Requests:
-    """`coord.requests`."""
+def _question(requests: PullRequests, plan: str) -> str:
+    there = requests.refs(plan)
+    return f"Close {counted(len(there), 'pull request')} of {plan}?" if there else ""
+
+
+class PullRequests:
+    """`coord.pr`."""
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
+    @operation(
+        "pr.create",
+        Effect.EXECUTES,
+        right="sweep",
+        event=True,
+        for_agents="The forge notifies people: call it only if a person told you to.",
+    )
     def create(
-        self, plan: str, options: RequestOptions | None = None, *, dry_run: bool = False
+        self,
+        plan: PlanId,
+        options: RequestOptions | None = None,
+        *,
+        dry_run: DryRun = False,
     ) -> tuple[RequestResult, ...]:
         """Open the pull requests of a plan's change set, or bring them up to date.
 
@@ -73,7 +92,7 @@ class Requests:
             )
             names = [one.repo.name for one in planned.repos]
             if not dry_run:
-                self._access.authority.check("create_request", names)
+                self._access.authority.check("pr.create", names)
             self._refuse_unsigned(connection, planned)
             inspections = inspect_all(planned, access, reopen=options.reopen)
             maker = RequestMaker(planned, options, access, partial(_note, sets, plan))
@@ -82,17 +101,22 @@ class Requests:
                 return previewed(planned, inspections, reopen=options.reopen)
             done = maker.make(inspections)
         data = {**vars(options), "requests": [one.url for one in done if one.url]}
-        self._access.announce("create_request", plan, repos=names, data=data)
+        self._access.announce("pr.create", plan, repos=names, data=data)
         return done
 
+    @operation("pr.list", Effect.LOOKS_OUTSIDE)
     def list(
-        self, plan: str | None = None, *, failing: bool = False, mine: bool = False
+        self,
+        plan: Annotated[str | None, Option("Only those of this plan.", completes="change_sets")] = None,
+        *,
+        failing: Annotated[
+            bool,
+            Option("Select requests with a red check, requested changes, a conflict or an error."),
+        ] = False,
+        mine: Annotated[bool, Option("Select requests that this user ordered.")] = False,
     ) -> list[RequestView]:
-        """List the pull requests of plans, with their state, checks and reviews at the forge. Where a forge
-        could not be asked, nothing is known of the request.
-
-        `plan`: only those of this plan. `failing`: only those with a red check, requested changes, a conflict
-        or an error. `mine`: only those that this user opened.
+        """List the pull requests of plans. State, checks and reviews are those that the forge has now. Where
+        a forge could not be asked, its requests have no state, and `error` says why.
 
         Raises NotFound where the plan has no change set.
         """
@@ -112,7 +136,15 @@ class Requests:
             found = with_requests(self._sets(connection, plan))
         return tuple((name, change) for name, change in found if repo in (None, change.repo))
 
-    def close(self, plan: str) -> tuple[RequestView, ...]:
+    @operation(
+        "pr.close",
+        Effect.UNDOES,
+        right="sweep",
+        event=True,
+        question=_question,
+        for_agents="Call it only if a person told you to.",
+    )
+    def close(self, plan: PlanOfChangeSet) -> tuple[RequestView, ...]:
         """Close the open pull requests of a plan without a merge. Branches and change set stay.
 
         Raises NotFound without one; NotAllowed.
@@ -121,7 +153,7 @@ class Requests:
         if not changes:
             raise NotFound(f"{plan} has no pull request", f"open them: coord pr create {plan}")
         names = [change.repo for _, change in changes]
-        self._access.authority.check("close_request", names)
+        self._access.authority.check("pr.close", names)
         with self._opened() as (connection, access):
             sets, done = ChangeSets(connection.store), []
             for _, change in changes:
@@ -131,7 +163,7 @@ class Requests:
                 done.append(view)
             self._note_seen(connection, done)
         data = {"requests": [one.url for one in done if one.state is RequestState.CLOSED]}
-        self._access.announce("close_request", plan, repos=names, data=data)
+        self._access.announce("pr.close", plan, repos=names, data=data)
         return tuple(done)
 
     def _refuse_unsigned(self, connection: Connection, planned: PlannedRequests) -> None:

@@ -8,9 +8,10 @@ of arguments that several front ends have.
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import Any
+
+from coordination.declared import text_of
 
 PARTS = {
     "": "coordination.api.facade:Facade",
@@ -31,7 +32,7 @@ PARTS = {
     "memory": "coordination.history.memory:Memory",
     "planner": "coordination.api.planning:Planner",
     "records": "coordination.api.records:Records",
-    "requests": "coordination.api.requests:Requests",
+    "pr": "coordination.api.requests:PullRequests",
     "run": "coordination.api.run:Run",
     "runs": "coordination.api.runs:Runs",
     "services": "coordination.api.services:Services",
@@ -52,9 +53,7 @@ def owner_of(part: str) -> Any:
 def operation_text(name: str) -> str:
     """Return the text of an operation, such as `runs.sweep`, for the users of all front ends."""
     part, _, method = name.rpartition(".")
-    paragraphs = (inspect.getdoc(getattr(owner_of(part), method)) or "").split("\n\n")
-    ends = (i for i, one in enumerate(paragraphs) if one.startswith(("`", "Return", "Raises")))
-    return "\n\n".join(paragraphs[: next(ends, len(paragraphs))])
+    return text_of(getattr(owner_of(part), method))
 
 
 # Records
@@ -141,14 +140,6 @@ NO_QA = (
 )
 WHEN_READY = "Wait until all pull requests are approved and green (default: fail if one is not)."
 REVERT_WHEN_READY = "Wait until the pull requests are approved and green (default: leave them to people)."
-DRAFT = "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review."
-REOPEN = "Open requests again that were closed without a merge (default: leave them)."
-REVIEWERS = "Ask these people for a review."
-TEAMS = "Ask these teams for a review."
-REQUEST_LABELS = "Add these labels."
-ASSIGNEES = "Assign these people."
-FAILING = "Select requests with a red check, requested changes, a conflict or an error."
-MINE = "Select requests that this user ordered."
 SYNC_REPOS = "Synchronise the issues at the forges of these repositories (default: all)."
 PULL = "Create an issue in the file for each open issue of the forge that the file lacks."
 PREFER = "Keep the value of this side where both have changed a field."

@@ -6,6 +6,7 @@ Each command's module is imported when the command is called.
 |---|---|
 | `command_table.py` `app.py` | the table of commands; start and end of a call |
 | `groups.py` | both spellings of a command, imported when it is called; the errors about unknown ones |
+| `operation_command.py` `command.py` | a command from a declared operation; its help |
 | `context.py` | the options before the command, and the facade that they open; quiet and verbose calls |
 | `help.py` | `coord help` |
 | `completion.py` | shell completion |

@@ -133,12 +133,6 @@ COMMANDS: Families = {
             "Land a plan: bring its change set into the base branches of its repositories.",
             "plan land",
         ),
-        "create-pr": (
-            "landing.requests",
-            "Open the pull requests of a plan's change set, or bring them up to date.",
-        ),
-        "list-prs": ("landing.requests", "List the pull requests of plans."),
-        "close-pr": ("landing.requests", "Close the open pull requests of a plan without a merge."),
         "open-pr": ("landing.requests", "Open the pull requests of a plan."),
         "revert": (
             "landing.land",

@@ -16,8 +16,8 @@ import click
 from rich_click import RichGroup
 
 from coordination.api import Context, Kept, Scope, TodoContext, texts
+from coordination.cli.command import command
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.options.values import duration, output_file, read_text
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_none, print_table

@@ -11,14 +11,15 @@ import click
 
 from coordination.api import Facts, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
+from coordination.cli.command import command
 from coordination.cli.completion import repo_names, service_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import waits
-from coordination.cli.groups import command
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import Column, print_table
+from coordination.cli.screen.tables import print_table
 from coordination.cli.times import format_time, with_local_times
+from coordination.declared import Column
 from coordination.terminal import spelled
 from coordination.text import counted
 
@@ -239,10 +240,8 @@ def _show(report: HealthReport, *, as_json: bool) -> None:
     click.echo(spelled(f"{report.state}{f': {report.why}' if report.why else ''}"))
     if not report.subjects:
         return
-    columns = [
-        Column(name=name) for name in ("SUBJECT", "STATE", "REQUIRED", "SINCE", "BREAKER", "RECOVERED")
-    ]
-    columns.append(Column(name="WHY", flexible=True, folds=True))
+    columns = [Column(name) for name in ("SUBJECT", "STATE", "REQUIRED", "SINCE", "BREAKER", "RECOVERED")]
+    columns.append(Column("WHY", flexible=True, folds=True))
     rows = [
         (
             one.id,

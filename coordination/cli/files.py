@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from coordination.api.machine import check, create_demo, file_schema, new_ecosystem_id, write_first_file
+from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet
-from coordination.cli.groups import command
 from coordination.cli.landing.land import run_landing, show_landing
 from coordination.cli.options.values import output_option
 from coordination.cli.runs.sweep import run_prepared

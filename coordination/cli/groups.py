@@ -1,13 +1,11 @@
-"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`; their
-help is the text of their operation.
+"""Commands from a table, imported when they are called, in two spellings: `list-issues`, `issue list`; and
+commands that are made from declared operations.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -15,8 +13,9 @@ from typing import Any, NamedTuple
 import click
 from click.exceptions import NoSuchCommand
 from rich_click import RichCommand, RichGroup
-from rich_click import command as rich_command
 from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
+
+from coordination.operation_index import INDEX, Indexed
 
 Families = Mapping[str, Mapping[str, tuple[str, ...]]]
 """Heading → command → (module below this package, line of help). The function has the name of the command.
@@ -29,63 +28,12 @@ NEAR = 3
 """Largest number of commands that the error about an unknown one names."""
 
 
-class OperationCommand(RichCommand):
-    """A command that shows the text of its operation as help, then the docstring of its own function.
-
-    The text is read when the help is shown: executing a command does not import it.
-    """
-
-    def __init__(self, *args: Any, operation: str = "", **kwargs: Any) -> None:
-        self.operation, self.own_help = operation, ""
-        super().__init__(*args, **kwargs)
-        for one in self.params:
-            if isinstance(one, click.Option) and one.multiple and one.help and "…" not in (one.metavar or ""):
-                one.help = f"{one.help} May be repeated."
-
-    @property
-    def help(self) -> str | None:
-        return "\n\n".join(filter(None, (self._shared_help(), self.own_help))) or None
-
-    @help.setter
-    def help(self, text: str | None) -> None:
-        self.own_help = inspect.cleandoc(text or "")
-
-    def _shared_help(self) -> str:
-        """Return the text of the operation, with the parameters as this command spells them."""
-        if not self.operation:
-            return ""
-        from coordination.api.texts import operation_text
-
-        spelled = {one.name: _spelled(one) for one in self.params}
-        return re.sub(
-            r"`(\w+)`", lambda found: spelled.get(found[1], found[0]), operation_text(self.operation)
-        )
-
-
-def _spelled(parameter: click.Parameter) -> str:
-    if isinstance(parameter, click.Argument):
-        return parameter.human_readable_name.strip("[].")
-    return f"`{max(parameter.opts, key=len)}`"
-
-
-def command(
-    operation: str = "", *, name: str | None = None, group: click.Group | None = None, **attributes: Any
-) -> Callable[[Callable[..., Any]], click.Command]:
-    """Make a command of `coord`, or of a group. `operation`: its operation, such as `runs.sweep`; without one
-    the docstring is the whole help.
-    """
-    make = rich_command if group is None else group.command
-    made: Callable[[Callable[..., Any]], click.Command] = make(
-        name, cls=OperationCommand, operation=operation, **attributes
-    )
-    return made
-
-
 class Entry(NamedTuple):
     """A command of the table."""
 
     name: str
     module: str
+    """Its module below this package; empty for an operation that is declared."""
     help: str
     noun: str
     """Empty for a command that has none."""
@@ -99,6 +47,13 @@ class Entry(NamedTuple):
 def entries(families: Families) -> dict[str, Entry]:
     """Return name → command, in the order of the table."""
     return {name: _entry(name, *row) for family in families.values() for name, row in family.items()}
+
+
+def declared_entries(index: Mapping[str, Indexed]) -> list[Entry]:
+    """Return the commands of the declared operations: `pr list`."""
+    return [
+        Entry(name.replace(".", " "), "", f"{row.line}.", *name.split(".")) for name, row in index.items()
+    ]
 
 
 def _entry(name: str, module: str, help_: str, noun_verb: str = "") -> Entry:
@@ -126,11 +81,24 @@ class TableGroup(RichGroup):
         return list(self.commands)
 
     def _load(self, entry: Entry) -> click.Command:
-        module, function = import_module(f"coordination.cli.{entry.module}"), entry.name.replace("-", "_")
-        command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
+        command = _imported(entry) if entry.module else _declared(entry)
         for one in (command, *getattr(command, "commands", {}).values()):
             _accept(one, self.shared)
         return command
+
+
+def _imported(entry: Entry) -> click.Command:
+    module, function = import_module(f"coordination.cli.{entry.module}"), entry.name.replace("-", "_")
+    command: click.Command = getattr(module, function, None) or getattr(module, f"{function}_")
+    return command
+
+
+def _declared(entry: Entry) -> click.Command:
+    from coordination.cli.operation_command import command_of
+    from coordination.declared import find
+
+    name = f"{entry.noun}.{entry.verb}"
+    return command_of(find(INDEX[name].part, name))
 
 
 def _accept(command: click.Command, options: Iterable[click.Parameter]) -> None:
@@ -221,7 +189,7 @@ class CommandTable(TableGroup):
         self.about = about
         self.entries, self.shared = entries(families), self.params
         self.nouns: dict[str, dict[str, Entry]] = {}
-        for entry in self.entries.values():
+        for entry in (*self.entries.values(), *declared_entries(INDEX)):
             if entry.noun:
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
@@ -255,6 +223,8 @@ class CommandTable(TableGroup):
 
     def _unknown(self, error: NoSuchCommand, rest: Sequence[str]) -> str:
         verb = error.command_name
+        if moved := self._noun_first(verb):
+            return f"there is no command {verb!r}: the noun comes first\n  use: coord {moved}"
         meant = [f"{noun} {verb}" for noun, verbs in self.nouns.items() if verb in verbs]
         if rest and (given := f"{rest[0].removesuffix('s')} {verb}") in meant:
             meant = [given]
@@ -264,14 +234,26 @@ class CommandTable(TableGroup):
         near = [f"--{verb}"] if f"--{verb}" in options else error.possibilities or ()
         return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
 
+    def _noun_first(self, word: str) -> str:
+        """Return `pr list` for `list-prs`; nothing where there is no such command."""
+        verb, _, noun = word.partition("-")
+        noun = noun if noun in self.nouns else noun.removesuffix("s")
+        entry = self.nouns.get(noun, {}).get(verb)
+        return entry.name if entry and not entry.module else ""
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self._write(ctx, formatter, self._short)
 
-    def help_on_all(self, ctx: click.Context) -> str:
+    def help_on_all(self, ctx: Any) -> str:
         """Return the help that lists every command."""
-        formatter = ctx.make_formatter()
+        formatter: Any = ctx.make_formatter()
         self._write(ctx, formatter, self._long)
-        return formatter.getvalue().strip("\n")
+        for noun, verbs in self.nouns.items():
+            if own := [verb for verb, entry in verbs.items() if not entry.module]:
+                group = Noun(noun, self.about[noun], verbs, self.shared)
+                panel = RichCommandPanel(f"coord {noun}", commands=own)
+                formatter.write(panel.render(group, ctx, formatter))
+        return str(formatter.getvalue()).strip("\n")
 
     def _write(self, ctx: Any, formatter: Any, panels: Mapping[str, Sequence[str]]) -> None:
         options = [option.name or "" for option in self.get_params(ctx)]

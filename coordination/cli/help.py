@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 import coordination
+from coordination.cli.command import command
 from coordination.cli.completion import Items, matching
-from coordination.cli.groups import command
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import READABLE, colourful, print_page, rows, section, terminal_width
 from coordination.errors import CoordinationError, NotFound

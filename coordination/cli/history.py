@@ -11,9 +11,9 @@ import click
 from pydantic_core import to_json
 
 from coordination.api import GAP, POSITION, Event, HistoryEvent, HistoryFilters, RunTrend, Trend, texts
+from coordination.cli.command import command
 from coordination.cli.completion import event_kinds, event_types, repo_names, stream_kinds, subject_ids
 from coordination.cli.context import CliContext, warn
-from coordination.cli.groups import command
 from coordination.cli.options.values import moment, of_repo
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged

@@ -9,12 +9,13 @@ import click
 
 from coordination.api import LOCK, Held, Holder, Released, texts
 from coordination.api.exclusion import LockList, ResourceView
+from coordination.cli.command import command
 from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext, confirm, yes_option
-from coordination.cli.groups import command
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Cell, Column, filled, print_none, print_table
+from coordination.cli.screen.tables import filled, print_none, print_table
 from coordination.cli.times import format_time
+from coordination.declared import Cell, Column
 from coordination.errors import UsageError
 from coordination.text import counted, listed
 
@@ -98,13 +99,13 @@ def _print_locks(found: LockList, *, resources: bool) -> None:
 
 def _print_held(found: Sequence[Held]) -> None:
     columns = [
-        Column(name="LOCK"),
-        Column(name="HOLDER", flexible=True, folds=True),
-        Column(name="OF IT"),
-        Column(name="AGE"),
-        Column(name="TTL"),
-        Column(name="FENCE"),
-        Column(name="WAITING", flexible=True, folds=True),
+        Column("LOCK"),
+        Column("HOLDER", flexible=True, folds=True),
+        Column("OF IT"),
+        Column("AGE"),
+        Column("TTL"),
+        Column("FENCE"),
+        Column("WAITING", flexible=True, folds=True),
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
     kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)

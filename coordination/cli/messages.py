@@ -12,13 +12,14 @@ from pydantic_core import to_json
 
 from coordination.api import texts
 from coordination.api.messages import ALL, NOTE, Event, Gap, MessageView
+from coordination.cli.command import command
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext, warn
-from coordination.cli.groups import command
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Column, filled, print_none, print_table
+from coordination.cli.screen.tables import filled, print_none, print_table
 from coordination.cli.times import format_time
+from coordination.declared import Column
 from coordination.errors import UsageError
 from coordination.text import counted
 
@@ -133,7 +134,7 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
         "WHY",
         "TEXT",
     )
-    columns = [Column(name=name, flexible=name in ("WHY", "TEXT"), folds=name == "TEXT") for name in names]
+    columns = [Column(name, flexible=name in ("WHY", "TEXT"), folds=name == "TEXT") for name in names]
     print_table(*filled(columns, [_row(message, to) for message in found]))
 
 

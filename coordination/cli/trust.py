@@ -10,13 +10,14 @@ import click
 from rich_click import RichGroup
 
 from coordination.api.trust import IdentityView, KeyView, Kind, Role, Verification
+from coordination.cli.command import command
 from coordination.cli.completion import enum_values
 from coordination.cli.context import CliContext, warn
-from coordination.cli.groups import command
 from coordination.cli.options.values import duration, moment, of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Column, print_none, print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
+from coordination.declared import Column
 from coordination.text import counted
 
 
@@ -257,7 +258,7 @@ def _print_keys(keys: list[KeyView]) -> None:
         "NAME",
         "KIND",
         "STATE",
-        Column(name="ROLES", flexible=True),
+        Column("ROLES", flexible=True),
         "FINGERPRINT",
     ]
     print_table(columns, [_row(key) for key in keys])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
+from coordination.operation_index import INDEX
 from coordination.text import did_you_mean
 
 GAP = "events.gap"
@@ -75,8 +76,6 @@ COMMANDS: Mapping[str, str] = {
     "command.land": "A person or program landed a change set.",
     "command.revert": "A person or program reverted a landing.",
     "command.discard": "A person or program discarded a change set: its todos are open again.",
-    "command.create_request": "A person or program opened or updated the pull requests of a change set.",
-    "command.close_request": "A person or program closed the pull requests of a change set.",
     "command.adopt": "A person or program took a branch as the tip of a change set.",
     "command.qa": "A person or program started a run of quality checks.",
     "command.pause": "A person or program paused a run.",
@@ -97,6 +96,11 @@ COMMANDS: Mapping[str, str] = {
     "command.forget_results": "A person or program emptied the result cache.",
     "command.clear_cache": "A program deleted cached results and shared values.",
     "command.clear_checkpoints": "A program deleted the checkpoints of a run, or of all ended runs.",
+    **{
+        f"command.{name}": f"A person or program did it: {row.line}."
+        for name, row in INDEX.items()
+        if row.event
+    },
 }
 
 ASKED: Mapping[str, str] = {

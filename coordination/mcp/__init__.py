@@ -5,6 +5,7 @@
 |---|---|
 | `server.py` | the server: tools, resources, prompt; standard input or HTTP with a token |
 | `session.py` | the ecosystem that is served, and the runs that are followed to their end |
+| `operation_tool.py` | from a declared operation to a tool |
 | `declaration.py` | from a function of a session to a tool |
 | `tools/` | the tools |
 | `answers.py` | results beyond the records |

@@ -30,6 +30,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from coordination.api import BEGINNING, OPEN, Address, CoordinationManager, Event, hide_password, http_limits
 from coordination.mcp.declaration import declared, refusals
 from coordination.mcp.middleware import Arguments, Roles
+from coordination.mcp.operation_tool import operation_tools
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.models import HIDDEN, SECRET, Plan, Repo, presentable_url
@@ -90,6 +91,8 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
     for module in MODULES:
         for tool in declared(module, session):
             server.add_tool(tool)
+    for tool in operation_tools(session):
+        server.add_tool(tool)
     add_resources(server, session)
     add_prompts(server, session)
     return server

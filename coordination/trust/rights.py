@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordination.models import Word
+from coordination.operation_index import INDEX
 
 
 class Right(Word):
@@ -86,8 +87,6 @@ OPERATIONS: Mapping[str, Right] = {
     "restore": Right.SWEEP,
     "clear_checkpoints": Right.SWEEP,
     "discard": Right.SWEEP,
-    "create_request": Right.SWEEP,
-    "close_request": Right.SWEEP,
     "execute": Right.EXECUTE,
     "qa": Right.EXECUTE,
     "service": Right.EXECUTE,
@@ -112,6 +111,7 @@ OPERATIONS: Mapping[str, Right] = {
     "import_context": Right.ADMINISTER,
     "credential": Right.ADMINISTER,
     "load_steps": Right.ADMINISTER,
+    **{name: Right(row.right) for name, row in INDEX.items()},
 }
 """The right that each operation needs, by the name that its events and orders have."""
 

@@ -94,7 +94,7 @@ def test_a_journal_and_a_history_that_are_damaged_are_no_obstacle(testbed: Testb
 WITH_LIBRARY = """
 from coordination import Conflict, Coord
 with Coord() as coord:
-    for operation in (coord.landings.land, coord.landings.revert, coord.requests.create):
+    for operation in (coord.landings.land, coord.landings.revert, coord.pr.create):
         try:
             operation("PLAN-001")
             print("done")

@@ -273,10 +273,10 @@ def seen(site: SimpleNamespace) -> dict[str, Any]:
 @pytest.mark.parametrize("forge", ["github", "gitlab"], indirect=True)
 def test_what_was_seen_of_a_request_is_shown_without_asking_again(site: SimpleNamespace):
     coord, forge = site.coord, site.forge
-    coord.requests.create("P", RequestOptions(draft=True))
+    coord.pr.create("P", RequestOptions(draft=True))
     assert {name: one.state for name, one in seen(site).items()} == {"lib": "draft", "app": "draft"}
     assert all("| draft |" in site.projects[name].requests[0].body for name in ("lib", "app"))
-    coord.requests.create("P", RequestOptions(ready=True))
+    coord.pr.create("P", RequestOptions(draft=False))
     assert not any(site.projects[name].requests[0].draft for name in ("lib", "app"))
     assert not any("| draft |" in site.projects[name].requests[0].body for name in ("lib", "app"))
 
@@ -285,7 +285,7 @@ def test_what_was_seen_of_a_request_is_shown_without_asking_again(site: SimpleNa
     forge.check(site.projects["lib"], request.sha, "lint", "pending", run=False)
     forge.request_changes(site.projects["lib"], request.number)
     forge.approve(site.projects["app"], 1)
-    listed = {view.repo: view for view in coord.requests.list("P")}
+    listed = {view.repo: view for view in coord.pr.list("P")}
     is_github = forge.dialect.name == "github"
     red = ("build",) if is_github else ("build", "pipeline")
     name = "acme/lib#1" if is_github else "acme/lib!1"
@@ -297,9 +297,9 @@ def test_what_was_seen_of_a_request_is_shown_without_asking_again(site: SimpleNa
     assert (found["app"].approvals, found["app"].state) == (1, "open")
 
     forge.merge(site.projects["app"], 1)
-    actions = [one.action for one in coord.requests.create("P", dry_run=True)]
+    actions = [one.action for one in coord.pr.create("P", dry_run=True)]
     assert actions == ["would_update", "nothing"]
-    coord.requests.create("P")
+    coord.pr.create("P")
     assert len(site.projects["app"].requests) == 1, "GitLab would open one without changes"
     assert seen(site)["app"].state == "merged"
     assert "| merged |" in request.body
@@ -307,13 +307,13 @@ def test_what_was_seen_of_a_request_is_shown_without_asking_again(site: SimpleNa
 
 def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNamespace):
     coord, forge, project = site.coord, site.forge, site.projects["app"]
-    coord.requests.create("P")
+    coord.pr.create("P")
     theirs = forge.push(project, "agent", theirs="x\n")
     request = forge.open_request(project, "agent", "By an agent")
     (adopted,) = coord.changes.adopt("P", "app", request=request.number)
     assert (adopted.merged, adopted.before, adopted.lacks) == (theirs, site.heads["app tip"], ())
     assert adopted.request_before.endswith("/1")
-    (made,) = coord.requests.create("P", RequestOptions(repos=("app",)))
+    (made,) = coord.pr.create("P", RequestOptions(repos=("app",)))
     assert (made.number, made.head, request.title) == (request.number, adopted.tip, "By an agent")
     assert "Depends on acme/lib#1" in request.body
 
@@ -322,7 +322,7 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     more = save(app, "more", more="1\n")
     git("switch", "--quiet", "main", cwd=app)
     coord.changes.adopt("P", "app", BRANCH)
-    coord.requests.create("P", RequestOptions(repos=("app",)))
+    coord.pr.create("P", RequestOptions(repos=("app",)))
     assert forge.tip("acme/app", "agent") == more
 
     git("branch", "--quiet", "mine", site.heads["app tip"], cwd=app)
@@ -330,7 +330,7 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
         coord.changes.adopt("P", "app", "mine")
     coord.changes.adopt("P", "app", "mine", replace=True)
     with pytest.raises(Conflict) as refused:
-        coord.requests.create("P", RequestOptions(repos=("app",)))
+        coord.pr.create("P", RequestOptions(repos=("app",)))
     assert refused.value.hint.endswith(f"coord adopt P app --pr {request.number}")
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
 
@@ -401,13 +401,13 @@ def test_where_signatures_are_required_only_signed_tips_are_proposed(
     with Coord(site.folder, site.coord.redis_url) as coord:
         state("lib", site.heads["lib tip"])
         with pytest.raises(NotTrusted):
-            coord.requests.create("P")
+            coord.pr.create("P")
         state("app", site.heads["app"])
         with pytest.raises(NotTrusted):
-            coord.requests.create("P")
+            coord.pr.create("P")
         assert not any(project.requests for project in site.projects.values())
         state("app", site.heads["app tip"])
-        assert len(coord.requests.create("P")) == 2
+        assert len(coord.pr.create("P")) == 2
 
 
 @pytest.mark.parametrize("cause", ["never pushed", "taken out by people", "large files"])
@@ -431,7 +431,7 @@ def test_work_that_the_remote_could_not_take_whole_is_proposed_in_no_repository(
         connection.redis.hset(connection.keys.changes("P"), mapping={f"{k} app": v for k, v in facts.items()})
 
     with pytest.raises(GitRefused if cause == "large files" else Conflict) as refused:
-        site.coord.requests.create("P")
+        site.coord.pr.create("P")
     assert "git lfs" in str(refused.value) or "coord sweep P --fresh" in refused.value.hint
     assert [project.requests for project in site.projects.values()] == [[], []]
     assert all(BRANCH not in project.bare.git("branch") for project in site.projects.values())
@@ -439,7 +439,7 @@ def test_work_that_the_remote_could_not_take_whole_is_proposed_in_no_repository(
 
 def test_still_possible_a_request_that_redis_names_is_closed(site: SimpleNamespace):
     coord, forge, project = site.coord, site.forge, site.projects["app"]
-    coord.requests.create("P", RequestOptions(repos=("app",)))
+    coord.pr.create("P", RequestOptions(repos=("app",)))
     forge.push(project, "agent", theirs="x\n")
     request = forge.open_request(project, "agent", "By an agent")
     with coord.reached() as connection:
@@ -447,7 +447,7 @@ def test_still_possible_a_request_that_redis_names_is_closed(site: SimpleNamespa
         (found,) = (one.request for one in sets.read("P").open.values() if one.repo == "app")
         sets.note_request("P", "app", found.model_copy(update={"number": request.number}), "request.updated")
 
-    coord.requests.close("P")
+    coord.pr.close("P")
     assert request.state == "closed"
 
 
@@ -479,7 +479,7 @@ def test_a_repository_or_text_that_a_forge_refuses_is_named_and_nothing_is_pushe
 
     def refused(problem: ForgeProblem, *words: str, **options: Any) -> None:
         with pytest.raises(ForgeError) as caught:
-            site.coord.requests.create("P", RequestOptions(**options))
+            site.coord.pr.create("P", RequestOptions(**options))
         assert caught.value.problem is problem
         assert all(word in str(caught.value) for word in words), str(caught.value)
 
@@ -496,5 +496,5 @@ def test_a_repository_or_text_that_a_forge_refuses_is_named_and_nothing_is_pushe
 
     assert [project.requests for project in site.projects.values()] == [[], []]
     assert all(BRANCH not in project.bare.git("branch") for project in site.projects.values())
-    (made,) = site.coord.requests.create("P", RequestOptions(repos=("lib",)))
+    (made,) = site.coord.pr.create("P", RequestOptions(repos=("lib",)))
     assert made.code == 0, made.error

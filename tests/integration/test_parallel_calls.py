@@ -92,7 +92,7 @@ READS: dict[str, Callable[[Coord], object]] = {
     "messages": lambda coord: coord.messages.recipients(),
     "planner": lambda coord: coord.planner.forecast(PLAN).critical_path,
     "records": lambda coord: coord.records.ecosystem_status(),
-    "requests": lambda coord: coord.requests.list(),
+    "requests": lambda coord: coord.pr.list(),
     "runs": lambda coord: coord.runs.list(),
     "services": lambda coord: coord.services.list(),
 }

@@ -62,7 +62,7 @@ READS = {
     "trends",
     "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
     "records": "ecosystem_status issue plan repo_status todo",
-    "requests": "list refs",
+    "pr": "list refs",
     "run": "branches checkpoints commands_to_pull document events export follow gantt last_event log "
     "log_tail maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
     "rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait with_signatures "
@@ -312,8 +312,8 @@ class Place:
             "landings.make_ready": lambda: landings.make_ready(self.landing),
             "landings.start": lambda: landings.start(self.landing),
             "landings.revert": lambda: landings.revert("PLAN-003"),
-            "requests.create": lambda: coord.requests.create("PLAN-002", RequestOptions(repos=("api",))),
-            "requests.close": lambda: coord.requests.close("PLAN-003"),
+            "pr.create": lambda: coord.pr.create("PLAN-002", RequestOptions(repos=("api",))),
+            "pr.close": lambda: coord.pr.close("PLAN-003"),
             "services.start": coord.services.start,
             "services.stop": coord.services.stop,
             "services.restart": coord.services.restart,

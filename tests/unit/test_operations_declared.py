@@ -14,8 +14,8 @@ import pytest
 from coordination.api.coord import Coord
 from coordination.api.texts import PARTS, operation_text
 from coordination.cli.app import coord
+from coordination.cli.command import OperationCommand
 from coordination.cli.command_table import COMMANDS
-from coordination.cli.groups import OperationCommand
 
 if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
     from fastmcp.tools import Tool

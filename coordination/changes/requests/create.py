@@ -229,7 +229,7 @@ class RequestMaker:
             base=item.repo.branch,
             title=title_of(self._planned.title),
             body=self._body("", item),
-            draft=self._options.draft,
+            draft=self._options.draft is True,
         )
         try:
             request = inspected.forge.create(new)
@@ -257,9 +257,9 @@ class RequestMaker:
 
     def _as_draft(self, forge: Forge, request: PullRequest) -> PullRequest:
         """Make a request a draft, or mark it as ready for review, as the options say."""
-        if self._options.draft and request.state is RequestState.OPEN:
+        if self._options.draft is True and request.state is RequestState.OPEN:
             return forge.set_draft(request, draft=True)
-        if self._options.ready and request.state is RequestState.DRAFT:
+        if self._options.draft is False and request.state is RequestState.DRAFT:
             return forge.set_draft(request, draft=False)
         return request
 

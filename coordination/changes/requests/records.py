@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
+from typing import Annotated, ClassVar
 
+from coordination.declared import Cell, Column, Option, Table
 from coordination.forges.models import (
     Check,
     CheckState,
@@ -18,8 +20,10 @@ from coordination.forges.models import (
 )
 from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import SeenRequest
-from coordination.text import shortened
+from coordination.text import counted, quoted, shortened
 
+LARGEST_BODY = 1 << 20
+"""Largest number of bytes of a text that is read; a forge refuses a shorter one."""
 MOST_KEPT, LONGEST_NAME = 10, 100
 """Names of red checks and of people that are recorded, and the characters of each."""
 
@@ -28,20 +32,47 @@ MOST_KEPT, LONGEST_NAME = 10, 100
 class RequestOptions:
     """The options of `coord pr create`. Labels and people are added to those that a request has."""
 
-    repos: tuple[str, ...] = ()
-    """Empty: all repositories of the change set that have not landed."""
-    draft: bool = False
-    """Open drafts; make open requests drafts."""
-    ready: bool = False
-    """Mark drafts as ready for review."""
-    reviewers: tuple[str, ...] = ()
-    teams: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    assignees: tuple[str, ...] = ()
-    body: str | None = None
-    """Text above the section of coord; None: as it is."""
-    reopen: bool = False
-    """Open requests again that were closed without a merge."""
+    repos: Annotated[
+        tuple[str, ...],
+        Option(
+            "Select the changes of these repositories (default: all that have not landed).",
+            flag="--repo",
+            completes="repo_names",
+        ),
+    ] = ()
+    draft: Annotated[
+        bool | None,
+        Option(
+            "Open requests as drafts, and make open ones drafts; or mark drafts as ready for review.",
+            flag="--draft/--ready",
+            for_agents="true: drafts; false: ready.",
+        ),
+    ] = None
+    reviewers: Annotated[
+        tuple[str, ...], Option("Ask these people for a review.", flag="--reviewer", metavar="NAME")
+    ] = ()
+    teams: Annotated[
+        tuple[str, ...], Option("Ask these teams for a review.", flag="--team", metavar="NAME")
+    ] = ()
+    labels: Annotated[tuple[str, ...], Option("Add these labels.", flag="--label", metavar="NAME")] = ()
+    assignees: Annotated[
+        tuple[str, ...], Option("Assign these people.", flag="--assignee", metavar="NAME")
+    ] = ()
+    body: Annotated[
+        str | None,
+        Option(
+            "Put this text above coord's section (default: keep what is there).",
+            file=True,
+            longest=LARGEST_BODY,
+        ),
+    ] = None
+    reopen: Annotated[
+        bool,
+        Option(
+            "Open requests again that were closed without a merge (default: leave them).",
+            for_agents="Only if a person told you to.",
+        ),
+    ] = False
 
 
 class RequestAction(StrEnum):
@@ -61,9 +92,24 @@ class RequestAction(StrEnum):
     WOULD_REOPEN = "would_reopen"
 
 
+def _outcome(one: RequestResult) -> Cell:
+    if one.action is RequestAction.LEFT:
+        return Cell(f"closed by {one.closed_by}, left" if one.closed_by else "closed, left")
+    return Cell(one.action.replace("_", " "), "red" if one.action is RequestAction.FAILED else "")
+
+
 class RequestResult(FrozenModel):
     """The result of `coord pr create` in one repository."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("REPO"),
+            Column("PULL REQUEST", of=_outcome),
+            Column("BRANCH", of=lambda one: f"{one.branch} to {one.base}"),
+            Column("PUSH", of=lambda one: "yes" if one.pushed else "no"),
+            Column("PAGE", of="url", flexible=True, folds=True),
+        )
+    )
     plan: str
     repo: str
     action: RequestAction
@@ -84,9 +130,58 @@ class RequestResult(FrozenModel):
     """The exit code that belongs to the failure."""
 
 
+_STYLES = {RequestState.MERGED: "green", RequestState.CLOSED: "red"}
+
+
+def _state(one: RequestView) -> Cell:
+    state = one.state.value if one.state else "?"
+    adopt = f"coord adopt {quoted(one.plan, one.repo)} --pr {one.number}"
+    news = f", has commits of others: {adopt}" if one.has_others else ", outdated" if one.outdated else ""
+    return Cell(f"{state}{news}", _STYLES.get(one.state, "") if one.state else "red")
+
+
+def _checks(one: RequestView) -> Cell:
+    if one.state is None:
+        return Cell("?", "red")
+    if one.failing:
+        return Cell(f"red: {', '.join(one.failing[:3])}", "red")
+    if waiting := sum(check.state is CheckState.PENDING for check in one.checks):
+        return Cell(f"{waiting} of {len(one.checks)} running", "yellow")
+    return Cell(f"{len(one.checks)} green" if one.checks else "-", "green" if one.checks else "")
+
+
+def _reviews(one: RequestView) -> Cell:
+    if one.state is None:
+        return Cell("?", "red")
+    if wanted := [each.author for each in one.reviews if each.state is ReviewState.CHANGES_REQUESTED]:
+        return Cell(f"changes requested by {', '.join(wanted[:3])}", "red")
+    approved = sum(review.state is ReviewState.APPROVED for review in one.reviews)
+    return Cell(counted(approved, "approval") if approved else "-", "green" if approved else "")
+
+
+def _merge(one: RequestView) -> str:
+    if one.state is None:
+        return "?"
+    return "conflict" if one.mergeable is False else one.blocked or ("possible" if one.mergeable else "-")
+
+
 class RequestView(FrozenModel):
     """A pull request of a change set, as its forge has it now."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("PLAN"),
+            Column("REPO"),
+            Column("STATE", of=_state),
+            Column("CHECKS", of=_checks),
+            Column("REVIEWS", of=_reviews),
+            Column("MERGE", of=_merge),
+            Column("PAGE", of="url", flexible=True, folds=True),
+        ),
+        none="there is no pull request",
+        no_match="no pull request matches",
+        next_step="open them: coord pr create PLAN",
+    )
     plan: str
     repo: str
     number: int

@@ -17,8 +17,9 @@ from rich.text import Text
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
-from coordination.cli.screen.tables import Cell, plain, print_table
+from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import how_long, with_local_times
+from coordination.declared import Cell
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 

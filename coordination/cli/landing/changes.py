@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import ChangeView, CheckVerdict, ConflictState, texts
+from coordination.cli.command import command
 from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
-from coordination.cli.groups import command
 from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
+from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time, how_long
+from coordination.declared import Cell, Column
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def _print(change_sets: Sequence[ChangeView], *, one: bool) -> None:
         print_none("there is no change set", "make one: coord sweep PLAN")
         return
     names = ("plan", "repo", "branch", "base", "tip", "commits", "files", "lines", "todos", "checks", "wave")
-    columns = [Column(name=name.upper()) for name in names]
+    columns = [Column(name.upper()) for name in names]
     columns += [
-        Column(name="PULL REQUEST", flexible=True, folds=True),
-        Column(name="LANDED, OR WAITS FOR", flexible=True, folds=True),
+        Column("PULL REQUEST", flexible=True, folds=True),
+        Column("LANDED, OR WAITS FOR", flexible=True, folds=True),
     ]
     shown = [column.name != "PLAN" or not one for column in columns]
     shown[-3] = any(change.wave for change in change_sets)

@@ -23,11 +23,11 @@ from coordination.api import (
     texts,
     write_junit,
 )
+from coordination.cli.command import command
 from coordination.cli.completion import plan_ids, repo_names, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
-from coordination.cli.groups import command
 from coordination.cli.options.values import detach_option, of_repos
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_none, print_table

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import LandOptions, texts
+from coordination.cli.command import command
 from coordination.cli.completion import landable, todo_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
-from coordination.cli.groups import command
 from coordination.cli.options.values import choice, detach_option, of_repos
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table

@@ -18,13 +18,14 @@ from rich_click import RichGroup, group
 from coordination.api import Credential, Expiry, Purpose, credentials
 from coordination.api.credentials import Written
 from coordination.api.machine import acl_line, load_steps
+from coordination.cli.command import command
 from coordination.cli.completion import credential_names
 from coordination.cli.context import CliContext, despite_quiet, warn
-from coordination.cli.groups import command
 from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Cell, print_none, print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time
+from coordination.declared import Cell
 from coordination.errors import NotFound, UsageError
 from coordination.models import parse_duration
 

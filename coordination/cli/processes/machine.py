@@ -21,9 +21,9 @@ from coordination.api import (
     dashboard_is_installed,
     hide_password,
 )
+from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import INTERRUPTED
-from coordination.cli.groups import command
 from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option, of_repos, parse_address
 from coordination.cli.screen.output import print_flower
 from coordination.environment import without_calling_git

@@ -9,15 +9,16 @@ import click
 
 from coordination.api import Phase, ServiceView, texts
 from coordination.api.services import LOG_LINES
+from coordination.cli.command import command
 from coordination.cli.completion import service_names
 from coordination.cli.context import CliContext, warn
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import SOME_FAILED
-from coordination.cli.groups import command
 from coordination.cli.options.values import choice
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import Column, print_none, print_table
+from coordination.cli.screen.tables import print_none, print_table
 from coordination.cli.times import format_time, with_local_times
+from coordination.declared import Column
 from coordination.models import ServiceStep
 from coordination.terminal import spelled
 from coordination.text import counted
@@ -173,10 +174,9 @@ def _print(services: Sequence[ServiceView]) -> None:
         print_none("no service is declared", "declare some in the file: coordination.services")
         return
     columns = [
-        Column(name=name)
-        for name in ("SERVICE", "REPO", "PHASE", "HOST", "STATE", "PID", "SINCE", "RESTARTS")
+        Column(name) for name in ("SERVICE", "REPO", "PHASE", "HOST", "STATE", "PID", "SINCE", "RESTARTS")
     ]
-    columns.append(Column(name="LAST LOOK", flexible=True, folds=True))
+    columns.append(Column("LAST LOOK", flexible=True, folds=True))
     rows = [
         (
             *(one.name, one.repo, one.phase or "undeclared", one.host or "-", one.state, one.pid or "-"),

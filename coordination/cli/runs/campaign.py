@@ -11,12 +11,12 @@ import click
 import yaml
 
 from coordination.api import RunView, TodoState, texts
+from coordination.cli.command import command
 from coordination.cli.completion import roles as role_names
 from coordination.cli.completion import tags as tag_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.summary import NOTHING, format_work
-from coordination.cli.groups import command
 from coordination.cli.options.fields import PLAN
 from coordination.cli.options.record_input import for_create, record_of
 from coordination.cli.options.values import choice, jobs_option, more_than_zero, selects_repos

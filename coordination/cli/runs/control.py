@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import DONE, RunStatus, RunView, TodoState, texts
+from coordination.cli.command import command
 from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext, confirm, on_a_terminal, yes_option
 from coordination.cli.following.follow import print_advice
 from coordination.cli.following.summary import SERVE, Reminders, Wait, format_wait, print_run
-from coordination.cli.groups import command
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.models import Verdict

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from coordination.cli.command import command
 from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.options.values import jobs_option, narrowed
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.pager import paged

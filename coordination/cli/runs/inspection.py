@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import LAST, OF_TODOS, ActsOn, RunStatus, RunView, WaveState, levels_of
+from coordination.cli.command import command
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
-from coordination.cli.groups import command
 from coordination.cli.options.values import by_name, by_word, moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged

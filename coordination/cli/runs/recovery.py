@@ -10,12 +10,12 @@ import click
 from rich_click import RichGroup
 
 from coordination.api import OF_TODOS, UNDOABLE, NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
+from coordination.cli.command import command
 from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
-from coordination.cli.groups import command
 from coordination.cli.options.values import choice, detach_option, jobs_option
 from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json

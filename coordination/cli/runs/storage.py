@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 
 from coordination.api import Artifact, Kind, RunStatus, Survey, in_words
+from coordination.cli.command import command
 from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext, confirm, despite_quiet, on_a_terminal, yes_option
 from coordination.cli.following.summary import print_run
-from coordination.cli.groups import command
 from coordination.cli.options.values import duration, output_file, size
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_none, print_table

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import DryRun, Selectors, Step, texts, too_large_words
+from coordination.cli.command import command
 from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext, warn, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
-from coordination.cli.groups import command
 from coordination.cli.landing.changes import discard_before
 from coordination.cli.options.values import choice, detach_option, jobs_option, more_than_zero, narrowed
 from coordination.cli.screen.output import print_json

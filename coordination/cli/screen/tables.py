@@ -10,15 +10,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
-from typing import NamedTuple
 
 import click
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from coordination.cli.screen.pager import length, paged
+from coordination.declared import Cell, Column
 from coordination.terminal import CONTROLS
 
 GAP = "  "
@@ -26,21 +25,6 @@ LEAST = 8
 """Least width of a flexible column."""
 _UNSEEN = re.compile(f"[{CONTROLS}\t\n]+")
 """Characters that move the cursor or turn the direction: text from a file must not draw on the terminal."""
-
-
-class Cell(NamedTuple):
-    text: object
-    style: str = ""
-    """Any of: bold, dim, a colour."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    name: str
-    flexible: bool = False
-    """True if it shrinks in a narrow terminal; other columns keep their width."""
-    folds: bool = False
-    """True if a long cell continues in the next line; else it is cut with `…`."""
 
 
 Row = Sequence[object]
@@ -145,8 +129,8 @@ def wrapped(text: str, width: int) -> list[str]:
 
 def _columns(columns: Sequence[str | Column]) -> list[Column]:
     *first, last = columns
-    made = [Column(name=column.upper()) if isinstance(column, str) else column for column in first]
-    return [*made, Column(name=last.upper(), flexible=True, folds=True) if isinstance(last, str) else last]
+    made = [Column(column.upper()) if isinstance(column, str) else column for column in first]
+    return [*made, Column(last.upper(), flexible=True, folds=True) if isinstance(last, str) else last]
 
 
 def _fitted(columns: Sequence[Column], widths: list[int], width: int) -> list[int]:
@@ -315,7 +299,7 @@ def rows(table: Sequence[Row]) -> list[str]:
     """Return the lines of a table without a heading; the last column is cut to the width."""
     if not table:
         return []
-    columns = [Column(name="") for _ in table[0][:-1]] + [Column(name="", flexible=True)]
+    columns = [Column("") for _ in table[0][:-1]] + [Column("", flexible=True)]
     _, *lines = drawn(columns, table, terminal_width(less=2), colour=True)
     return lines
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import Outcome
+from coordination.cli.command import command
 from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.options.fields import DEPENDENCY
 from coordination.cli.options.values import by_name, by_word, jobs_option
 from coordination.cli.screen.output import Form, output_options

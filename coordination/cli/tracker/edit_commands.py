@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import texts
+from coordination.cli.command import command
 from coordination.cli.completion import Complete
 from coordination.cli.context import CliContext, confirm, despite_quiet, on_a_terminal, yes_option
-from coordination.cli.groups import command
 from coordination.cli.options.fields import Field
 from coordination.cli.options.record_input import (
     Changes,

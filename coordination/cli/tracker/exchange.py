@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.api import IssueAction, IssueResult, IssueSyncOptions, Side, TodoInView, as_view, texts
+from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet
-from coordination.cli.groups import command
 from coordination.cli.options.values import of_repos, output_option
 from coordination.cli.screen.output import as_json_option, has_parts, print_json, text_of
-from coordination.cli.screen.tables import Cell, Column, plain, print_none, print_table
+from coordination.cli.screen.tables import plain, print_none, print_table
+from coordination.declared import Cell, Column
 from coordination.errors import CoordinationError
 from coordination.models import (
     Dependency,
@@ -66,7 +67,7 @@ def _print_results(results: Sequence[IssueResult]) -> None:
         print_none("there is nothing to synchronise", "name a repository in `repos` of an issue; or: --pull")
         return
     names = ("ISSUE", "REPO", "FORGE", "DONE", "TO FORGE", "TO FILE")
-    columns = [*(Column(name=name) for name in names), Column(name="TITLE", flexible=True)]
+    columns = [*(Column(name) for name in names), Column("TITLE", flexible=True)]
     print_table(columns, [_result_row(one) for one in results])
 
 

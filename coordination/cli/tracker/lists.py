@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api import OPEN, TodoInView
-from coordination.cli.screen.tables import (
-    STYLES,
-    Cell,
-    Column,
-    due,
-    filled,
-    print_none,
-    print_table,
-    status_cell,
-)
+from coordination.cli.screen.tables import STYLES, due, filled, print_none, print_table, status_cell
 from coordination.cli.times import how_long
+from coordination.declared import Cell, Column
 from coordination.files import is_folder
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
@@ -155,5 +147,5 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: tuple[s
     if not rows:
         print_none(*none)
         return
-    columns = [Column(name=name, flexible=name in GIVING) for name in names]
+    columns = [Column(name, flexible=name in GIVING) for name in names]
     print_table(*filled(columns, rows))

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.api import FINISHED, OPEN, effect_of_timeout
+from coordination.cli.command import command
 from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import (
     STYLES,
-    Cell,
     Lines,
     bullets,
     due,
@@ -32,6 +31,7 @@ from coordination.cli.screen.tables import (
 )
 from coordination.cli.times import with_local_times
 from coordination.cli.tracker.lists import done, for_how_long, print_todos
+from coordination.declared import Cell
 from coordination.models import (
     OPEN_TODO,
     Action,

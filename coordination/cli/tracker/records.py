@@ -10,9 +10,9 @@ import click
 from rich_click import option
 
 from coordination.api import TodoInView, as_view, texts
+from coordination.cli.command import command
 from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, STATE, TODO
 from coordination.cli.options.record_input import (
     Command,

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from coordination.cli.command import command
 from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.groups import command
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import (
-    Cell,
-    Column,
     Lines,
     drawn,
     facts,
@@ -28,6 +26,7 @@ from coordination.cli.screen.tables import (
 )
 from coordination.cli.times import format_time, with_local_times
 from coordination.cli.tracker.lists import state_in_run
+from coordination.declared import Cell, Column
 from coordination.models import Dependency, Issue, Todo
 from coordination.text import counted
 
@@ -215,7 +214,7 @@ def _repos(lines: Sequence[RepoLine]) -> Lines:
     ]
     if not table:
         return []
-    return drawn(*filled([Column(name=name) for name in names], table), terminal_width(), colour=True)
+    return drawn(*filled([Column(name) for name in names], table), terminal_width(), colour=True)
 
 
 class BlockingLine(Issue):

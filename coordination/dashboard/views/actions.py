@@ -183,7 +183,7 @@ def holders_of(held: Held) -> str:
 
 
 def _request(coord: Coord, form: Form) -> str:
-    refused = [one for one in coord.requests.create(form["plan"]) if one.error]
+    refused = [one for one in coord.pr.create(form["plan"]) if one.error]
     if refused:
         raise CoordinationError(
             "\n".join(f"{one.repo}: {one.error}" for one in refused), f"see all: coord changes {form['plan']}"
@@ -218,7 +218,7 @@ COMMANDS: Mapping[str, Command] = {
         signed=True,
     ),
     "request": Command(
-        operation="create_request",
+        operation="pr.create",
         act=_request,
         arguments=lambda form: ("pr", "create", form["plan"]),
         page="/change",

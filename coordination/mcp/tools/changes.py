@@ -20,9 +20,6 @@ from coordination.api import (
     LandOptions,
     QaReport,
     RepoDiff,
-    RequestOptions,
-    RequestResult,
-    RequestView,
     Resolution,
     Side,
     texts,
@@ -40,7 +37,6 @@ from coordination.mcp.declaration import (
     Wait,
     changes,
     executes,
-    looks_outside,
     reads,
     synchronises,
     undoes,
@@ -238,63 +234,6 @@ def coord_revert_plan(
 
 LONGEST = 500
 """Characters of each value of a conflict: texts of issues have up to 65,536."""
-
-NotLanded = Annotated[Items, Field(description=f"{texts.CHANGED_REPOS} Landed ones need none.")]
-
-
-@executes("Open pull requests", "requests.create")
-def coord_create_requests(
-    session: Session,
-    plan: PlanName,
-    repos: NotLanded = None,
-    draft: Annotated[
-        bool | None,
-        Field(description=f"{texts.DRAFT} true: drafts; false: ready."),
-    ] = None,
-    reviewers: Annotated[Items, Field(description=texts.REVIEWERS)] = None,
-    teams: Annotated[Items, Field(description=texts.TEAMS)] = None,
-    labels: Annotated[Items, Field(description=texts.REQUEST_LABELS)] = None,
-    assignees: Annotated[Items, Field(description=texts.ASSIGNEES)] = None,
-    body: Annotated[
-        str | None, Field(description="Text above coord's section (default: as it is).", max_length=60_000)
-    ] = None,
-    reopen: Annotated[bool, Field(description=f"{texts.REOPEN} Only if a person told you to.")] = False,
-    dry_run: Annotated[bool, Field(description=texts.DRY_RUN)] = False,
-) -> Page[RequestResult]:
-    """The forge notifies people: call it only if a person told you to."""
-    options = RequestOptions(
-        repos=tuple(repos or ()),
-        draft=draft is True,
-        ready=draft is False,
-        reviewers=tuple(reviewers or ()),
-        teams=tuple(teams or ()),
-        labels=tuple(labels or ()),
-        assignees=tuple(assignees or ()),
-        body=body,
-        reopen=reopen,
-    )
-    done = session.coord.requests.create(plan, options, dry_run=dry_run)
-    return page(done, len(done) or 1, 0)
-
-
-@looks_outside("List pull requests", "requests.list")
-def coord_list_requests(
-    session: Session,
-    plan: Annotated[str | None, Field(description="Only those of this plan.")] = None,
-    failing: Annotated[bool, Field(description=texts.FAILING)] = False,
-    mine: Annotated[bool, Field(description=texts.MINE)] = False,
-    limit: Limit = 100,
-    offset: Offset = 0,
-) -> Page[RequestView]:
-    """Its `state` is null then, and `error` says why."""
-    return page(session.coord.requests.list(plan, failing=failing, mine=mine), limit, offset)
-
-
-@undoes("Close pull requests", "requests.close")
-def coord_close_requests(session: Session, plan: PlanName) -> Page[RequestView]:
-    """Call it only if a person told you to."""
-    found = session.coord.requests.close(plan)
-    return page(found, len(found) or 1, 0)
 
 
 class CutIssueSyncReport(IssueSyncReport, Cut):

@@ -49,8 +49,10 @@ def test_help_imports_what_prints_it_and_nothing_else() -> None:
     ours = {name for name in modules if name.startswith("coordination")}
     others = {name.partition(".")[0] for name in modules} - sys.stdlib_module_names
     assert others == {"coordination", "click", "rich", "rich_click"}
-    assert ours == {"coordination", "coordination.errors", "coordination.terminal", "coordination.cli"} | {
-        f"coordination.cli.{name}" for name in ("app", "command_table", "context", "groups")
+    assert ours == {
+        *("coordination", "coordination.errors", "coordination.terminal", "coordination.operation_index"),
+        *("coordination.cli", "coordination.cli.app", "coordination.cli.command_table"),
+        *("coordination.cli.context", "coordination.cli.groups"),
     }
 
 

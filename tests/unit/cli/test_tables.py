@@ -6,11 +6,12 @@ import click
 import pytest
 from rich.cells import cell_len
 
-from coordination.cli.screen.tables import Cell, Column, drawn, plain, wrapped
+from coordination.cli.screen.tables import drawn, plain, wrapped
+from coordination.declared import Cell, Column
 
-ID, STATUS = Column(name="TODO"), Column(name="STATUS")
-LABELS, TASK = Column(name="LABELS", flexible=True), Column(name="TASK", flexible=True)
-WHY = Column(name="WHY", flexible=True, folds=True)
+ID, STATUS = Column("TODO"), Column("STATUS")
+LABELS, TASK = Column("LABELS", flexible=True), Column("TASK", flexible=True)
+WHY = Column("WHY", flexible=True, folds=True)
 LONG = "Raise the floor of every repository that still says 3.9, and tell whoever uses it"
 
 

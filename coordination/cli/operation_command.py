@@ -1,0 +1,171 @@
+"""Builds a command from a declared operation: its arguments and options, the question before it is done, and
+its output.
+
+`--json` is on every command, `--format` where the result is records. A list of records is the table that the
+record declares. A result with `code` sets the exit code, one with `error` or `warning` is also reported on
+standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import click
+
+from coordination.cli import completion
+from coordination.cli.command import OperationCommand
+from coordination.cli.completion import format_fields
+from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
+from coordination.cli.options.values import duration, moment, one_of, read_text
+from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
+from coordination.cli.screen.tables import print_none, print_table
+from coordination.declared import Operation, Parameter, Table
+from coordination.errors import UsageError
+from coordination.terminal import spelled
+
+CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
+    timedelta: duration,
+    datetime: moment,
+}
+"""Type → the callback that converts its text."""
+
+
+def command_of(operation: Operation) -> click.Command:
+    """Return the command of an operation."""
+    made = [_parameter(one) for one in operation.parameters]
+    if operation.question:
+        made.append(_made(yes_option))
+    made.append(_made(as_json_option))
+    if operation.lists and field_names(operation.result):
+        made.append(_template_option(operation))
+    return OperationCommand(
+        name=operation.verb,
+        text=lambda: operation.text,
+        params=made,
+        callback=click.pass_obj(_callback(operation)),
+        add_help_option=True,
+    )
+
+
+def _made(option: Callable[..., Any]) -> click.Parameter:
+    """Return the option that a decorator adds."""
+
+    def nothing() -> None: ...
+
+    made: click.Parameter = option(nothing).__click_params__[0]
+    return made
+
+
+def _template_option(operation: Operation) -> click.Option:
+    return click.Option(
+        ["--format", "template"],
+        metavar="TEMPLATE",
+        help="Print a line for each record, e.g. '{id} {status}'.",
+        shell_complete=format_fields(field_names(operation.result)),
+    )
+
+
+def _parameter(one: Parameter) -> click.Parameter:
+    complete = getattr(completion, one.option.completes) if one.option.completes else None
+    if one.positional:
+        return click.Argument(
+            [one.name],
+            required=one.required,
+            nargs=-1 if one.several else 1,
+            metavar=one.option.metavar or None,
+            shell_complete=complete,
+        )
+    flag = one.option.flag or f"--{one.name.replace('_', '-')}"
+    if one.type is bool:
+        default = None if one.optional else one.default
+        return click.Option([flag, one.name], is_flag=True, default=default, help=one.option.text)
+    kind: click.ParamType[Any] | None = None
+    metavar, help_ = one.option.metavar, one.option.text
+    if one.option.file:
+        metavar, kind = "FILE", click.Path(allow_dash=True)
+        help_ = f"{help_} Read it from FILE, - for standard input."
+    elif _is_word(one):
+        metavar, kind = metavar or "WORD", click.Choice([each.value for each in one.type])
+        help_ = f"{help_} {one_of(one.type).capitalize()}"
+    elif one.type is int:
+        metavar, kind = metavar or "N", click.IntRange(min=one.option.least)
+    return click.Option(
+        [flag, one.name],
+        required=one.required,
+        multiple=one.several,
+        metavar=metavar or flag.lstrip("-").upper(),
+        type=kind,
+        default=None,
+        callback=CONVERTED.get(one.type),
+        help=help_,
+        shell_complete=complete,
+    )
+
+
+def _callback(operation: Operation) -> Callable[..., int]:
+    def call(
+        obj: CliContext, as_json: bool, template: str | None = None, yes: bool = False, **given: Any
+    ) -> int:
+        form = _form(operation, as_json=as_json, template=template)
+        values = {one.name: _value(one, given[one.name]) for one in operation.parameters}
+        values = {name: value for name, value in values.items() if value not in (None, ())}
+        part = getattr(obj.coord, operation.noun)
+        rehearsed = values.get("dry_run")
+        question = operation.question and operation.question(part, **operation.arguments(values))
+        if question and not rehearsed:
+            confirm(question, yes=yes)
+        return show(operation, operation.call(part, values), form, filtered=bool(values))
+
+    return call
+
+
+def _form(operation: Operation, *, as_json: bool, template: str | None) -> Form:
+    if as_json and template is not None:
+        raise UsageError("--json and --format exclude each other", "choose one of them")
+    known = () if template is None else field_names(operation.result)
+    return Form(as_json=as_json, template=None if template is None else Template(template, known))
+
+
+def _value(one: Parameter, given: Any) -> Any:
+    if given is None:
+        return None
+    if _is_word(one):
+        return tuple(map(one.type, given)) if one.several else one.type(given)
+    return read_text(given, one.option.longest) if one.option.file else given
+
+
+def _is_word(one: Parameter) -> bool:
+    """Return whether it has few values."""
+    return isinstance(one.type, type) and issubclass(one.type, StrEnum)
+
+
+def show(operation: Operation, result: Any, form: Form, *, filtered: bool = False) -> int:
+    """Print the result of an operation, and return the exit code: that of the first failure in it."""
+    records: Sequence[Any] = tuple(result) if operation.lists else (result,)
+    table: Table | None = getattr(operation.result, "shown", None)
+    if table is not None:
+        form.records(records, lambda: _print_table(table, records, filtered=filtered))
+    elif form.as_json:
+        print_json(result)
+    if not form.wanted:
+        _report(records)
+    return next((code for one in records if (code := getattr(one, "code", 0))), 0)
+
+
+def _print_table(table: Table, records: Sequence[Any], *, filtered: bool) -> None:
+    if not records and table.none:
+        print_none(table.no_match if filtered and table.no_match else table.none, table.next_step)
+        return
+    print_table(table.columns, [[column.value(one) for column in table.columns] for one in records])
+
+
+def _report(records: Iterable[Any]) -> None:
+    for one in records:
+        if warning := getattr(one, "warning", ""):
+            warn(f"{one.repo}: {warning}")
+        if error := getattr(one, "error", ""):
+            with despite_quiet():
+                click.echo(spelled(f"error: {one.repo}: {error}".replace("\n", "\n  ")), err=True)

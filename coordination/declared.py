@@ -1,0 +1,341 @@
+"""Declarations: an operation, the options that it takes, and how its records are shown, each written once.
+
+    class PullRequests:
+        @operation("pr.list", Effect.LOOKS_OUTSIDE)
+        def list(
+            self,
+            plan: Annotated[str | None, Option("Only those of this plan.", completes="change_sets")] = None,
+            *,
+            failing: Annotated[bool, Option("Select requests with a red check.")] = False,
+        ) -> tuple[RequestView, ...]:
+            \"\"\"List the pull requests of plans.\"\"\"
+
+The name is noun and verb: `coord pr list`, `coord.pr.list()`, the tool `coord_pr_list`. Positional parameters
+of the method are arguments of the command, keyword-only ones its options. A parameter whose type is a record
+with options is that many options. The docstring is the text, up to the paragraph on parameters, result or
+errors. A record says in `shown` which columns a list of it has.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
+from enum import Enum
+from functools import cached_property
+from importlib import import_module
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Effect(Enum):
+    """The effect of an operation on records and repositories, as agents are told it."""
+
+    READS = "reads"
+    LOOKS_OUTSIDE = "looks outside"
+    """Reads only, and asks a server outside of this machine."""
+    ADDS = "adds"
+    """Adds a record or advances a state; overwrites nothing."""
+    CHANGES = "changes"
+    """Overwrites existing values."""
+    CHECKS = "checks"
+    """Executes commands that check external state, and records the results."""
+    EXECUTES = "executes"
+    """Executes commands and agents that change repositories; tells servers outside of this machine."""
+    UNDOES = "undoes"
+    """Undoes an operation; repeated calls undo it once."""
+    SYNCHRONISES = "synchronises"
+    """Brings the file and a server outside in line; a repeated call changes nothing."""
+
+    @property
+    def writes(self) -> bool:
+        return self not in (Effect.READS, Effect.LOOKS_OUTSIDE)
+
+
+@dataclass(frozen=True)
+class Option:
+    """The declaration of a parameter: `Annotated[str, Option("Only those of this plan.")]`."""
+
+    text: str
+    """The effect of the parameter, with its default where that is not obvious."""
+    _: KW_ONLY
+    flag: str = ""
+    """Its spelling on the command line, where it is not the name: `--reviewer`, `--draft/--ready`."""
+    metavar: str = ""
+    """The name of its value in help."""
+    completes: str = ""
+    """The function of `cli.completion` that knows its values."""
+    file: bool = False
+    """On the command line, the name of a file with the text, or `-` for standard input."""
+    longest: int | None = None
+    """Largest number of bytes of the text."""
+    least: int | None = None
+    """Smallest value of a number."""
+    for_agents: str = ""
+    """Text that agents get in addition."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter of an operation, as front ends show it."""
+
+    name: str
+    option: Option
+    type: Any
+    """The type of the value, of each value where there are `several`; without `None`."""
+    optional: bool
+    """None is a value of its own."""
+    several: bool
+    default: Any
+    """`inspect.Parameter.empty` where it is required."""
+    positional: bool
+    record: str = ""
+    """The parameter of the method whose record has this one as a field."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+class Cell(NamedTuple):
+    """A value in a table, with its style."""
+
+    text: object
+    style: str = ""
+    """Any of: bold, dim, a colour."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    _: KW_ONLY
+    of: str | Callable[[Any], object] = ""
+    """The field that it shows, or a function of the record; empty: the field of this name."""
+    flexible: bool = False
+    """True if it shrinks in a narrow terminal; other columns keep their width."""
+    folds: bool = False
+    """True if a long cell continues in the next line; else it is cut with `…`."""
+
+    def value(self, record: Any) -> object:
+        """Return what the column shows of a record: text, or a Cell."""
+        if callable(self.of):
+            return self.of(record)
+        return getattr(record, self.of or self.name.lower())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """How a list of records is shown: `shown: ClassVar = Table(…)` of the record."""
+
+    columns: tuple[Column, ...]
+    none: str = ""
+    """The sentence in place of an empty table."""
+    no_match: str = ""
+    """The same where the list was filtered."""
+    next_step: str = ""
+    """The command that fills an empty table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """A declared operation."""
+
+    name: str
+    """Noun and verb: `pr.list`."""
+    effect: Effect
+    function: Callable[..., Any] = field(repr=False)
+    right: str = "read"
+    """The right that it needs, a word of `trust.rights.Right`."""
+    event: bool = False
+    """It leaves the event `command.NAME`."""
+    question: Callable[..., str] | None = None
+    """Returns the question that a person must answer with yes before it is done, or nothing to ask; it is
+    called with the arguments of the operation.
+    """
+    for_agents: str = ""
+    """Text that agents get in addition."""
+
+    @property
+    def noun(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def verb(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def text(self) -> str:
+        """Return the text for the users of all front ends."""
+        return text_of(self.function)
+
+    @property
+    def title(self) -> str:
+        """Return the first sentence, without its full stop."""
+        return first_sentence(self.text)
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(self._parameters())
+
+    @cached_property
+    def result(self) -> Any:
+        """Return the type of the result, of each one where it is a sequence."""
+        returned = _resolved(self.function)["return"]
+        kind, several = _item(_without_none(returned)[0])
+        return kind if several else returned
+
+    @property
+    def lists(self) -> bool:
+        """Return whether the result is a sequence."""
+        return _item(_without_none(_resolved(self.function)["return"])[0])[1]
+
+    def call(self, part: object, values: Mapping[str, Any]) -> Any:
+        """Execute it with the values of its parameters by name; absent ones have their defaults. `part`: the
+        object that has the method.
+        """
+        return self.function(part, **self.arguments(values))
+
+    def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the method; those of a record are gathered in one."""
+        found: dict[str, Any] = {}
+        gathered: dict[str, dict[str, Any]] = {}
+        for one in self.parameters:
+            if one.name not in values:
+                continue
+            value = values[one.name]
+            if one.several and value is not None:
+                value = tuple(value)
+            (gathered.setdefault(one.record, {}) if one.record else found)[one.name] = value
+        for name, record in gathered.items():
+            found[name] = _without_none(_resolved(self.function)[name])[0](**record)
+        return found
+
+    def _parameters(self) -> Iterator[Parameter]:
+        hints = _resolved(self.function)
+        for one in [*inspect.signature(self.function).parameters.values()][1:]:  # without self
+            kind = _without_none(hints[one.name])[0]
+            if options := _options_of(kind):
+                defaults = {each.name: each for each in fields(kind)}
+                for name, hint in options.items():
+                    yield _parameter(name, hint, _default(defaults[name]), positional=False, record=one.name)
+            else:
+                positional = one.kind is not inspect.Parameter.KEYWORD_ONLY
+                yield _parameter(one.name, hints[one.name], one.default, positional=positional)
+
+
+def operation(
+    name: str,
+    effect: Effect,
+    *,
+    right: str = "read",
+    event: bool = False,
+    question: Callable[..., str] | None = None,
+    for_agents: str = "",
+) -> Callable[[Method], Method]:
+    """Declare a method as an operation; see Operation."""
+
+    def declare(function: Method) -> Method:
+        function.operation = Operation(  # type: ignore[attr-defined]
+            name=name,
+            effect=effect,
+            function=function,
+            right=right,
+            event=event,
+            question=question,
+            for_agents=for_agents,
+        )
+        return function
+
+    return declare
+
+
+def operations_of(part: type) -> Iterator[Operation]:
+    """Yield the operations that a class declares, in its order."""
+    for member in vars(part).values():
+        if isinstance(declared := getattr(member, "operation", None), Operation):
+            yield declared
+
+
+def find(part: str, name: str) -> Operation:
+    """Return an operation of a class, `module:Class`. Raises LookupError."""
+    module, _, owner = part.partition(":")
+    for one in operations_of(getattr(import_module(module), owner)):
+        if one.name == name:
+            return one
+    raise LookupError(name)
+
+
+def text_of(function: Callable[..., Any]) -> str:
+    """Return the docstring up to the paragraph on parameters, result or errors, which begins with a backtick,
+    "Return" or "Raises".
+    """
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    ends = (i for i, one in enumerate(paragraphs) if one.startswith(("`", "Return", "Raises")))
+    return "\n\n".join(paragraphs[: next(ends, len(paragraphs))])
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text on one line, without its full stop."""
+    return " ".join(text.split()).partition(". ")[0].removesuffix(".")
+
+
+def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
+    hints: dict[str, Any] = get_type_hints(function, include_extras=True)
+    return hints
+
+
+def _parameter(name: str, hint: Any, default: Any, *, positional: bool, record: str = "") -> Parameter:
+    option = _option(hint) or Option("")
+    kind, optional = _without_none(hint)
+    kind, several = _item(kind)
+    return Parameter(
+        name=name,
+        option=option,
+        type=kind,
+        optional=optional,
+        several=several,
+        default=default,
+        positional=positional,
+        record=record,
+    )
+
+
+def _option(hint: Any) -> Option | None:
+    return next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Option)), None)
+
+
+def _options_of(kind: Any) -> dict[str, Any]:
+    """Return the fields of a record that are declared as options."""
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return {}
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: hint for name, hint in hints.items() if _option(hint)}
+
+
+def _default(one: Any) -> Any:
+    from dataclasses import MISSING
+
+    return inspect.Parameter.empty if one.default is MISSING else one.default
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """Return a type without metadata and `None`, and whether it had `None`."""
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) not in (Union, UnionType):
+        return hint, False
+    kept = [one for one in get_args(hint) if one is not NoneType]
+    return (kept[0] if len(kept) == 1 else Union[tuple(kept)]), NoneType in get_args(hint)  # noqa: UP007
+
+
+def _item(kind: Any) -> tuple[Any, bool]:
+    """Return the type of the items of a sequence and True; for another type, it and False."""
+    from collections.abc import Sequence
+
+    if get_origin(kind) in (tuple, list, Sequence):
+        return get_args(kind)[0], True
+    return kind, False
