@@ -341,7 +341,7 @@ def test_a_request_to_which_a_person_pushed_keeps_the_completed_todo_that_only_o
 ):
     """A sweep has completed T-more since the request was made, and a person has pushed to the request."""
     coord, forge, project, app = site.coord, site.forge, site.projects["app"], site.folder / "app"
-    (made,) = coord.requests.create("P", RequestOptions(repos=("app",)))
+    (made,) = coord.pr.create("P", RequestOptions(repos=("app",)))
     file = site.folder / "ecosystem.yaml"
     declared = yaml.safe_load(file.read_text())
     todo = {"id": "T-more", "task": "t", "repo": "app", "plan": "P", "status": "completed"}
@@ -367,7 +367,7 @@ def test_a_request_to_which_a_person_pushed_keeps_the_completed_todo_that_only_o
     assert (adopted.before, adopted.merged, adopted.lacks) == (ours, theirs, ())
     assert git("show", "--no-patch", "--format=%P", adopted.tip, cwd=app).split() == [ours, theirs]
     assert statuses(coord)["T-more"] == "completed"
-    coord.requests.create("P", RequestOptions(repos=("app",)))
+    coord.pr.create("P", RequestOptions(repos=("app",)))
     assert forge.tip("acme/app", BRANCH) == adopted.tip
 
 
