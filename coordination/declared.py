@@ -19,15 +19,27 @@ errors. A record says in `shown` which columns a list of it has.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
 from importlib import import_module
 from types import NoneType, UnionType
-from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
+T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+CONFIRM = "confirm"
+"""The parameter of an operation that asks: a function that is called with a question and the record that it
+is about, once the operation knows what it will do and before it does anything. It returns if a person agrees;
+an exception ends the operation. Commands ask on the terminal; tools and scripts have agreed by their call.
+"""
+Confirm = Callable[[str, Any], object]
+
+
+def agreed(question: str, about: object) -> None:
+    """Ask nothing."""
 
 
 class Effect(Enum):
@@ -99,6 +111,18 @@ class Parameter:
         return self.default is inspect.Parameter.empty
 
 
+class Listing(tuple[T, ...]):
+    """Records, with a note on them that people read below the list."""
+
+    note: str = ""
+
+    @classmethod
+    def of(cls, records: Iterable[T], note: str = "") -> Self:
+        made = cls(records)
+        made.note = note
+        return made
+
+
 class Cell(NamedTuple):
     """A value in a table, with its style."""
 
@@ -131,7 +155,8 @@ class Column:
 class Table:
     """How a list of records is shown: `shown: ClassVar = Table(…)` of the record."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...] = ()
+    """Empty where the command draws the records itself."""
     none: str = ""
     """The sentence in place of an empty table."""
     no_match: str = ""
@@ -152,12 +177,13 @@ class Operation:
     """The right that it needs, a word of `trust.rights.Right`."""
     event: bool = False
     """It leaves the event `command.NAME`."""
-    question: Callable[..., str] | None = None
-    """Returns the question that a person must answer with yes before it is done, or nothing to ask; it is
-    called with the arguments of the operation.
-    """
     for_agents: str = ""
     """Text that agents get in addition."""
+
+    @property
+    def asks(self) -> bool:
+        """Return whether it asks before it does what cannot be undone."""
+        return CONFIRM in inspect.signature(self.function).parameters
 
     @property
     def noun(self) -> str:
@@ -193,11 +219,12 @@ class Operation:
         """Return whether the result is a sequence."""
         return _item(_without_none(_resolved(self.function)["return"])[0])[1]
 
-    def call(self, part: object, values: Mapping[str, Any]) -> Any:
+    def call(self, part: object, values: Mapping[str, Any], confirm: Confirm = agreed) -> Any:
         """Execute it with the values of its parameters by name; absent ones have their defaults. `part`: the
         object that has the method.
         """
-        return self.function(part, **self.arguments(values))
+        asking = {CONFIRM: confirm} if self.asks else {}
+        return self.function(part, **self.arguments(values), **asking)
 
     def arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of the method; those of a record are gathered in one."""
@@ -217,6 +244,8 @@ class Operation:
     def _parameters(self) -> Iterator[Parameter]:
         hints = _resolved(self.function)
         for one in [*inspect.signature(self.function).parameters.values()][1:]:  # without self
+            if one.name == CONFIRM:
+                continue
             kind = _without_none(hints[one.name])[0]
             if options := _options_of(kind):
                 defaults = {each.name: each for each in fields(kind)}
@@ -233,7 +262,6 @@ def operation(
     *,
     right: str = "read",
     event: bool = False,
-    question: Callable[..., str] | None = None,
     for_agents: str = "",
 ) -> Callable[[Method], Method]:
     """Declare a method as an operation; see Operation."""
@@ -245,7 +273,6 @@ def operation(
             function=function,
             right=right,
             event=event,
-            question=question,
             for_agents=for_agents,
         )
         return function
@@ -334,8 +361,6 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 def _item(kind: Any) -> tuple[Any, bool]:
     """Return the type of the items of a sequence and True; for another type, it and False."""
-    from collections.abc import Sequence
-
-    if get_origin(kind) in (tuple, list, Sequence):
+    if get_origin(kind) in (tuple, list, Sequence, Listing):
         return get_args(kind)[0], True
     return kind, False

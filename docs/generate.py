@@ -28,6 +28,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from coordination.api.texts import PARTS
 from docs import man
 
 HERE = Path(__file__).parent
@@ -42,15 +43,11 @@ MODULES = (
     "coordination.client",
 )
 """Modules whose exported names the library reference lists."""
+ELSEWHERE = ("", "context", "credentials", "machine", "manager", "run")
+"""Parts of a Coord that the reference has in another place."""
 REACHED = {
-    "coord.runs": "coordination.api.runs:Runs",
-    "coord.changes": "coordination.api.changes:Changes",
-    "coord.landings": "coordination.api.landing:Landings",
-    "coord.commands": "coordination.api.generators:Commands",
-    "coord.generators": "coordination.api.generators:Generators",
-    "coord.exclusion": "coordination.api.exclusion:Exclusion",
-    "coord.records": "coordination.api.records:Records",
-    "coord.planner": "coordination.api.planning:Planner",
+    **{f"coord.{part}": place for part, place in PARTS.items() if part not in ELSEWHERE},
+    "Run": PARTS["run"],
     "coord.locks.resources": "coordination.locks.resources:Resources",
     "Policy": "coordination.breakers.records:Policy",
     "coord.breakers": "coordination.breakers.manager:BreakerManager",
@@ -386,7 +383,6 @@ PAGES: Mapping[str, Callable[[], str]] = {
 def index() -> str:
     """Return the module `operation_index` with the operations that are declared."""
     from coordination import operation_index
-    from coordination.api.texts import PARTS
     from coordination.declared import operations_of
 
     text = inspect.getsource(operation_index)

@@ -83,8 +83,6 @@ NEEDS: Mapping[str, str] = {
     "services.forget": "forget_service",
     "health.disconnect": "disconnect",
     "health.connect": "connect",
-    "exclusion.release_locks": "release_lock",
-    "exclusion.reset_breaker": "reset_breaker",
     "machine.load_steps": "load_steps",
     **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
     **{name: name for name, row in INDEX.items() if row.right != Right.READ},

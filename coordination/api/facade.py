@@ -15,7 +15,7 @@ from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
-    from coordination.api.exclusion import Exclusion
+    from coordination.api.exclusion import Breakers, Locks, Resources
     from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
@@ -78,11 +78,25 @@ class Facade(EcosystemAccess):
         return HealthOperations(self)
 
     @opened_once
-    def exclusion(self) -> Exclusion:
-        """Return locks, resources and circuit breakers as people steer them."""
-        from coordination.api.exclusion import Exclusion
+    def lock(self) -> Locks:
+        """Return the locks as people steer them: listed, released by force."""
+        from coordination.api.exclusion import Locks
 
-        return Exclusion(self)
+        return Locks(self)
+
+    @opened_once
+    def resource(self) -> Resources:
+        """Return the resources of the file, with their use."""
+        from coordination.api.exclusion import Resources
+
+        return Resources(self)
+
+    @opened_once
+    def breaker(self) -> Breakers:
+        """Return the circuit breakers as people steer them."""
+        from coordination.api.exclusion import Breakers
+
+        return Breakers(self)
 
     @opened_once
     def inbox(self) -> Inbox:

@@ -24,7 +24,7 @@ from coordination.changes.requests.create import RequestMaker, previewed
 from coordination.changes.requests.existing import close_request, read_requests, with_requests
 from coordination.changes.requests.proposal import PlannedRequests, decide_requests
 from coordination.changes.requests.records import RequestOptions, RequestResult, RequestView
-from coordination.declared import Effect, Option, operation
+from coordination.declared import Confirm, Effect, Option, agreed, operation
 from coordination.environment import actor
 from coordination.errors import Conflict, CoordinationError, LockTimeout, NotAllowed, NotFound, PlanRefused
 from coordination.forges.models import RequestState
@@ -40,11 +40,6 @@ if TYPE_CHECKING:
     from coordination.models import Repo
     from coordination.runs.change_sets.records import RepoChange, RequestRef
     from coordination.runs.connection import Connection
-
-
-def _question(requests: PullRequests, plan: str) -> str:
-    there = requests.refs(plan)
-    return f"Close {counted(len(there), 'pull request')} of {plan}?" if there else ""
 
 
 class PullRequests:
@@ -141,10 +136,9 @@ class PullRequests:
         Effect.UNDOES,
         right="sweep",
         event=True,
-        question=_question,
         for_agents="Call it only if a person told you to.",
     )
-    def close(self, plan: PlanOfChangeSet) -> tuple[RequestView, ...]:
+    def close(self, plan: PlanOfChangeSet, *, confirm: Confirm = agreed) -> tuple[RequestView, ...]:
         """Close the open pull requests of a plan without a merge. Branches and change set stay.
 
         Raises NotFound without one; NotAllowed.
@@ -154,6 +148,7 @@ class PullRequests:
             raise NotFound(f"{plan} has no pull request", f"open them: coord pr create {plan}")
         names = [change.repo for _, change in changes]
         self._access.authority.check("pr.close", names)
+        confirm(f"Close {counted(len(names), 'pull request')} of {plan}?", changes)
         with self._opened() as (connection, access):
             sets, done = ChangeSets(connection.store), []
             for _, change in changes:

@@ -21,7 +21,9 @@ PARTS = {
     "context": "coordination.cache.contexts:Context",
     "credentials": "coordination.api.credentials",
     "events": "coordination.api.events:Events",
-    "exclusion": "coordination.api.exclusion:Exclusion",
+    "lock": "coordination.api.exclusion:Locks",
+    "resource": "coordination.api.exclusion:Resources",
+    "breaker": "coordination.api.exclusion:Breakers",
     "generators": "coordination.api.generators:Generators",
     "health": "coordination.api.health:HealthOperations",
     "inbox": "coordination.api.messages:Inbox",
@@ -151,8 +153,6 @@ CONTEXT_RUN = "Use the context of this run: an id, or `last`."
 LINES = "Read this many last lines."
 PHASE = "Change services of this phase only."
 HOST_GONE = "Name the host that is gone."
-LOCKED_RESOURCES = "Include resources and repository slots that nobody waits for."
-INTERNAL_LOCKS = "Include the locks that coord takes for itself."
 MESSAGE_TYPE = "Set the type of the message: one word."
 EVENT_TYPE = "Set the type of the event: one word."
 PRIORITY = "Deliver higher priorities first."

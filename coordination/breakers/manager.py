@@ -197,7 +197,7 @@ class BreakerManager:
         if access.ends_ms is not None:
             raise BreakerOpen(
                 access.why,
-                f"call again then, or see: coord status; when the cause is fixed: coord reset-breaker {name}",
+                f"call again then, or see: coord status; when the cause is fixed: coord breaker reset {name}",
                 datetime.fromtimestamp(access.ends_ms / 1000, UTC),
             )
         return access.word == "probe"

@@ -160,11 +160,7 @@ COMMANDS: Families = {
         "clean": ("runs.storage", "Remove worktrees, branches and logs of ended runs.", "run clean"),
     },
     "Locks and shared values": {
-        "list-locks": ("locks", "List the locks with their holders and waiters."),
-        "release-lock": ("locks", "Release a lock that somebody else holds."),
-        "reset-breaker": ("locks", "Close a circuit breaker."),
         "context": ("context_commands", "Read and write values that todos share."),
-        "list-resources": ("locks", "List the resources of the file: capacity, use, waiters."),
     },
     "Messages": {
         "send-message": ("messages", "Send a message to a repository, an agent or a person."),

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from importlib import import_module
 from typing import Any
 
 import click
@@ -22,10 +23,17 @@ from coordination.cli.context import CliContext, confirm, despite_quiet, warn, y
 from coordination.cli.options.values import duration, moment, one_of, read_text
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
 from coordination.cli.screen.tables import print_none, print_table
+from coordination.cli.times import with_local_times
 from coordination.declared import Operation, Parameter, Table
 from coordination.errors import UsageError
 from coordination.terminal import spelled
 
+DRAWN: Mapping[str, str] = {
+    "lock.list": "locks:print_locks",
+    "lock.release": "locks:print_released",
+    "breaker.reset": "locks:print_reset",
+}
+"""Operation → the function that prints its result for people, where a table does not do."""
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
     timedelta: duration,
     datetime: moment,
@@ -36,7 +44,7 @@ CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], A
 def command_of(operation: Operation) -> click.Command:
     """Return the command of an operation."""
     made = [_parameter(one) for one in operation.parameters]
-    if operation.question:
+    if operation.asks:
         made.append(_made(yes_option))
     made.append(_made(as_json_option))
     if operation.lists and field_names(operation.result):
@@ -110,14 +118,11 @@ def _callback(operation: Operation) -> Callable[..., int]:
         obj: CliContext, as_json: bool, template: str | None = None, yes: bool = False, **given: Any
     ) -> int:
         form = _form(operation, as_json=as_json, template=template)
-        values = {one.name: _value(one, given[one.name]) for one in operation.parameters}
-        values = {name: value for name, value in values.items() if value not in (None, ())}
+        found = {one: _value(one, given[one.name]) for one in operation.parameters}
+        values = {one.name: value for one, value in found.items() if value not in (one.default, None, ())}
         part = getattr(obj.coord, operation.noun)
-        rehearsed = values.get("dry_run")
-        question = operation.question and operation.question(part, **operation.arguments(values))
-        if question and not rehearsed:
-            confirm(question, yes=yes)
-        return show(operation, operation.call(part, values), form, filtered=bool(values))
+        result = operation.call(part, values, lambda question, _: confirm(question, yes=yes))
+        return show(operation, result, form, filtered=bool(values))
 
     return call
 
@@ -146,13 +151,32 @@ def show(operation: Operation, result: Any, form: Form, *, filtered: bool = Fals
     """Print the result of an operation, and return the exit code: that of the first failure in it."""
     records: Sequence[Any] = tuple(result) if operation.lists else (result,)
     table: Table | None = getattr(operation.result, "shown", None)
-    if table is not None:
-        form.records(records, lambda: _print_table(table, records, filtered=filtered))
+    drawing = DRAWN.get(operation.name)
+
+    def read() -> None:
+        if drawing is not None and records:
+            _drawn_by(drawing)(result)
+        elif table is not None:
+            _print_table(table, records, filtered=filtered)
+        if note := getattr(result, "note", ""):
+            click.echo(with_local_times(note), err=True)
+
+    if operation.lists and field_names(operation.result):
+        form.records(records, read)
     elif form.as_json:
         print_json(result)
+    else:
+        read()
     if not form.wanted:
         _report(records)
     return next((code for one in records if (code := getattr(one, "code", 0))), 0)
+
+
+def _drawn_by(place: str) -> Callable[[Any], object]:
+    """Return the function `module:function` below this package."""
+    module, _, name = place.partition(":")
+    found: Callable[[Any], object] = getattr(import_module(f"coordination.cli.{module}"), name)
+    return found
 
 
 def _print_table(table: Table, records: Sequence[Any], *, filtered: bool) -> None:

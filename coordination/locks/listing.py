@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
+from coordination.declared import Table
 from coordination.frozen import FrozenModel
 from coordination.locks.request import Owner, holder_words, is_internal
 
@@ -64,6 +65,11 @@ class Waiter(_Request):
 class Held(FrozenModel):
     """A name that is held or waited for."""
 
+    shown: ClassVar = Table(
+        none="no lock is held",
+        no_match="nothing is held",
+        next_step="see also: coord lock list --resources",
+    )
     what: str
     """`lock:x`, `resource:x`, `seat:x` or `land:x`."""
     kind: str
@@ -81,6 +87,11 @@ class Held(FrozenModel):
     def _split(cls, fields: dict[str, Any]) -> dict[str, Any]:
         kind, _, name = fields["what"].partition(":")
         return {"kind": kind, "name": name, **fields}
+
+    @property
+    def title(self) -> str:
+        """Return the name as people type it: `deploy`, `resource:gpu`."""
+        return self.name if self.kind == LOCK else self.what
 
     @property
     def internal(self) -> bool:

@@ -14,7 +14,7 @@ from coordination.durations import now_s
 from coordination.errors import CoordinationError, LockLost
 from coordination.locks.waiting import Granted
 
-LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coord list-locks --released"
+LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coord lock released"
 logger = logging.getLogger(__name__)
 
 

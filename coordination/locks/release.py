@@ -15,12 +15,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 import redis
 
 from coordination.backend.step_connection import StepConnection
 from coordination.backend.steps import lock as steps
 from coordination.background import BackgroundService
+from coordination.declared import Column, Table
 from coordination.errors import Conflict, CoordinationError, LockError, NotFound
 from coordination.frozen import FrozenModel
 from coordination.locks.core import LockCore
@@ -40,6 +42,17 @@ PeriodicJob = Callable[[], object]
 class Released(FrozenModel):
     """A lock that was released by force."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("WHEN", of="at"),
+            Column("LOCK", of=lambda one: one.what.removeprefix(f"{LOCK}:")),
+            Column("BY"),
+            Column("FENCE"),
+            Column("WHOSE", of="who", flexible=True, folds=True),
+        ),
+        none="no lock was released by force",
+        next_step="see the held ones: coord lock list",
+    )
     at: datetime
     what: str
     by: str
@@ -79,8 +92,8 @@ class ForceRelease:
     def _not_held_hint(self, name: str) -> str:
         resource = f"resource:{name}"
         if any(held.holders for held in self._listing.of([resource])):
-            return f"for the resource of that name: coord release-lock {quoted(resource)}"
-        return "list what is held: coord list-locks --resources"
+            return f"for the resource of that name: coord lock release {quoted(resource)}"
+        return "list what is held: coord lock list --resources"
 
     def break_(self, held: Held, actor: str) -> None:
         """Release by force what `breakable` found; the holders' next renewal fails, and the next in the queue
@@ -91,7 +104,7 @@ class ForceRelease:
         if not self._break(held, actor, held.holders):
             raise NotFound(
                 f"the holder of {held.name} has released it in the meantime",
-                "see who holds it now: coord list-locks",
+                "see who holds it now: coord lock list",
             )
 
     def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
@@ -108,7 +121,7 @@ class ForceRelease:
             if holders:
                 found.append(held.model_copy(update={"holders": holders}))
         if not found:
-            raise NotFound(f"{owner} holds nothing", "list all holders: coord list-locks --resources")
+            raise NotFound(f"{owner} holds nothing", "list all holders: coord lock list --resources")
         return tuple(found)
 
     def release_all(self, owner: str, actor: str = "", *, force: bool = True) -> tuple[Held, ...]:

@@ -358,7 +358,7 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
                 f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; "
                 f"{breaker.outlook}{behind}",
                 "fix the cause, and it closes by itself; or close it now: "
-                f"coord reset-breaker {breaker.name}",
+                f"coord breaker reset {breaker.name}",
             )
 
 

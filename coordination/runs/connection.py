@@ -16,7 +16,7 @@ from coordination.files import real_path
 from coordination.models import WriteBack
 from coordination.settings import Settings
 
-if TYPE_CHECKING:  # `coord list-locks` needs only the locks, and starts 100 ms sooner without the rest
+if TYPE_CHECKING:  # `coord lock list` needs only the locks, and starts 100 ms sooner without the rest
     from coordination.breakers.manager import BreakerManager
     from coordination.cache.contexts import Cache
     from coordination.events.stream import EventStream

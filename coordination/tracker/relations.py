@@ -255,7 +255,7 @@ def _check_dependency(after: Dependency) -> None:
 
 
 def _check_resources(capacities: Mapping[str, int], after: Todo, before: AnyRecord | None) -> None:
-    require_known(_added_names(after, before, ("resources",)), capacities, "resource", "list-resources")
+    require_known(_added_names(after, before, ("resources",)), capacities, "resource", "resource list")
     old_needs = before.resources if isinstance(before, Todo) else ()
     for need in after.resources:
         if need not in old_needs and need.amount > capacities.get(need.name, need.amount):

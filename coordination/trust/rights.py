@@ -97,8 +97,6 @@ OPERATIONS: Mapping[str, Right] = {
     "land": Right.LAND,
     "revert": Right.LAND,
     "merge": Right.MERGE,
-    "release_lock": Right.RELEASE_LOCK,
-    "reset_breaker": Right.RELEASE_LOCK,
     "disconnect": Right.RELEASE_LOCK,
     "connect": Right.RELEASE_LOCK,
     "forget_service": Right.RELEASE_LOCK,

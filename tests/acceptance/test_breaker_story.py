@@ -30,6 +30,6 @@ def test_a_todo_behind_an_open_breaker_goes_on_as_soon_as_somebody_has_closed_it
         "TODO-3 exit code 7; probe at "
     )
     flag.touch()
-    assert "1 todo behind it can continue" in testbed.ok("reset-breaker", "staging-db").err
+    assert "1 todo behind it can continue" in testbed.ok("breaker", "reset", "staging-db").err
 
     assert testbed.ok("watch", "last", "--json").states == {"TODO-3": "succeeded"}

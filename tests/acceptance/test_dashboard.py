@@ -510,7 +510,7 @@ def test_a_lock_is_taken_from_the_holder_that_the_person_saw_and_from_nobody_els
             held.release()
 
     assert [one.status_code for one in (another, alive, taken, again)] == [409, 409, 303, 404]
-    released = testbed.ok("list-locks", "--released", "--json").json
+    released = testbed.ok("lock", "released", "--json").json
     assert "ann" in str(released)
 
 

@@ -169,7 +169,7 @@ def test_a_revert_opens_all_its_requests_at_once_and_merges_each_when_it_is_read
 
         reverting = testbed.begin("revert", PLAN, "--when-ready", "--yes", "--json")
         until(lambda: any(todo["wait_reason"] == "request" for todo in testbed.run()["todos"]))
-        held = [one["name"] for one in testbed.ok("list-locks", "--all", "--json").json]
+        held = [one["name"] for one in testbed.ok("lock", "list", "--all", "--json").json]
         assert [name for name in held if "land" in name] == [], "no lock is held during reviews"
         approve_revert(at, "a")
         approve_revert(at, "c")

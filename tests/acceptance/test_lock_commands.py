@@ -73,7 +73,7 @@ def test_a_table_says_who_holds_a_lock_and_for_how_long(laptop: Testbed, far: Lo
     lock = far.acquire("deploy", ttl=TTL)
     dead.acquire("docs", ttl=TTL, keep=False)
 
-    listed = laptop.coord("list-locks")
+    listed = laptop.coord("lock", "list")
 
     head, first, second = listed.out.splitlines()
     assert head.split() == ["LOCK", "HOLDER", "AGE", "TTL", "FENCE"]
@@ -88,7 +88,7 @@ def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Testbed, far: Loc
     with far.acquire("deploy", ttl=TTL) as lock, far.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
 
-        deploy, gpu = laptop.coord("list-locks", "--json").json
+        deploy, gpu = laptop.coord("lock", "list", "--json").json
 
         assert (deploy["what"], deploy["epoch"]) == ("lock:deploy", lock.epoch)
         (holder,) = deploy["holders"]
@@ -101,7 +101,7 @@ def test_json_has_every_fact_apart_and_todos_that_wait(laptop: Testbed, far: Loc
         assert 0 < holder["ttl_left_s"] <= 60
         assert (gpu["what"], gpu["capacity"], gpu["holders"][0]["amount"]) == ("resource:gpu", 4, 3)
         assert [waiter["who"] for waiter in gpu["waiters"]] == ["TODO-7 of run 20261121-1"]
-        assert "TODO-7 of run 20261121-1" in laptop.coord("list-locks").out
+        assert "TODO-7 of run 20261121-1" in laptop.coord("lock", "list").out
 
 
 INTERNAL = (START, LEADER, SWEEPER, f"{RESULT}1f0c", f"{COMPUTED}77aa")
@@ -114,19 +114,19 @@ def test_locks_that_coord_takes_for_itself_are_hidden_unless_all_are_asked_for(
         far.acquire(name, ttl=TTL)
 
     shown, every = (
-        [held["name"] for held in laptop.ok("list-locks", "--json", *more).json] for more in ([], ["--all"])
+        [held["name"] for held in laptop.ok("lock", "list", "--json", *more).json] for more in ([], ["--all"])
     )
-    people = laptop.ok("list-locks")
+    people = laptop.ok("lock", "list")
 
     assert shown == ["cached", "deploy"]
     assert set(every) == {"deploy", "cached", *INTERNAL}
-    assert f"{len(INTERNAL)} internal locks hidden: coord list-locks --all" in people.err
+    assert f"{len(INTERNAL)} internal locks hidden: coord lock list --all" in people.err
     assert not any(line.startswith(INTERNAL) for line in people.out.splitlines())
-    assert "hidden" not in laptop.ok("list-locks", "--all").err
+    assert "hidden" not in laptop.ok("lock", "list", "--all").err
     with agent_of(laptop.file, redis_url) as ai:
-        _, deploy = ai.call("coord_list_locks")
+        _, deploy = ai.call("coord_lock_list")["result"]
         assert deploy["holders"][0]["who"] == "process 12 on anvil (nightly)"
-        assert len(ai.call("coord_list_locks", all=True)) == 2 + len(INTERNAL)
+        assert ai.call("coord_lock_list", internal=True)["total"] == 2 + len(INTERNAL)
 
 
 def test_resources_of_the_file_are_shown_with_their_use(laptop: Testbed, locks: LockManager, redis_url: str):
@@ -134,8 +134,8 @@ def test_resources_of_the_file_are_shown_with_their_use(laptop: Testbed, locks: 
     with locks.resources.acquire("gpu", 3):
         parked(redis_url, "2/0 resource:gpu")
 
-        staging, gpu, idle = laptop.coord("list-resources", "--json").json
-        table = laptop.coord("list-resources").out.splitlines()
+        staging, gpu, idle = laptop.coord("resource", "list", "--json").json
+        table = laptop.coord("resource", "list").out.splitlines()
 
     assert (gpu["type"], gpu["capacity"], gpu["used"], gpu["waiting"]) == ("custom", 4, 3, 1)
     assert 0 < gpu["utilisation"] <= 0.75
@@ -149,31 +149,28 @@ def test_resources_of_the_file_are_shown_with_their_use(laptop: Testbed, locks: 
 def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(laptop: Testbed, dead: LockManager):
     lock = dead.acquire("deploy", ttl=TTL, keep=False)
 
-    done = laptop.coord("release-lock", "deploy", "--yes", "--json")
+    done = laptop.coord("lock", "release", "deploy", "--yes", "--json")
 
-    assert (done.code, done.json["holders"][0]["label"]) == (0, "crashed")
-    assert "deploy was taken from process" in done.err
+    assert (done.code, done.json[0]["holders"][0]["label"]) == (0, "crashed")
     assert not lock.renew()
-    assert laptop.coord("list-locks", "--json").json == []
-    (noted,) = laptop.coord("list-locks", "--released", "--json").json
+    assert laptop.coord("lock", "list", "--json").json == []
+    (noted,) = laptop.coord("lock", "released", "--json").json
     assert (noted["what"], noted["label"], noted["fence"]) == ("lock:deploy", "crashed", lock.fence)
     assert noted["by"].endswith(f"@{socket.gethostname()}")
-    assert "(crashed)" in laptop.coord("list-locks", "--released").out
-    assert (
-        laptop.coord("list-locks", "--released", "--format", "{what} {label}").out == "lock:deploy crashed\n"
-    )
+    assert "(crashed)" in laptop.coord("lock", "released").out
+    assert laptop.coord("lock", "released", "--format", "{what} {label}").out == "lock:deploy crashed\n"
 
 
 def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Testbed, far: LockManager):
     lock = far.acquire("deploy", ttl=TTL)
 
-    unasked = laptop.coord("release-lock", "deploy", "--force")
-    refused = laptop.coord("release-lock", "deploy", "--yes")
+    unasked = laptop.coord("lock", "release", "deploy", "--force")
+    refused = laptop.coord("lock", "release", "deploy", "--yes")
     assert lock.renew()
-    forced = laptop.coord("release-lock", "deploy", "--yes", "--force")
+    forced = laptop.coord("lock", "release", "deploy", "--yes", "--force")
 
     assert unasked.code == 2
-    assert "coord release-lock deploy --force --yes" in unasked.err
+    assert "coord lock release deploy --force --yes" in unasked.err
     assert refused.code == 6
     assert "deploy is held by process 12 on anvil (nightly)" in refused.err
     assert "--force" in refused.err
@@ -183,14 +180,14 @@ def test_a_living_holder_keeps_its_lock_unless_it_is_forced(laptop: Testbed, far
 
 def test_where_there_is_nothing_to_list_that_is_said(laptop: Testbed, redis_url: str):
     for words, told in (
-        ("", "no lock is held; see also: coord list-locks --resources\n"),
-        ("--resources", "no resource is in use; see also: coord list-locks\n"),
-        ("--released", "no lock was released by force; see the held ones: coord list-locks\n"),
+        ("list", "no lock is held; see also: coord lock list --resources\n"),
+        ("list --resources", "nothing is held; see also: coord lock list --resources\n"),
+        ("released", "no lock was released by force; see the held ones: coord lock list\n"),
     ):
-        listed = laptop.coord("list-locks", *words.split())
+        listed = laptop.coord("lock", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
     laptop.file.write_text("repos: [{name: api, path: api}]\n")
-    listed = laptop.coord("list-resources")
+    listed = laptop.coord("resource", "list")
     assert (listed.code, listed.out, listed.err) == (
         0,
         "",
@@ -203,7 +200,7 @@ def test_a_lock_of_any_name_is_released_by_it(laptop: Testbed, far: LockManager,
     lock = far.acquire(name, ttl=TTL)
     neighbour = far.acquire("x", ttl=TTL)
 
-    done = laptop.coord("release-lock", "--force", "--yes", "--", name)
+    done = laptop.coord("lock", "release", "--force", "--yes", "--", name)
 
     assert (done.code, done.err.count(name)) == (0, 1)
     assert not lock.renew()
@@ -212,7 +209,7 @@ def test_a_lock_of_any_name_is_released_by_it(laptop: Testbed, far: LockManager,
 
 @pytest.mark.parametrize("name", ["", "\x1b[2J" + "x" * 10_240])
 def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Testbed, name: str):
-    refused = laptop.coord("release-lock", "--yes", "--", name)
+    refused = laptop.coord("lock", "release", "--yes", "--", name)
 
     assert refused.code == 2
     assert "lock's name" in refused.err
@@ -222,17 +219,17 @@ def test_what_is_no_name_is_a_usage_error_of_a_line(laptop: Testbed, name: str):
 def test_a_resource_named_like_a_lock_is_refused_with_its_full_name(laptop: Testbed, far: LockManager):
     far.resources.declare({"gpu": 1})
     with far.resources.acquire("gpu"):
-        refused = laptop.coord("release-lock", "gpu", "--yes", "--force")
+        refused = laptop.coord("lock", "release", "gpu", "--yes", "--force")
 
     assert refused.code == 2
-    assert "coord release-lock resource:gpu" in refused.err
+    assert "coord lock release resource:gpu" in refused.err
 
 
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
 def test_on_a_terminal_it_asks(laptop: Testbed, far: LockManager, answer: str, code: int, kept: bool):
     lock = far.acquire("deploy", ttl=TTL)
     ended, asked = typing_on_terminal(
-        laptop, "release-lock", "deploy", "--force", after={"release it?": f"{answer}\n"}
+        laptop, "lock", "release", "deploy", "--force", after={"release it?": f"{answer}\n"}
     )
 
     assert (ended, "release it?" in asked) == (code, True)

@@ -52,13 +52,13 @@ def test_runs_are_offered_while_a_server_runs(declared: Testbed, offered: Offere
 
 
 def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Testbed, offered: Offered) -> None:
-    assert offered("release-lock", "") == []
+    assert offered("lock", "release", "") == []
 
     with declared.redis() as redis, closing(LockManager(redis, "coord")) as locks, locks.acquire("deploy"):
         locks.resources.declare({"db": 2})
         with locks.resources.acquire("db"):
-            assert offered("release-lock", "") == ["deploy", "resource:db"]
-            assert offered("release-lock", "d") == ["deploy"]
+            assert offered("lock", "release", "") == ["deploy", "resource:db"]
+            assert offered("lock", "release", "d") == ["deploy"]
 
 
 def test_zsh_and_fish_are_told_what_each_name_is(declared: Testbed) -> None:

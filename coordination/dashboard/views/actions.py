@@ -95,7 +95,7 @@ def _complete(coord: Coord, form: Form) -> str:
 
 
 def _reset(coord: Coord, form: Form) -> None:
-    coord.exclusion.reset_breaker(form["breaker"])
+    coord.breaker.reset(form["breaker"])
 
 
 def _edit(coord: Coord, form: Form) -> str:
@@ -167,14 +167,14 @@ def _edit_arguments(form: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _release(coord: Coord, form: Form) -> None:
-    def refuse_other_holders(held: Held) -> None:
+    def refuse_other_holders(_: str, held: Held) -> None:
         if form.get("holders") != holders_of(held):
             now_held = ", ".join(holder.who for holder in held.holders)
             raise Conflict(
                 f"{form['lock']} is held by {now_held} now", "look who holds it: load the page again"
             )
 
-    coord.exclusion.release_locks(form["lock"], force=bool(form.get("force")), confirm=refuse_other_holders)
+    coord.lock.release(form["lock"], force=bool(form.get("force")), confirm=refuse_other_holders)
 
 
 def holders_of(held: Held) -> str:
@@ -225,15 +225,15 @@ COMMANDS: Mapping[str, Command] = {
         key="plan",
     ),
     "release-lock": Command(
-        operation="release_lock",
+        operation="lock.release",
         act=_release,
-        arguments=lambda form: ("release-lock", form["lock"]),
+        arguments=lambda form: ("lock", "release", form["lock"]),
         page="/fleet",
     ),
     "reset-breaker": Command(
-        operation="reset_breaker",
+        operation="breaker.reset",
         act=_reset,
-        arguments=lambda form: ("reset-breaker", form["breaker"]),
+        arguments=lambda form: ("breaker", "reset", form["breaker"]),
         page="/fleet",
     ),
 }

@@ -9,7 +9,6 @@ from pydantic import BeforeValidator, Field, JsonValue
 from pydantic_core import to_jsonable_python
 
 from coordination.api import (
-    Held,
     HistoryEvent,
     HistoryFilters,
     Phase,
@@ -107,16 +106,6 @@ def coord_get_service_log(
     lines: Annotated[int, Field(ge=1, le=2000, description=texts.LINES)] = LINES,
 ) -> ServiceLog:
     return ServiceLog(lines=session.coord.services.log(service, lines))
-
-
-@reads("List locks", "exclusion.list_locks")
-def coord_list_locks(
-    session: Session,
-    resources: Annotated[bool, Field(description=texts.LOCKED_RESOURCES)] = False,
-    all: Annotated[bool, Field(description=texts.INTERNAL_LOCKS)] = False,
-) -> Sequence[Held]:
-    """A todo that waits for a resource of the file is a waiter named `TODO of run RUN`."""
-    return session.coord.exclusion.list_locks(resources=resources, internal=all).held
 
 
 YEAR_S = 365 * 24 * 3600

@@ -57,7 +57,7 @@ def test_what_is_open_is_shown_wherever_one_looks(shows, breakers: BreakerManage
     at = {one.name: format_time(one.probe_at) for one in breakers.list()}
 
     assert shows("status", words=f"resource:db open {WHY}; probe at {at['resource:db']}")
-    assert shows("status", words="to close one now: coord reset-breaker NAME")
+    assert shows("status", words="to close one now: coord breaker reset NAME")
     assert shows("status", "api", words=f"breaker open after {WHY}; probe at {at['repo:api']}")
     assert shows("ecosystem-status", words=f"repo:api open probe at {at['repo:api']}")
     assert shows(
@@ -82,14 +82,14 @@ def test_programs_and_agents_read_it_as_data(typed, breakers: BreakerManager, fi
 def test_one_is_closed_by_name_and_it_is_noted_who_did_it(typed, shows, breakers: BreakerManager):
     fail(breakers, "resource:db", "repo:api")
 
-    assert typed("reset-breaker", "db").err == f"resource:db is closed; it was open after {WHY}\n"
-    assert typed("reset-breaker", "repo:api", "--json").json["state"] == "open"
+    assert typed("breaker", "reset", "db").err == f"resource:db is closed; it was open after {WHY}\n"
+    assert typed("breaker", "reset", "repo:api", "--json").json["state"] == "open"
 
     assert breakers.list() == ()
     assert shows("status", words="circuit breakers closed by hand")
-    again = typed("reset-breaker", "api")
+    again = typed("breaker", "reset", "api")
     assert (again.code, "the circuit breaker of api has no failures to reset" in again.err) == (2, True)
-    assert typed("reset-breaker", "lock:x").code == 2
+    assert typed("breaker", "reset", "lock:x").code == 2
 
 
 def test_who_looks_starts_no_server(typed, file: Path, monkeypatch: pytest.MonkeyPatch):

@@ -196,14 +196,22 @@ def test_a_template_is_a_line_for_each_record_whatever_is_listed_or_shown(ok: Ty
     assert ok("blocking", "web", "--format", "{id} {priority} {holds_up}").out.startswith("ISSUE-001 ")
 
 
-LISTS = {"blocking", "check-deps", "checkpoint list", "context list", "gateway", "clean"}
+LISTS = {
+    "blocking",
+    "check-deps",
+    "checkpoint list",
+    "context list",
+    "gateway",
+    "clean",
+    "lock list",
+    "pr list",
+}
 """Commands that print a table of records, besides `list-*`."""
 
 
 def test_every_list_takes_the_same_template_option(ok: Typed) -> None:
     lists = LISTS | {
-        f"list-{kind}"
-        for kind in ["repos", "issues", "todos", "plans", "deps", "runs", "locks", "resources", "messages"]
+        f"list-{kind}" for kind in ["repos", "issues", "todos", "plans", "deps", "runs", "messages"]
     }
 
     for command in sorted(lists):
@@ -213,7 +221,7 @@ def test_every_list_takes_the_same_template_option(ok: Typed) -> None:
         ), command
 
 
-@pytest.mark.parametrize("command", ["blocking web", "check-deps", "list-todos", "list-locks --released"])
+@pytest.mark.parametrize("command", ["blocking web", "check-deps", "list-todos", "lock released"])
 def test_an_unknown_field_of_a_template_is_refused_with_the_fields_there_are(
     typed: Typed, command: str
 ) -> None:

@@ -66,7 +66,7 @@ def test_verbose_ends_with_the_call(typed: Typed) -> None:
 
 
 def test_verbose_hides_the_password_of_redis(typed: Typed) -> None:
-    done = typed("-vv", "list-locks", "--redis", "redis://:hunter2secret@127.0.0.1:1")
+    done = typed("-vv", "lock", "list", "--redis", "redis://:hunter2secret@127.0.0.1:1")
 
     assert done.code == 7
     assert "hunter2secret" not in done.err
