@@ -43,6 +43,8 @@ _UNSET = f"unset {REDIRECTING} {OF_OBJECTS} GIT_INDEX_FILE; "
 _WITH_FILES = re.compile(r"filter\.(.*)\.(clean|smudge|process)|merge\.(.*)\.driver", re.DOTALL)
 _HOOK = re.compile(r"hook\.(.*)\.command", re.DOTALL)
 _INCLUDE = re.compile(r"include(if\..*)?\.path", re.DOTALL)
+_ATTRIBUTES = "core.attributesfile"
+OF_MACHINE = "/etc/gitattributes"
 _OF_CONFIGURATION = (
     "GIT_DIR", "HOME", "XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
 )  # fmt: skip
@@ -55,6 +57,8 @@ REPOSITORIES_KEPT = 64
 class _Configuration:
     programs: Mapping[str, str]
     """Command by key."""
+    attributes: Sequence[str]
+    """Files of the attributes that machine and user give to all repositories."""
     stamps: Mapping[str, tuple[int, int, int] | None]
     """Time, size and number of each file; None if it is missing."""
     is_whole: bool
@@ -72,16 +76,38 @@ def program_settings(
     """
     if command[0] in STARTS_NONE:
         return ()
+    return tuple(_settings(_known(folder, environ).programs, hooks=hooks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drivers:
+    """The filters and merge drivers for which a configuration has programs."""
+
+    names: frozenset[tuple[str, str]]
+    """`filter` or `merge`, and the name."""
+    attributes: Sequence[str]
+    """Files of the attributes that machine and user give to all repositories; they may be missing."""
+
+
+def drivers(folder: Path, environ: Mapping[str, str]) -> Drivers:
+    """Return the drivers that git may start in this folder, with this environment. Raises OSError."""
+    known = _known(folder, environ)
+    found = (match for key in known.programs if (match := _WITH_FILES.fullmatch(key)))
+    names = (("merge", match[3]) if match[1] is None else ("filter", match[1]) for match in found)
+    return Drivers(names=frozenset(names), attributes=known.attributes)
+
+
+def _known(folder: Path, environ: Mapping[str, str]) -> _Configuration:
     key = (str(folder), *(environ.get(name) for name in _OF_CONFIGURATION))
     known = _read.get(key)
     if known is None or any(_stamp(file) != stamp for file, stamp in known.stamps.items()):
         known = _configuration(folder, environ)
         if not known.is_whole:
-            return tuple(_settings(known.programs, hooks=hooks))
+            return known
         while len(_read) >= REPOSITORIES_KEPT:
             _read.pop(next(iter(_read)), None)
         _read[key] = known
-    return tuple(_settings(known.programs, hooks=hooks))
+    return known
 
 
 def _settings(programs: Mapping[str, str], *, hooks: bool) -> Iterator[str]:
@@ -102,7 +128,7 @@ def _configuration(folder: Path, environ: Mapping[str, str]) -> _Configuration:
             "look for a file in it that does not end, such as a pipe that it includes",
         ) from error
     files, programs = dict.fromkeys(_possible(environ)), dict[str, str]()
-    is_whole = False
+    attributes, is_whole = f"{_user_folder(environ)}/attributes", False
     words = iter(answer.stdout.split("\0"))
     for origin, entry in zip(words, words, strict=False):
         file = folder / origin.removeprefix("file:")
@@ -111,10 +137,13 @@ def _configuration(folder: Path, environ: Mapping[str, str]) -> _Configuration:
         is_whole |= name == OF_EACH_REPOSITORY
         if _WITH_FILES.fullmatch(name) or _HOOK.fullmatch(name):
             programs[name] = value
+        elif name == _ATTRIBUTES:
+            attributes = str(expanded(value))
         elif _INCLUDE.fullmatch(name):
             files[str(file.parent / expanded(value))] = None
     return _Configuration(
         programs=programs,
+        attributes=(OF_MACHINE, attributes),
         stamps={name: _stamp(name) for name in files},
         is_whole=is_whole and answer.returncode == 0,
     )
@@ -122,12 +151,16 @@ def _configuration(folder: Path, environ: Mapping[str, str]) -> _Configuration:
 
 def _possible(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield files of the configuration that git reads as soon as they exist."""
-    home = environ.get("HOME", "")
     yield environ.get("GIT_CONFIG_SYSTEM") or "/etc/gitconfig"
-    yield environ.get("GIT_CONFIG_GLOBAL") or f"{home}/.gitconfig"
-    yield f"{environ.get('XDG_CONFIG_HOME') or f'{home}/.config'}/git/config"
+    yield environ.get("GIT_CONFIG_GLOBAL") or f"{environ.get('HOME', '')}/.gitconfig"
+    yield f"{_user_folder(environ)}/config"
     if git_dir := environ.get("GIT_DIR"):
         yield f"{git_dir}/config.worktree"
+
+
+def _user_folder(environ: Mapping[str, str]) -> str:
+    home = environ.get("HOME", "")
+    return f"{environ.get('XDG_CONFIG_HOME') or f'{home}/.config'}/git"
 
 
 def _stamp(file: str) -> tuple[int, int, int] | None:

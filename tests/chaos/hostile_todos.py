@@ -2,8 +2,9 @@
 honest one, works there.
 
 No Redis: an attempt is executed as a worker does. What may not change is compared after each: the refs, the
-settings and the hooks of the repository, and all files outside of the worktree. Filters of the machine, such
-as that of Git LFS, are left out: a todo chooses which of them run on its files (docs/known-gaps.md).
+settings and the hooks of the repository, and all files outside of the worktree. The user has filters, a merge
+driver and programs for differences that would leave a mark there; `base` is the only one that the repository
+uses itself.
 """
 
 from __future__ import annotations
@@ -60,6 +61,25 @@ COMMANDS = (
     "git stash -q", "git tag -f v1", "git notes add -m x", "chmod -R 000 sub ignored",
     "mkdir -p $(python3 -c 'print(\"/\".join([\"d\"] * 400))')",
 )  # fmt: skip
+GIT_CONFIG = """\
+[user]
+	name = Ann
+	email = ann@example.org
+[filter "base"]
+	clean = cat
+	smudge = cat
+[filter "x"]
+	clean = touch {mark}; cat
+	smudge = touch {mark}; cat
+	required = true
+[filter "p"]
+	process = touch {mark}
+[merge "x"]
+	driver = touch {mark}
+[diff "x"]
+	textconv = touch {mark}; cat
+	command = touch {mark}
+"""
 KINDS = (
     "link", "link", "pipe", "folder", "socket", "bytes", "text", "huge", "remove", "hard link", "append",
     "deep", "locked",
@@ -67,7 +87,8 @@ KINDS = (
 TEXTS = (
     "ref: refs/heads/main\n", "ref: refs/heads/../../../outside/file\n", "0" * 40 + "\n",
     "gitdir: {outside}\n", "gitdir: {other}/.git\n", "{other}/.git\n", "{other}/.git/objects\n",
-    "* filter=x merge=x diff=x\n", "*\n", "[include]\n\tpath = {secret}\n",
+    "* filter=x merge=x diff=x\n", "* filter=p\n", "[attr]code filter=x\n* code\n", "* filter=base\n", "*\n",
+    "[include]\n\tpath = {secret}\n",
     "[core]\n\tfsmonitor = touch {mark}\n\tworktree = {outside}\n",
     '[submodule "sub"]\n\tpath = sub\n\turl = ext::touch {mark}\n\tupdate = !touch {mark}\n',
     "#!/bin/sh\ntouch {mark}\n", "[lfs]\n\turl = http://127.0.0.1:9/\n", "\x00" * 100,
@@ -166,13 +187,13 @@ class Scene:
         home = folder / "home"
         home.mkdir()
         os.environ["HOME"] = str(home)
-        (home / ".gitconfig").write_text("[user]\n\tname = Ann\n\temail = ann@example.org\n")
+        (home / ".gitconfig").write_text(GIT_CONFIG.format(mark=folder / "outside" / "mark"))
         bench.make_repository()
         (bench.checkout / ".gitignore").write_text("ignored/\n*.cache\n")
+        (bench.checkout / ".gitattributes").write_text("code filter=base\n")
         git(bench.checkout, "add", ".")
         git(bench.checkout, "commit", "-q", "-m", "ignore")
         git(bench.checkout, "branch", "side", "HEAD~1")
-        git(bench.checkout, "config", "filter.x.clean", "cat")
         self._places = {
             "outside": str(folder / "outside"),
             "other": str(bench.make_repository(folder / "other")),

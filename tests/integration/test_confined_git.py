@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -401,29 +399,6 @@ def test_large_files_of_a_confined_todo_arrive(bench: Bench, commits: bool):
         assert pointer.startswith("version https://git-lfs"), name
         oid = pointer.partition("sha256:")[2].split()[0]
         assert (bench.checkout / ".git" / "lfs" / "objects" / oid[:2] / oid[2:4] / oid).is_file()
-
-
-@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs git-lfs")
-def test_git_lfs_asks_no_address_that_a_todo_has_made(bench: Bench):
-    git(bench.checkout, "lfs", "install", "--local")
-    shutil.rmtree(bench.checkout / ".git" / "hooks")
-    git(bench.checkout, "lfs", "track", "*.bin")
-    (bench.checkout / "old.bin").write_text("old\n" * 9)
-    git(bench.checkout, "add", ".")
-    git(bench.checkout, "commit", "-q", "-m", "large")
-    pointer = f"version https://git-lfs.github.com/spec/v1\\noid sha256:{'1' * 64}\\nsize 9\\n"
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/secret"
-        done = confined(bench, f"git config -f .lfsconfig lfs.url {url}; printf '{pointer}' > evil.bin")
-        shutil.rmtree(bench.tree)
-        after = confined(bench, "grep -q git-lfs old.bin", tip=done.tip or None)
-        server.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            server.accept()
-
-    assert done.kind is SUCCEEDED, bench.log
-    assert git(bench.checkout, "show", f"{done.tip}:evil.bin").startswith("version https://git-lfs")
-    assert after.kind is SUCCEEDED, bench.log
 
 
 def test_a_todo_sees_no_secret_of_the_configuration(bench: Bench):

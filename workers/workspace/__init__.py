@@ -10,6 +10,7 @@
 | `environments.py` | the files that `prepare` makes for checkouts of checks |
 | `private_git.py` `git_index.py` | the git directory of a todo in a sandbox; its index, read as data |
 | `confined_folder.py` | the folder of a todo that ran in a sandbox, made harmless for git |
+| `drivers.py` | the filters and merge drivers that our git starts for content of such a todo |
 | `commit.py` | commits of todos that succeeded, by git as the user has set it up |
 | `hooks.py` `shared_state.py` | hooks of the repository; settings and refs that its code must not change |
 | `lock.py` | one attempt in a workspace at a time |

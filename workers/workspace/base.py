@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
 import os
 import secrets
@@ -11,13 +12,17 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
+from coordination.files import replace_file
 from coordination.runs.not_committed import NotCommitted
 from coordination.sandbox import Binds
 from workers.process.child import Child
 from workers.process.trouble import GitInterrupted, Trouble, describe_os_error
-from workers.workspace.confined_folder import rename_below, repositories_in, survey
+from workers.workspace import drivers
+from workers.workspace.confined_folder import Survey, rename_below, repositories_in, survey
+from workers.workspace.files import read_regular
 from workers.workspace.git import Hold
 from workers.workspace.lock import LockRequest, WorkspaceLock
+from workers.workspace.repository import commit_at
 
 REPOSITORIES_SHOWN = 5
 logger = logging.getLogger(__name__)
@@ -135,7 +140,8 @@ class InPlace(Workspace):
 
     A todo in a sandbox sees all of the folder, so it is refused where that holds more than the repository:
     other repositories, the state of coord, the home folder. Repositories that it makes there are disarmed,
-    since the git of the worker, or of a person, would execute what their configuration names.
+    since the git of the worker, or of a person, would execute what their configuration names. So are its
+    `.gitattributes` that name other drivers than the last commit, and its `.lfsconfig` (`drivers.py`).
     """
 
     def __init__(self, *, state: Path, path: Path, confined: bool = False) -> None:
@@ -147,7 +153,7 @@ class InPlace(Workspace):
         self._state = state
         self._confined = confined
         self._was_confined = records / "sandboxed"
-        """The mark of a todo in a sandbox that has not left."""
+        """The mark of a todo in a sandbox that has not left, with the state of `_obeyed` before it."""
         self._is_inside = False
 
     @property
@@ -174,7 +180,8 @@ class InPlace(Workspace):
                 self._disarm()
                 if self._confined:
                     self.refuse_more_than_the_repository()
-                    self._was_confined.touch(mode=0o600)
+                    state = json.dumps(self._obeyed(survey(self.path))).encode()
+                    replace_file(self._was_confined, state, durable=False)
         except BaseException:
             self._workspace_lock.leave()
             raise
@@ -192,13 +199,27 @@ class InPlace(Workspace):
         super().leave()
 
     def _disarm(self) -> None:
-        """Rename `.git` in repositories that a todo in a sandbox made. Raises GitRefused, OSError."""
+        """Rename what a todo in a sandbox made for git to execute. Raises GitRefused, OSError."""
         if not self._was_confined.exists():
             return
-        for place in survey(self.path).nested:
+        found, before = survey(self.path), json.loads(self._was_confined.read_text() or "{}")
+        changed = (place for place, state in self._obeyed(found).items() if before.get(place) != state)
+        for place in (*found.nested, *filter(self._is_armed, changed)):
             logger.warning("%s: %s was made by a todo in a sandbox, and is renamed", self.path, place)
-            rename_below(self.path, place, f".git-{secrets.token_hex(4)}-disarmed")
+            name = place.rpartition("/")[2]
+            rename_below(self.path, place, f"{name}-{secrets.token_hex(4)}-disarmed")
         self._was_confined.unlink()
+
+    def _obeyed(self, found: Survey) -> dict[str, str]:
+        """Return the state of the files that git and Git LFS obey, by their place in the folder."""
+        contents = ((place, read_regular(self.path, place, drivers.LONGEST)) for place in found.attributes)
+        return {place: hashlib.sha256(content or b"").hexdigest() for place, content in contents}
+
+    def _is_armed(self, place: str) -> bool:
+        if place.lower() == drivers.LFS_CONFIG:
+            return True
+        named = drivers.drivers_in(read_regular(self.path, place, drivers.LONGEST) or b"")
+        return not named <= drivers.BUILT_IN | drivers.drivers_of(commit_at(self.path, "HEAD"), self.path)
 
     def refuse_more_than_the_repository(self) -> None:
         """Raise GitRefused if the folder holds what a command in a sandbox must not see."""

@@ -23,12 +23,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
-from coordination.git import DURABLE, NOBODY
+from coordination.git import DURABLE, NOBODY, TRUE_HISTORY
 from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import counted, listed
 from workers.process.child import Exit
 from workers.workspace.confined_folder import Tamed
+from workers.workspace.drivers import PLACES, RAW, is_obeyed, note_same, others_off, refuse_others
 from workers.workspace.files import open_below
 from workers.workspace.git import (
     Hold,
@@ -116,13 +117,29 @@ class WorktreeState:
     """The git directory of the todo, if it has one of its own."""
     tamed: Tamed | None = None
     """The folder without what a todo in a sandbox left for git; None if none was there."""
+    bases: Callable[[], Sequence[str]] = tuple
+    """Returns the commits of the base branch, as this machine knows them."""
+    taken: str = ""
+    """The last commit that was taken from the git directory of the todo."""
+
+    @property
+    def all_settings(self) -> tuple[str, ...]:
+        """Return the settings of our git here, without drivers that a todo in a sandbox has chosen."""
+        off = others_off(self.taken or self.since, self.path, self.git_dir) if self.confined else ()
+        return (*self.settings, *off)
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
-        settings = (*self.settings, *settings)
+        settings = (*self.all_settings, *settings)
         return git(*args, cwd=self.path, git_dir=self.git_dir, stdin=stdin, settings=settings, hold=self.hold)
 
     def answered(self, *args: str) -> CompletedProcess[str]:
-        return answered(*args, cwd=self.path, git_dir=self.git_dir, settings=self.settings, hold=self.hold)
+        settings = self.all_settings
+        return answered(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=self.hold)
+
+    def refuse_drivers(self, listing: str) -> None:
+        """Raise GitRefused if changes that git lists with RAW choose programs for git (`drivers.py`)."""
+        if listing:
+            refuse_others(listing, (self.since, *filter(None, self.bases())), self.path, self.git_dir)
 
     def ask(self, *args: str) -> CompletedProcess[str]:
         return ask(*args, cwd=self.path, git_dir=self.git_dir)
@@ -233,13 +250,17 @@ def git_status(worktree: WorktreeState) -> GitStatus:
 
 def commit(worktree: WorktreeState, text: Message) -> Committed:
     """Commit all changes. Raises GitRefused, CommitRefused, WorkLost."""
-    left_out = _take_over(worktree) if worktree.private and not worktree.style.read_only else ()
+    left_out: tuple[NotCommitted, ...] = ()
+    if worktree.private and not worktree.style.read_only:
+        worktree, left_out = _take_over(worktree, worktree.private)
     status = git_status(worktree)
     nested = [*status.nested, *(_repositories(worktree, worktree.tamed) if worktree.tamed else ())]
     status = replace(status, nested=nested)
     tip, hooks_ran = _commit_changes(worktree, text, status)
     if hooks_ran:
         left_out = (*left_out, *_left_by_hooks(worktree))
+    elif not any(map(is_obeyed, (*status.changed, *status.deleted))):
+        note_same(tip, worktree.taken or worktree.since)
     return Committed(tip=tip, ignored=status.ignored, left_out=left_out)
 
 
@@ -251,19 +272,20 @@ def _left_by_hooks(worktree: WorktreeState) -> Iterator[NotCommitted]:
         yield not_committed(NotCommittedReason.HOOKS, paths, hint)
 
 
-def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
+def _take_over(
+    worktree: WorktreeState, private: PrivateGit
+) -> tuple[WorktreeState, tuple[NotCommitted, ...]]:
     """Take the commits of the todo, and what its index says, into the worker's git directory; return what is
     left out.
     """
-    assert worktree.private is not None
-    taken = worktree.private.take(worktree.since)
+    taken = private.take(worktree.since)
     if taken.head != worktree.since:
-        worktree.git("reset", "--quiet", taken.head, settings=DURABLE)
+        worktree = _reset_to(worktree, taken.head)
     if taken.merged:
         heads = "".join(f"{head}\n" for head in taken.merged)
         (worktree.git_dir / "MERGE_HEAD").write_text(heads)
         (worktree.git_dir / "MERGE_MODE").write_text("no-ff")  # keeps a parent that contains the other one
-    staged = worktree.private.staged()
+    staged = private.staged()
     if staged.conflicts:
         raise _open_conflicts(staged.conflicts)
     if staged.removed:
@@ -280,7 +302,22 @@ def _take_over(worktree: WorktreeState) -> tuple[NotCommitted, ...]:
         found.append(not_committed(NotCommittedReason.REFS, taken.left, hint))
     if worktree.tamed and worktree.tamed.special:
         found.append(not_committed(NotCommittedReason.SPECIAL, sorted(worktree.tamed.special)))
-    return tuple(found)
+    return worktree, tuple(found)
+
+
+def _reset_to(worktree: WorktreeState, head: str) -> WorktreeState:
+    """Bring the branch to a commit that was taken from a todo, unless that chooses programs for git."""
+    old = (worktree.since, *filter(None, worktree.bases()))
+    # Not only the tip: each of the commits can be checked out later. A merge is compared with all parents.
+    listing = ("log", "--format=", "--root", "-m", "--full-history", *RAW, head)
+    span = (f"^{commit}" for commit in old)
+    changes = worktree.git(*listing, *span, "--", *PLACES, settings=TRUE_HISTORY)
+    worktree.refuse_drivers(changes)
+    if not changes:
+        note_same(head, worktree.taken or worktree.since)
+    worktree = replace(worktree, taken=head)
+    worktree.git("reset", "--quiet", head, settings=DURABLE)
+    return worktree
 
 
 def _refuse_large(worktree: WorktreeState, paths: Sequence[str]) -> None:
@@ -433,7 +470,7 @@ def _commit(worktree: WorktreeState, parent: str, text: Message) -> tuple[str, b
         environment({"GIT_DIR": str(worktree.git_dir)}),
         hooks=worktree.style.hooks,
     )
-    settings = (*OURS, *DURABLE, *programs, *worktree.settings, *identity)
+    settings = (*OURS, *DURABLE, *programs, *worktree.all_settings, *identity)
     if worktree.confined and not hooks.names:
         # A sandbox for a commit without foreign code would cost 14 ms, and hide the key that signs it.
         worktree.git(*COMMIT, stdin=str(text), settings=settings)
@@ -478,7 +515,7 @@ def _commit_confined(
             continue
         break
     _tame(worktree)
-    worktree.git("reset", "--quiet", private.take(parent).head, settings=DURABLE)
+    _reset_to(worktree, private.take(parent).head)
 
 
 def _tame(worktree: WorktreeState) -> None:
@@ -552,9 +589,19 @@ def _stage(worktree: WorktreeState, status: GitStatus) -> bool:
     if status.differs and worktree.confined:
         _refuse_large(worktree, status.changed)
         _stage_paths(worktree, status)
+        if any(map(is_obeyed, status.changed)):
+            _refuse_staged_drivers(worktree)
     elif status.differs:
         worktree.git("add", "--sparse", "--all", ":/", settings=DURABLE)
     return status.differs
+
+
+def _refuse_staged_drivers(worktree: WorktreeState) -> None:
+    try:
+        worktree.refuse_drivers(worktree.git("diff-index", "--cached", *RAW, "HEAD", "--", *PLACES))
+    except GitRefused:
+        worktree.git("reset", "--quiet")  # Git LFS would read its address in the index
+        raise
 
 
 def _stage_paths(worktree: WorktreeState, status: GitStatus) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import make_private, open_private
+from workers.workspace.drivers import is_obeyed
 from workers.workspace.files import open_below, read_regular, remove_tree
 
 MOST_ENTRIES = 2_000_000
@@ -39,6 +40,8 @@ class Survey:
     """Pipes, sockets and devices."""
     nested: Sequence[str] = ()
     """`.git` entries below the folder's own."""
+    attributes: Sequence[str] = ()
+    """Files that git and Git LFS obey: `.gitattributes`, and `.lfsconfig` of the folder itself."""
     unreadable: Sequence[str] = ()
     """Folders that cannot be listed."""
 
@@ -49,6 +52,7 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
     """
     special: list[str] = []
     nested: list[str] = []
+    attributes: list[str] = []
     unreadable: list[str] = []
     count, until = 0, time.monotonic() + WITHIN.total_seconds()
     waiting = [""]
@@ -65,6 +69,8 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
                         waiting.append(f"{inner}{entry.name}/")
                     elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
                         special.append(inner + entry.name)
+                    elif is_obeyed(inner + entry.name):
+                        attributes.append(inner + entry.name)
         except OSError:
             unreadable.append(inner)
         if count > MOST_ENTRIES or time.monotonic() > until:
@@ -72,7 +78,7 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
                 f"the todo left more files than coord reads: {count:,} in {folder}",
                 f"let it leave at most {MOST_ENTRIES:,}, or write elsewhere ($TMPDIR)",
             )
-    return Survey(special=special, nested=nested, unreadable=unreadable)
+    return Survey(special=special, nested=nested, attributes=attributes, unreadable=unreadable)
 
 
 class Tamed:

@@ -22,15 +22,15 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import expanded, locked, make_private, open_private
-from coordination.git_programs import program_settings
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, read, written
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, describe_os_error
 from workers.workspace.confined_folder import Tamed, survey
+from workers.workspace.drivers import LFS_CONFIG, others_off
 from workers.workspace.files import remove_tree
-from workers.workspace.git import Hold, ask, environment, git, git_dir_of
+from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock
-from workers.workspace.repository import has_commit, worktrees
+from workers.workspace.repository import commit_at, has_commit, worktrees
 from workers.workspace.submodules import Submodules
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
@@ -43,8 +43,6 @@ UNFINISHED_FILES = (
     "BISECT_NAMES",
     "BISECT_TERMS",
 )
-
-LFS_CONFIG = ".lfsconfig"
 
 Fetch = Callable[[str, Path, Hold], None]
 """Fetches a commit into a checkout's objects, and moves no branch; its git has the hold.
@@ -71,6 +69,8 @@ class GitWorktree:
         self.path = path
         self.branch = branch
         self.git_dir = Path()
+        self._commit = ""
+        """The commit to which the folder was brought."""
         self._repo = repo
         self._checkout = checkout
         self._known_common_dir = common_dir
@@ -89,8 +89,14 @@ class GitWorktree:
         tells_case = (self.path / ".git").exists() and not (self.path / ".GIT").exists()
         return (*self.prepared.settings, *(("core.ignoreCase=false",) if tells_case else ()))
 
+    def drivers_off(self, git_dir: Path) -> tuple[str, ...]:
+        """Return settings without the drivers that a todo in a sandbox has chosen."""
+        if not self.prepared.sandboxed:
+            return ()
+        return others_off(self._commit or commit_at(self.path, "HEAD", git_dir), self.path, git_dir)
+
     def git(self, *args: str) -> str:
-        settings, hold = self.settings, self._workspace_lock.hold
+        settings, hold = (*self.settings, *self.drivers_off(self.git_dir)), self._workspace_lock.hold
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     @contextmanager
@@ -140,11 +146,13 @@ class GitWorktree:
         return "" if self.branch else (self.git_dir / "HEAD").read_text().strip()
 
     def reset_branch(self, commit: str) -> None:
+        self._commit = commit
         self._abort_unfinished()
         self.git("reset", "--quiet", commit)
 
     def move(self, commit: str) -> None:
         """Bring a folder that is on no branch to a commit; its untracked files stay."""
+        self._commit = commit
         if not self.is_at(commit):
             self.git("reset", "--hard", "--quiet", commit)
             self.submodules.update(self.path, self.git_dir, self._checkout)
@@ -152,6 +160,7 @@ class GitWorktree:
     def check_out(self, commit: str, *, anew: bool = False) -> None:
         """Bring the folder to the commit. `anew`: no file of an earlier todo stays."""
         self._refuse_elsewhere()
+        self._commit = commit
         try:
             with self.tamed(enabled=not anew):
                 sound = not anew and self._is_sound() and self._clean(commit)
@@ -177,15 +186,7 @@ class GitWorktree:
         self._abort_unfinished()
         if self.prepared.sandboxed:
             remove_tree(self.path / LFS_CONFIG)  # of a todo that failed: Git LFS would ask the address in it
-        settings, hold = self.settings, self._workspace_lock.hold
-        git(
-            *("reset", "--hard", "--quiet", commit),  # takes the branch along
-            cwd=self.path,
-            git_dir=self.git_dir,
-            settings=settings,
-            hold=hold,
-            variables=self._without_new_addresses(commit),
-        )
+        self.git("reset", "--hard", "--quiet", commit)  # takes the branch along
         self.git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
         return True
 
@@ -226,30 +227,12 @@ class GitWorktree:
             with describe_os_error(self.path.parent):
                 make_private(self.path.parent)
             add, hold = ("worktree", "add", *options), self._workspace_lock.hold
-            git(
-                *(*add, str(self.path), commit),
-                cwd=self._checkout,
-                hold=hold,
-                makes=self.path,
-                variables=self._without_new_addresses(commit),
-            )
+            git(*add, str(self.path), commit, cwd=self._checkout, hold=hold, makes=self.path)
         self._may_have_entry = True
         made = git_dir_of(self.path)
         if made is None:
             raise GitInterrupted(Trouble.DAMAGED, f"{self.path} was changed while git made it")
         self.git_dir = made
-
-    def _without_new_addresses(self, commit: str) -> dict[str, str]:
-        """Return the variables with which Git LFS asks no server for files, if the commit names another one
-        than the base branch: a todo in a sandbox could send data out by the address.
-        """
-        programs = program_settings(self._checkout, ("reset",), environment({}))
-        if not any(program.startswith("filter.lfs.") for program in programs):
-            return {}
-        names = (f"{commit}:{LFS_CONFIG}", f"refs/heads/{self.submodules.branch}:{LFS_CONFIG}")
-        listed = git("cat-file", "--batch-check", cwd=self._checkout, stdin="".join(f"{n}\n" for n in names))
-        new, base = (line.split(" ") for line in listed.splitlines())
-        return {} if new[-1] == "missing" or new[0] == base[0] else {"GIT_LFS_SKIP_SMUDGE": "1"}
 
     def obtain(self, commit: str, change_set: str = "") -> None:
         """Fetch a commit if it is not there. `change_set`: the one whose commit it is. Raises GitRefused."""

@@ -23,6 +23,7 @@ from coordination.git import base_tip
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.text import quoted
 from workers.process.trouble import GitInterrupted, Trouble
+from workers.workspace.drivers import others_off
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of, is_readable
 from workers.workspace.repository import has_commit
@@ -85,6 +86,7 @@ class Submodules:
                 module.commit,
                 cwd=path,
                 git_dir=own,
+                settings=others_off(module.commit, path, own) if self.sandboxed() else (),
                 hold=self.hold(),
             )
             git("clean", "-ffdq", cwd=path, git_dir=own, hold=self.hold())

@@ -54,7 +54,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import below, make_private, replace_file
-from coordination.git import DURABLE
+from coordination.git import DURABLE, base_tip
 from coordination.models import Repo
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.sandbox import Binds
@@ -277,7 +277,7 @@ class Worktree(Workspace):
             return False
         if self._prepared.sandboxed and self._folder.is_foreign:
             return True
-        settings = self._folder.settings
+        settings = (*self._folder.settings, *self._folder.drivers_off(git_dir))
         options = ("--porcelain", *(("--ignore-submodules=dirty",) if self._prepared.sandboxed else ()))
         answer = ask("status", *options, cwd=self.path, git_dir=git_dir, settings=settings)
         return bool(answer.stdout) or answer.returncode != 0
@@ -380,7 +380,8 @@ class Worktree(Workspace):
 
     def apply(self, changes: Path) -> str:
         """Apply a patch to files and index; return the new tree. Raises GitRefused after some changes."""
-        settings, git_dir = (*self._folder.settings, *DURABLE), self._folder.git_dir
+        git_dir = self._folder.git_dir
+        settings = (*self._folder.settings, *self._folder.drivers_off(git_dir), *DURABLE)
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
         git(
             "apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold
@@ -448,6 +449,9 @@ class Worktree(Workspace):
                 confined=self._prepared.sandboxed,
                 private=self._private,
                 tamed=tamed,
+                bases=lambda: [
+                    base_tip(self._checkout, self._repo.branch, remote=remote) for remote in (False, True)
+                ],
             )
             style = replace(self._style, base=self._start.base)
             text = message(style, self._run, todo, task, self._lock_request.fence, source)

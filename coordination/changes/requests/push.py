@@ -259,7 +259,7 @@ def lacks_start(read: ReadGit, branch: str, *, base: str, tip: str, since: str) 
 
 def names_large_files(read: ReadGit, tip: str, base: str) -> bool:
     """Return whether commits of `tip` that `base` lacks name files of Git LFS."""
-    options = ("--format=", "--raw", "-r", "-c", "--text", "--no-renames", f"-G{LARGE_FILE}")
+    options = ("--format=", "--raw", "-r", "-c", "--text", "--no-textconv", "--no-renames", f"-G{LARGE_FILE}")
     return bool(read("log", *options, *_new(tip, base)).strip())
 
 
