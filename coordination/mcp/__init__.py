@@ -4,6 +4,7 @@
 | module | content |
 |---|---|
 | `server.py` | the server: tools, resources, prompt; standard input or HTTP with a token |
+| `selection.py` | the tools that a server offers: core, all, or those of some nouns |
 | `session.py` | the ecosystem that is served, and the runs that are followed to their end |
 | `operation_tool.py` | from a declared operation to a tool |
 | `declaration.py` | from a function of a session to a tool |

@@ -1,7 +1,8 @@
 """Builds MCP tools from functions: `@reads("Preview a rollback", "run.rollback_preview")`.
 
-The function's name and annotations become the tool's name and schemas; its description is the text of the
-operation, followed by the function's docstring, which is for agents only. The server passes `session`.
+The function's name and annotations become the tool's name and schema; its description is the text of the
+operation, followed by the function's docstring, which is for agents only. The server passes `session`. A tool
+has no schema of its result: the text suffices, and the schemas of all results would fill an agent's context.
 Arguments that several tools have are declared here once.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, wraps
@@ -19,7 +20,9 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 from fastmcp.decorators import get_fastmcp_meta
 from fastmcp.exceptions import PromptError, ResourceError, ToolError
 from fastmcp.tools import FunctionTool, tool
+from fastmcp.tools.base import ToolResult
 from pydantic import BeforeValidator, Field
+from pydantic_core import to_json, to_jsonable_python
 
 from coordination.api import LAST, texts
 from coordination.api.authority import NEEDS
@@ -112,6 +115,7 @@ def _kind(
                 title=title,
                 description="\n\n".join(filter(None, texts)),
                 annotations={"title": title, **hints},
+                output_schema=None,
             )
             made: Function = make(function)
             return made
@@ -149,7 +153,22 @@ def declared(module: ModuleType, session: Session | None) -> Iterator[FunctionTo
 @cache
 def described(operation: Callable[..., Any]) -> FunctionTool:
     """Return the tool of an operation, for any session. The schemas of all tools take a second."""
-    return FunctionTool.from_function(bound(operation, None), metadata=get_fastmcp_meta(operation))
+    made = FunctionTool.from_function(bound(operation, None), metadata=get_fastmcp_meta(operation))
+    return made.model_copy(update={"parameters": without_defaults(made.parameters)})
+
+
+def without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of arguments without their defaults, which the texts name, and without null, which is
+    the absent value: half of its size.
+    """
+    properties = schema.get("properties", {})
+    return {**schema, "properties": {name: _shortened(one) for name, one in properties.items()}}
+
+
+def _shortened(schema: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in schema.items() if name not in ("default", "anyOf")}
+    kinds = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
+    return {**kept, **(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})}
 
 
 def bound(operation: Callable[..., Any], session: Session | None) -> Callable[..., Any]:
@@ -158,9 +177,10 @@ def bound(operation: Callable[..., Any], session: Session | None) -> Callable[..
     """
 
     @wraps(operation)
-    def call(**given: Any) -> Any:
+    def call(**given: Any) -> ToolResult:
         with refusals(ToolError):
-            return operation(session, **given)
+            result = operation(session, **given)
+        return answer(result)
 
     own, *others = inspect.signature(operation).parameters.values()
     hints = {
@@ -169,8 +189,27 @@ def bound(operation: Callable[..., Any], session: Session | None) -> Callable[..
         if name != own.name
     }
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
-    signature = inspect.Signature(others, return_annotation=hints["return"])
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    call.__annotations__ = hints
+    call.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
+    call.__annotations__ = {name: hint for name, hint in hints.items() if name != "return"}
     del call.__wrapped__  # inspect would follow it to the signature with the session
     return call
+
+
+def answer(result: Any) -> ToolResult:
+    """Return a result as text without fields that are null, and as structured content as it is."""
+    plain = to_jsonable_python(result)
+    text = to_json(_without_nulls(plain)).decode()
+    return ToolResult(
+        content=text,
+        structured_content=plain if isinstance(plain, dict) else {"result": plain},
+    )
+
+
+def _without_nulls(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+        case list():
+            return [*map(_without_nulls, value)]
+        case _:
+            return value

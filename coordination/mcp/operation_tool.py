@@ -1,7 +1,6 @@
 """Builds a tool from a declared operation: `coord_pr_list` from `pr.list`.
 
-A tool has no schema of its result: the text suffices, and the schemas of all results would fill an agent's
-context. A list is returned in pages.
+A list is returned in pages.
 """
 
 from __future__ import annotations
@@ -15,10 +14,18 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 from fastmcp.tools.base import ToolResult
 from pydantic import BeforeValidator, Field
-from pydantic_core import to_json, to_jsonable_python
 
 from coordination.declared import Effect, Operation, Parameter, find
-from coordination.mcp.declaration import NEEDED, OPERATION_OF, Limit, Offset, refusals, several
+from coordination.mcp.declaration import (
+    NEEDED,
+    OPERATION_OF,
+    Limit,
+    Offset,
+    answer,
+    refusals,
+    several,
+    without_defaults,
+)
 from coordination.mcp.session import Session
 from coordination.models import presentable
 from coordination.operation_index import INDEX
@@ -65,20 +72,6 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
     return made.model_copy(update={"parameters": without_defaults(made.parameters)})
 
 
-def without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the schema of arguments without their defaults, which the texts name, and without null, which is
-    the absent value: half of its size.
-    """
-    properties = schema.get("properties", {})
-    return {**schema, "properties": {name: _shortened(one) for name, one in properties.items()}}
-
-
-def _shortened(schema: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in schema.items() if name not in ("default", "anyOf")}
-    kinds = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
-    return {**kept, **(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})}
-
-
 def _function(operation: Operation, session: Session) -> Callable[..., ToolResult]:
     def call(limit: int | None = None, offset: int = 0, **given: Any) -> ToolResult:
         with refusals(ToolError):
@@ -119,23 +112,3 @@ def page(records: Any, limit: int | None, offset: int) -> dict[str, Any]:
     every = list(records)
     end = None if limit is None else offset + limit
     return {"result": [*map(presentable, every[offset:end])], "total": len(every)}
-
-
-def answer(result: Any) -> ToolResult:
-    """Return a result as text without fields that are null, and as structured content as it is."""
-    plain = to_jsonable_python(result)
-    text = to_json(_without_nulls(plain)).decode()
-    return ToolResult(
-        content=text,
-        structured_content=plain if isinstance(plain, dict) else {"result": plain},
-    )
-
-
-def _without_nulls(value: Any) -> Any:
-    match value:
-        case dict():
-            return {name: _without_nulls(one) for name, one in value.items() if one is not None}
-        case list():
-            return [*map(_without_nulls, value)]
-        case _:
-            return value

@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import version
+from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,7 @@ from coordination.api import BEGINNING, OPEN, Address, CoordinationManager, Even
 from coordination.mcp.declaration import declared, refusals
 from coordination.mcp.middleware import Arguments, Roles
 from coordination.mcp.operation_tool import operation_tools
+from coordination.mcp.selection import EVERY, Selection
 from coordination.mcp.session import Session
 from coordination.mcp.tools import changes, coordination, generators, runs, tracker
 from coordination.models import HIDDEN, SECRET, Plan, Repo, presentable_url
@@ -73,11 +75,12 @@ Its commits are on branch coord/<plan> of each repository; coord_land_plan lands
 coord_get_logs, correct the cause, and call coord_retry_run; coord_rollback_run undoes a run.
 coord_send_message and coord_list_messages exchange messages with other agents and people. Each error names
 the next step. If it names a command, such as `coord list-todos`, call the tool of the same name,
-coord_list_todos, if there is one.
+coord_list_todos, if there is one. A server has a core of the tools unless it was started with
+`coord mcp --tools all`.
 """
 
 
-def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
+def build(session: Session, auth: TokenVerifier | None = None, selection: Selection = EVERY) -> FastMCP:
     _configure_logging()
     server = FastMCP(
         "coord",
@@ -88,10 +91,8 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in MODULES:
-        for tool in declared(module, session):
-            server.add_tool(tool)
-    for tool in operation_tools(session):
+    made = chain.from_iterable(declared(module, session) for module in MODULES)
+    for tool in selection.of([*made, *operation_tools(session)]):
         server.add_tool(tool)
     add_resources(server, session)
     add_prompts(server, session)
@@ -115,17 +116,21 @@ CONNECTIONS = 100
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def over_stdio(session: Session) -> None:
+def over_stdio(session: Session, selection: Selection) -> None:
     """Serve until the client closes standard input. Meanwhile, printed text goes to standard error."""
     with _closed_at_the_end(session):
         try:
-            build(session).run("stdio", show_banner=False)
+            build(session, selection=selection).run("stdio", show_banner=False)
         except* BrokenPipeError:  # the client was killed
             pass
 
 
 def over_http(
-    session: Session, listening: socket.socket, token: str, tls: ssl.SSLContext | None = None
+    session: Session,
+    listening: socket.socket,
+    token: str,
+    tls: ssl.SSLContext | None,
+    selection: Selection,
 ) -> None:
     """Serve until a signal; open requests get two seconds. `tls`: None for plain HTTP."""
     limited: dict[str, Any] = {
@@ -135,7 +140,7 @@ def over_http(
         "ssl_context_factory": None if tls is None else lambda *_: tls,
     }
     with _closed_at_the_end(session):
-        build(session, OneToken(token)).run(
+        build(session, OneToken(token), selection).run(
             "http",
             show_banner=False,
             path=PATH,

@@ -116,7 +116,7 @@ def is_recorded(testbed: Testbed, option: str) -> bool:
 
 def test_an_agent_that_lands_with_an_accepted_todo_leaves_the_same_trace(testbed: Testbed):
     lose_the_first(testbed, "")
-    words = [str(FORKS.programs / "coord"), "mcp", "--ecosystem", str(testbed.file)]
+    words = [str(FORKS.programs / "coord"), "mcp", "--tools", "all", "--ecosystem", str(testbed.file)]
     with agent(over_stdio(words, plain(), "/")) as ai:
         assert "ONE" in ai.refused("coord_land_plan", plan=PLAN)
         assert ai.call("coord_preview_landing", plan=PLAN, accept=["ONE"])["overrides"] == ["--accept=ONE"]

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx2
 import pytest
 
-from tests.agent import agent, all_tools
+from tests.agent import agent
 from tests.ports import free_port
 from tests.testbed import PLAN, Begun, Testbed
 
@@ -57,6 +57,8 @@ def test_who_has_the_printed_token_sweeps_a_plan_and_nobody_else_comes_in(
 ) -> None:
     from fastmcp.client.transports import StreamableHttpTransport
 
+    from coordination.mcp.selection import CORE
+
     testbed.write([{"id": "A", "repo": "api", "action": "echo hello"}])
     process = testbed.begin("mcp", "--http", str(free_port))
     said = re.fullmatch(r"MCP  (http://127.0.0.1:\d+/mcp)  token (\S{40,})\n", process.says("MCP"))
@@ -76,7 +78,7 @@ def test_who_has_the_printed_token_sweeps_a_plan_and_nobody_else_comes_in(
     assert config["coord"]["headers"] == {"Authorization": f"Bearer {OURS}"}
 
     with agent(StreamableHttpTransport(url, auth=token)) as ai:
-        assert set(ai.tools()) == all_tools()
+        assert set(ai.tools()) == CORE
         begun = ai.call("coord_sweep_plan", plan=PLAN)
         assert ai.call("coord_get_run", run=begun["run_id"], wait_s=60)["status"] == "succeeded"
         assert ai.call("coord_get_logs", todo="A")["text"] == "hello\n"

@@ -30,7 +30,7 @@ TODOS = [
 
 
 def server_of(testbed: Testbed, **env: str) -> ClientTransport:
-    words = [str(FORKS.programs / "coord"), "mcp", "--ecosystem", str(testbed.file)]
+    words = [str(FORKS.programs / "coord"), "mcp", "--tools", "all", "--ecosystem", str(testbed.file)]
     return over_stdio(words, plain(env), "/")
 
 
@@ -44,7 +44,7 @@ def testbed(new_testbed: Callable[[], Testbed]) -> Testbed:
 @pytest.fixture(scope="module")
 def ai(testbed: Testbed) -> Iterator[Agent]:
     """Started as the configuration for clients says."""
-    found = testbed.ok("mcp", "--config").json["mcpServers"]["coord"]
+    found = testbed.ok("mcp", "--config", "--tools", "all").json["mcpServers"]["coord"]
     with agent(over_stdio([found["command"], *found["args"]], plain(), "/")) as ai:
         yield ai
 

@@ -80,9 +80,7 @@ def test_tools_for_agents(golden: Callable[[str, str], None], testbed: Testbed):
 
 
 def _declared(tool: dict[str, Any]) -> dict[str, Any]:
-    """Only the fields of what a tool gives: records have tests of their own."""
-    kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
-    return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
+    return {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
 
 
 class Story:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from coordination.api import Address
     from coordination.dashboard.access import Tokens
     from coordination.gateway.access import Grant
+    from coordination.mcp.selection import Selection
 
 
 @command()
@@ -39,24 +40,38 @@ if TYPE_CHECKING:
     "--http", metavar="[HOST:]PORT", help="Serve over HTTP (default: stdio); clients need the token."
 )
 @click.option("--config", is_flag=True, help="Print the entry for a client's configuration; serve nothing.")
+@click.option(
+    "--tools",
+    metavar="NOUN,…|all",
+    default="core",
+    show_default=True,
+    help="Serve all tools, or add those of these nouns to the core: run,service.",
+)
+@click.option("--read-only", is_flag=True, help="Serve only tools that change nothing.")
 @click.pass_obj
-def mcp(call: CliContext, http: str | None, config: bool) -> None:
+def mcp(call: CliContext, http: str | None, config: bool, tools: str, read_only: bool) -> None:
     """Serve coord's operations as tools to AI agents, over the Model Context Protocol.
 
     A client starts the server and talks to it on standard input and output. Over HTTP the token is the
-    setting mcp_token (COORD_MCP_TOKEN), or a new one that is printed once.
+    setting mcp_token (COORD_MCP_TOKEN), or a new one that is printed once. The core has about twenty tools:
+    records of the file, the sweep of a plan, its run, logs and forecast, and the history.
     """
     if importlib.util.find_spec("fastmcp") is None:
         raise CoordinationError("coord mcp needs FastMCP, which is not installed", install_extra("mcp"))
     if config:
-        print_json({"mcpServers": {"coord": _over_http(call, http) if http else _over_stdio(call)}})
-    elif http:
-        _serve_http(call, http)
+        options = [*(["--tools", tools] if tools != "core" else []), *(["--read-only"] if read_only else [])]
+        print_json({"mcpServers": {"coord": _over_http(call, http) if http else _over_stdio(call, options)}})
+        return
+    from coordination.mcp.selection import Selection
+
+    selection = Selection(named=tools, read_only=read_only)
+    if http:
+        _serve_http(call, http, selection)
     else:
-        _serve_stdio(call)
+        _serve_stdio(call, selection)
 
 
-def _serve_stdio(call: CliContext) -> None:
+def _serve_stdio(call: CliContext, selection: Selection) -> None:
     from coordination.mcp.server import over_stdio
     from coordination.mcp.session import Session
 
@@ -65,10 +80,10 @@ def _serve_stdio(call: CliContext) -> None:
             "MCP clients start this command; their configuration: coord mcp --config. Ctrl-C ends it",
             err=True,
         )
-    over_stdio(Session(call.coord.path, call.redis))
+    over_stdio(Session(call.coord.path, call.redis), selection)
 
 
-def _serve_http(call: CliContext, http: str) -> None:
+def _serve_http(call: CliContext, http: str, selection: Selection) -> None:
     from coordination.mcp.server import new_token, over_http, url_of
     from coordination.mcp.session import Session
 
@@ -80,13 +95,13 @@ def _serve_http(call: CliContext, http: str) -> None:
             f"MCP  {url_of(at, tls=tls is not None)}  token {'as in mcp_token' if given else token}", err=True
         )
         _note_unencrypted(at, tls)
-    over_http(Session(call.coord.path, call.redis), listening, token, tls)
+    over_http(Session(call.coord.path, call.redis), listening, token, tls, selection)
 
 
-def _over_stdio(call: CliContext) -> Mapping[str, Any]:
+def _over_stdio(call: CliContext, options: Sequence[str]) -> Mapping[str, Any]:
     sibling = Path(sys.executable).with_name("coord")
     program = str(sibling) if sibling.exists() else shutil.which("coord") or "coord"
-    entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.coord.path.resolve())]}
+    entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.coord.path.resolve()), *options]}
     # A client starts the server without the environment of this command, but with the same file: only an
     # address that the file does not declare is handed over.
     url = call.coord.settings.redis_url

@@ -9,7 +9,7 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from coordination.api.texts import PARTS, owner_of
+from coordination.errors import UsageError
 from coordination.locks import LockManager
 from coordination.messages import MessageBus
 from coordination.models import Issue, Todo
@@ -48,6 +49,37 @@ def server() -> FastMCP:
 @pytest.fixture(scope="module")
 def tools(server: FastMCP) -> dict[str, Tool]:
     return {tool.name: tool for tool in asyncio.run(server.list_tools())}
+
+
+def selected(named: str, *, read_only: bool = False) -> dict[str, Tool]:
+    from coordination.mcp.selection import Selection
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
+    selection = Selection(named=named, read_only=read_only)
+    server = build(Session(Path("ecosystem.yaml")), selection=selection)
+    return {tool.name: tool for tool in asyncio.run(server.list_tools())}
+
+
+def test_a_server_offers_a_core_all_tools_or_those_of_some_nouns(tools):
+    from coordination.mcp.selection import CORE
+
+    core = selected("core")
+    assert set(core) == CORE
+    assert set(selected("all")) == set(tools)
+    assert set(selected("service,dependency")) - CORE == {name for name in tools if "service" in name}
+    assert all(tool.annotations.read_only_hint for tool in selected("all", read_only=True).values())
+    with pytest.raises(UsageError, match="did you mean 'service'"):
+        selected("servise")
+
+
+def test_the_definitions_of_the_tools_fit_into_the_context_of_an_agent(tools):
+    def size(found: Iterable[Tool]) -> int:
+        made = [tool.to_mcp_tool().model_dump(mode="json", exclude_none=True) for tool in found]
+        return len(json.dumps(made))
+
+    assert size(selected("core").values()) < 40_000
+    assert size(tools.values()) < 150_000
 
 
 def test_every_tool_is_in_the_reference(tools):
