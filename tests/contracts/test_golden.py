@@ -193,7 +193,7 @@ def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: 
     say("sweep", "NONE", "--json")
     say("context", "set", "colour", "red", "--text")
     say("context", "get", "colour")
-    say("list-resources", "--json")
+    say("resource", "list", "--json")
     say("list-messages", "lib", "--json")
     say("checkpoint", "list", "last", "--json")
     say("cancel", "last", "--json")
