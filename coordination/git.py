@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from coordination.bounded import run
@@ -222,6 +223,29 @@ def may_have_refs(checkout: Path, *prefixes: str) -> bool:
 def commit_of(checkout: Path, ref: str) -> str:
     """Return the commit of a whole ref; empty if there is none."""
     return ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+
+
+def rebased(git_dir: Path) -> str:
+    """Return the branch that a rebase in this worktree moves at its end; empty without one. git says of such
+    a worktree that it has no branch checked out.
+    """
+    for kind in ("rebase-merge", "rebase-apply"):
+        with suppress(OSError):
+            return (git_dir / kind / "head-name").read_text(errors="replace").strip()
+    return ""
+
+
+def is_checked_out(common_dir: Path, ref: str) -> bool:
+    """Return whether a worktree has the branch, or rebases it, by small files: git is not asked."""
+    folders = (common_dir, *common_dir.glob("worktrees/*"))
+    return any(_head(folder) == f"ref: {ref}" or rebased(folder) == ref for folder in folders)
+
+
+def _head(git_dir: Path) -> str:
+    try:
+        return (git_dir / "HEAD").read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def head_of(checkout: Path) -> str:

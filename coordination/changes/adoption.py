@@ -35,6 +35,7 @@ from coordination.git import (
     contains,
     has_commit,
     history_exceeds,
+    is_checked_out,
     may_have_refs,
 )
 from coordination.models import Repo
@@ -436,7 +437,8 @@ def _refuse_checked_out(one: Adoption, change: RepoChange | None, place: Path | 
     assert place is not None
     if commit_of(place, ref) in ("", one.tip):
         return
-    if f"branch {ref}" in ask_git(place, "worktree", "list", "--porcelain").splitlines():
+    common_dir = ask_git(place, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    if is_checked_out(Path(common_dir), ref):
         raise Conflict(
             f"{_branch(one, change)} of {one.repo} is checked out, and would move to {one.tip[:12]}",
             "check out another branch there; see: git worktree list",

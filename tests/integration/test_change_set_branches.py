@@ -23,7 +23,7 @@ from workers.landing.remote import base_at_remote
 from workers.outcome import OutcomeKind
 from workers.workspace.base_commit import Carried, Unmergeable
 from workers.workspace.change_set import BranchCopy, GitSessions
-from workers.workspace.git import git
+from workers.workspace.git import ask, git
 from workers.workspace.lock import LockRequest, Superseded
 from workers.workspace.worktree import Worktree
 
@@ -269,6 +269,56 @@ def test_a_checkout_of_the_branch_goes_along_unless_it_has_uncommitted_work(swee
     assert sweeps.begin() == third
     assert (sweeps.branch, (place / "three").read_text()) == (third, "3\n")
     assert first != third
+
+
+@pytest.mark.parametrize("file", ["x.env", "folder/x.env", "folder.env"])
+def test_a_checkout_of_the_branch_stays_where_a_todo_brings_a_file_that_git_ignores_there(
+    sweeps: Sweeps, tmp_path: Path, file: str
+):
+    """git replaces ignored files without a word; nobody else has them."""
+    save(sweeps.checkout, "ignores", **{".gitignore": "*.env\n"})
+    sweeps.next()
+    first = sweeps.work(one="1\n")
+    place = tmp_path / "mine"
+    sweeps.git("worktree", "add", "--quiet", str(place), BRANCH)
+    mine = place / file / "x" if file == "folder.env" else place / file
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine\n")
+
+    sweeps.begin()
+    made = sweeps.tree.path / file
+    made.parent.mkdir(exist_ok=True)
+    made.write_text("of the todo\n")
+    git("add", "--force", file, cwd=sweeps.tree.path)
+    second = sweeps.tree.commit("T", "work")
+    why = sweeps.tree.move_change_set(second, first)
+    sweeps.tree.leave()
+
+    assert str(place) in why
+    assert file in why
+    assert (sweeps.branch, mine.read_text()) == (first, "mine\n")
+
+
+@pytest.mark.parametrize("how", ["rebased", "twice"])
+def test_the_branch_stays_where_a_person_rebases_it_or_has_it_checked_out_twice(
+    sweeps: Sweeps, tmp_path: Path, how: str
+):
+    first, place = sweeps.work(code="two\n"), tmp_path / "mine"
+    sweeps.git("worktree", "add", "--quiet", str(place), BRANCH)
+    if how == "twice":
+        sweeps.git("worktree", "add", "--quiet", "--force", str(tmp_path / "again"), BRANCH)
+    else:
+        upstream = save(sweeps.checkout, "moved", code="three\n")
+        stopped = ask("rebase", upstream, cwd=place, settings=ANN)
+        assert stopped.returncode == 1
+
+    second = sweeps.work(two="2\n")
+
+    assert str(place) in sweeps.why
+    assert (sweeps.branch, first != second) == (first, True)
+    if how == "rebased":
+        git("rebase", "--abort", cwd=place)
+        assert git("rev-parse", "HEAD", cwd=place) == first
 
 
 def test_an_attempt_that_does_not_count_moves_the_branch_back(sweeps: Sweeps):

@@ -197,6 +197,17 @@ def test_an_operation_of_a_person_is_left_alone(landing: LandingCheckout, operat
     assert isinstance(push_local(landing.at, made.commit, base, landing.scripts), Pushed)
 
 
+def test_a_branch_that_two_worktrees_have_checked_out_stays(landing: LandingCheckout, tmp_path: Path):
+    """git changes the files of one: a commit in the other one would take the landed work out again."""
+    made = landing.made(landing.since)
+    git("worktree", "add", "-q", "--force", str(tmp_path / "w"), "main", cwd=landing.path)
+    for found in (look_local(landing.at), push_local(landing.at, made.commit, made.base, landing.scripts)):
+        assert isinstance(found, Refused)
+        assert found.reason is Reason.OPERATION
+        assert str(tmp_path / "w") in found.error
+    assert landing.tip_of("main") == landing.since
+
+
 def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(landing: LandingCheckout):
     made = landing.made(landing.since)
     git("read-tree", "-u", "-m", "HEAD", made.commit, cwd=landing.path)

@@ -11,9 +11,7 @@ brings: these are looked for here.
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from workers.process.trouble import GitInterrupted, GitTimeout, describe_os_erro
 from workers.transfer.routes import ADDRESSES, PUSH
 from workers.workspace.git import ask, configured, environment, git, git_dir_of
 from workers.workspace.hooks import Hooks
-from workers.workspace.repository import commit_at, worktrees
+from workers.workspace.repository import commit_at, operation_of, untracked_in_the_way, worktrees
 from workers.workspace.shared_state import SharedState
 
 RECEIVING = (
@@ -35,9 +33,6 @@ RECEIVING = (
     "core.fsmonitor=false",
     "core.fsync=objects,reference",
 )
-OPERATIONS = (
-    "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"
-)  # fmt: skip
 STATUS = ("--porcelain", "-z", "--untracked-files=no", "--ignore-submodules=all", "--no-renames")
 
 
@@ -157,27 +152,26 @@ def _checked_out(at: BaseBranch) -> Path | None:
 
 
 def _under_way(at: BaseBranch) -> Refused | None:
-    """Return the refusal if a worktree of the branch has an unfinished operation of git."""
-    for folder, ref in worktrees(at.path):
-        git_dir = git_dir_of(folder)
-        if ref == at.ref and git_dir is None:
+    """Return the refusal if a worktree of the branch has an unfinished operation of git, is away, or is not
+    the only one: git would change the files of one.
+    """
+    folders = [folder for folder, ref in worktrees(at.path) if ref == at.ref]
+    for folder in folders:
+        if git_dir_of(folder) is None:
             error = f"{folder} has {at.branch} checked out and is not there"
-            prune = f"git -C {quoted(at.path)} worktree prune"
-            return Refused(reason=Reason.OPERATION, error=f"{error}: {prune}")
-        if git_dir is None:
-            continue
-        found = [name for name in OPERATIONS if (git_dir / name).exists()]
-        if found and (ref == at.ref or at.ref in _rebased(git_dir)):
-            error = f"{folder} is in the middle of an operation of git on {at.branch} ({found[0]})"
+            where = f"git -C {quoted(at.path)} worktree"
+            moved = f"if it was moved: {where} repair FOLDER; if it is gone: {where} prune"
+            return Refused(reason=Reason.OPERATION, error=f"{error}; {moved}")
+        if found := operation_of(folder):
+            error = f"{folder} is in the middle of an operation of git on {at.branch} ({found})"
             return Refused(reason=Reason.OPERATION, error=f"{error}: git -C {quoted(folder)} status")
+    if len(folders) > 1:
+        error = (
+            f"{listed(list(map(str, folders)))} have {at.branch} checked out, and git changes files of one"
+        )
+        switch = f"git -C {quoted(folders[-1])} switch --detach"
+        return Refused(reason=Reason.OPERATION, error=f"{error}: {switch}")
     return None
-
-
-def _rebased(git_dir: Path) -> Iterator[str]:
-    for kind in ("rebase-merge", "rebase-apply"):
-        file = git_dir / kind / "head-name"
-        if file.is_file():
-            yield file.read_text(errors="replace").strip()
 
 
 def _dirty(at: BaseBranch, folder: Path) -> Refused | None:
@@ -200,26 +194,8 @@ def _has_files_of(at: BaseBranch, folder: Path, commit: str) -> bool:
 
 def _in_the_way(at: BaseBranch, folder: Path, commit: str, base: str) -> Refused | None:
     """Return the refusal for untracked files, ignored ones too, that the commit would replace."""
-    options = ("-r", "-z", "--name-only", "--no-renames", "--diff-filter=A")
-    added = [name for name in git("diff-tree", *options, base, commit, cwd=at.path).split("\0") if name]
-    present = sorted({found for name in added for found in _first_there(folder, name)})
-    if not present:
-        return None
-    args = ("ls-files", "--others", "-z", "--", *(f":(top,literal){name}" for name in present))
-    files = [name for name in git(*args, cwd=folder).split("\0") if name]
+    files = untracked_in_the_way(folder, base, commit)
     if not files:
         return None
     error = f"{folder} has untracked files that the landing brings: {listed(files)}; move them away"
     return Refused(reason=Reason.DIRTY, error=masked(at, error), files=files)
-
-
-def _first_there(folder: Path, name: str) -> Iterator[str]:
-    """Yield the path, or the part of it that exists and is not a folder."""
-    parts = name.split("/")
-    for end in range(1, len(parts) + 1):
-        path = folder.joinpath(*parts[:end])
-        if not os.path.lexists(path):
-            return
-        if end == len(parts) or path.is_symlink() or not path.is_dir():
-            yield "/".join(parts[:end])
-            return

@@ -39,7 +39,7 @@ class Reason(StrEnum):
     DIRTY = "dirty"
     """The checkout has uncommitted changes, or files that the landing would overwrite."""
     OPERATION = "operation"
-    """A merge, rebase, cherry-pick, revert or bisect is under way in the checkout."""
+    """A merge, rebase, cherry-pick or revert is under way in the checkout, or it is not the only one."""
 
     UNKNOWN = "unknown"
     """git failed with an unknown message: waiting with the message shown is better than a revert."""

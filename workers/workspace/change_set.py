@@ -4,7 +4,8 @@ The branch is a copy of the tip in Redis, for people and their tools. An attempt
 settle, by compare-and-swap and alone in its worktree, so it is in place when the run has ended. If the settle
 is refused, that attempt or the next one sets it back; the start of the next run repairs a branch that is
 still wrong. `refs/coord/copies/` keeps the commit at which coord left the branch: if the branch is elsewhere,
-a person has moved it, and it stays. So does a branch that is checked out with uncommitted changes.
+a person has moved it, and it stays. So does a branch that is checked out twice, that a person rebases, or
+whose checkout has uncommitted changes or files that the commit would replace.
 
 The size (commits, files, lines between base and tip) is recorded by each settle. A todo that committed costs
 one question to git: its number of commits follows from that of the todo before it. A change that git cannot
@@ -33,11 +34,12 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import replace_file
-from coordination.git import is_commit
+from coordination.git import is_checked_out, is_commit
 from coordination.runs.change_sets.records import copy_ref, discarded_ref, is_set_branch
+from coordination.text import listed
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, bounds, command_line, environment, git
-from workers.workspace.repository import contains, worktrees
+from workers.workspace.repository import contains, operation_of, untracked_in_the_way, worktrees
 
 LONGEST_HEAD = 4096
 _COUNTS = re.compile(r"(\d+) (file|insertion|deletion)")
@@ -127,13 +129,14 @@ class BranchCopy:
             return ""
         if heads.is_moved and not self._is_built_on(heads, tip):
             return f"{self.branch} stays at {heads.head[:12]}: a person has moved it"
-        place = self._checkout_of_branch() if heads.head else None
-        if place is not None and heads.head != tip:
-            if why := _occupied(place):
-                return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}, {why}"
-            if not tip:
-                return f"{self.branch} stays at {heads.head[:12]}: it is checked out in {place}"
-            git("reset", "--keep", "--quiet", tip, cwd=place)
+        places = self._checkouts_of_branch() if heads.head else []
+        if places and heads.head != tip:
+            stays = f"{self.branch} stays at {heads.head[:12]}: it is checked out in"
+            if len(places) > 1 or not tip:
+                return f"{stays} {listed(list(map(str, places)))}"
+            if why := _occupied(places[0], heads.head, tip):
+                return f"{stays} {places[0]}, {why}"
+            git("reset", "--keep", "--quiet", tip, cwd=places[0])
             git("update-ref", self.left_ref, tip, cwd=self.checkout, settings=QUICK)
             return ""
         refused = self._swap(tip, heads.head, heads.left)
@@ -141,7 +144,7 @@ class BranchCopy:
 
     def _is_moved_at_once(self, tip: str, before: str) -> bool:
         """Move the branch if it is at the expected commit; return whether it was moved."""
-        if self._is_checked_out():
+        if is_checked_out(self.common_dir, self.ref):  # this is asked after each todo
             return False
         if self.sessions is None:
             return not self._swap(tip, before, before)
@@ -161,14 +164,8 @@ class BranchCopy:
     def _changes(self, tip: str, head: str, left: str) -> str:
         return _change(self.ref, tip, head) + _change(self.left_ref, tip, left)
 
-    def _is_checked_out(self) -> bool:
-        """Return whether a worktree has the branch, by small files: this is asked after each todo."""
-        heads = (self.common_dir / "HEAD", *self.common_dir.glob("worktrees/*/HEAD"))
-        return any(_text(file).strip() == f"ref: {self.ref}" for file in heads)
-
-    def _checkout_of_branch(self) -> Path | None:
-        found = (place for place, on in worktrees(self.checkout) if on == self.ref and place.is_dir())
-        return next(found, None)
+    def _checkouts_of_branch(self) -> list[Path]:
+        return [place for place, on in worktrees(self.checkout) if on == self.ref and place.is_dir()]
 
 
 def _change(ref: str, new: str, old: str) -> str:
@@ -177,17 +174,16 @@ def _change(ref: str, new: str, old: str) -> str:
     return f"delete {ref} {old}\n" if old else ""
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _occupied(place: Path) -> str:
-    """Return the reason why the files of a checkout must not change; empty if they may."""
-    changed = git("status", "--porcelain", "-z", cwd=place).split("\0")[0]
-    return f"with uncommitted changes ({changed[3:]})" if changed else ""
+def _occupied(place: Path, head: str, tip: str) -> str:
+    """Return the reason why the files of a checkout must not change from one commit to the other; empty if
+    they may.
+    """
+    if operation := operation_of(place):
+        return f"in the middle of an operation of git ({operation})"
+    if changed := git("status", "--porcelain", "-z", cwd=place).split("\0")[0]:
+        return f"with uncommitted changes ({changed[3:]})"
+    files = untracked_in_the_way(place, head, tip)
+    return f"with files that git ignores and the commit brings ({listed(files)})" if files else ""
 
 
 def measure(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.files import why_no_folder
-from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit
+from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit, rebased
 from coordination.text import quoted
 from coordination.trailers import TrailerLog
 from workers.process.trouble import GitInterrupted, Trouble
@@ -15,6 +16,9 @@ from workers.workspace.git import ask, git, git_dir_of
 
 BRANCHES_SHOWN = 8
 RUNS = TrailerLog(("Run",))
+OPERATIONS = (
+    "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "sequencer"
+)  # fmt: skip
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
 
 
@@ -176,12 +180,51 @@ def loose_commit(worktree: Path, checkout: Path) -> str:
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each worktree that git knows, the checkout first, with its branch (empty if none)."""
+    """Yield each worktree that git knows, the checkout first, with its branch (empty if none): also one that
+    it rebases.
+    """
     listing = git("worktree", "list", "--porcelain", "-z", cwd=path)
     for entry in listing.split("\0\0"):
         facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
-        if "worktree" in facts:
-            yield Path(facts["worktree"]), facts.get("branch", "")
+        if "worktree" not in facts:
+            continue
+        place, branch = Path(facts["worktree"]), facts.get("branch", "")
+        git_dir = git_dir_of(place)
+        moved = rebased(git_dir) if git_dir else ""
+        if moved and branch and moved != branch:  # another one was checked out in between
+            yield place, moved
+        yield place, branch or moved
+
+
+def operation_of(folder: Path) -> str:
+    """Return the unfinished operation of git in a worktree, as the name of its file; empty without one."""
+    git_dir = git_dir_of(folder)
+    return next((name for name in OPERATIONS if git_dir and (git_dir / name).exists()), "")
+
+
+def untracked_in_the_way(folder: Path, base: str, commit: str) -> list[str]:
+    """Return the untracked files of a worktree at `base` that `commit` would replace. git itself refuses some
+    of them, but overwrites those that it ignores, such as `.env`.
+    """
+    options = ("-r", "-z", "--name-only", "--no-renames", "--diff-filter=A")
+    added = [name for name in git("diff-tree", *options, base, commit, cwd=folder).split("\0") if name]
+    present = sorted({found for name in added for found in _first_there(folder, name)})
+    if not present:
+        return []
+    args = ("ls-files", "--others", "-z", "--", *(f":(top,literal){name}" for name in present))
+    return [name for name in git(*args, cwd=folder).split("\0") if name]
+
+
+def _first_there(folder: Path, name: str) -> Iterator[str]:
+    """Yield the path, or the part of it that exists and is not a folder."""
+    parts = name.split("/")
+    for end in range(1, len(parts) + 1):
+        path = folder.joinpath(*parts[:end])
+        if not os.path.lexists(path):
+            return
+        if end == len(parts) or path.is_symlink() or not path.is_dir():
+            yield "/".join(parts[:end])
+            return
 
 
 def tip(name: str, path: Path, branch: str) -> str:
