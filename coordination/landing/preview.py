@@ -275,7 +275,7 @@ def _outcome(checkout: Path, base: str, tip: str, method: str, resolve: str) -> 
     if not merged:
         return {"would": "be refused", "problem": f"{tip[:12]} conflicts with {base[:12]}: {resolve}"}
     if merged == ask_git(checkout, "rev-parse", f"{base}^{{tree}}"):
-        return {"would": "change nothing: the base branch has all of it"}
+        return {"would": "change nothing: the base branch lacks no commit or change of it"}
     if method != "ff":
         return {"would": f"{method} {tip[:12]} into {base[:12]}"}
     if contains(checkout, base, tip):

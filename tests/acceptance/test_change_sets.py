@@ -311,3 +311,26 @@ def test_a_run_whose_change_set_was_discarded_is_not_retried(testbed: Testbed):
     )
     assert testbed.coord("retry", "last").code == 0
     assert git(testbed.folder / "a", "show", f"{BRANCH}:made") == "1"
+
+
+def test_a_branch_that_was_amended_is_taken_up_by_the_printed_command(testbed: Testbed):
+    testbed.write([{"id": "T1", "repo": "a", "action": "echo 1 > one"}])
+    testbed.up()
+    testbed.sweep()
+    a = testbed.folder / "a"
+    git(a, "switch", "-q", f"coord/{PLAN}")
+    git(a, "commit", "-q", "--amend", "-m", "mine")
+    git(a, "switch", "-q", "main")
+    file = yaml.safe_load(testbed.file.read_text())
+    second = {"id": "T2", "repo": "a", "task": "t", "plan": PLAN, "action": "ls one"}
+    file["coordination"]["todos"].append(second)
+    testbed.file.write_text(yaml.safe_dump(file))
+
+    refused = testbed.coord("sweep", PLAN)
+    assert refused.code == 3
+    command = f"adopt {PLAN} a coord/{PLAN}"
+    assert f"coord {command};" in refused.err
+    testbed.ok(*command.split(), "--yes")
+    testbed.ok("retry", "last")
+    testbed.ok("land", PLAN, "--yes")
+    assert "one" in git(a, "ls-tree", "--name-only", "main").split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -258,3 +259,70 @@ def test_no_command_removes_a_commit_of_which_redis_has_no_record(testbed: Testb
         testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
         assert land(testbed) == 0
         assert on_main(testbed) == ["README", "one", "two"]
+
+
+def merged_by_people(testbed: Testbed, *words: str) -> None:
+    git(testbed.folder / "lib", "merge", "-q", "--no-ff", "--no-edit", f"coord/{PLAN}")
+    if words:
+        git(testbed.folder / "lib", *words)
+
+
+def add(testbed: Testbed, todo: dict) -> None:
+    file = yaml.safe_load(testbed.file.read_text())
+    file["coordination"]["todos"].append({"task": "t", "plan": PLAN, **todo})
+    testbed.file.write_text(yaml.safe_dump(file))
+
+
+@pytest.mark.parametrize("way", ["revert", "fresh", "discard"])
+def test_work_that_people_merged_and_reverted_neither_lands_nor_is_built_on(testbed: Testbed, way: str):
+    swept(testbed, ONE)
+    merged_by_people(testbed, "revert", "--no-edit", "-m", "1", "HEAD")
+
+    refused = testbed.coord("land", PLAN, "--yes")
+    assert refused.code == 3
+    assert f"coord discard {PLAN}" in refused.err
+    add(testbed, {**TWO, "action": "cat one > two", "blocked_by": ["ONE"]})
+    failed = testbed.sweep()
+    assert failed.states == {"ONE": "succeeded", "TWO": "failed"}
+    assert "ONE" in failed.todo("TWO")["error"]
+
+    if way == "revert":
+        git(testbed.folder / "lib", "revert", "--no-edit", "HEAD")
+    if way == "discard":
+        testbed.ok("discard", PLAN, "--yes")
+    testbed.ok("sweep", PLAN, *(["--fresh", "--yes"] if way == "fresh" else []))
+    assert land(testbed) == 0
+    assert on_main(testbed) == ["README", "one", "two"]
+
+
+@pytest.mark.parametrize("merged", ["both", "the first"])
+def test_the_work_of_one_todo_that_people_took_out_is_named(testbed: Testbed, merged: str):
+    swept(testbed, ONE)
+    lib = testbed.folder / "lib"
+    one = git(lib, "rev-parse", f"coord/{PLAN}")
+    add(testbed, TWO)
+    testbed.ok("sweep", PLAN)
+    git(lib, "merge", "-q", "--ff-only", f"coord/{PLAN}" if merged == "both" else one)
+    git(lib, "revert", "--no-edit", one)
+
+    refused = testbed.coord("land", PLAN, "--yes")
+    assert (refused.code, "ONE" in refused.err, "TWO" in refused.err) == (3, True, False)
+    add(testbed, {"id": "THREE", "repo": "lib", "action": "echo 3 > three"})
+    failed = testbed.sweep()
+    assert "ONE" in failed.todo("THREE")["error"]
+    assert "TWO" not in failed.todo("THREE")["error"]
+
+
+@pytest.mark.parametrize("then", ["mv one 1", "echo more >> one", "echo else > one", "echo x > other"])
+def test_work_that_people_merged_and_went_on_from_is_there(testbed: Testbed, then: str):
+    swept(testbed, {**ONE, "action": "seq 9 > one"})
+    merged_by_people(testbed)
+    lib = testbed.folder / "lib"
+    subprocess.run(["sh", "-c", then], cwd=lib, check=True)
+    git(lib, "add", "--all")
+    git(lib, "commit", "-q", "-m", then)
+    add(testbed, TWO)
+
+    testbed.ok("sweep", PLAN)
+    assert land(testbed) == 0
+    assert {"two"} < set(on_main(testbed))

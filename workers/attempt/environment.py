@@ -32,7 +32,9 @@ from workers.cleanup.landed import has_landed
 from workers.cleanup.rollback import ChangeSetRollback, RollbackCleanup
 from workers.config import ServedRepositories, WorkerConfig
 from workers.credentials import GitCredentials, TodoSecrets
+from workers.landing.commits import taken_out
 from workers.landing.job import LandJob, LandJobs
+from workers.landing.records import BaseBranch
 from workers.landing.remote import base_at_remote
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.process.trouble import until_answered
@@ -114,6 +116,7 @@ class AttemptEnvironment:
             again=again,
             base=self.base if branch else None,
             has_landed=partial(has_landed, self.checkout),
+            taken_out=partial(taken_out, BaseBranch(repo=repo, path=self.checkout, branch="")),
         )
 
     def commit_style(self, grant: Grant) -> CommitStyle:

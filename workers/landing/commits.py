@@ -37,8 +37,9 @@ SYNTHETIC = {
 
 
 REVERTS = "Coord-Reverts"
-MERGES = TrailerLog(("Base",), fields=("%P", "%s"))
 """Trailer of a commit that reverts another one."""
+MERGES = TrailerLog(("Base",), fields=("%P", "%s"))
+TODOS = TrailerLog(("Todo", "Base"), fields=("%P",))
 MOST_UPDATES = 50
 """Merges of the base branch into the head of a request that are followed back."""
 
@@ -102,6 +103,39 @@ def has_landed(at: BaseBranch, *, base: str, tip: str, since: str) -> HasLanded:
     if isinstance(without, Refused):
         return HasLanded.UNKNOWN
     return HasLanded.NO if without.tree == stands else HasLanded.YES
+
+
+def taken_out(at: BaseBranch, *, base: str, tip: str, since: str = "") -> tuple[str, ...]:
+    """Return the todos whose work people have merged into the base branch and taken out of it again.
+
+    git takes such work for merged: the base contains the commits, and a merge of base and tip drops changes
+    that the change set `since..tip` still has. `since`: empty: the commit of the base branch that the newest
+    todo names. Without a merge, because of a conflict, no todo is named: people decide then.
+    """
+    since = since or _newest_base(at, tip)
+    if not since or not (shared := merge_base(at, base, tip)) or contains(at, since, shared):
+        return ()
+    listing = _lines(at, "log", *TODOS.options, "--no-merges", f"{since}..{shared}")
+    rows = [row for row in TODOS.rows(listing or "") if row["Todo"] and row["%P"]]
+    merged = merge(at, base, tip)
+    if not rows or isinstance(merged, Refused):
+        return ()
+    result = base if shared == tip else _synthetic(at, merged.tree, base, tip)
+
+    def has(commit: str, row: Mapping[str, str]) -> HasLanded:
+        return has_landed(at, base=commit, tip=row["commit"], since=row["%P"])
+
+    gone = (row for row in rows if has(tip, row) is HasLanded.YES and has(result, row) is HasLanded.NO)
+    return tuple(sorted({todo for row in gone for todo in row["Todo"].split()}))
+
+
+def _newest_base(at: BaseBranch, tip: str) -> str:
+    """Return the commit of the base branch that the newest todo began with; empty if none names one."""
+    words = ("--first-parent", "--max-count=1", "--grep=^Coord-Base: ", tip)
+    rows = TODOS.rows(_lines(at, "log", *TODOS.options, *words) or "")
+    named = next((row["Base"].split() for row in rows), [])
+    known = [one for one in named if is_commit(one) and contains(at, tip, one)]
+    return known[-1] if known else ""
 
 
 def made(at: BaseBranch, tree: str, parents: Sequence[str], message: str, base: str) -> Prepared:

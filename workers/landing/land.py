@@ -25,12 +25,14 @@ from workers.landing.commits import (
     landing_of,
     lands,
     prepare,
+    taken_out,
     tree_of,
 )
 from workers.landing.job import LandChecks
 from workers.landing.records import BaseBranch, BaseTip, HasLanded, NoChange, Prepared, Reason, Refused
 from workers.landing.remote import contains, refused_base
 from workers.outcome import AttemptOutcome
+from workers.workspace.base_commit import work_taken_out
 
 OF_PERSONS = frozenset({Reason.DIRTY, Reason.OPERATION})
 """Trouble that a person has to resolve. The check before a landing fails; the landing itself waits."""
@@ -110,6 +112,7 @@ class LandAttempt(Attempt):
 
     def _prepared(self, at: BaseBranch, change: RepoChange, base: str, method: Method) -> Prepared | NoChange:
         tip, since = self._action.tip, self._since(at, change, base)
+        self._refuse_taken_out(at, change, base)
         message = self._message(base, method, change)
         made = prepare(at, base=base, tip=tip, since=since, method=method, message=message)
         if isinstance(made, Refused):
@@ -145,6 +148,12 @@ class LandAttempt(Attempt):
             self._job.log(f"{at.branch} has all of it already: somebody else brought it there")
             landed = self._landing(tip, tip, tree_of(at, self._since(at, change, base)), BY_PEOPLE)
         return self._landed(at, landed, base)
+
+    def _refuse_taken_out(self, at: BaseBranch, change: RepoChange, base: str) -> None:
+        """Raise AttemptEnd if people have merged the change set and taken work of it out again."""
+        since, tip = self._since(at, change, base), self._action.tip
+        if todos := taken_out(at, base=base, tip=tip, since=since):
+            raise refusal(*work_taken_out(self._name, at.repo, at.branch, todos))
 
     def _landed(self, at: BaseBranch, landed: Landed, commit: str) -> AttemptOutcome:
         """Record the landing; return its outcome. `commit`: the commit of the base branch with the work."""

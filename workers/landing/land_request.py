@@ -42,8 +42,11 @@ class RequestLanding(RequestLook, LandAttempt):
 
     def _check(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:
         """Open the request and wait until it is ready."""
-        action, base = self._action, self._base_commit
-        request = self._current(at, change)
+        action, request = self._action, self._current(at, change)
+        if request and request.state is RequestState.MERGED:  # perhaps since the last look at the base
+            self._base_commit = self._base_tip(at).commit
+        base = self._base_commit
+        self._refuse_taken_out(at, change, base)
         if request is None:
             return self._nothing_to_land(at, base)
         if request.state is not RequestState.MERGED:

@@ -8,7 +8,8 @@
    of the tip, as its commits or by content (amended, rebased, squashed).
 3. Commits of a person on top, on the branch of the change set (`change_set.py`). A branch of that name that
    lacks the work of the change set is refused.
-4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+4. New commits of the base branch: merged in, without a checkout; `git merge-tree` is from 2.38 on. A merge
+   that would drop work of the change set, because people have merged and reverted it, is refused.
 5. Where the tip was set back behind a published commit: a commit on top of the published one, which undoes
    the work that the commits above lack.
 
@@ -23,11 +24,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from coordination.errors import GitRefused
 from coordination.git import DURABLE
 from coordination.runs.change_sets.records import discarded_ref
-from coordination.text import counted, quoted
+from coordination.text import counted, listed, quoted
 from workers.workspace.change_set import BranchCopy, BranchHeads
 from workers.workspace.commit import commit_tree
 from workers.workspace.git import ask, git
@@ -46,6 +48,13 @@ FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
 NO_SUCH_OPTION = 129
 """git's exit code for an option that it does not know."""
+
+
+class TakenOut(Protocol):
+    """Finds the todos of a commit whose work people have merged into the base branch and taken out again."""
+
+    def __call__(self, *, base: str, tip: str) -> Sequence[str]:
+        """Return the todos. `base`: the commit of the base branch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,8 @@ class Carried:
     """Looks the base branch up at the remote; None: the base is the local branch."""
     has_landed: Callable[[str, str], bool] | None = None
     """Tells whether a commit's work is, or was, in that commit of the base branch."""
+    taken_out: TakenOut | None = None
+    """Finds work of `tip` that people have merged into the base branch and taken out again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +137,7 @@ class MergeContext:
     """Tells, for a commit at which coord left the branch and one of the base branch, whether its work may go
     though the change set has no tip: it has landed, or never counted.
     """
+    taken_out: TakenOut | None = None
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
@@ -220,6 +232,8 @@ def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     if merge_context.copy is not None:
         start, more = _with_commits_of_branch(merge_context, merge_context.copy, start, main)
         text += more
+    if start is not None and not merge_context.contains(main, start):
+        _refuse_taken_out(merge_context, start, main)
     if start is None or merge_context.contains(start, main):
         return BaseCommit(
             commit=main, mended=False, line=f"begins at {merge_context.branch} ({main[:12]}){text}"
@@ -231,6 +245,22 @@ def _begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
         commit=merged,
         mended=True,
         line=f"begins at {start[:12]}{text}, with {merge_context.branch} merged in",
+    )
+
+
+def _refuse_taken_out(merge_context: MergeContext, start: str, main: str) -> None:
+    """Raise GitRefused where the run would begin without work of the change set that git takes for merged."""
+    if merge_context.taken_out and (todos := merge_context.taken_out(base=main, tip=start)):
+        name = merge_context.change_set or merge_context.run_id
+        raise GitRefused(*work_taken_out(name, merge_context.repo, merge_context.branch, todos))
+
+
+def work_taken_out(change_set: str, repo: str, branch: str, todos: Sequence[str]) -> tuple[str, str]:
+    """Return the error about work that people have merged and taken out again, and the next commands."""
+    return (
+        f"{branch} of {repo} had the work of {listed(todos)}, and people have taken it out again",
+        f"bring it back: revert there the commit that took it out; or do it again: coord sweep "
+        f"{quoted(change_set)} --fresh; or leave it out: coord discard {quoted(change_set)}",
     )
 
 
@@ -320,7 +350,7 @@ def _branch_without_our_work(
     checkout, name = merge_context.checkout, merge_context.change_set
     fact = f"builds on work that {why}" if why else f"does not contain {work[:12]}, the tip of {name}"
     hint = (
-        f"take it as it is: coord adopt {name}; or keep it under another name: "
+        f"take it up: coord adopt {quoted(name, merge_context.repo, branch)}; or keep it under another name: "
         f"git -C {quoted(checkout)} branch -m {quoted(branch)} NAME; then: coord retry {merge_context.run_id}"
     )
     if is_shallow(checkout):

@@ -114,6 +114,7 @@ class RunStart:
             published=self._published(carried),
             again=carried.again,
             is_explained=partial(self._is_explained, carried),
+            taken_out=carried.taken_out,
         )
         if conflict and conflict.is_resolved_on(merge_context, self._folder.branch):
             (self._records / "mended").touch(mode=0o600)
