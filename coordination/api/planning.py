@@ -18,6 +18,7 @@ from coordination.planner.selection import ALL, Selectors, find_plan
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.changes.discard import Discarded
+    from coordination.ecosystem.document import Document
     from coordination.models import Ecosystem
     from coordination.planner.forecast import Forecast
     from coordination.rewrites import Matches
@@ -271,6 +272,8 @@ class Sweep:
     """The todo that `execute` runs; empty for a sweep of the plan."""
     records: Ecosystem | None = None
     """The records of a plan that is not in the file."""
+    planned: Document | None = None
+    """The file by which it was planned; None for a plan that is not in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview
 from coordination.api.run import Decisions, Run
 from coordination.backend.server_check import refuse_unfit
 from coordination.durations import ms
+from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.records import Event
 from coordination.models import OnFailure, Strategy
@@ -24,7 +25,7 @@ from coordination.runs.control import starting
 from coordination.runs.export.import_document import LARGEST
 from coordination.runs.overrides import UNMERGED, accepting
 from coordination.runs.records import TodoState
-from coordination.runs.submission.refusals import LeftOut, left_out
+from coordination.runs.submission.refusals import LeftOut, left_out, refuse_reopened
 from coordination.runs.submission.submit import decide
 from coordination.runs.submission.writes import change_set_of
 from coordination.runs.views.progress_reader import read_all
@@ -127,10 +128,12 @@ class Runs(Decisions):
 
         Raises NotFound; PlanRefused; Conflict where no todo is left and Redis has lost the record of work.
         """
-        graph = self._graph(plan, wanted, failed=failed)
+        document = self._access.manager.document
+        graph = self._graph(plan, wanted, failed=failed, ecosystem=document.ecosystem)
         if not graph.todos:
             refuse_unrecorded(self._access, plan)
-        return self._decided(self._naming_unlanded(graph), options or SweepOptions())
+        found = self._decided(self._naming_unlanded(graph), options or SweepOptions())
+        return replace(found, planned=document)
 
     def _naming_unlanded(self, graph: PlanGraph) -> PlanGraph:
         """Return the graph; where all todos are completed, with the place of work that has not landed."""
@@ -143,10 +146,12 @@ class Runs(Decisions):
         self, todo: str, timeout: timedelta | None = None, options: SweepOptions | None = None
     ) -> Sweep:
         """Return the run of one todo. Raises NotFound; PlanRefused."""
-        ecosystem = self._access.manager.document.ecosystem
+        document = self._access.manager.document
+        ecosystem = document.ecosystem
         graph = alone(ecosystem, TODO.get(ecosystem, todo), timeout)
         found = self._decided(graph, options or SweepOptions())
-        return replace(found, todo=todo, order=replace(found.order, operation="execute"))
+        order = replace(found.order, operation="execute")
+        return replace(found, todo=todo, order=order, planned=document)
 
     def preview_sweep(
         self,
@@ -196,11 +201,20 @@ class Runs(Decisions):
         if own := "" if order.no_change_set else change_set_of(graph.plan.id, graph.todos):
             rebuild_unrecorded(self._access, own, graph.todos.values())
         with self._access.reached() as connection:
-            run_id = starting.start_run(connection, ecosystem, graph, order, accept)
+            run_id = starting.start_run(
+                connection, ecosystem, graph, order, accept, refuse_stale=lambda: self._refuse_stale(sweep)
+            )
         name, subject = order.operation, sweep.todo or graph.plan.id
         arguments = {**vars(sweep.options), "strategy": order.strategy, "overrides": order.overrides}
         self._access.announce(name, subject, run=run_id, repos=sorted(graph.repos), data=arguments)
         return Run(self._access, run_id)
+
+    def _refuse_stale(self, sweep: Sweep) -> None:
+        """Raise Conflict where the file no longer has results as completed that the run would build on."""
+        planned, path = sweep.planned, self._access.path
+        if planned is not None and (raw := read_bytes(path)) != planned.text:
+            present = snapshot(raw, path).document.ecosystem
+            refuse_reopened(planned.ecosystem, present, sweep.graph.plan, sweep.graph.todos)
 
     def _check_start(self, sweep: Sweep) -> None:
         self._access.authority.check(sweep.order.operation, sweep.graph.repos)

@@ -13,6 +13,7 @@ import yaml
 
 from coordination import Coord
 from coordination.backend.embedded import server_binary
+from coordination.errors import Conflict
 from tests.acceptance.gate import Gate
 from tests.ports import free_port
 from tests.testbed import PLAN, Begun, Testbed, git
@@ -334,3 +335,21 @@ def test_a_branch_that_was_amended_is_taken_up_by_the_printed_command(testbed: T
     testbed.ok("retry", "last")
     testbed.ok("land", PLAN, "--yes")
     assert "one" in git(a, "ls-tree", "--name-only", "main").split()
+
+
+def test_a_sweep_that_was_planned_before_a_discard_does_not_run_without_the_discarded_work(testbed: Testbed):
+    testbed.write([{"id": "T1", "repo": "a", "action": "echo 1 > one"}])
+    testbed.up()
+    testbed.sweep()
+    file = yaml.safe_load(testbed.file.read_text())
+    second = {"id": "T2", "repo": "a", "task": "t", "plan": PLAN, "action": "cat one", "blocked_by": ["T1"]}
+    file["coordination"]["todos"].append(second)
+    testbed.file.write_text(yaml.safe_dump(file))
+
+    with Coord(testbed.file) as coord:
+        planned = [coord.runs.prepare_sweep(PLAN), coord.runs.prepare_execute("T2")]
+        testbed.ok("discard", PLAN, "--yes")
+        for sweep in planned:
+            with pytest.raises(Conflict, match="T1"):
+                coord.runs.start(sweep)
+    assert testbed.sweep().states == {"T1": "succeeded", "T2": "succeeded"}

@@ -4,7 +4,7 @@ begin the same work.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from importlib.metadata import version
@@ -56,9 +56,12 @@ def start_run(
     graph: PlanGraph,
     order: Order,
     accepted: Collection[str] = (),
+    *,
+    refuse_stale: Callable[[], None] = lambda: None,
 ) -> str:
     """Start a run; return its id. `accepted`: completed todos whose results a person declares to be landed,
-    or the run's own change set, though another plan of its id has made it.
+    or the run's own change set, though another plan of its id has made it. `refuse_stale`: raises where the
+    graph is not that of the file any more; called while no change set can be discarded.
 
     Raise Conflict where another run executes one of these todos, where another plan has made its change set,
     or where workers have another version of coord or another ecosystem; NotLanded where the result of a
@@ -75,6 +78,7 @@ def start_run(
         with start_lock(connection):
             refuse_conflicts(connection, graph.todos)
             refuse_runs_of(store, landings_of(graph.plan.id, graph.todos))
+            refuse_stale()
             found = read_change_set(store, own)
             if own in sets and not sets[own].source.keys() <= found.source.keys():
                 return "", Reply(word=MOVED)

@@ -29,7 +29,7 @@ from coordination.durations import ms
 from coordination.errors import Conflict, NotFound, Unreadable, UsageError
 from coordination.files import is_there
 from coordination.git import ask_git
-from coordination.models import Ecosystem, Plan, Repo, Todo, Workspace
+from coordination.models import Ecosystem, Plan, Repo, Todo, TodoStatus, Workspace
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.change_sets.records import ChangeSet
@@ -46,7 +46,7 @@ from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.worker_registry import WorkerRegistry
-from coordination.text import counted, listed
+from coordination.text import counted, listed, quoted
 
 ACCEPTED, NO_COMMIT = "accepted", "none"
 """Values in `commits` instead of a commit."""
@@ -108,6 +108,20 @@ def bases(
         for name, dependent in register.completed_before(todos).items()
         if name in declared and name not in present and declared[name].repo != MILESTONE_REPO
     ]
+
+
+def refuse_reopened(planned: Ecosystem, present: Ecosystem, plan: Plan, todos: Collection[str]) -> None:
+    """Raise Conflict where one of these todos builds on a result that the file had as completed when the run
+    was planned, and no longer has: somebody has discarded it meanwhile.
+    """
+    register = Register(planned, plan, gates_of(plan))
+    is_open = {todo.id for todo in present.coordination.todos if todo.status is not TodoStatus.COMPLETED}
+    for name, dependent in register.completed_before(todos).items():
+        if name in is_open:
+            raise Conflict(
+                f"{dependent} builds on {name}, which was opened again in the meantime",
+                f"plan the run again: coord sweep {quoted(plan.id)}",
+            )
 
 
 def _settled(sets: Sets, own: str) -> set[str]:
