@@ -42,7 +42,9 @@ class NotCommittedReason(StrEnum):
     it.
     """
     SPECIAL = "special"
-    """Pipes, sockets and devices of a todo in a sandbox: they were removed."""
+    """Pipes, sockets and devices of a todo in a sandbox, and a `.gitignore` that is too large for git: they
+    were removed.
+    """
 
     @property
     def text(self) -> str:
@@ -66,7 +68,7 @@ _TEXTS = {
     NotCommittedReason.IGNORED: "ignored by git",
     NotCommittedReason.REFS: "a branch or tag that is not taken from a sandbox",
     NotCommittedReason.HOOKS: "left by git hooks after the commit",
-    NotCommittedReason.SPECIAL: "no file, and removed",
+    NotCommittedReason.SPECIAL: "no file, or too large for git to read, and removed",
 }
 
 

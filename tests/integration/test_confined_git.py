@@ -263,6 +263,20 @@ def test_a_file_that_says_it_is_huge_takes_no_time(bench: Bench):
     assert confined(bench, "echo three > code").kind is SUCCEEDED, bench.log
 
 
+@pytest.mark.parametrize("place", [".gitignore", "sub/.gitignore", ".gitattributes", ".gitmodules"])
+@pytest.mark.parametrize("end", ["true", "false"])
+def test_a_file_that_git_would_read_into_memory_takes_none(bench: Bench, place: str, end: str):
+    done = confined(bench, f"mkdir sub; truncate -s 2T {place}; echo two > code; {end}")
+    after = confined(bench, "echo three > code", tip=done.tip or None)
+
+    assert done.kind is (SUCCEEDED if end == "true" else OutcomeKind.FAILED), bench.log
+    assert after.kind is SUCCEEDED, bench.log
+    if end == "true":
+        assert [(one.reason, one.paths) for one in done.not_committed] == [
+            (NotCommittedReason.SPECIAL, (place,))
+        ]
+
+
 NESTED = {
     "pipe": "mkdir -p {at}/.git; mkfifo {at}/.git/HEAD",
     "pipe elsewhere": "mkdir -p {at} ignored/g/objects ignored/g/refs; mkfifo ignored/g/HEAD; "

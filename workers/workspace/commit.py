@@ -307,17 +307,22 @@ def _take_over(
 
 def _reset_to(worktree: WorktreeState, head: str) -> WorktreeState:
     """Bring the branch to a commit that was taken from a todo, unless that chooses programs for git."""
-    old = (worktree.since, *filter(None, worktree.bases()))
-    # Not only the tip: each of the commits can be checked out later. A merge is compared with all parents.
-    listing = ("log", "--format=", "--root", "-m", "--full-history", *RAW, head)
-    span = (f"^{commit}" for commit in old)
-    changes = worktree.git(*listing, *span, "--", *PLACES, settings=TRUE_HISTORY)
-    worktree.refuse_drivers(changes)
-    if not changes:
+    if _changed_places(worktree, head):
+        worktree.refuse_drivers(_changed_places(worktree, head, *filter(None, worktree.bases())))
+    else:
         note_same(head, worktree.taken or worktree.since)
     worktree = replace(worktree, taken=head)
     worktree.git("reset", "--quiet", head, settings=DURABLE)
     return worktree
+
+
+def _changed_places(worktree: WorktreeState, head: str, *bases: str) -> str:
+    """Return the changes of all new commits at PLACES, as git lists them with RAW: each can be checked out
+    later. A merge is compared with all of its parents.
+    """
+    listing = ("log", "--format=", "--root", "-m", "--full-history", *RAW, head)
+    known = (f"^{commit}" for commit in (worktree.since, *bases))
+    return worktree.git(*listing, *known, "--", *PLACES, settings=TRUE_HISTORY)
 
 
 def _refuse_large(worktree: WorktreeState, paths: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ git opens each `.gitignore` and each `HEAD` that it meets, and would wait for ev
 looks into the repositories in a folder, and follows their `.git` to wherever it leads. So before git works:
 
 * pipes, sockets and devices are removed: they have no content, and the processes that used them are gone;
+* so is a `.gitignore`, or another file of that kind, that is larger than any honest one: git reads the whole
+  of it into memory, and a file may say any size without taking space;
 * the `.git` of each nested repository is moved to a folder that no todo can write, and back afterwards.
 
 The walk follows no link and opens no file. Call it when no process of the todo is alive.
@@ -30,6 +32,9 @@ WITHIN = timedelta(seconds=60)
 """Limits of a walk: 100,000 files take 0.2 s."""
 LONGEST_LIST = 64 * 1024 * 1024
 PLACES = "places.json"
+READ_WHOLE = frozenset({".gitignore", ".gitattributes", ".gitmodules", ".lfsconfig"})
+LARGEST = 1024 * 1024
+"""Bytes of a file that git reads into memory before it knows what is in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +42,7 @@ class Survey:
     """Entries of a folder that are no content of its repository, as paths relative to it."""
 
     special: Sequence[str] = ()
-    """Pipes, sockets and devices."""
+    """Pipes, sockets and devices, and files of `READ_WHOLE` that are too large."""
     nested: Sequence[str] = ()
     """`.git` entries below the folder's own."""
     attributes: Sequence[str] = ()
@@ -50,9 +55,8 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
     """Walk through a folder. `names`: those of repositories, in lower case. Raises GitRefused beyond the
     limits.
     """
-    special: list[str] = []
     nested: list[str] = []
-    attributes: list[str] = []
+    others: list[tuple[str, os.DirEntry[str]]] = []
     unreadable: list[str] = []
     count, until = 0, time.monotonic() + WITHIN.total_seconds()
     waiting = [""]
@@ -62,15 +66,14 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
             with os.scandir(f"{folder}/{inner}") as entries:
                 for entry in entries:
                     count += 1
-                    if entry.name.lower() in names:
+                    name = entry.name.lower()
+                    if name in names:
                         if inner or entry.name != ".git":
                             nested.append(inner + entry.name)
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(f"{inner}{entry.name}/")
-                    elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                        special.append(inner + entry.name)
-                    elif is_obeyed(inner + entry.name):
-                        attributes.append(inner + entry.name)
+                    elif name in READ_WHOLE or not entry.is_file(follow_symlinks=False):
+                        others.append((inner + entry.name, entry))
         except OSError:
             unreadable.append(inner)
         if count > MOST_ENTRIES or time.monotonic() > until:
@@ -78,7 +81,21 @@ def survey(folder: Path, names: frozenset[str] = frozenset({".git"})) -> Survey:
                 f"the todo left more files than coord reads: {count:,} in {folder}",
                 f"let it leave at most {MOST_ENTRIES:,}, or write elsewhere ($TMPDIR)",
             )
-    return Survey(special=special, nested=nested, attributes=attributes, unreadable=unreadable)
+    return Survey(
+        special=[place for place, entry in others if _is_special(entry)],
+        nested=nested,
+        attributes=[place for place, _ in others if is_obeyed(place)],
+        unreadable=unreadable,
+    )
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_file(follow_symlinks=False):
+        return not entry.is_symlink()
+    try:
+        return entry.stat(follow_symlinks=False).st_size > LARGEST
+    except FileNotFoundError:
+        return False
 
 
 class Tamed:
@@ -89,7 +106,7 @@ class Tamed:
         self._kept = kept
         self._places: list[str] = []
         self.special: set[str] = set()
-        """Pipes, sockets and devices that were removed."""
+        """Entries that were removed."""
         self.unreadable: Sequence[str] = ()
 
     @property

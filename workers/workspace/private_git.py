@@ -166,6 +166,8 @@ class PrivateGit:
             self._obtain(wanted, since)
         tip = branch or since
         if not contains(self._checkout, since, tip):
+            if not has_commit(self._checkout, tip):
+                raise GitRefused(f"{tip[:12]} of the todo is no commit", "let it commit anew")
             raise GitRefused(
                 f"{self._ref.removeprefix('refs/heads/')} no longer contains {since[:12]}, where the todo "
                 "began: its history was rewritten",
@@ -281,7 +283,7 @@ class PrivateGit:
 
     def _obtain(self, commits: Sequence[str], since: str) -> None:
         """Bring commits into the repository that are not there. Raises GitRefused."""
-        missing = [commit for commit in commits if not has_commit(self._checkout, commit)]
+        missing = [commit for commit in commits if self._is_new(commit)]
         if not missing:
             return
         _keep_plain_objects(self._folder / "objects")
@@ -303,10 +305,14 @@ class PrivateGit:
                 self._take_pack(pack)
         finally:
             remove_tree(packs)
-        if lost := [commit for commit in missing if not has_commit(self._checkout, commit)]:
-            raise GitRefused(f"{lost[0][:12]} of the todo is no commit", "let it commit anew")
         with suppress(OSError):
             _take_large_files(self._folder / "lfs", self._common / "lfs")
+
+    def _is_new(self, commit: str) -> bool:
+        """Return whether the commit has to be taken; without a call of git for an object of the todo."""
+        if os.path.lexists(self._folder / "objects" / commit[:2] / commit[2:]):
+            return True
+        return not has_commit(self._checkout, commit)
 
     def _take_pack(self, pack: Path) -> None:
         if (size := pack.stat().st_size) > MOST_BYTES:
