@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from coordination.backend.daemon import Daemon, wait_until
 from coordination.environment import without_ours
-from coordination.errors import CoordinationError, Unreachable
+from coordination.errors import Conflict, CoordinationError, Unreachable
 from coordination.files import below, is_locked, locked, make_private, replace_file
 from coordination.frozen import FrozenModel
 from coordination.models import Service, Word
@@ -34,6 +34,12 @@ RESERVED = "first.lock"
 COMMAND = (sys.executable, "-P", "-m", "coordination.services.supervisor")
 STARTED_S = 20.0
 """Seconds within which the supervisor must act on an order."""
+MOST_CONFINED = 100
+"""Services in sandboxes that a machine keeps up: people whose todos are confined may order them, under any
+name. Others may execute any program as the user of the worker.
+"""
+MOST_STOPPED = 200
+"""Services that are down whose last state a machine keeps."""
 POLL_S = 0.05
 """Seconds between two readings of the states by a caller that waits for a stop."""
 
@@ -193,6 +199,8 @@ class ServiceHost:
         """Order the service, unless this order was given before: a service stopped since then stays down."""
         before = desired.get(service.name) or now
         if before is None or before.order != order:
+            if sandbox is not None:
+                _refuse_more(service.name, desired)
             desired[service.name] = DesiredService(
                 service=service, folder=folder, order=order, at=time.time(), sandbox=sandbox
             )
@@ -309,6 +317,17 @@ class ServiceHost:
     def _silent(self, again: str) -> Unreachable:
         what = f"the supervisor of services does not answer:\n{self.supervisor.log_tail()}"
         return Unreachable(what, f"see {self.supervisor.log}, then: {again}")
+
+
+def _refuse_more(name: str, desired: Mapping[str, DesiredService]) -> None:
+    """Raise Conflict if the service would be one too many in a sandbox on this machine."""
+    others = [one for one in desired if one != name and desired[one].sandbox is not None]
+    if len(others) >= MOST_CONFINED:
+        raise Conflict(
+            f"service {name} is not started: {len(others)} services are up in sandboxes on this machine, the "
+            "most that it keeps",
+            "stop one first: coord service list; coord service stop NAME",
+        )
 
 
 def _stamp(file: Path) -> Stamp:

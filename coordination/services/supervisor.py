@@ -38,6 +38,7 @@ from coordination.dependencies.records import unsatisfied
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError
 from coordination.services.host import (
+    MOST_STOPPED,
     DesiredService,
     ServiceHost,
     ServiceState,
@@ -308,6 +309,13 @@ class Supervisor:
 
     def _report(self) -> None:
         with self._lock:
+            down = [
+                one
+                for name, one in self._states.items()
+                if one.state is ServiceState.STOPPED and name not in self._desired
+            ]
+            for one in sorted(down, key=lambda one: one.since)[:-MOST_STOPPED]:
+                del self._states[one.name]
             states = dict(self._states)
         if states == self._written:
             return

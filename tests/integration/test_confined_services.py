@@ -237,3 +237,33 @@ def test_the_role_or_the_worker_decides(bench: Bench, how: str) -> None:
     assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     seen = any(SECRET in line for line in log_lines(ServiceHost(bench.state), "web", 50))
     assert seen == (how == "nobody")
+
+
+def test_a_machine_keeps_a_limited_number_of_services_in_sandboxes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordination.services.host.MOST_CONFINED", 1)
+    one, two = a_service(), a_service(name="two")
+    assert started(bench, one).state is ServiceState.HEALTHY
+
+    done = start_todo(bench, two, demanded=True)
+    assert (done.kind, "stop one first" in bench.log) == (OutcomeKind.REFUSED, True), bench.log
+
+    assert started(bench, one, again=True).state is ServiceState.HEALTHY
+    assert list(ServiceHost(bench.state).desired()) == ["web"]
+
+
+def test_a_machine_forgets_the_oldest_services_that_are_down(bench: Bench) -> None:
+    host = ServiceHost(bench.state)
+    down = {
+        f"s{number}": ServiceStatus(
+            name=f"s{number}", repo="api", order="o", state=ServiceState.STOPPED, since=float(number)
+        )
+        for number in range(250)
+    }
+    with host.lock():
+        host.report(down)
+
+    assert started(bench, a_service()).state is ServiceState.HEALTHY
+
+    assert set(host.states()) == {"web", *list(down)[50:]}
