@@ -266,7 +266,7 @@ class Container:
     def _ended_orders(self) -> Iterable[BackgroundService]:
         """Yield the service that remembers ended orders; a restricted worker may not list runs."""
         if self.trust.requires and not self.reads_parts:
-            yield EndedOrders(self.store, self.order_check.remember_ended)
+            yield EndedOrders(self.store, self.order_check.remember_ended, self.order_check.verified_runs)
 
     def _urls_of(self, repo: str) -> Collection[str]:
         """Return the addresses that this machine has for a repository: that of its file, and the remotes of

@@ -518,6 +518,27 @@ def test_no_todo_of_a_run_that_has_ended_starts_again(site: Trusting, make_worke
     assert len(site.refusals) == 1
 
 
+@pytest.mark.parametrize(("executed", "looks"), [(True, 1), (False, 2)])
+def test_invented_runs_hide_no_run_that_was_cancelled(site: Trusting, executed: bool, looks: int):
+    site.sweep({"A": "r1", "B": ("r1", ["A"])})
+    if executed:
+        site.deliver("A")
+    site.store.cancel(site.run_id, "ann")
+    keys = site.store.keys
+    invented = [f"29990101-000000-{number:04x}" for number in range(2500)]
+    site.redis.zadd(keys.runs, dict.fromkeys(invented, 4000000000000.0))
+    for run in invented:
+        site.redis.hset(keys.run(run).meta, mapping=site.redis.hgetall(keys.run(site.run_id).meta))
+    (watch,) = (one for one in site.worker.services if one.name == "ended-orders")
+
+    found = [watch.run_once() for _ in range(looks)]
+
+    assert site.run_id in found[-1]
+    assert site.worker.order_memory is not None
+    assert site.worker.order_memory.has_ended(site.run_id)
+    assert not site.worker.order_memory.has_ended(invented[0])
+
+
 def requiring(site: Trusting, by: str) -> Connection:
     connection = site.connected(by)
     connection.settings = Settings(signatures=Signatures.REQUIRE)

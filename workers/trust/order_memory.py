@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,10 @@ FILE = "orders.db"
 WAIT_S = 10.0
 """Limit of the wait for another process that writes."""
 LOOK_S = 5.0
-NEWEST = 1000
-"""Runs that a look goes through."""
+PAGE = 1000
+"""Runs that a look goes through: so many of the newest ones, and as many of all others, in turns. Whoever can
+write to Redis may invent any number of runs.
+"""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ended (run TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS landed (
@@ -133,29 +135,47 @@ def _place(here: Place) -> str:
 
 
 class EndedOrders(BackgroundService):
-    """Looks for runs that have ended, also without a todo of this worker, such as cancelled ones."""
+    """Looks for runs that have ended, also without a todo of this worker, such as cancelled ones.
+
+    Runs whose orders this worker has verified are looked at each time, whatever else Redis lists.
+    """
 
     name = "ended-orders"
     interval_s = LOOK_S
     first_at_once = True
 
-    def __init__(self, store: RunStore, remember: Callable[[str], None]) -> None:
-        """`remember` keeps that a run has ended."""
+    def __init__(
+        self, store: RunStore, remember: Callable[[str], None], verified: Callable[[], Collection[str]]
+    ) -> None:
+        """`remember` keeps that a run has ended; `verified` returns the runs with verified orders that are
+        not known to have ended.
+        """
         super().__init__()
         self._store = store
         self._remember = remember
+        self._verified = verified
         self._seen: frozenset[str] = frozenset()
+        self._next = PAGE
 
     def run_once(self) -> list[str]:
-        """Remember the newest runs that have ended since the last look; return them."""
+        """Remember runs that have ended since the last look; return them."""
         client, keys = self._store.redis, self._store.keys
-        newest = frozenset(client.zrevrange(keys.runs, 0, NEWEST - 1))
-        ended = newest - frozenset(client.zrange(keys.live, 0, -1)) - self._seen
+        newest = frozenset(client.zrevrange(keys.runs, 0, PAGE - 1))
+        older = self._older_page() if len(newest) == PAGE else frozenset()
+        listed = (newest | older) - frozenset(client.zrange(keys.live, 0, -1))
+        ended = (listed | frozenset(self._verified())) - self._seen
         found = [run for run in sorted(ended) if self._has_ended(run)]
         for run in found:
             self._remember(run)
-        self._seen = (self._seen & newest) | frozenset(found)
+        self._seen = (self._seen & newest) | (newest & frozenset(found))
         return found
+
+    def _older_page(self) -> frozenset[str]:
+        page = frozenset(
+            self._store.redis.zrevrange(self._store.keys.runs, self._next, self._next + PAGE - 1)
+        )
+        self._next = self._next + PAGE if page else PAGE
+        return page
 
     def finish(self) -> None:
         self.run_once()

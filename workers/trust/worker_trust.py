@@ -43,6 +43,8 @@ from workers.trust.order_memory import OrderMemory
 
 WARNINGS_KEPT = 1000
 RUNS_KEPT = 16
+VERIFIED_KEPT = 10_000
+"""Runs that are looked at until they end: 100 bytes each."""
 """Runs whose verified order is kept: the ones used last."""
 EXPIRY_EVERY_S = 3600.0
 EXPIRY_FILE = "expiry.json"
@@ -288,6 +290,8 @@ class OrderCheck:
         self._memory = memory
         self._guard = threading.Lock()
         self._runs: OrderedDict[str, SignedRun] = OrderedDict()
+        self._verified: OrderedDict[str, float] = OrderedDict()
+        """When the order of a run expires, for runs with a todo that was allowed to start."""
 
     def brief(self, run_id: str) -> RunBrief:
         """Return the brief of a run, verified where signatures are required. Raises NotAllowed."""
@@ -345,13 +349,25 @@ class OrderCheck:
         """Remember on this machine that a run has ended, if its order is valid; any other is refused anyway.
         Raises CoordinationError.
         """
-        if self._memory is None or self._memory.has_ended(run_id):
+        if self._memory is None:
             return
-        try:
-            order = self._run(run_id).order
-        except CoordinationError:
-            return
-        self._memory.note_ended(order)
+        if not self._memory.has_ended(run_id):
+            try:
+                order = self._run(run_id, keep=False).order
+            except CoordinationError:
+                return
+            self._memory.note_ended(order)
+        with self._guard:
+            self._verified.pop(run_id, None)
+
+    def verified_runs(self) -> Collection[str]:
+        """Return the runs with todos that this worker has allowed to start, and which it does not know to
+        have ended.
+        """
+        now = time.time()
+        with self._guard:
+            self._verified = OrderedDict((run, until) for run, until in self._verified.items() if until > now)
+            return tuple(self._verified)
 
     def remember_landed(self, grant: Grant, change_set: str) -> None:
         """Remember on this machine that the order of the todo has landed or reverted a change set. Raises
@@ -427,6 +443,14 @@ class OrderCheck:
             raise foreign(f"{grant.todo_id} is recorded as executed by run {grant.undo.run!r:.100}")
         else:
             check_undo(run, grant.todo_id, spec)
+        if self._memory is not None and grant.undo is None:
+            self._note_verified(run)
+
+    def _note_verified(self, run: SignedRun) -> None:
+        with self._guard:
+            self._verified[run.order.run] = run.order.expires_at.timestamp()
+            while len(self._verified) > VERIFIED_KEPT:
+                self._verified.popitem(last=False)
 
     def _check_service(self, run: SignedRun, action: ServiceAction, repo: str) -> None:
         """Check that the service is one of the todo's repository, or that its signer may order todos of the
@@ -455,7 +479,8 @@ class OrderCheck:
                     "the worker",
                 )
 
-    def _run(self, run_id: str) -> SignedRun:
+    def _run(self, run_id: str, *, keep: bool = True) -> SignedRun:
+        """Return the order of a run. `keep`: it is needed again; else the runs that are kept stay so."""
         trust = self._trust.read()
         with self._guard:
             known = self._runs.get(run_id)
@@ -467,6 +492,8 @@ class OrderCheck:
                     here=self._here(),
                     restricted=self._restricted,
                 )
+            if not keep:
+                return known
             self._runs[run_id] = known
             self._runs.move_to_end(run_id)
             while len(self._runs) > RUNS_KEPT:
