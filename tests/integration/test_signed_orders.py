@@ -15,10 +15,14 @@ from pydantic import ValidationError
 
 from coordination.errors import NotTrusted
 from coordination.files import make_private
-from coordination.models import Ecosystem, Service, ServiceAction, Workspace
+from coordination.health.records import Health, Kind, Subject
+from coordination.health.recovery import RecoveryRuns
+from coordination.messages.bus import MessageBus
+from coordination.models import Ecosystem, Repo, Service, ServiceAction, Workspace
 from coordination.runs.logs import LogReader
 from coordination.runs.records import OrderedBrief
 from coordination.runs.submission import draft
+from coordination.runs.views.records import TodoView
 from coordination.runs.views.run_view import RunReader
 from coordination.services.host import DesiredService, ServiceHost
 from coordination.settings import Settings
@@ -189,6 +193,61 @@ def change_brief(site: Trusting) -> None:
     brief["agent_command"] = "sh"
     brief["origins"] = {"r1": {"url": "/tmp/elsewhere", "branch": "main"}}
     site.redis.hset(meta, "brief", json.dumps(brief))
+
+
+def recovered(site: Trusting, by: str | None, *, tamper: Tamper = lambda _: None, **repo: Any) -> TodoView:
+    """Have the monitor recover `r1` with the identity of its worker's user; return the todo of that run."""
+    declared = Repo(name="r1", recover=f"touch {site.ledger}; test ! -e {site.persons.file}", **repo)
+    runs = RecoveryRuns(
+        lambda: site.connected(by),
+        lambda: Ecosystem(repos=(declared,)),
+        list,
+        MessageBus(site.redis, site.store.keys.namespace),
+    )
+    record = Health(subject=Subject(kind=Kind.REPO, name="r1", repo="r1", recoverable=True), since=0.0)
+    git(site.ledger.parent / "r1", "init", "-q")
+    site.run_id = runs.begin(record)
+    (name,) = (one.id for one in RunReader(site.redis, site.store.keys).read(site.run_id).todos)
+    tamper(site)
+    site.deliver(name)
+    return site.todo(name)
+
+
+@pytest.mark.parametrize("by", ["ann", "eve", "olaf", None])
+def test_a_repository_is_recovered_where_the_user_of_the_monitor_may_execute_there(
+    site: Trusting, by: str | None
+):
+    todo = recovered(site, by)
+
+    may = by == "ann"
+    assert site.ledger.exists() == may, todo.error
+    assert len(site.refusals) == (0 if may else 1)
+
+
+def test_a_recovery_that_was_changed_in_redis_is_refused(site: Trusting):
+    def change(site: Trusting) -> None:
+        keys = site.store.keys.run(site.run_id)
+        ((name, spec),) = site.redis.hgetall(keys.spec).items()
+        site.redis.hset(keys.spec, name, spec.replace("touch", "echo foreign >>"))
+
+    assert recovered(site, "ann", tamper=change).state == "failed"
+    assert not site.ledger.exists()
+    assert len(site.refusals) == 1
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("required", [False, True])
+def test_a_recovery_runs_in_the_sandbox_that_the_worker_requires(
+    site: Trusting, make_worker: MakeWorker, required: bool
+):
+    if required:
+        places = {name: site.ledger.parent / name for name in ("r1", "r2")}
+        site.worker = make_worker(settings=Settings(signatures="require", sandbox="require"), **places)
+
+    todo = recovered(site, "ann")
+
+    assert site.refusals == []
+    assert (todo.state, site.ledger.exists()) == (("succeeded", False) if required else ("failed", True))
 
 
 def test_forged_runs_open_no_circuit_breaker(site: Trusting):
