@@ -9,38 +9,43 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from coordination.files import make_private
 from coordination.processes import start_time
 from workers.process.trouble import describe_os_error
 
-TOO_DEEP = (errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE)
+TOO_HARD = (errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
+"""Errors of folders that are deeper than the number of open files allows, or that their owner may not write
+or even list, as in Go's module cache.
+"""
 
 
 def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder, whatever a todo has made of it; nothing if it is missing. Raises
+    OSError.
+    """
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         path.unlink()
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
         pass
-    except PermissionError:  # folders without write permission, as in Go's module cache
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(path)
     except RecursionError:
-        _remove_deep(path)
+        _remove_by_force(path)
     except OSError as error:
-        if error.errno not in TOO_DEEP:
+        if error.errno not in TOO_HARD:
             raise
-        _remove_deep(path)
+        _remove_by_force(path)
 
 
-def _remove_deep(path: Path) -> None:
-    """Remove a tree that is deeper than Python's stack, or than the number of open files allows."""
-    subprocess.run(["rm", "-rf", "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def _remove_by_force(path: Path) -> None:
+    """Remove a tree of any depth, and with any rights. Both programs follow no link within it."""
+    for command in (("chmod", "-R", "u+rwx"), ("rm", "-rf")):
+        subprocess.run(
+            [*command, "--", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
     if os.path.lexists(path):
         raise OSError(errno.ENOTEMPTY, "the folder cannot be removed", str(path))
 
@@ -78,10 +83,10 @@ def read_regular(root: Path, name: str, limit: int) -> bytes | None:
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
             return None
         with os.fdopen(file, "rb", closefd=False) as opened:
-            content = opened.read(limit + 1)
+            content = opened.read(found.st_size + 1)  # a read of `limit` would allocate that much
     finally:
         os.close(file)
-    return content if len(content) <= limit else None
+    return content if len(content) <= found.st_size else None
 
 
 @contextmanager
@@ -90,9 +95,12 @@ def scratch(state: Path) -> Iterator[Path]:
     parent = state / "tmp"
     with describe_os_error(parent):
         make_private(parent)
-        made = tempfile.TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True)
-    with made as folder:
-        yield Path(folder)
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{os.getpid()}-"))
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):
+            remove_tree(folder)
 
 
 def clear_scratch(state: Path) -> None:
@@ -100,4 +108,5 @@ def clear_scratch(state: Path) -> None:
     for folder in (state / "tmp").glob("*-*"):
         pid = folder.name.partition("-")[0]
         if pid.isdigit() and start_time(int(pid)) is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(folder)
