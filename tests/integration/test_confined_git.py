@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ pytestmark = needs_bubblewrap
 BOUNDED: dict[str, Any] = {"sandbox": {"kind": "bubblewrap"}}
 AS = "-c user.name=t -c user.email=t@x"
 GIT_DIR = "d=$(git rev-parse --absolute-git-dir); b=$d/refs/heads/coord/$COORD_RUN_ID; "
-SUCCEEDED, REFUSED = OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED
+SUCCEEDED, REFUSED, FAILED = OutcomeKind.SUCCEEDED, OutcomeKind.REFUSED, OutcomeKind.FAILED
 
 
 @pytest.fixture
@@ -142,6 +145,21 @@ def test_packed_commits_arrive(bench: Bench, pack: str):
     assert {"a", "b", "code"} <= set(files(bench, done.tip))
 
 
+def test_commits_that_are_small_only_when_compressed_take_no_memory(bench: Bench):
+    many = "print(i, file=open(f'f{i}', 'w')) or os.truncate(f'f{i}', 50_000_000 + i) for i in range(8)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = confined(
+        bench,
+        f'python3 -c "import os; [{many}]"',
+        f"git add f*; git {AS} commit -qm large",
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+    assert done.kind is SUCCEEDED, bench.log
+    assert len(files(bench, done.tip or "")) == 10
+    assert after <= max(before, 250_000)  # kB
+
+
 def test_a_rewritten_history_is_refused(bench: Bench):
     done = confined(bench, f"git {AS} commit --amend -qm other")
 
@@ -219,6 +237,28 @@ def test_the_index_of_a_todo_says_which_ignored_files_count(bench: Bench):
     assert files(bench, done.tip) == [".gitignore", "code", "ignored/x"]
 
 
+INFLATED = """
+import struct, subprocess
+d = subprocess.run(["git", "rev-parse", "--absolute-git-dir"], capture_output=True, text=True).stdout.strip()
+def entry(name): return struct.pack(">24xL12x20xH", 0o100644, 0xFFF) + b"\\0" + name + b"\\0"
+with open(d + "/index", "wb") as file:
+    file.write(struct.pack(">4sLL", b"DIRC", 4, 1001) + entry(b"a" * 1_000_000) + entry(b"b") * 1000)
+"""
+
+
+def test_an_index_whose_paths_are_compressed_takes_no_memory(bench: Bench):
+    tracemalloc.start()
+    try:
+        done = confined(bench, f"python3 -c '{INFLATED}' && echo two > code")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert done.kind is SUCCEEDED, bench.log
+    assert git(bench.checkout, "show", f"{done.tip}:code") == "two"
+    assert most < 50_000_000
+
+
 def test_a_merge_that_a_todo_left_open_has_both_parents_and_one_with_conflicts_is_refused(bench: Bench):
     git(bench.checkout, "switch", "-q", "-c", "side")
     (bench.checkout / "side").write_text("side\n")
@@ -253,6 +293,32 @@ def test_a_pipe_in_the_folder_holds_up_nothing(bench: Bench, place: str, end: st
             (one.reason, one.paths) for one in done.not_committed
         ]
         assert "sub/new" in files(bench, done.tip)
+
+
+ENDLESS = "name = 'a' * 200 + 'c'; print('two', file=open(name, 'w')); "
+STARS = "print('*a' * 20 + '*b{}', file=open('{}', 'w'))"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "end", "kind"),
+    [
+        (STARS.format("", ".gitignore"), "exit 1", FAILED),
+        (STARS.format("", ".gitignore"), "", REFUSED),
+        (STARS.format(" text", ".gitattributes"), "", REFUSED),
+    ],
+)
+def test_a_pattern_that_takes_years_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, pattern: str, end: str, kind: OutcomeKind
+):
+    monkeypatch.setattr("workers.workspace.git_worktree.HOSTILE_PATIENCE", timedelta(seconds=3))
+
+    done = confined(bench, f'python3 -c "{ENDLESS}{pattern}"', end)
+    after = confined(bench, "echo three > code")
+
+    assert done.kind is kind, bench.log
+    assert done.error
+    assert after.kind is SUCCEEDED, bench.log
+    assert files(bench, after.tip or "") == [".gitignore", "code"]
 
 
 def test_a_file_that_says_it_is_huge_takes_no_time(bench: Bench):

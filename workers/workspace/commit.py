@@ -19,8 +19,10 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 from coordination.errors import GitRefused
 from coordination.git import DURABLE, NOBODY, TRUE_HISTORY
@@ -103,6 +105,8 @@ class WorktreeState:
     since: str
     settings: Sequence[str]
     hold: Hold
+    patience: timedelta
+    """The limit of one git command."""
     style: CommitStyle
     git_commit: GitCommit
     scripts: Path
@@ -129,20 +133,27 @@ class WorktreeState:
         return (*self.settings, *off)
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
-        settings = (*self.all_settings, *settings)
-        return git(*args, cwd=self.path, git_dir=self.git_dir, stdin=stdin, settings=settings, hold=self.hold)
+        return git(*args, stdin=stdin, **self._how(*self.all_settings, *settings))
 
     def answered(self, *args: str) -> CompletedProcess[str]:
-        settings = self.all_settings
-        return answered(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=self.hold)
+        return answered(*args, **self._how(*self.all_settings))
 
     def refuse_drivers(self, listing: str) -> None:
         """Raise GitRefused if changes that git lists with RAW choose programs for git (`drivers.py`)."""
         if listing:
             refuse_others(listing, (self.since, *filter(None, self.bases())), self.path, self.git_dir)
 
-    def ask(self, *args: str) -> CompletedProcess[str]:
-        return ask(*args, cwd=self.path, git_dir=self.git_dir)
+    def ask(self, *args: str, stdin: str = "") -> CompletedProcess[str]:
+        return ask(*args, stdin=stdin, **self._how(*self.settings))
+
+    def _how(self, *settings: str) -> dict[str, Any]:
+        return {
+            "cwd": self.path,
+            "git_dir": self.git_dir,
+            "settings": settings,
+            "hold": self.hold,
+            "patience": self.patience,
+        }
 
     def commit_at(self, name: str) -> str:
         """Return the commit of a name; empty if there is none."""
@@ -367,13 +378,7 @@ def _repositories(worktree: WorktreeState, tamed: Tamed) -> list[str]:
     if not unknown:
         return []
     lines = "".join(f"{path}/\0" for path in unknown)
-    answer = ask(
-        *("check-ignore", "-z", "--stdin"),
-        cwd=worktree.path,
-        git_dir=worktree.git_dir,
-        stdin=lines,
-        settings=worktree.settings,
-    )
+    answer = worktree.ask("check-ignore", "-z", "--stdin", stdin=lines)
     ignored = {path.rstrip("/") for path in answer.stdout.split("\0")}
     return [path for path in unknown if path not in ignored]
 

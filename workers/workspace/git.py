@@ -70,10 +70,15 @@ SETTINGS = (
     "http.lowSpeedTime=60",
     "i18n.commitEncoding=UTF-8",
     "maintenance.auto=false",
+    "pack.windowMemory=128m",  # or a push of files that are small only when compressed takes any memory
     "submodule.recurse=false",
 )
 PATIENCE = timedelta(minutes=10)
 """Longer than the checkout of a huge repository takes; it ends a filter that hangs."""
+HOSTILE_PATIENCE = timedelta(minutes=2)
+"""The same where a todo in a sandbox has been: one pattern of its `.gitignore` or `.gitattributes` can keep
+git busy for years.
+"""
 END_WITHIN = timedelta(seconds=5)
 
 
@@ -222,7 +227,10 @@ def ask(
         command = command_line(args, settings, cwd=cwd, env=env)
         answer = _run(command, stdin, hold, patience, cwd=cwd, env=env)
     except subprocess.TimeoutExpired as error:
-        hint = "look for a filter or a credential helper that waits, then let the todo run again"
+        hint = (
+            "look for a filter or a credential helper that waits, or for a pattern with many stars in "
+            ".gitignore or .gitattributes; then let the todo run again"
+        )
         raise GitTimeout(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
     except OSError as error:
         if not cwd.is_dir():

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes of an index that is read: about two million files."""
+"""Bytes of an index that is read, about two million files; and of their paths, which version 4 compresses."""
+LONGEST_PATH = 4096
 _HEAD = struct.Struct(">4sLL")
 _MODE = struct.Struct(">24xL12x")
 _FLAGS = struct.Struct(">H")
@@ -57,7 +58,7 @@ def _read(content: bytes, hash_bytes: int) -> Index:
         raise IndexUnreadable("no index of a known version")
     entries: dict[bytes, tuple[int, bytes]] = {}
     conflicts: dict[bytes, None] = {}
-    sparse, at, path = False, _HEAD.size, b""
+    sparse, at, path, size = False, _HEAD.size, b"", 0
     for _ in range(count):
         start = at
         (mode,) = _MODE.unpack_from(content, at)
@@ -71,6 +72,8 @@ def _read(content: bytes, hash_bytes: int) -> Index:
             dropped, at = _number(content, at)
             kept = len(path) - dropped
         end = content.index(b"\0", at)
+        if (length := kept + end - at) > LONGEST_PATH or (size := size + length) > LARGEST:
+            raise IndexUnreadable("its paths are too long")
         path = path[:kept] + content[at:end]
         at = end + 1 if version == 4 else start + ((end - start + 8) & ~7)
         sparse = sparse or mode == FOLDER

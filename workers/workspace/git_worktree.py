@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from workers.process.trouble import GitInterrupted, Trouble, WorkspaceUnusable, 
 from workers.workspace.confined_folder import Tamed, survey
 from workers.workspace.drivers import LFS_CONFIG, others_off
 from workers.workspace.files import remove_tree
-from workers.workspace.git import Hold, ask, git, git_dir_of
+from workers.workspace.git import HOSTILE_PATIENCE, PATIENCE, Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock
 from workers.workspace.repository import commit_at, has_commit, worktrees
 from workers.workspace.submodules import Submodules
@@ -95,9 +96,20 @@ class GitWorktree:
             return ()
         return others_off(self._commit or commit_at(self.path, "HEAD", git_dir), self.path, git_dir)
 
+    @property
+    def patience(self) -> timedelta:
+        """Return the limit of one git command in the folder."""
+        return HOSTILE_PATIENCE if self.prepared.sandboxed else PATIENCE
+
     def git(self, *args: str) -> str:
-        settings, hold = (*self.settings, *self.drivers_off(self.git_dir)), self._workspace_lock.hold
-        return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
+        return git(
+            *args,
+            cwd=self.path,
+            git_dir=self.git_dir,
+            settings=(*self.settings, *self.drivers_off(self.git_dir)),
+            hold=self._workspace_lock.hold,
+            patience=self.patience,
+        )
 
     @contextmanager
     def tamed(self, *, enabled: bool = True) -> Iterator[Tamed | None]:

@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
 from coordination.sandbox import Binds
 from workers.process.trouble import GitInterrupted, trouble_of_git
 from workers.workspace.files import read_regular, remove_tree
-from workers.workspace.git import Hold, ask, bounds, command_line, environment, git
+from workers.workspace.git import HOSTILE_PATIENCE, Hold, ask, bounds, command_line, environment, git
 from workers.workspace.git_index import LARGEST, IndexUnreadable, Staged, read_index, staged
 from workers.workspace.repository import contains, has_commit
 
@@ -49,11 +48,14 @@ LONGEST_REFS = 16 * 1024 * 1024
 MOST_OBJECTS = 1_000_000
 MOST_BYTES = 4 * 1024**3
 """Limits of what a todo may have committed: files of objects, and bytes of their pack."""
-WITHIN = timedelta(seconds=120)
 UNPACKED = 500
 """The most objects that are unpacked; more stay a pack."""
-MEMORY = {"GIT_ALLOC_LIMIT": "2g"}
-"""git refuses an object that says it is larger, instead of allocating that."""
+MEMORY = {"GIT_ALLOC_LIMIT": "600m"}
+"""git refuses an object that says it is larger, instead of allocating that. By itself it streams files of
+more than 512 MiB, and makes no deltas of them.
+"""
+FRUGAL = ("core.bigFileThreshold=32m", "pack.threads=1")
+"""Settings with which 8 files of 100 MB, which have 3 MB compressed, take 5 MB of memory instead of 900."""
 REFS = ("refs/heads", "refs/tags", "refs/remotes")
 _OWN = "refs/heads/coord/"
 _REF = re.compile(r"refs(/(?!\.)[^\x00-\x20\x7f~^:?*\[\\/]{1,255})+")
@@ -296,9 +298,9 @@ class PrivateGit:
                 *("pack-objects", "--revs", "--quiet", "--delta-base-offset", str(packs / "pack")),
                 cwd=self._checkout,
                 stdin="".join(f"{commit}\n" for commit in (*missing, f"^{since}")),
-                settings=(*TRUE_HISTORY, "pack.useBitmaps=false"),
+                settings=(*TRUE_HISTORY, *FRUGAL, "pack.useBitmaps=false"),
                 hold=self._hold(),
-                patience=WITHIN,
+                patience=HOSTILE_PATIENCE,
                 variables={**NO_GRAFTS, **MEMORY, "GIT_ALTERNATE_OBJECT_DIRECTORIES": borrowed},
             )
             for pack in sorted(packs.glob("*.pack")):
@@ -332,7 +334,7 @@ class PrivateGit:
     def _receive(self, pack: Path, *command: str) -> None:
         with pack.open("rb") as file:
             env = environment({**bounds(self._checkout), **self._hold().variables, **NO_GRAFTS, **MEMORY})
-            settings = (*DURABLE, "transfer.fsckObjects=true", "core.useReplaceRefs=false")
+            settings = (*DURABLE, *FRUGAL, "transfer.fsckObjects=true", "core.useReplaceRefs=false")
             try:
                 ended = subprocess.run(
                     command_line(command, settings, cwd=self._checkout, env=env),
@@ -344,7 +346,7 @@ class PrivateGit:
                     errors="replace",
                     pass_fds=(self._hold().fd,),
                     start_new_session=True,
-                    timeout=WITHIN.total_seconds(),
+                    timeout=HOSTILE_PATIENCE.total_seconds(),
                     check=False,
                 )
             except subprocess.TimeoutExpired as late:
@@ -363,7 +365,7 @@ def _keep_plain_objects(objects: Path) -> None:
     """
     if not stat.S_ISDIR(objects.lstat().st_mode):
         raise GitRefused("the todo has replaced its objects", "let it leave them to git")
-    count, until = 0, time.monotonic() + WITHIN.total_seconds()
+    count, until = 0, time.monotonic() + HOSTILE_PATIENCE.total_seconds()
     for folder in _entries(objects):
         form = _PACK if folder.name == "pack" else _HEX
         kept = folder.is_dir(follow_symlinks=False) and (folder.name == "pack" or len(folder.name) == 2)

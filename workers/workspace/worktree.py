@@ -442,6 +442,7 @@ class Worktree(Workspace):
                 since=self._since,
                 settings=self._folder.settings,
                 hold=self.hold,
+                patience=self._folder.patience,
                 style=replace(self._style, read_only=self._style.read_only or self._judges),
                 git_commit=self._git_commit,
                 scripts=self._scripts,
