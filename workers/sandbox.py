@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,6 +177,8 @@ class _FilesOfAgent:
 
 
 NO_FILES = _FilesOfAgent()
+REDIRECTING = frozenset({"PATH", "HOME"})
+"""Variables that decide which program a shell starts."""
 
 
 class Sandboxes:
@@ -194,12 +197,14 @@ class Sandboxes:
         repo: Repo,
         action: Action | None,
         agent_command: Command | None,
+        checkout: Path,
         *,
         demanded: bool = False,
     ) -> tuple[Confinement | None, str]:
         """Return the sandbox of an attempt, None without one, and a line for its log.
 
-        `action`: the action or compensation to execute; `demanded`: by the role of the person who ordered it.
+        `action`: the action or compensation to execute; `checkout`: that of its repository; `demanded`: by
+        the role of the person who ordered it.
         Raises NoSandbox where one is demanded, and this machine has none.
         """
         decision = decide(todo, repo, action, self._settings, demanded=demanded)
@@ -212,7 +217,11 @@ class Sandboxes:
             return None, f"this agent runs without a sandbox: {probed.why_not}"
         agent = action is None or isinstance(action, AgentAction)
         imposed = demanded or self._settings.sandbox == "require"
-        files = self._of_agent(agent_command, follows=not imposed) if agent else NO_FILES
+        files, line = NO_FILES, ""
+        if agent:
+            words = _words(agent_command)
+            line = self._why_no_login(words, checkout, redirected=REDIRECTING & todo.env.keys())
+            files = self._of_agent(words, follows=not imposed, has_login=not line)
         own = frozenset(todo.env) | (frozenset(self._settings.sandbox_variables) if agent else frozenset())
         confinement = Confinement(
             program=probed.program,
@@ -226,7 +235,7 @@ class Sandboxes:
             inside=frozenset(name for name in todo.env if not SECRET.search(name)),
             state=self._state,
         )
-        return confinement, ""
+        return confinement, line
 
     def of_service(
         self, service: Service, todo: Todo, repo: Repo, checkout: Path, *, demanded: bool
@@ -298,30 +307,68 @@ class Sandboxes:
     def _named(self, which: str) -> Iterable[Path]:
         return (expanded(name) for name in getattr(self._settings, f"sandbox_{which}"))
 
-    def _of_agent(self, command: Command | None, *, follows: bool) -> _FilesOfAgent:
+    def _to_show(self, script: Path) -> Path:
+        """Return the path at which a sandbox has to show a script: nothing can be shown over a link in a
+        folder that it shows anyway.
+        """
+        is_shown = any(folder in script.parents for folder in self._tools.readable)
+        return script.resolve() if is_shown else script
+
+    def _why_no_login(self, words: Sequence[str], checkout: Path, *, redirected: Collection[str]) -> str:
+        """Return why a program with the name of an agent is not that of the user, who has logged in with it;
+        empty if it is, or has another name. `redirected`: variables of the todo that say where it is.
+        """
+        program = _program(words)
+        if Path(program).name not in AGENTS:
+            return ""
+        place = re.sub(r"^(~|\$HOME|\$\{HOME\})/", f"{self._home or ''}/", program)
+        found = shutil.which(place, path=self._environ.get("PATH", os.defpath))
+        set_by_command = any(word.partition("=")[0] in REDIRECTING for word in words)
+        by_variable = not program.startswith("/") and bool(redirected or set_by_command)
+        is_relative = "/" in place and not place.startswith("/")
+        folders = (checkout.resolve(), self._state.resolve())
+        if not (by_variable or is_relative) and (found is None or _is_outside(Path(found), folders)):
+            return ""
+        return (
+            f"{program} gets no login: it may come from the repository, and need not be the program of the "
+            f"worker's user; let agent_command say {Path(program).name}, and let the todo set no PATH or HOME"
+        )
+
+    def _of_agent(self, words: Sequence[str], *, follows: bool, has_login: bool) -> _FilesOfAgent:
         """Return the files of a known agent; with `follows`, also the files that the command names.
 
         The setting sandbox_writable names those of others. The command comes with the run and could name any
         file, so nothing follows it where the worker or the role of the person who ordered it demands the
         sandbox.
         """
-        if command is None:
-            return NO_FILES
-        try:
-            words = shlex.split(command) if isinstance(command, str) else command
-        except ValueError:  # unbalanced quotes: the shell will say so
-            words = ()
-        program = next((word for word in words if "=" not in word), "")
-        own = AGENTS.get(Path(program).name, AgentFiles(copied=())) if self._home else AgentFiles(copied=())
+        own = AGENTS.get(Path(_program(words)).name) if self._home and has_login else None
+        own = own or AgentFiles(copied=())
         home = self._home or Path("/")
-        scripts = (Path(word) for word in words if follows and word.startswith("/"))
+        named = (Path(word) for word in words if follows and word.startswith("/"))
+        scripts = (self._to_show(script) for script in named if script.is_file())
         return _FilesOfAgent(
-            readable=(
-                *_existing(_outside_system(script for script in scripts if script.is_file())),
-                *_existing(home / name for name in own.shown),
-            ),
+            readable=(*_existing(home / name for name in own.shown), *_existing(_outside_system(scripts))),
             copied=_existing(home / name for name in own.copied),
         )
+
+
+def _words(command: Command | None) -> Sequence[str]:
+    try:
+        return shlex.split(command) if isinstance(command, str) else command or ()
+    except ValueError:  # unbalanced quotes: the shell will say so
+        return ()
+
+
+def _program(words: Sequence[str]) -> str:
+    return next((word for word in words if "=" not in word), "")
+
+
+def _is_outside(program: Path, folders: Iterable[Path]) -> bool:
+    """Return whether neither a program nor the file that it leads to is in one of the folders."""
+    places = (Path(os.path.normpath(program)), program.resolve())
+    return program.is_absolute() and not any(
+        place.is_relative_to(folder) for place in places for folder in folders
+    )
 
 
 def _copy(sources: Iterable[Path], home: Path, target: Path) -> None:

@@ -348,7 +348,10 @@ def test_in_place_a_repository_that_a_todo_makes_is_disarmed(bench: Bench):
     )
 
 
-def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(bench: Bench):
+@pytest.mark.parametrize("command", ["{home}/.local/bin/claude", "~/.local/bin/claude", "A=b claude -p"])
+def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(
+    bench: Bench, command: str, monkeypatch: pytest.MonkeyPatch
+):
     home = bench.folder / "home"
     program = home / ".local" / "share" / "claude" / "versions" / "1"
     shown = {".claude/.credentials.json": "login", ".claude.json": "{}", ".claude/agents/a.md": "one"}
@@ -360,7 +363,8 @@ def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(bench: B
     claude = home / ".local" / "bin" / "claude"
     claude.parent.mkdir(parents=True)
     claude.symlink_to(program)
-    bench.brief = bench.brief.model_copy(update={"agent_command": (str(claude),)})
+    monkeypatch.setenv("PATH", f"{claude.parent}:{os.environ['PATH']}")
+    bench.brief = bench.brief.model_copy(update={"agent_command": command.format(home=home)})
 
     done = bench.attempt()
 
@@ -370,6 +374,42 @@ def test_an_agent_has_copies_of_its_login_and_cannot_change_its_program(bench: B
     assert {name: (home / name).read_text() for name in shown} == shown
     assert program.read_text() == AGENT
     assert not (home / ".claude" / "settings.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("./claude", {}),
+        ("tools/../claude", {}),
+        ("$PWD/claude", {}),
+        ("{checkout}/claude", {}),
+        ("{home}/claude", {}),
+        ("PATH=. claude", {}),
+        ("~/claude", {}),
+        ("~/claude", {"env": {"HOME": "."}}),
+        ("claude", {"env": {"PATH": ".:/usr/bin:/bin"}}),
+    ],
+)
+def test_a_program_of_the_repository_gets_no_login_by_the_name_of_an_agent(
+    bench: Bench, command: str, fields: dict[str, Any]
+):
+    home, program = bench.folder / "home", bench.checkout / "claude"
+    (home / ".claude").mkdir(parents=True)
+    (home / ".claude" / ".credentials.json").write_text(SECRET)
+    program.write_text("#!/bin/sh\ncat > /dev/null\ncat $HOME/.claude/.credentials.json\ntrue\n")
+    program.chmod(0o755)
+    (home / "claude").symlink_to(program)
+    (bench.checkout / "tools").mkdir()
+    (bench.checkout / "tools" / "a").touch()
+    git(bench.checkout, "add", ".")
+    git(bench.checkout, "commit", "-q", "-m", "a program")
+    named = command.format(checkout=bench.checkout, home=home)
+    bench.brief = bench.brief.model_copy(update={"agent_command": named})
+
+    bench.attempt(**fields)
+
+    assert SECRET not in bench.log
+    assert "gets no login" in bench.log
 
 
 AGENT = """#!/bin/sh

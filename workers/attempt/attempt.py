@@ -190,7 +190,8 @@ class Attempt:
         """Choose the sandbox of the attempt's commands. Raises NoSandbox."""
         env, spec = self._env, self.grant.spec
         self._commands.confinement, line = env.sandboxes.of(
-            spec.todo, spec.repo, self.grant.action, env.brief.agent_command, demanded=env.sandbox_demanded
+            *(spec.todo, spec.repo, self.grant.action, env.brief.agent_command, env.checkout),
+            demanded=env.sandbox_demanded,
         )
         if line:
             self._log.line(line)
