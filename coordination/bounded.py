@@ -8,7 +8,7 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -52,6 +52,51 @@ def run(
     return subprocess.CompletedProcess(
         command, process.returncode, text_of(out, errors), text_of(err, errors)
     )
+
+
+def stream(
+    command: list[str], *, timeout_s: float, **where: Any
+) -> Generator[bytes, None, subprocess.CompletedProcess[str]]:
+    """Yield the output of git piece by piece; return how it ended, with the beginning of its messages.
+
+    `timeout_s`: how long the caller waits for git, all together. Raises OSError, TimeoutExpired,
+    TooMuchOutput.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **where
+    ) as process:
+        try:
+            messages = yield from _pieces(process, timeout_s)
+            process.wait(timeout_s)
+        except BaseException:  # the reader has enough, or the pager was left
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, "", text_of(messages, "replace"))
+
+
+def _pieces(process: subprocess.Popen[bytes], left_s: float) -> Generator[bytes, None, bytes]:
+    messages, size = b"", 0
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout or -1, selectors.EVENT_READ, True)
+        ready.register(process.stderr or -1, selectors.EVENT_READ, False)
+        while ready.get_map():
+            asked_at = time.monotonic()
+            events = ready.select(max(0.0, left_s))
+            left_s -= time.monotonic() - asked_at
+            if not events:
+                raise subprocess.TimeoutExpired(process.args, left_s)
+            for key, _ in events:
+                data = os.read(key.fd, CHUNK)
+                size += len(data)
+                if size > MOST_BYTES:
+                    raise TooMuchOutput(process.args)
+                if not data:
+                    ready.unregister(key.fileobj)
+                elif key.data:
+                    yield data
+                else:  # read even where nobody needs it: git would wait
+                    messages = (messages + data)[:CHUNK]
+    return messages
 
 
 def communicate(

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from coordination.bounded import run
+from coordination.bounded import run, stream
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
 from coordination.git_programs import NO_HOOKS, program_settings
-from coordination.text import quoted
+from coordination.text import quoted, shortened
 
 TRUE_HISTORY = ("core.useReplaceRefs=false", "core.commitGraph=false")
 NO_GRAFTS = {"GIT_GRAFT_FILE": os.devnull}
@@ -137,7 +137,8 @@ def _setting(checkout: Path, *options: str) -> str:
     )
 
 
-PIECE = 1 << 16
+MESSAGE_SHOWN = 500
+"""Characters of git's messages in an error."""
 SEEN = "refs/coord/remote"
 """Refs of the tips that were last seen at the remote; a run that cannot reach the remote begins there."""
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -265,20 +266,15 @@ def diff_pieces(checkout: Path, base: str, tip: str, *options: str) -> Iterator[
     for commit in (base, tip):
         if not is_commit(commit):
             raise GitRefused(f"{commit!r} is not a commit", "the record of the change set is damaged")
-    command = ("git", "-C", str(checkout), "diff", "--no-ext-diff", "--no-textconv", *options, base, tip)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=_environment()
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            while piece := process.stdout.read(PIECE):
-                yield piece
-            message = process.stderr.read().decode(errors="replace").strip()
-        except BaseException:  # the reader has enough, or the pager was left
-            process.kill()
-            raise
-    if process.returncode:
+    command = ["git", "-C", str(checkout), "diff", "--no-ext-diff", "--no-textconv", *options, base, tip]
+    try:
+        ended = yield from stream(command, timeout_s=PATIENCE_S, env=_environment())
+    except subprocess.TimeoutExpired as error:
+        raise GitRefused(
+            f"git diff in {checkout} did not end within {PATIENCE_S:g} s", "compare fewer commits"
+        ) from error
+    if ended.returncode:
+        message = shortened(ended.stderr.strip(), MESSAGE_SHOWN)
         raise GitRefused(f"git diff in {checkout}: {message}", "fix the cause that git names, then try again")
 
 

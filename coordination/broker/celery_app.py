@@ -12,6 +12,7 @@ from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from coordination.backend.address import celery_url
+from coordination.backend.bounded_parser import BoundedParser
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys, RestrictedKeys
 from coordination.broker.transport import NAME as TRANSPORT
@@ -35,6 +36,10 @@ class JoinBackend(RedisBackend):  # type: ignore[misc]
 
     No process waits for a result, so sending a task subscribes to nothing.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.connparams["parser_class"] = BoundedParser
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         pass

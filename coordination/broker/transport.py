@@ -41,6 +41,7 @@ from redis.lock import Lock
 
 from coordination.backend import library
 from coordination.backend.address import hide_password
+from coordination.backend.bounded_parser import BoundedParser
 from coordination.backend.client import DRIVER
 from coordination.backend.step_connection import StepCaller
 from coordination.backend.steps.namespace import Fetch, FetchedMessage
@@ -129,6 +130,11 @@ class RankedChannel(Channel):
 
     def _get_client(self) -> type[redis.Redis]:
         return Client
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Return the parameters of kombu's connections, with limits of an answer."""
+        parameters = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+        return {**parameters, "parser_class": BoundedParser}
 
     def close(self) -> None:
         while self.done:

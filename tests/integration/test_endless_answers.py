@@ -13,13 +13,17 @@ from itertools import repeat
 from pathlib import Path
 
 import pytest
+import redis
 
 from coordination import bounded, git_programs
 from coordination.backend import bounded_parser
 from coordination.backend.client import Profile, connect, reaching
+from coordination.backend.keys import Keys
+from coordination.broker.celery_app import make_app
 from coordination.errors import GitRefused, Unreachable
-from coordination.git import ask_git
+from coordination.git import ask_git, diff_pieces
 from coordination.health.remotes import ls_remote
+from coordination.settings import Settings
 from tests.endpoints import listening
 from tests.testbed import git as run_git
 from workers.attempt import result_cache
@@ -78,6 +82,30 @@ def test_a_configuration_that_includes_a_pipe_is_refused(tmp_path: Path, monkeyp
         ask_git(tmp_path / "repo", "status")
 
 
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("words", ["exec yes", "exec yes >&2", "exec sleep 60"])
+def test_a_difference_that_does_not_end_is_refused(
+    program: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, words: str
+):
+    monkeypatch.setattr("coordination.git.PATIENCE_S", 2.0)
+    with pytest.raises(GitRefused):
+        for _ in diff_pieces(program(words), "1" * 40, "2" * 40):
+            pass
+
+
+def test_a_difference_with_many_warnings_ends(tmp_path: Path):
+    repo = tmp_path / "repo"
+    run_git(tmp_path, "init", "-q", "repo")
+    run_git(repo, "commit", "-q", "--allow-empty", "-m", "first")
+    (repo / ".gitattributes").write_text("* !!not-a-name\n" * 10_000)
+    (repo / "x").write_text("x\n")
+    run_git(repo, "add", ".")
+    run_git(repo, "commit", "-q", "-m", "second")
+    base, tip = (run_git(repo, "rev-parse", name) for name in ("HEAD~1", "HEAD"))
+
+    assert b"+x" in b"".join(diff_pieces(repo, base, tip))
+
+
 def test_an_answer_within_the_limits_is_whole(program: Callable[[str], Path]):
     lines = "line\r\n" * 200_000
     assert ask("x", cwd=program("exec cat"), stdin=lines).stdout == lines.replace("\r\n", "\n")
@@ -118,6 +146,30 @@ def test_an_answer_of_redis_without_end_is_refused(answer: str):
         client.recv(65536)
 
     refuse_get(serve)
+
+
+GREETINGS = {b"HELLO": b"%1\r\n$5\r\nproto\r\n:3\r\n", b"PING": b"+PONG\r\n", b"": b"+OK\r\n"}
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize("which", ["broker", "backend"])
+def test_an_answer_to_celery_without_end_is_refused(which: str):
+    def serve(client: socket.socket) -> None:
+        while b"GET\r\n" not in (asked := client.recv(65536)):
+            if not asked:
+                return
+            for command in asked.split(b"\r\n*"):
+                client.sendall(next(answer for word, answer in GREETINGS.items() if word in command))
+        for piece in ENDLESS["one value"]:
+            client.sendall(piece)
+        client.recv(65536)
+
+    with listening(serve) as port:
+        app = make_app(f"redis://127.0.0.1:{port}", Keys("test"), Settings())
+        with app.connection_for_read() as connection:
+            client = connection.default_channel.client if which == "broker" else app.backend.client
+            with pytest.raises(redis.ConnectionError, match="bytes"):
+                client.get("x")
 
 
 @pytest.mark.usefixtures("limited")

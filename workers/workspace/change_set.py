@@ -51,6 +51,7 @@ END_WITHIN_S = 2.0
 WITHIN = timedelta(seconds=5)
 """The most time that git may take for an answer: a change of a gigabyte has no figures."""
 ANSWER_BYTES = 65536
+LONGEST_ANSWER = 1 << 20
 NET_CHANGE = ("diff-tree", "--no-ext-diff", "--no-textconv", "--no-renames", "--shortstat")
 COMPARE = (*NET_CHANGE, "--always", "--stdin")
 MOVE = ("update-ref", "--stdin")
@@ -360,6 +361,8 @@ class _Session:
                 if not (some := os.read(descriptor, ANSWER_BYTES)):
                     return None
                 answer += some
+                if len(answer) > LONGEST_ANSWER:
+                    return None
         except OSError:
             return None
         return answer.removesuffix(end).decode(errors="replace")
