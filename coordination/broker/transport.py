@@ -131,11 +131,6 @@ class RankedChannel(Channel):
     def _get_client(self) -> type[redis.Redis]:
         return Client
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Return the parameters of kombu's connections, with limits of an answer."""
-        parameters = super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
-        return {**parameters, "parser_class": BoundedParser}
-
     def close(self) -> None:
         while self.done:
             with suppress(*self.connection_errors):
@@ -268,7 +263,8 @@ class TolerantChannel(RankedChannel):
         # another one.
         if self.connection is None or self.connection.client is None:
             raise redis.ConnectionError("this connection to Redis is closed")
-        return super()._connparams(*args, **options) | {"driver_info": DRIVER}  # type: ignore[no-untyped-call]
+        given = super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+        return given | {"driver_info": DRIVER, "parser_class": BoundedParser}
 
 
 class TolerantConnection(Connection):
