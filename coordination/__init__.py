@@ -27,6 +27,7 @@
 | `files` `git` `git_programs` | private files; git queries; settings of git for programs that it starts |
 | `terminal` | safe output |
 | `trailers` `bounded` | trailers of commits, parsed as hostile; answers of git, limited in size and time |
+| `branches` | names of coord's branches |
 | `background` `retry` | background threads; pauses between tries |
 | `rewrites` | rewrites of code by ast-grep |
 | `user_program` | programs of the user, bounded in time and output |

@@ -122,8 +122,9 @@ class Settings(FrozenModel):
     pull requests are looked at. GitHub allows a person 5,000.
     """
     branch_prefix: BranchPrefix = OWN_BRANCHES
-    """Beginning of the names of the branches that coord pushes to forges for pull requests. It ends in `/`. A
-    request that is open keeps its branch. In checkouts coord's branches begin with `coord/`.
+    """Beginning of the names of coord's branches, in checkouts and at forges. It ends in `/`. A change set,
+    an open request and the retries of a run keep their branches. No base branch, and no branch of people, may
+    begin with it.
     """
     delete_merged_branches: bool = True
     """Whether a landing deletes the branch of a pull request at the forge once it has merged it, unless

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.runs.change_sets.records import branch_name
+from coordination.branches import set_branch
 
 TIP, BASE = "a" * 40, "b" * 40
 
@@ -23,7 +23,7 @@ def record(
     """Write a change set in one repository. `todos`: names, separated by blanks."""
     keys = Keys(namespace)
     figures = dict(zip(("commits", "files", "added", "removed"), ["2", "3", "10", "4"], strict=True))
-    places = {"branch": branch_name(name), "base": BASE, "tip": TIP, "host": "host-1"}
+    places = {"branch": set_branch(name, "coord/"), "base": BASE, "tip": TIP, "host": "host-1"}
     known = {**places, "run": run, "runs": run, **figures, **facts}
     redis.hset(keys.changes(name), mapping={f"{fact} {repo}": value for fact, value in known.items()})
     for todo in todos.split():

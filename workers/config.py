@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordination.branches import refuse_bases
 from coordination.disk import shortage
 from coordination.ecosystem import document
 from coordination.environment import ecosystem_path_from_environment
@@ -78,6 +79,7 @@ def read_config(arguments: argparse.Namespace) -> WorkerConfig:
     settings = read_settings(
         ecosystem.settings, {"redis_url": arguments.redis}, folder=file.path.parent if file else None
     )
+    refuse_bases(settings.branch_prefix, ecosystem.repos)
     if settings.redis_url is None:
         raise UsageError(
             "a worker needs the address of Redis", "give --redis or COORD_REDIS_URL, or use: coord up"

@@ -19,6 +19,7 @@ from datetime import timedelta
 from functools import partial
 
 from coordination.backend.steps.run import Reply
+from coordination.branches import run_branch
 from coordination.errors import CoordinationError, Unreadable
 from coordination.files import below
 from coordination.models import ServiceAction, secrets_of
@@ -327,12 +328,13 @@ class OutcomeSteps:
             OutcomeKind.SUCCEEDED: (TodoState.SUCCEEDED, TaskResultKind.DONE),
             OutcomeKind.CANCELLED: (TodoState.CANCELLED, TaskResultKind.CANCELLED),
         }.get(outcome.kind, (TodoState.FAILED, TaskResultKind.FAILED))
+        brief = until_answered(lambda: self._context.brief(grant.run_id))
         if state is TodoState.SUCCEEDED:
+            branch = run_branch(grant.run_id, brief.branch_prefix)
             try:
-                until_answered(lambda: self._transfer.send(grant, outcome))
+                until_answered(lambda: self._transfer.send(grant, outcome, branch))
             except Superseded as superseded:
                 return self._refused(grant, superseded.message)
-        brief = until_answered(lambda: self._context.brief(grant.run_id))
         result = outcome.result(state)
         result = replace(result, signed=self._signed_results.seal(grant, result, brief.change_set))
         reply = self._step(grant, lambda: self._store.settle(grant, result))

@@ -150,10 +150,14 @@ class EcosystemAccess:
         Without a file they are those of the environment, if it names a Redis. A broken file is passed over
         with a warning: while it is edited, people still steer their runs.
         """
+        from coordination.branches import refuse_bases
         from coordination.settings import read_settings
 
         try:
-            return read_settings(self.document.ecosystem.settings, self._flags, folder=self.path.parent)
+            ecosystem = self.document.ecosystem
+            settings = read_settings(ecosystem.settings, self._flags, folder=self.path.parent)
+            refuse_bases(settings.branch_prefix, ecosystem.repos)
+            return settings
         except InvalidFile:
             self.warn(f"{self.path} is invalid, so its settings are not read; see: coord validate")
             return read_settings({}, self._flags, folder=self.path.parent)

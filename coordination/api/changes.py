@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.branches import HEADS
 from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
 from coordination.errors import Blocked, Conflict, NotFound, UsageError
 from coordination.models import OPEN_TODO, TodoStatus
-from coordination.runs.change_sets.records import ChangeSet, RepoChange, branch_name
+from coordination.runs.change_sets.records import ChangeSet, RepoChange
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.submission.refusals import NotLanded
 from coordination.runs.submission.writes import repos_written
@@ -350,8 +351,7 @@ def _refuse_elsewhere(
     elsewhere = [one for one in found if one.host != access.settings.this_host]
     if not elsewhere:
         return
-    branch = branch_name(plan)
-    places = dict.fromkeys(f"{branch} of {one.repo} on {one.host}" for one in elsewhere)
+    places = dict.fromkeys(f"{one.ref.removeprefix(HEADS)} of {one.repo} on {one.host}" for one in elsewhere)
     hosts = dict.fromkeys(one.host for one in elsewhere)
     raise Conflict(
         f"Redis has no record of work of {plan} that has not landed: {listed(places)} "

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from coordination.branches import set_branch
 from coordination.changes.checkout import pushed_branch
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip
 from coordination.landing.completed import may_commit
 from coordination.models import Ecosystem, Repo, Todo, TodoStatus
-from coordination.runs.change_sets.records import ChangeSet, branch_name
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.text import listed, quoted
 
 NAMES_TODO = "Coord-Todo: "
@@ -28,6 +29,8 @@ class AbsentWork(FrozenModel):
     plan: str
     todos: Mapping[str, str]
     """Todo → its repository."""
+    branch: str
+    """The branch of its change set on the host that has the work, if the settings are the same there."""
     pushed: Mapping[str, str] = {}
     """Repository → a remote branch of its checkout with work of the plan."""
 
@@ -38,7 +41,7 @@ class AbsentWork(FrozenModel):
     @property
     def next(self) -> str:
         """Return the commands that get the work, or do it again."""
-        plan, branch = quoted(self.plan), branch_name(self.plan)
+        plan, branch = quoted(self.plan), self.branch
         again = f"or run the todos again: coord sweep {plan} --fresh"
         if self.pushed:
             found = listed([f"{ref} of {repo}" for repo, ref in self.pushed.items()])
@@ -60,8 +63,7 @@ def find_absent(
 ) -> AbsentWork | None:
     """Return the completed ones of a plan's todos whose work is not here; None without one.
 
-    `recorded`: todos of which Redis knows what became of their work; `prefix`: the beginning of the names of
-    branches at forges.
+    `recorded`: todos of which Redis knows what became of their work; `prefix`: that of new branches.
     """
     repos = {repo.name: repo for repo in ecosystem.repos}
     there = {*recorded, *(known.source if known else ())}
@@ -80,7 +82,8 @@ def find_absent(
         found.update(dict.fromkeys(absent, name))
         if absent and has_place and place and (ref := pushed_branch(place, plan, prefix)):
             pushed[name] = ref.removeprefix("refs/remotes/")
-    return AbsentWork(plan=plan, todos=found, pushed=pushed) if found else None
+    branch = set_branch(plan, prefix)
+    return AbsentWork(plan=plan, todos=found, branch=branch, pushed=pushed) if found else None
 
 
 def _named_in_base(place: Path, repo: Repo) -> frozenset[str]:

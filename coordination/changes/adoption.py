@@ -22,6 +22,17 @@ from subprocess import TimeoutExpired
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from coordination.branches import (
+    HEADS,
+    OwnBranches,
+    claim,
+    copy_ref,
+    discarded_ref,
+    last_part,
+    name_of_set,
+    prefix_of,
+    set_branch,
+)
 from coordination.changes.checkout import BranchFacts, branch_with_work, facts_of, pushed_branch, todos_of
 from coordination.changes.discard import alone
 from coordination.changes.merge import commit_merge, merge_trees, tree_of
@@ -39,15 +50,7 @@ from coordination.git import (
     may_have_refs,
 )
 from coordination.models import Repo
-from coordination.runs.change_sets.records import (
-    PREFIX,
-    ChangeSet,
-    RepoChange,
-    RequestRef,
-    branch_name,
-    copy_ref,
-    discarded_ref,
-)
+from coordination.runs.change_sets.records import ChangeSet, RepoChange, RequestRef
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.records import RunStatus
 from coordination.text import listed, quoted
@@ -96,10 +99,10 @@ def find_lost(
     places: Mapping[str, Path | None],
     known: ChangeSet | None,
     host: str,
-    prefix: str = PREFIX,
+    prefix: str,
 ) -> tuple[Adoption, ...]:
-    """Return the work of a plan that the checkouts of this machine have and Redis does not. `prefix`: the
-    beginning of the names of branches at forges.
+    """Return the work of a plan that the checkouts of this machine have and Redis does not. `prefix`: that of
+    new branches.
 
     Raises NotFound where there is none; GitRefused where it is on several branches.
     """
@@ -110,9 +113,9 @@ def find_lost(
         if repo.name in there or place is None or not is_folder(place):
             continue
         base = base_tip(place, repo.branch, remote=bool(repo.url))
-        branch, ref = branch_with_work(place, repo.name, plan, base), ""
+        branch, ref = branch_with_work(place, repo.name, plan, base, prefix), ""
         if not branch and (ref := pushed_branch(place, plan, prefix)):
-            branch = branch_name(plan)
+            branch = set_branch(plan, prefix)
         if branch and base:
             facts = facts_of(place, branch, plan, base, ref=ref)
             if facts.commits:
@@ -139,8 +142,8 @@ def find_unrecorded(
     repository elsewhere, is not lost. `connection`: None for a Redis that has no data.
     """
     known = ChangeSets(connection.store).read(plan) if connection else None
-    there, branch, found = known.repos if known else {}, branch_name(plan), list[Adoption]()
-    for repo, place, base, head in _left(plan, repos, places):
+    there, found = known.repos if known else {}, list[Adoption]()
+    for repo, place, branch, base, head in _left(plan, repos, places):
         if repo in there or _adds_nothing(place, base, head):
             continue
         facts = facts_of(place, branch, plan, base)
@@ -157,26 +160,28 @@ def find_landed(plan: str, repos: Collection[Repo], places: Mapping[str, Path | 
     """
     return {
         repo: head
-        for repo, place, base, head in _left(plan, repos, places)
+        for repo, place, _, base, head in _left(plan, repos, places)
         if _adds_nothing(place, base, head)
     }
 
 
 def _left(
     plan: str, repos: Collection[Repo], places: Mapping[str, Path | None]
-) -> Iterator[tuple[str, Path, str, str]]:
-    """Yield the repositories with a branch of a change set as coord has left it: name, checkout, the tip of
-    the base branch, and the branch's commit.
+) -> Iterator[tuple[str, Path, str, str, str]]:
+    """Yield the repositories with a branch of a change set as coord has left it: name, checkout, branch, the
+    tip of the base branch, and the branch's commit.
     """
-    branch = branch_name(plan)
     for repo in repos:
         place = places.get(repo.name)
-        if place is None or not is_folder(place) or not may_have_refs(place, f"refs/heads/{PREFIX}"):
+        ours = OwnBranches.of(place) if place is not None and is_folder(place) else None
+        if place is None or ours is None or not may_have_refs(place, *ours.refs):
             continue
-        head = commit_of(place, f"refs/heads/{branch}")
-        base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
-        if base and head == commit_of(place, copy_ref(branch)):
-            yield repo.name, place, base, head
+        for branch in ours.named(name_of_set(plan)):
+            head = commit_of(place, f"{HEADS}{branch}")
+            base = base_tip(place, repo.branch, remote=bool(repo.url)) if head else ""
+            if base and head == commit_of(place, copy_ref(branch)):
+                yield repo.name, place, branch, base, head
+                break
 
 
 def _unknown(plan: str, repo: str, facts: BranchFacts, host: str) -> Adoption:
@@ -334,7 +339,7 @@ class _Sides:
 
     def _by_hand(self) -> str:
         """Return the commands that merge the sides."""
-        branch = f"merge-{self.change.branch.removeprefix(PREFIX)}"
+        branch = f"merge-{last_part(self.change.branch)}"
         folder = self.place.with_name(f"{self.place.name}-merge")
         adopt = f"coord adopt {quoted(self.plan, self.change.repo, branch)}"
         return (
@@ -363,20 +368,25 @@ def adopt(
     """
     declared = {repo.name: repo for repo in repos}
     with alone(connection, plan) as known:
+        branches = dict[str, str]()
         for one in found:
-            change = known.repos.get(one.repo) if known else None
+            change, place = known.repos.get(one.repo) if known else None, places[one.repo]
+            assert place is not None
             before = known.tip(one.repo) if known else ""
             if before != one.before:
                 what = f"the change set of {plan} in {one.repo} has moved to {before[:12] or 'nothing'}"
                 raise Conflict(what, f"see it, and try again: coord changes {plan}")
-            _refuse_checked_out(one, change, places[one.repo])
+            branch = _branch(one, change, place, connection.settings.branch_prefix)
+            claim(one.repo, place, prefix_of(branch))
+            _refuse_checked_out(one, branch, place)
+            branches[one.repo] = branch
         for one in found:
-            _move_branch(one, known.repos.get(one.repo) if known else None, places[one.repo])
+            _move_branch(one, branches[one.repo], places[one.repo])
         lacks = [todo for one in found for todo in one.lacks]
         reopened = reopen(lacks) if lacks else ()
         for one in found:
             change = known.repos.get(one.repo) if known else None
-            facts = _facts(connection, one, change)
+            facts = _facts(connection, one, branches[one.repo], change)
             commits = _commits(connection, one, declared[one.repo], facts["branch"], places[one.repo])
             ChangeSets(connection.store).adopt(plan, one.repo, facts, one.todos, one.lacks, commits)
     return reopened
@@ -393,12 +403,14 @@ def _commits(
     return bundle_of(place, repo, branch, base=one.base, tip=one.tip, limit_bytes=limit)
 
 
-def _facts(connection: Connection, one: Adoption, change: RepoChange | None) -> Mapping[str, str]:
+def _facts(
+    connection: Connection, one: Adoption, branch: str, change: RepoChange | None
+) -> Mapping[str, str]:
     is_open = change is not None and change.landed is None
     runs = tuple(dict.fromkeys((*(change.runs if change and is_open else ()), *one.runs)))
     numbers = {name: str(getattr(one, name)) for name in ("commits", "files", "added", "removed")}
     return {
-        "branch": _branch(one, change),
+        "branch": branch,
         "base": one.base,
         "tip": one.tip,
         "host": one.host,
@@ -428,29 +440,33 @@ def _signed(connection: Connection, one: Adoption, before: Collection[str]) -> s
     return seal_adoption(record, connection.signing.signer)
 
 
-def _branch(one: Adoption, change: RepoChange | None) -> str:
-    return (change.branch if change else "") or branch_name(one.plan)
+def _branch(one: Adoption, change: RepoChange | None, place: Path, prefix: str) -> str:
+    """Return the branch of the change set: the recorded one, else the adopted one if coord named it so, else
+    a new one.
+    """
+    if change and change.branch:
+        return change.branch
+    is_own = last_part(one.branch) == name_of_set(one.plan) and OwnBranches.of(place).have(HEADS + one.branch)
+    return one.branch if is_own else set_branch(one.plan, prefix)
 
 
-def _refuse_checked_out(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
-    ref = f"refs/heads/{_branch(one, change)}"
-    assert place is not None
+def _refuse_checked_out(one: Adoption, branch: str, place: Path) -> None:
+    ref = f"{HEADS}{branch}"
     if commit_of(place, ref) in ("", one.tip):
         return
     common_dir = ask_git(place, "rev-parse", "--path-format=absolute", "--git-common-dir")
     if is_checked_out(Path(common_dir), ref):
         raise Conflict(
-            f"{_branch(one, change)} of {one.repo} is checked out, and would move to {one.tip[:12]}",
+            f"{branch} of {one.repo} is checked out, and would move to {one.tip[:12]}",
             "check out another branch there; see: git worktree list",
         )
 
 
-def _move_branch(one: Adoption, change: RepoChange | None, place: Path | None) -> None:
+def _move_branch(one: Adoption, branch: str, place: Path | None) -> None:
     """Move the branch of the change set, and the ref by which a worker knows that coord moved it. A tip that
     the adopted branch lacks stays under refs/coord/discarded.
     """
     assert place is not None
-    branch = _branch(one, change)
     if one.before and has_commit(place, one.before) and not contains(place, one.before, one.tip):
         ask_git(place, "update-ref", discarded_ref(branch, one.before), one.before)
     ref = f"refs/heads/{branch}"

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from coordination.branches import OwnBranches, name_of_set
 from coordination.credentials.detection import without_known_formats
 from coordination.errors import GitRefused, NotFound
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, commit_of, contains, diff_pieces, has_commit, is_commit
-from coordination.runs.change_sets.records import PREFIX, RepoChange, branch_name
+from coordination.runs.change_sets.records import RepoChange
 from coordination.text import listed, quoted
 from coordination.trailers import TrailerLog
 
@@ -186,14 +187,15 @@ def _todos(rows: Iterable[Mapping[str, str]], plan: str) -> Iterator[tuple[str, 
                 yield todo, row["Run"]
 
 
-def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
+def branch_with_work(checkout: Path, repo: str, plan: str, base: str, prefix: str) -> str:
     """Return the branch with a plan's work: its own, else the one of a run that has all of it; empty if there
-    is none. Raises GitRefused where several branches have some of it.
+    is none. `prefix`: that of new branches. Raises GitRefused where several branches have some of it.
     """
-    own = branch_name(plan)
-    if commit_of(checkout, f"refs/heads/{own}"):
-        return own
-    listing = ask_git(checkout, "for-each-ref", "--format=%(refname:short)", f"refs/heads/{PREFIX}")
+    ours = OwnBranches.of(checkout, prefix)
+    for own in ours.named(name_of_set(plan)):
+        if commit_of(checkout, f"refs/heads/{own}"):
+            return own
+    listing = ask_git(checkout, "for-each-ref", "--format=%(refname:lstrip=2)", *ours.refs)
     found = {
         name: commit_of(checkout, f"refs/heads/{name}")
         for name in listing.splitlines()
@@ -214,10 +216,10 @@ def branch_with_work(checkout: Path, repo: str, plan: str, base: str) -> str:
 
 def pushed_branch(checkout: Path, plan: str, prefix: str) -> str:
     """Return the remote-tracking ref of a plan's branch, as of the last `git fetch`; empty without one.
-    `prefix`: the beginning of its name at the forge.
+    `prefix`: that of new branches.
     """
-    own = branch_name(plan)
-    patterns = (f"refs/remotes/*/{name}" for name in (own, f"{prefix}{own.removeprefix(PREFIX)}"))
+    names = OwnBranches.of(checkout, prefix).named(name_of_set(plan))
+    patterns = (f"refs/remotes/*/{name}" for name in names)
     return next(iter(ask_git(checkout, "for-each-ref", "--format=%(refname)", *patterns).splitlines()), "")
 
 

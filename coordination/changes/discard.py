@@ -96,7 +96,9 @@ def _refuse_requests(found: ChangeSet) -> None:
 
 def _branch(plan: str, change: RepoChange) -> BranchOfSet:
     run = change.run if RUN_ID.fullmatch(change.run) else "00000000-000000-0000"
-    return BranchOfSet(change_set=plan, repo=change.repo, tip=change.tip, run=run, keep=True)
+    return BranchOfSet(
+        change_set=plan, repo=change.repo, branch=change.branch, tip=change.tip, run=run, keep=True
+    )
 
 
 def _refuse_to_lose(connection: Connection, found: ChangeSet, seen: Survey) -> None:

@@ -2,7 +2,7 @@
 
 A run that cannot merge the base keeps its worktree and waits. A person merges and commits there; then the
 run continues by itself or, if it has ended, by a retry. A landing keeps no worktree: coord makes one of the
-branch `coord/<plan>`, and adopts the merge commit in it.
+branch of the change set, and adopts the merge commit in it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coordination.branches import last_part
 from coordination.changes.merge import merge_trees
 from coordination.errors import GitRefused
 from coordination.files import below, is_folder, make_private
 from coordination.frozen import FrozenModel
 from coordination.git import ask_git, base_tip, commit_of, contains, is_commit
 from coordination.models import Repo
-from coordination.runs.change_sets.records import PREFIX, RepoChange
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.records import RunStatus
 from coordination.runs.submission.draft import HOST
 from coordination.runs.views.run_list import newest_of_each
+from coordination.runs.views.run_view import branch_of_run
 from coordination.text import quoted
 
 if TYPE_CHECKING:
@@ -85,14 +87,19 @@ def find_conflict(
         return found.model_copy(update={"next": f"run on {where}: coord resolve {plan} {repo.name}"})
     kept = below(state, "worktrees", run, repo.name) if run else None
     if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
-        of_run = {"branch": f"{PREFIX}{run}", "run": run, "live": live, "base": base}
+        of_run = {
+            "branch": branch_of_run(connection.redis, connection.keys, run),
+            "run": run,
+            "live": live,
+            "base": base,
+        }
         return _looked_at(found.model_copy(update=of_run), kept)
     base = base_tip(checkout, repo.branch, remote=bool(repo.url))
     if not base:
         hint = f"create it, or correct `branch` of {repo.name} in the file"
         raise GitRefused(f"{checkout} has no branch {repo.branch}", hint)
     found = found.model_copy(update={"base": base})
-    own = state / FOLDER / change.branch.removeprefix(PREFIX) / repo.name
+    own = state / FOLDER / last_part(change.branch) / repo.name
     if (own / ".git").exists():
         return _looked_at(found, own)
     files = merge_trees(checkout, change.tip, found.base).files

@@ -22,6 +22,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from coordination.branches import why_of_bases
 from coordination.ecosystem.diagnostics import (
     belongs_to_other_tools,
     diagnostics_of,
@@ -162,19 +163,23 @@ def _validate(source_map: SourceMap) -> tuple[Ecosystem | None, list[Diagnostic]
         ecosystem = Ecosystem.model_validate(source_map.data)
     except ValidationError as error:
         diagnostics += diagnostics_of(error, source_map)
-    diagnostics += _invalid_settings(source_map)
+    diagnostics += _invalid_settings(source_map, ecosystem)
     diagnostics += repeated_ids(source_map.data)
     return ecosystem, diagnostics
 
 
-def _invalid_settings(source_map: SourceMap) -> Iterator[Diagnostic]:
+def _invalid_settings(source_map: SourceMap, ecosystem: Ecosystem | None) -> Iterator[Diagnostic]:
     section = source_map.data.get("settings")
     if not isinstance(section, dict):
         return
     try:
-        Settings.model_validate(section)
+        settings = Settings.model_validate(section)
     except ValidationError as error:
         yield from diagnostics_of(error, source_map, prefix=("settings",))
+        return
+    repos = ecosystem.repos if ecosystem and "branch_prefix" in section else ()
+    if why := why_of_bases(settings.branch_prefix, repos):
+        yield Diagnostic(location=("settings", "branch_prefix"), message=why, show_value=False)
 
 
 LISTS: tuple[Location, ...] = (

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from coordination.branches import HEADS, is_named, name_of_set
 from coordination.errors import UsageError
 from coordination.landing.rules import LandOptions, plan_of
 from coordination.models import (
@@ -34,7 +35,7 @@ from coordination.models import (
     Via,
     Workspace,
 )
-from coordination.runs.change_sets.records import ChangeSet, branch_name
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from coordination.runs.submission.refusals import (
     ACCEPTED,
@@ -63,6 +64,8 @@ class Unrecorded:
     """Todo → its repository."""
     tips: Mapping[str, str] = field(default_factory=dict)
     """Repository → the tip of the change set there."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Repository → the branch of the change set there."""
     branches: Mapping[str, str] = field(default_factory=dict)
     """Repository → its base branch."""
     remote: frozenset[str] = frozenset()
@@ -108,6 +111,7 @@ def unrecorded(
         plan=name,
         todos=found,
         tips={name: change.tip for name, change in change_set.open.items()} if change_set else {},
+        own={name: change.branch for name, change in change_set.open.items()} if change_set else {},
         branches={name: repo.branch for name, repo in repos.items()},
         remote=frozenset(
             repo for repo, one in repos.items() if one.url and ways.get(repo, usual) is not Via.LOCAL
@@ -201,8 +205,12 @@ def on_branches(connection: Connection, one: Unrecorded, by_hand: ByHand) -> lis
     expected = [one.expected(todo, *record) for todo, record in records.items()]
     findings, unasked = ask_for_results(connection.store, connection.registry, expected)
     people = by_hand([todo for todo, (commit, _, _) in records.items() if not commit]) if findings else {}
-    own = f"refs/heads/{branch_name(one.plan)}"
-    return [found for found in judge(expected, findings, people, unasked).missing if found.ref == own]
+    own, missing = name_of_set(one.plan), judge(expected, findings, people, unasked).missing
+    return [
+        found
+        for found in missing
+        if found.ref.startswith(HEADS) and is_named(found.ref.removeprefix(HEADS), own)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +278,7 @@ def _lost(
     first = shown[0]
     plan = named[first.todo].plan
     again = f"coord update-todo {quoted(first.todo)} --status pending; coord sweep {quoted(plan)}"
-    back = _way_back(first, plan, lands=first.repo in named[first.todo].tips)
+    back = _way_back(first, plan, named[first.todo].own.get(first.repo, ""))
     if back and hosts[first.todo]:
         back = f"on {first.host}, {back}"
     ways = [back, f"run it again: {again}"]
@@ -278,13 +286,14 @@ def _lost(
     return NotLanded("; ".join(sentences), "; or ".join(filter(None, ways)), missing)
 
 
-def _way_back(finding: ResultFinding, plan: str, *, lands: bool) -> str:
-    """Return the commands that bring a commit into the change set; empty if no ref has it."""
+def _way_back(finding: ResultFinding, plan: str, own: str) -> str:
+    """Return the commands that bring a commit into the change set; empty if no ref has it. `own`: the branch
+    of the change set, if something of it lands.
+    """
     if not finding.ref:
         return ""
     commit, branch = finding.commit[:12], finding.ref.removeprefix("refs/heads/")
-    if lands:  # both sides count
-        own = branch_name(plan)
+    if own:  # both sides count
         steps = f"git switch {quoted(own)}; git merge {commit}; git switch -"
         return f"merge it in {finding.repo}: {steps}; then: coord adopt {quoted(plan, finding.repo, own)}"
     if branch != finding.ref:

@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from coordination.branches import COPIES, HEADS, OwnBranches, last_part, name_of_set
 from coordination.ecosystem.journal import Journal
 from coordination.ecosystem.parsing import Document
 from coordination.errors import CoordinationError
@@ -24,12 +25,11 @@ from coordination.history.memory import DATABASE
 from coordination.models import Repo
 from coordination.operations.quick_queries import query_quickly
 from coordination.operations.state import state_folder
-from coordination.runs.change_sets.records import PREFIX, branch_name
 from coordination.settings import Settings
 
 AT_ONCE = 8
-HEADS, KEPT = f"refs/heads/{PREFIX}", "refs/coord/"
-"""Prefixes of the refs of change sets: their branches; the tips that are kept of them."""
+KEPT = "refs/coord/"
+"""Beginning of the refs that are kept of change sets."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +45,13 @@ def used_ids(file: Path, settings: Settings, checkouts: Collection[Path]) -> set
     }
 
 
-def branches_of_sets(
-    checkouts: Collection[Path], below: Collection[str] = (HEADS, KEPT)
-) -> Mapping[Path, set[str]]:
-    """Return checkout → the ids whose change sets have refs there. A shortened name of a branch is left out:
-    it does not tell the id.
+def branches_of_sets(checkouts: Collection[Path], *, kept: bool = True) -> Mapping[Path, set[str]]:
+    """Return checkout → the ids whose change sets have branches there, or refs that are `kept` of them. A
+    shortened name of a branch is left out: it does not tell the id.
     """
+    others = (KEPT,) if kept else ()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = pool.map(lambda checkout: set(_named(checkout, below)), checkouts)
+        found = pool.map(lambda checkout: set(_named(checkout, others)), checkouts)
         return dict(zip(checkouts, found, strict=True))
 
 
@@ -63,26 +62,37 @@ def unlanded(document: Document, settings: Settings, names: Collection[str]) -> 
     if seen := query_quickly(document.path, settings, lambda live: live.unlanded(names)):
         return seen.answer
     places = {repo: place for repo in document.ecosystem.repos if (place := document.repo_path(repo))}
-    there = branches_of_sets(tuple(set(places.values())), [HEADS])
+    there = branches_of_sets(tuple(set(places.values())), kept=False)
     return {
         name
         for repo, place in places.items()
         for name in there[place].intersection(names)
-        if not _has_landed(repo, place, branch_name(name))
+        if not _has_landed(repo, place, OwnBranches.of(place).named(name_of_set(name)))
     }
 
 
-def _has_landed(repo: Repo, place: Path, branch: str) -> bool:
-    tip, base = commit_of(place, f"refs/heads/{branch}"), base_tip(place, repo.branch, remote=bool(repo.url))
-    return bool(base) and contains(place, tip, base)
+def _has_landed(repo: Repo, place: Path, branches: Collection[str]) -> bool:
+    base = base_tip(place, repo.branch, remote=bool(repo.url))
+    tips = filter(None, (commit_of(place, f"{HEADS}{branch}") for branch in branches))
+    return bool(base) and all(contains(place, tip, base) for tip in tips)
 
 
-def _named(checkout: Path, below: Collection[str]) -> Iterator[str]:
-    if not may_have_refs(checkout, HEADS, KEPT):
+def _named(checkout: Path, others: Collection[str]) -> Iterator[str]:
+    ours = OwnBranches.of(checkout)
+    below = (*ours.refs, *others)
+    if not may_have_refs(checkout, *below):
         return
     for ref in ask_git(checkout, "for-each-ref", "--format=%(refname)", *below).splitlines():
-        name = ref.removeprefix(HEADS) if ref.startswith(HEADS) else ref.removeprefix(KEPT).partition("/")[2]
-        yield unquote(name.partition("/")[0])
+        yield unquote(_name_in(ref, ours))
+
+
+def _name_in(ref: str, ours: OwnBranches) -> str:
+    """Return the last part of the name of a change set's branch, from it or from a ref that is kept of it."""
+    if ref.startswith(COPIES):
+        return last_part(ref)
+    own = max((folder for folder in ours.refs if ref.startswith(folder)), key=len, default="")
+    name = ref.removeprefix(own) if own else ref.removeprefix(KEPT).partition("/")[2]
+    return name.partition("/")[0]
 
 
 def _of_history(database: Path) -> set[str]:

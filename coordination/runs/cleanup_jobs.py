@@ -62,7 +62,9 @@ class Artifact(FrozenModel):
     unmerged: bool = False
     """True if a branch has a commit that is in no branch except those of runs."""
     branch: str = ""
-    """The name of a change set's branch; empty for that of the run."""
+    """The branch of a change set; empty for that of the run."""
+    run_branch: str = ""
+    """The branch of the run."""
     stays: str = ""
     """Reason why it is always kept; empty if it can be removed."""
     gone: bool = False
@@ -76,6 +78,7 @@ class BranchOfSet(FrozenModel):
 
     change_set: str
     repo: str
+    branch: str
     tip: str
     run: RunId
     """The newest run that moved it."""

@@ -12,8 +12,11 @@ from typing import Literal
 
 from pydantic import ConfigDict
 
+from coordination.branches import prefix_of
 from coordination.frozen import FrozenModel
 from coordination.models import (
+    OWN_BRANCHES,
+    BranchPrefix,
     Command,
     Commit,
     Duration,
@@ -234,6 +237,10 @@ class Origin(FrozenModel):
     """The repository's branch, from which runs begin."""
 
 
+BRANCH_PREFIX = "branch_prefix"
+"""The field of a run's meta with the prefix of its branch, if that is not the default."""
+
+
 class RunBrief(FrozenModel):
     """Facts that all todos of a run share and that each worker reads once."""
 
@@ -243,6 +250,8 @@ class RunBrief(FrozenModel):
     kill_grace: Duration = timedelta(seconds=5)
     commit_message: str = "{todo}: {task}"
     commit_hooks: Literal["run", "skip"] = "run"
+    branch_prefix: BranchPrefix = OWN_BRANCHES
+    """Beginning of the name of its branch, and of those of the runs that it retries."""
     predecessors: dict[str, tuple[str, ...]] = {}
     """Direct predecessors, in the order of the run; each key comes after its own predecessors."""
     repo_of: dict[str, str] = {}
@@ -283,6 +292,11 @@ class RunBrief(FrozenModel):
     """Digest of the file into which a worker may write its results; empty if none may."""
     no_cache: bool = False
     """No todo is given a cached result: each is executed, and its result is cached."""
+
+    def prefixes_in(self, repo: str) -> tuple[str, ...]:
+        """Return the prefixes of the branches that it has in a repository: its own, and the change set's."""
+        branch = self.branch_of_set.get(repo, "")
+        return tuple(dict.fromkeys(filter(None, (self.branch_prefix, prefix_of(branch)))))
 
     def runs_of(self, todo: str) -> tuple[str, ...]:
         """Return the runs whose result of a todo counts here: this one, and those whose results it carries

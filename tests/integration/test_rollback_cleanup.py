@@ -22,7 +22,6 @@ from workers.cleanup import artifacts
 from workers.cleanup.rollback import NotRemoved, RollbackCleanup
 from workers.workspace.base_commit import Carried
 from workers.workspace.lock import LockRequest, WorkspaceBusy
-from workers.workspace.repository import branch_of
 from workers.workspace.worktree import Worktree
 
 RUN, LATER = "20260101-120000-abcd", "20260102-120000-efgh"
@@ -114,7 +113,7 @@ def test_worktree_and_branch_go_and_main_and_the_checkout_stay_as_they_are(site:
 
     assert words == [
         f"the worktree {site.place()} is removed",
-        f"branch {branch_of(RUN)} in {site.checkout} is removed; it was at {tip[:12]}",
+        f"branch coord/{RUN} in {site.checkout} is removed; it was at {tip[:12]}",
     ]
     assert site.heads() == main
     assert (site.checkout / "README").read_text() == "not committed"
@@ -128,7 +127,7 @@ def detached_from_git(site: Site, _tip: str) -> None:
 
 def alias_of_main(site: Site, tip: str) -> None:
     detached_from_git(site, tip)
-    git(site.checkout, "symbolic-ref", f"refs/heads/{branch_of(RUN)}", "refs/heads/main")
+    git(site.checkout, "symbolic-ref", f"refs/heads/coord/{RUN}", "refs/heads/main")
 
 
 def killed_before_its_report(site: Site, tip: str) -> None:
@@ -181,7 +180,7 @@ def amended(site: Site, _tip: str) -> None:
 def checked_out_elsewhere(site: Site, _tip: str) -> None:
     shutil.rmtree(site.place())
     git(site.checkout, "worktree", "prune")
-    git(site.checkout, "worktree", "add", "-q", str(site.folder / "mine"), branch_of(RUN))
+    git(site.checkout, "worktree", "add", "-q", str(site.folder / "mine"), f"coord/{RUN}")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +200,7 @@ def test_a_branch_in_use_or_with_other_commits_stays(
 
     with pytest.raises(error, match=why.format(folder=site.folder)):
         list(site.removal(tip).remove())
-    assert branch_of(RUN) in site.heads()
+    assert f"coord/{RUN}" in site.heads()
 
 
 def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept_elsewhere(site: Site):
@@ -213,13 +212,13 @@ def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept
         with pytest.raises(NotRemoved) as refused:
             attempt()
         assert refused.value.message == (
-            f"api: branch {branch_of(RUN)} in {site.checkout} stays: it has commits that no run has recorded"
+            f"api: branch coord/{RUN} in {site.checkout} stays: it has commits that no run has recorded"
         )
-    assert site.heads()[branch_of(RUN)] == mine
+    assert site.heads()[f"coord/{RUN}"] == mine
     assert (site.place() / "b").exists()
 
-    assert f"git -C {site.checkout} branch -m {branch_of(RUN)} NAME" in refused.value.hint
-    git(site.checkout, "branch", "-m", branch_of(RUN), "mine")
+    assert f"git -C {site.checkout} branch -m coord/{RUN} NAME" in refused.value.hint
+    git(site.checkout, "branch", "-m", f"coord/{RUN}", "mine")
     list(removal.remove())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
 
@@ -250,7 +249,7 @@ def test_a_worktree_whose_head_alone_has_somebodys_commit_stays_with_all_the_res
 @pytest.mark.parametrize("left", ["worktree", "records", "nothing"])
 def test_a_lock_that_a_killed_git_left_on_the_branch_goes_with_it(site: Site, left: str):
     tip = site.worked("a")
-    lock = site.checkout / ".git" / "refs" / "heads" / f"{branch_of(RUN)}.lock"
+    lock = site.checkout / ".git" / "refs" / "heads" / f"coord/{RUN}.lock"
     lock.touch()
     if left != "worktree":
         git(site.checkout, "worktree", "remove", "--force", str(site.place()))
@@ -267,7 +266,7 @@ def test_a_lock_on_the_branch_stays_while_somebody_is_in_the_worktree(site: Site
     tip = site.worked("a")
     site.enter(tip)
     git(site.checkout, "worktree", "remove", "--force", str(site.place()))
-    lock = site.checkout / ".git" / "refs" / "heads" / f"{branch_of(RUN)}.lock"
+    lock = site.checkout / ".git" / "refs" / "heads" / f"coord/{RUN}.lock"
     lock.touch()
 
     with pytest.raises(WorkspaceBusy):
@@ -290,7 +289,7 @@ def test_a_commit_of_unknown_origin_in_the_worktree_of_a_killed_worker_stays(sit
 
 def test_what_was_merged_stays_merged_and_that_is_said(site: Site):
     tip = site.worked("a")
-    git(site.checkout, "merge", "-q", "--ff-only", branch_of(RUN))
+    git(site.checkout, "merge", "-q", "--ff-only", f"coord/{RUN}")
 
     *_, words = site.removal(tip).remove()
 
@@ -305,7 +304,7 @@ def test_a_run_that_has_committed_nothing_leaves_nothing(site: Site):
 
     *_, words = site.removal(None).remove()
 
-    assert words == f"branch {branch_of(RUN)} in {site.checkout} is removed; it was at {main[:12]}"
+    assert words == f"branch coord/{RUN} in {site.checkout} is removed; it was at {main[:12]}"
     assert list(site.heads()) == ["main"]
 
 
@@ -318,11 +317,11 @@ def test_the_rest_of_an_earlier_run_goes_too_but_not_a_commit_by_hand(site: Site
     removal = site.removal(second, LATER, carried)
     mine = mine or site.committed(site.place(), "mend")
 
-    with pytest.raises(NotRemoved, match=f"branch {branch_of(RUN)} in .* stays"):
+    with pytest.raises(NotRemoved, match=f"branch coord/{RUN} in .* stays"):
         list(removal.remove())
-    assert site.heads()[branch_of(LATER)] == second
+    assert site.heads()[f"coord/{LATER}"] == second
 
-    git(site.checkout, "branch", "-m", branch_of(RUN), "mine")
+    git(site.checkout, "branch", "-m", f"coord/{RUN}", "mine")
     list(removal.remove())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
     assert not list(site.state.glob("work*/*"))

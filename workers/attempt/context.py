@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from coordination.branches import run_branch
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
 from coordination.models import Workspace
@@ -28,7 +29,7 @@ from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.routes import sentence
 from workers.trust.signed_results import SignedResults
 from workers.workspace.git_worktree import ways_out
-from workers.workspace.repository import branch_of, has_commit, inspect
+from workers.workspace.repository import has_commit, inspect
 from workers.workspace.worktree import folder_of
 
 BRIEFS_KEPT = 16
@@ -127,7 +128,7 @@ class PredecessorPaths:
         commit_ref = CommitRef(
             run_id=grant.run_id,
             repo=repo,
-            branch=branch_of(newest.run),
+            branch=run_branch(newest.run, brief.branch_prefix),
             commit=newest.commit,
             origin=brief.origins.get(repo),
             runs=brief.earlier,
@@ -199,7 +200,10 @@ class Context:
             repo: self._predecessor_paths.of(grant, brief, repo, newest.get(repo))
             for repo in dict.fromkeys(brief.repo_of[name] for name in names)
         }
-        predecessors = [_fields(one, repo := brief.repo_of[one.todo]) | places[repo].fields for one in handed]
+        predecessors = [
+            _fields(one, repo := brief.repo_of[one.todo], brief.branch_prefix) | places[repo].fields
+            for one in handed
+        ]
         identity = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
         commits = {repo: one.commit for repo, one in newest.items()}
         return {**identity, "commits": commits, "context": inputs.context, "context_omitted": inputs.omitted}
@@ -239,8 +243,8 @@ class Context:
         return inputs
 
 
-def _fields(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
-    branch = branch_of(handed.run) if handed.commit else None
+def _fields(handed: PredecessorOutput, repo: str, prefix: str) -> dict[str, Any]:
+    branch = run_branch(handed.run, prefix) if handed.commit else None
     return {
         "todo": handed.todo,
         "repo": repo,

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from coordination.branches import run_branch
 from coordination.credentials.records import Purpose
 from coordination.credentials.store import credentials_file
 from coordination.models import LandCheck, QaAction
@@ -148,6 +149,7 @@ class AttemptEnvironment:
             run_id=grant.run_id,
             tip=grant.tip,
             had_ended=grant.undo.had_ended,
+            branch_prefix=self.brief.branch_prefix,
             carried=self.carried(repo),
         )
         return Compensate(
@@ -219,12 +221,12 @@ class AttemptEnvironments:
         self.context = Context(store, predecessor_paths, limit_bytes, signed_results, orders.brief)
         self._rollback = change_sets and ChangeSetRollback(
             change_sets=change_sets, signed_results=signed_results, checkouts=served,
-            send=self.transfer.send_reopened, read_signed=self._read_signed,
+            send=self._send_reopened, read_signed=self._read_signed,
         )  # fmt: skip
         self._land_jobs = change_sets and LandJobs(
             store=store, change_sets=change_sets, signed_results=signed_results, checkouts=served,
             access=self._access, results=self.context.results, settings=config.settings, state=config.state,
-            send=self.transfer.send_reopened, remember=orders.remember_landed,
+            send=self._send_reopened, remember=orders.remember_landed,
         )  # fmt: skip
 
     def of(self, grant: Grant, log: Log) -> AttemptEnvironment:
@@ -265,6 +267,10 @@ class AttemptEnvironments:
         if commits:
             place = self._served[repo]
             self._signed_results.check_history(grant, lambda: lacks_any(place, start, commits))
+
+    def _send_reopened(self, grant: Grant, tip: str, base: str) -> None:
+        branch = run_branch(grant.run_id, self.context.brief(grant.run_id).branch_prefix)
+        self.transfer.send_reopened(grant, branch, tip, base)
 
     def _withdraw(self, grant: Grant, brief: RunBrief) -> None:
         """Delete the branches that the run has pushed of the repository. Raises NotCarried."""

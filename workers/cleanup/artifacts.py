@@ -4,7 +4,7 @@
     <state>/checks/<run>/<repo>         goes with the worktree
     <state>/carried/<run>               commits of other hosts
     <state>/logs/<run>
-    the branch coord/<run> of each repository, while no branch of a change set has all of it
+    the branch of the run in each repository, while no branch of a change set has all of it
 
 Folders and branches with other names are ignored. A worktree is removed if git knows it as a worktree of its
 repository and no attempt is in it.
@@ -19,16 +19,16 @@ from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 
+from coordination.branches import prefix_of
 from coordination.errors import CoordinationError
 from coordination.files import below
-from coordination.models import Repo
+from coordination.models import OWN_BRANCHES, Repo
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.not_committed import NotCommitted
 from workers.cleanup.branches import RunBranches, keep
 from workers.process.trouble import GitInterrupted
 from workers.workspace.files import remove_tree
-from workers.workspace.repository import branch_of
 from workers.workspace.worktree import Worktree, folder_of
 
 PATIENCE = timedelta(seconds=2)
@@ -135,7 +135,7 @@ class RunArtifacts:
         if artifact.kind is Kind.WORKTREE:
             loose, kept = self.loose(artifact), ""
             if loose:
-                kept = keep(self._places[artifact.repo], branch_of(artifact.run), loose)
+                kept = keep(self._places[artifact.repo], artifact.run, loose)
             self._worktree(artifact.run, artifact.repo).remove(PATIENCE)
             return artifact.model_copy(update={"gone": True, "kept": kept})
         remove_tree(Path(artifact.path))
@@ -184,7 +184,10 @@ class RunArtifacts:
         return folder_of(self._state, run, repo, judges=False)
 
     def _worktree(self, run: str, repo: str) -> Worktree:
-        return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=self._places[repo])
+        names = self._branches.get(repo)
+        prefix = prefix_of(names.name_of(run)) if names else OWN_BRANCHES
+        place = self._places[repo]
+        return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=place, prefix=prefix)
 
     def _not_ours(self, repo: str, path: Path) -> str:
         if repo not in self._branches:

@@ -1,15 +1,16 @@
 """Remove branches that coord has made in one repository of this host, without a person's work.
 
-The branch `coord/<run>` of a run is removed only if every commit on it is in another branch or recorded by
+The branch of a run is removed only if every commit on it is in another branch or recorded by
 a run (its own, or one that carried it on), and if it is checked out nowhere. So the branch of a person who
 continued to work on it stays, and so does that of a run that is forgotten. The branch of a run that has
 succeeded is removed without a command if the branch of its change set contains all of it. If it is removed
 although it is unmerged, its commit stays reachable below `refs/coord/discarded`.
 
-The branch of a change set is removed when the change set has landed or is discarded. Its name is derived here
-from the id of the change set: a job removes no other branch. A branch with a commit that the change set does
-not have is a person's, and one that is checked out is in use: both stay. A discarded tip stays reachable as
-`refs/coord/discarded/<branch>/<commit>`, with such commits of a person.
+The branch of a change set is removed when the change set has landed or is discarded. A job removes no other
+branch: its name must be that of the change set, with a prefix that coord has used in the checkout. A branch
+with a commit that the change set does not have is a person's, and one that is checked out is in use: both
+stay. A discarded tip stays reachable as `refs/coord/discarded/<branch>/<commit>`, with such commits of a
+person.
 """
 
 from __future__ import annotations
@@ -21,18 +22,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from coordination.branches import (
+    HEADS,
+    OwnBranches,
+    copy_ref,
+    discarded_ref,
+    is_named,
+    last_part,
+    name_of_set,
+    run_branch,
+)
 from coordination.errors import GitRefused
 from coordination.git import SEEN, is_commit
+from coordination.models import OWN_BRANCHES
 from coordination.models.values import RUN_ID
-from coordination.runs.change_sets.records import branch_name, copy_ref, discarded_ref
 from coordination.runs.cleanup_jobs import Artifact, BranchOfSet, Kind
 from workers.cleanup.landed import Checkout
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import Hold, ask, git
-from workers.workspace.repository import REFS, branch_of, commit_at, contains, has_commit, inspect, worktrees
+from workers.workspace.repository import REFS, commit_at, contains, has_commit, inspect, worktrees
 
-_OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
-_OURS = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}")
+_REMOTE = re.compile(r"refs/remotes/[^/]+/")
 _KEPT = "refs/coord/discarded/"
 
 
@@ -41,6 +51,11 @@ def keep(checkout: Path, branch: str, commit: str) -> str:
     ref = discarded_ref(branch, commit)
     git("update-ref", ref, commit, cwd=checkout)
     return ref
+
+
+def is_own(ref: str, ours: OwnBranches) -> bool:
+    """Return whether a whole ref is a branch of coord, here or as it was seen at a remote."""
+    return ours.have(_REMOTE.sub(HEADS, ref, count=1))
 
 
 class RunBranches:
@@ -55,8 +70,22 @@ class RunBranches:
     @cached_property
     def heads(self) -> Mapping[str, str]:
         """Return run → the commit of its branch."""
-        local = {ref: commit for ref, commit in self._refs.items() if ref.startswith("refs/heads/")}
-        return {ref.rpartition("/")[2]: commit for ref, commit in local.items() if _OF_A_RUN.fullmatch(ref)}
+        return {run: self._refs[ref] for run, ref in self._of_runs.items()}
+
+    def name_of(self, run: str) -> str:
+        """Return the branch of a run: the one that is there, else the one that it would have by default."""
+        ref = self._of_runs.get(run)
+        return ref.removeprefix(HEADS) if ref else run_branch(run, OWN_BRANCHES)
+
+    @cached_property
+    def _of_runs(self) -> Mapping[str, str]:
+        """Return run → its branch, as a whole ref."""
+        named = ((last_part(ref), ref) for ref in self._refs)
+        return {run: ref for run, ref in named if RUN_ID.fullmatch(run) and self._ours.is_of(ref, run)}
+
+    @cached_property
+    def _ours(self) -> OwnBranches:
+        return OwnBranches.of(self._checkout)
 
     @cached_property
     def places(self) -> Mapping[Path, str]:
@@ -73,6 +102,7 @@ class RunBranches:
             kind=Kind.BRANCH,
             repo=self._repo,
             path=str(self._checkout),
+            run_branch=self.name_of(run),
             unmerged=head in self._unmerged and not self._squashed(head),
             stays="it has commits that no run has recorded"
             if head in self._foreign and head != base
@@ -88,9 +118,9 @@ class RunBranches:
         stays, kept = self._checked_out(artifact.run, dict(worktrees(self._checkout))), ""
         try:
             if not stays:
-                ref, head = f"refs/heads/{branch_of(artifact.run)}", self.heads[artifact.run]
+                ref, head = self._of_runs[artifact.run], self.heads[artifact.run]
                 if head in self._unmerged and not self._squashed(head):
-                    kept = self._kept(head) or keep(self._checkout, branch_of(artifact.run), head)
+                    kept = self._kept(head) or keep(self._checkout, artifact.run, head)
                 with alone() as hold:
                     self._unlock(ref)
                     git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
@@ -111,7 +141,7 @@ class RunBranches:
         """Remove the branch of a run whose commits are all on that of its change set, in one step of git that
         sees both; return whether it is gone. Raises as `remove`.
         """
-        ours, theirs = f"refs/heads/{branch_of(run)}", f"refs/heads/{branch}"
+        ours, theirs = self._of_runs.get(run, ""), f"{HEADS}{branch}"
         head, tip = self._refs.get(ours, ""), self._refs.get(theirs, "")
         if not head or not tip or not contains(self._checkout, head, tip):
             return False
@@ -132,7 +162,7 @@ class RunBranches:
             (common_dir / f"{ref}.lock").unlink(missing_ok=True)
 
     def _checked_out(self, run: str, places: Mapping[Path, str], own: Path | None = None) -> str:
-        branch = f"refs/heads/{branch_of(run)}"
+        branch = f"{HEADS}{self.name_of(run)}"
         place = next((place for place, on in places.items() if on == branch and place != own), None)
         return f"it is checked out in {place}" if place else ""
 
@@ -157,7 +187,9 @@ class RunBranches:
     @cached_property
     def _unmerged(self) -> frozenset[str]:
         """Return heads with a commit that no branch or tag has, besides those of runs and change sets."""
-        return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OURS.match(ref)])
+        return self._heads_beyond(
+            [commit for ref, commit in self._refs.items() if not is_own(ref, self._ours)]
+        )
 
     @cached_property
     def _foreign(self) -> frozenset[str]:
@@ -183,6 +215,8 @@ class SetBranch:
 
     def artifact(self) -> Artifact | None:
         """Return the branch, if there is one, or, of a discarded change set, its tip."""
+        if not self._is_own:  # a job removes no branch of people
+            return None
         head, known = self._head, has_commit(self.checkout, self.wanted.tip)
         if not head and not (self.wanted.keep and known):
             return None
@@ -221,7 +255,8 @@ class SetBranch:
         """
         asked = ("--format=%(refname)", f"--contains={head}", "refs/heads/", "refs/remotes/", "refs/tags/")
         others = git("for-each-ref", *asked, cwd=self.checkout).splitlines()
-        if any(not _OURS.match(ref) for ref in others):
+        ours = OwnBranches.of(self.checkout)
+        if any(not is_own(ref, ours) for ref in others):
             return True
         seen = git("for-each-ref", "--format=%(refname)", SEEN, cwd=self.checkout).splitlines()
         try:
@@ -230,8 +265,13 @@ class SetBranch:
             return False
 
     @property
+    def _is_own(self) -> bool:
+        named = is_named(self._name, name_of_set(self.wanted.change_set))
+        return named and OwnBranches.of(self.checkout).have(self._ref)
+
+    @property
     def _name(self) -> str:
-        return branch_name(self.wanted.change_set)
+        return self.wanted.branch
 
     @property
     def _ref(self) -> str:

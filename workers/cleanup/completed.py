@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from coordination.branches import HEADS, OwnBranches, name_of_set
 from coordination.errors import GitRefused
 from coordination.git import base_tip, is_commit
 from coordination.models.values import RUN_ID
-from coordination.runs.change_sets.records import branch_name
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
 from coordination.trailers import TrailerLog
 from workers.cleanup.landed import Checkout
@@ -27,7 +27,7 @@ from workers.workspace.git import git
 from workers.workspace.repository import has_commit, inspect
 
 TRAILERS = TrailerLog(("Plan", "Todo"))
-OURS = ("refs/heads/coord/", "refs/coord/")
+KEPT = "refs/coord/"
 
 
 class CompletedWork:
@@ -110,7 +110,7 @@ class CompletedWork:
 
     def _is_there(self, commit: str) -> bool:
         """Return whether the base branch or the tip has the change of the commit in other commits."""
-        asked = ("--format=%(objectname)", f"--contains={commit}", *OURS)
+        asked = ("--format=%(objectname)", f"--contains={commit}", *self._ours.refs, KEPT)
         tips = git("for-each-ref", *asked, cwd=self._path).split()
         return any(map(self._has, dict.fromkeys([*tips, commit])))
 
@@ -122,7 +122,11 @@ class CompletedWork:
 
     def _ref_of(self, commit: str) -> str:
         """Return a ref that has the commit: the branch of the change set if it does, else any."""
-        own = f"refs/heads/{branch_name(self._first.plan)}"
+        own = {f"{HEADS}{branch}" for branch in self._ours.named(name_of_set(self._first.plan))}
         asked = ("--format=%(refname)", f"--contains={commit}")
         refs = git("for-each-ref", *asked, cwd=self._path).splitlines()
-        return own if own in refs else next(iter(refs), "")
+        return next((ref for ref in refs if ref in own), next(iter(refs), ""))
+
+    @cached_property
+    def _ours(self) -> OwnBranches:
+        return OwnBranches.of(self._path)

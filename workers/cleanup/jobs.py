@@ -26,7 +26,6 @@ from coordination.errors import CoordinationError, GitRefused
 from coordination.files import locked, make_private
 from coordination.git import is_commit
 from coordination.runs.attempt_store import AttemptStore
-from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
     Artifact,
@@ -221,21 +220,16 @@ class AutoCleanup:
         worktrees = list(map(artifacts.spared_if_kept, worktrees))
         if self._spare_changes:
             worktrees = list(map(artifacts.spared_if_changed, worktrees))
-        removed, branch = [], self._branch_of_set(run) if worktrees else ""
+        removed, branches = [], self._store.brief(run).branch_of_set if worktrees else {}
         for artifact in map(artifacts.remove, (*worktrees, *artifacts.folders_of(run, [Kind.CARRIED]))):
             if artifact.gone:
                 removed.append(artifact)
-                if branch and artifact.kind is Kind.WORKTREE:
+                if (branch := branches.get(artifact.repo)) and artifact.kind is Kind.WORKTREE:
                     artifacts.remove_contained(run, artifact.repo, branch)
             elif self._told.get(artifact.path) != artifact.stays:
                 self._told[artifact.path] = artifact.stays
                 logger.warning("%s of run %s stays for now: %s", artifact.path, run, artifact.stays)
         return removed
-
-    def _branch_of_set(self, run: str) -> str:
-        """Return the branch of the run's change set; empty without one."""
-        change_set = self._store.brief(run).change_set
-        return branch_name(change_set) if change_set else ""
 
 
 def findings(places: Mapping[str, Path], sought: Iterable[ExpectedResult]) -> Iterator[ResultFinding]:

@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from coordination.branches import OwnBranches
 from coordination.git import is_commit
 from coordination.models.values import RUN_ID
 from coordination.runs.cleanup_jobs import ExpectedResult, ResultFinding
@@ -34,7 +35,6 @@ from coordination.trailers import TrailerLog
 from workers.workspace.git import ask, git
 from workers.workspace.repository import contains, has_commit, inspect
 
-BRANCHES = "refs/heads/coord/"
 TRAILERS = TrailerLog(("Todo", "Run"))
 FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
 """The most files of a result, and commits of the base since, that are looked at to find it squashed."""
@@ -81,7 +81,7 @@ class Checkout:
 
     def _place_of(self, one: ExpectedResult) -> str:
         """Return the branch of coord that has the commit, as text; the run where none has."""
-        asked = ("--count=1", "--format=%(refname:short)", f"--contains={one.commit}", BRANCHES)
+        asked = ("--count=1", "--format=%(refname:lstrip=2)", f"--contains={one.commit}", *self._ours.refs)
         if found := git("for-each-ref", *asked, cwd=self.path):
             return f"on branch {found} of {one.repo}"
         return f"of run {one.run} in {one.repo}" if RUN_ID.fullmatch(one.run) else f"in {one.repo}"
@@ -108,6 +108,10 @@ class Checkout:
         return self.path.is_dir() and not inspect(self.path)[0]
 
     @cached_property
+    def _ours(self) -> OwnBranches:
+        return OwnBranches.of(self.path)
+
+    @cached_property
     def _base(self) -> str:
         """Return the commit of the base branch. Raises GitRefused if there is none."""
         return git("rev-parse", "--verify", f"{self.revision}^{{commit}}", cwd=self.path)
@@ -117,7 +121,7 @@ class Checkout:
         """Return todo → its commits on branches of runs, not in the base; newest first, each with its run."""
         named: dict[str, list[tuple[str, str]]] = {}
         if self._is_repository:
-            span = ("--branches=coord/*", "--not", self._base)
+            span = (*(f"--branches={prefix}*" for prefix in self._ours.prefixes), "--not", self._base)
             for row in TRAILERS.rows(git("log", *TRAILERS.options, *span, cwd=self.path)):
                 named.setdefault(row["Todo"], []).append((row["commit"], row["Run"]))
         return named
@@ -138,9 +142,8 @@ class Checkout:
     def _tips_on(self, one: ExpectedResult) -> list[str]:
         """Return the tips of runs that contain the result: a later run may have set it back."""
         tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
-        heads = git(
-            "for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path
-        )
+        asked = (f"--contains={one.commit}", "--format=%(objectname)", *self._ours.refs)
+        heads = git("for-each-ref", *asked, cwd=self.path)
         return [tip for tip in dict.fromkeys([*tips, *heads.split()]) if tip != one.commit]
 
     @cached_property

@@ -25,10 +25,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from coordination.branches import HEADS, discarded_ref, run_branch
 from coordination.errors import CoordinationError, GitRefused, NotAllowed
 from coordination.files import below
+from coordination.models import OWN_BRANCHES
 from coordination.runs.attempt_store import Grant
-from coordination.runs.change_sets.records import RepoChange, discarded_ref
+from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.records import RunBrief
@@ -44,7 +46,6 @@ from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder, Superseded, occupant_in
 from workers.workspace.repository import (
-    branch_of,
     commit_at,
     commits_without_run,
     common_dir_of,
@@ -231,6 +232,8 @@ class RollbackCleanup:
     had_ended: bool
     """True if the run had ended before its rollback."""
     carried: Carried | None = None
+    branch_prefix: str = OWN_BRANCHES
+    """Beginning of the names of the branches of the run, and of those that it takes up."""
 
     def refuse_lost_repository(self) -> None:
         """Refuse a repository that was lost with the run's commits. Raises NotRemoved."""
@@ -314,14 +317,17 @@ class RollbackCleanup:
         shown = ask("log", *FENCES.options, "--max-count=1", commit, cwd=self.checkout).stdout
         return next(((row["Run"], row["Fence"]) for row in FENCES.rows(shown)), ("", ""))
 
+    def _branch(self, run: str) -> str:
+        return run_branch(run, self.branch_prefix)
+
     def _head(self, run: str) -> str:
-        return commit_at(self.checkout, f"refs/heads/{branch_of(run)}")
+        return commit_at(self.checkout, f"{HEADS}{self._branch(run)}")
 
     def _refuse(self, run: str, found: list[Artifact]) -> None:
         kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]
         if kept:
             loose = next((artifact.path for artifact in found if artifact.loose), "")
-            way = "branch NAME" if loose else f"branch -m {branch_of(run)} NAME"
+            way = "branch NAME" if loose else f"branch -m {self._branch(run)} NAME"
             keep = f"git -C {quoted(loose or self.checkout)} {way}"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
@@ -331,7 +337,7 @@ class RollbackCleanup:
     def _name(self, artifact: Artifact) -> str:
         if artifact.kind is Kind.WORKTREE:
             return f"the worktree {artifact.path}"
-        return f"branch {branch_of(artifact.run)} in {artifact.path}"
+        return f"branch {self._branch(artifact.run)} in {artifact.path}"
 
     def _removal_line(self, artifact: Artifact) -> str:
         if artifact.kind is Kind.WORKTREE:

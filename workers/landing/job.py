@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordination.branches import HEADS, claim, run_branch
 from coordination.credentials.records import Purpose
 from coordination.files import below
 from coordination.models import LandAction, LandCheck, Repo, RevertAction
@@ -41,7 +42,7 @@ from workers.trust.signed_results import SignedResults
 from workers.workspace.change_set import BranchCopy
 from workers.workspace.git import git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, common_dir_of
+from workers.workspace.repository import common_dir_of
 
 if TYPE_CHECKING:
     from coordination.changes.requests.access import ForgeAccess
@@ -208,8 +209,10 @@ class LandJobs:
         return ForgeAccess(self.store, self.settings, self.state, patience=FORGE_PAUSE, branch_prefix=prefix)
 
     def _keep(self, grant: Grant, commit: str) -> None:
-        ref = f"refs/heads/{branch_of(grant.run_id)}"
-        git("update-ref", "--no-deref", ref, commit, cwd=self.checkouts[grant.spec.repo.name])
+        prefix = until_answered(lambda: self.store.brief(grant.run_id)).branch_prefix
+        repo, ref = grant.spec.repo.name, f"{HEADS}{run_branch(grant.run_id, prefix)}"
+        claim(repo, self.checkouts[repo], prefix)
+        git("update-ref", "--no-deref", ref, commit, cwd=self.checkouts[repo])
 
     def _record(self, grant: Grant, json: str) -> None:
         """Record what the next attempt must know, before the base branch changes. Raises Superseded."""

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from coordination.branches import name_of_set
 from coordination.changes.requests.push import pushed_ref
 from coordination.forges.errors import ForgeError, ForgeProblem
 from coordination.forges.models import MergeMethod, NewRequest, PullRequest, RequestState
 from coordination.landing.readiness import LASTING, Lack, Missing, Requirements, missing_of, missing_text
 from coordination.models import RevertAction, RevertStep
-from coordination.runs.change_sets.records import PREFIX, Landed, RepoChange, Reverted, branch_name
+from coordination.runs.change_sets.records import Landed, RepoChange, Reverted
 from coordination.runs.records import WaitReason
 from workers.landing.attempt import UNDOES, AttemptEnd, postponed, refusal
 from workers.landing.commits import commit_in
@@ -102,7 +103,7 @@ class RequestRevert(ForgeAttempt, RevertAttempt):
         if self._landing_to_revert is None:
             return ""
         reverted = self._landing_to_revert.commit
-        return f"{PREFIX}revert-{reverted[:12]}-{branch_name(self._name).removeprefix(PREFIX)}"
+        return f"{self._access.branch_prefix}revert-{reverted[:12]}-{name_of_set(self._name)}"
 
     def _pushed(self, at: BaseBranch, made: Prepared) -> bool:
         """Merge the request of the revert. Return False: the caller looks at the base branch again."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.branches import HEADS
 from coordination.credentials.records import Purpose
 from coordination.errors import CoordinationError
 from coordination.git import is_commit
@@ -28,12 +29,12 @@ from workers.config import WorkerConfig
 from workers.credentials import Access, without_credentials
 from workers.outcome import AttemptOutcome
 from workers.process.trouble import GitInterrupted, WorkspaceUnusable
-from workers.transfer.fetcher import CommitFetcher, CommitRef
+from workers.transfer.fetcher import CommitFetcher, CommitRef, is_published
 from workers.transfer.routes import BundleStore, NotCarried, Publication, Remote, sentence
 from workers.workspace.files import scratch
 from workers.workspace.git import Hold, git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, is_partial, is_shallow
+from workers.workspace.repository import is_partial, is_shallow
 
 PAUSES_S = (0.2, 1.0, 3.0)
 """Seconds between two tries after trouble that passes."""
@@ -66,14 +67,13 @@ class CommitTransfer:
         """
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
-        run, branch = grant.run_id, branch_of(grant.run_id)
         commit_ref = CommitRef(
-            run_id=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs
+            run_id=grant.run_id, repo=repo.name, branch="", commit=commit, origin=origin, runs=runs
         )
         self.fetcher.fetch(commit_ref, into, hold)
 
-    def send(self, grant: Grant, outcome: AttemptOutcome) -> None:
-        """Send the commit before the settle, so that dependents find it.
+    def send(self, grant: Grant, outcome: AttemptOutcome, branch: str) -> None:
+        """Send the commit before the settle, so that dependents find it. `branch`: that of the run.
 
         A commit that cannot be sent fails no todo.
 
@@ -81,21 +81,22 @@ class CommitTransfer:
         """
         if self._one_machine or not outcome.tip or outcome.tip == grant.tip:
             return
-        ref = f"refs/heads/{branch_of(grant.run_id)}"
-        self._send(grant, outcome.tip, grant.tip or outcome.began, ref, first=grant.tip is None)
+        since, first = grant.tip or outcome.began, grant.tip is None
+        self._send(grant, outcome.tip, since, branch, f"{HEADS}{branch}", first=first)
 
-    def send_reopened(self, grant: Grant, tip: str, base: str) -> None:
+    def send_reopened(self, grant: Grant, branch: str, tip: str, base: str) -> None:
         """Send the tip of a change set that a revert has opened again, with its history: the bundles of
-        earlier runs do not lead to it. `base`: the commit of the base branch that it builds on.
+        earlier runs do not lead to it. `branch`: that of the run; `base`: the commit of the base branch that
+        it builds on.
         """
         if self._one_machine:
             return
         place, ref = self._places[grant.spec.repo.name], f"refs/coord/sending/{grant.run_id}"
         git("update-ref", ref, tip, cwd=place)
-        self._send(grant, tip, base, ref, first=True)
+        self._send(grant, tip, base, branch, ref, first=True)
         git("update-ref", "-d", ref, cwd=place)
 
-    def _send(self, grant: Grant, tip: str, since: str, ref: str, *, first: bool) -> None:
+    def _send(self, grant: Grant, tip: str, since: str, branch: str, ref: str, *, first: bool) -> None:
         to_send = CommitToSend(
             run_id=grant.run_id,
             repo=grant.spec.repo,
@@ -104,6 +105,7 @@ class CommitTransfer:
             fence=grant.fence,
             since=since,
             first=first,
+            branch=branch,
             ref=ref,
         )
         try:
@@ -139,13 +141,11 @@ class CommitTransfer:
             pushed[published[commit]].add(commit)
         for run in runs:
             for remote, commits in pushed.items():
-                if remote.branch in {
-                    branch_of(run),
-                    *(f"{branch_of(run)}-{commit[:12]}" for commit in commits),
-                }:
+                if any(is_published(remote.branch, (run,), commit) for commit in commits):
                     with self._access(grant.run_id, repo, remote.url, Purpose.WRITE) as variables:
                         publication = Publication(
                             run_id=run,
+                            branch=remote.branch,
                             checkout=self._places[repo],
                             url=remote.url,
                             commit=max(commits),
@@ -177,6 +177,8 @@ class CommitToSend:
     """The commit that the todo began with."""
     first: bool
     """True if the run has sent nothing of this repository yet."""
+    branch: str
+    """The branch of the run."""
     ref: str
     """The reference at the commit."""
 
@@ -245,6 +247,7 @@ class BundleSender:
         with self._access(to_send.run_id, to_send.repo.name, to_send.repo.url, Purpose.WRITE) as variables:
             publication = Publication(
                 run_id=to_send.run_id,
+                branch=to_send.branch,
                 checkout=to_send.checkout,
                 url=to_send.repo.url,
                 commit=to_send.commit,

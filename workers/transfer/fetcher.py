@@ -13,12 +13,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.branches import HEADS, is_named
 from coordination.credentials.records import Purpose
 from coordination.errors import GitRefused
 from coordination.files import below, lock, make_private, open_lock
@@ -38,12 +39,12 @@ from workers.transfer.routes import (
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
-from workers.workspace.repository import branch_of, has_commit, inspect, is_partial
+from workers.workspace.repository import has_commit, inspect, is_partial
 
 LONGEST_CHAIN = 10_000
 """Bundles that build on each other: more than the todos of one run in one repository."""
-_BUNDLED = re.compile(rf"refs/(heads/)?{branch_of('')}[^ ]+")
-"""A branch of a run or a change set, or another reference of ours."""
+_KEPT = re.compile(r"refs/coord/[^ ]+")
+"""A reference of ours that is no branch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,13 @@ class CommitRef:
         """Return whether the run's own record has this address, and the run may have used this branch."""
         if self.origin is None or remote.url != self.origin.url:
             return False
-        names = {self.branch, *map(branch_of, (self.run_id, *self.runs))}
-        return remote.branch in {self.origin.branch, *names, *(f"{name}-{commit[:12]}" for name in names)}
+        runs = (self.run_id, *self.runs)
+        return remote.branch == self.origin.branch or is_published(remote.branch, runs, commit)
+
+
+def is_published(branch: str, runs: Iterable[str], commit: str) -> bool:
+    """Return whether one of these runs may have pushed a commit to this branch, with any prefix."""
+    return any(is_named(branch, name) for run in runs for name in (run, f"{run}-{commit[:12]}"))
 
 
 def carried(state: Path, run: str) -> Path:
@@ -253,11 +259,17 @@ def _remove_stale_locks(git_dir: Path) -> None:
 def _refuse_other_heads(commit_ref: CommitRef, commit: str, listed: str) -> None:
     """Refuse a bundle that is not one commit on a reference of ours."""
     heads = [line.partition(" ") for line in listed.splitlines()]
-    if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
+    if [head for head, _, _ in heads] != [commit] or not _is_ours(heads[0][2]):
         raise NotCarried(
             f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: "
             f"{sentence(listed) or 'nothing'}"
         )
+
+
+def _is_ours(ref: str) -> bool:
+    """Return whether a ref of a bundle may be a branch of a run or a change set, or another ref of ours."""
+    own = ref.startswith(HEADS) and is_named(ref.removeprefix(HEADS))
+    return own or _KEPT.fullmatch(ref) is not None
 
 
 def _point(commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:

@@ -43,7 +43,7 @@ from coordination.errors import CoordinationError, GitRefused
 from coordination.trailers import FENCES, fence_of
 from workers.workspace.git import Hold, ask, git
 from workers.workspace.lock import Superseded
-from workers.workspace.repository import branch_of, has_commit
+from workers.workspace.repository import has_commit
 
 KEPT = timedelta(days=1)
 """How long the bundles of an ended run stay: a host that lost the run's branches can still get them."""
@@ -229,6 +229,8 @@ class TipRelation(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Publication:
     run_id: str
+    branch: str
+    """The branch of the run."""
     checkout: Path
     url: str
     commit: str
@@ -238,11 +240,10 @@ class Publication:
 
     def publish(self) -> Remote:
         """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's message."""
-        first = branch_of(self.run_id)
-        for name in (first, f"{first}-{self.commit[:12]}"):
+        for name in (self.branch, f"{self.branch}-{self.commit[:12]}"):
             if self._push_to(name):
                 return Remote(name, self.url)
-        raise self._refused(f"{first} has other commits")
+        raise self._refused(f"{self.branch} has other commits")
 
     def withdraw(self, name: str, published: Collection[str]) -> None:
         """Delete the run's branch. `published`: commits that the run has pushed.

@@ -26,16 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from coordination.branches import discarded_ref, run_branch
 from coordination.errors import GitRefused
 from coordination.git import DURABLE
-from coordination.runs.change_sets.records import discarded_ref
 from coordination.text import counted, listed, quoted
 from workers.workspace.change_set import BranchCopy, BranchHeads
 from workers.workspace.commit import commit_tree
 from workers.workspace.git import ask, git
 from workers.workspace.lock import LockHolder
 from workers.workspace.repository import (
-    branch_of,
     commit_at,
     commits_without_run,
     contains,
@@ -124,6 +123,8 @@ class MergeContext:
     checkout: Path
     branch: str
     """The repository's own branch."""
+    prefix: str
+    """Beginning of the names of the branches of this run, and of those that it takes up."""
     change_set: str = ""
     copy: BranchCopy | None = None
     """The branch of the change set."""
@@ -141,7 +142,10 @@ class MergeContext:
 
     def last_here(self, runs: Sequence[str]) -> str:
         """Return the first of these runs that has a branch in the repository; if none has, the first."""
-        return next((run for run in runs if self.head(branch_of(run))), runs[0])
+        return next((run for run in runs if self.head(self.branch_of(run))), runs[0])
+
+    def branch_of(self, run: str) -> str:
+        return run_branch(run, self.prefix)
 
     def head(self, branch: str) -> str:
         return commit_at(self.checkout, f"refs/heads/{branch}")
@@ -270,7 +274,7 @@ def _continue_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str |
         anew = earlier.tip and merge_context.copy is None
         return earlier.tip, ", from which all todos run again" if anew else ""
     accepted, last = _accepted_commit(merge_context, earlier), earlier.last_commit
-    branch = branch_of(earlier.run_id)
+    branch = merge_context.branch_of(earlier.run_id)
     head = merge_context.head(branch)
     if not head or (accepted and merge_context.contains(head, accepted)):
         return accepted, ""
@@ -331,7 +335,7 @@ def _refuse_unrecorded(merge_context: MergeContext, copy: BranchCopy, heads: Bra
 def keep_left_out(merge_context: MergeContext, commit: str) -> Iterator[str]:
     """Keep the commits of people that a run leaves behind which begins at `commit`; yield lines on them."""
     copy, again, known = merge_context.copy, merge_context.again, [commit]
-    for branch in (*([branch_of(again)] if again else ()), *([copy.branch] if copy else ())):
+    for branch in (*([merge_context.branch_of(again)] if again else ()), *([copy.branch] if copy else ())):
         head = merge_context.head(branch)
         if not head or any(merge_context.contains(head, one) for one in known):
             continue
@@ -397,7 +401,9 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
             text += f"; the clone is shallow: git -C {quoted(checkout)} fetch --unshallow"
         raise Unmergeable(ours, text)
     return merge_context.commit(
-        tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"
+        tree,
+        (ours, theirs),
+        f"Merge {merge_context.branch} into {merge_context.branch_of(merge_context.run_id)}",
     )
 
 

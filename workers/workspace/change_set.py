@@ -1,4 +1,4 @@
-"""The branch `coord/<plan>` of a change set in a repository, and the size of its change.
+"""The branch of a change set in a repository, and the size of its change.
 
 The branch is a copy of the tip in Redis, for people and their tools. An attempt moves it right before its
 settle, by compare-and-swap and alone in its worktree, so it is in place when the run has ended. If the settle
@@ -32,10 +32,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.branches import HEADS, OwnBranches, copy_ref, discarded_ref, is_named
 from coordination.errors import GitRefused
 from coordination.files import replace_file
 from coordination.git import is_checked_out, is_commit
-from coordination.runs.change_sets.records import copy_ref, discarded_ref, is_set_branch
 from coordination.text import listed
 from workers.process.trouble import GitInterrupted
 from workers.workspace.git import ask, bounds, command_line, environment, git
@@ -108,7 +108,8 @@ class BranchCopy:
         """
         if tip and not is_commit(tip):
             return f"{self.branch} stays where it is: {tip[:40]!r} is no commit"
-        if not is_set_branch(self.branch):  # a forged record may name a base branch, which must not move here
+        # A forged record may name a base branch, which must not move here.
+        if not (is_named(self.branch) and OwnBranches.of(self.common_dir).have(f"{HEADS}{self.branch}")):
             return f"{self.branch[:100]!r} stays where it is: it is no branch of a change set"
         try:
             if before and tip and self._is_moved_at_once(tip, before):

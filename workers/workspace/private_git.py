@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from coordination.branches import OwnBranches
 from coordination.errors import GitRefused
 from coordination.files import make_private, open_private
 from coordination.git import DURABLE, NO_GRAFTS, TRUE_HISTORY, is_commit
@@ -57,7 +58,6 @@ more than 512 MiB, and makes no deltas of them.
 FRUGAL = ("core.bigFileThreshold=32m", "pack.threads=1")
 """Settings with which 8 files of 100 MB, which have 3 MB compressed, take 5 MB of memory instead of 900."""
 REFS = ("refs/heads", "refs/tags", "refs/remotes")
-_OWN = "refs/heads/coord/"
 _REF = re.compile(r"refs(/(?!\.)[^\x00-\x20\x7f~^:?*\[\\/]{1,255})+")
 _USERINFO = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]+")
@@ -208,7 +208,8 @@ class PrivateGit:
         """Return branches, tags and remote branches of the repository, as git packs them."""
         form = ("--format=%(objectname) %(refname)", f"--count={MOST_REFS}")
         listed = git("for-each-ref", *form, *REFS, cwd=self._checkout, hold=self._hold())
-        lines = (line for line in listed.splitlines() if f" {_OWN}" not in line)
+        ours = OwnBranches.of(self._checkout)
+        lines = (line for line in listed.splitlines() if not ours.have(line.partition(" ")[2]))
         return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
 
     def _config(self) -> str:

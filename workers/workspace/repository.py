@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from coordination.branches import claim, first_refs
 from coordination.errors import GitRefused
 from coordination.files import why_no_folder
 from coordination.git import NO_GRAFTS, TRUE_HISTORY, is_commit, rebased
@@ -22,12 +23,9 @@ OPERATIONS = (
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
 
 
-def branch_of(run: str) -> str:
-    return f"coord/{run}"
-
-
-def common_dir_of(name: str, path: Path) -> Path:
-    """Return the folder of git that all worktrees of the repository share.
+def common_dir_of(name: str, path: Path, prefixes: Collection[str] = ()) -> Path:
+    """Return the folder of git that all worktrees of the repository share. `prefixes`: of the branches that
+    a run needs in it.
 
     Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away.
     Uncommitted work is no obstacle: it is never touched.
@@ -40,18 +38,15 @@ def common_dir_of(name: str, path: Path) -> Path:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
     # One call of git answers two questions in most cases: if a run's branch exists below refs/heads/coord,
     # the repository has a commit, and there can be no branch named `coord`.
-    taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
-    if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
+    there = {prefix: first_refs(path, prefix) for prefix in prefixes}
+    if not any(there.values()) and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
         raise GitRefused(
             f"{name}: {path} has no commit yet",
             f"make the first one: git -C {quoted(path)} commit --allow-empty -m 'First commit'; "
             f"{_or_in_place(name)}",
         )
-    if taken == "refs/heads/coord":
-        raise GitRefused(
-            f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
-            f"rename it: git -C {quoted(path)} branch -m coord another-name",
-        )
+    for prefix, refs in there.items():
+        claim(name, path, prefix, refs)
     return common_dir
 
 

@@ -50,6 +50,7 @@ class RunStart:
         checkout: Path,
         common_dir: Path | None,
         carried: Carried | None,
+        prefix: str,
         folder: GitWorktree,
         workspace_lock: WorkspaceLock,
         sessions: GitSessions | None = None,
@@ -62,6 +63,7 @@ class RunStart:
         self._records = records_of(state, run, repo.name)
         self._checkout = checkout
         self._carried = carried
+        self._prefix = prefix
         self._folder = folder
         self._workspace_lock = workspace_lock
         self._base_lines: tuple[str, ...] = ()
@@ -108,6 +110,7 @@ class RunStart:
             repo=self._repo.name,
             checkout=self._checkout,
             branch=self._repo.branch,
+            prefix=self._prefix,
             change_set=carried.change_set,
             copy=self.copy,
             base=conflict.base if conflict else self._base_branch(carried),

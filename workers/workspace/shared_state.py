@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordination.branches import OwnBranches
 from coordination.errors import GitRefused
 from coordination.text import listed
 from workers.workspace.git import ask, git
@@ -27,8 +28,6 @@ USABLE = re.compile(r"core\.(bare|worktree)")
 KEPT = re.compile(rf"{USABLE.pattern}|user\..*")
 """Keys with which a changed value makes the checkout unusable, or its commits those of somebody else."""
 REFS = ("refs/heads", "refs/tags")
-OWN = "refs/heads/coord/"
-"""Branches that coord moves: of runs and of change sets."""
 LANDED = "\tcoord: landed"
 """End of the line in a branch's log with which coord has landed there."""
 
@@ -117,8 +116,8 @@ def _refs(common_dir: Path) -> Mapping[str, str]:
         cwd=common_dir,
         variables={"GIT_DIR": str(common_dir)},
     )
-    pairs = (line.split(" ") for line in listing.splitlines())
-    return {ref: commit for ref, commit in pairs if not ref.startswith(OWN)}
+    pairs, ours = (line.split(" ") for line in listing.splitlines()), OwnBranches.of(common_dir)
+    return {ref: commit for ref, commit in pairs if not ours.have(ref)}
 
 
 def _kept(folder: Path, config: bytes) -> Values:

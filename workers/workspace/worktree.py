@@ -1,6 +1,6 @@
 """The worktree of a run in one repository, from its making to its removal with the run.
 
-    <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
+    <state>/worktrees/<run>/<repo>/     the worktree, on the branch of the run
     <state>/checks/<run>/<repo>/        the last checkout in which a commit was judged, on no branch
     <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, base-branch, conflict, mended, domain,
                                         commits, prepared, exclude, sandboxed, hooks/, private/, check/
@@ -16,7 +16,7 @@ This module decides which attempt enters, and at which commit; `git_worktree.py`
 
 Invariants
 
-1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`,
+1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the run's branch,
    the worktree's entry and a lock file of ours are written.
 2. An attempt begins at the tip that Redis recorded, whatever the branch has: a commit whose settle was lost
    does not count, and the todo makes it again.
@@ -52,10 +52,11 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from coordination.branches import run_branch
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import below, make_private, replace_file
 from coordination.git import DURABLE, base_tip
-from coordination.models import Repo
+from coordination.models import OWN_BRANCHES, Repo
 from coordination.runs.not_committed import NotCommitted, NotCommittedReason, not_committed
 from coordination.sandbox import Binds
 from coordination.trailers import FENCES, fence_of
@@ -70,7 +71,7 @@ from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, is_readabl
 from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock
 from workers.workspace.private_git import PrivateGit
-from workers.workspace.repository import branch_of, commit_at, loose_commit
+from workers.workspace.repository import commit_at, loose_commit
 from workers.workspace.run_start import RunStart, records_of
 from workers.workspace.shared_state import USABLE, SharedState
 from workers.workspace.submodules import Submodules
@@ -104,12 +105,14 @@ class Worktree(Workspace):
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
         confined: bool = False,
         domain: str = "",
+        prefix: str = OWN_BRANCHES,
         judges: bool = False,
         sessions: GitSessions | None = None,
         log: Callable[[str], None] = logger.warning,
     ) -> None:
         """`git_commit` commits under a guard (see `commit.GitCommit`); `confined`: in a sandbox; `domain`:
-        see above; `judges`: the todo gets a checkout of its own; `log` takes lines for the todo's log.
+        see above; `prefix`: of its branch; `judges`: the todo gets a checkout of its own; `log` takes lines
+        for the todo's log.
         """
         self._state = state.absolute()
         self._repo = repo
@@ -119,7 +122,7 @@ class Worktree(Workspace):
         super().__init__(path, WorkspaceLock(self._records, path))
         self._judges = judges
         self._domain = domain
-        self.branch = branch_of(run)
+        self.branch = run_branch(run, prefix)
         self._run = run
         self._checkout = checkout.absolute()
         self._style = style or CommitStyle()
@@ -146,6 +149,7 @@ class Worktree(Workspace):
             checkout=self._checkout,
             common_dir=common_dir,
             carried=carried,
+            prefix=prefix,
             folder=self._main,
             workspace_lock=self._workspace_lock,
             sessions=sessions,

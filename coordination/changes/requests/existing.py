@@ -2,7 +2,7 @@
 
 If a forge cannot be asked, the row of the request has the error instead of its state and checks. An adopted
 request keeps its branch at the forge: coord pushes to that branch and only adds commits. In the checkout the
-branch of the change set is `coord/<plan>`, as for any other.
+branch of the change set has coord's name for it, as any other.
 """
 
 from __future__ import annotations

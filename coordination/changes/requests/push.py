@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from coordination.bounded import run
+from coordination.branches import discarded_ref
 from coordination.credentials.masking import Masker
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import Conflict, GitRefused, Unreachable
@@ -36,7 +37,7 @@ from coordination.git import (
     seen_ref,
 )
 from coordination.git_programs import NO_HOOKS, program_settings
-from coordination.runs.change_sets.records import discarded_ref
+from coordination.models import OWN_BRANCHES
 from coordination.terminal import spelled
 from coordination.text import quoted, shortened
 from coordination.trailers import TrailerLog
@@ -104,7 +105,7 @@ class PushTarget:
 
 def pushed_ref(branch: str) -> str:
     """Return the ref of the commit at which this checkout has pushed a branch last."""
-    return f"refs/coord/pushed/{branch.removeprefix('coord/')}"
+    return f"refs/coord/pushed/{branch.removeprefix(OWN_BRANCHES)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -307,7 +307,7 @@ def _where_to_fix(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> 
     if any((worktrees / todo.repo).is_dir() or elsewhere(todo) for todo in failed):
         return (
             "fix the cause in the file, on the repository's branch, "
-            f"or by a commit on coord/{run.run_id} in the worktree"
+            f"or by a commit in the worktree, on the branch of run {run.run_id}"
         )
     return "fix the cause in the file or on the repository's branch: there is no worktree yet"
 

@@ -199,7 +199,7 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
         return SOME_FAILED
     if preview.todos or ended.rollback:
         click.echo(
-            f"branch coord/{target.id} still has the undone commits: merge the branch of the next run",
+            f"the branch of run {target.id} still has the undone commits: merge the branch of the next run",
             err=True,
         )
     return _execute(call, target, target.prepare_retry(), as_json=as_json)

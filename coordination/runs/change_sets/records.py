@@ -1,4 +1,4 @@
-"""Records of change sets, names of their branches, and their form in Redis; the result of a quality check.
+"""Records of change sets and their form in Redis; the result of a quality check.
 
 The hash of a change set has a field `<fact> <repo>` for each fact of a repository, and `todo <todo>` for each
 result: `<run> <repo>`. The result of a check is the output of its todo if that succeeded, else its
@@ -12,24 +12,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from hashlib import sha256
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from coordination.branches import is_named, last_part
 from coordination.errors import Unreadable
 from coordination.frozen import FrozenModel
-from coordination.models import OWN_BRANCHES, Word
+from coordination.models import Word
 from coordination.text import counted, listed
 
-PREFIX = OWN_BRANCHES
-LONGEST_NAME = 150
-"""Bytes of a branch's name after `coord/`: the file of a branch, and its lock file, may have 255."""
 TODO = "todo"
-_RUN_ID = re.compile(r"\d{8}-\d{6}-")
-_REFUSED = re.compile(r"[\x00-\x20\x7f~^:?*\[\\/%]|@(?=\{)|(?<=\.)\.|^[.@-]|\.$|\.(?=lock$)", re.IGNORECASE)
-
-_SET_BRANCH = re.compile(rf"{PREFIX}[^\x00-\x20\x7f~^:?*\[\\/]+")
 _COMMIT = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]*")
 """No option of git, no range, no path and no refspec."""
 
@@ -181,7 +174,7 @@ class RepoChange(FrozenModel):
         return branch in (self.branch, self._own(prefix))
 
     def _own(self, prefix: str) -> str:
-        return f"{prefix}{self.branch.removeprefix(PREFIX)}"
+        return f"{prefix}{last_part(self.branch)}"
 
 
 class TakenOver(FrozenModel):
@@ -266,36 +259,6 @@ class ChangeSet(FrozenModel):
         return tuple(todo for change in self.open.values() for todo in change.todos)
 
 
-def branch_name(change_set: str) -> str:
-    """Return the branch of a change set: `coord/<id>`, with `%XX` for what git forbids. Two ids never get the
-    same one, and none gets that of a run.
-    """
-    name = _REFUSED.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), change_set)
-    if _RUN_ID.match(name):
-        name = f"%{ord(name[0]):02X}{name[1:]}"
-    if len(raw := name.encode()) > LONGEST_NAME:
-        end = sha256(change_set.encode()).hexdigest()[:16]  # `%%` stands in no other name
-        name = f"{raw[: LONGEST_NAME - 18].decode(errors='ignore')}%%{end}"
-    return f"{PREFIX}{name}"
-
-
-def is_set_branch(name: str) -> bool:
-    """Return whether `branch_name` may have made a name. Redis can hold any text: one with a newline would
-    give `git update-ref --stdin` further commands.
-    """
-    return _SET_BRANCH.fullmatch(name) is not None and ".." not in name
-
-
-def copy_ref(branch: str) -> str:
-    """Return the ref that keeps the commit at which coord left the branch of a change set."""
-    return f"refs/coord/copies/{branch.removeprefix(PREFIX)}"
-
-
-def discarded_ref(branch: str, commit: str) -> str:
-    """Return the ref that keeps a commit that the branch of a change set no longer has."""
-    return f"refs/coord/discarded/{branch.removeprefix(PREFIX)}/{commit[:12]}"
-
-
 def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | None:
     """Return a change set from its hash in Redis; None if there is none. Raises Unreadable."""
     if not raw:
@@ -330,7 +293,7 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
 
 
 def _repo_change(repo: str, facts: Mapping[str, str], todos: Iterable[str]) -> RepoChange:
-    if (branch := facts.get("branch", "")) and not is_set_branch(branch):
+    if (branch := facts.get("branch", "")) and not is_named(branch):
         raise ValueError(f"its branch in {repo} is {branch!r:.100}, which is none of coord's")
     for name in ("tip", "base"):
         if (commit := facts.get(name, "")) and not _COMMIT.fullmatch(commit):

@@ -90,7 +90,7 @@ def start_run(
                 order,
                 connection.file,
                 connection.signing,
-                writes=writes_of(found, graph.todos) if own else NO_WRITES,
+                writes=writes_of(found, graph.todos, connection.settings.branch_prefix) if own else NO_WRITES,
             )
 
     run_id, reply = seal_of(store, own, begin)

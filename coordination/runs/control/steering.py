@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from coordination.backend.steps.run import Reply
+from coordination.branches import run_branch
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import HIDDEN, secrets_of
@@ -104,16 +105,13 @@ class RollbackPreview:
     """The todos of `todos` that nothing undoes."""
     takes_up: tuple[str, ...] = ()
     """Earlier runs that this one retries, newest first: their branches and worktrees are removed too."""
-
     compensations: Mapping[str, str] = field(default_factory=dict)
     """Todo → the command that will undo it, without its secrets; it is read from the run, which may have been
     imported from another Redis.
     """
 
-    @property
-    def branches(self) -> tuple[str, ...]:
-        """Return the branches that are removed in each of `repos`, if they exist."""
-        return tuple(f"coord/{run}" for run in (self.run_id, *self.takes_up)) if self.repos else ()
+    branches: tuple[str, ...] = ()
+    """The branches that are removed in each of `repos`, if they exist."""
 
 
 def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
@@ -131,12 +129,14 @@ def preview_of(store: RunStore, run_id: str) -> RollbackPreview:
         for todo in brief.predecessors
         if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
     )
+    runs = (run_id, *brief.carried_from)
     return RollbackPreview(
         run_id=run_id,
         status=RunStatus(meta["status"]),
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
         takes_up=brief.carried_from,
+        branches=tuple(run_branch(run, brief.branch_prefix) for run in runs) if begun else (),
         compensations={todo: text for todo in begun if (text := _compensation(specs[todo]))},
         helpless=tuple(todo for todo in begun if _why_not_undoable(todo, specs[todo], states[todo], facts)),
     )

@@ -18,7 +18,6 @@ from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound
 from coordination.models.values import RUN_ID
-from coordination.runs.change_sets.records import branch_name
 from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.cleanup_jobs import (
     BEGIN_WITHIN,
@@ -111,7 +110,7 @@ def in_words(copies: Sequence[Artifact]) -> str:
     """Return the folders of worktrees and the branches as text, some of each."""
     folders = [f"{r.path} on {r.host}" for r in copies if r.changed and not r.loose]
     loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
-    branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
+    branches = [f"{r.run_branch} of {r.repo}" for r in copies if r.unmerged]
     parts = [
         f"{label} {', '.join(names[:SHOWN])}"
         + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
@@ -163,7 +162,7 @@ class Cleaning:
         needed = self._needed()  # a run may have been retried or rolled back since the survey
         runs = tuple(r for r in runs if r not in needed)
         found = {(r.repo, r.branch) for r in survey.found if r.branch}
-        sets = [one for one in self._landed(runs) if (one.repo, branch_name(one.change_set)) in found]
+        sets = [one for one in self._landed(runs) if (one.repo, one.branch) in found]
         removed = self._ask(remove=True, branches=branches, runs=runs, sets=sets)
         building = {run for one in ChangeSets(self._store).read_all().values() for run in one.runs}
         for run_id in runs:
@@ -187,7 +186,9 @@ class Cleaning:
     def _landed(self, runs: Sequence[str] | None) -> tuple[BranchOfSet, ...]:
         """Return the branches whose work has landed, of change sets that these runs moved last."""
         return tuple(
-            BranchOfSet(change_set=name, repo=change.repo, tip=change.tip, run=change.run)
+            BranchOfSet(
+                change_set=name, repo=change.repo, branch=change.branch, tip=change.tip, run=change.run
+            )
             for name, one in ChangeSets(self._store).read_all().items()
             for change in one.repos.values()
             if change.landed and RUN_ID.fullmatch(change.run) and (runs is None or change.run in runs)
@@ -301,7 +302,7 @@ class Cleaning:
 
 def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ...]:
     """Return the artifacts in the job: a worker may not add to what the person has confirmed."""
-    sets = {(one.repo, branch_name(one.change_set)) for one in job.sets}
+    sets = {(one.repo, one.branch) for one in job.sets}
     of_sets = tuple(r for r in found if (r.repo, r.branch) in sets)
     of_runs = (r for r in found if not r.branch and r.run not in job.spare)
     return (*(r for r in of_runs if job.runs is None or r.run in job.runs), *of_sets)

@@ -99,7 +99,9 @@ class RetryPlan:
         is at its end.
         """
         brief, meta = self.ended.brief, self.ended.meta
-        writes = writes_of(found, {name: spec.todo for name, spec in self.again.items()})
+        writes = writes_of(
+            found, {name: spec.todo for name, spec in self.again.items()}, self.ended.brief.branch_prefix
+        )
         takes_up = (self.ended.run_id, *brief.carried_from)
         ends = {repo for repo, change in found.open.items() if change.run in takes_up}
         before = {repo: meta.get(f"{BEFORE}{repo}", "") for repo in ends}

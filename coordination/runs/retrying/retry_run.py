@@ -15,7 +15,7 @@ from coordination.runs.change_sets.store import ChangeSets
 from coordination.runs.connection import Connection
 from coordination.runs.control.named_checkpoints import FIELD
 from coordination.runs.control.starting import check_redis, follow_up, refuse_conflicts, start_lock
-from coordination.runs.records import Descriptor, RunBrief, TodoState
+from coordination.runs.records import BRANCH_PREFIX, Descriptor, RunBrief, TodoState
 from coordination.runs.retrying.ended import EndedRun, read, refuse_again, restorable
 from coordination.runs.retrying.retry_plan import RetryPlan, plan_retry_of
 from coordination.runs.run_kinds import is_landing, is_of_checks, is_of_services, landings_of, start_again
@@ -260,7 +260,7 @@ def _meta(brief: RunBrief, retry: RetryPlan, carry: Carry) -> dict[str, str | in
     old = retry.ended
     copied = {
         name: old.meta[name]
-        for name in ("plan_id", "strategy", "two_persons", "timeout_ms")
+        for name in ("plan_id", "strategy", "two_persons", "timeout_ms", BRANCH_PREFIX)
         if name in old.meta
     }
     copied |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}

@@ -14,6 +14,7 @@ from coordination.durations import ms
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import (
+    OWN_BRANCHES,
     AgentAction,
     Ecosystem,
     ManualAction,
@@ -33,7 +34,7 @@ from coordination.planner.schedule import AGEING
 from coordination.planner.selection import AD_HOC
 from coordination.planner.strategy import choose_strategy
 from coordination.runs.change_sets.records import TAKEN_OVER
-from coordination.runs.records import Origin, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import BRANCH_PREFIX, Origin, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submission.carry import AT_BASE, Facts, StartingPoint, completed, joined, read_carry
 from coordination.runs.submission.draft import HOST, RunDraft, Signing, descriptor_of, first_facts, new_run_id
@@ -266,6 +267,7 @@ def _brief(run_id: str, work: _Work, order: Order, file: str) -> RunBrief:
         kill_grace=settings.kill_grace,
         commit_message=settings.commit_message,
         commit_hooks=settings.commit_hooks,
+        branch_prefix=settings.branch_prefix,
         predecessors=dict(work.predecessors),
         repo_of={name: work.todos[name].repo for name in work.predecessors},
         origins={
@@ -291,6 +293,7 @@ def _meta(brief: RunBrief, graph: PlanGraph, order: Order) -> Mapping[str, str |
         "max_parallel": order.max_parallel or 0,
         "actor": order.actor,
         "brief": brief.model_dump_json(),
+        **({BRANCH_PREFIX: brief.branch_prefix} if brief.branch_prefix != OWN_BRANCHES else {}),
         "levels": len(graph.levels),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
         **({"two_persons": 1} if graph.plan.two_persons else {}),

@@ -10,11 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from coordination.backend.steps.run import Reply
+from coordination.branches import set_branch
 from coordination.errors import Conflict
-from coordination.models import InWorker, ManualAction, Todo, Workspace
+from coordination.models import OWN_BRANCHES, InWorker, ManualAction, Todo, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.selection import AD_HOC
-from coordination.runs.change_sets.records import ChangeSet, branch_name
+from coordination.runs.change_sets.records import ChangeSet
 from coordination.runs.change_sets.store import BEFORE, ChangeSets
 from coordination.runs.records import RunBrief
 from coordination.runs.run_kinds import is_landing
@@ -40,6 +41,8 @@ class Writes:
     """Repository → the tip before the run and those that it retries."""
     signed: Mapping[str, str] = field(default_factory=dict)
     """Repository → the signed result that states the tip of `before`."""
+    prefix: str = OWN_BRANCHES
+    """Beginning of the name of a branch that is none yet."""
     taken_back: Collection[str] = ()
     """The repositories in which the run begins before commits of the change set."""
 
@@ -55,7 +58,7 @@ class Writes:
 
     def branch(self, repo: str) -> str:
         known = self.found.repos.get(repo)
-        return (known.branch if known else "") or branch_name(self.found.id)
+        return (known.branch if known else "") or set_branch(self.found.id, self.prefix)
 
     @property
     def taken(self) -> list[tuple[str, str, str]]:
@@ -122,13 +125,16 @@ def repos_written(todos: Iterable[Todo]) -> tuple[str, ...]:
     )
 
 
-def writes_of(found: ChangeSet, todos: Mapping[str, Todo]) -> Writes:
-    """Return the repositories that a new run of these todos writes. `found`: their change set."""
+def writes_of(found: ChangeSet, todos: Mapping[str, Todo], prefix: str = OWN_BRANCHES) -> Writes:
+    """Return the repositories that a new run of these todos writes. `found`: their change set; `prefix`: of a
+    new branch.
+    """
     repos = repos_written(todos.values())
     changes = {repo: found.open[repo] for repo in repos if repo in found.open}
     return Writes(
         found=found,
         repos=repos,
+        prefix=prefix,
         redoes=frozenset(todos).intersection(found.source),
         before={repo: change.tip for repo, change in changes.items()},
         signed={repo: change.signed for repo, change in changes.items()},

@@ -11,12 +11,20 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from coordination.backend.keys import Keys, repo_slot, split_member
+from coordination.branches import run_branch
 from coordination.errors import NotFound, Unreadable
+from coordination.models import OWN_BRANCHES
 from coordination.planner.hours import Group, medians
 from coordination.planner.schedule import bound
 from coordination.runs.change_sets.records import TAKEN_OVER
 from coordination.runs.logs import shown
-from coordination.runs.records import Descriptor, RunBrief, RunStatus, TodoState
+from coordination.runs.records import (
+    BRANCH_PREFIX,
+    Descriptor,
+    RunBrief,
+    RunStatus,
+    TodoState,
+)
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.views.records import RunView, TodoView, WaveView
 from coordination.runs.views.run_list import ANY_RUN, ActsOn, RunFilters, last_run, newest
@@ -42,7 +50,7 @@ META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused",
     "rollback", "stuck", "timeout_ms", "timed_out", "file", "unwritten",
     "started_at", "finished_at", "break_glass", "lay_still_ms", "carried_from", "change_set", "takes_over",
-    "cached", "max_parallel", "overrides",
+    "cached", "max_parallel", "overrides", BRANCH_PREFIX,
     *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """The fields of `meta` that are shown; not the brief, which is megabytes for a large run."""
@@ -52,6 +60,11 @@ DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowE
 """Errors raised by reading damaged records. OSError: a time that the C library cannot represent (EOVERFLOW);
 Redis raises none.
 """
+
+
+def branch_of_run(redis: Redis, keys: Keys, run_id: str) -> str:
+    """Return the branch of a run."""
+    return run_branch(run_id, redis.hget(keys.run(run_id).meta, BRANCH_PREFIX) or OWN_BRANCHES)
 
 
 @contextmanager
@@ -66,7 +79,7 @@ def readable(run_id: str) -> Iterator[None]:
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {problem}",
             f"other runs continue; see what is left of it: coord logs {run_id}, "
-            f"and branch coord/{run_id} of its repositories",
+            f"and the branch of its repositories that ends in {run_id}",
         ) from error
 
 
@@ -198,7 +211,7 @@ class RunReader:
             carried_from=meta.get("carried_from"),
             change_set=meta.get("change_set"),
             takes_over=TAKEN_OVER.validate_json(meta.get("takes_over", "[]")),
-            branches=self._branches(run_id, meta.get("change_set"), tips),
+            branches=self._branches(run_id, meta, tips),
             tips=dict(sorted(tips.items())),
             break_glass=meta.get("break_glass"),
             overrides=tuple((meta.get("overrides") or "").split()),
@@ -260,8 +273,11 @@ class RunReader:
         }
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(worked, key=_finished)}
         of_set = run.branches if run.change_set else {}
+        prefix = self._redis.hget(self._keys.run(run.run_id).meta, BRANCH_PREFIX) or OWN_BRANCHES
         return {
-            repo: of_set.get(repo) or f"coord/{source}" for repo, source in latest.items() if repo in changed
+            repo: of_set.get(repo) or run_branch(source, prefix)
+            for repo, source in latest.items()
+            if repo in changed
         }
 
     def commits_of(self, run_id: str, todo: TodoView) -> tuple[str, str]:
@@ -272,14 +288,15 @@ class RunReader:
         began, commit = self._redis.hmget(self._keys.run(todo.run or run_id).facts, names)
         return began or "", commit or ""
 
-    def _branches(self, run_id: str, change_set: str | None, tips: Collection[str]) -> dict[str, str]:
+    def _branches(self, run_id: str, meta: Mapping[str, str], tips: Collection[str]) -> dict[str, str]:
         """Return repository → the branch of the run's change set; without one, that of the run."""
         repos = sorted(tips)
         names: list[str | None] = [None] * len(repos)
-        if change_set and repos:
+        if (change_set := meta.get("change_set")) and repos:
             key = self._keys.changes(change_set)
             names = self._redis.hmget(key, [f"branch {repo}" for repo in repos])
-        return {repo: name or f"coord/{run_id}" for repo, name in zip(repos, names, strict=True)}
+        own = run_branch(run_id, meta.get(BRANCH_PREFIX, OWN_BRANCHES))
+        return {repo: name or own for repo, name in zip(repos, names, strict=True)}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """Return the last pieces of a todo's log."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from coordination.runs.change_sets.records import branch_name
+from coordination.branches import set_branch
 
 IDS = (
     *("PLAN-001", "A..B", "P.lock", "P.LOCK", "-x", ".x", "x.", "@", "a@{b", "a b", "a/b", "a%2Fb", "a~1"),
@@ -14,7 +14,7 @@ IDS = (
 
 
 def test_git_accepts_every_branch_and_none_is_that_of_another_plan_or_of_a_run() -> None:
-    names = [branch_name(one) for one in IDS]
+    names = [set_branch(one, "coord/") for one in IDS]
 
     assert len({name.casefold() for name in names}) >= len(IDS) - 1, "P.lock and P.LOCK differ by case only"
     assert len(set(names)) == len(IDS)
