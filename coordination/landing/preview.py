@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from coordination.files import is_folder
 from coordination.frozen import FrozenModel
-from coordination.git import ask_git, base_tip, commit_of, contains, has_commit, is_commit
+from coordination.git import NOBODY, ask_git, base_tip, commit_of, contains, has_commit, is_commit
 from coordination.landing.readiness import Missing, is_lasting, missing_text
 from coordination.models import LandAction, QaAction, Repo, Via
 from coordination.runs.change_sets.records import BY_PEOPLE, CheckVerdict
 from coordination.runs.records import TodoState
 from coordination.runs.run_kinds import REVERT
-from coordination.text import quoted
+from coordination.text import listed, quoted
+
+MERGED = ("--write-tree", "--name-only", "--no-messages", "-z")
 
 if TYPE_CHECKING:
     from coordination.landing.order import LandWave
@@ -243,7 +245,8 @@ def _of_repo(one: RepoLanding, plan: str, method: str, checkout: Path | None) ->
         problem = f"there is no branch {one.branch} in {checkout}: create it, or correct `branch` in the file"
         return known.model_copy(update={"problem": problem, "would": "be refused"})
     if reverts:
-        return known.model_copy(update={"base": base, "would": f"add a commit that reverts {tip[:12]}"})
+        outcome = _outcome_of_revert(checkout, base, tip, one.landed.tree_before)
+        return known.model_copy(update={"base": base} | outcome)
     commits = _count(checkout, f"{base}..{tip}")
     left_out = _count(checkout, f"{tip}..refs/heads/{one.change.branch}") if one.change.branch else None
     found = {"base": base, "commits": commits, "left_out": left_out or 0}
@@ -281,6 +284,34 @@ def _outcome(checkout: Path, base: str, tip: str, method: str, resolve: str) -> 
     if contains(checkout, base, tip):
         return {"would": f"move from {base[:12]} to {tip[:12]}"}
     return {"would": "be refused", "problem": f"the base branch has moved to {base[:12]}: no fast-forward"}
+
+
+def _outcome_of_revert(checkout: Path, base: str, landed: str, before: str) -> dict[str, str]:
+    """Return the outcome of a three-way merge: the landed commit as ancestor, the base branch as ours, and
+    the tree before the landing as theirs.
+    """
+    trees = [_tree(checkout, commit) for commit in (landed, base, before)]
+    if not all(trees):
+        return {"would": "be decided on its host"}
+    root = _synthetic(checkout, trees[0])
+    ours, theirs = (_synthetic(checkout, tree, root) for tree in trees[1:])
+    merged = ask_git(checkout, "merge-tree", *MERGED, ours, theirs, codes=(0, 1)).rstrip("\0")
+    tree, *files = merged.split("\0")
+    if files:
+        problem = f"{listed(dict.fromkeys(files))} changed in {base[:12]} since {landed[:12]} landed: "
+        hint = "take that change out first, or revert both by hand"
+        return {"would": "be refused", "problem": f"{problem}{hint}"}
+    if tree == trees[1]:
+        return {"would": "change nothing: the base branch has none of it"}
+    return (
+        {"would": f"add a commit that reverts {landed[:12]}"} if tree else {"would": "be decided on its host"}
+    )
+
+
+def _synthetic(checkout: Path, tree: str, *parents: str) -> str:
+    """Return a commit of a tree, for a merge; no ref has it."""
+    options = [option for parent in parents for option in ("-p", parent)]
+    return ask_git(checkout, "commit-tree", *options, "-m", "compare", tree, settings=NOBODY)
 
 
 def commands_to_pull(

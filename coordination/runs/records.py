@@ -4,6 +4,7 @@ with which a worker executes each.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -235,6 +236,15 @@ class Origin(FrozenModel):
     url: str
     branch: str
     """The repository's branch, from which runs begin."""
+
+
+def changes_nothing(spec: str) -> bool:
+    """Return whether a stored spec is that of a todo that judges a commit, and has no compensation. Only
+    these fields are read: a run may have thousands of todos.
+    """
+    todo = json.loads(spec).get("todo", {})
+    action = todo.get("action") or {}
+    return not todo.get("compensate") and (action.get("type") == "qa" or action.get("read_only") is True)
 
 
 BRANCH_PREFIX = "branch_prefix"

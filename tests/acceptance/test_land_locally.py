@@ -116,3 +116,42 @@ def test_what_was_reverted_lands_again_with_all_the_work(swept: Testbed):
     assert {one["reverted"] for one in swept.ok("changes", PLAN, "--json").json} == {None}
     assert (read(swept.folder / "lib/version"), read(swept.folder / "app/needs")) == ("3", "lib 2")
     assert "Coord-Reverts" in git(swept.folder / "lib", "log", "--format=%B"), "history was not rewritten"
+
+
+def test_a_preview_of_a_revert_says_which_repositories_would_conflict(swept: Testbed):
+    assert land(swept)["code"] == 0
+    lib = swept.folder / "lib"
+    (lib / "version").write_text("2 and more\n")
+    git(lib, "commit", "-qam", "theirs")
+    before = {repo: head(swept, repo) for repo in ("lib", "app")}
+    preview = swept.coord("revert", PLAN, "--dry-run", "--json")
+    rows = {one["repo"]: one for one in preview.json["repos"]}
+    assert preview.code == 3
+    assert "version" in rows["lib"]["problem"]
+    assert (rows["app"]["problem"], rows["app"]["would"][:12]) == ("", "add a commit")
+    assert {repo: head(swept, repo) for repo in before} == before
+    refused = swept.coord("revert", PLAN, "--yes")
+    assert refused.code == 3
+    assert "version" in refused.err
+
+    git(lib, "revert", "--no-edit", "HEAD")
+    assert swept.coord("revert", PLAN, "--dry-run").code == 0
+    (lib / "version").unlink()
+    git(lib, "commit", "-qam", "taken out by hand")
+    rows = {one["repo"]: one for one in swept.ok("revert", PLAN, "--dry-run", "--json").json["repos"]}
+    assert rows["lib"]["would"].startswith("change nothing")
+
+
+def test_a_todo_that_only_looks_is_not_called_compensated(testbed: Testbed):
+    looks = {"type": "shell", "run": "test -e README", "read_only": True}
+    todos = [
+        {"id": "LOOK", "repo": "lib", "action": looks},
+        {"id": "WRITE", "repo": "lib", "action": "echo 2 > version", "blocked_by": ["LOOK"]},
+        {"id": "FAIL", "repo": "lib", "action": "false", "blocked_by": ["WRITE"]},
+    ]
+    testbed.write(todos, plan={"on_failure": "rollback"})
+    assert testbed.sweep().code == 3
+    run = testbed.ok("show-run", "last", "--json").json
+    states = {todo["id"]: todo["state"] for todo in run["todos"]}
+    assert states == {"LOOK": "succeeded", "WRITE": "compensated", "FAIL": "compensated"}
+    assert run["counts"] == {"succeeded": 1, "compensated": 2}

@@ -51,7 +51,7 @@ class TodoView(FrozenModel):
     comment: str | None = None
     """Comment of the approval or rejection."""
     was: TodoState | None = None
-    """End state before it was undone; its times are from then."""
+    """End state before the rollback; its times are from then. `state` is the same for one that only looks."""
     undo_s: float | None = None
     """Duration of the compensation."""
     accepted: str | None = None

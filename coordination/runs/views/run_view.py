@@ -24,8 +24,9 @@ from coordination.runs.records import (
     RunBrief,
     RunStatus,
     TodoState,
+    changes_nothing,
 )
-from coordination.runs.run_kinds import is_landing
+from coordination.runs.run_kinds import is_landing, only_looks
 from coordination.runs.views.records import RunView, TodoView, WaveView
 from coordination.runs.views.run_list import ANY_RUN, ActsOn, RunFilters, last_run, newest
 from coordination.runs.views.todo_view import (
@@ -65,6 +66,10 @@ Redis raises none.
 def branch_of_run(redis: Redis, keys: Keys, run_id: str) -> str:
     """Return the branch of a run."""
     return run_branch(run_id, redis.hget(keys.run(run_id).meta, BRANCH_PREFIX) or OWN_BRANCHES)
+
+
+UNDONE = (RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED)
+"""Statuses of a run whose todos are counted as they are shown: a compensation goes through other states."""
 
 
 @contextmanager
@@ -187,9 +192,10 @@ class RunReader:
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         status = RunStatus(meta["status"])
-        # The steps count a todo that is being undone by the state of its compensation.
         has_all = only is None and (todos or status is RunStatus.ROLLING_BACK)
-        rows = self._todos(run_id, only) if has_all or only else ()
+        rows = (
+            self._as_they_were(run_id, meta["plan_id"], self._todos(run_id, only)) if has_all or only else ()
+        )
         tips = self._redis.hgetall(self._keys.run(run_id).tips) if only is None and todos else {}
         return RunView(
             run_id=run_id,
@@ -216,7 +222,7 @@ class RunReader:
             break_glass=meta.get("break_glass"),
             overrides=tuple((meta.get("overrides") or "").split()),
             cached=int(meta.get("cached", 0)),
-            counts=_counted(rows) if has_all and status is RunStatus.ROLLING_BACK else _counts(meta),
+            counts=_counted(rows) if has_all and status in UNDONE else _counts(meta),
             waves=self._waves(run_id, meta["plan_id"], rows, status) if todos else (),
             todos=rows if todos else (),
         )
@@ -335,6 +341,19 @@ class RunReader:
             )
             for name, state in states.items()
         )
+
+    def _as_they_were(self, run_id: str, plan_id: str, rows: tuple[TodoView, ...]) -> tuple[TodoView, ...]:
+        """Return the todos with those that only look in the state before the rollback, which undoes nothing
+        of them.
+        """
+        undone = [row.id for row in rows if row.state is TodoState.COMPENSATED and row.was]
+        specs = self._redis.hmget(self._keys.run(run_id).spec, undone) if undone else []
+        looks = {
+            name
+            for name, spec in zip(undone, specs, strict=True)
+            if only_looks(plan_id, name) or (spec and changes_nothing(spec))
+        }
+        return tuple(row.model_copy(update={"state": row.was}) if row.id in looks else row for row in rows)
 
     def _now_ms(self) -> int:
         seconds, micros = self._redis.time()
