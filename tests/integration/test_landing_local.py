@@ -57,9 +57,13 @@ def test_a_clean_checkout_follows_twice_in_a_row(landing: LandingCheckout):
 def dirty(landing: LandingCheckout, how: str) -> str:
     """Make the checkout dirty; return the file that the refusal names."""
     path = landing.path
-    file = {"unstaged": "code.py", "staged": "old", "hidden": "text", "ignored folder": "new/x"}.get(
-        how, "new"
-    )
+    file = {
+        "unstaged": "code.py",
+        "staged": "old",
+        "hidden": "text",
+        "skipped": "text",
+        "ignored folder": "new/x",
+    }.get(how, "new")
     if how == "ignored":
         (path / ".git/info/exclude").write_text("new\n")
     elif how == "ignored folder":
@@ -68,8 +72,9 @@ def dirty(landing: LandingCheckout, how: str) -> str:
     elif how == "link":
         (path / "new").symlink_to("code.py")
         return file
-    elif how == "hidden":
-        git("update-index", "--assume-unchanged", "text", cwd=path)
+    elif how in ("hidden", "skipped"):
+        flag = "--assume-unchanged" if how == "hidden" else "--skip-worktree"
+        git("update-index", flag, "text", cwd=path)
     (path / file).write_text("mine\n")
     if how == "staged":
         git("add", "old", cwd=path)
@@ -77,7 +82,7 @@ def dirty(landing: LandingCheckout, how: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "how", ["unstaged", "staged", "untracked", "ignored", "ignored folder", "link", "hidden"]
+    "how", ["unstaged", "staged", "untracked", "ignored", "ignored folder", "link", "hidden", "skipped"]
 )
 def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(landing: LandingCheckout, how: str):
     made, file = landing.made(landing.since), dirty(landing, how)
@@ -86,7 +91,7 @@ def test_a_dirty_checkout_is_refused_by_name_and_nothing_moves(landing: LandingC
 
     assert isinstance(found, Refused)
     assert (found.reason, found.lasting) == (Reason.DIRTY, False)
-    assert file in found.error or how == "hidden"
+    assert file in found.error
     assert str(landing.path) in found.error
     assert (status(landing.path), git("for-each-ref", cwd=landing.path)) == before
     assert how == "link" or (landing.path / file).read_text() == "mine\n"

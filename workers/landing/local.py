@@ -120,7 +120,21 @@ def _push(at: BaseBranch, folder: Path, commit: str, base: str, receiver: str) -
     if settled := _settled(at, commit, base):
         return settled
     reason = Reason.BUSY if refused.reason is Reason.MOVED else refused.reason
-    return Refused(reason=reason, error=f"{folder}: {refused.error}", base=base)
+    text = f"{folder}: {refused.error}"
+    if reason is Reason.DIRTY and (hidden := _hidden(folder, base, commit)):
+        shown = f"git -C {quoted(folder)} update-index --no-assume-unchanged --no-skip-worktree"
+        text += f"; git hides changes in {listed(hidden)} from its status: {shown} {quoted(*hidden)}"
+        return Refused(reason=reason, error=masked(at, text), files=hidden, base=base)
+    return Refused(reason=reason, error=text, base=base)
+
+
+def _hidden(folder: Path, base: str, commit: str) -> list[str]:
+    """Return the files that the commit changes and `git status` leaves out, by a flag of the index."""
+    changed = git("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, commit, cwd=folder)
+    tags = (entry.partition(" ") for entry in git("ls-files", "-v", "-z", cwd=folder).split("\0"))
+    hidden = {name for tag, _, name in tags if tag.islower() or tag == "S"}
+    found = hidden.intersection(changed.split("\0"))
+    return sorted(name for name in found if (folder / name).exists())  # a sparse checkout lacks the others
 
 
 def _settled(at: BaseBranch, commit: str, base: str) -> Pushed | Refused | None:
