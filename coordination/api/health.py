@@ -201,6 +201,7 @@ def _view(record: Health) -> HealthView:
     return HealthView.model_validate(
         {name: getattr(record, name) for name in names}
         | {name: getattr(record.subject, name) for name in OF_SUBJECT}
+        | {"why": record.reason}
     )
 
 

@@ -95,6 +95,7 @@ def examine(facade: Facade) -> Facts:
     """
     from coordination.operations import checkup
     from coordination.operations.doctor import Facts
+    from coordination.services.view import service_reports
 
     settings = facade.settings
     file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
@@ -112,7 +113,12 @@ def examine(facade: Facade) -> Facts:
         return Facts(machine=facts.machine, file=file, trouble=error)
     if not settings.redis_url:
         facts = replace(facts, restarts=facade.local.restarts.recent(), state=str(facade.state))
-    return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
+    facts = checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
+    if facts.trouble:
+        return facts
+    with facade.answering() as connection:
+        reports = service_reports(facade.state, settings.this_host, connection.registry)
+    return replace(facts, services=tuple(reports))
 
 
 def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> FlowerConfig:

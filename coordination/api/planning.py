@@ -14,6 +14,7 @@ from coordination.git import base_tip
 from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
 from coordination.planner.graph import PlanGraph, build, with_finished
 from coordination.planner.selection import ALL, Selectors, find_plan
+from coordination.runs.records import TodoState
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
@@ -65,12 +66,13 @@ class Planner:
         return self.with_durations(build(self._access.document.ecosystem, plan, wanted))
 
     def with_finished(self, graph: PlanGraph, wanted: Selectors = ALL) -> PlanGraph:
-        """Return the graph to be drawn: with the todos that are finished; those of a live run are in
-        progress.
+        """Return the graph to be drawn: with the todos that are finished, also in a live run; the others of a
+        live run are in progress.
         """
         in_runs = self._access.executing() or {}
         executing = {todo for todo, one in in_runs.items() if one.in_progress}
-        return with_finished(graph, self._access.document.ecosystem, wanted, executing)
+        succeeded = {todo for todo in executing if in_runs[todo].state == TodoState.SUCCEEDED}
+        return with_finished(graph, self._access.document.ecosystem, wanted, executing, succeeded)
 
     def progress(self, plan: str) -> PlanProgress:
         """Return the finished part of a plan, its hours and its last run."""

@@ -42,7 +42,7 @@ LONGEST = 2000
 """Number of characters of the longest text outside of logs and differences."""
 DRAWN = 2000
 """Number of boxes of the largest graph that is drawn."""
-_COMMAND = re.compile(r": coord approve \S+$")
+_COMMAND = re.compile(r"(; to end it now)?: coord approve \S+$")
 _PREAMBLE = re.compile(r"^.*?(?=<svg)|<style>.*?</style>", re.DOTALL)
 TONES = {
     **dict.fromkeys(("succeeded", "completed", "up", "satisfied", "green", "resolved", "closed"), "good"),

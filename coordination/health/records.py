@@ -155,6 +155,19 @@ class Health(FrozenModel):
     def is_down(self) -> bool:
         return self.subject.connected and self.verdict in DOWN
 
+    @property
+    def is_troubled(self) -> bool:
+        """Return whether people are to look at it: it is down or flapping."""
+        return self.is_down or self.state is HealthState.FLAPPING
+
+    @property
+    def reason(self) -> str:
+        """Return the reason of its state; that of a flapping subject, too, while it is healthy."""
+        if self.state is not HealthState.FLAPPING:
+            return self.why
+        changed = f"it became healthy or unhealthy {len(self.changes)} times within ten minutes"
+        return f"{changed}; {self.why}" if self.why else changed
+
 
 def overall(records: Iterable[Health]) -> Overall:
     """Return the state of all subjects: critical if a required one is down, degraded if another one is down

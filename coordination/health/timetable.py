@@ -185,7 +185,6 @@ class Timetable:
             "vain": 0,
             "vain_why": "",
             "given_up": False,
-            "recovery_due": None,
         }
         if record.verdict is HealthState.RECOVERING and record.failed_at is not None:
             took_s = max(0.0, now - record.failed_at)
@@ -207,7 +206,8 @@ class Timetable:
         if record.verdict is HealthState.RECOVERING:
             return self._recovery_failed(record.model_copy(update=facts), now)
         if record.failed_at is None:
-            facts |= {"failed_at": now, "recovery_due": now}
+            # A recovery that helped for a moment only does not make the next one begin earlier.
+            facts |= {"failed_at": now, "recovery_due": max(now, record.recovery_due or now)}
         return self._with_verdict(record, down, now).model_copy(update=facts)
 
     def _recovery_failed(self, record: Health, now: float, **facts: object) -> Health:

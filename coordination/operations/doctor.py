@@ -10,6 +10,7 @@ from coordination.backend.server_check import Finding, Severity
 from coordination.breakers.records import Breaker
 from coordination.ecosystem.first_file import LINE_OF_ID, new_id
 from coordination.errors import CoordinationError
+from coordination.health.facts import ServiceReport
 from coordination.health.records import Health, HealthState, Kind
 from coordination.operations.machine_check import Machine, machine_findings
 from coordination.operations.supervision import Restart
@@ -20,6 +21,8 @@ from coordination.runs.views.records import RunView
 from coordination.runs.worker_registry import SET_NAMESPACE, Worker
 from coordination.text import counted, listed, quoted
 
+UNWELL = ("failed", "degraded", "unreachable", "recovering")
+"""States of a service that are problems."""
 CLOCK_TOLERANCE = timedelta(seconds=5)
 
 
@@ -87,6 +90,8 @@ class Facts:
     """Circuit breakers that are not closed."""
     health: tuple[Health, ...] = ()
     """Health of repositories, remotes, services and disks, as the monitor has recorded it."""
+    services: tuple[ServiceReport, ...] = ()
+    """Services that should be up, as the supervisors of their hosts report them."""
     runs: tuple[RunView, ...] = ()
     """Runs that have not ended."""
     half_undone: tuple[RunView, ...] = ()
@@ -148,6 +153,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_half_undone(facts),
         *_breakers(facts),
         *_health(facts),
+        *_services(facts),
         *_poison(facts),
         *machine_findings(
             facts.machine, embedded=facts.server is not None and facts.server.embedded, reports=reports
@@ -350,7 +356,7 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
 
 def _breakers(facts: Facts) -> Iterator[Finding]:
     """Yield the breakers that are not closed, without those of recoveries: `_health` names what is down."""
-    named = {one.subject.breaker for one in facts.health if one.is_down}
+    named = {one.subject.breaker for one in facts.health if one.is_troubled}
     for breaker in facts.breakers:
         if breaker.tripped and breaker.name not in named:
             behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
@@ -368,10 +374,23 @@ def _health(facts: Facts) -> Iterator[Finding]:
         kind, name = one.subject.kind, one.subject.name
         if one.state is HealthState.DISCONNECTED and kind is Kind.REPO:
             yield Finding.warning(f"repository {name} is disconnected", f"coord connect-repo {name}")
-        elif one.is_down and (kind in (Kind.SERVICE, Kind.REMOTE) or facts.hosts_of(name)):
-            tell = Finding.wrong if one.subject.required else Finding.warning
+        elif one.is_troubled and (kind in (Kind.SERVICE, Kind.REMOTE) or facts.hosts_of(name)):
+            tell = Finding.wrong if one.subject.required and one.is_down else Finding.warning
             again = "it is not recovered any more" if one.given_up else "see it with its recoveries"
-            yield tell(f"{kind} {name} is {one.verdict}: {one.why}", f"{again}: coord health {name}")
+            yield tell(f"{kind} {name} is {one.state}: {one.reason}", f"{again}: coord health {name}")
+
+
+def _services(facts: Facts) -> Iterator[Finding]:
+    """Yield the services that are not well by the last report, unless `_health` names them: the monitor looks
+    at them later.
+    """
+    named = {one.subject.name for one in facts.health if one.is_troubled and one.subject.kind is Kind.SERVICE}
+    for one in facts.services:
+        if one.state in UNWELL and one.name not in named:
+            yield Finding.warning(
+                f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
+                f"see its log: coord service logs {one.name}",
+            )
 
 
 def _poison(facts: Facts) -> Iterator[Finding]:

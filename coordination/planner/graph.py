@@ -337,12 +337,17 @@ def _with_ad_hoc_plan(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem
 
 
 def with_finished(
-    graph: PlanGraph, ecosystem: Ecosystem, wanted: Selectors = ALL, executing: Collection[str] = ()
+    graph: PlanGraph,
+    ecosystem: Ecosystem,
+    wanted: Selectors = ALL,
+    executing: Collection[str] = (),
+    succeeded: Collection[str] = (),
 ) -> PlanGraph:
     """Return the graph with the selected todos of the plan that are finished, before those that are not.
 
-    `executing`: todos that a live run executes, which are shown in progress. A dependency of a finished todo
-    on an open one is left out: it no longer counts.
+    `executing`: todos that a live run executes, which are shown in progress; `succeeded`: those that have
+    succeeded there, which are shown as completed. A dependency of a finished todo on an open one is left out:
+    it no longer counts.
     """
     is_selected = wanted.test(ecosystem)
     known = {*graph.todos, *graph.blocked_todos, *graph.left_out}
@@ -357,10 +362,10 @@ def with_finished(
     todos = {**over, **graph.todos}
     return replace(
         graph,
-        todos={name: _shown(todos[name], name in executing) for name in order},
+        todos={name: _shown(todos[name], name in executing, name in succeeded) for name in order},
         predecessors={name: predecessors[name] for name in order},
         successors=paths.successors(order, predecessors),
-        finished=frozenset(over),
+        finished=frozenset({*over, *graph.todos} & {*over, *succeeded}),
     )
 
 
@@ -391,5 +396,7 @@ def _ordered(before: dict[str, list[str]]) -> list[str]:
     return list(nx.topological_sort(graph))
 
 
-def _shown(todo: Todo, executed: bool) -> Todo:
-    return todo.model_copy(update={"status": TodoStatus.IN_PROGRESS}) if executed else todo
+def _shown(todo: Todo, executed: bool, succeeded: bool) -> Todo:
+    if not executed and not succeeded:
+        return todo
+    return todo.model_copy(update={"status": TodoStatus.COMPLETED if succeeded else TodoStatus.IN_PROGRESS})

@@ -25,6 +25,7 @@ from math import exp, floor, isfinite, log
 from statistics import median
 from typing import TYPE_CHECKING
 
+from coordination.models import NoopAction, Todo
 from coordination.planner.gates import MILESTONE_REPO, is_milestone
 from coordination.planner.schedule import NOTHING_SHARED, Supply, simulate, simulate_levels
 
@@ -54,6 +55,8 @@ class Basis(StrEnum):
     """Median of similar todos in earlier runs."""
     ASSUMED = "assumed"
     """Median of the estimated and learned durations of the plan."""
+    FIXED = "fixed"
+    """Time that passes by the clock, such as the soak of a wave."""
     UNKNOWN = "unknown"
     """The plan has no such duration: all todos count the same."""
 
@@ -96,7 +99,9 @@ def expected_of(graph: PlanGraph) -> dict[str, Expected]:
     assumed = (median(known), Basis.ASSUMED) if known else (graph.assumed_hours, Basis.UNKNOWN)
     found: dict[str, Expected] = {}
     for name, todo in graph.todos.items():
-        if name in estimated:
+        if soak_s := soak_of(todo):
+            hours, source = soak_s / 3600, Basis.FIXED
+        elif name in estimated:
             hours, source = estimated[name], Basis.ESTIMATED
         elif is_milestone(todo):
             hours, source = 0.0, Basis.ESTIMATED
@@ -106,6 +111,13 @@ def expected_of(graph: PlanGraph) -> dict[str, Expected]:
             hours, source = assumed
         found[name] = Expected(seconds=min(3600 * hours, LONGEST_S), source=source)
     return found
+
+
+def soak_of(todo: Todo) -> float:
+    """Return the seconds for which the todo lets a wave soak; 0 for any other todo."""
+    if not isinstance(todo.action, NoopAction) or not todo.action.soak or todo.gate is None:
+        return 0.0
+    return todo.gate.timeout.total_seconds() if todo.gate.timeout else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +131,7 @@ class OpenTodo:
     order: float
     """The smaller, the more urgent."""
     elapsed_s: float | None = None
-    """Time since its attempt began; None where it does not run."""
+    """Time since its attempt or its soak began; None where neither has."""
 
 
 @dataclass(frozen=True, kw_only=True)

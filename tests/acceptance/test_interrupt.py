@@ -65,6 +65,23 @@ def test_on_a_terminal_the_run_can_be_left_going_or_cancelled(
     assert testbed.file.read_text().count("status: completed") == 2
 
 
+def test_at_the_question_a_run_that_has_ended_meanwhile_does_not_continue(
+    testbed: Testbed, gate: Gate
+) -> None:
+    terminal = Terminal(testbed, "sweep", PLAN)
+    gate.wait()
+    terminal.press(CTRL_C)
+    terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
+    testbed.ok("cancel", "last")
+    until(lambda: testbed.run()["status"] == "cancelled")
+
+    terminal.press(b"l\n")
+
+    assert terminal.until_it_ends() == 130
+    assert "the run has ended meanwhile" in terminal.shown
+    assert "the run continues" not in terminal.shown
+
+
 def test_a_second_ctrl_c_at_the_question_leaves_at_once(testbed: Testbed, gate: Gate) -> None:
     terminal = Terminal(testbed, "sweep", PLAN)
     shell = gate.wait()

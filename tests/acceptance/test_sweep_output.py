@@ -96,3 +96,16 @@ def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
 
     assert re.fullmatch(r"· \d+ % done.*; running: A \(\d+ s\)\n", line)
     assert swept.done().code == 0
+
+
+@pytest.mark.parametrize("on_failure", ["continue", "rollback"])
+def test_of_a_todo_with_several_attempts_the_last_one_is_shown(running: Testbed, on_failure: str) -> None:
+    number = f'"$LEDGER".{on_failure}'
+    action = f'echo >> {number}; echo "this is try $(wc -l < {number})"; exit 1'
+    retry = {"attempts": 2, "delay": 0.01}
+    todo = {"id": "R", "repo": "api", "action": action, "retry": retry, "compensate": "echo undoing it"}
+    running.write([todo], plan={"on_failure": on_failure})
+
+    swept = running.coord("sweep", PLAN)
+
+    assert [line for line in swept.err.splitlines() if line.startswith("  | ")] == ["  | this is try 2"]

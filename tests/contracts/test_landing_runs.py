@@ -13,9 +13,11 @@ from coordination.landing.graph import landing_graph, todo_id
 from coordination.landing.order import LandWave
 from coordination.landing.rules import Landing, RepoLanding
 from coordination.models import Atomic, Ecosystem, Gate, Repo, Strategy, Via
+from coordination.planner.remaining import Basis, Expected, expected_of
 from coordination.runs.change_sets.records import RepoChange
 from coordination.runs.control.steering import cancel
 from coordination.runs.store import RunStore
+from coordination.runs.views.live import asking
 from tests.contracts.run_harness import BAD, OK, OneOfSeveral
 from tests.plans import order
 
@@ -230,6 +232,7 @@ def test_a_wave_gives_its_locks_back_when_it_has_landed_and_soaks_without_any(tw
     first.land(in_waves("P1", "a", "b", soak=SOAK, check="true", gate=Gate()))
     first.do("wave-1.check a")
     assert (held(store, first), first.is_at("wave-1.locks")) == (set(), "parked"), "it waits at its gate"
+    assert [todo for todo, _ in asking(store.redis, store.keys)] == ["P1.wave-1.locks"]
     first.follow(store.approve(first.run_id, "P1.wave-1.locks", "lena", ""))
     first.do("wave-1.locks")
     assert held(store, first) == {"a"}
@@ -244,12 +247,24 @@ def test_a_wave_gives_its_locks_back_when_it_has_landed_and_soaks_without_any(tw
 
     soak = first.todo("P1.wave-1.soak")
     assert (soak.state, soak.wait_reason) == ("parked", "timer")
+    assert asking(store.redis, store.keys) == [], "it goes on by itself"
     assert first.is_at("wave-2.check", "b") == "waiting"
     first.follow(store.approve(first.run_id, "P1.wave-1.soak", "lena", ""))
     first.do("wave-1.soak", "wave-1.look a", "wave-1.after.check a", "wave-1.done", "wave-2.check b")
     first.follow(store.approve(first.run_id, "P1.wave-2.locks", "lena", ""))
     first.do("wave-2.locks")
     assert held(store, first) == {"b"}
+
+
+def test_the_time_of_a_soak_is_known_before_it_begins():
+    _, graph = landing_graph(
+        Ecosystem(repos=(Repo(name="a"), Repo(name="b"))), in_waves("P1", "a", "b", soak=SOAK)
+    )
+
+    expected = {todo: one for todo, one in expected_of(graph).items() if todo.endswith(".soak")}
+
+    known = Expected(seconds=SOAK.total_seconds(), source=Basis.FIXED)
+    assert expected == {"P1.wave-1.soak": known, "P1.wave-2.soak": known}
 
 
 def test_a_red_check_takes_back_its_wave_only_and_no_later_one_begins(two, store):

@@ -37,7 +37,7 @@ from coordination.cli.following.summary import (
     print_end,
     waits,
 )
-from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
+from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, Unreachable
 from coordination.models import WriteBack
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -82,6 +82,9 @@ def start_and_follow(
         rolling_back = _rolls_back(run)
         if rolling_back or isinstance(interruption, Terminated) or not _wants_to_cancel():
             call.coord.detach()
+            if _has_ended(run):
+                click.echo(f"\nthe run has ended meanwhile: coord show-run {run.id}", err=True)
+                return INTERRUPTED
             continues = "the rollback continues" if rolling_back else "the run continues"
             cancel = "" if rolling_back else f"end it: coord cancel {run.id}; "
             click.echo(
@@ -138,6 +141,12 @@ def _rolls_back(run: Run) -> bool:
     """Return whether the run is being rolled back: a rollback cannot be cancelled."""
     with contextlib.suppress(Unreachable):
         return run.status() is RunStatus.ROLLING_BACK
+    return False
+
+
+def _has_ended(run: Run) -> bool:
+    with contextlib.suppress(Unreachable, NotFound):
+        return run.status().ended
     return False
 
 

@@ -178,6 +178,7 @@ class Following:
                 completed=ended,
                 progress=brief(run.progress) if run.progress else "",
             )
+            self._screen.tasks[self._bar].start_time = self._screen.get_time() - age_s(run)
             yield
 
     def _show_rollback(self, event: RunEvent) -> None:
@@ -286,6 +287,15 @@ class Following:
         self._console.print(text if isinstance(text, Text) else Text(spelled(text)), soft_wrap=True)
 
 
+def age_s(run: RunView) -> float:
+    """Return the seconds since a run was started."""
+    if run.started_at is None:
+        return 0.0
+    now = run.finished_at or (run.progress.at if run.progress else None)
+    at = datetime.fromisoformat(now) if now else datetime.now(UTC)
+    return max(0.0, (at - datetime.fromisoformat(run.started_at)).total_seconds())
+
+
 SHOWN = 8
 """Largest number of running or waiting todos that are named."""
 SHORT = timedelta(seconds=10)
@@ -328,7 +338,7 @@ def progress_lines(progress: Progress) -> Iterator[str]:
 
 
 def _end(progress: Progress) -> str:
-    done = f"{progress.percent:g} % done"
+    done = f"{int(progress.percent)} % done"
     left = _left(progress)
     approvals = (
         f", without the time of {counted(progress.approvals, 'approval')}"

@@ -7,11 +7,11 @@ their slots, services, queues, locks, resources and breakers.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from coordination.api import Facts, Finding, RunStatus, RunView, ServiceView, TodoView, findings
+from coordination.api import UNWELL, Finding, RunStatus, RunView, TodoView, findings
 from coordination.api.coord import Coord
 from coordination.api.machine import examine
 from coordination.dashboard.pages import Page, PageRequest
@@ -23,8 +23,6 @@ FAILED = (RunStatus.FAILED, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED)
 SHOWN, FAILED_READ = 20, 50
 CAUSES, CAUSES_OF = 3, 500
 """Number of failed todos that are shown of a run, and of todos of the largest run that is read for them."""
-UNWELL = ("failed", "degraded", "unreachable", "recovering")
-"""States of a service that are problems."""
 DAY = timedelta(days=1)
 EXAMINED_S = 20.0
 """Seconds for which an examination of machine, Redis and workers is kept, because it is slow."""
@@ -95,19 +93,7 @@ def newest_by_plan(runs: Iterable[RunView]) -> list[RunView]:
 
 def unhealthy(coord: Coord) -> tuple[Finding, ...]:
     """Return the problems of machine, Redis, workers and services, each with its remedy."""
-    facts = examine(coord)
-    return (*findings(facts), *service_findings(facts, coord.services.list()))
-
-
-def service_findings(facts: Facts, services: Iterable[ServiceView]) -> Iterator[Finding]:
-    """Yield the problems of services that the findings about these facts do not name already."""
-    named = {one.subject.name for one in facts.health if one.is_down and one.subject.kind == "service"}
-    for one in services:
-        if one.state in UNWELL and one.name not in named:
-            yield Finding.warning(
-                f"service {one.name} of {one.repo} is {one.state}{f': {one.why}' if one.why else ''}",
-                f"see its log: coord service logs {one.name}",
-            )
+    return findings(examine(coord))
 
 
 LOCKS = 100

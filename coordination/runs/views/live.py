@@ -95,7 +95,7 @@ class Asked(FrozenModel):
 
 MANUAL = "manual"
 WAITING_FACTS = (
-    "gate", "undo", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
+    "gate", "undo", "soak", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at",
 )  # fmt: skip
 
 
@@ -110,6 +110,8 @@ class TodoOfRun:
     """Status of the run."""
     gate: str | None = None
     undo: str | None = None
+    soak: str | None = None
+    """Not None if its gate waits for a time to pass, which a person may end."""
     waits_for: str | None = None
     since: str | None = None
     """Time at which it came into its state, in ms since 1970."""
@@ -360,7 +362,9 @@ def find_runs_of(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> li
 
 
 def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
-    """Return every todo of a live run that waits for a person, with the run; three round trips."""
+    """Return every todo of a live run that waits for a person, with the run; three round trips. One that
+    soaks goes on by itself.
+    """
     runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
     with redis.pipeline(transaction=False) as pipeline:
         for run_id in runs:
@@ -375,7 +379,9 @@ def asking(redis: Redis, keys: Keys) -> list[tuple[str, TodoOfRun]]:
         for todo, state in all_of.items()
         if state == TodoState.PARKED
     ]
-    return [(todo, found) for todo, found in _read_waits(redis, keys, parked) if found.asks]
+    return [
+        (todo, found) for todo, found in _read_waits(redis, keys, parked) if found.asks and not found.soak
+    ]
 
 
 def _read_waits(

@@ -77,6 +77,8 @@ class RunOutline:
     expected: Mapping[str, Expected]
     asking: frozenset[str]
     """Todos that wait for a person before they begin, or that a person does."""
+    soaks: frozenset[str]
+    """Todos that wait for a time to pass."""
     supply: Supply
     repos: frozenset[str]
     slots: int
@@ -189,10 +191,14 @@ def _number(text: str | None) -> float:
 
 def _open(outline: RunOutline, moment: Moment) -> Iterator[tuple[str, OpenTodo]]:
     elapsed = {todo.id: todo.duration_s for todo in moment.in_hand if todo.state is TodoState.RUNNING}
+    for todo in moment.in_hand:
+        if todo.id in outline.soaks and todo.state is TodoState.PARKED and todo.since:
+            elapsed[todo.id] = moment.now_ms / 1000 - datetime.fromisoformat(todo.since).timestamp()
     unknown = Expected(seconds=0.0, source=Basis.UNKNOWN)
     for name, descriptor in outline.descriptors.items():
         if name in outline.predecessors and not moment.states.get(name, TodoState.SKIPPED).ended:
-            repo = MILESTONE_REPO if descriptor.kind == "manual" else descriptor.repo
+            takes_no_slot = descriptor.kind == "manual" or name in outline.soaks
+            repo = MILESTONE_REPO if takes_no_slot else descriptor.repo
             yield (
                 name,
                 OpenTodo(

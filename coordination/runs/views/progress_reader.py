@@ -106,12 +106,14 @@ class ProgressReader:
         brief = RunBrief.model_validate_json(brief_json)
         parsed = {todo: Descriptor.parse(descriptors[todo]) for todo in brief.predecessors}
         expected = {todo: Expected.parse(text) for todo, text in self._fact("expected", parsed)}
-        gated = {todo for todo, gate in self._fact("gate", parsed) if gate}
+        soaks = {todo for todo, soak in self._fact("soak", parsed) if soak}
+        gated = {todo for todo, gate in self._fact("gate", parsed) if gate} - soaks
         repos = frozenset(descriptor.repo for descriptor in parsed.values())
         return RunOutline(
             predecessors=brief.predecessors,
             descriptors=parsed,
             expected={todo: known for todo, known in expected.items() if known is not None},
+            soaks=frozenset(soaks),
             asking=frozenset(
                 todo for todo, descriptor in parsed.items() if todo in gated or descriptor.kind == "manual"
             ),

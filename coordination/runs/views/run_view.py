@@ -305,9 +305,21 @@ class RunReader:
         return {repo: name or own for repo, name in zip(repos, names, strict=True)}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
-        """Return the last pieces of a todo's log."""
-        pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
-        return "".join(shown(fields.get("text", "")) for _, fields in reversed(pieces))
+        """Return the last pieces of the log of a todo's newest attempt; if it was undone, of the attempt
+        before.
+        """
+        own = self._keys.run(run_id)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.xrevrange(own.log(todo_id), count=TAIL_PIECES)
+            pipeline.hget(own.state, todo_id)
+            pieces, state = pipeline.execute()
+        texts: dict[str, list[str]] = {}
+        for _, fields in reversed(pieces):
+            texts.setdefault(fields.get("attempt", ""), []).append(shown(fields.get("text", "")))
+        attempts = list(texts)
+        if state == TodoState.COMPENSATED and len(attempts) > 1:
+            attempts.pop()
+        return "".join(texts[attempts[-1]]) if attempts else ""
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)

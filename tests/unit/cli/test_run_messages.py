@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from coordination.cli.following.follow import advice, failures
+from coordination.cli.following.live_progress import age_s, brief, progress_lines
 from coordination.cli.following.summary import (
     Reminders,
     Wait,
@@ -32,7 +33,7 @@ from coordination.errors import UsageError
 from coordination.landing.preview import LandingPreview, RepoPreview
 from coordination.runs.control.steering import RollbackPreview, refused
 from coordination.runs.records import RunStatus, TodoState, WaitReason
-from coordination.runs.views.records import RunView, TodoView
+from coordination.runs.views.records import Progress, RunView, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 AT = NOON.isoformat()
@@ -332,3 +333,14 @@ def test_todos_that_wait_for_a_person_are_counted_apart(
     todos = [todo(f"T{reason}", PARKED, "x", wait_reason=reason) for reason in reasons]
 
     assert format_counts(run(RunStatus.RUNNING, *todos, counts=numbers)) == text
+
+
+def test_a_follower_counts_from_the_start_of_the_run_and_rounds_down_as_lists_do() -> None:
+    at = "2026-01-02T23:00:12.000+00:00"
+    run = RunView.model_construct(
+        started_at="2026-01-02T23:00:00.000+00:00", finished_at=None, progress=Progress(at=at, percent=94.9)
+    )
+
+    assert age_s(run) == 12
+    assert next(iter(progress_lines(Progress(at=at, percent=94.9)))).startswith("94 % done")
+    assert brief(Progress(at=at, percent=94.9)) == "94 % done"

@@ -16,12 +16,12 @@ from coordination.changes.view import ChangeCheck
 from coordination.dashboard.views import runs
 from coordination.dashboard.views.changes import row_of
 from coordination.dashboard.views.history import details_of, subject_of
-from coordination.dashboard.views.now import newest_by_plan, service_findings
+from coordination.dashboard.views.now import newest_by_plan
+from coordination.health.facts import ServiceReport
 from coordination.health.records import Health, HealthState, Kind, Subject
 from coordination.models import Todo
 from coordination.operations.doctor import Facts, findings
 from coordination.operations.machine_check import Machine
-from coordination.services.view import ServiceView
 
 TODO = Todo.model_validate({"id": "T", "task": "t", "repo": "api"})
 DONE = Todo.model_validate({"id": "T", "task": "t", "repo": "api", "status": "completed"})
@@ -135,8 +135,8 @@ def test_a_row_names_its_subject_and_says_what_happened(
     assert (subject_of(event), details_of(event)) == (subject, details)
 
 
-def service(name: str, state: str) -> ServiceView:
-    return ServiceView(name=name, repo="api", phase=None, required=True, depends_on=(), state=state)
+def service(name: str, state: str) -> ServiceReport:
+    return ServiceReport(name=name, repo="api", host="here", state=state)
 
 
 RECOVERY = Breaker(
@@ -145,19 +145,20 @@ RECOVERY = Breaker(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_service_that_is_down_is_named_once(known: bool):
-    down = Health(
-        subject=Subject(kind=Kind.SERVICE, name="db", repo="api"),
-        verdict=HealthState.FAILED,
-        since=0.0,
-        failed_at=0.0,
-    )
-    machine = Machine(host="here", version="1", git="2")
-    facts = Facts(machine=machine, health=(down,) if known else (), breakers=(RECOVERY,))
-    services = [service("db", "failed"), service("web", "degraded"), service("cache", "healthy")]
+DOWN = Health(
+    subject=Subject(kind=Kind.SERVICE, name="db", repo="api"),
+    verdict=HealthState.FAILED, since=0.0, failed_at=0.0,
+)  # fmt: skip
+CRASH_LOOP = DOWN.model_copy(update={"verdict": HealthState.HEALTHY, "flapping": True})
 
-    found = [*findings(facts), *service_findings(facts, services)]
+
+@pytest.mark.parametrize("known", [DOWN, CRASH_LOOP, None])
+def test_a_service_that_is_down_is_named_once(known: Health | None):
+    machine = Machine(host="here", version="1", git="2")
+    services = (service("db", "failed"), service("web", "degraded"), service("cache", "healthy"))
+    facts = Facts(machine=machine, health=(known,) if known else (), breakers=(RECOVERY,), services=services)
+
+    found = findings(facts)
 
     assert [sum(f"service {name} " in one.what for one in found) for name in ("db", "web", "cache")] == [
         1,
@@ -165,6 +166,7 @@ def test_a_service_that_is_down_is_named_once(known: bool):
         0,
     ]
     assert not any("action:recover.service.db" in one.what for one in found) or not known
+    assert any("service db is flapping" in one.what for one in found) == (known is CRASH_LOOP)
     (web,) = (one for one in found if "service web" in one.what)
     assert web.hint.endswith("coord service logs web")
 

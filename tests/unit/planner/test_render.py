@@ -115,7 +115,10 @@ DONE, CANCELLED, OPEN = TodoStatus.COMPLETED, TodoStatus.CANCELLED, TodoStatus.P
 
 
 def partly_finished(
-    second: TodoStatus = OPEN, executing: tuple[str, ...] = (), **plan_fields: object
+    second: TodoStatus = OPEN,
+    executing: tuple[str, ...] = (),
+    succeeded: tuple[str, ...] = (),
+    **plan_fields: object,
 ) -> PlanGraph:
     eco = ecosystem(
         todo("A", status=DONE, estimated_hours=8),
@@ -124,7 +127,7 @@ def partly_finished(
         todo("D", "A", "B", repo="parser", status=second, estimated_hours=1),
         plan=plan_fields,
     )
-    return with_finished(build(eco, PLAN), eco, executing=executing)
+    return with_finished(build(eco, PLAN), eco, executing=executing, succeeded=succeeded)
 
 
 def test_the_tree_of_a_partly_finished_plan_has_a_symbol_for_each_todo_and_counts_the_rest() -> None:
@@ -138,6 +141,15 @@ def test_the_tree_of_a_partly_finished_plan_has_a_symbol_for_each_todo_and_count
         "*    └─ ○ D        1 h  parser  Do D",
         "  - C        cancelled  core    Do C",
     ]
+
+
+def test_a_todo_that_has_succeeded_in_a_live_run_is_drawn_as_completed() -> None:
+    text = plan.tree(partly_finished(executing=("B", "D"), succeeded=("B",)))
+
+    assert "4 todos: 2 completed, 1 cancelled, 1 in progress" in text
+    assert "✓ B" in text
+    assert "▶ D" in text
+    assert "to do: 1 todo" in text
 
 
 def test_the_tree_of_a_finished_plan_is_drawn_and_says_no_more_that_there_is_nothing_to_do() -> None:
