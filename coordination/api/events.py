@@ -236,9 +236,8 @@ class Subscribers(BackgroundService):
         asked = tuple(kind for kind in kinds if kind in ASKED) if asked_by_name(pattern) else ()
         if isinstance(since, str):
             place(since)
-        made = Subscription(
-            pattern, subscriber, self._end() if since is None else since, since is None, asked
-        )
+        end = self._end(asked)
+        made = Subscription(pattern, subscriber, end if since is None else since, since is None, asked)
         with self._adding:
             self._all = (*self._all, made)
             self.start()
@@ -313,14 +312,19 @@ class Subscribers(BackgroundService):
         made = [run_event for entry in found if (run_event := timeline.event_of(*entry)) is not None]
         return [run_event.as_event(event.run) for run_event in made]
 
-    def _end(self) -> str | datetime:
-        """Return the present end of the stream; without a server the time."""
+    def _end(self, asked: Collection[str]) -> str | datetime:
+        """Return the present end of the stream, and ask for counted kinds from then on; without a server
+        return the time.
+        """
         now = datetime.now(UTC)
         try:
             if (client := self._connect(Profile.COMMAND)) is None:
                 return now
             with client:
-                return EventStream(client, self._namespace()).end()
+                stream = EventStream(client, self._namespace())
+                if asked:
+                    stream.ask(asked)
+                return stream.end()
         except (CoordinationError, redis.RedisError, OSError):
             return now
 

@@ -174,7 +174,7 @@ class Follower:
         self.stream = EventStream(reader, namespace)
         self._reader, self._keys, self._tick_s = reader, Keys(namespace).events, tick_s
         self._absence = Absence(reader, hint, patience_s)
-        self._ask_at = 0.0
+        self._ask_at, self._asked_for = 0.0, frozenset[str]()
 
     def read(self) -> tuple[Event, ...]:
         """Return new events; an empty tuple after a tick without events, and while Redis is away. Raises
@@ -183,8 +183,10 @@ class Follower:
         if not self._absence.wait(self._tick_s):
             return ()
         with self._absence.outlived():
-            if self.asked and time.monotonic() >= self._ask_at:
+            is_new = not self._asked_for.issuperset(self.asked)
+            if self.asked and (is_new or time.monotonic() >= self._ask_at):
                 self.stream.ask(self.asked)
+                self._asked_for = frozenset(self.asked)
                 self._ask_at = time.monotonic() + ASKED_FOR.total_seconds() / 3
             if (batch := self._next()).position == self.position:
                 self._wait()
