@@ -63,7 +63,8 @@ local function enqueue(todo)
   end
   if gate and not approved then
     local soak = fact(todo, 'soak')
-    local words = (soak and 'the end of its soak; to end it now' or 'an approval') .. ': coord approve ' .. todo
+    local words = soak and 'the end of its soak; to end it now' or 'an approval'
+    words = words .. ': coord approve ' .. todo
     return wait_for_person(todo, words, gate, soak and 'timer')
   end
   queue_up(todo, p)
