@@ -178,7 +178,7 @@ def measure_orders(rows: Report, todos: int, rounds: int) -> None:
     rows.add(f"order: sweep of {todos} todos, signed, processor time", signed_s, "s")
     rows.add("order: signed over unsigned, median of pairs", 100 * (ratio - 1), "%")
     rows.add("order: signing over the rest of its sweep", 100 * median(shares), "%", at_most=5)
-    rows.add(f"order: verify header, block, first todo, brief of {todos}", header_ms, "ms", at_most=50)
+    rows.add(f"order: verify header, block, first todo, brief of {todos}", header_ms, "ms", at_most=20)
     rows.add("order: verify a further todo", todo_ms, "ms", at_most=1)
     rows.add("order: bytes in Redis, a todo", in_redis / todos, "bytes")
     rows.add("order: bytes in a worker, a todo", in_worker / todos, "bytes")

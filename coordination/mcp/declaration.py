@@ -168,7 +168,9 @@ def without_defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _shortened(schema: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in schema.items() if name not in ("default", "anyOf")}
     kinds = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
-    return {**kept, **(kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})}
+    if len(kinds) != 1:
+        return {**kept, "anyOf": kinds} if kinds else kept
+    return {name: value for name, value in kinds[0].items() if name != "description"} | kept
 
 
 def bound(operation: Callable[..., Any], session: Session | None) -> Callable[..., Any]:

@@ -36,8 +36,8 @@ def failed(testbed: Testbed) -> str:
     assert done.states == {"change": "succeeded", "test": "failed", "use": "skipped", "apart": "succeeded"}
     run: str = done.json["run_id"]
     assert done.err.splitlines()[-2:] == [
-        f"fix the cause in the file, on the repository's branch, or by a commit on coord/{run} in the "
-        f"worktree",
+        f"fix the cause in the file, on the repository's branch, or by a commit in the worktree, on the "
+        f"branch of run {run}",
         f"then run the rest: coord retry {run}",
     ]
     return run

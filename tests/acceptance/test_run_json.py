@@ -128,7 +128,7 @@ def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_
     assert told[1:3] == ["  | no", f"  full log: coord logs {run} bad"]
     assert told[3].startswith("  worktree: ")
     assert told[4] == f"commits are on branch coord/{PLAN} in a"  # in d nothing was committed
-    assert told[5].endswith(f"or by a commit on coord/{run} in the worktree")
+    assert told[5].endswith(f"or by a commit in the worktree, on the branch of run {run}")
     assert told[6] == f"then run the rest: coord retry {run}"
 
 

@@ -31,7 +31,9 @@ import sys
 from pathlib import Path
 from workers.transfer.routes import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
-publication = Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence))
+publication = Publication(
+    run_id=run, branch=f"coord/{run}", checkout=Path(checkout), url=url, commit=commit, fence=int(fence)
+)
 print(publication.publish().branch)
 """
 FREEZES = """#!/bin/sh
@@ -62,7 +64,12 @@ class Site:
 
     def of(self, commit: str, fence: int) -> Publication:
         return Publication(
-            run_id=RUN, checkout=self.checkout, url=str(self.remote), commit=commit, fence=fence
+            run_id=RUN,
+            branch=BRANCH,
+            checkout=self.checkout,
+            url=str(self.remote),
+            commit=commit,
+            fence=fence,
         )
 
     def there(self) -> dict[str, str]:

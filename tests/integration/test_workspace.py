@@ -159,7 +159,7 @@ def test_a_repository_that_can_have_no_worktree_is_refused(
     subprocess.run(["sh", "-c", prepare], cwd=checkout, check=True)
 
     with pytest.raises(GitRefused, match=says) as refused:
-        common_dir_of("widgets", checkout)
+        common_dir_of("widgets", checkout, ("coord/",))
     assert hint in refused.value.hint
 
 

@@ -129,7 +129,13 @@ def test_the_summary_says_who_rolled_back_and_why_and_the_former_states(capsys: 
 
 
 def preview(*todos: str, helpless: tuple[str, ...] = (), **more: Any) -> RollbackPreview:
-    fields = {"run_id": "R", "status": RunStatus.SUCCEEDED, "repos": ("api", "web"), **more}
+    fields = {
+        "run_id": "R",
+        "status": RunStatus.SUCCEEDED,
+        "repos": ("api", "web"),
+        "branches": ("coord/R",),
+        **more,
+    }
     return RollbackPreview(todos=todos, helpless=helpless, **fields)
 
 
@@ -209,9 +215,9 @@ def test_a_failure_names_another_host_or_the_worktree_here(tmp_path: Path):
         True,
         False,
     ]
-    assert "coord/R" not in "\n".join(advice(here, {}, tmp_path)), "it has no worktree"
+    assert "branch of run R" not in "\n".join(advice(here, {}, tmp_path)), "it has no worktree"
     (tmp_path / "units").mkdir()
-    assert "coord/R" in "\n".join(advice(here, {}, tmp_path))
+    assert "branch of run R" in "\n".join(advice(here, {}, tmp_path))
 
 
 def test_the_preview_of_a_landing_has_a_line_for_each_repository(capsys: pytest.CaptureFixture[str]):
