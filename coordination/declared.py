@@ -85,6 +85,12 @@ class Option:
     """Largest number of bytes of the text."""
     least: int | None = None
     """Smallest value of a number."""
+    most: int | None = None
+    """Largest value of a number."""
+    stdin: bool = False
+    """On the command line, `-` is standard input."""
+    json: bool = False
+    """On the command line, JSON, or else text."""
     for_agents: str = ""
     """Text that agents get in addition."""
 

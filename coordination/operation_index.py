@@ -48,6 +48,39 @@ INDEX: Mapping[str, Indexed] = {
         "release-lock",
         False,
     ),
+    "message.send": Indexed(
+        "coordination.api.messages:Messages",
+        "Send a message to a repository, an agent or a person",
+        "edit",
+        False,
+    ),
+    "message.list": Indexed(
+        "coordination.api.messages:Messages",
+        "List the messages that wait for a repository, an agent or a person, or for all",
+        "read",
+        False,
+    ),
+    "message.register": Indexed(
+        "coordination.api.messages:Messages", "Keep messages to a recipient from now on", "edit", False
+    ),
+    "message.dead": Indexed(
+        "coordination.api.messages:Messages",
+        "List the dead letters, newest first: messages given up after too many deliveries",
+        "read",
+        False,
+    ),
+    "message.resend": Indexed(
+        "coordination.api.messages:Messages", "Send a dead letter again", "edit", False
+    ),
+    "message.ack": Indexed(
+        "coordination.api.messages:Messages",
+        "Acknowledge messages: they are deleted from the inbox and not delivered again",
+        "edit",
+        False,
+    ),
+    "topic.publish": Indexed(
+        "coordination.api.messages:Topics", "Publish an event on a topic", "edit", False
+    ),
     "pr.create": Indexed(
         "coordination.api.requests:PullRequests",
         "Open the pull requests of a plan's change set, or bring them up to date",

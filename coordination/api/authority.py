@@ -46,8 +46,6 @@ NEEDS: Mapping[str, str] = {
         ),
         "edit",
     ),
-    **dict.fromkeys(("inbox.send", "inbox.resend", "inbox.acknowledge"), "send_message"),
-    "inbox.publish": "publish",
     **dict.fromkeys(("context.set", "context.delete", "context.clear", "context.get_or_compute"), "context"),
     "import_context": "import_context",
     "clear_cache": "clear_cache",

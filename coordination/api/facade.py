@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
     from coordination.api.landing import Landings, QualityChecks
-    from coordination.api.messages import Inbox
+    from coordination.api.messages import Messages, Topics
     from coordination.api.planning import Planner
     from coordination.api.records import LiveView, Records
     from coordination.api.requests import Issues, PullRequests
@@ -99,11 +99,18 @@ class Facade(EcosystemAccess):
         return Breakers(self)
 
     @opened_once
-    def inbox(self) -> Inbox:
-        """Return messages and topics as people use them."""
-        from coordination.api.messages import Inbox
+    def message(self) -> Messages:
+        """Return messages as people use them."""
+        from coordination.api.messages import Messages
 
-        return Inbox(self)
+        return Messages(self)
+
+    @opened_once
+    def topic(self) -> Topics:
+        """Return topics as people use them."""
+        from coordination.api.messages import Topics
+
+        return Topics(self)
 
     @opened_once
     def services(self) -> Services:

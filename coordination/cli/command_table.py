@@ -163,9 +163,6 @@ COMMANDS: Families = {
         "context": ("context_commands", "Read and write values that todos share."),
     },
     "Messages": {
-        "send-message": ("messages", "Send a message to a repository, an agent or a person."),
-        "list-messages": ("messages", "List the messages that wait for a repository, an agent or a person."),
-        "publish": ("messages", "Publish an event on a topic.", "topic publish"),
         "subscribe": ("messages", "Receive the events of topics.", "topic subscribe"),
     },
     "Trust": {

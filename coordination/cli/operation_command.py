@@ -8,6 +8,7 @@ standard error.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -20,10 +21,10 @@ from coordination.cli import completion
 from coordination.cli.command import OperationCommand
 from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
-from coordination.cli.options.values import duration, moment, one_of, read_text
+from coordination.cli.options.values import duration, moment, one_of, read_text, text_or_stdin
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
-from coordination.cli.screen.tables import print_none, print_table
-from coordination.cli.times import with_local_times
+from coordination.cli.screen.tables import filled, print_none, print_table
+from coordination.cli.times import format_time, with_local_times
 from coordination.declared import Operation, Parameter, Table
 from coordination.errors import UsageError
 from coordination.terminal import spelled
@@ -32,6 +33,11 @@ DRAWN: Mapping[str, str] = {
     "lock.list": "locks:print_locks",
     "lock.release": "locks:print_released",
     "breaker.reset": "locks:print_reset",
+    "message.send": "messages:print_sent",
+    "message.resend": "messages:print_sent",
+    "message.register": "messages:print_registered",
+    "message.ack": "messages:print_acknowledged",
+    "topic.publish": "messages:print_published",
 }
 """Operation → the function that prints its result for people, where a table does not do."""
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
@@ -51,11 +57,17 @@ def command_of(operation: Operation) -> click.Command:
         made.append(_template_option(operation))
     return OperationCommand(
         name=operation.verb,
-        text=lambda: operation.text,
+        text=lambda: _help(operation),
         params=made,
         callback=click.pass_obj(_callback(operation)),
         add_help_option=True,
     )
+
+
+def _help(operation: Operation) -> str:
+    """Return the text of an operation and of its arguments."""
+    arguments = (f"{one.name.upper()}: {one.option.text}" for one in operation.parameters if one.positional)
+    return "\n\n".join([operation.text, *arguments])
 
 
 def _made(option: Callable[..., Any]) -> click.Parameter:
@@ -99,7 +111,7 @@ def _parameter(one: Parameter) -> click.Parameter:
         metavar, kind = metavar or "WORD", click.Choice([each.value for each in one.type])
         help_ = f"{help_} {one_of(one.type).capitalize()}"
     elif one.type is int:
-        metavar, kind = metavar or "N", click.IntRange(min=one.option.least)
+        metavar, kind = metavar or "N", click.IntRange(min=one.option.least, max=one.option.most)
     return click.Option(
         [flag, one.name],
         required=one.required,
@@ -139,7 +151,17 @@ def _value(one: Parameter, given: Any) -> Any:
         return None
     if _is_word(one):
         return tuple(map(one.type, given)) if one.several else one.type(given)
-    return read_text(given, one.option.longest) if one.option.file else given
+    if one.option.file:
+        return read_text(given, one.option.longest)
+    text = text_or_stdin(given) if one.option.stdin else given
+    return _json_or_text(text) if one.option.json else text
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _is_word(one: Parameter) -> bool:
@@ -183,7 +205,14 @@ def _print_table(table: Table, records: Sequence[Any], *, filtered: bool) -> Non
     if not records and table.none:
         print_none(table.no_match if filtered and table.no_match else table.none, table.next_step)
         return
-    print_table(table.columns, [[column.value(one) for column in table.columns] for one in records])
+    rows = [[_cell(column.value(one)) for column in table.columns] for one in records]
+    print_table(*filled(table.columns, rows))
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, datetime):
+        return format_time(value)
+    return str(value) if isinstance(value, int) else value  # 0 is no empty cell
 
 
 def _report(records: Iterable[Any]) -> None:

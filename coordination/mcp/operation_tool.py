@@ -73,18 +73,24 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
 
 
 def _function(operation: Operation, session: Session) -> Callable[..., ToolResult]:
-    def call(limit: int | None = None, offset: int = 0, **given: Any) -> ToolResult:
+    def call(**given: Any) -> ToolResult:
+        limit, offset = (given.pop("limit", None), given.pop("offset", 0)) if pages else (None, 0)
         with refusals(ToolError):
             result = operation.call(getattr(session.coord, operation.noun), given)
         return answer(page(result, limit, offset) if operation.lists else result)
 
     parameters = [_argument(one) for one in operation.parameters]
-    if operation.lists and not operation.effect.writes:
+    pages = operation.lists and not operation.effect.writes and not _has_limit(operation)
+    if pages:
         parameters += [_keyword("limit", Limit, 100), _keyword("offset", Offset, 0)]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {one.name: one.annotation for one in parameters}
     call.__name__ = operation.verb
     return call
+
+
+def _has_limit(operation: Operation) -> bool:
+    return any(one.name == "limit" for one in operation.parameters)
 
 
 def _argument(one: Parameter) -> inspect.Parameter:
@@ -95,10 +101,10 @@ def _argument(one: Parameter) -> inspect.Parameter:
         kind = kind | None
     option = one.option
     text = " ".join(filter(None, (option.text, option.for_agents)))
-    default = list(one.default) if one.several and one.default else one.default
+    default = list(one.default) if isinstance(one.default, tuple) else one.default
     return _keyword(
         one.name,
-        Annotated[kind, Field(description=text, ge=option.least, max_length=option.longest)],
+        Annotated[kind, Field(description=text, ge=option.least, le=option.most, max_length=option.longest)],
         default,
     )
 

@@ -73,7 +73,7 @@ of a plan without starting it. coord_sweep_plan starts a run and returns at once
 coord_get_run(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
 Its commits are on the branch of the plan in each repository; coord_land_plan lands them. If a todo fails,
 read coord_get_logs, correct the cause, and call coord_retry_run; coord_rollback_run undoes a run.
-coord_send_message and coord_list_messages exchange messages with other agents and people. Each error names
+coord_message_send and coord_message_list exchange messages with other agents and people. Each error names
 the next step. If it names a command, such as `coord list-todos`, call the tool of the same name,
 coord_list_todos, if there is one. A server has a core of the tools unless it was started with
 `coord mcp --tools all`.

@@ -259,7 +259,7 @@ class InboxOperations(ReaderOperations):
             return what
         if word == "unknown":
             raise NotFound(f"the recipient {what} no longer exists", "register it, then send again")
-        raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord list-messages --dead")
+        raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord message dead")
 
     def sweep(self) -> MessagesSwept:
         """Delete expired messages and those over the retention, and inboxes of vanished `reply:` and

@@ -73,8 +73,6 @@ EMERGENCY = frozenset(Right) - VERDICTS
 OPERATIONS: Mapping[str, Right] = {
     "read": Right.READ,
     "edit": Right.EDIT,
-    "send_message": Right.EDIT,
-    "publish": Right.EDIT,
     "context": Right.EDIT,
     "sync": Right.EDIT,
     "sweep": Right.SWEEP,

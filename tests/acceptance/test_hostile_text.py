@@ -130,14 +130,14 @@ def test_texts_of_the_file_are_as_harmless_in_a_pipe(hostile: Testbed) -> None:
 def test_what_is_shared_cannot_drive_the_terminal(hostile: Testbed) -> None:
     hostile.ok("execute", "A", "--detach")
     hostile.ok("context", "set", "k", "--text", EVIL)
-    hostile.ok("send-message", "api", EVIL)
+    hostile.ok("message", "send", "api", EVIL)
     with hostile.redis() as redis:  # a writer with this access is hostile
         redis.hset(Keys("coord").run(hostile.run()["run_id"]).facts, "A error", EVIL)
     assert_harmless(on_terminal(hostile, "show-run"))
     assert_harmless(on_terminal(hostile, "context", "get", "k"))
     assert hostile.ok("context", "get", "k").out == f"{EVIL}\n"
     assert_harmless(on_terminal(hostile, "context", "list"))
-    assert_harmless(on_terminal(hostile, "list-messages", "api"))
+    assert_harmless(on_terminal(hostile, "message", "list", "api"))
     assert_harmless(on_terminal(hostile, "show-todo", EVIL, code=2))
     assert_harmless(on_terminal(hostile, "list-todos", "--repo", EVIL, code=2))
 

@@ -51,9 +51,9 @@ COMMANDS = (
     "lock list --json",
     "resource list",
     "lock release deploy --yes",
-    "send-message units x",
-    "list-messages units --json",
-    "list-messages --resend 1-1",
+    "message send units x",
+    "message list units --json",
+    "message resend 1-1",
 )
 
 

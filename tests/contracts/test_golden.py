@@ -194,7 +194,7 @@ def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: 
     say("context", "set", "colour", "red", "--text")
     say("context", "get", "colour")
     say("resource", "list", "--json")
-    say("list-messages", "lib", "--json")
+    say("message", "list", "lib", "--json")
     say("checkpoint", "list", "last", "--json")
     say("cancel", "last", "--json")
     say("clean", "--dry-run", "--json")

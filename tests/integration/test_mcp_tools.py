@@ -345,7 +345,7 @@ def test_without_fastmcp_it_says_how_to_install_it(file: Path, testbed: Testbed)
 def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Session):
     bus = office.coord.messages
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(lambda: ai.call("coord_subscribe", topics="a.*, b", wait_s=30, most=2))
+        waiting = threads.submit(lambda: ai.call("coord_topic_subscribe", topics="a.*, b", wait_s=30, most=2))
         until(lambda: bus.publish("a.ready", "?") == 1)
         bus.publish("elsewhere", 1)
         bus.publish("b", {"n": 2})
@@ -353,8 +353,8 @@ def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Sess
 
     assert heard["gap"] is False
     assert [event["payload"] for event in heard["events"]] == ["?", {"n": 2}]
-    assert ai.call("coord_publish", topic="b", payload=[1]) == {"reached": 0}
-    assert ai.call("coord_subscribe", topics=["b"], wait_s=0.1)["events"] == []
+    assert ai.call("coord_topic_publish", topic="b", payload=[1]) == {"topic": "b", "reached": 0}
+    assert ai.call("coord_topic_subscribe", topics=["b"], wait_s=0.1)["events"] == []
 
 
 def test_arguments_are_known_by_their_other_names(ai: Agent):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # FastMCP takes 3 s to import
 T = TypeVar("T")
 AT_ONCE = 4
 ARGUMENTS: dict[str, Any] = {
+    "id": "1-1",
     "actor": "ann", "command": "true", "host": "elsewhere", "ids": ["1-1"], "issue": "ISSUE-001", "key": "k",
     "name": "n", "payload": 1, "plan": PLAN, "repo": "api", "run": "last", "service": "cache",
     "step": "start", "task": "look", "template": "T", "text": "hello", "title": "t", "to": "api",
@@ -85,7 +86,7 @@ READS: dict[str, Callable[[Coord], object]] = {
     "resource": lambda coord: coord.resource.list(),
     "generators": lambda coord: coord.generators.templates(),
     "health": lambda coord: coord.health(),
-    "inbox": lambda coord: coord.inbox.waiting("api", 10),
+    "message": lambda coord: coord.message.list("api"),
     "live": lambda coord: coord.live.newest_runs(),
     "locks": lambda coord: coord.locks.list(),
     "manager": lambda coord: coord.manager.list_todos(),

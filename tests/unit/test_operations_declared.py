@@ -118,6 +118,7 @@ def test_the_parts_of_operations_are_those_of_a_coord(tmp_path: Path):
 OF_A_TYPE = (
     "Any of these values",
     "A date or time",
+    "Urgency or severity",
     "A repository's name",
     "Start only after coord_approve_todo",
 )

@@ -63,7 +63,7 @@ def repo_overview(view: RepoView, messages: int) -> Iterator[Lines]:
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
             ("breaker", breaker_line(view.breaker) if view.breaker else ""),
-            ("messages", f"{messages}: coord list-messages {status.repo.name}" if messages else ""),
+            ("messages", f"{messages}: coord message list {status.repo.name}" if messages else ""),
         ]
     )
     yield section("in progress", _in_progress(status.in_progress, with_repo=False))

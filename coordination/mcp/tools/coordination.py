@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
@@ -14,11 +14,10 @@ from coordination.api import (
     Phase,
     ServicesOutcome,
     ServiceView,
-    messages,
     texts,
 )
 from coordination.api.health import HealthReport
-from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
+from coordination.api.messages import Event, Gap
 from coordination.frozen import FrozenModel
 from coordination.mcp.answers import Page, duration, page
 from coordination.mcp.declaration import (
@@ -27,7 +26,6 @@ from coordination.mcp.declaration import (
     Offset,
     Time,
     Wait,
-    adds,
     changes,
     executes,
     reads,
@@ -108,52 +106,6 @@ def coord_get_service_log(
     return ServiceLog(lines=session.coord.services.log(service, lines))
 
 
-YEAR_S = 365 * 24 * 3600
-To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in agent:claude or person:ann.")]
-
-
-@adds("Send a message", "inbox.send")
-def coord_send_message(
-    session: Session,
-    to: To,
-    text: str,
-    type: Annotated[str, Field(description=texts.MESSAGE_TYPE)] = messages.NOTE,
-    ttl_s: Annotated[
-        float | None, Field(gt=0, le=YEAR_S, description="Discard the message after this many seconds.")
-    ] = None,
-    priority: Annotated[int, Field(ge=-100, le=100, description=texts.PRIORITY)] = 0,
-    reply_to: Annotated[str | None, Field(description=texts.REPLY_TO)] = None,
-) -> Sent:
-    return session.coord.inbox.send(to, text, type, ttl=duration(ttl_s), priority=priority, reply_to=reply_to)
-
-
-@reads("List messages", "inbox.waiting")
-def coord_list_messages(
-    session: Session,
-    to: Annotated[
-        str | None, Field(description="A repository's name, or KIND:NAME (default: all recipients).")
-    ] = None,
-    dead: Annotated[bool, Field(description=texts.DEAD)] = False,
-    limit: Annotated[int, Field(ge=1, le=1000, description=texts.MOST_MESSAGES)] = 100,
-) -> Sequence[MessageView]:
-    """coord_ack_messages acknowledges them."""
-    inbox = session.coord.inbox
-    return inbox.dead(to, limit) if dead else inbox.waiting(to, limit, register=bool(to))
-
-
-@changes("Acknowledge messages", "inbox.acknowledge")
-def coord_ack_messages(
-    session: Session,
-    to: To,
-    ids: Annotated[
-        Sequence[str],
-        BeforeValidator(several),
-        Field(description=f"Ids from coord_list_messages, or `{messages.ALL}`."),
-    ],
-) -> Acknowledged:
-    return session.coord.inbox.acknowledge(to, ids)
-
-
 class EventView(FrozenModel):
     id: str
     topic: str
@@ -182,19 +134,8 @@ def coord_get_health(
     return session.coord.health(name)
 
 
-@adds("Publish an event", "inbox.publish")
-def coord_publish(
-    session: Session,
-    topic: Annotated[str, Field(description="Words separated by dots, such as vbia_events or build.api.")],
-    payload: Annotated[Any, Field(description="Text or any JSON value, up to 256 KiB.")],
-    type: Annotated[str, Field(description=texts.EVENT_TYPE)] = "event",
-) -> Mapping[str, int]:
-    """`reached` is the number of subscribers. coord_send_message sends a message."""
-    return {"reached": session.coord.inbox.publish(topic, payload, type)}
-
-
-@reads("Wait for events", "inbox.listen")
-def coord_subscribe(
+@reads("Wait for events", "topic.subscribe")
+def coord_topic_subscribe(
     session: Session,
     topics: Annotated[
         Sequence[str],
@@ -209,7 +150,7 @@ def coord_subscribe(
     """Events between two calls are missed, too."""
     found: list[EventView] = []
     gap = False
-    with session.coord.inbox.listen(*topics) as listening:
+    with session.coord.topic.subscribe(*topics) as listening:
         for event in listening.events(wait_s):
             gap |= isinstance(event, Gap)
             if isinstance(event, Event):

@@ -125,8 +125,6 @@ OTHERWISE = {
     "coord_create_todo": {"run", "prompt", "manual"},  # the kinds of `action`, flat
     "coord_complete_plan": {"milestones"},  # `complete_milestones` of `update_plan`
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
-    "coord_list_messages": {"dead"},  # an operation of its own
-    "coord_ack_messages": {"ids"},  # `messages`
     "coord_list_services": {"services"},  # `names`
     "coord_change_services": {"services"},  # `names`
     "coord_forget_services": {"services"},  # `names`

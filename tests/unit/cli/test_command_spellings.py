@@ -80,7 +80,7 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["isue", "list"], "coord issue"),
         (["issue", "lst"], "coord issue list"),
         (["list", "issues"], "coord issue list"),
-        (["publish-topic"], "coord publish"),
+        (["publish-topic"], "coord topic publish"),
         (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),
     ],
