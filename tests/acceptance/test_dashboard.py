@@ -18,7 +18,7 @@ from coordination.dashboard.access import GUESSES, Tokens
 from coordination.dashboard.app import Dashboard
 from coordination.dashboard.pages import LONGEST_FORM
 from coordination.dashboard.snapshots import Snapshots
-from coordination.dashboard.views import VIEWS
+from coordination.dashboard.views import VIEWS, history
 from coordination.errors import LockLost
 from tests.forge.server import TestForge
 from tests.forge_sites import add_credential, hosted
@@ -158,7 +158,40 @@ def test_the_page_now_names_a_run_that_its_own_rule_has_undone(own_testbed: Test
         assert run in Tab(client, Tokens(own_testbed.state).add("ann")).get("/").text
 
 
-@pytest.mark.parametrize(("path", "state"), [("/runs", ""), ("/run", "failed: ")])
+def test_a_run_that_is_older_than_the_newest_is_compared_by_plan_and_state(
+    testbed: Testbed, tab: Tab, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(history, "RUNS", 1)
+    older, newer = run_of(testbed, "PLAN-002"), run_of(testbed, PLAN)
+
+    page = tab.get("/history", one=older, other=newer).text
+
+    assert re.search(rf'<option value="{older}" selected>PLAN-002 failed', page)
+
+
+def test_a_closed_breaker_with_failures_is_no_warning_and_needs_no_reset(testbed: Testbed, tab: Tab):
+    def shown(state: str) -> str:
+        text = tab.get("/fleet").text
+        found = re.search(
+            rf'<li id="breaker-action:look"><span class="state[^>]*>{state}<.*?</li>', text, re.S
+        )
+        return found[0] if found else ""
+
+    def fail() -> None:
+        with pytest.raises(ZeroDivisionError):
+            coord.breakers.call("look", lambda: 1 / 0)
+
+    with Coord(testbed.file) as coord:
+        fail()
+        closed = until(lambda: shown("closed"))
+        while not coord.breakers.list()[0].tripped:
+            fail()
+        opened = until(lambda: shown("open"))
+
+    assert ("/do/reset-breaker" in closed, "state held" in closed) == (False, False)
+    assert ("/do/reset-breaker" in opened, "state bad" in opened) == (True, True)
+
+
 def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
     testbed: Testbed, tab: Tab, path: str, state: str
 ):

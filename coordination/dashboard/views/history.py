@@ -79,6 +79,8 @@ async def history(request: PageRequest) -> Page:
         ]
     except CoordinationError as error:
         refused = str(error)
+    newest = {run.run_id for run in runs.value}
+    older = [run for run in views if run.run_id not in newest]
     return Page(
         template="history.html",
         title="History",
@@ -93,7 +95,7 @@ async def history(request: PageRequest) -> Page:
             "other": request.get("other"),
             "compared": views,
             "refused": refused,
-            "runs": runs.value,
+            "runs": [*runs.value, *older],
             "page_of": page_of,
             "subject_of": subject_of,
             "details_of": details_of,
