@@ -192,6 +192,7 @@ def test_a_closed_breaker_with_failures_is_no_warning_and_needs_no_reset(testbed
     assert ("/do/reset-breaker" in opened, "state bad" in opened) == (True, True)
 
 
+@pytest.mark.parametrize(("path", "state"), [("/runs", ""), ("/run", "failed: ")])
 def test_the_bar_of_a_failed_run_says_so_in_colour_and_in_words(
     testbed: Testbed, tab: Tab, path: str, state: str
 ):
