@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields, is_dataclass
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
 from importlib import import_module
@@ -350,8 +350,6 @@ def _options_of(kind: Any) -> dict[str, Any]:
 
 
 def _default(one: Any) -> Any:
-    from dataclasses import MISSING
-
     return inspect.Parameter.empty if one.default is MISSING else one.default
 
 

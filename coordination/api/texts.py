@@ -148,17 +148,11 @@ PULL = "Create an issue in the file for each open issue of the forge that the fi
 PREFER = "Keep the value of this side where both have changed a field."
 DRY_RUN = "Show what would be done; change nothing."
 
-# Services, locks, messages, history
+# Services, shared values, history
 CONTEXT_PLAN = "Use the context of this plan, which all its runs see."
 CONTEXT_RUN = "Use the context of this run: an id, or `last`."
 LINES = "Read this many last lines."
 PHASE = "Change services of this phase only."
 HOST_GONE = "Name the host that is gone."
-MESSAGE_TYPE = "Set the type of the message: one word."
-EVENT_TYPE = "Set the type of the event: one word."
-PRIORITY = "Deliver higher priorities first."
-REPLY_TO = "Send answers to this recipient: a repository, or KIND:NAME."
-MOST_MESSAGES = "List at most this many messages."
-DEAD = "List dead letters: messages given up after too many deliveries."
 RECORD_TYPE = "Select this type of record: issue, todo, plan, milestone, dependency, repo or file."
 RECORD_EVENT = "Select a kind such as todo.completed, or a pattern such as 'issue.*'."

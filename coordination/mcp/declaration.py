@@ -27,6 +27,7 @@ from pydantic_core import to_json, to_jsonable_python
 from coordination.api import LAST, texts
 from coordination.api.authority import NEEDS
 from coordination.api.texts import operation_text
+from coordination.declared import Effect
 from coordination.errors import CoordinationError
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
@@ -94,27 +95,37 @@ NEEDED: dict[str, str] = {}
 """Tool → the name of the right that it needs."""
 
 
-def _kind(
-    *, writes: bool, destructive: bool, idempotent: bool, outside: bool
-) -> Callable[..., Callable[[Function], Function]]:
-    hints = {
-        "readOnlyHint": not writes,
-        "destructiveHint": destructive,
-        "idempotentHint": idempotent,
-        "openWorldHint": outside,
-    }
+HINTS: Mapping[Effect, tuple[bool, bool, bool, bool]] = {
+    Effect.READS: (True, False, True, False),
+    Effect.LOOKS_OUTSIDE: (True, False, True, True),
+    Effect.ADDS: (False, False, False, False),
+    Effect.CHANGES: (False, True, True, False),
+    Effect.CHECKS: (False, False, True, True),
+    Effect.EXECUTES: (False, True, False, True),
+    Effect.UNDOES: (False, True, True, True),
+    Effect.SYNCHRONISES: (False, True, True, True),
+}
+"""Effect → the hints that it is read-only, destructive, idempotent, and reaches servers outside."""
 
+
+def hints_of(effect: Effect) -> dict[str, bool]:
+    """Return what a client is told of the effect of a tool."""
+    names = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+    return dict(zip(names, HINTS[effect], strict=True))
+
+
+def _kind(effect: Effect) -> Callable[..., Callable[[Function], Function]]:
     def declare(title: str, operation: str = "", needs: str = "") -> Callable[[Function], Function]:
         """`needs`: the name of the right, where the operation does not have it."""
 
         def declared_tool(function: Function) -> Function:
             texts = (operation and operation_text(operation), inspect.getdoc(function))
             OPERATION_OF[function.__name__] = operation
-            NEEDED[function.__name__] = (needs or NEEDS[operation]) if writes else "read"
+            NEEDED[function.__name__] = (needs or NEEDS[operation]) if effect.writes else "read"
             make = tool(
                 title=title,
                 description="\n\n".join(filter(None, texts)),
-                annotations={"title": title, **hints},
+                annotations={"title": title, **hints_of(effect)},
                 output_schema=None,
             )
             made: Function = make(function)
@@ -125,22 +136,14 @@ def _kind(
     return declare
 
 
-reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)
-"""Reads only."""
-looks_outside = _kind(writes=False, destructive=False, idempotent=True, outside=True)
-"""Reads only, and asks a server outside of this machine."""
-adds = _kind(writes=True, destructive=False, idempotent=False, outside=False)
-"""Adds a record or advances a state; overwrites nothing."""
-changes = _kind(writes=True, destructive=True, idempotent=True, outside=False)
-"""Overwrites existing values."""
-checks = _kind(writes=True, destructive=False, idempotent=True, outside=True)
-"""Runs commands that check external state, and records the results."""
-executes = _kind(writes=True, destructive=True, idempotent=False, outside=True)
-"""Runs commands and agents that change repositories, on the run's branch."""
-undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
-"""Undoes a run; repeated calls undo it once."""
-synchronises = _kind(writes=True, destructive=True, idempotent=True, outside=True)
-"""Brings the file and a server outside of this machine in line; a repeated call changes nothing."""
+reads = _kind(Effect.READS)
+looks_outside = _kind(Effect.LOOKS_OUTSIDE)
+adds = _kind(Effect.ADDS)
+changes = _kind(Effect.CHANGES)
+checks = _kind(Effect.CHECKS)
+executes = _kind(Effect.EXECUTES)
+undoes = _kind(Effect.UNDOES)
+synchronises = _kind(Effect.SYNCHRONISES)
 
 
 def declared(module: ModuleType, session: Session | None) -> Iterator[FunctionTool]:

@@ -6,7 +6,7 @@ A list is returned in pages.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 from fastmcp.decorators import get_fastmcp_meta
@@ -15,32 +15,21 @@ from fastmcp.tools import FunctionTool, tool
 from fastmcp.tools.base import ToolResult
 from pydantic import BeforeValidator, Field
 
-from coordination.declared import Effect, Operation, Parameter, find
+from coordination.declared import Operation, Parameter, find
+from coordination.mcp.answers import page
 from coordination.mcp.declaration import (
     NEEDED,
     OPERATION_OF,
     Limit,
     Offset,
     answer,
+    hints_of,
     refusals,
     several,
     without_defaults,
 )
 from coordination.mcp.session import Session
-from coordination.models import presentable
 from coordination.operation_index import INDEX
-
-HINTS: Mapping[Effect, tuple[bool, bool, bool, bool]] = {
-    Effect.READS: (True, False, True, False),
-    Effect.LOOKS_OUTSIDE: (True, False, True, True),
-    Effect.ADDS: (False, False, False, False),
-    Effect.CHANGES: (False, True, True, False),
-    Effect.CHECKS: (False, False, True, True),
-    Effect.EXECUTES: (False, True, False, True),
-    Effect.UNDOES: (False, True, True, True),
-    Effect.SYNCHRONISES: (False, True, True, True),
-}
-"""Effect → the hints that it is read-only, destructive, idempotent, and reaches servers outside."""
 
 
 def operation_tools(session: Session) -> Iterator[FunctionTool]:
@@ -53,18 +42,11 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
     """Return the tool of an operation."""
     name = f"coord_{operation.noun}_{operation.verb}"
     OPERATION_OF[name], NEEDED[name] = operation.name, operation.name if operation.effect.writes else "read"
-    read_only, destructive, idempotent, outside = HINTS[operation.effect]
     declare = tool(
         name=name,
         title=operation.title,
         description="\n\n".join(filter(None, (operation.text, operation.for_agents))),
-        annotations={
-            "title": operation.title,
-            "readOnlyHint": read_only,
-            "destructiveHint": destructive,
-            "idempotentHint": idempotent,
-            "openWorldHint": outside,
-        },
+        annotations={"title": operation.title, **hints_of(operation.effect)},
         output_schema=None,
     )
     function = declare(_function(operation, session))
@@ -74,10 +56,10 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
 
 def _function(operation: Operation, session: Session) -> Callable[..., ToolResult]:
     def call(**given: Any) -> ToolResult:
-        limit, offset = (given.pop("limit", None), given.pop("offset", 0)) if pages else (None, 0)
+        limit, offset = (given.pop("limit"), given.pop("offset")) if pages else (None, 0)
         with refusals(ToolError):
             result = operation.call(getattr(session.coord, operation.noun), given)
-        return answer(page(result, limit, offset) if operation.lists else result)
+        return answer(page(result, limit or len(result), offset) if operation.lists else result)
 
     parameters = [_argument(one) for one in operation.parameters]
     pages = operation.lists and not operation.effect.writes and not _has_limit(operation)
@@ -111,10 +93,3 @@ def _argument(one: Parameter) -> inspect.Parameter:
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def page(records: Any, limit: int | None, offset: int) -> dict[str, Any]:
-    """Return some of the records, and the number of all."""
-    every = list(records)
-    end = None if limit is None else offset + limit
-    return {"result": [*map(presentable, every[offset:end])], "total": len(every)}
