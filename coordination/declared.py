@@ -12,14 +12,14 @@
 
 The name is noun and verb: `coord pr list`, `coord.pr.list()`, the tool `coord_pr_list`. Positional parameters
 of the method are arguments of the command, keyword-only ones its options. A parameter whose type is a record
-with options is that many options. The docstring is the text, up to the paragraph on parameters, result or
-errors. A record says in `shown` which columns a list of it has.
+with options is that many options; one without an Option is for scripts only. The docstring is the text, up to
+the paragraph on parameters, result or errors. A record says in `shown` which columns a list of it has.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -75,6 +75,8 @@ class Option:
     _: KW_ONLY
     flag: str = ""
     """Its spelling on the command line, where it is not the name: `--reviewer`, `--draft/--ready`."""
+    short: str = ""
+    """Its spelling with one letter: `-f`."""
     metavar: str = ""
     """The name of its value in help."""
     completes: str = ""
@@ -87,6 +89,8 @@ class Option:
     """Smallest value of a number."""
     most: int | None = None
     """Largest value of a number."""
+    filters: bool = False
+    """Values of a filter: on the command line also with commas in between, and never empty."""
     stdin: bool = False
     """On the command line, `-` is standard input."""
     json: bool = False
@@ -115,6 +119,19 @@ class Parameter:
     @property
     def required(self) -> bool:
         return self.default is inspect.Parameter.empty
+
+
+RUN_OPTION = Option("A run's id, its beginning or end, or `last`.", completes="run_ids")
+THE_RUN = Parameter(
+    name="run",
+    option=RUN_OPTION,
+    type=str,
+    optional=False,
+    several=False,
+    default="last",
+    positional=True,
+)
+"""The first parameter of each operation on a run."""
 
 
 class Listing(tuple[T, ...]):
@@ -181,10 +198,21 @@ class Operation:
     function: Callable[..., Any] = field(repr=False)
     right: str = "read"
     """The right that it needs, a word of `trust.rights.Right`."""
-    event: bool = False
-    """It leaves the event `command.NAME`."""
+    event: str | bool = False
+    """It leaves the event `command.NAME`; a text is NAME, where that is not its own."""
+    on: Any = None
+    """Of an operation on a run, a method of its handle: the runs among which `last` is the newest."""
+    command: bool = True
+    """False where an option of another command does it, such as `--dry-run`."""
+    tool: bool = True
+    """False where agents cannot use it, because it reads or writes files, or their tool is made by hand."""
     for_agents: str = ""
     """Text that agents get in addition."""
+
+    @property
+    def order(self) -> str:
+        """Return its name in events, checks of rights and signed orders."""
+        return self.event if isinstance(self.event, str) else self.name
 
     @property
     def asks(self) -> bool:
@@ -227,8 +255,10 @@ class Operation:
 
     def call(self, part: object, values: Mapping[str, Any], confirm: Confirm = agreed) -> Any:
         """Execute it with the values of its parameters by name; absent ones have their defaults. `part`: the
-        object that has the method.
+        object that has the method; of an operation on a run, the one whose `get` returns it.
         """
+        if self.on is not None:
+            part = part.get(values.get(THE_RUN.name, THE_RUN.default), self.on)  # type: ignore[attr-defined]
         asking = {CONFIRM: confirm} if self.asks else {}
         return self.function(part, **self.arguments(values), **asking)
 
@@ -237,7 +267,7 @@ class Operation:
         found: dict[str, Any] = {}
         gathered: dict[str, dict[str, Any]] = {}
         for one in self.parameters:
-            if one.name not in values:
+            if one is THE_RUN or one.name not in values:
                 continue
             value = values[one.name]
             if one.several and value is not None:
@@ -249,6 +279,8 @@ class Operation:
 
     def _parameters(self) -> Iterator[Parameter]:
         hints = _resolved(self.function)
+        if self.on is not None:
+            yield THE_RUN
         for one in [*inspect.signature(self.function).parameters.values()][1:]:  # without self
             if one.name == CONFIRM:
                 continue
@@ -258,6 +290,8 @@ class Operation:
                 for name, hint in options.items():
                     yield _parameter(name, hint, _default(defaults[name]), positional=False, record=one.name)
             else:
+                if _option(hints[one.name]) is None:
+                    continue  # for scripts only
                 positional = one.kind is not inspect.Parameter.KEYWORD_ONLY
                 yield _parameter(one.name, hints[one.name], one.default, positional=positional)
 
@@ -267,7 +301,10 @@ def operation(
     effect: Effect,
     *,
     right: str = "read",
-    event: bool = False,
+    event: str | bool = False,
+    on: Any = None,
+    command: bool = True,
+    tool: bool = True,
     for_agents: str = "",
 ) -> Callable[[Method], Method]:
     """Declare a method as an operation; see Operation."""
@@ -279,6 +316,9 @@ def operation(
             function=function,
             right=right,
             event=event,
+            on=on,
+            command=command,
+            tool=tool,
             for_agents=for_agents,
         )
         return function
@@ -287,8 +327,9 @@ def operation(
 
 
 def operations_of(part: type) -> Iterator[Operation]:
-    """Yield the operations that a class declares, in its order."""
-    for member in vars(part).values():
+    """Yield the operations that a class has, in the order of their declarations."""
+    members = {name: one for base in reversed(part.__mro__) for name, one in vars(base).items()}
+    for member in members.values():
         if isinstance(declared := getattr(member, "operation", None), Operation):
             yield declared
 
@@ -364,7 +405,12 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 
 def _item(kind: Any) -> tuple[Any, bool]:
-    """Return the type of the items of a sequence and True; for another type, it and False."""
-    if get_origin(kind) in (tuple, list, Sequence, Listing):
+    """Return the type of the items of a sequence, or of one item or several, and True; for another type, it
+    and False.
+    """
+    if get_origin(kind) in (Union, UnionType):
+        found = [one for one in get_args(kind) if _item(one)[1]]
+        kind = found[0] if found else kind
+    if get_origin(kind) in (tuple, list, Sequence, Collection, Listing):
         return get_args(kind)[0], True
     return kind, False

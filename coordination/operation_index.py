@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 
 class Indexed(NamedTuple):
-    """A declared operation: the class that declares it, the first sentence of its text, its right, and
-    whether it leaves the event `command.NAME`.
+    """A declared operation: the class that declares it, the first sentence of its text, its right, the event
+    that it leaves, its name where rights are checked, and whether there is a command for it.
     """
 
     part: str
     line: str
     right: str
-    event: bool
+    event: str
+    """NAME of `command.NAME`; empty where it leaves none."""
+    order: str
+    command: bool = True
 
 
 INDEX: Mapping[str, Indexed] = {
@@ -22,78 +25,203 @@ INDEX: Mapping[str, Indexed] = {
         "coordination.api.exclusion:Locks",
         "List the locks with their holders and waiters, ages and times to live",
         "read",
-        False,
+        "",
+        "lock.list",
     ),
     "lock.released": Indexed(
         "coordination.api.exclusion:Locks",
         "List the locks that were released by force, latest first",
         "read",
-        False,
+        "",
+        "lock.released",
     ),
     "lock.release": Indexed(
         "coordination.api.exclusion:Locks",
         "Release a lock that somebody else holds, or all locks of an owner",
         "release-lock",
-        False,
+        "",
+        "lock.release",
     ),
     "resource.list": Indexed(
         "coordination.api.exclusion:Resources",
         "List the resources of the file: capacity, use, waiters",
         "read",
-        False,
+        "",
+        "resource.list",
     ),
     "breaker.reset": Indexed(
         "coordination.api.exclusion:Breakers",
         "Close a circuit breaker: its failures are forgotten, and the todos behind it continue",
         "release-lock",
-        False,
+        "",
+        "breaker.reset",
     ),
     "message.send": Indexed(
         "coordination.api.messages:Messages",
         "Send a message to a repository, an agent or a person",
         "edit",
-        False,
+        "",
+        "message.send",
     ),
     "message.list": Indexed(
         "coordination.api.messages:Messages",
         "List the messages that wait for a repository, an agent or a person, or for all",
         "read",
-        False,
+        "",
+        "message.list",
     ),
     "message.register": Indexed(
-        "coordination.api.messages:Messages", "Keep messages to a recipient from now on", "edit", False
+        "coordination.api.messages:Messages",
+        "Keep messages to a recipient from now on",
+        "edit",
+        "",
+        "message.register",
     ),
     "message.dead": Indexed(
         "coordination.api.messages:Messages",
         "List the dead letters, newest first: messages given up after too many deliveries",
         "read",
-        False,
+        "",
+        "message.dead",
     ),
     "message.resend": Indexed(
-        "coordination.api.messages:Messages", "Send a dead letter again", "edit", False
+        "coordination.api.messages:Messages", "Send a dead letter again", "edit", "", "message.resend"
     ),
     "message.ack": Indexed(
         "coordination.api.messages:Messages",
         "Acknowledge messages: they are deleted from the inbox and not delivered again",
         "edit",
-        False,
+        "",
+        "message.ack",
     ),
     "topic.publish": Indexed(
-        "coordination.api.messages:Topics", "Publish an event on a topic", "edit", False
+        "coordination.api.messages:Topics", "Publish an event on a topic", "edit", "", "topic.publish"
     ),
     "pr.create": Indexed(
         "coordination.api.requests:PullRequests",
         "Open the pull requests of a plan's change set, or bring them up to date",
         "sweep",
-        True,
+        "pr.create",
+        "pr.create",
     ),
     "pr.list": Indexed(
-        "coordination.api.requests:PullRequests", "List the pull requests of plans", "read", False
+        "coordination.api.requests:PullRequests", "List the pull requests of plans", "read", "", "pr.list"
     ),
     "pr.close": Indexed(
         "coordination.api.requests:PullRequests",
         "Close the open pull requests of a plan without a merge",
         "sweep",
-        True,
+        "pr.close",
+        "pr.close",
+    ),
+    "run.show": Indexed(
+        "coordination.api.run:Run",
+        "Show a run: its status and progress; state, attempts, times, error and wait reason of each todo",
+        "read",
+        "",
+        "run.show",
+    ),
+    "run.logs": Indexed(
+        "coordination.api.run:Run",
+        "Read the output of the todos of a run, over all attempts",
+        "read",
+        "",
+        "run.logs",
+    ),
+    "run.sync": Indexed(
+        "coordination.api.run:Run",
+        "Write the results of a run into the file: status, hours and dates of its todos",
+        "edit",
+        "sync",
+        "sync",
+    ),
+    "run.pause": Indexed(
+        "coordination.api.run:Run",
+        "Pause a run: start no more todos; running todos continue to their end",
+        "sweep",
+        "pause",
+        "pause",
+    ),
+    "run.resume": Indexed("coordination.api.run:Run", "Resume a paused run", "sweep", "resume", "resume"),
+    "run.cancel": Indexed(
+        "coordination.api.run:Run",
+        "Cancel a run: start no more todos, and stop the running ones",
+        "sweep",
+        "cancel",
+        "cancel",
+    ),
+    "run.preview_rollback": Indexed(
+        "coordination.api.run:Run",
+        "List what a rollback would undo",
+        "read",
+        "",
+        "run.preview_rollback",
+        command=False,
+    ),
+    "checkpoint.create": Indexed(
+        "coordination.api.run:Run",
+        "Record under a name which todos of a run have succeeded",
+        "sweep",
+        "checkpoint",
+        "checkpoint",
+    ),
+    "checkpoint.list": Indexed(
+        "coordination.api.run:Run",
+        "List the checkpoints of a run, the oldest first",
+        "read",
+        "",
+        "checkpoint.list",
+    ),
+    "checkpoint.restore": Indexed(
+        "coordination.api.run:Run",
+        "Undo what a run has begun since a checkpoint, in reverse order, then run the rest again",
+        "sweep",
+        "restore",
+        "restore",
+    ),
+    "run.approve": Indexed(
+        "coordination.api.runs:Runs",
+        "Approve a todo or milestone that waits at a gate, or a manual todo that a person has done",
+        "approve",
+        "approve",
+        "approve",
+    ),
+    "run.reject": Indexed(
+        "coordination.api.runs:Runs",
+        "Reject a todo or milestone that waits at a gate",
+        "approve",
+        "reject",
+        "reject",
+    ),
+    "run.sweep": Indexed(
+        "coordination.api.runs:Runs",
+        "Run a plan: its open todos, in dependency order",
+        "sweep",
+        "sweep",
+        "sweep",
+    ),
+    "todo.execute": Indexed(
+        "coordination.api.runs:Runs", "Run one todo, in a run of its own", "execute", "execute", "execute"
+    ),
+    "run.retry": Indexed(
+        "coordination.api.runs:Runs",
+        "Run the failed and blocked todos of a run again, in a new run",
+        "sweep",
+        "retry",
+        "retry",
+    ),
+    "run.list": Indexed(
+        "coordination.api.runs:Runs",
+        "List the runs, latest first, without their todos",
+        "read",
+        "",
+        "run.list",
+    ),
+    "run.rollback": Indexed(
+        "coordination.api.runs:Runs",
+        "Undo a run: stop its running todos, then undo all todos in reverse order",
+        "sweep",
+        "rollback",
+        "rollback",
     ),
 }

@@ -132,7 +132,7 @@ class Settings(FrozenModel):
     """
     write_back: WriteBack = WriteBack.STATUS
     """Data that is written into the file when a run ends: `status` writes statuses, hours and dates, `none`
-    writes nothing. `coord sync RUN` writes them regardless of this setting.
+    writes nothing. `coord run sync RUN` writes them regardless of this setting.
     """
     progress_interval: Duration = timedelta(seconds=30)
     """Interval at which a sweep prints its running todos where its output is no terminal."""

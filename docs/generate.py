@@ -98,7 +98,7 @@ def commands() -> str:
             command = coord.resolve_command(root, [name])[1]
             lines.extend(_command(root, name, command, coord.entries[name].noun_verb))
     for noun, verbs in coord.nouns.items():
-        if declared := [verb for verb, entry in verbs.items() if not entry.module]:
+        if declared := [verb for verb, entry in verbs.items() if entry.has_one_spelling]:
             lines.append(f"## {coord.about[noun].capitalize()}\n\n")
             group = coord.resolve_command(root, [noun, declared[0]])[1]
             here = click.Context(group, info_name=noun, parent=root)
@@ -390,7 +390,8 @@ def index() -> str:
     for part in dict.fromkeys(PARTS.values()):
         module, _, owner = part.partition(":")
         for one in operations_of(getattr(import_module(module), owner)) if owner else ():
-            row = f"{part!r}, {one.title!r}, {one.right!r}, {one.event}"
+            row = f"{part!r}, {one.title!r}, {one.right!r}, {one.order if one.event else ''!r}, {one.order!r}"
+            row += "" if one.command else ", command=False"
             lines.append(f"    {one.name!r}: Indexed({row}),\n")
     return _formatted("".join([*lines, "}\n"]))
 
@@ -450,7 +451,10 @@ def _without_fonts() -> str:
 
 
 if __name__ == "__main__":
-    (HERE.parent / "coordination" / "operation_index.py").write_text(index())
+    place = HERE.parent / "coordination" / "operation_index.py"
+    if (written := index()) != place.read_text():
+        place.write_text(written)
+        os.execv(sys.executable, [sys.executable, "-m", "docs.generate", *sys.argv[1:]])
     for name, page in PAGES.items():
         (HERE / name).write_text(page().rstrip() + "\n")
     (HERE / "coord.1").write_text(man.page())

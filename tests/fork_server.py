@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[1])
 
+from coordination.operation_index import INDEX
 from tests.fork_client import LONGEST_REQUEST, line_of
 
 CLONE_NEWNET = 0x40000000
@@ -140,10 +141,15 @@ def _forget(sockets: Sequence[socket.socket], answers: Mapping[int, int]) -> Non
 
 def _import_all() -> None:
     from coordination.cli.command_table import COMMANDS
+    from coordination.cli.groups import entries
+    from coordination.cli.operation_command import DRAWN, HAND_MADE
 
-    for family in COMMANDS.values():
-        for module, *_ in family.values():
-            importlib.import_module(f"coordination.cli.{module}")
+    modules = {entry.module for entry in entries(COMMANDS).values() if entry.module}
+    modules |= {place.partition(":")[0] for place in (*DRAWN.values(), *HAND_MADE.values())}
+    for module in sorted(modules):
+        importlib.import_module(f"coordination.cli.{module}")
+    for row in INDEX.values():
+        importlib.import_module(row.part.partition(":")[0])
     for name in {*IMPORTED_LATE, *DAEMONS.values()} - {SELDOM}:
         importlib.import_module(name)
     _look_up_once()

@@ -8,9 +8,9 @@ because the journal and the stream keep their entries, each up to its limit.
 **Results.** `ResultsWriter` writes the results of ended runs into the file, where no other process has
 written them. A process that follows a run writes its results as soon as it ends. If there is none (`sweep
 --detach`, a closed terminal, a killed process), a worker on the machine of the file writes them some seconds
-later, by the same edit as `coord sync`: under the lock of the file, completely or not at all. Only runs that
-were submitted from exactly this file are listed for it. Redis lists a run from its end until its results are
-written (runs/write_back.py).
+later, by the same edit as `coord run sync`: under the lock of the file, completely or not at all. Only runs
+that were submitted from exactly this file are listed for it. Redis lists a run from its end until its results
+are written (runs/write_back.py).
 
 * The file is invalid, read-only, locked by another edit, or missing: the results wait. The reason is in the
   log and in `coord show-run`. The worker tries again when the file has changed, and otherwise after 2 s up to
@@ -18,8 +18,8 @@ written (runs/write_back.py).
 * Another process writes the same results: the second one finds them in the file.
 * The worker dies between the edit and the entry in Redis: the next one finds them in the file.
 * A rollback ends the run once more: the run is listed once more.
-* The file belongs to another user: that user's worker or `coord sync` writes it.
-* Signatures are required and do not cover a result: it is left out, by `coord sync`, too.
+* The file belongs to another user: that user's worker or `coord run sync` writes it.
+* Signatures are required and do not cover a result: it is left out, by `coord run sync`, too.
 
 **Health.** Every worker that has the file runs the monitor; one of all monitors acts. A restricted worker
 runs none: it may write nothing but the results of its todos.
@@ -273,7 +273,7 @@ class ResultsWriter(BackgroundService):
         if self._path.stat().st_uid != os.geteuid():
             raise CoordinationError(
                 f"{self._path} belongs to another user than this worker",
-                f"that user writes the results: coord sync {run_id}",
+                f"that user writes the results: coord run sync {run_id}",
             )
         confirm = partial(self._confirm, run_id, self._file)
         written = write_results(self._store, run_id, self._path, self._file, confirm)

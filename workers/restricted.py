@@ -2,7 +2,7 @@
 
 A maintenance leader takes its steps. It follows no file: it forwards no edits, because a user who may write
 events could forge those of other repositories, and writes no results into a file, because it may not read the
-state of whole runs. Another worker or `coord sync` writes them; the journal stays on its machine.
+state of whole runs. Another worker or `coord run sync` writes them; the journal stays on its machine.
 """
 
 from __future__ import annotations

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
-from coordination.declared import Option
+from coordination.declared import RUN_OPTION, Option
+from coordination.models import OnFailure
 
 PlanId = Annotated[str, Option("A plan's id.", completes="plan_ids")]
 PlanOfChangeSet = Annotated[str, Option("The id of a plan with a change set.", completes="change_sets")]
+RunId = Annotated[str, RUN_OPTION]
+TodoId = Annotated[str, Option("A todo's id.", completes="todo_ids")]
 DryRun = Annotated[bool, Option("Show what would be done; change nothing.")]
+
+OnFailureAsInPlan = Annotated[OnFailure | None, Option("Default: as in the plan.")]
+OnFailureAsInRun = Annotated[OnFailure | None, Option("Default: as in the run.")]
+AtOnce = Annotated[
+    int | None,
+    Option(
+        "Run at most this many todos at once (default: the workers' slots).",
+        flag="--jobs",
+        metavar="N",
+        least=1,
+    ),
+]
+NoCache = Annotated[bool, Option("Run todos with a cache, too; keep their results.")]
+Limit = Annotated[
+    timedelta | None,
+    Option("End it after this time: 90s, 10m, 2h (default: as in the file).", metavar="TIME"),
+]
+AcceptResults = Annotated[
+    tuple[str, ...],
+    Option(
+        "Count results of completed todos as merged: their base branches have them in another form. The id "
+        "of the plan instead: go on with the work that another plan of this id has made. It needs the right "
+        "`override`, and is recorded.",
+        metavar="TODO",
+        completes="todo_ids",
+    ),
+]
+AsItWas = Annotated[bool, Option("Keep the run's own order where the file has changed.")]
+AskingTodo = Annotated[
+    str,
+    Option(
+        "A todo or milestone of a run that waits for an approval or another action of a person.",
+        completes="asking_ids",
+    ),
+]
+InRun = Annotated[
+    str | None, Option("Name the run; needed if the todo waits in several runs.", completes="run_ids")
+]
+Comment = Annotated[
+    str,
+    Option("Record a comment with the todo.", metavar="TEXT", for_agents="It is the person's reason."),
+]
+CheckpointName = Annotated[str, Option("The checkpoint's name.", longest=100)]

@@ -7,8 +7,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
+from coordination.api.parameters import AsItWas, AskingTodo, CheckpointName, Comment, InRun
 from coordination.api.run_reading import RunReading
 from coordination.backend.steps.run import Reply
+from coordination.declared import Effect, operation
 from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
@@ -16,21 +18,21 @@ from coordination.events.records import BEGINNING
 from coordination.models import OnFailure, Verdict, WriteBack
 from coordination.runs.attempt_store import LONGEST_TITLE
 from coordination.runs.control import named_checkpoints, steering
+from coordination.runs.control.named_checkpoints import NamedCheckpoint
+from coordination.runs.control.steering import RollbackPreview
 from coordination.runs.records import RunStatus
 from coordination.runs.retrying import retry_run
 from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import timeline
 from coordination.runs.views.records import RunView
-from coordination.runs.views.run_list import ActsOn
+from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE, ActsOn
 from coordination.runs.views.timeline import RunEvent
 from coordination.runs.write_back import file_id, write_results
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
     from coordination.runs.control.approvals import Decision
-    from coordination.runs.control.named_checkpoints import NamedCheckpoint
     from coordination.runs.control.signing import Subject
-    from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.retrying.retry_plan import RetryPlan
 
 
@@ -72,6 +74,7 @@ class Run(RunReading):
             self.write_back()
         return self.view()
 
+    @operation("run.sync", Effect.CHANGES, right="edit", event="sync", on=OF_TODOS)
     def sync(self) -> tuple[str, ...]:
         """Write the results of a run into the file: status, hours and dates of its todos.
 
@@ -107,11 +110,13 @@ class Run(RunReading):
 
     # Steered
 
-    def pause(self) -> None:
+    @operation("run.pause", Effect.CHANGES, right="sweep", event="pause", on=ANY_RUN)
+    def pause(self) -> Run:
         """Pause a run: start no more todos; running todos continue to their end."""
-        self._steer("pause", self._connection.store.pause, "paused")
+        return self._steer("pause", self._connection.store.pause, "paused")
 
-    def resume(self, *, as_it_was: bool = False) -> None:
+    @operation("run.resume", Effect.CHANGES, right="sweep", event="resume", on=ANY_RUN)
+    def resume(self, *, as_it_was: AsItWas = False) -> Run:
         """Resume a paused run.
 
         `as_it_was`: also where the file has another graph for its todos by now.
@@ -122,13 +127,14 @@ class Run(RunReading):
         if not as_it_was and access.has_file and self.status() is RunStatus.PAUSED:
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
             with self._reached():
-                refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"resume {self.id}")
-        self._steer("resume", store.resume, "resumed", as_it_was=as_it_was)
+                refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"run resume {self.id}")
+        return self._steer("resume", store.resume, "resumed", as_it_was=as_it_was)
 
-    def cancel(self) -> None:
+    @operation("run.cancel", Effect.CHANGES, right="sweep", event="cancel", on=ANY_RUN)
+    def cancel(self) -> Run:
         """Cancel a run: start no more todos, and stop the running ones. A retry continues it as a new run.
 
-        `wait` returns when it has stopped.
+        Return the run, whose `wait` returns when it has stopped.
 
         Raises Conflict while a merge queue has a pull request of its landing.
         """
@@ -136,12 +142,14 @@ class Run(RunReading):
         with self._reached() as connection:
             steering.cancel(connection, self.id)
         self._announce("cancel")
+        return self
 
-    def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str, **data: object) -> None:
+    def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str, **data: object) -> Run:
         self._check(command)
         with self._reached() as connection:
             steering.steer(connection, self.id, step, expected)
         self._announce(command, **data)
+        return self
 
     def _check(self, operation: str) -> None:
         """Raise NotAllowed unless this user may do this to all repositories of the run."""
@@ -155,16 +163,7 @@ class Run(RunReading):
     # Undone
 
     def rollback(self) -> None:
-        """Undo a run: stop its running todos, then undo all todos in reverse order.
-
-        Todos with a `compensate` action are compensated; the branches and worktrees of the run are removed,
-        for a retry also those of the runs before it. A todo that could not be undone is compensation_failed,
-        and the run rollback_failed; called again, it tries those again.
-
-        `wait` returns when the rollback has ended.
-
-        Raises Conflict where a later run has built on it and was not undone.
-        """
+        """Undo it: see `coord.runs.rollback`."""
         self._access.start_worker(self.rollback_preview().repos)
         self.begin_rollback()
 
@@ -177,9 +176,18 @@ class Run(RunReading):
             self._announce("rollback")
         return word
 
+    @operation(
+        "run.preview_rollback",
+        Effect.READS,
+        on=UNDOABLE,
+        command=False,
+        for_agents="Show them to the person who decides before you call coord_run_rollback.",
+    )
     def rollback_preview(self) -> RollbackPreview:
-        """List what a rollback would undo: the todos, those that nothing undoes, and the branches that it
-        would delete; for a retry also those of the runs before it.
+        """List what a rollback would undo.
+
+        These are the todos, those that nothing undoes, and the branches that it would delete; for a retry
+        also those of the runs before it.
 
         Raises as `rollback` does.
         """
@@ -201,7 +209,15 @@ class Run(RunReading):
             steering.accept(connection, self.id, todos, reason)
         self._announce("accept", todos=todos, reason=reason)
 
-    def create_checkpoint(self, name: str) -> NamedCheckpoint:
+    @operation(
+        "checkpoint.create",
+        Effect.ADDS,
+        right="sweep",
+        event="checkpoint",
+        on=OF_TODOS,
+        for_agents="coord_checkpoint_restore returns to it.",
+    )
+    def create_checkpoint(self, name: CheckpointName) -> NamedCheckpoint:
         """Record under a name which todos of a run have succeeded. The run may be live or ended.
 
         Raises UsageError; Conflict where the name is taken, or the run is undone.
@@ -212,6 +228,7 @@ class Run(RunReading):
         self._announce("checkpoint", name=name)
         return made
 
+    @operation("checkpoint.list", Effect.READS, on=OF_TODOS)
     def checkpoints(self) -> list[NamedCheckpoint]:
         """List the checkpoints of a run, the oldest first. A retry has those of the run before it, too."""
         with self._reached() as connection:
@@ -238,7 +255,8 @@ class Run(RunReading):
         self._announce("restore", name=name)
         return self.view()
 
-    def restore(self, name: str, timeout_s: float | None = None) -> Run:
+    @operation("checkpoint.restore", Effect.EXECUTES, right="sweep", event="restore", on=OF_TODOS, tool=False)
+    def restore(self, name: CheckpointName, timeout_s: float | None = None) -> Run:
         """Undo what a run has begun since a checkpoint, in reverse order, then run the rest again.
 
         Running todos are stopped first. Called again after an interruption, it continues.
@@ -261,26 +279,26 @@ class Run(RunReading):
         on_failure: OnFailure | None = None,
         max_parallel: int | None = None,
         without: Collection[str] = (),
-        from_: str | Collection[str] = (),
+        from_todos: str | Collection[str] = (),
         as_it_was: bool = False,
     ) -> Run:
         """Start a run of what is left of this one: see `Runs.retry`."""
-        start = [from_] if isinstance(from_, str) else from_
-        left = self.prepare_retry(without=without, start=start, as_it_was=as_it_was)
+        again = [from_todos] if isinstance(from_todos, str) else from_todos
+        left = self.prepare_retry(without=without, from_todos=again, as_it_was=as_it_was)
         if left.nothing_to_do:
             raise Blocked(left.nothing_to_do, "todos that were added since: coord sweep PLAN")
         self._access.start_worker(left.repos)
         return self.start_retry(left, on_failure=on_failure, max_parallel=max_parallel)
 
     def prepare_retry(
-        self, *, without: Collection[str] = (), start: Collection[str] = (), as_it_was: bool = False
+        self, *, without: Collection[str] = (), from_todos: Collection[str] = (), as_it_was: bool = False
     ) -> RetryPlan:
         """Return what a retry would do. Raises as `Runs.retry` does."""
         access = self._access
         ecosystem = access.manager.document.ecosystem if access.has_file else None
         with self._reached() as connection:
             return retry_run.plan_retry(
-                connection, self.id, ecosystem, without=without, start=start, as_it_was=as_it_was
+                connection, self.id, ecosystem, without=without, start=from_todos, as_it_was=as_it_was
             )
 
     def start_retry(
@@ -312,7 +330,8 @@ class Decisions:
         self._access.announce("complete", todo, run=run_id)
         return Run(self._access, run_id)
 
-    def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+    @operation("run.approve", Effect.ADDS, right="approve", event="approve", tool=False)
+    def approve(self, todo: AskingTodo, *, run: InRun = None, comment: Comment = "") -> Run:
         """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done.
 
         Raises NotFound; Conflict; UsageError where nothing waits for approval, or several runs do and none is
@@ -320,7 +339,15 @@ class Decisions:
         """
         return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
-    def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+    @operation(
+        "run.reject",
+        Effect.CHANGES,
+        right="approve",
+        event="reject",
+        for_agents="Do it on behalf of a person who told you to. coord_run_retry asks for the approval "
+        "again.",
+    )
+    def reject(self, todo: AskingTodo, *, run: InRun = None, comment: Comment = "") -> Run:
         """Reject a todo or milestone that waits at a gate. It fails without another attempt, and the run
         follows its `on_failure`.
 

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from coordination.backend.client import reaching
+from coordination.declared import Effect, Option, operation
 from coordination.errors import CoordinationError, NotFound
 from coordination.events.records import BEGINNING, Event
 from coordination.runs.connection import Connection
@@ -17,6 +18,7 @@ from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.run_kinds import is_landing
 from coordination.runs.views import timeline
 from coordination.runs.views.records import Progress, RunView, TodoView
+from coordination.runs.views.run_list import ANY_RUN
 from coordination.runs.views.timeline import RunEvent
 from coordination.runs.views.todo_view import in_hand
 from coordination.text import did_you_mean
@@ -41,6 +43,7 @@ class RunReading:
         with reaching(self._connection.url):
             yield self._connection
 
+    @operation("run.show", Effect.READS, on=ANY_RUN, tool=False)
     def view(self, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
         """Show a run: its status and progress; state, attempts, times, error and wait reason of each todo.
 
@@ -116,7 +119,17 @@ class RunReading:
         with self._reached() as connection:
             return connection.reader.log_tail(self.id, todo)
 
-    def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
+    @operation("run.logs", Effect.READS, on=ANY_RUN, tool=False)
+    def log(
+        self,
+        todo: Annotated[
+            str | None, Option("A todo of the run (default: all of its todos).", completes="todo_ids")
+        ] = None,
+        *,
+        follow: Annotated[
+            bool, Option("Follow the output until the todo, or the run, has ended.", short="-f")
+        ] = False,
+    ) -> Iterator[str]:
         """Read the output of the todos of a run, over all attempts.
 
         `todo`: of this todo; without it, of all, each line with its todo. `follow`: until the todo, or the

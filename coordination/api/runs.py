@@ -7,18 +7,31 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from coordination.api.changes import Changes, rebuild_unrecorded, refuse_unrecorded, where_unlanded
 from coordination.api.health import unhealthy
+from coordination.api.parameters import (
+    AcceptResults,
+    AsItWas,
+    AtOnce,
+    Limit,
+    NoCache,
+    OnFailureAsInPlan,
+    OnFailureAsInRun,
+    PlanId,
+    RunId,
+    TodoId,
+)
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
 from coordination.backend.server_check import refuse_unfit
+from coordination.declared import Effect, Option, operation
 from coordination.durations import ms
 from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.records import Event
-from coordination.models import OnFailure, Strategy
+from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs.control import starting
@@ -33,6 +46,7 @@ from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import (
     ANY_RUN,
     OF_TODOS,
+    STATUSES,
     UNDOABLE,
     ActsOn,
     RunFilters,
@@ -42,7 +56,6 @@ from coordination.runs.views.run_list import (
 )
 from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
-from coordination.tracker.queries import Wanted
 
 if TYPE_CHECKING:
     from coordination.models import Ecosystem
@@ -56,18 +69,37 @@ class Runs(Decisions):
 
     # Started
 
+    @operation(
+        "run.sweep",
+        Effect.EXECUTES,
+        right="sweep",
+        event="sweep",
+        for_agents="The run continues independently of this session: follow it with coord_run_show(run=…, "
+        "wait_s=60) until its status is no longer running. coord_land_plan lands its work. Call "
+        "coord_forecast_plan first for a preview.",
+    )
     def sweep(
         self,
-        plan: str,
+        plan: PlanId,
         wanted: Selectors = ALL,
         *,
-        strategy: Strategy | None = None,
-        on_failure: OnFailure | None = None,
-        max_parallel: int | None = None,
-        no_cache: bool = False,
-        timeout: timedelta | None = None,
-        accept: Collection[str] = (),
-        fresh: bool = False,
+        strategy: Annotated[Strategy | None, Option("Default: as in the plan.")] = None,
+        on_failure: OnFailureAsInPlan = None,
+        max_parallel: AtOnce = None,
+        fresh: Annotated[
+            bool,
+            Option(
+                "Discard the plan's change set before. Its todos are open again, as are completed ones "
+                "without work.",
+                for_agents="Only if a person told you to.",
+            ),
+        ] = False,
+        failed: Annotated[
+            bool, Option("Select the failed and blocked todos of the plan's latest run.")
+        ] = False,
+        timeout: Limit = None,
+        no_cache: NoCache = False,
+        accept: AcceptResults = (),
     ) -> Run:
         """Run a plan: its open todos, in dependency order.
 
@@ -96,16 +128,19 @@ class Runs(Decisions):
         changes = Changes(self._access)
         if fresh and (planned := changes.plan_fresh(plan)):
             changes.discard_planned(planned)
-        return self._start(self.prepare_sweep(plan, wanted, options), accept)
+        return self._start(self.prepare_sweep(plan, wanted, options, failed=failed), accept)
 
-    def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:
+    @operation("todo.execute", Effect.EXECUTES, right="execute", event="execute")
+    def execute(
+        self, todo: TodoId, *, timeout: Limit = None, no_cache: NoCache = False, accept: AcceptResults = ()
+    ) -> Run:
         """Run one todo, in a run of its own. It is refused under the same conditions as a sweep.
 
         `timeout`: the limit of the todo, instead of its own.
 
         Raises as `sweep` does.
         """
-        return self._start(self.prepare_execute(todo, timeout), accept)
+        return self._start(self.prepare_execute(todo, timeout, SweepOptions(no_cache=no_cache)), accept)
 
     def _start(self, sweep: Sweep, accept: Collection[str]) -> Run:
         graph, plan = sweep.graph, sweep.graph.plan.id
@@ -261,15 +296,40 @@ class Runs(Decisions):
                 return tuple(todo.id for todo in ended if todo.state is not TodoState.SUCCEEDED)
         raise NotFound(f"there is no run of {plan} yet", f"run all of it: coord sweep {plan}")
 
+    @operation(
+        "run.retry",
+        Effect.EXECUTES,
+        right="sweep",
+        event="retry",
+        for_agents="The worktree is .coord/worktrees/<run_id>/<repo> on the worker's machine.",
+    )
     def retry(
         self,
-        run: str = LAST,
+        run: RunId = LAST,
         *,
-        on_failure: OnFailure | None = None,
-        max_parallel: int | None = None,
-        without: Collection[str] = (),
-        from_: str | Collection[str] = (),
-        as_it_was: bool = False,
+        on_failure: OnFailureAsInRun = None,
+        max_parallel: Annotated[
+            int | None,
+            Option(
+                "Run at most this many todos at once (default: as in the run).",
+                flag="--jobs",
+                metavar="N",
+                least=1,
+            ),
+        ] = None,
+        without: Annotated[
+            tuple[str, ...], Option("Give the work of a lost host to others.", metavar="HOST")
+        ] = (),
+        from_todos: Annotated[
+            tuple[str, ...],
+            Option(
+                "Run succeeded todos again, with all that depends on them.",
+                flag="--from",
+                metavar="TODO",
+                completes="todo_ids",
+            ),
+        ] = (),
+        as_it_was: AsItWas = False,
     ) -> Run:
         """Run the failed and blocked todos of a run again, in a new run. Results of succeeded todos are
         carried over.
@@ -277,7 +337,7 @@ class Runs(Decisions):
         Correct the cause first: in the file (a todo's action, timeout or env), on the repository's branch, or
         by a commit on coord/RUN in the worktree that the run has left.
 
-        `without`: hosts that are gone. `from_`: succeeded todos that are executed again, with all that
+        `without`: hosts that are gone. `from_todos`: succeeded todos that are executed again, with all that
         depends on them. `as_it_was`: keep the order of the run where the file has another by now; else that
         is refused.
 
@@ -288,7 +348,7 @@ class Runs(Decisions):
             on_failure=on_failure,
             max_parallel=max_parallel,
             without=without,
-            from_=from_,
+            from_todos=from_todos,
             as_it_was=as_it_was,
         )
 
@@ -299,8 +359,25 @@ class Runs(Decisions):
         with self._access.reached() as connection:
             return Run(self._access, connection.reader.resolve(run, acts_on))
 
+    @operation("run.list", Effect.READS)
     def list(
-        self, limit: int = 20, *, plan: Wanted = None, status: Wanted = None, since: datetime | None = None
+        self,
+        *,
+        plan: Annotated[
+            str | Collection[str] | None,
+            Option("Select runs of this plan.", filters=True, completes="plan_ids"),
+        ] = None,
+        status: Annotated[
+            str | Collection[str] | None,
+            Option(f"Select any of {', '.join(STATUSES)}.", filters=True, completes="run_statuses"),
+        ] = None,
+        since: Annotated[
+            datetime | None,
+            Option(
+                "Select runs that started at TIME or later: 2026-01-31, or 7d for 7 days ago.", metavar="TIME"
+            ),
+        ] = None,
+        limit: Annotated[int, Option("List at most so many.", metavar="N", least=1, most=1000)] = 20,
     ) -> list[RunView]:
         """List the runs, latest first, without their todos. All filters must match.
 
@@ -366,8 +443,41 @@ class Runs(Decisions):
 
     # Undone
 
-    def rollback(self, run: str = LAST) -> Run:
-        """Undo a live or ended run: see `Run.rollback`."""
+    @operation(
+        "run.rollback",
+        Effect.UNDOES,
+        right="sweep",
+        event="rollback",
+        for_agents="Follow the run with coord_run_show(run=…, wait_s=60).",
+    )
+    def rollback(
+        self,
+        run: RunId = LAST,
+        *,
+        accept: Annotated[
+            tuple[str, ...],
+            Option(
+                "Accept failed compensations: they were undone by hand, or may stay.",
+                metavar="TODO",
+                completes="todo_ids",
+                for_agents="Only if a person told you to.",
+            ),
+        ] = (),
+        reason: Annotated[str, Option("Record the reason of the acceptance.", metavar="TEXT")] = "",
+    ) -> Run:
+        """Undo a run: stop its running todos, then undo all todos in reverse order.
+
+        Todos with a `compensate` action are compensated; the branches and worktrees of the run are removed,
+        for a retry also those of the runs before it. A todo that could not be undone is compensation_failed,
+        and the run rollback_failed; called again, it tries those again. With `accept` these count as undone,
+        and their predecessors are undone next.
+
+        Return the run, whose `wait` returns when the rollback has ended.
+
+        Raises Conflict where a later run has built on it and was not undone.
+        """
+        if accept:
+            return self.accept(run, accept, reason)
         found = self.get(run, UNDOABLE)
         found.rollback()
         return found

@@ -11,7 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from coordination.declared import text_of
+from coordination.declared import Operation, find, text_of
+from coordination.operation_index import INDEX
 
 PARTS = {
     "": "coordination.api.facade:Facade",
@@ -53,8 +54,19 @@ def owner_of(part: str) -> Any:
     return getattr(found, class_name) if class_name else found
 
 
+def part_of(coord: Any, operation: Operation) -> Any:
+    """Return the part of a Coord that has an operation, for a call of it."""
+    if operation.on is not None:
+        return coord.runs
+    row = INDEX.get(operation.name)
+    part = operation.noun if row is None else next(part for part, place in PARTS.items() if place == row.part)
+    return getattr(coord, part) if part else coord
+
+
 def operation_text(name: str) -> str:
-    """Return the text of an operation, such as `runs.sweep`, for the users of all front ends."""
+    """Return the text of an operation, such as `runs.clean`, for the users of all front ends."""
+    if row := INDEX.get(name):
+        return find(row.part, name).text
     part, _, method = name.rpartition(".")
     return text_of(getattr(owner_of(part), method))
 

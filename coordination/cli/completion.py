@@ -71,6 +71,13 @@ def enum_values(kind: Iterable[StrEnum]) -> Complete:
     return lambda ctx, parameter, incomplete: matching([member.value for member in kind], incomplete)
 
 
+def run_statuses(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Complete the statuses that runs have."""
+    from coordination.api import RunStatus
+
+    return matching([one.value for one in RunStatus if one is not RunStatus.DRAFT], incomplete)
+
+
 def format_fields(fields: Sequence[str]) -> Complete:
     """Complete the field name at the cursor of a template."""
 

@@ -17,8 +17,9 @@ from rich_click.rich_panel import RichCommandPanel, RichOptionPanel
 
 from coordination.operation_index import INDEX, Indexed
 
-Families = Mapping[str, Mapping[str, tuple[str, ...]]]
-"""Heading → command → (module below this package, line of help). The function has the name of the command.
+Families = Mapping[str, Mapping[str, str | tuple[str, ...]]]
+"""Heading → command → its declared operation, or (module below this package, line of help). The function has
+the name of the command.
 
 A third element is its `noun verb`; without it `list-issues` is also `issue list`, and a command without a
 hyphen has no noun.
@@ -43,20 +44,33 @@ class Entry(NamedTuple):
     def noun_verb(self) -> str:
         return f"{self.noun} {self.verb}".strip()
 
+    @property
+    def has_one_spelling(self) -> bool:
+        """Return whether noun and verb are its only name."""
+        return not self.module and self.name == self.noun_verb
+
 
 def entries(families: Families) -> dict[str, Entry]:
     """Return name → command, in the order of the table."""
-    return {name: _entry(name, *row) for family in families.values() for name, row in family.items()}
+    return {name: _entry(name, row) for family in families.values() for name, row in family.items()}
 
 
 def declared_entries(index: Mapping[str, Indexed]) -> list[Entry]:
     """Return the commands of the declared operations: `pr list`."""
     return [
-        Entry(name.replace(".", " "), "", f"{row.line}.", *name.split(".")) for name, row in index.items()
+        Entry(name.replace(".", " "), "", f"{row.line}.", *name.split("."))
+        for name, row in index.items()
+        if row.command
     ]
 
 
-def _entry(name: str, module: str, help_: str, noun_verb: str = "") -> Entry:
+def _entry(name: str, row: str | tuple[str, ...]) -> Entry:
+    if isinstance(row, str):
+        return Entry(name, "", f"{INDEX[row].line}.", *row.split("."))
+    return _entry_in_module(name, *row)
+
+
+def _entry_in_module(name: str, module: str, help_: str, noun_verb: str = "") -> Entry:
     if noun_verb:
         noun, _, verb = noun_verb.partition(" ")
     else:
@@ -189,7 +203,7 @@ class CommandTable(TableGroup):
         self.about = about
         self.entries, self.shared = entries(families), self.params
         self.nouns: dict[str, dict[str, Entry]] = {}
-        for entry in (*self.entries.values(), *declared_entries(INDEX)):
+        for entry in (*declared_entries(INDEX), *self.entries.values()):
             if entry.noun:
                 self.nouns.setdefault(entry.noun, {})[entry.verb] = entry
         nouns = {noun: ", ".join(self.nouns[noun]) for noun in sorted(self.nouns)}
@@ -249,7 +263,7 @@ class CommandTable(TableGroup):
         formatter: Any = ctx.make_formatter()
         self._write(ctx, formatter, self._long)
         for noun, verbs in self.nouns.items():
-            if own := [verb for verb, entry in verbs.items() if not entry.module]:
+            if own := [verb for verb, entry in verbs.items() if entry.has_one_spelling]:
                 group = Noun(noun, self.about[noun], verbs, self.shared)
                 panel = RichCommandPanel(f"coord {noun}", commands=own)
                 formatter.write(panel.render(group, ctx, formatter))

@@ -17,11 +17,12 @@ from typing import Any
 
 import click
 
+from coordination.api.texts import part_of
 from coordination.cli import completion
 from coordination.cli.command import OperationCommand
 from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
-from coordination.cli.options.values import duration, moment, one_of, read_text, text_or_stdin
+from coordination.cli.options.values import moment, more_than_zero, one_of, parts, read_text, text_or_stdin
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
 from coordination.cli.screen.tables import filled, print_none, print_table
 from coordination.cli.times import format_time, with_local_times
@@ -38,10 +39,31 @@ DRAWN: Mapping[str, str] = {
     "message.register": "messages:print_registered",
     "message.ack": "messages:print_acknowledged",
     "topic.publish": "messages:print_published",
+    "run.list": "runs.inspection:print_runs",
+    "checkpoint.create": "runs.recovery:print_checkpoint",
 }
 """Operation → the function that prints its result for people, where a table does not do."""
+HAND_MADE: Mapping[str, str] = {
+    "run.sweep": "runs.sweep:sweep",
+    "todo.execute": "runs.sweep:execute",
+    "run.retry": "runs.recovery:retry",
+    "run.rollback": "runs.recovery:rollback",
+    "run.pause": "runs.control:pause",
+    "run.resume": "runs.control:resume",
+    "run.cancel": "runs.control:cancel",
+    "run.approve": "runs.control:approve",
+    "run.reject": "runs.control:reject",
+    "run.show": "runs.inspection:show",
+    "run.logs": "runs.inspection:logs",
+    "run.sync": "runs.inspection:sync",
+    "checkpoint.restore": "runs.recovery:restore",
+}
+"""Operation → the function that executes its command: `function(call, values, **own)`. `values` are those of
+the declared parameters that were given, `own` those of the options with which it is decorated; its docstring
+is the end of the help.
+"""
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
-    timedelta: duration,
+    timedelta: more_than_zero,
     datetime: moment,
 }
 """Type → the callback that converts its text."""
@@ -49,6 +71,8 @@ CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], A
 
 def command_of(operation: Operation) -> click.Command:
     """Return the command of an operation."""
+    if place := HAND_MADE.get(operation.name):
+        return _hand_made(operation, _at(place))
     made = [_parameter(one) for one in operation.parameters]
     if operation.asks:
         made.append(_made(yes_option))
@@ -57,9 +81,28 @@ def command_of(operation: Operation) -> click.Command:
         made.append(_template_option(operation))
     return OperationCommand(
         name=operation.verb,
+        operation=operation.name,
         text=lambda: _help(operation),
         params=made,
         callback=click.pass_obj(_callback(operation)),
+        add_help_option=True,
+    )
+
+
+def _hand_made(operation: Operation, function: Callable[..., int | None]) -> click.Command:
+    own: Sequence[click.Parameter] = getattr(function, "__click_params__", ())
+
+    def call(obj: CliContext, **given: Any) -> int | None:
+        values = _values(operation, {one.name: given.pop(one.name) for one in operation.parameters})
+        return function(obj, values, **given)
+
+    return OperationCommand(
+        name=operation.verb,
+        operation=operation.name,
+        text=lambda: _help(operation),
+        help=function.__doc__,
+        params=[*map(_parameter, operation.parameters), *reversed(own)],
+        callback=click.pass_obj(call),
         add_help_option=True,
     )
 
@@ -99,27 +142,34 @@ def _parameter(one: Parameter) -> click.Parameter:
             shell_complete=complete,
         )
     flag = one.option.flag or f"--{one.name.replace('_', '-')}"
+    names = [name for name in (flag, one.option.short, one.name) if name]
     if one.type is bool:
         default = None if one.optional else one.default
-        return click.Option([flag, one.name], is_flag=True, default=default, help=one.option.text)
+        return click.Option(names, is_flag=True, default=default, help=one.option.text)
     kind: click.ParamType[Any] | None = None
     metavar, help_ = one.option.metavar, one.option.text
     if one.option.file:
         metavar, kind = "FILE", click.Path(allow_dash=True)
         help_ = f"{help_} Read it from FILE, - for standard input."
     elif _is_word(one):
-        metavar, kind = metavar or "WORD", click.Choice([each.value for each in one.type])
+        words = [each.value for each in one.type]
+        metavar = metavar or "WORD"
+        kind = None if one.option.filters else click.Choice(words, case_sensitive=False)
+        complete = complete or completion.enum_values(one.type)
         help_ = f"{help_} {one_of(one.type).capitalize()}"
     elif one.type is int:
         metavar, kind = metavar or "N", click.IntRange(min=one.option.least, max=one.option.most)
+    if one.option.filters:
+        metavar = f"{metavar or flag.lstrip('-').upper()},…"
+        complete = completion.listed(complete) if complete else None
     return click.Option(
-        [flag, one.name],
+        names,
         required=one.required,
         multiple=one.several,
         metavar=metavar or flag.lstrip("-").upper(),
         type=kind,
         default=None,
-        callback=CONVERTED.get(one.type),
+        callback=parts if one.option.filters else CONVERTED.get(one.type),
         help=help_,
         shell_complete=complete,
     )
@@ -130,13 +180,19 @@ def _callback(operation: Operation) -> Callable[..., int]:
         obj: CliContext, as_json: bool, template: str | None = None, yes: bool = False, **given: Any
     ) -> int:
         form = _form(operation, as_json=as_json, template=template)
-        found = {one: _value(one, given[one.name]) for one in operation.parameters}
-        values = {one.name: value for one, value in found.items() if value not in (one.default, None, ())}
-        part = getattr(obj.coord, operation.noun)
-        result = operation.call(part, values, lambda question, _: confirm(question, yes=yes))
+        values = _values(operation, given)
+        result = operation.call(
+            part_of(obj.coord, operation), values, lambda question, _: confirm(question, yes=yes)
+        )
         return show(operation, result, form, filtered=bool(values))
 
     return call
+
+
+def _values(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from the defaults."""
+    found = {one: _value(one, given[one.name]) for one in operation.parameters}
+    return {one.name: value for one, value in found.items() if value not in (one.default, None, ())}
 
 
 def _form(operation: Operation, *, as_json: bool, template: str | None) -> Form:
@@ -176,8 +232,8 @@ def show(operation: Operation, result: Any, form: Form, *, filtered: bool = Fals
     drawing = DRAWN.get(operation.name)
 
     def read() -> None:
-        if drawing is not None and records:
-            _drawn_by(drawing)(result)
+        if drawing is not None and (records or table is None):
+            _at(drawing)(result)
         elif table is not None:
             _print_table(table, records, filtered=filtered)
         if note := getattr(result, "note", ""):
@@ -194,10 +250,10 @@ def show(operation: Operation, result: Any, form: Form, *, filtered: bool = Fals
     return next((code for one in records if (code := getattr(one, "code", 0))), 0)
 
 
-def _drawn_by(place: str) -> Callable[[Any], object]:
+def _at(place: str) -> Callable[..., Any]:
     """Return the function `module:function` below this package."""
     module, _, name = place.partition(":")
-    found: Callable[[Any], object] = getattr(import_module(f"coordination.cli.{module}"), name)
+    found: Callable[..., Any] = getattr(import_module(f"coordination.cli.{module}"), name)
     return found
 
 

@@ -97,8 +97,8 @@ COMMANDS: Mapping[str, str] = {
     "command.clear_cache": "A program deleted cached results and shared values.",
     "command.clear_checkpoints": "A program deleted the checkpoints of a run, or of all ended runs.",
     **{
-        f"command.{name}": f"A person or program did it: {row.line}."
-        for name, row in INDEX.items()
+        f"command.{row.event}": f"A person or program did it: {row.line}."
+        for row in INDEX.values()
         if row.event
     },
 }

@@ -130,6 +130,10 @@ class EditedPlan(Plan):
     """Remarks on the edit; of a forced one, all that was missing."""
 
 
+TODOS_SHOWN = 100
+"""Limit of todos of a run, unless the call asks for more."""
+
+
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
     return Page(result=[*map(presentable, records[offset : offset + limit])], total=len(records))
 

@@ -1,12 +1,13 @@
 """Builds a tool from a declared operation: `coord_pr_list` from `pr.list`.
 
-A list is returned in pages.
+A list is returned in pages; a run as it is now, or when it has ended.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastmcp.decorators import get_fastmcp_meta
@@ -15,13 +16,17 @@ from fastmcp.tools import FunctionTool, tool
 from fastmcp.tools.base import ToolResult
 from pydantic import BeforeValidator, Field
 
-from coordination.declared import Operation, Parameter, find
-from coordination.mcp.answers import page
+from coordination.api import RunView
+from coordination.api.run import Run
+from coordination.api.texts import part_of
+from coordination.declared import Effect, Operation, Parameter, find
+from coordination.mcp.answers import TODOS_SHOWN, CutRun, cut, page
 from coordination.mcp.declaration import (
     NEEDED,
     OPERATION_OF,
     Limit,
     Offset,
+    Wait,
     answer,
     hints_of,
     refusals,
@@ -29,19 +34,23 @@ from coordination.mcp.declaration import (
     without_defaults,
 )
 from coordination.mcp.session import Session
+from coordination.models import parse_duration
 from coordination.operation_index import INDEX
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 def operation_tools(session: Session) -> Iterator[FunctionTool]:
     """Yield the tools of all declared operations."""
     for name, row in INDEX.items():
-        yield tool_of(find(row.part, name), session)
+        if (operation := find(row.part, name)).tool:
+            yield tool_of(operation, session)
 
 
 def tool_of(operation: Operation, session: Session) -> FunctionTool:
     """Return the tool of an operation."""
     name = f"coord_{operation.noun}_{operation.verb}"
-    OPERATION_OF[name], NEEDED[name] = operation.name, operation.name if operation.effect.writes else "read"
+    OPERATION_OF[name], NEEDED[name] = operation.name, operation.order if operation.effect.writes else "read"
     declare = tool(
         name=name,
         title=operation.title,
@@ -57,11 +66,16 @@ def tool_of(operation: Operation, session: Session) -> FunctionTool:
 def _function(operation: Operation, session: Session) -> Callable[..., ToolResult]:
     def call(**given: Any) -> ToolResult:
         limit, offset = (given.pop("limit"), given.pop("offset")) if pages else (None, 0)
+        wait_s = given.pop("wait_s", 0)
         with refusals(ToolError):
-            result = operation.call(getattr(session.coord, operation.noun), given)
+            result = operation.call(part_of(session.coord, operation), given)
+            if isinstance(result, Run):
+                return answer(cut(CutRun, _view(session, operation, result, wait_s), TODOS_SHOWN))
         return answer(page(result, limit or len(result), offset) if operation.lists else result)
 
     parameters = [_argument(one) for one in operation.parameters]
+    if operation.result is Run:
+        parameters.append(_keyword("wait_s", Wait, 0))
     pages = operation.lists and not operation.effect.writes and not _has_limit(operation)
     if pages:
         parameters += [_keyword("limit", Limit, 100), _keyword("offset", Offset, 0)]
@@ -71,12 +85,18 @@ def _function(operation: Operation, session: Session) -> Callable[..., ToolResul
     return call
 
 
+def _view(session: Session, operation: Operation, run: Run, wait_s: float) -> RunView:
+    """Return a run. One that was started here continues without this process."""
+    started = operation.effect in (Effect.EXECUTES, Effect.UNDOES)
+    return session.detached(run, wait_s) if started else session.view(run, wait_s)
+
+
 def _has_limit(operation: Operation) -> bool:
     return any(one.name == "limit" for one in operation.parameters)
 
 
 def _argument(one: Parameter) -> inspect.Parameter:
-    kind: Any = one.type
+    kind: Any = one.type if one.type is not timedelta else Duration
     if one.several:
         kind = Annotated[list[kind], BeforeValidator(several)]
     if one.optional:

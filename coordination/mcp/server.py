@@ -69,10 +69,10 @@ and executes plans with workers.
 
 Begin with coord_get_ecosystem_status, coord_list_plans and coord_list_todos. A todo belongs to one
 repository. `blocked_by` orders todos, also across repositories. coord_forecast_plan estimates the duration
-of a plan without starting it. coord_sweep_plan starts a run and returns at once. Follow the run with
-coord_get_run(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
+of a plan without starting it. coord_run_sweep starts a run and returns at once. Follow the run with
+coord_run_show(run=…, wait_s=60) until it ends; its succeeded todos are then marked as completed in the file.
 Its commits are on the branch of the plan in each repository; coord_land_plan lands them. If a todo fails,
-read coord_get_logs, correct the cause, and call coord_retry_run; coord_rollback_run undoes a run.
+read coord_run_logs, correct the cause, and call coord_run_retry; coord_run_rollback undoes a run.
 coord_message_send and coord_message_list exchange messages with other agents and people. Each error names
 the next step. If it names a command, such as `coord list-todos`, call the tool of the same name,
 coord_list_todos, if there is one. A server has a core of the tools unless it was started with
@@ -195,7 +195,7 @@ Follow these steps:
    `acceptance_criteria`, `blocked_by` (the ids of the todos that must be finished before), and `run` if a
    command does the work. Without a command, the configured agent does it.
 6. Call coord_forecast_plan and show the order and the duration to the user. Only if the user agrees, call
-   coord_sweep_plan, then follow the run with coord_get_run.
+   coord_run_sweep, then follow the run with coord_run_show.
 """
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Followers:
-    """Follows each run in a thread. The threads end with the process; the run continues, and `coord sync`
+    """Follows each run in a thread. The threads end with the process; the run continues, and `coord run sync`
     does what they did.
     """
 
@@ -54,7 +54,10 @@ class Followers:
         except CoordinationError as error:
             if not self._closing:
                 logger.warning(
-                    "run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id
+                    "run %s is not followed any more: %s; at its end: coord run sync %s",
+                    run.id,
+                    error,
+                    run.id,
                 )
         except Exception:
             if not self._closing:

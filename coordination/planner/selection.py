@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from coordination.declared import Option
 from coordination.errors import NotFound, PlanRefused, UsageError
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Repo, Todo, TodoStatus
 from coordination.text import did_you_mean, listed, require_known
@@ -23,11 +25,20 @@ class Selectors:
     selects all.
     """
 
-    repos: Collection[str] = ()
-    tags: Collection[str] = ()
+    repos: Annotated[
+        Collection[str],
+        Option("Select the todos of these repositories.", flag="--repo", completes="repo_names"),
+    ] = ()
+    tags: Annotated[
+        Collection[str],
+        Option("Select the todos of repositories with one of these tags.", flag="--tag", completes="tags"),
+    ] = ()
     """Tags of repositories."""
-    roles: Collection[str] = ()
-    todos: Collection[str] = ()
+    roles: Annotated[
+        Collection[str],
+        Option("Select the todos of repositories with one of these roles.", flag="--role", completes="roles"),
+    ] = ()
+    todos: Annotated[Collection[str], Option("Select these todos.", flag="--todo", completes="todo_ids")] = ()
     failed: Collection[str] | None = None
     """Todos that did not succeed in the plan's latest run; None unless only those are selected."""
 

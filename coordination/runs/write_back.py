@@ -2,7 +2,7 @@
 `completed` or `pending`.
 
 A run knows the file from which it was submitted by a digest of host and path. When it ends, it is listed for
-that file until a process has written its results there: the one that follows the run, `coord sync`, or a
+that file until a process has written its results there: the one that follows the run, `coord run sync`, or a
 worker on that host (workers/file_services.py).
 
 With the fact `filed` a rollback sets a todo that it undoes to pending again, even if a person has edited its

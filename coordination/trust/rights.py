@@ -107,7 +107,7 @@ OPERATIONS: Mapping[str, Right] = {
     "import_context": Right.ADMINISTER,
     "credential": Right.ADMINISTER,
     "load_steps": Right.ADMINISTER,
-    **{name: Right(row.right) for name, row in INDEX.items()},
+    **{row.order: Right(row.right) for row in INDEX.values()},
 }
 """The right that each operation needs, by the name that its events and orders have."""
 

@@ -209,8 +209,8 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     guarded.laptop.ok("sweep", "PLAN-001", "--detach")
     gate.wait()
 
-    guarded.laptop.ok("pause", "last")
-    guarded.laptop.ok("resume", "last")
+    guarded.laptop.ok("run", "pause", "last")
+    guarded.laptop.ok("run", "resume", "last")
     gate.open()
     guarded.laptop.ok("watch", "last")
     guarded.laptop.ok("doctor")

@@ -155,7 +155,7 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(testbed: Testbed):
         {**by_itself, "id": "ALONE", "action": "test ! -e next && echo 5 > 5"}
     )
     testbed.file.write_text(yaml.safe_dump(document))
-    assert testbed.ok("execute", "MORE", "--json").json["plan_id"] == PLAN
+    assert testbed.ok("todo", "execute", "MORE", "--json").json["plan_id"] == PLAN
     assert set(changes(testbed).repos["lib"].todos) == {"LIB", "NEXT", "MORE"}
     assert git(lib, "ls-tree", "--name-only", f"coord/{PLAN}").split() == [
         "README",
@@ -163,6 +163,6 @@ def test_a_second_sweep_builds_on_the_results_of_the_first(testbed: Testbed):
         "next",
         "version",
     ]
-    testbed.ok("execute", "ALONE")
+    testbed.ok("todo", "execute", "ALONE")
     assert git(lib, "diff", "--name-only", "main", "coord/ALONE").split() == ["5"]
     assert changes(testbed, "ALONE").todos == ("ALONE",)

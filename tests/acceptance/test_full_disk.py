@@ -83,11 +83,11 @@ def test_a_file_that_cannot_be_written_is_whole_and_is_brought_up_to_date_later(
     answer = testbed.sweep()
     kept = testbed.file.read_bytes()
     filler.unlink()
-    synced = testbed.coord("sync")
+    synced = testbed.coord("run", "sync")
 
     assert answer.code == 0
     assert "ecosystem.yaml was not changed: No space left on device" in answer.err
-    assert f"then write the results: coord sync {answer.json['run_id']}" in answer.err
+    assert f"then write the results: coord run sync {answer.json['run_id']}" in answer.err
     assert kept == declared
     assert synced.code == 0
     assert testbed.coord("show-todo", "A", "--json").json["status"] == "completed"
@@ -116,7 +116,7 @@ def test_a_run_waits_while_redis_cannot_write_says_so_and_goes_on_when_it_can(
     gate.open()
     said = sweep.says("Redis cannot write to its disk")
     local = testbed.coord("sweep", PLAN, "--todo", "C")
-    other = testbed.coord("pause", "last", "--redis", str(testbed.server.url))
+    other = testbed.coord("run", "pause", "last", "--redis", str(testbed.server.url))
     filler.unlink()
     ended = sweep.done()
 

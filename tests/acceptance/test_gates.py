@@ -39,7 +39,7 @@ def test_people_are_asked_once_whatever_is_killed_meanwhile(testbed: Testbed) ->
     other = testbed.ok("approve", "other", "--comment", "looks right", "--json")
     until(lambda: testbed.todo("M1")["state"] == "parked")
     milestone = testbed.ok("approve", "M1")
-    rejected = testbed.ok("reject", "ship", "--run", run_id, "--comment", "not before Friday")
+    rejected = testbed.ok("run", "reject", "ship", "--run", run_id, "--comment", "not before Friday")
     ended = testbed.coord("watch", run_id, "--json")
     again = testbed.coord("approve", "ship")
 

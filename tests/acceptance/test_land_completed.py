@@ -122,7 +122,7 @@ def test_an_agent_that_lands_with_an_accepted_todo_leaves_the_same_trace(testbed
         assert "ONE" in ai.refused("coord_land_plan", plan=PLAN)
         assert ai.call("coord_preview_landing", plan=PLAN, accept=["ONE"])["overrides"] == ["--accept=ONE"]
         run = ai.call("coord_land_plan", plan=PLAN, accept=["ONE"])["run_id"]
-        assert ai.call("coord_get_run", run=run, wait_s=60)["status"] == "succeeded"
+        assert ai.call("coord_run_show", run=run, wait_s=60)["status"] == "succeeded"
     assert is_recorded(testbed, "--accept=ONE")
 
 

@@ -74,7 +74,7 @@ def test_last_is_the_newest_run_on_which_a_command_can_act(swept: Testbed):
     assert (again.code, again.json["run_id"]) == (0, None), again.err
     assert swept.ok("checkpoint", "create", "last", "landed", "--json").json["run_id"] == run
     assert swept.coord("logs", "last", "LIB").code == 0
-    assert swept.ok("sync", "last", "--json").json["run_id"] == run
+    assert swept.ok("run", "sync", "last", "--json").json["run_id"] == run
     assert swept.ok("list-runs", "--status", "failed", "--json").json == []
     assert swept.coord("list-runs", "--status", "failed").err != swept.coord("list-runs").err
     assert swept.ok("list-todos", "--assignee", "nobody", "--json").json == []

@@ -79,9 +79,9 @@ def test_who_has_the_printed_token_sweeps_a_plan_and_nobody_else_comes_in(
 
     with agent(StreamableHttpTransport(url, auth=token)) as ai:
         assert set(ai.tools()) == CORE
-        begun = ai.call("coord_sweep_plan", plan=PLAN)
-        assert ai.call("coord_get_run", run=begun["run_id"], wait_s=60)["status"] == "succeeded"
-        assert ai.call("coord_get_logs", todo="A")["text"] == "hello\n"
+        begun = ai.call("coord_run_sweep", plan=PLAN)
+        assert ai.call("coord_run_show", run=begun["run_id"], wait_s=60)["status"] == "succeeded"
+        assert ai.call("coord_run_logs", todo="A")["text"] == "hello\n"
 
         assert ended(process) == 0
     assert process.out == ""

@@ -56,7 +56,7 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(testbed: Testbed, seco
     testbed.up()
     testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
-    testbed.ok("pause")
+    testbed.ok("run", "pause")
     running = testbed.coord("export-run", "last", "run.json")
     assert (running.code, "two of it runs: it cannot be moved as it is" in running.err) == (6, True)
     assert not (testbed.folder / "run.json").exists()
@@ -69,9 +69,9 @@ def test_a_run_is_begun_on_one_redis_and_ended_on_another(testbed: Testbed, seco
     assert "do not resume it here" in done.err
 
     imported = testbed.ok("import-run", "run.json.gz", COORD_REDIS_URL=second)
-    assert imported.err == f"imported run {run} of {PLAN}, paused; continue it: coord resume {run}\n"
+    assert imported.err == f"imported run {run} of {PLAN}, paused; continue it: coord run resume {run}\n"
     worker = testbed.begin("worker", "--all", COORD_REDIS_URL=second)
-    testbed.ok("resume", COORD_REDIS_URL=second)
+    testbed.ok("run", "resume", COORD_REDIS_URL=second)
     ended = testbed.coord("watch", "--json", COORD_REDIS_URL=second)
     assert ended.code == 0, ended.err
     assert (ended.json["run_id"], ended.json["status"]) == (run, "succeeded")

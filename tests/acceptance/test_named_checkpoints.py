@@ -79,7 +79,7 @@ def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(testb
         ]
     )
     testbed.up()
-    assert testbed.coord("execute", "A").code == 0
+    assert testbed.coord("todo", "execute", "A").code == 0
     testbed.file.write_text(testbed.file.read_text().replace("status: completed", "status: pending"))
     assert testbed.sweep().code == 0
     run = testbed.run()["run_id"]

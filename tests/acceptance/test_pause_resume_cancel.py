@@ -40,30 +40,30 @@ def test_a_paused_run_lets_its_running_todo_finish_and_starts_nothing_until_it_i
     run = testbed.run()["run_id"]
     watch = testbed.begin("watch")
     second = testbed.sweep()
-    running = testbed.coord("resume")
-    testbed.ok("pause")
-    testbed.ok("resume")
+    running = testbed.coord("run", "resume")
+    testbed.ok("run", "pause")
+    testbed.ok("run", "resume")
     log = until(
         lambda: lines if len(lines := testbed.ok("logs", "last", "A").out.splitlines()) == 2 else None
     )
-    testbed.ok("pause")
-    paused = testbed.coord("pause")
+    testbed.ok("run", "pause")
+    paused = testbed.coord("run", "pause")
     told = watch.says("paused")
     gate.open()
     until(lambda: testbed.shown().states["A"] == "succeeded")
     waiting = testbed.shown()
-    resumed = testbed.coord("resume", run)
+    resumed = testbed.coord("run", "resume", run)
 
     for refused, reason in (
         (second, f"run {run} of {PLAN} is running and executes"),
         (second, f"coord cancel {run}"),
         (running, f"run {run} cannot be resumed: it is running"),
-        (paused, f"run {run} is paused already\n  continue it: coord resume"),
+        (paused, f"run {run} is paused already\n  continue it: coord run resume"),
     ):
         assert (refused.code, reason in refused.err) == (6, True), refused.err
     assert re.fullmatch(r"\[coord\] paused by \S+@\S+: this todo may finish, nothing new starts", log[0])
     assert re.fullmatch(r"\[coord\] resumed by \S+@\S+", log[1])
-    assert told.strip() == f"· the run is paused: coord resume {run}"
+    assert told.strip() == f"· the run is paused: coord run resume {run}"
     assert waiting.json["status"] == "paused"
     assert {waiting.states[name] for name in ("B", "C")} <= {"ready", "waiting", "parked"}
     assert (resumed.code, watch.wait(60)) == (0, 0)
@@ -121,15 +121,15 @@ def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(testbed: Tes
 def test_a_resumed_run_that_nobody_serves_says_so_until_the_next_command_has_started_a_worker(
     testbed: Testbed, gate: Gate
 ) -> None:
-    testbed.ok("pause")
+    testbed.ok("run", "pause")
     paused = testbed.ok("show-run")
     gate.open()
     until(lambda: testbed.shown().states["A"] == "succeeded")
     testbed.ok("down")
 
-    resumed = testbed.ok("resume")
+    resumed = testbed.ok("run", "resume")
 
-    assert "· the run is paused: coord resume" in paused.out
+    assert "· the run is paused: coord run resume" in paused.out
     assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
     testbed.up()
     assert testbed.coord("watch").code == 0
@@ -158,8 +158,8 @@ def test_a_run_that_nobody_follows_is_ended_when_its_time_is_up(testbed: Testbed
 def test_an_executed_todo_is_stopped_after_the_timeout_that_is_asked_for(testbed: Testbed):
     testbed.write([{"id": "A", "repo": "api", "action": FOR_EVER, "timeout": "1h"}])
 
-    ended = testbed.coord("execute", "A", "--timeout", "300ms", "--json")
+    ended = testbed.coord("todo", "execute", "A", "--timeout", "300ms", "--json")
 
     assert (ended.code, ended.json["status"]) == (3, "failed")
     assert "0.3 s" in ended.todo("A")["error"]
-    assert testbed.coord("execute", "A", "--timeout", "soon").code == 2
+    assert testbed.coord("todo", "execute", "A", "--timeout", "soon").code == 2

@@ -76,7 +76,7 @@ def test_a_selector_that_fits_nothing_is_refused_or_has_nothing_to_do(fresh: Tes
 
 
 def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Testbed) -> None:
-    answer = fresh.coord("execute", "A", "--json")
+    answer = fresh.coord("todo", "execute", "A", "--json")
 
     assert answer.code == 0
     assert answer.states == {"A": "succeeded"}
@@ -85,7 +85,7 @@ def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Testbed) -> 
 
 
 def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Testbed) -> None:
-    answer = fresh.coord("execute", "alone", "--json")
+    answer = fresh.coord("todo", "execute", "alone", "--json")
 
     assert answer.code == 0
     assert answer.states == {"alone": "succeeded"}
@@ -93,7 +93,7 @@ def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Testbed) -> None:
 
 
 def test_execute_says_what_blocks_a_todo(fresh: Testbed) -> None:
-    answer = fresh.coord("execute", "B")
+    answer = fresh.coord("todo", "execute", "B")
 
     assert answer.code == 5
     assert "B  blocked by A" in answer.err
@@ -101,7 +101,7 @@ def test_execute_says_what_blocks_a_todo(fresh: Testbed) -> None:
 
 def test_execute_refuses_what_it_cannot_do(fresh: Testbed) -> None:
     unknown, done, agentless = (
-        fresh.coord("execute", name, "--json") for name in ("AA", "done", "agentless")
+        fresh.coord("todo", "execute", name, "--json") for name in ("AA", "done", "agentless")
     )
 
     assert (unknown.code, "AA" in unknown.err) == (2, True)

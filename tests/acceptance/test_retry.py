@@ -150,7 +150,7 @@ def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
     assert done.code == 0, done.err
     assert (done.json["carried_from"], done.states["test"]) == (first, "succeeded")
     assert "no ecosystem.yaml here to update" in done.err
-    assert testbed.ok("sync").err.startswith("2 todos ")
+    assert testbed.ok("run", "sync").err.startswith("2 todos ")
 
 
 CHAIN = [
@@ -219,15 +219,15 @@ def test_a_paused_run_goes_on_only_in_the_order_that_the_file_still_has(testbed:
     testbed.up()
     testbed.ok("sweep", PLAN, "--detach")
     gate.wait()
-    testbed.ok("pause")
+    testbed.ok("run", "pause")
     gate.open()
     run = testbed.run()["run_id"]
     edit(testbed, "- one\n", "- three\n")
 
-    refused = testbed.coord("resume")
+    refused = testbed.coord("run", "resume")
     assert refused.code == 2
     assert "two now waits for three; two no longer waits for one" in refused.err
-    assert f"coord resume {run} --as-it-was" in refused.err
+    assert f"coord run resume {run} --as-it-was" in refused.err
     assert testbed.run()["status"] == "paused"
-    testbed.ok("resume", "--as-it-was")
+    testbed.ok("run", "resume", "--as-it-was")
     assert testbed.coord("watch").code == 0

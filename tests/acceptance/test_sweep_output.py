@@ -90,7 +90,7 @@ def test_off_a_terminal_a_line_says_now_and_then_what_runs_and_for_how_long(
     gate = Gate(tmp_path)
     declared.write([{"id": "A", "repo": "api", "action": gate.action}])
 
-    swept = declared.begin("execute", "A", COORD_PROGRESS_INTERVAL="200ms")
+    swept = declared.begin("todo", "execute", "A", COORD_PROGRESS_INTERVAL="200ms")
     line = swept.says("; running: ")
     gate.open()
 

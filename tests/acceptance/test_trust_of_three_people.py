@@ -90,7 +90,7 @@ def test_three_people_order_approve_and_are_refused_by_the_commands_of_the_chapt
 
     # without a copy of the trust file, it is the worker that refuses
     (homes["cleo"].folder / ".config" / "coord" / "trust.yaml").unlink()
-    assert typed(homes["cleo"], "coord execute TODO-002 --detach").returncode == 0
+    assert typed(homes["cleo"], "coord todo execute TODO-002 --detach").returncode == 0
     url = homes["cleo"].env["COORD_REDIS_URL"]
     with connect(url, Profile.COMMAND) as redis:
         stream = Keys("coord").events.lasting

@@ -49,15 +49,15 @@ def test_a_second_run_that_would_write_the_same_change_set_is_refused_and_names_
     first = testbed.begin("sweep", PLAN, "--todo", "A", "--json")
     gate.wait()
 
-    refused = testbed.coord("execute", "B")
-    elsewhere = testbed.coord("execute", "C")
+    refused = testbed.coord("todo", "execute", "B")
+    elsewhere = testbed.coord("todo", "execute", "C")
     gate.open()
 
     assert (refused.code, elsewhere.code) == (6, 0), "another repository is not taken"
     run = first.done(60).json["run_id"]
     assert run in refused.err
     assert f"coord watch {run}" in refused.err
-    assert testbed.coord("execute", "B").code == 0
+    assert testbed.coord("todo", "execute", "B").code == 0
 
 
 REPOS = ("api", "web", "log")

@@ -160,7 +160,7 @@ def test_a_sweep_does_not_go_on_with_the_work_of_another_plan_of_its_id(testbed:
 
     assert testbed.sweep().code == 6
     assert testbed.coord("sweep", PLAN, "--dry-run").code == 6
-    assert testbed.coord("execute", "T1").code == 6
+    assert testbed.coord("todo", "execute", "T1").code == 6
     script = "from coordination import Coord\nwith Coord() as coord: coord.runs.sweep('PLAN-001')"
     assert "Conflict" in testbed.python(script).err
     assert git(testbed.folder / "a", "rev-parse", f"coord/{PLAN}") == old
@@ -230,7 +230,7 @@ def with_work(testbed: Testbed) -> Testbed:
     testbed.write([todo_of("T1"), todo_of("T2", plan=None)])
     testbed.up()
     assert testbed.sweep().code == 0
-    testbed.ok("execute", "T2")
+    testbed.ok("todo", "execute", "T2")
     return testbed
 
 

@@ -29,7 +29,7 @@ def test_each_sweep_of_a_recurring_plan_runs_all_its_todos_in_order_and_leaves_t
         assert testbed.sweep().states == {"A": "succeeded", "B": "succeeded"}
     with Coord(testbed.file) as coord:
         assert coord.runs.sweep(PLAN).wait().status == "succeeded"
-    testbed.ok("sync", "last")
+    testbed.ok("run", "sync", "last")
 
     assert testbed.ledger == ["A", "B"] * 3
     assert testbed.file.read_bytes() == before
@@ -57,7 +57,7 @@ def test_where_runs_write_nothing_back_only_sync_does(testbed: Testbed):
     testbed.ok("down")  # a worker writes the outstanding results before it stops
     assert testbed.file.read_bytes() == before
 
-    testbed.ok("sync", "last")
+    testbed.ok("run", "sync", "last")
     assert json.loads(testbed.ok("show-todo", "A", "--json").out)["status"] == "completed"
 
 
@@ -84,4 +84,8 @@ def test_a_worker_writes_the_results_of_a_sweep_whose_terminal_is_gone(testbed: 
     (event,) = testbed.ok("history", "a", "--kind", "todo.completed", "--json").json
     assert event["data"] == {"run": run_id}
     assert run_id in testbed.ok("history", "a").out
-    assert testbed.ok("sync", "last", "--json").json == {"run_id": run_id, "completed": [], "reopened": []}
+    assert testbed.ok("run", "sync", "last", "--json").json == {
+        "run_id": run_id,
+        "completed": [],
+        "reopened": [],
+    }

@@ -284,7 +284,7 @@ def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
     ) as refused:
         text_of(run)
     assert refused.value.hint == (
-        f"pause it first: coord pause {run.run_id}; when none of its todos is running, export it again; "
+        f"pause it first: coord run pause {run.run_id}; when none of its todos is running, export it again; "
         "or export it for inspection only: --look"
     )
     run.follow(run.store.pause(run.run_id, "test"))

@@ -205,7 +205,7 @@ def test_a_plan_is_completed_over_what_it_lacks_by_force_alone(ai: Agent, file: 
         ("coord_create_todo", {"task": "x", "repo": "api", "estimated_hours": 0}, "must be more than 0"),
         ("coord_create_todo", {"task": "x", "repo": "api", "run": "a", "manual": True}, "exclude each other"),
         ("coord_create_todo", {"task": "x", "repo": "apii"}, "did you mean"),
-        ("coord_get_run", {"wait_s": 61}, "wait_s: must be at most 60, got 61"),
+        ("coord_run_show", {"wait_s": 61}, "wait_s: must be at most 60, got 61"),
     ],
 )
 def test_what_is_refused_says_what_to_do(

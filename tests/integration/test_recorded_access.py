@@ -69,11 +69,11 @@ def test_orders_approvals_and_refusals_are_in_the_events_with_their_person(coord
     editor.grant("anna", Role.SUBMITTER, ["api"])
     run = coord.runs.sweep("PLAN-001")
     with pytest.raises(MissingRight, match="approve for api"):
-        coord.runs.approve("TODO-001", run.id)
+        coord.runs.approve("TODO-001", run=run.id)
     with pytest.raises(MissingRight, match="approve for api"):
         coord.runs.reject("TODO-001")
     editor.grant("anna", Role.APPROVER, ["api"])
-    coord.runs.reject("TODO-001", run.id)
+    coord.runs.reject("TODO-001", run=run.id)
 
     sweep, refused, again, reject = recorded(coord)
     key = coord.trust.identity().fingerprint
@@ -152,7 +152,7 @@ def test_a_server_that_acts_for_a_person_records_the_person_and_signs_nothing_fo
     editor.add(new_key(editor.path.parent / "bert", "bert").public_key, roles=[Role.APPROVER])
     signed = coord.runs.sweep("PLAN-001")
     with acting_for("bert"):
-        coord.runs.approve("TODO-001", signed.id)
+        coord.runs.approve("TODO-001", run=signed.id)
 
     _, approved = recorded(coord)
     assert (approved.kind, approved.actor) == ("access.granted", "bert")
@@ -194,7 +194,7 @@ def test_an_emergency_is_told_at_once_and_marks_what_follows(
 
     run = coord.runs.sweep("PLAN-001")
     with pytest.raises(MissingRight, match="approve"):
-        coord.runs.approve("TODO-001", run.id)
+        coord.runs.approve("TODO-001", run=run.id)
     sweep = next(event for event in recorded(coord) if event.data.get("operation") == "sweep" and event.run)
     assert sweep.data["break_glass"] == found.id
     assert coord.trust.end_break_glass()

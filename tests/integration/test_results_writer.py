@@ -238,7 +238,7 @@ def test_only_the_file_from_which_a_run_came_gets_its_results(
     overdue(store, file)
 
     assert ResultsWriter(store, other).run_once() == []
-    write_results(store, run.run_id, other, file_id(other))  # `coord sync` there
+    write_results(store, run.run_id, other, file_id(other))  # `coord run sync` there
 
     assert set(statuses(other).values()) == {"completed"}
     assert waiting(store, file) == [run.run_id]

@@ -22,10 +22,12 @@ from coordination.backend.keys import Keys
 from coordination.changes.requests.records import RequestOptions
 from coordination.cli import app
 from coordination.dashboard import access as dashboard
+from coordination.declared import find
 from coordination.errors import MissingRight
 from coordination.events.stream import EventStream
 from coordination.gateway import app as gateway
 from coordination.models import ServiceStep, Verdict, Via
+from coordination.operation_index import INDEX
 from coordination.planner.selection import ALL as ALL_REPOS
 from coordination.runs.change_sets.records import Landed, RequestRef
 from coordination.runs.cleanup_jobs import Artifact, Kind
@@ -33,7 +35,7 @@ from coordination.runs.maintenance.cleaning import Survey
 from coordination.tracker.manager import CoordinationManager
 from coordination.trust.administration import TrustEditor
 from coordination.trust.keys import new_key
-from coordination.trust.rights import OPERATIONS, Role, right_of
+from coordination.trust.rights import OPERATIONS, Right, Role, right_of
 from coordination.trust.trust_file import trust_path
 from tests.testbed import git
 
@@ -90,6 +92,8 @@ STEPS = {
     "run.begin_accept": "accept",
     "run.begin_restore": "restore",
     "run.begin_rollback": "rollback",
+    "run.retry": "retry",
+    "run.rollback": "rollback",
     "run.start_retry": "retry",
     "run.undo_to": "restore",
     "runs.decide": "approve",
@@ -106,7 +110,15 @@ TOKENS = dict.fromkeys(
     "credential",
 )
 """Operations of the servers of this machine."""
-ALL = {**NEEDS, **STEPS, **TOKENS}
+ATTRIBUTES = {place: part for part, place in PARTS.items()}
+DECLARED = {
+    f"{ATTRIBUTES[row.part]}.{find(row.part, name).function.__name__}": row.order
+    for name, row in INDEX.items()
+    if row.right != Right.READ
+}
+"""The declared operations, as a script calls them."""
+GUARDED = {**{name: right for name, right in NEEDS.items() if name not in INDEX}, **DECLARED, **STEPS}
+ALL = {**GUARDED, **TOKENS}
 
 
 def operations_of(part: str) -> set[str]:
@@ -119,7 +131,7 @@ def operations_of(part: str) -> set[str]:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_operation_needs_a_right_or_is_known_to_need_none(part: str):
-    guarded = {name.rpartition(".")[2] for name in {**NEEDS, **STEPS} if name.rpartition(".")[0] == part}
+    guarded = {name.rpartition(".")[2] for name in GUARDED if name.rpartition(".")[0] == part}
     free = set(READS.get(part, "").split())
 
     assert operations_of(part) == guarded | free, "name the right in authority.NEEDS, or list it in READS"
@@ -412,7 +424,9 @@ def test_no_command_of_the_file_is_executed_for_a_viewer(
 
 def test_coord_sync_is_refused_to_a_viewer_and_the_end_of_a_run_writes_results_back(place: Place):
     with pytest.raises(SystemExit) as ended:
-        app.run(["--ecosystem", str(place.file), "--redis", place.coord.redis_url, "sync", place.live.id])
+        app.run(
+            ["--ecosystem", str(place.file), "--redis", place.coord.redis_url, "run", "sync", place.live.id]
+        )
 
     assert ended.value.code == MissingRight.exit_code
     assert place.live.write_back().all == ()

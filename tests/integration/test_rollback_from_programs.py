@@ -98,16 +98,16 @@ def test_a_script_has_a_run_undone_hears_of_it_and_accepts_a_failed_compensation
 
 
 def test_an_agent_has_a_run_undone_and_accepts_a_failed_compensation(ai: Agent, run: Harness, file: Path):
-    assert ai.call("coord_get_run", run=run.run_id, wait_s=10)["status"] == "succeeded"
-    assert ai.call("coord_rollback_run", run=run.run_id)["status"] == "rolling_back"
-    again = ai.call("coord_rollback_run", run=run.run_id)
-    refused = ai.refused("coord_cancel_run", run=run.run_id)
+    assert ai.call("coord_run_show", run=run.run_id, wait_s=10)["status"] == "succeeded"
+    assert ai.call("coord_run_rollback", run=run.run_id)["status"] == "rolling_back"
+    again = ai.call("coord_run_rollback", run=run.run_id)
+    refused = ai.refused("coord_run_cancel", run=run.run_id)
     work(run, "B")
-    stuck = ai.call("coord_get_run", run=run.run_id, states=["compensation_failed"], wait_s=10)
-    no_reason = ai.refused("coord_rollback_run", run=run.run_id, accept=["B"])
-    ai.call("coord_rollback_run", run=run.run_id, accept="B", reason="ann took it back")
+    stuck = ai.call("coord_run_show", run=run.run_id, states=["compensation_failed"], wait_s=10)
+    no_reason = ai.refused("coord_run_rollback", run=run.run_id, accept=["B"])
+    ai.call("coord_run_rollback", run=run.run_id, accept="B", reason="ann took it back")
     work(run)
-    undone = ai.call("coord_get_run", run=run.run_id, wait_s=10)
+    undone = ai.call("coord_run_show", run=run.run_id, wait_s=10)
 
     assert again["status"] == "rolling_back"
     assert "it is being rolled back, and cannot turn back" in refused

@@ -104,7 +104,7 @@ def test_what_no_run_could_match_is_refused(coord: Coord) -> None:
     with pytest.raises(NotFound, match="PLAN-NEW"):
         coord.runs.list(plan="PLAN-NE")
     with pytest.raises(UsageError):
-        coord.runs.list(0)
+        coord.runs.list(limit=0)
 
 
 def test_last_is_no_run_of_the_health_monitor(many: RunStore, coord: Coord) -> None:

@@ -16,6 +16,7 @@ from coordination.api.texts import PARTS, operation_text
 from coordination.cli.app import coord
 from coordination.cli.command import OperationCommand
 from coordination.cli.command_table import COMMANDS
+from coordination.cli.groups import entries
 
 if TYPE_CHECKING:  # FastMCP takes 3 s to import, so tests import it when they run
     from fastmcp.tools import Tool
@@ -26,7 +27,7 @@ OWN_COMMANDS = {
     "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "ci", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
-    "context", "checkpoint", "credential", "status",
+    "context", "credential", "status",
     "events",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
@@ -53,7 +54,7 @@ def commands(group: click.Group = coord) -> Iterator[tuple[str, click.Command]]:
             yield from commands(command)
 
 
-COMMANDS_BY_NAME = {name: row[1] for family in COMMANDS.values() for name, row in family.items()}
+COMMANDS_BY_NAME = {name: entry.help for name, entry in entries(COMMANDS).items()}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ OF_A_TYPE = (
     "A date or time",
     "Urgency or severity",
     "A repository's name",
-    "Start only after coord_approve_todo",
+    "Start only after coord_run_approve",
 )
 """Beginnings of the texts that the fields of one type have in all tools; options have other forms there."""
 

@@ -113,10 +113,10 @@ def conclude(
 
 def write_back(call: CliContext, run: Run, *, ordered: bool = False) -> Written:
     """Write the results of a run into the file; print the reasons where they cannot be written. `ordered`: by
-    `coord sync`, even if the settings forbid it. Raises NotAllowed then.
+    `coord run sync`, even if the settings forbid it. Raises NotAllowed then.
     """
     if not call.coord.has_file:
-        click.echo(f"no ecosystem.yaml here to update; in its folder: coord sync {run.id}", err=True)
+        click.echo(f"no ecosystem.yaml here to update; in its folder: coord run sync {run.id}", err=True)
         return Written()
     if call.coord.settings.write_back is WriteBack.NONE and not ordered:
         return Written()
@@ -133,7 +133,7 @@ def write_back(call: CliContext, run: Run, *, ordered: bool = False) -> Written:
     except CoordinationError as error:
         if ordered and isinstance(error, NotAllowed):
             raise
-        warn(f"{call.coord.path} was not updated: {error}\n  then write the results: coord sync {run.id}")
+        warn(f"{call.coord.path} was not updated: {error}\n  then write the results: coord run sync {run.id}")
         return Written()
 
 

@@ -117,7 +117,7 @@ def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
 def print_unwritten(run: RunView) -> None:
     """Print why the results of an ended run are not in the file yet."""
     if run.unwritten:
-        text = f"the results are not in the file: {run.unwritten}; then: coord sync {run.run_id}"
+        text = f"the results are not in the file: {run.unwritten}; then: coord run sync {run.run_id}"
         Console(highlight=False).print(Text(spelled(text), "yellow"), soft_wrap=True)
 
 
@@ -286,7 +286,7 @@ def waits(run: RunView, jobs: int | None = None) -> list[Wait]:
     `jobs`: the number of its todos that may run at once.
     """
     if run.status is RunStatus.PAUSED:
-        text = f"the run is paused: coord resume {run.run_id}"
+        text = f"the run is paused: coord run resume {run.run_id}"
         return [Wait(why=text, text=text)]
     running = run.counts.get(TodoState.RUNNING, 0)
     groups: dict[str, list[TodoView]] = {}

@@ -248,17 +248,15 @@ def _filter(option: str, metavar: str, help_: str, complete: Complete) -> Callab
         option,
         metavar=metavar,
         multiple=True,
-        callback=_several,
+        callback=parts,
         help=help_,
         shell_complete=listed(complete),
     )
 
 
-def _several(
-    ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    """Return the values, None without the option. An empty value is refused: most likely it is an empty
-    variable.
+def parts(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the values between commas, None without the option. An empty value is refused: most likely it
+    is an empty variable.
     """
     values = tuple(part.strip() for text in texts for part in text.split(","))
     if "" in values:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import DONE, RunStatus, RunView, TodoState, texts
-from coordination.cli.command import command
-from coordination.cli.completion import asking_ids, run_ids
+from coordination.api import DONE, LAST, RunStatus, RunView, TodoState, texts
 from coordination.cli.context import CliContext, confirm, on_a_terminal, yes_option
 from coordination.cli.following.follow import print_advice
 from coordination.cli.following.summary import SERVE, Reminders, Wait, format_wait, print_run
-from coordination.cli.runs.inspection import the_run
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.models import Verdict
 from coordination.terminal import spelled
@@ -25,28 +23,19 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
 
 
-@command("run.pause")
-@the_run
 @as_json_option
-@click.pass_obj
-def pause(call: CliContext, run: str, as_json: bool) -> None:
-    target = call.coord.runs.get(run)
-    target.pause()
-    view = target.view()
+def pause(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
+    view = call.coord.runs.get(values.get("run", LAST)).pause().view()
     _print_data(view, as_json)
     running = view.counts.get(TodoState.RUNNING, 0)
     still = f", {counted(running, 'todo')} still run{'s' * (running == 1)} to the end" if running else ""
-    click.echo(f"run {view.run_id} is paused{still}; continue it: coord resume {view.run_id}", err=True)
+    click.echo(f"run {view.run_id} is paused{still}; continue it: coord run resume {view.run_id}", err=True)
 
 
-@command("run.resume")
-@the_run
-@click.option("--as-it-was", is_flag=True, help=texts.AS_IT_WAS)
 @as_json_option
-@click.pass_obj
-def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
-    target = call.coord.runs.get(run)
-    target.resume(as_it_was=as_it_was)
+def resume(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
+    target = call.coord.runs.get(values.get("run", LAST))
+    target.resume(as_it_was=values.get("as_it_was", False))
     view = target.view()
     unserved = target.unserved(view)
     _print_data(view, as_json)
@@ -55,15 +44,11 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
         click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
 
-@command("run.cancel")
-@the_run
 @click.option("--no-wait", is_flag=True, help="Return at once, while todos are being stopped.")
 @as_json_option
-@click.pass_obj
-def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
+def cancel(call: CliContext, values: Mapping[str, Any], *, no_wait: bool, as_json: bool) -> None:
     """Worktrees stay. The command returns when nothing of the run is executed any more."""
-    target = call.coord.runs.get(run)
-    target.cancel()
+    target = call.coord.runs.get(values.get("run", LAST)).cancel()
     if no_wait:
         _print_data(target.view(), as_json)
         click.echo(f"run {target.id} is being cancelled; follow it: coord watch {target.id}", err=True)
@@ -104,23 +89,12 @@ def _still_running(run: Run) -> list[Wait]:
     ]
 
 
-the_todo = click.argument("todo", shell_complete=asking_ids)
-in_run = click.option("--run", metavar="RUN", shell_complete=run_ids, help=texts.IN_RUN)
-comment = click.option("--comment", metavar="TEXT", default="", help=texts.COMMENT)
-
-
-@command("runs.approve")
-@the_todo
-@in_run
-@comment
 @click.option("--dry-run", is_flag=True, help=texts.REVIEW)
 @yes_option
 @as_json_option
-@click.pass_obj
-def approve(
-    call: CliContext, todo: str, run: str | None, comment: str, dry_run: bool, yes: bool, as_json: bool
-) -> None:
-    run_id, subject = call.coord.runs.review(todo, run)
+def approve(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool) -> None:
+    todo = values["todo"]
+    run_id, subject = call.coord.runs.review(todo, values.get("run"))
     for line in subject.lines if subject else ():
         click.echo(line, err=True)
     if dry_run:
@@ -131,38 +105,32 @@ def approve(
         return
     if subject and on_a_terminal():
         confirm(f"Approve {todo}?", yes=yes)
-    _decide(call, Verdict.APPROVE, todo, run_id, comment, subject, as_json=as_json)
+    _decide(call, Verdict.APPROVE, {**values, "run": run_id}, subject, as_json=as_json)
 
 
-@command("runs.reject")
-@the_todo
-@in_run
-@comment
 @as_json_option
-@click.pass_obj
-def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
-    _decide(call, Verdict.REJECT, todo, run, comment, as_json=as_json)
+def reject(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
+    _decide(call, Verdict.REJECT, values, as_json=as_json)
 
 
 def _decide(
     call: CliContext,
     verdict: Verdict,
-    todo: str,
-    run: str | None,
-    comment: str,
+    values: Mapping[str, Any],
     subject: Subject | None = None,
     *,
     as_json: bool,
 ) -> None:
-    decision = call.coord.runs.decide(verdict, todo, run, comment, reviewed=subject)
+    decision = call.coord.runs.decide(verdict, **values, reviewed=subject)
     if as_json:
         print_json(asdict(decision))
-    click.echo(f"{todo} is {DONE[decision.verdict]}; {_then(decision.run_id, decision.run_status)}", err=True)
+    done = DONE[decision.verdict]
+    click.echo(f"{values['todo']} is {done}; {_then(decision.run_id, decision.run_status)}", err=True)
 
 
 def _then(run_id: str, status: RunStatus) -> str:
     if status is RunStatus.PAUSED:
-        return f"run {run_id} is paused; continue it: coord resume {run_id}"
+        return f"run {run_id} is paused; continue it: coord run resume {run_id}"
     if status is RunStatus.ROLLING_BACK:
         return f"run {run_id} is being rolled back; follow it: coord watch {run_id}"
     if status.ended:

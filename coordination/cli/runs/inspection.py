@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import LAST, OF_TODOS, ActsOn, RunStatus, RunView, WaveState, levels_of
+from coordination.api import LAST, OF_TODOS, ActsOn, RunView, WaveState, levels_of
 from coordination.cli.command import command
-from coordination.cli.completion import run_ids, todo_ids
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import format_counts, print_head, print_todos, print_unwritten
-from coordination.cli.options.values import by_name, by_word, moment
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.pager import paged
-from coordination.cli.screen.tables import plain, print_none, print_table, status_cell
+from coordination.cli.screen.tables import plain, print_table, status_cell
 from coordination.cli.times import format_time, how_long
 from coordination.errors import NotAllowed, UsageError
 from coordination.terminal import Lets, letting, spelled
@@ -29,36 +28,8 @@ if TYPE_CHECKING:
     from coordination.api import WaveView
     from coordination.api.run import Run
 
-FILTERS = ("plan", "status", "since")
-the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
-
-@command("runs.list")
-@by_name("--plan", "Select runs of this plan.")
-@by_word("--status", [status for status in RunStatus if status is not RunStatus.DRAFT])
-@click.option(
-    "--since",
-    callback=moment,
-    metavar="TIME",
-    help="Select runs that started at TIME or later: 2026-01-31, or 7d for 7 days ago.",
-)
-@click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="List at most so many."
-)
-@output_options(RunView)
-@click.pass_obj
-def list_runs(call: CliContext, /, form: Form, **filters: Any) -> None:
-    runs = call.coord.runs.list(**filters)
-    form.records(runs, lambda: _print_runs(runs, filtered=any(filters[name] for name in FILTERS)))
-
-
-def _print_runs(runs: Sequence[RunView], *, filtered: bool) -> None:
-    if not runs:
-        if filtered:
-            print_none("no run matches", "list the runs: coord list-runs")
-        else:
-            print_none("there is no run", "start one: coord sweep PLAN")
-        return
+def print_runs(runs: Sequence[RunView]) -> None:
     columns = ["run", "plan", "status", "done", "started", "time", "todos"]
     rows = [
         {
@@ -77,8 +48,6 @@ def _print_runs(runs: Sequence[RunView], *, filtered: bool) -> None:
     print_table(columns, [[row[name] for name in columns] for row in rows])
 
 
-@command("run.view")
-@the_run
 @click.option(
     "--gantt",
     metavar="FILE.svg",
@@ -89,10 +58,10 @@ def _print_runs(runs: Sequence[RunView], *, filtered: bool) -> None:
 @click.option("--by-wave", is_flag=True, help="Print the waves of a landing instead of its todos.")
 @click.option("--markdown", is_flag=True, help="Print the waves as a report in Markdown.")
 @output_options(RunView)
-@click.pass_obj
-def show_run(
+def show(
     call: CliContext,
-    run: str,
+    values: Mapping[str, Any],
+    *,
     gantt: Path | None,
     by_level: bool,
     by_wave: bool,
@@ -102,7 +71,7 @@ def show_run(
     """RUN is an id, its beginning or end, or `last`."""
     from coordination.cli.following.follow import print_advice
 
-    target = call.coord.runs.get(run)
+    target = call.coord.runs.get(values.get("run", LAST))
     view = target.signed_view()
     if gantt is not None:
         _draw(target, gantt)
@@ -154,7 +123,7 @@ def _draw(run: Run, path: Path) -> None:
 
 
 @command()
-@the_run
+@click.argument("run", default=LAST, shell_complete=run_ids)
 @as_json_option
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
@@ -171,37 +140,31 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
     return exit_code(view)
 
 
-@command("run.log")
-@the_run
-@click.argument("todo", required=False, shell_complete=todo_ids)
-@click.option("--follow", "-f", is_flag=True, help="Follow the output until the todo, or the run, has ended.")
 @click.option(
     "--raw",
     is_flag=True,
     help="Print every byte as it was written: on a terminal it may move the cursor.",
 )
-@click.pass_obj
-def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
+def logs(call: CliContext, values: Mapping[str, Any], *, raw: bool) -> None:
     r"""Without TODO: of all todos. Colours are printed; other control characters are printed as escapes
     (`\u001b`), also to a pipe or file.
     """
+    todo, follow = values.get("todo"), values.get("follow", False)
+    run = call.coord.runs.get(values.get("run", LAST), ActsOn(todo=todo))
     plain = click.get_current_context().color is False
     lets = Lets.ALL if raw else Lets.NOTHING if plain else Lets.COLOURS
     with nullcontext() if follow or raw else paged(), letting(sys.stdout, lets):
-        for text in call.coord.runs.get(run, ActsOn(todo=todo)).log(todo, follow=follow):
+        for text in run.log(todo, follow=follow):
             sys.stdout.write(text)
             sys.stdout.flush()
 
 
-@command("run.sync")
-@the_run
 @as_json_option
-@click.pass_obj
-def sync(call: CliContext, run: str, as_json: bool) -> None:
+def sync(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> None:
     """Todos that were undone are pending again."""
     from coordination.cli.following.follow import write_back
 
-    target = call.coord.runs.get(run, OF_TODOS)
+    target = call.coord.runs.get(values.get("run", LAST), OF_TODOS)
     run_id, written = target.id, write_back(call, target, ordered=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)

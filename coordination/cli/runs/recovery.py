@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich_click import RichGroup
 
-from coordination.api import OF_TODOS, UNDOABLE, NamedCheckpoint, RollbackPreview, RunStatus, RunView, texts
-from coordination.cli.command import command
-from coordination.cli.completion import run_ids, todo_ids
+from coordination.api import LAST, OF_TODOS, UNDOABLE, NamedCheckpoint, RollbackPreview, RunStatus, RunView
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
-from coordination.cli.options.values import choice, detach_option, jobs_option
-from coordination.cli.runs.inspection import the_run
-from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.tables import print_none, print_table
-from coordination.cli.times import format_time
+from coordination.cli.options.values import detach_option
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.models import OnFailure
 from coordination.terminal import spelled
@@ -32,39 +26,13 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
 
 
-@command("runs.retry")
-@the_run
-@choice("--on-failure", OnFailure, texts.AS_IN_RUN)
-@jobs_option("Run at most N todos at once (default: as in RUN).")
-@click.option("--without", multiple=True, metavar="HOST", help="Give the work of a lost host to others.")
-@click.option(
-    "--from",
-    "start",
-    multiple=True,
-    metavar="TODO",
-    shell_complete=todo_ids,
-    help=texts.AGAIN,
-)
-@click.option("--as-it-was", is_flag=True, help=texts.AS_IT_WAS)
 @detach_option
 @as_json_option
-@click.pass_obj
-def retry(
-    call: CliContext,
-    run: str,
-    on_failure: str | None,
-    jobs: int | None,
-    without: tuple[str, ...],
-    start: tuple[str, ...],
-    as_it_was: bool,
-    detach: bool,
-    as_json: bool,
-) -> int:
+def retry(call: CliContext, values: dict[str, Any], *, detach: bool, as_json: bool) -> int:
     """Exit as `sweep` does."""
-    ended = call.coord.runs.get(run, OF_TODOS)
-    plan = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
-    policy = OnFailure(on_failure) if on_failure else None
-    return _execute(call, ended, plan, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
+    ended = call.coord.runs.get(values.pop("run", LAST), OF_TODOS)
+    limits = {name: values.pop(name) for name in ("on_failure", "max_parallel") if name in values}
+    return _execute(call, ended, ended.prepare_retry(**values), **limits, detach=detach, as_json=as_json)
 
 
 def _execute(
@@ -73,7 +41,7 @@ def _execute(
     plan: RetryPlan,
     *,
     on_failure: OnFailure | None = None,
-    jobs: int | None = None,
+    max_parallel: int | None = None,
     detach: bool = False,
     as_json: bool = False,
 ) -> int:
@@ -83,7 +51,7 @@ def _execute(
     call.coord.start_worker(plan.repos)
 
     def begin() -> Run:
-        run = ended.start_retry(plan, on_failure=on_failure, max_parallel=jobs)
+        run = ended.start_retry(plan, on_failure=on_failure, max_parallel=max_parallel)
         _print_started(run.id, plan, call.coord.runs.workplaces(plan.repos, run.max_parallel()))
         return run
 
@@ -112,58 +80,18 @@ def _print_started(run_id: str, plan: RetryPlan, places: Workplaces) -> None:
         click.echo(f"  not run, completed in the file: {listed(sorted(plan.by_hand))}", err=True)
 
 
-a_named_run = click.argument("run", shell_complete=run_ids)
+def print_checkpoint(made: NamedCheckpoint) -> None:
+    done = counted(len(made.succeeded), "todo")
+    click.echo(f"checkpoint {made.name} of run {made.run_id}: {done} succeeded", err=True)
 
 
-@click.group(cls=RichGroup, no_args_is_help=True)
-def checkpoint() -> None:
-    """Create, list and restore checkpoints of a run."""
-
-
-@command("run.create_checkpoint", group=checkpoint, name="create")
-@a_named_run
-@click.argument("name")
-@as_json_option
-@click.pass_obj
-def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
-    made = call.coord.runs.get(run, OF_TODOS).create_checkpoint(name)
-    if as_json:
-        print_json(asdict(made))
-    else:
-        click.echo(
-            f"checkpoint {name} of run {made.run_id}: {counted(len(made.succeeded), 'todo')} succeeded",
-            err=True,
-        )
-
-
-@command("run.checkpoints", group=checkpoint, name="list")
-@a_named_run
-@output_options(NamedCheckpoint)
-@click.pass_obj
-def list_(call: CliContext, run: str, form: Form) -> None:
-    found = call.coord.runs.get(run, OF_TODOS)
-    checkpoints = found.checkpoints()
-    form.records(checkpoints, lambda: _print_checkpoints(checkpoints, found.id))
-
-
-def _print_checkpoints(checkpoints: Sequence[NamedCheckpoint], run: str) -> None:
-    if not checkpoints:
-        print_none(f"run {run} has no checkpoint", f"create one: coord checkpoint create {run} NAME")
-        return
-    columns = ("name", "at", "by", "succeeded")
-    print_table(columns, [(one.name, format_time(one.at), one.by, len(one.succeeded)) for one in checkpoints])
-
-
-@command("run.restore", group=checkpoint, name="restore")
-@a_named_run
-@click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Print what would be undone; change nothing.")
 @yes_option
 @as_json_option
-@click.pass_obj
-def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
+def restore(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Exit as `sweep` does; 3 also where something could not be undone."""
-    target = call.coord.runs.get(run, OF_TODOS)
+    name = values["name"]
+    target = call.coord.runs.get(values.get("run", LAST), OF_TODOS)
     preview = target.restore_preview(name)
     if dry_run and as_json:
         print_json({"run_id": target.id, "name": name, "todos": preview.todos, "helpless": preview.helpless})
@@ -205,31 +133,17 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
     return _execute(call, target, target.prepare_retry(), as_json=as_json)
 
 
-@command("run.rollback")
-@the_run
-@click.option(
-    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help=texts.ACCEPT_UNDONE,
-)  # fmt: skip
-@click.option("--reason", metavar="TEXT", help=texts.ACCEPT_REASON)
 @click.option("--dry-run", is_flag=True, help="Print what would be undone and removed; change nothing.")
 @yes_option
 @detach_option
 @as_json_option
-@click.pass_obj
 def rollback(
-    call: CliContext,
-    run: str,
-    accepted: tuple[str, ...],
-    reason: str | None,
-    dry_run: bool,
-    yes: bool,
-    detach: bool,
-    as_json: bool,
+    call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, detach: bool, as_json: bool
 ) -> int:
     """Exit code 0: all is undone. 3: something could not be undone."""
+    accepted, reason = values.get("accept", ()), values.get("reason")
     _check(accepted, reason)
-    target = call.coord.runs.get(run, UNDOABLE)
+    target = call.coord.runs.get(values.get("run", LAST), UNDOABLE)
     preview = target.rollback_preview()
     if dry_run:
         return _print_preview(preview, as_json=as_json)

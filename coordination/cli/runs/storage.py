@@ -238,7 +238,7 @@ def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> No
     if as_json:
         print_run(view, as_json=True)
     then = (
-        f"continue it: coord resume {run_id}"
+        f"continue it: coord run resume {run_id}"
         if view.status is RunStatus.PAUSED
         else f"look: coord show-run {run_id}"
     )

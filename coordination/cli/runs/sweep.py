@@ -3,142 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import timedelta
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import DryRun, Selectors, Step, texts, too_large_words
-from coordination.cli.command import command
-from coordination.cli.completion import plan_ids, todo_ids
+from coordination.api import DryRun, Selectors, Step, too_large_words
 from coordination.cli.context import CliContext, warn, yes_option
 from coordination.cli.following.follow import start_and_follow
 from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
 from coordination.cli.landing.changes import discard_before
-from coordination.cli.options.values import choice, detach_option, jobs_option, more_than_zero, narrowed
-from coordination.cli.screen.output import print_json
+from coordination.cli.options.values import detach_option
+from coordination.cli.screen.output import json_at_end, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
-from coordination.models import OnFailure, Strategy
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:
     from coordination.api.planning import Sweep, SweepOptions
     from coordination.api.run import Run
 
-accept = click.option(
-    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
-    help=texts.ACCEPT_RESULTS,
-)  # fmt: skip
-run_timeout = click.option(
-    "--timeout",
-    callback=more_than_zero,
-    metavar="TIME",
-    help="End the run after TIME: 90s, 10m, 2h (default: as in the plan).",
-)
-not_cached = click.option("--no-cache", is_flag=True, help=texts.NO_CACHE)
 
-
-@command("runs.sweep")
-@click.argument("plan", shell_complete=plan_ids)
-@choice("--strategy", Strategy, texts.AS_IN_PLAN)
-@choice("--on-failure", OnFailure, texts.AS_IN_PLAN)
-@jobs_option()
-@narrowed
-@click.option(
-    "--fresh", is_flag=True,
-    help=f"{texts.FRESH} Asks, unless --yes is given.",
-)  # fmt: skip
-@click.option("--failed", is_flag=True, help="Select the failed and blocked todos of the plan's latest run.")
-@run_timeout
-@not_cached
-@accept
 @click.option(
     "--dry-run", is_flag=True, help="Print what would run where, and why the rest would not; start nothing."
 )
 @yes_option
 @detach_option
-@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
-@click.pass_obj
+@json_at_end
 def sweep(
-    call: CliContext,
-    plan: str,
-    strategy: str | None,
-    on_failure: str | None,
-    jobs: int | None,
-    selectors: Selectors,
-    fresh: bool,
-    failed: bool,
-    timeout: timedelta | None,
-    no_cache: bool,
-    accepted: tuple[str, ...],
-    dry_run: bool,
-    yes: bool,
-    detach: bool,
-    as_json: bool,
+    call: CliContext, values: dict[str, Any], *, dry_run: bool, yes: bool, detach: bool, as_json: bool
 ) -> int:
     """Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. A todo that depends
-    on an open todo outside of the selection is blocked.
+    on an open todo outside of the selection is blocked. `--fresh` asks, unless --yes is given.
 
     Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
     nothing failed. 6: another run, or a result that has not landed, is in the way.
     """
-    options = _options(strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
+    plan, accepted = values.pop("plan"), values.pop("accept", ())
+    fresh, failed = values.pop("fresh", False), values.pop("failed", False)
+    wanted = Selectors(**{one.name: values.pop(one.name) for one in fields(Selectors) if one.name in values})
+    options = _options(values)
     if fresh:
         discard_before(call, plan, dry_run=dry_run, yes=yes)
     if dry_run:
         preview = call.coord.runs.preview_sweep(
-            plan, selectors, options, failed=failed, accept=accepted, fresh=fresh
+            plan, wanted, options, failed=failed, accept=accepted, fresh=fresh
         )
         return print_preview(preview, as_json=as_json)
-    prepared = call.coord.runs.prepare_sweep(plan, selectors, options, failed=failed)
+    prepared = call.coord.runs.prepare_sweep(plan, wanted, options, failed=failed)
     return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
-@command("runs.execute")
-@click.argument("todo", shell_complete=todo_ids)
-@click.option(
-    "--timeout",
-    callback=more_than_zero,
-    metavar="TIME",
-    help="Stop it after TIME: 90s, 10m, 2h (default: as in the todo).",
-)
-@not_cached
-@accept
 @detach_option
-@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
-@click.pass_obj
-def execute(
-    call: CliContext,
-    todo: str,
-    timeout: timedelta | None,
-    no_cache: bool,
-    accepted: tuple[str, ...],
-    detach: bool,
-    as_json: bool,
-) -> int:
-    prepared = call.coord.runs.prepare_execute(todo, timeout, _options(no_cache=no_cache))
+@json_at_end
+def execute(call: CliContext, values: dict[str, Any], *, detach: bool, as_json: bool) -> int:
+    todo, accepted, timeout = values.pop("todo"), values.pop("accept", ()), values.pop("timeout", None)
+    prepared = call.coord.runs.prepare_execute(todo, timeout, _options(values))
     return run_prepared(call, prepared, accepted=accepted, detach=detach, as_json=as_json)
 
 
-def _options(
-    strategy: str | None = None,
-    on_failure: str | None = None,
-    jobs: int | None = None,
-    *,
-    no_cache: bool,
-    timeout: timedelta | None = None,
-) -> SweepOptions:
+def _options(values: Mapping[str, Any]) -> SweepOptions:
     from coordination.api.planning import SweepOptions
 
-    return SweepOptions(
-        strategy=Strategy(strategy) if strategy else None,
-        on_failure=OnFailure(on_failure) if on_failure else None,
-        max_parallel=jobs,
-        no_cache=no_cache,
-        timeout=timeout,
-    )
+    return SweepOptions(**values)
 
 
 def run_prepared(

@@ -179,6 +179,7 @@ def field_names(kind: type[Any]) -> list[str]:
     )
 
 
+json_at_end = click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -334,7 +334,7 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
         yield f"  {plain(with_local_times(why.partition(chr(10))[0]))}"
     yield f"  log: coord logs {live.run_id} {todo.id}"
     if live.state == "succeeded" and live.run_status.ended and todo.status in OPEN_TODO:
-        yield f"  not in the file yet: coord sync {live.run_id}"
+        yield f"  not in the file yet: coord run sync {live.run_id}"
 
 
 def _for_how_long(live: LiveTodo) -> str:

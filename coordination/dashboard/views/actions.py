@@ -58,13 +58,13 @@ class Command:
         return shlex.join(("coord", *self.arguments(Form(form))))
 
 
-def _steer(name: str, *, signed: bool = False) -> Command:
+def _steer(name: str, *, noun: tuple[str, ...] = (), signed: bool = False) -> Command:
     def act(coord: Coord, form: Form) -> str:
         run = coord.runs.get(form["run"])
         getattr(run, name)()
         return run.id
 
-    return Command(operation=name, act=act, arguments=lambda form: (name, form["run"]), signed=signed)
+    return Command(operation=name, act=act, arguments=lambda form: (*noun, name, form["run"]), signed=signed)
 
 
 def _start(name: str, field: str, start: Callable[[Coord, str], str]) -> Command:
@@ -77,14 +77,14 @@ def _start(name: str, field: str, start: Callable[[Coord, str], str]) -> Command
     )
 
 
-def _decide(verdict: str) -> Command:
+def _decide(verdict: str, *, noun: tuple[str, ...] = ()) -> Command:
     def act(coord: Coord, form: Form) -> str:
         decide = coord.runs.approve if verdict == "approve" else coord.runs.reject
-        return decide(form["todo"], form["run"], form.get("comment", "")).id
+        return decide(form["todo"], run=form["run"], comment=form.get("comment", "")).id
 
     def arguments(form: Form) -> tuple[str, ...]:
         comment = ("--comment", form["comment"]) if form.get("comment") else ()
-        return (verdict, form["todo"], "--run", form["run"], *comment)
+        return (*noun, verdict, form["todo"], "--run", form["run"], *comment)
 
     return Command(operation=verdict, act=act, arguments=arguments, signed=True)
 
@@ -192,13 +192,13 @@ def _request(coord: Coord, form: Form) -> str:
 
 
 COMMANDS: Mapping[str, Command] = {
-    "pause": _steer("pause"),
-    "resume": _steer("resume"),
+    "pause": _steer("pause", noun=("run",)),
+    "resume": _steer("resume", noun=("run",)),
     "cancel": _steer("cancel"),
     "rollback": _steer("rollback", signed=True),
     "retry": _start("retry", "run", lambda coord, run: coord.runs.retry(run).id),
     "approve": _decide("approve"),
-    "reject": _decide("reject"),
+    "reject": _decide("reject", noun=("run",)),
     "sweep": _start("sweep", "plan", lambda coord, plan: coord.runs.sweep(plan).id),
     "land": _start("land", "plan", lambda coord, plan: coord.landings.land(plan).id),
     "revert": _start("revert", "plan", lambda coord, plan: coord.landings.revert(plan).id),

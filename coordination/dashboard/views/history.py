@@ -133,7 +133,7 @@ def _search(coord: Coord, query: str, repo: str) -> list[HistoryEvent]:
 
 
 def _runs(coord: Coord) -> Sequence[RunView]:
-    return coord.runs.list(RUNS)
+    return coord.runs.list(limit=RUNS)
 
 
 def _brief(coord: Coord, name: str) -> RunView:

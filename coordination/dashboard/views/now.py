@@ -65,8 +65,8 @@ def _failed(coord: Coord, run: RunView) -> Sequence[TodoView]:
 
 
 def _now(coord: Coord) -> Mapping[str, Any]:
-    live = coord.runs.list(SHOWN, status=LIVE)
-    ended = coord.runs.list(FAILED_READ, status=FAILED, since=datetime.now(UTC) - DAY)
+    live = coord.runs.list(limit=SHOWN, status=LIVE)
+    ended = coord.runs.list(limit=FAILED_READ, status=FAILED, since=datetime.now(UTC) - DAY)
     failed = [run for run in ended if run.status is not RunStatus.ROLLED_BACK or not run.steered_by]
     declared = coord.document.ecosystem.coordination
     todos = declared.todos
@@ -117,7 +117,7 @@ def _fleet(coord: Coord) -> Mapping[str, Any]:
         breakers = connection.breakers.list()
     statistics, figures = coord.runs.stats(), coord.locks.stats()
     at_work: defaultdict[str, list[Any]] = defaultdict(list)
-    for run in coord.runs.list(50, status=("running", "rolling_back")):
+    for run in coord.runs.list(limit=50, status=("running", "rolling_back")):
         for todo in run.progress.running if run.progress else ():
             at_work[todo.worker or ""].append((run.run_id, todo))
     hosts: defaultdict[str, list[Any]] = defaultdict(list)

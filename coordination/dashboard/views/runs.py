@@ -42,7 +42,7 @@ async def runs(request: PageRequest) -> Page:
     plan, status = request.get("plan"), request.get("status")
     key = ("runs", plan, status)
     found = await request.read(
-        key, lambda coord: coord.runs.list(LISTED, plan=plan or None, status=status or None)
+        key, lambda coord: coord.runs.list(limit=LISTED, plan=plan or None, status=status or None)
     )
     plans = await request.read("plans", _plans, live=False)
     return Page(

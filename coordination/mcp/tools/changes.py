@@ -24,7 +24,7 @@ from coordination.api import (
     Side,
     texts,
 )
-from coordination.mcp.answers import Cut, CutRun, Page, cut, given_fields, page
+from coordination.mcp.answers import TODOS_SHOWN, Cut, CutRun, Page, cut, given_fields, page
 from coordination.mcp.declaration import (
     AnyOf,
     Items,
@@ -42,7 +42,6 @@ from coordination.mcp.declaration import (
     undoes,
 )
 from coordination.mcp.session import Session
-from coordination.mcp.tools.runs import SHOWN
 from coordination.models import CheckKind, Method, Via
 from coordination.text import shortened
 
@@ -141,7 +140,7 @@ def coord_run_qa(
     no_cache: Annotated[bool, Field(description=texts.QA_NO_CACHE)] = False,
     wait_s: Wait = 0,
 ) -> CutQaReport:
-    """Only `green` is good. Read the results with coord_get_qa(run=…) once coord_get_run(run=…, wait_s=60)
+    """Only `green` is good. Read the results with coord_get_qa(run=…) once coord_run_show(run=…, wait_s=60)
     says that the run has ended.
     """
     checks = session.coord.checks
@@ -200,7 +199,7 @@ def coord_land_plan(
     wait_s: Wait = 0,
 ) -> CutRun:
     """It changes what everybody works on: call it only if a person told you to. The run is returned at once;
-    follow it with coord_get_run(run=…, wait_s=60). If those that have landed were reverted, its status is
+    follow it with coord_run_show(run=…, wait_s=60). If those that have landed were reverted, its status is
     rolled_back; with rollback_failed something could not be reverted, and a person must look.
     """
     run = session.coord.landings.land(
@@ -215,7 +214,7 @@ def coord_land_plan(
             accept=accept,
         )
     )
-    return cut(CutRun, session.detached(run, wait_s), SHOWN)
+    return cut(CutRun, session.detached(run, wait_s), TODOS_SHOWN)
 
 
 @undoes("Revert a landing", "landings.revert")
@@ -229,7 +228,7 @@ def coord_revert_plan(
 ) -> CutRun:
     """Call it only if a person told you to."""
     run = session.coord.landings.revert(plan, when_ready=when_ready)
-    return cut(CutRun, session.detached(run, wait_s), SHOWN)
+    return cut(CutRun, session.detached(run, wait_s), TODOS_SHOWN)
 
 
 LONGEST = 500

@@ -75,7 +75,7 @@ def coord_change_services(
     wait_s: Wait = 0,
 ) -> ChangedServices:
     """Start services with what they depend on, stop them after what depends on them, or restart them, by a
-    run. A start is done when the probes pass; follow it with coord_get_run(run=…, wait_s=60).
+    run. A start is done when the probes pass; follow it with coord_run_show(run=…, wait_s=60).
 
     With `wait_s`, `outcome` is `success`, or `degraded` if only optional services or checks
     are not.

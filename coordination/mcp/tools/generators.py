@@ -8,13 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from coordination.api import GeneratedPlan, texts
-from coordination.mcp.answers import CutExec, CutGeneratedPlan, cut, duration, given_fields
+from coordination.mcp.answers import TODOS_SHOWN, CutExec, CutGeneratedPlan, cut, duration, given_fields
 from coordination.mcp.declaration import AtOnce, Items, Wait, adds, executes, reads
 from coordination.mcp.session import Session
 from coordination.models import OnFailure, RepoOrder, Template, presentable
 
-SHOWN = 100
-"""Limit of todos in an answer."""
 LONGEST_OUTPUT = 4000
 """Characters of the output in a repository."""
 SomeRepos = Annotated[Items, Field(description=texts.SOME_REPOS)]
@@ -47,7 +45,7 @@ def coord_campaign(
     sweep: SweepIt = False,
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
-    """Call it with dry_run first. Run the plan with coord_sweep_plan."""
+    """Call it with dry_run first. Run the plan with coord_run_sweep."""
     return answer(
         session.coord.generators.campaign(
             **given_fields(
@@ -89,7 +87,7 @@ def coord_create_plan_from_template(
     sweep: SweepIt = False,
     dry_run: DryRun = False,
 ) -> CutGeneratedPlan:
-    """Call it with dry_run first. Run the plan with coord_sweep_plan."""
+    """Call it with dry_run first. Run the plan with coord_run_sweep."""
     arguments = given_fields(
         template=template,
         values=values,
@@ -121,7 +119,7 @@ def coord_exec(
     wait_s: Wait = 60,
 ) -> CutExec:
     """It returns the output of the command in each repository. If the run has not ended after wait_s, follow
-    it with coord_get_run, and read its output with coord_get_logs.
+    it with coord_run_show, and read its output with coord_run_logs.
     """
     arguments = given_fields(
         command=command, repos=repos, tags=tags, roles=roles, all_repos=all_repos, jobs=jobs
@@ -129,12 +127,12 @@ def coord_exec(
     commands = session.coord.commands
     run = commands.exec(**arguments, timeout=duration(timeout_s))
     view = session.detached(run, wait_s)
-    outputs = commands.outputs(run, view)[:SHOWN]
+    outputs = commands.outputs(run, view)[:TODOS_SHOWN]
     ends = tuple(one.model_copy(update={"output": one.output[-LONGEST_OUTPUT:]}) for one in outputs)
-    return cut(CutExec, view, SHOWN).model_copy(update={"outputs": ends})
+    return cut(CutExec, view, TODOS_SHOWN).model_copy(update={"outputs": ends})
 
 
 def answer(made: GeneratedPlan) -> CutGeneratedPlan:
     """Return a generated plan without the secrets of its todos, and not more of them than an agent reads."""
     shown = made.model_copy(update={"todos": tuple(map(presentable, made.todos))})
-    return cut(CutGeneratedPlan, shown, SHOWN)
+    return cut(CutGeneratedPlan, shown, TODOS_SHOWN)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -11,37 +11,25 @@ from pydantic import Field
 from coordination.api import (
     LAST,
     OF_TODOS,
-    UNDOABLE,
     ActsOn,
-    NamedCheckpoint,
     RunStatus,
-    RunView,
-    Selectors,
     Subject,
     TodoState,
     texts,
 )
 from coordination.errors import Conflict
-from coordination.frozen import FrozenModel
-from coordination.mcp.answers import CutRun, cut, duration, given_fields
+from coordination.mcp.answers import TODOS_SHOWN, CutRun, cut
 from coordination.mcp.declaration import (
     AnyOf,
-    AtOnce,
-    Items,
     Most,
-    PlanName,
     RunName,
-    Time,
-    TodoName,
     Wait,
     adds,
-    changes,
     executes,
     reads,
-    undoes,
 )
 from coordination.mcp.session import Session
-from coordination.models import OnFailure, Strategy, Verdict
+from coordination.models import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,134 +70,13 @@ def _tail(log: str, limit: int) -> int:
     return start if line < 0 else line + 1
 
 
-SHOWN = 100
-"""Limit of todos of a run, unless the call asks for more."""
-
-
-TimeoutS = Annotated[
-    float | None, Field(gt=0, le=31_536_000, description="Stop the run after this many seconds.")
-]
-Accepted = Annotated[
-    Items,
-    Field(description=texts.ACCEPT_RESULTS),
-]
-
-
-class RollbackPreview(FrozenModel):
-    run_id: str
-    status: RunStatus
-    todos: tuple[str, ...]
-    repos: tuple[str, ...]
-    helpless: tuple[str, ...]
-    takes_up: tuple[str, ...]
-    compensations: dict[str, str]
-    branches: tuple[str, ...]
-
-
-PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "compensations")
-
-
-@executes("Run a plan", "runs.sweep")
-def coord_sweep_plan(
-    session: Session,
-    plan: PlanName,
-    strategy: Annotated[Strategy | None, Field(description=texts.AS_IN_PLAN)] = None,
-    on_failure: Annotated[OnFailure | None, Field(description=texts.AS_IN_PLAN)] = None,
-    max_parallel: AtOnce = None,
-    repos: Annotated[Items, Field(description=texts.TODOS_OF_REPOS)] = None,
-    todos: Annotated[Items, Field(description=texts.TODOS)] = None,
-    no_cache: Annotated[bool, Field(description=texts.NO_CACHE)] = False,
-    timeout_s: TimeoutS = None,
-    accept: Accepted = None,
-    fresh: Annotated[bool, Field(description=f"{texts.FRESH} Only if a person told you to.")] = False,
-    wait_s: Wait = 0,
-) -> CutRun:
-    """The run is returned at once and continues independently of this session: follow it with
-    coord_get_run(run=…, wait_s=60) until its status is no longer running. coord_land_plan lands its work.
-    Call coord_forecast_plan first for a preview.
-    """
-    arguments = given_fields(
-        plan=plan,
-        strategy=strategy,
-        on_failure=on_failure,
-        max_parallel=max_parallel,
-        no_cache=no_cache,
-        accept=accept,
-        fresh=fresh,
-    )
-    wanted = Selectors(repos=repos or (), todos=todos or ())
-    run = session.coord.runs.sweep(wanted=wanted, timeout=duration(timeout_s), **arguments)
-    return cut(CutRun, session.detached(run, wait_s), SHOWN)
-
-
-@executes("Run one todo", "runs.execute")
-def coord_execute_todo(
-    session: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
-) -> CutRun:
-    """The run is returned at once; follow it with coord_get_run."""
-    run = session.coord.runs.execute(todo, timeout=duration(timeout_s), accept=accept or ())
-    return cut(CutRun, session.detached(run, wait_s), SHOWN)
-
-
-@executes("Retry a run", "runs.retry")
-def coord_retry_run(
-    session: Session,
-    run: RunName = LAST,
-    on_failure: Annotated[OnFailure | None, Field(description=texts.AS_IN_RUN)] = None,
-    max_parallel: AtOnce = None,
-    from_todos: Annotated[Items, Field(description=texts.AGAIN)] = None,
-    as_it_was: Annotated[
-        bool,
-        Field(description=texts.AS_IT_WAS),
-    ] = False,
-    wait_s: Wait = 0,
-) -> CutRun:
-    """The worktree is .coord/worktrees/<run_id>/<repo> on the worker's machine."""
-    again = session.coord.runs.retry(
-        run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
-    )
-    return cut(CutRun, session.detached(again, wait_s), SHOWN)
-
-
-@changes("Cancel a run", "run.cancel")
-def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
-    found = session.coord.runs.get(run)
-    found.cancel()
-    return cut(CutRun, session.view(found, wait_s), SHOWN)
-
-
-@undoes("Undo a run", "run.rollback")
-def coord_rollback_run(
-    session: Session,
-    run: RunName,
-    accept: Annotated[
-        Items, Field(description=f"{texts.ACCEPT_UNDONE} Only if a person told you to.")
-    ] = None,
-    reason: Annotated[str, Field(description=texts.ACCEPT_REASON)] = "",
-    wait_s: Wait = 0,
-) -> CutRun:
-    """With `accept`, the named todos count as undone, for the `reason` that a person gave you, and their
-    predecessors are undone next. Follow the run with coord_get_run(run=…, wait_s=60).
-    """
-    operations = session.coord.runs
-    found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
-    return cut(CutRun, session.detached(found, wait_s), SHOWN)
-
-
-@reads("Preview a rollback", "run.rollback_preview")
-def coord_preview_rollback(session: Session, run: RunName = LAST) -> RollbackPreview:
-    """Show them to the person who decides before you call coord_rollback_run."""
-    found = session.coord.runs.get(run, UNDOABLE).rollback_preview()
-    return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
-
-
-@reads("Show a run", "run.view")
-def coord_get_run(
+@reads("Show a run", "run.show")
+def coord_run_show(
     session: Session,
     run: RunName = LAST,
     wait_s: Wait = 0,
     states: AnyOf[TodoState] = (),
-    limit: Most = SHOWN,
+    limit: Most = TODOS_SHOWN,
 ) -> CutRun:
     """With `states`, only todos in these states are returned. With `wait_s`, wait for the end of the run; its
     succeeded todos are then marked as completed in the file.
@@ -218,19 +85,8 @@ def coord_get_run(
     return cut(CutRun, view.only(states) if states else view, limit)
 
 
-@reads("List runs", "runs.list")
-def coord_list_runs(
-    session: Session,
-    plan: AnyOf[str] = (),
-    status: AnyOf[RunStatus] = (),
-    since: Time = None,
-    limit: Annotated[int, Field(ge=1, le=1000)] = 20,
-) -> Sequence[RunView]:
-    return session.coord.runs.list(limit, plan=plan or None, status=status or None, since=since)
-
-
-@reads("Read a log", "run.log")
-def coord_get_logs(
+@reads("Read a log", "run.logs")
+def coord_run_logs(
     session: Session,
     run: RunName = LAST,
     todo: Annotated[
@@ -250,27 +106,8 @@ def coord_get_logs(
 CheckpointName = Annotated[str, Field(min_length=1, max_length=100, description="The checkpoint's name.")]
 
 
-class Checkpoint(FrozenModel):
-    run_id: str
-    name: str
-    at: str | None
-    by: str
-    succeeded: tuple[str, ...]
-
-
-@adds("Create a checkpoint", "run.create_checkpoint")
-def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
-    """coord_restore_checkpoint returns to it."""
-    return _checkpoint(session.coord.runs.get(run, OF_TODOS).create_checkpoint(name))
-
-
-@reads("List checkpoints", "run.checkpoints")
-def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
-    return [_checkpoint(one) for one in session.coord.runs.get(run, OF_TODOS).checkpoints()]
-
-
-@executes("Restore a checkpoint", "run.restore")
-def coord_restore_checkpoint(
+@executes("Restore a checkpoint", "checkpoint.restore")
+def coord_checkpoint_restore(
     session: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0
 ) -> CutRun:
     """While the returned run has the status rolling_back, call it again; at the end it returns the new run.
@@ -283,12 +120,8 @@ def coord_restore_checkpoint(
     if view.status is RunStatus.ROLLBACK_FAILED:
         raise Conflict(f"not all of run {found.id} could be undone", f"look at it: coord show-run {found.id}")
     if not view.status.ended:
-        return cut(CutRun, view, SHOWN)
-    return cut(CutRun, session.detached(session.coord.runs.retry(found.id), 0), SHOWN)
-
-
-def _checkpoint(one: NamedCheckpoint) -> Checkpoint:
-    return Checkpoint(**asdict(one))
+        return cut(CutRun, view, TODOS_SHOWN)
+    return cut(CutRun, session.detached(session.coord.runs.retry(found.id), 0), TODOS_SHOWN)
 
 
 Waiting = Annotated[
@@ -306,12 +139,12 @@ class ApprovedRun(CutRun):
 
     subject: Subject | None = None
     """The content that the approval signs, from bytes that were verified on this machine; null without an
-    identity. Show this to the person: the answer of coord_get_run may have been forged in Redis.
+    identity. Show this to the person: the answer of coord_run_show may have been forged in Redis.
     """
 
 
-@adds("Approve a todo", "runs.approve")
-def coord_approve_todo(
+@adds("Approve a todo", "run.approve")
+def coord_run_approve(
     session: Session,
     todo: Waiting,
     run: InRun = None,
@@ -319,7 +152,7 @@ def coord_approve_todo(
     dry_run: Annotated[bool, Field(description=texts.REVIEW)] = False,
 ) -> ApprovedRun:
     """Do it on behalf of a person who told you to. Approving a milestone reaches it, approving a manual todo
-    completes it. coord_get_run(run=…, states=["parked"]) lists the todos that wait for an approval.
+    completes it. coord_run_show(run=…, states=["parked"]) lists the todos that wait for an approval.
     """
     runs = session.coord.runs
     if dry_run:
@@ -327,10 +160,4 @@ def coord_approve_todo(
     else:
         decision = runs.decide(Verdict.APPROVE, todo, run, comment)
         name, subject = decision.run_id, decision.subject
-    return cut(ApprovedRun, session.view(runs.get(name)), SHOWN).model_copy(update={"subject": subject})
-
-
-@changes("Reject a todo", "runs.reject")
-def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
-    """Do it on behalf of a person who told you to. coord_retry_run asks for the approval again."""
-    return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)
+    return cut(ApprovedRun, session.view(runs.get(name)), TODOS_SHOWN).model_copy(update={"subject": subject})

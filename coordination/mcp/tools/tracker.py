@@ -216,7 +216,7 @@ def coord_create_todo(
         bool | Gate | None,
         Field(
             description=(
-                "Start only after coord_approve_todo; `on_timeout` applies after `timeout`, such as 24h."
+                "Start only after coord_run_approve; `on_timeout` applies after `timeout`, such as 24h."
             )
         ),
     ] = None,

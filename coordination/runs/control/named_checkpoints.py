@@ -11,10 +11,13 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
 
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
+from coordination.declared import Column, Table
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
@@ -30,6 +33,16 @@ BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLB
 
 @dataclass(frozen=True, kw_only=True)
 class NamedCheckpoint:
+    shown: ClassVar = Table(
+        columns=(
+            Column("NAME"),
+            Column("AT", of=lambda one: one.at and datetime.fromisoformat(one.at)),
+            Column("BY"),
+            Column("SUCCEEDED", of=lambda one: len(one.succeeded)),
+        ),
+        none="the run has no checkpoint",
+        next_step="create one: coord checkpoint create RUN NAME",
+    )
     run_id: str
     name: str
     at: str | None

@@ -85,7 +85,7 @@ def refused(wish: str, run: RunView) -> Conflict:
         text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
         return Conflict(text, f"look at it: coord show-run {run.run_id}")
     if run.status is RunStatus.PAUSED:
-        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord resume {run.run_id}")
+        return Conflict(f"run {run.run_id} is paused already", f"continue it: coord run resume {run.run_id}")
     return Conflict(
         f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}"
     )

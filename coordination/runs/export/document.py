@@ -240,7 +240,7 @@ def _refuse_unfinished(run_id: str, moment: Mapping[str, Any], todos: Sequence[s
     status = RunStatus(moment["meta"]["status"])
     running = [todo for todo, fence in zip(todos, moment["holders"], strict=False) if fence is not None]
     if running or not (status.ended or status is RunStatus.PAUSED):
-        begin = "" if status is RunStatus.PAUSED else f"pause it first: coord pause {run_id}; "
+        begin = "" if status is RunStatus.PAUSED else f"pause it first: coord run pause {run_id}; "
         raise Conflict(
             f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: "
             "it cannot be moved as it is",

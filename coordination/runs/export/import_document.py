@@ -298,7 +298,7 @@ def _refuse_running(run: RunDocument) -> None:
     what = f", and {counted(len(running), 'todo')} ran: {listed(running)}" if running else ""
     raise Conflict(
         f"run {run.run_id} was {run.status} when it was exported{what}: this document can only be inspected",
-        f"in its Redis: coord pause {run.run_id}; when none of its todos is running, export it again",
+        f"in its Redis: coord run pause {run.run_id}; when none of its todos is running, export it again",
     )
 
 

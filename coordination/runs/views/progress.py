@@ -298,7 +298,7 @@ def _no_eta(
         return NoEta.STUCK, f"internal error: {run.internal_error[:LONGEST_TEXT]}"
     if run.status is RunStatus.PAUSED:
         by = f" by {run.steered_by}" if run.steered_by else ""
-        return NoEta.PAUSED, f"the run is paused{by}: coord resume {run.run_id}"
+        return NoEta.PAUSED, f"the run is paused{by}: coord run resume {run.run_id}"
     for wait, reason in UNFORESEEABLE.items():
         todos = [t for t in in_hand if t.wait_reason is wait and t.state is not TodoState.RUNNING]
         if todos:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
+from coordination.declared import Table
 from coordination.frozen import FrozenModel
 from coordination.runs.change_sets.records import TakenOver
 from coordination.runs.not_committed import NotCommitted
@@ -206,6 +207,11 @@ class RunView(FrozenModel):
     durations.
     """
 
+    shown: ClassVar = Table(
+        none="there is no run",
+        no_match="no run matches; list the runs: coord list-runs",
+        next_step="start one: coord sweep PLAN",
+    )
     run_id: str
     plan_id: str
     status: RunStatus

@@ -118,11 +118,9 @@ OF_AGENTS = {
     "wait_s",  # a call must end
 }  # fmt: skip
 OTHERWISE = {
-    "coord_retry_run": {"from_todos"},  # `from_`
-    "coord_rollback_run": {"accept"},  # the todos of `Run.accept`
-    "coord_get_run": {"states"},  # `RunView.only`
-    "coord_approve_todo": {"dry_run"},  # `review`, an operation of its own
-    "coord_create_todo": {"run", "prompt", "manual"},  # the kinds of `action`, flat
+    "coord_run_show": {"states"},  # `RunView.only`
+    "coord_run_approve": {"dry_run"},  # `review`, an operation of its own
+    "coord_create_todo": {"prompt", "manual"},  # the kinds of `action`, flat
     "coord_complete_plan": {"milestones"},  # `complete_milestones` of `update_plan`
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
     "coord_list_services": {"services"},  # `names`
@@ -226,8 +224,8 @@ def test_mcp_lists_and_executes_the_tools_of_its_role(editor: TrustEditor, tmp_p
                 await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
             editor.grant("bot", Role.SUBMITTER, ["web"])
             submitter = await listed(client)
-            assert {"coord_sweep_plan", "coord_close_issue"} <= submitter
-            assert not submitter & {"coord_approve_todo", "coord_reject_todo"}
+            assert {"coord_run_sweep", "coord_close_issue"} <= submitter
+            assert not submitter & {"coord_run_approve", "coord_run_reject"}
             with pytest.raises(ToolError, match="lacks the right edit"):
                 await client.call_tool("coord_close_issue", {"issue": "ISSUE-001"})
             await client.call_tool("coord_close_issue", {"issue": "ISSUE-002"})

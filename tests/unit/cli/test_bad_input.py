@@ -33,7 +33,7 @@ REFUSED = [
         2,
         ["write it like"],
     ),
-    (("execute", "TODO-001", "--timeout", "0"), 2, ["--timeout", "more than 0"]),
+    (("todo", "execute", "TODO-001", "--timeout", "0"), 2, ["--timeout", "more than 0"]),
     (("sweep", "PLAN-001", "--timeout", "0m"), 2, ["--timeout", "more than 0"]),
     ((*TODO, "--id", "no good"), 2, ["id may hold letters"]),
     ((*TODO, "--estimate", "soon"), 2, ["--estimate", "2h, 90m or 1.5"]),

@@ -121,7 +121,7 @@ def test_where_no_resource_is_declared_any_may_be_named(typed: Typed, file: Path
 
 
 @pytest.mark.parametrize(
-    "words", [["sweep", "PLAN-001"], ["sweep", "PLAN-001", "--dry-run"], ["execute", "TODO-001"]]
+    "words", [["sweep", "PLAN-001"], ["sweep", "PLAN-001", "--dry-run"], ["todo", "execute", "TODO-001"]]
 )
 @pytest.mark.parametrize(
     ("old", "new", "told"),

@@ -12,6 +12,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from coordination.cli.app import coord
+from coordination.cli.context import CliContext
 from coordination.cli.following.follow import advice, failures
 from coordination.cli.following.live_progress import age_s, brief, progress_lines
 from coordination.cli.following.summary import (
@@ -175,9 +177,7 @@ def test_a_rollback_under_way_or_of_nothing_needs_no_answer(capsys: pytest.Captu
 )
 def test_an_acceptance_needs_a_reason_and_a_reason_a_todo(options: list[str], text: str):
     with pytest.raises(UsageError, match=text):
-        CliRunner().invoke(
-            recovery.rollback, options, obj=None, catch_exceptions=False, standalone_mode=False
-        )
+        coord(["rollback", *options], obj=CliContext([]), standalone_mode=False)
 
 
 @pytest.mark.parametrize("wish", ["paused", "resumed", "cancelled"])
@@ -192,7 +192,7 @@ def test_a_rollback_cannot_be_steered(wish: str):
     ("status", "text"),
     [
         (RunStatus.RUNNING, "run R continues"),
-        (RunStatus.PAUSED, "run R is paused; continue it: coord resume R"),
+        (RunStatus.PAUSED, "run R is paused; continue it: coord run resume R"),
         (RunStatus.ROLLING_BACK, "run R is being rolled back; follow it: coord watch R"),
         (RunStatus.FAILED, "run R has ended: failed"),
     ],
@@ -276,7 +276,7 @@ WAITS: dict[str, tuple[list[TodoView], dict[str, Any], list[str]]] = {
     "a pause alone": (
         [todo("A", PARKED, TURN)],
         {"status": RunStatus.PAUSED},
-        ["the run is paused: coord resume R"],
+        ["the run is paused: coord run resume R"],
     ),
 }
 

@@ -66,7 +66,7 @@ if not goes_on(status) then -- paused: it returns to the head of its repository
   release_all(todo, p)
   call('SADD', owed, todo)
   call('ZADD', ready, turn_of(todo, p), todo)
-  wait_for(todo, 'paused', 'the run is paused: coord resume ' .. run)
+  wait_for(todo, 'paused', 'the run is paused: coord run resume ' .. run)
   move(todo, 'parked')
   return reply('early')
 end

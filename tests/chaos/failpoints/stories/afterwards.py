@@ -43,13 +43,13 @@ EXECUTED = Story(
         {"id": "E", **Q, "plan": None},
     ],
     acts=[
-        Act(when=lambda s: s.state("B") == "running", coord=("execute", "E", "--detach")),
+        Act(when=lambda s: s.state("B") == "running", coord=("todo", "execute", "E", "--detach")),
         Act(when=ended, do=_complete_in_the_file),
-        Act(when=lambda _: True, coord=("execute", "C", "--detach"), role="execute-merged"),
-        Act(when=ended, coord=("execute", "D", "--accept", "A", "--detach"), role="execute-accepted"),
-        Act(when=ended, coord=("sync", "last")),
+        Act(when=lambda _: True, coord=("todo", "execute", "C", "--detach"), role="execute-merged"),
+        Act(when=ended, coord=("todo", "execute", "D", "--accept", "A", "--detach"), role="execute-accepted"),
+        Act(when=ended, coord=("run", "sync", "last")),
         Act(when=lambda _: True, coord=("rollback", "last", "--yes", "--detach")),
-        Act(when=ended, coord=("sync", "last"), role="sync-undone"),
+        Act(when=ended, coord=("run", "sync", "last"), role="sync-undone"),
     ],
     ends=[RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK],
 )

@@ -11,8 +11,8 @@ STEERED = Story(
     name="paused and resumed",
     todos=[{"id": "A", **P, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
     acts=[
-        Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
-        Act(when=lambda s: s.state("A") != "running", coord=("resume", "last")),
+        Act(when=lambda s: s.state("A") == "running", coord=("run", "pause", "last")),
+        Act(when=lambda s: s.state("A") != "running", coord=("run", "resume", "last")),
     ],
 )
 
@@ -29,7 +29,7 @@ MOVED = Story(
     name="exported and imported",
     todos=[{"id": "A", **P, "env": {"LASTS": "0.3"}}, {"id": "B", **P, "blocked_by": ["A"]}],
     acts=[
-        Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
+        Act(when=lambda s: s.state("A") == "running", coord=("run", "pause", "last")),
         Act(
             when=lambda s: s.state("A") not in ("running", "dispatched"),
             coord=("export-run", "last", "moved.json"),
@@ -39,7 +39,7 @@ MOVED = Story(
             do=_lose_run,
             coord=("import-run", "moved.json"),
         ),
-        Act(when=lambda s: s.runs, coord=("resume", "last"), role="resume-moved"),
+        Act(when=lambda s: s.runs, coord=("run", "resume", "last"), role="resume-moved"),
     ],
 )
 CANCELLED = Story(
@@ -75,6 +75,6 @@ REJECTED = Story(
         {"id": "G", **P, "gate": True, "blocked_by": ["A"]},
         {"id": "B", **P, "blocked_by": ["G"]},
     ],
-    acts=[Act(when=lambda s: s.state("G") == "parked", coord=("reject", "G", "--comment", "no"))],
+    acts=[Act(when=lambda s: s.state("G") == "parked", coord=("run", "reject", "G", "--comment", "no"))],
     ends=[RunStatus.FAILED],
 )
