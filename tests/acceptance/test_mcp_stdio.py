@@ -137,12 +137,12 @@ def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path
     testbed.write([{"id": "A", "repo": "api"}])
     try:
         with agent(server_of(testbed, COORD_REDIS_URL=redis.start())) as ai:
-            assert ai.call("coord_run_list") ["result"] == []
+            assert ai.call("coord_run_list")["result"] == []
             redis.stop()
             assert "does not answer" in ai.refused("coord_run_list")
             assert ai.call("coord_list_todos")["total"] == 1
             redis.start()
-            assert ai.call("coord_run_list") ["result"] == []
+            assert ai.call("coord_run_list")["result"] == []
     finally:
         redis.stop()
         testbed.end()
