@@ -153,7 +153,7 @@ class Settings(FrozenModel):
     """
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Bytes of an attempt's output that Redis keeps, half from the start and half from the end; the worker's
-    machine keeps all of it.
+    machine keeps up to 1 GiB of it.
     """
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
     """Bytes of JSON output that a todo may pass to its dependents."""

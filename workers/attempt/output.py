@@ -1,7 +1,7 @@
 """The output of a todo: its log, COORD_OUTPUT for its dependents, and the checkpoint for its next attempt.
 
-**The log** is kept whole in a file of this machine. Its head and tail go to Redis, where everyone can follow
-it.
+**The log** is kept in a file of this machine, up to FILE_LIMIT_BYTES. Its head and tail go to Redis, where
+everyone can follow it.
 
 **COORD_OUTPUT** is read at each heartbeat (`leases.py`), and sent to Redis as a checkpoint if it has changed.
 Later changes go with the step that ends an attempt without success. A worker that is killed loses the changes
@@ -46,6 +46,8 @@ TAIL_BYTES_A_SECOND = 128 * 1024
 """The most of a log's tail that Redis gets in a second: beyond the head a log is written less often."""
 MOST_BUFFERED = 4 * 1024 * 1024
 """The most bytes that wait to be sent to Redis."""
+FILE_LIMIT_BYTES = 1024 * 1024 * 1024
+"""Size at which the log file of a todo ends, so that its output does not fill the disk."""
 FULL_DISK = "interrupted by a full disk"
 """The cause of a wait, whatever file could not be written."""
 SHORTEST_SECRET = 4
@@ -194,6 +196,7 @@ class Log:
         limit_bytes: int,
         secrets: Iterable[str] = (),
         last_wait: str = "",
+        file_limit_bytes: int = FILE_LIMIT_BYTES,
     ) -> None:
         """`append` sends a text to Redis, and the number of bytes that were left out before it. Half of the
         limit is for the head, half for the tail. `secrets`, values of `env`, are masked in coord's own lines
@@ -212,6 +215,7 @@ class Log:
         self._closed = False
         self._path = path
         self._file = self._open(path)
+        self._file_left = file_limit_bytes - (self._file.tell() if self._file else 0)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._buffer = bytearray()
         self._heading = b""
@@ -297,21 +301,28 @@ class Log:
         if self._file is None:
             return
         try:
-            self._file.write(data)
+            self._file.write(data[: max(self._file_left, 0)])
         except OSError as error:  # a full disk: the todo goes on, its log does not
-            logger.warning("log file %s ends here: %s", self._path, error)
-            line = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
-            if self._last_wait != FULL_DISK:  # else the log in Redis has it
-                self._buffer += line
-            self._free_space(self._file, line)
-            self._file.close()
-            self._file = None
+            self._end_file(self._file, str(error), new=self._last_wait != FULL_DISK, freed=FREED_BYTES)
+            return
+        if len(data) > self._file_left:
+            self._end_file(self._file, "it is full; `coord logs` has the end of the output")
+        self._file_left -= len(data)
 
-    def _free_space(self, file: IO[bytes], line: bytes) -> None:
-        """Shorten the log file: Redis and git need some space to end the run."""
+    def _end_file(self, file: IO[bytes], why: str, *, new: bool = True, freed: int = 0) -> None:
+        """Write nothing more to the log file. `new`: the log in Redis does not say it yet. `freed`: number of
+        bytes by which the file is shortened: Redis and git need some space to end the run.
+        """
+        logger.warning("log file %s ends here: %s", self._path, why)
+        line = f"\n[coord] the log file {self._path} ends here: {why}\n".encode()
+        if new:
+            self._buffer += line
         with suppress(OSError):
-            os.ftruncate(file.fileno(), max(0, file.tell() - FREED_BYTES))
+            if freed:
+                os.ftruncate(file.fileno(), max(0, file.tell() - freed))
             file.write(line)
+        file.close()
+        self._file = None
 
     def _flush_later(self) -> None:
         with self._guard:

@@ -53,3 +53,19 @@ def test_each_line_of_coords_own_is_marked(tmp_path: Path):
 def test_a_wait_is_logged_when_its_reason_changes_only(tmp_path: Path):
     assert "the secret" not in written(tmp_path / "same", "the secret", last_wait="the secret")
     assert "[coord] the secret\n" in written(tmp_path / "other", "the secret", last_wait="a disk")
+
+
+def test_the_log_file_ends_at_its_limit_and_the_log_in_redis_has_the_end(tmp_path: Path):
+    file, told = tmp_path / "log", list[str]()
+    for _ in range(2):  # a second attempt writes nothing more
+        log = Log(lambda text, skipped: told.append(text), file, limit_bytes=1000, file_limit_bytes=300)
+        for _ in range(100):
+            log.write(b"a" * 99 + b"\n")
+        log.write(b"the end\n")
+        log.close()
+
+    assert file.stat().st_size < 1000
+    assert file.read_bytes().startswith(b"a" * 99 + b"\n")
+    assert b"ends here" in file.read_bytes()
+    assert "ends here" in "".join(told)
+    assert told[-1].endswith("the end\n")
