@@ -66,6 +66,7 @@ def started(ran: Path) -> str:
 
 DRIVERS = {
     "clean": "filter=clean", "smudge": "filter=smudge", "process": "filter=process", "merge": "merge=driver",
+    "markers": "conflict-marker-size=900000000",
 }  # fmt: skip
 WAYS = {
     "left": "true",
@@ -220,6 +221,12 @@ def test_git_lfs_asks_no_address_that_a_todo_has_made(bench: Bench, end: str, co
     assert "missing protocol" in after.error  # there is no address in the base
     if end == "true":
         assert ".lfsconfig" in done.error
+
+
+def test_a_todo_may_choose_longer_markers_of_conflicts(bench: Bench):
+    done = confined(bench, "echo '*.rst conflict-marker-size=32' > .gitattributes")
+
+    assert done.kind is SUCCEEDED, bench.log
 
 
 def test_a_todo_may_remove_what_the_base_says(bench: Bench):

@@ -9,6 +9,9 @@ it from the folder and from commits. The programs run outside of the sandbox. So
   `.lfsconfig`, which says where Git LFS sends files. The todo is refused. So no checkout, merge, landing or
   upload of later work obeys what a todo in a sandbox has chosen, on no machine and for no person.
 
+A large `conflict-marker-size` is refused in the same way: git would write lines of that length for each
+conflict, up to 6 GB.
+
 A driver that the base branch names itself runs on files of the todo, as on those of all authors. Drivers of
 `diff` are not refused: coord never starts them.
 """
@@ -26,7 +29,10 @@ from coordination.text import listed
 from workers.workspace.git import ask, environment, git
 
 Driver = tuple[str, str]
-"""`filter` or `merge`, and a name as .gitattributes has it."""
+"""`filter` or `merge`, and a name as .gitattributes has it; or MARKERS and a large number."""
+MARKERS = "conflict-marker-size"
+DIGITS = 3
+"""Digits of a size of conflict markers that every todo may choose."""
 ATTRIBUTES, LFS_CONFIG = ".gitattributes", ".lfsconfig"
 PLACES = (f":(top,glob,icase)**/{ATTRIBUTES}", f":(top,literal,icase){LFS_CONFIG}")
 BUILT_IN = frozenset({("merge", "text"), ("merge", "binary"), ("merge", "union")})
@@ -35,8 +41,9 @@ MOST_VERSIONS = 1000
 LONGEST = 100 * 1024 * 1024
 """Bytes of the largest .gitattributes that git obeys."""
 COMMITS_KEPT = 256
-_NAMED = re.compile(rb"(?:^|[ \t\r\n])(filter|merge)=([^ \t\r\n\0]+)")
-_SEARCH = ("grep", "-h", "-a", "--no-color", "--no-line-number", "--no-column", "-E", "-e", "(filter|merge)=")
+_NAMED = re.compile(rb"(?:^|[ \t\r\n])(filter|merge|conflict-marker-size)=([^ \t\r\n\0]+)")
+NAMED = f"(filter|merge|{MARKERS})="
+_SEARCH = ("grep", "-h", "-a", "--no-color", "--no-line-number", "--no-column", "-E", "-e", NAMED)
 RAW = ("--raw", "-r", "-z", "--no-abbrev", "--no-renames")
 _known: dict[str, frozenset[Driver]] = {}
 
@@ -44,7 +51,9 @@ _known: dict[str, frozenset[Driver]] = {}
 def drivers_in(attributes: bytes) -> frozenset[Driver]:
     """Return the drivers that a file of attributes names."""
     return frozenset(
-        (kind.decode(), name.decode(errors="surrogateescape")) for kind, name in _NAMED.findall(attributes)
+        (kind.decode(), name.decode(errors="surrogateescape"))
+        for kind, name in _NAMED.findall(attributes)
+        if kind != MARKERS.encode() or len(name) > DIGITS
     )
 
 
@@ -137,7 +146,7 @@ def refuse_others(listing: str, trusted: Collection[str], folder: Path, git_dir:
         texts = listed([f"{kind}={name}" for kind, name in sorted(new)])
         raise GitRefused(
             f"{ATTRIBUTES} of the todo names {texts}, which that of the base branch does not: git would "
-            "start the program of that name outside of the sandbox",
+            "obey it outside of the sandbox",
             f"bring this {ATTRIBUTES} to the base branch yourself, or by a todo with sandbox: off",
         )
 
