@@ -139,6 +139,8 @@ class InRun(Protocol):
     def in_progress(self) -> bool: ...
 
 
+SUCCEEDED = "succeeded"
+"""The state of a todo that a run has done."""
 Executing = Mapping[str, InRun]
 """Todos of live runs by id."""
 
@@ -164,7 +166,7 @@ def join(ecosystem: Ecosystem, executing: Executing | None) -> Joined:
     for todo in coordination.todos:
         in_run = executing.get(todo.id)
         if in_run is not None and _is_shown(todo, in_run, recurring):
-            shown.append(_in_progress(todo, in_run))
+            shown.append(_as_in_run(todo, in_run))
             continue
         shown.append(todo)
         if in_run is not None and not in_run.in_progress:
@@ -176,7 +178,7 @@ def _is_shown(todo: Todo, in_run: InRun, recurring: Collection[str]) -> bool:
     """Return whether views show the state of the run instead of the status in the file."""
     if not in_run.in_progress:
         return False
-    again = todo.status is TodoStatus.COMPLETED and todo.plan in recurring and in_run.state != "succeeded"
+    again = todo.status is TodoStatus.COMPLETED and todo.plan in recurring and in_run.state != SUCCEEDED
     return todo.status in OPEN_TODO or again
 
 
@@ -189,9 +191,13 @@ def as_view(todo: Todo) -> TodoInView:
     )
 
 
-def _in_progress(todo: Todo, in_run: InRun) -> TodoInView:
+def _as_in_run(todo: Todo, in_run: InRun) -> TodoInView:
+    """Return the todo in progress, or as completed where the run has done it: the file says so at the end of
+    the run.
+    """
+    done = in_run.state == SUCCEEDED
     fields = {
-        "status": TodoStatus.IN_PROGRESS,
+        "status": TodoStatus.COMPLETED if done else TodoStatus.IN_PROGRESS,
         "run_id": in_run.run_id,
         "run_state": str(in_run.state),
         "worker": in_run.worker,

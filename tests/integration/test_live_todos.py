@@ -106,8 +106,8 @@ SHOWN: dict[str, tuple[Callable[[Harness], object], dict[str, Any], dict[str, st
     "dispatched todos are in progress, and those behind them pending": (nothing, {}, BUSY),
     "so they are where the file knows no blockers": (nothing, {"blockers": False}, BUSY),
     "a running todo is in progress": (takes_a, {}, BUSY),
-    "a todo that succeeded is in progress": (settles_a, {}, {**BUSY, "B": "in_progress"}),
-    "until the file says completed": (
+    "a todo that succeeded is completed": (settles_a, {}, {**BUSY, "A": "completed", "B": "in_progress"}),
+    "also where the file says so": (
         settles_a,
         {"statuses": {"A": "completed"}},
         {**BUSY, "A": "completed", "B": "in_progress"},
