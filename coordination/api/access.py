@@ -347,6 +347,13 @@ class EcosystemAccess:
         """Return the todos that wait for a person, the longest first."""
         return self.ask_live(lambda live: live.asking(), ())
 
+    def at_once(self, repos: Collection[str], limit: int | None) -> int | None:
+        """Return how many todos of these repositories can execute at once: `limit`, and at most the slots of
+        their living workers; where none lives, those of the worker that the embedded server gets.
+        """
+        living = self.ask_live(lambda live: live.slots(repos), 0)
+        return min(limit or living, living) if living else self.settings.slots_beside(limit)
+
     def announce(self, command: str, subject: str = "", **fields: Any) -> None:
         """Write the event of an executed command, with the fields of `EventStream.append` that are not empty.
         A failure is only a warning: the command itself has succeeded.

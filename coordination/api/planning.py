@@ -116,9 +116,8 @@ class Planner:
     def forecast_graph(self, graph: PlanGraph, *, max_parallel: int | None = None) -> Forecast:
         from coordination.planner.forecast import forecast
 
-        settings = self._access.settings
-        slots = settings.slots_beside(max_parallel or graph.plan.max_parallel)
-        return forecast(graph, max_parallel=slots, margin=settings.levels_margin)
+        slots = self._access.at_once(graph.repos, max_parallel or graph.plan.max_parallel)
+        return forecast(graph, max_parallel=slots, margin=self._access.settings.levels_margin)
 
     def preview(self, graph: PlanGraph, order: Order, accepted: Collection[str] = ()) -> SweepPreview:
         """Return what a sweep would do. Writes nothing, starts nothing.

@@ -284,7 +284,8 @@ class Runs(Decisions):
         return build(ecosystem, plan, wanted)
 
     def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
-        order = decide(graph, settings=self._access.settings, **vars(options))
+        at_once = self._access.at_once(graph.repos, options.max_parallel or graph.plan.max_parallel)
+        order = decide(graph, settings=self._access.settings, at_once=at_once, **vars(options))
         return Sweep(graph=graph, order=order, options=options)
 
     def _failed_of(self, plan: str) -> tuple[str, ...]:

@@ -89,16 +89,21 @@ def decide(
     strategy: Strategy | None = None,
     on_failure: OnFailure | None = None,
     max_parallel: int | None = None,
+    at_once: int | None = None,
     no_cache: bool = False,
     timeout: timedelta | None = None,
 ) -> Order:
-    """Return how the run will be executed: by the arguments, else by the plan's fields.
+    """Return how the run will be executed: by the arguments, else by the plan's fields. `at_once`: how many
+    of its todos the workers can execute at once; None: by the settings.
 
     Raise PlanRefused, before anything is written, for a todo that would fail later.
     """
     limit = max_parallel or graph.plan.max_parallel
     choice = choose_strategy(
-        graph, max_parallel=settings.slots_beside(limit), margin=settings.levels_margin, strategy=strategy
+        graph,
+        max_parallel=at_once or settings.slots_beside(limit),
+        margin=settings.levels_margin,
+        strategy=strategy,
     )
     order = Order(
         strategy=choice.strategy,

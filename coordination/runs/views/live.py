@@ -151,6 +151,10 @@ class Live:
         self._reader = RunReader(redis, keys)
         self._registry = WorkerRegistry(redis, keys)
 
+    def slots(self, repos: Collection[str]) -> int:
+        """Return the number of todos that living workers of some of these repositories execute at once."""
+        return sum(one.jobs for one in self._registry.workers() if not set(repos).isdisjoint(one.fit))
+
     def todo(self, todo_id: str, ecosystem: str = "") -> LiveTodo | None:
         """Return the todo in the newest live run that has it, else in the newest run; None if none of the
         last hundred has it, or another ecosystem than this one owns the namespace.
