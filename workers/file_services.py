@@ -42,6 +42,8 @@ from coordination.backend.keys import Keys
 from coordination.background import BackgroundService
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
+from coordination.credentials.records import Purpose
+from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.ecosystem.changes import RunOutcome
 from coordination.ecosystem.document import load
 from coordination.ecosystem.journal import Journal
@@ -67,6 +69,7 @@ from coordination.runs.write_back import file_id, keep_failure, write_results
 from coordination.services.view import service_reports
 from coordination.settings import Settings
 from workers.config import ServedRepositories, WorkerConfig
+from workers.credentials import GitCredentials
 
 LOOK_S = 2.0
 COLLECT_S = 10.0
@@ -125,7 +128,13 @@ def _health_services(
         lease=settings.lease_ttl,
         every=settings.health_interval,
     )
-    yield RemoteLooks(health, declared, served, worker.host)
+    git = GitCredentials(
+        CredentialStore(credentials_file()),
+        config.state,
+        lambda run, repo, name: store.secrets_read(run, "", repo, worker.id, [name]),
+    )
+    access = lambda repo, url: git.access("", repo, url, Purpose.READ)  # noqa: E731
+    yield RemoteLooks(health, declared, served, worker.host, access=access)
 
 
 class DeclaredFile:

@@ -100,9 +100,10 @@ def examine(facade: Facade) -> Facts:
     settings = facade.settings
     file = checkup.look_at_file(facade.path, settings) if facade.has_file else None
     folders = [facade.path.parent] if facade.has_file else []
-    asks = file is not None and file.asks_for_sandbox
     machine = checkup.look_at_machine(
-        settings, folders, facade.state, facade.changed_folders(), asks_for_sandbox=asks
+        *(settings, folders, facade.state, facade.changed_folders()),
+        asks_for_sandbox=file is not None and file.asks_for_sandbox,
+        over_http=file.over_http if file else (),
     )
     facts = Facts(machine=machine, file=file)
     if file and file.problems and not settings.redis_url:

@@ -1,8 +1,8 @@
 """Looks at the remotes of the repositories that a worker serves.
 
 Each host looks at its own remotes, every five minutes, a few at once, each for five seconds at most: a remote
-that hangs delays no other by more than its share. The look asks whether the remote can be reached, without
-any secret of coord: a remote that asks for a password has answered.
+that hangs delays no other by more than its share. The look asks whether the remote can be reached. Only where
+it asks for a login, and this host has a credential for git there, is it asked with that credential, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import redis
@@ -31,6 +32,7 @@ REMOTE_EVERY_S = 300.0
 AT_ONCE = 32
 ANSWERS = ("Authentication failed", "could not read Username", "could not read Password", "Permission denied")
 """Messages of git which show that the remote has answered, and asks for a login."""
+LOGIN_REFUSED = "the remote refuses the credential of this host: coord credential list"
 
 ADVICE = (
     "fatal: Could not read from remote repository.",
@@ -55,11 +57,15 @@ class RemoteLooks(BackgroundService):
         served: Mapping[str, Path],
         host: str,
         *,
+        access: Callable[[str, str], AbstractContextManager[Mapping[str, str]]] = lambda *_: nullcontext({}),
         every_s: float = REMOTE_EVERY_S,
     ) -> None:
+        """`access`: (repository, address) → the variables with which git uses the credential of this host
+        there, in the block; empty without one.
+        """
         super().__init__()
         self._store, self._declared, self._served, self._host = store, declared, served, host
-        self._every_s = every_s
+        self._access, self._every_s = access, every_s
         self._due: dict[str, float] = {}
         self._looks: dict[str, Future[None]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -106,7 +112,7 @@ class RemoteLooks(BackgroundService):
     def _look(self, repo: Repo, url: str) -> None:
         for number in range(TRIES):
             began = time.monotonic()
-            why = ls_remote(url, repo)
+            why = ls_remote(url, repo, access=self._access)
             latency_s = time.monotonic() - began
             if not why or self.stopping.wait(TRY_AGAIN_S if number + 1 < TRIES else 0.0):
                 break
@@ -124,14 +130,31 @@ class RemoteLooks(BackgroundService):
             logger.debug("the look at the remote of %s is not reported: %s", repo.name, error)
 
 
-def ls_remote(url: str, repo: Repo | None = None, timeout_s: float = LOOK_S) -> str:
-    """Return why the remote does not answer, or why nothing can land there: it has no such base branch. Empty
-    if all is well.
+def ls_remote(
+    url: str,
+    repo: Repo | None = None,
+    timeout_s: float = LOOK_S,
+    access: Callable[[str, str], AbstractContextManager[Mapping[str, str]]] = lambda *_: nullcontext({}),
+) -> str:
+    """Return why the remote does not answer, or why nothing can land there: it has no such base branch, or
+    refuses the credential that `access` gives. Empty if all is well.
     """
+    why, asks = _ask(url, repo, timeout_s, {})
+    if not asks or repo is None:
+        return why
+    with access(repo.name, url) as login:
+        if not login:
+            return why
+        why, asks = _ask(url, repo, timeout_s, login)
+    return LOGIN_REFUSED if asks else why
+
+
+def _ask(url: str, repo: Repo | None, timeout_s: float, login: Mapping[str, str]) -> tuple[str, bool]:
+    """Return why the remote does not answer, and whether it asks for a login."""
     base = [f"refs/heads/{repo.branch}"] if repo else []
     options = ("--quiet", "--exit-code", "--symref")
     command = ["git", "-c", "credential.helper=", "ls-remote", *options, "--", url, "HEAD", *base]
-    env = {**without_ours(os.environ), **UNATTENDED, "LC_ALL": "C", "GIT_ASKPASS": "/bin/false"}
+    env = {**without_ours(os.environ), **UNATTENDED, "LC_ALL": "C", "GIT_ASKPASS": "/bin/false", **login}
     env.setdefault("GIT_SSH_COMMAND", f"ssh -oBatchMode=yes -oConnectTimeout={timeout_s:g}")
     with subprocess.Popen(
         command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -143,16 +166,17 @@ def ls_remote(url: str, repo: Repo | None = None, timeout_s: float = LOOK_S) -> 
             os.killpg(process.pid, 9)
             process.wait()
             if isinstance(error, TooMuchOutput):
-                return "git ls-remote writes without end"
-            return f"git ls-remote did not answer within {timeout_s:g} s"
+                return "git ls-remote writes without end", False
+            return f"git ls-remote did not answer within {timeout_s:g} s", False
     listing, errors = (text_of(one, "replace") for one in answer)
     default = default_branch(listing)
     if repo and default and not any(line.endswith(f"\t{base[0]}") for line in listing.splitlines()):
         what = f"it has no branch {repo.branch}; its default branch is {default}"
-        return f"{what}: {branch_to_write(repo.name, default)}"
-    if process.returncode in (0, 2) or any(words in errors for words in ANSWERS):  # 2: it has no HEAD
-        return ""
-    return (_cause(errors) or f"git ls-remote ended with {process.returncode}")[:300]
+        return f"{what}: {branch_to_write(repo.name, default)}", False
+    asks = any(words in errors for words in ANSWERS)
+    if process.returncode in (0, 2) or asks:  # 2: it has no HEAD
+        return "", asks
+    return (_cause(errors) or f"git ls-remote ended with {process.returncode}")[:300], False
 
 
 def _from(checkout: Path, url: str) -> str:

@@ -68,6 +68,7 @@ def look_at_file(path: Path, settings: Settings) -> File:
         too_large=not_transferable(document, settings, names),
         absent=_absent(document),
         asks_for_sandbox=_asks_for_sandbox(ecosystem),
+        over_http=tuple(repo.name for repo in ecosystem.repos if (repo.url or "").startswith("http:")),
         broken_checkouts=tuple(broken_checkouts(document)),
     )
 
@@ -92,10 +93,11 @@ def look_at_machine(
     changed_folders: Sequence[Path] = (),
     *,
     asks_for_sandbox: bool = False,
+    over_http: Sequence[str] = (),
 ) -> Machine:
     """Return facts about this machine. `folders`: folders whose disks need space; `state`: state folder of
     the worker; `changed_folders`: folders that todos change; `asks_for_sandbox`: a todo or repository
-    requires a sandbox.
+    requires a sandbox; `over_http`: repositories with such a url.
     """
     program = _program(settings.agent_command)
     sandbox_asked = asks_for_sandbox or settings.sandbox in ("bubblewrap", "require")
@@ -112,7 +114,7 @@ def look_at_machine(
         certificate=look_at_certificate(settings, datetime.now(UTC)),
         short=shortage(folders, settings.disk_min),
         loose=tuple(map(str, loose(state))),
-        credentials=tuple(_credentials(datetime.now(UTC))),
+        credentials=tuple(_credentials(datetime.now(UTC), over_http)),
         trust=_trust(changed_folders),
         signatures=_signatures(settings),
     )
@@ -132,12 +134,19 @@ def _signatures(settings: Settings) -> str:
     return signatures_in_force(settings, settings.redis_url).value
 
 
-def _credentials(now: datetime) -> Iterator[tuple[str, str]]:
+def _credentials(now: datetime, over_http: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the problems of the credentials of this machine, each with a remedy; reads no secret."""
     try:
         for one in CredentialStore(credentials_file()).all():
             if words := one.expiry_words(now):
                 yield words, f"coord credential rotate {one.name} REFERENCE --expires DAY"
+            if {Purpose.READ, Purpose.WRITE} & set(one.purposes):
+                for repo in filter(one.repos.__contains__, over_http):
+                    yield (
+                        f"git does not use the credential {one.name} for {repo}: its url is http, and would "
+                        "show the secret to others",
+                        f"change the url of {repo} to https",
+                    )
             if Purpose.WEBHOOK in one.purposes and find_spec("uvicorn") is None:
                 yield (
                     f"the credential {one.name} is for webhooks, and coord gateway lacks Uvicorn here",

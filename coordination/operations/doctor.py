@@ -45,6 +45,8 @@ class File:
     """Repository → why its folder cannot be used on this machine."""
     asks_for_sandbox: bool = False
     """A todo or a repository demands one."""
+    over_http: tuple[str, ...] = ()
+    """Repositories whose url is http."""
     broken_checkouts: tuple[tuple[str, str], ...] = ()
     """Settings that keep git from the files of a checkout, each with a remedy."""
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from coordination.credentials.records import Purpose
 from coordination.credentials.references import parse
 from coordination.credentials.store import CredentialStore, credentials_file
 from coordination.events.records import Event
+from coordination.operations.checkup import look_at_machine
 from coordination.operations.listening import CertificateUnusable, context_for, look_at_certificate
 from coordination.runs.maintenance.notifier import notice_of
+from coordination.settings import Settings
 from coordination.trust.administration import warnings_of
 from coordination.trust.keys import new_key
 from coordination.trust.trust_file import Kind, Principal, TrustedKey, TrustFile
@@ -75,3 +78,18 @@ def test_the_event_of_an_expiry_is_passed_on():
 
     assert notice is not None
     assert (notice.event, notice.title, notice.next) == ("access.expiring", "npm expires", "coord doctor")
+
+
+def test_a_credential_that_git_does_not_use_because_the_url_is_http_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    store = CredentialStore(credentials_file())
+    store.add("push", parse("env:PUSH"), repos=["api", "web"], purposes=[Purpose.WRITE])
+    store.add("npm", parse("env:NPM"), repos=["api"])
+
+    seen = look_at_machine(Settings(), [], tmp_path, over_http=("api",))
+
+    ((fact, remedy),) = seen.credentials
+    assert "push for api" in fact
+    assert "https" in remedy

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import Worker, WorkerRegistry
 from coordination.services.host import ServiceState, ServiceStatus
 from coordination.services.view import service_reports
+from tests.git_server import GitServer
 from tests.testbed import git
 from tests.waiting import until
 
@@ -397,7 +399,7 @@ def test_damaged_records_are_written_again(scene: Scene):
 def test_500_remotes_that_hang_do_not_delay_others(
     store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    hang: Callable[..., str] = lambda url, _repo: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
+    hang: Callable[..., str] = lambda url, *_, **__: "" if "good" in url else time.sleep(0.05) or "hangs"  # noqa: E731
     monkeypatch.setattr("coordination.health.remotes.ls_remote", hang)
     monkeypatch.setattr("coordination.health.remotes.TRY_AGAIN_S", 0.0)
     names = [f"r{n}" for n in range(500)] + ["good"]
@@ -447,6 +449,30 @@ def test_a_remote_that_is_a_path_is_looked_at_from_the_checkout(store: RunStore,
         "api": True,
         "web": False,
     }
+
+
+@pytest.mark.parametrize(("password", "healthy"), [("right", True), ("wrong", False)])
+def test_a_remote_that_asks_for_a_login_is_asked_with_the_credential_of_the_host(
+    store: RunStore, tmp_path: Path, password: str, healthy: bool
+):
+    answer = tmp_path / "askpass"
+    answer.write_text(f"#!/bin/sh\ncase $1 in User*) echo u;; *) echo {password};; esac\n")
+    answer.chmod(0o700)
+    health = HealthStore(store.redis, store.keys)
+    with GitServer(tmp_path / "hub") as server:
+        server.create("api")
+        server.behave("api", login="u:right")
+        declared = Ecosystem(repos=(Repo(name="api", url=server.url("api")),))
+        access = lambda repo, url: nullcontext({"GIT_ASKPASS": str(answer)})  # noqa: E731
+        looks = RemoteLooks(health, lambda: declared, {"api": tmp_path}, "h1", access=access, every_s=0.5)
+        looks.start()
+        try:
+            until(health.remotes)
+        finally:
+            looks.stop()
+
+    ((report,),) = health.remotes().values()
+    assert (report.healthy, "refuses the credential" in report.why) == (healthy, not healthy)
 
 
 def test_a_monitor_that_is_made_while_redis_refuses_starts_in_a_later_round(
