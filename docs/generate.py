@@ -68,7 +68,7 @@ OTHER_VARIABLES = {
     ),
     "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
     "`XDG_CONFIG_HOME`": "the folder of `coord/` with keys, trust and credentials (default: `~/.config`)",
-    "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed large files (default: `~/.cache`)",
+    "`XDG_CACHE_HOME`": "the folder in which `coord` caches parsed files (default: `~/.cache`)",
 }
 
 

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `document.py` | finds and reads the file; caches the content of large files |
+| `document.py` | finds and reads the file; caches its content |
 | `parsing.py` | bytes to records and warnings, or to every problem; the lines of each record |
 | `layout.py` | the type of the record at each location, its line and readable name |
 | `diagnostics.py` | messages for validation errors; checks across records |

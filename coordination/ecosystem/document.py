@@ -1,10 +1,11 @@
 """Finding and reading `ecosystem.yaml`: a valid file, or every problem with its line.
 
-The content of a large file is cached, so that an unchanged file is not parsed again: one cache file for each
-ecosystem file, in the user's own cache folder. It is a pickle, which can execute code when it is loaded, and
-a folder beside the ecosystem file may come with a clone of an untrusted repository. So a cache file is used
-only if this user owns it, nobody else may write it, and the same code made it from the same bytes. On any
-failure the file is parsed as if there were no cache.
+The content of a file is cached, so that an unchanged file is not parsed again, and a command that only reads
+does not build the validators of all records, which takes 40 ms however small the file is: one cache file for
+each ecosystem file, in the user's own cache folder. It is a pickle, which can execute code when it is loaded,
+and a folder beside the ecosystem file may come with a clone of an untrusted repository. So a cache file is
+used only if this user owns it, nobody else may write it, and the same code made it from the same bytes. On
+any failure the file is parsed as if there were no cache.
 """
 
 from __future__ import annotations
@@ -122,8 +123,6 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-LEAST_SIZE = 100_000
-"""Bytes from which a file is cached: parsing a file of this size takes 30 ms, a lookup 5 ms."""
 CACHE_FILES = 20
 """Number of cache files that stay, the newest ones."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -131,7 +130,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 def _load_cached(raw: bytes, path: Path) -> Snapshot | None:
     """Return the cached content for these bytes at this path, or None."""
-    file = _cache_file(path) if len(raw) >= LEAST_SIZE else None
+    file = _cache_file(path)
     cached = _read_private(file) if file is not None else None
     if cached is None:
         return None
@@ -152,9 +151,9 @@ def _load_cached(raw: bytes, path: Path) -> Snapshot | None:
 
 
 def store_cached(snapshot: Snapshot) -> None:
-    """Write the content of a large file into its cache file; a failure is ignored."""
+    """Write the content of a file into its cache file; a failure is ignored."""
     document = snapshot.document
-    place = _cache_file(document.path) if len(document.text) >= LEAST_SIZE else None
+    place = _cache_file(document.path)
     if place is None:
         return
     body = pickle.dumps((document.ecosystem, document.known_warnings, snapshot.outline), protocol=5)
