@@ -18,7 +18,9 @@ the paragraph on parameters, result or errors. A record says in `shown` which co
 
 from __future__ import annotations
 
+import builtins
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
@@ -358,8 +360,26 @@ def first_sentence(text: str) -> str:
 
 
 def _resolved(function: Callable[..., Any]) -> dict[str, Any]:
-    hints: dict[str, Any] = get_type_hints(function, include_extras=True)
+    hints: dict[str, Any] = get_type_hints(function, localns=_Exports(function), include_extras=True)
     return hints
+
+
+class _Exports(dict[str, Any]):
+    """Names in the types of a function that its module imports for type checkers only: its package exports
+    them. A command then imports the records of its own operation, not those of all operations of the class.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._module = sys.modules[function.__module__]
+
+    def __missing__(self, name: str) -> Any:
+        if hasattr(self._module, name) or hasattr(builtins, name):
+            raise KeyError(name)
+        package = import_module(self._module.__package__ or "")
+        try:
+            return getattr(package, name)
+        except AttributeError:
+            raise KeyError(name) from None
 
 
 def _parameter(name: str, hint: Any, default: Any, *, positional: bool, record: str = "") -> Parameter:

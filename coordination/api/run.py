@@ -9,30 +9,25 @@ from typing import TYPE_CHECKING
 
 from coordination.api.parameters import AsItWas, AskingTodo, CheckpointName, Comment, InRun
 from coordination.api.run_reading import RunReading
-from coordination.backend.steps.run import Reply
 from coordination.declared import Effect, operation
-from coordination.ecosystem.writeback import Written
 from coordination.environment import actor
 from coordination.errors import Blocked, Conflict
 from coordination.events.records import BEGINNING
 from coordination.models import OnFailure, Verdict, WriteBack
-from coordination.runs.attempt_store import LONGEST_TITLE
-from coordination.runs.control import named_checkpoints, steering
-from coordination.runs.control.named_checkpoints import NamedCheckpoint
-from coordination.runs.control.steering import RollbackPreview
 from coordination.runs.records import RunStatus
-from coordination.runs.retrying import retry_run
-from coordination.runs.submission.structure import refuse_changed
 from coordination.runs.views import timeline
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import ANY_RUN, OF_TODOS, UNDOABLE, ActsOn
 from coordination.runs.views.timeline import RunEvent
-from coordination.runs.write_back import file_id, write_results
 
 if TYPE_CHECKING:
     from coordination.api.access import EcosystemAccess
+    from coordination.backend.steps.run import Reply
+    from coordination.ecosystem.writeback import Written
     from coordination.runs.control.approvals import Decision
+    from coordination.runs.control.named_checkpoints import NamedCheckpoint
     from coordination.runs.control.signing import Subject
+    from coordination.runs.control.steering import RollbackPreview
     from coordination.runs.retrying.retry_plan import RetryPlan
 
 
@@ -92,6 +87,8 @@ class Run(RunReading):
         `ordered`: a person has ordered it, and needs the right. The end of a run that a person was allowed
         to start writes its results back by itself. Raises NotAllowed.
         """
+        from coordination.runs.write_back import file_id, write_results
+
         if ordered:
             self._check("sync")
         path = self._access.path
@@ -103,6 +100,8 @@ class Run(RunReading):
             run = connection.signed_run(self.id, connection.trust_with_worker(self._access.state))
             written = write_results(connection.store, self.id, path, file_id(path), partial(confirm, run))
             if why := written.refused:
+                from coordination.runs.attempt_store import LONGEST_TITLE
+
                 connection.store.announce(
                     "trust.refused", "write_back", run=self.id, actor=actor(), title=why[:LONGEST_TITLE]
                 )
@@ -125,6 +124,8 @@ class Run(RunReading):
         """
         access, store = self._access, self._connection.store
         if not as_it_was and access.has_file and self.status() is RunStatus.PAUSED:
+            from coordination.runs.submission.structure import refuse_changed
+
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
             with self._reached():
                 refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"run resume {self.id}")
@@ -138,6 +139,8 @@ class Run(RunReading):
 
         Raises Conflict while a merge queue has a pull request of its landing.
         """
+        from coordination.runs.control import steering
+
         self._check("cancel")
         with self._reached() as connection:
             steering.cancel(connection, self.id)
@@ -145,6 +148,8 @@ class Run(RunReading):
         return self
 
     def _steer(self, command: str, step: Callable[[str, str], Reply], expected: str, **data: object) -> Run:
+        from coordination.runs.control import steering
+
         self._check(command)
         with self._reached() as connection:
             steering.steer(connection, self.id, step, expected)
@@ -169,6 +174,8 @@ class Run(RunReading):
 
     def begin_rollback(self) -> str:
         """Begin a rollback on the workers that are there; return `rolling_back`, `already` or `done`."""
+        from coordination.runs.control import steering
+
         self._check("rollback")
         with self._reached() as connection:
             word = steering.roll_back(connection, self.id)
@@ -191,6 +198,8 @@ class Run(RunReading):
 
         Raises as `rollback` does.
         """
+        from coordination.runs.control import steering
+
         with self._reached() as connection:
             return steering.preview_rollback(connection, self.id)
 
@@ -204,6 +213,8 @@ class Run(RunReading):
 
     def begin_accept(self, todos: Collection[str], reason: str) -> None:
         """Accept as `accept` does, on the workers that are there."""
+        from coordination.runs.control import steering
+
         self._check("accept")
         with self._reached() as connection:
             steering.accept(connection, self.id, todos, reason)
@@ -222,6 +233,8 @@ class Run(RunReading):
 
         Raises UsageError; Conflict where the name is taken, or the run is undone.
         """
+        from coordination.runs.control import named_checkpoints
+
         self._check("checkpoint")
         with self._reached() as connection:
             made = named_checkpoints.create(connection.store, self.id, name, actor())
@@ -231,11 +244,15 @@ class Run(RunReading):
     @operation("checkpoint.list", Effect.READS, on=OF_TODOS)
     def checkpoints(self) -> list[NamedCheckpoint]:
         """List the checkpoints of a run, the oldest first. A retry has those of the run before it, too."""
+        from coordination.runs.control import named_checkpoints
+
         with self._reached() as connection:
             return named_checkpoints.named(connection.store, self.id)
 
     def restore_preview(self, name: str) -> RollbackPreview:
         """Return what a restore would undo. Raises NotFound; Conflict where a later run has built on it."""
+        from coordination.runs.control import steering
+
         with self._reached() as connection:
             return steering.preview_restore(connection, self.id, name)
 
@@ -249,6 +266,8 @@ class Run(RunReading):
 
     def undo_to(self, name: str) -> RunView:
         """Begin to restore, as `begin_restore` does, on the workers that are there."""
+        from coordination.runs.control import steering
+
         self._check("restore")
         with self._reached() as connection:
             steering.restore(connection, self.id, name)
@@ -294,6 +313,8 @@ class Run(RunReading):
         self, *, without: Collection[str] = (), from_todos: Collection[str] = (), as_it_was: bool = False
     ) -> RetryPlan:
         """Return what a retry would do. Raises as `Runs.retry` does."""
+        from coordination.runs.retrying import retry_run
+
         access = self._access
         ecosystem = access.manager.document.ecosystem if access.has_file else None
         with self._reached() as connection:
@@ -305,6 +326,8 @@ class Run(RunReading):
         self, left: RetryPlan, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
     ) -> Run:
         """Start a prepared retry on the workers that are there. Raises Conflict; NotAllowed."""
+        from coordination.runs.retrying import retry_run
+
         self._access.authority.check("retry", left.repos)
         with self._reached() as connection:
             run_id = retry_run.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)

@@ -9,8 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from coordination.api.changes import Changes, rebuild_unrecorded, refuse_unrecorded, where_unlanded
-from coordination.api.health import unhealthy
 from coordination.api.parameters import (
     AcceptResults,
     AsItWas,
@@ -25,22 +23,16 @@ from coordination.api.parameters import (
 )
 from coordination.api.planning import Planner, Sweep, SweepOptions, SweepPreview, Workplaces
 from coordination.api.run import Decisions, Run
-from coordination.backend.server_check import refuse_unfit
 from coordination.declared import Effect, Option, operation
 from coordination.durations import ms
-from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.events.records import Event
 from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
-from coordination.runs.control import starting
-from coordination.runs.export.import_document import LARGEST
+from coordination.runs.export import LARGEST
 from coordination.runs.overrides import UNMERGED, accepting
 from coordination.runs.records import TodoState
-from coordination.runs.submission.refusals import LeftOut, left_out, refuse_reopened
-from coordination.runs.submission.submit import decide
-from coordination.runs.submission.writes import change_set_of
 from coordination.runs.views.progress_reader import read_all
 from coordination.runs.views.records import RunView
 from coordination.runs.views.run_list import (
@@ -60,6 +52,7 @@ from coordination.tracker.kinds import TODO
 if TYPE_CHECKING:
     from coordination.models import Ecosystem
     from coordination.runs.maintenance.cleaning import Survey
+    from coordination.runs.submission.refusals import LeftOut
 
 
 class Runs(Decisions):
@@ -118,6 +111,8 @@ class Runs(Decisions):
         Conflict; NotLanded where the result of a completed predecessor is not in its base branch, unless
         `accept` names the todo. `accept` needs the right `override`, and is recorded.
         """
+        from coordination.api.changes import Changes
+
         options = SweepOptions(
             strategy=strategy,
             on_failure=on_failure,
@@ -163,6 +158,8 @@ class Runs(Decisions):
 
         Raises NotFound; PlanRefused; Conflict where no todo is left and Redis has lost the record of work.
         """
+        from coordination.api.changes import refuse_unrecorded
+
         document = self._access.manager.document
         graph = self._graph(plan, wanted, failed=failed, ecosystem=document.ecosystem)
         if not graph.todos:
@@ -174,6 +171,8 @@ class Runs(Decisions):
         """Return the graph; where all todos are completed, with the place of work that has not landed."""
         if not (graph.nothing_to_do and graph.done):
             return graph
+        from coordination.api.changes import where_unlanded
+
         where = where_unlanded(self._access, graph.plan.id)
         return replace(graph, nothing_to_do=f"{graph.nothing_to_do}; {where}") if where else graph
 
@@ -201,6 +200,8 @@ class Runs(Decisions):
         """Return what a sweep would do; write nothing, start nothing. `fresh`: after a discard of the plan's
         change set. Raises as `sweep` does.
         """
+        from coordination.api.changes import Changes
+
         discarded = Changes(self._access).plan_fresh(plan) if fresh else None
         planner = Planner(self._access, discarded)
         graph = self._graph(plan, wanted, failed=failed, ecosystem=planner.ecosystem)
@@ -210,6 +211,9 @@ class Runs(Decisions):
 
     def make_ready(self, sweep: Sweep) -> Sweep:
         """Start the worker that a sweep needs, and plan it anew with the durations of earlier runs."""
+        from coordination.api.health import unhealthy
+        from coordination.backend.server_check import refuse_unfit
+
         self._check_start(sweep)
         self._access.start_worker(sweep.graph.repos)
         with self._access.reached() as connection:
@@ -227,6 +231,10 @@ class Runs(Decisions):
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
         """Start a prepared run. Raises Conflict; NotLanded; NotAllowed."""
+        from coordination.api.changes import rebuild_unrecorded
+        from coordination.runs.control import starting
+        from coordination.runs.submission.writes import change_set_of
+
         self._check_start(sweep)
         ecosystem = sweep.records or self._access.manager.document.ecosystem
         graph, order = sweep.graph, replace(sweep.order, overrides=accepting(accept))
@@ -246,6 +254,9 @@ class Runs(Decisions):
 
     def _refuse_stale(self, sweep: Sweep) -> None:
         """Raise Conflict where the file no longer has results as completed that the run would build on."""
+        from coordination.ecosystem.document import read_bytes, snapshot
+        from coordination.runs.submission.refusals import refuse_reopened
+
         planned, path = sweep.planned, self._access.path
         if planned is not None and (raw := read_bytes(path)) != planned.text:
             present = snapshot(raw, path).document.ecosystem
@@ -269,6 +280,8 @@ class Runs(Decisions):
 
     def left_out(self, sweep: Sweep) -> tuple[LeftOut, ...]:
         """Return the local changes that a run would not contain. Raises GitRefused."""
+        from coordination.runs.submission.refusals import left_out
+
         document = self._access.document
         places = ((repo, document.repo_path(repo)) for repo in document.ecosystem.repos)
         return left_out(sweep.graph.todos.values(), places)
@@ -284,6 +297,8 @@ class Runs(Decisions):
         return build(ecosystem, plan, wanted)
 
     def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
+        from coordination.runs.submission.submit import decide
+
         at_once = self._access.at_once(graph.repos, options.max_parallel or graph.plan.max_parallel)
         order = decide(graph, settings=self._access.settings, at_once=at_once, **vars(options))
         return Sweep(graph=graph, order=order, options=options)
@@ -433,6 +448,7 @@ class Runs(Decisions):
         Raises UsageError where the file is no export, not whole, or unpacked larger than `max_bytes`;
         Conflict where the run is here.
         """
+        from coordination.runs.control import starting
         from coordination.runs.export.import_document import load
 
         self._access.authority.check("import")

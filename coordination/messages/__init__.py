@@ -80,19 +80,24 @@ Failures
 The package works on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that is needed.
 """
 
-from coordination.messages.bus import MessageBus
-from coordination.messages.inbox import Inbox
-from coordination.messages.records import (
-    DeadLetter,
-    InboxStats,
-    Limits,
-    Message,
-    MessagesSwept,
-    Position,
-    Presence,
-    Taken,
-)
-from coordination.messages.topics import Event, Gap
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordination.messages.bus import MessageBus
+    from coordination.messages.inbox import Inbox
+    from coordination.messages.records import (
+        DeadLetter,
+        InboxStats,
+        Limits,
+        Message,
+        MessagesSwept,
+        Position,
+        Presence,
+        Taken,
+    )
+    from coordination.messages.topics import Event, Gap
 
 __all__ = [
     "DeadLetter",
@@ -108,3 +113,31 @@ __all__ = [
     "Presence",
     "Taken",
 ]
+
+_HOMES = {
+    "Event": "topics",
+    "Gap": "topics",
+    "Inbox": "inbox",
+    "MessageBus": "bus",
+    **dict.fromkeys(
+        (
+            "DeadLetter",
+            "InboxStats",
+            "Limits",
+            "Message",
+            "MessagesSwept",
+            "Position",
+            "Presence",
+            "Taken",
+        ),
+        "records",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

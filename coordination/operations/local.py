@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from coordination.backend.client import Profile, connect, reaching
@@ -35,21 +35,14 @@ from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.files import locked
-from coordination.operations.pages import (
-    Access,
-    dashboard_url,
-    join_or_start,
-    launch_dashboard,
-    restart_flower,
-    start_dashboard,
-    start_flower,
-)
 from coordination.operations.state import Need, Users, state_folder
 from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.processes import DUMP_STACKS
-from coordination.runs.store import RunStore
 from coordination.runs.worker_registry import WorkerRegistry
 from coordination.settings import Settings
+
+if TYPE_CHECKING:
+    from coordination.operations.pages import Access
 
 
 def worker_answers(namespace: str, url: str, pid: int) -> bool:
@@ -160,6 +153,8 @@ class Local:
 
     def up(self, *, with_flower: bool, with_dashboard: bool = False, jobs: int | None = None) -> Running:
         """Start server, worker, and optionally Flower and the dashboard, and wait until they answer."""
+        from coordination.operations import pages
+
         if self._settings.redis_url:
             raise UsageError(
                 "redis_url is set, so there is nothing to start on this machine",
@@ -174,18 +169,20 @@ class Local:
                 self.restarts.forget({self._flower.name})
             if with_dashboard:
                 self.restarts.forget({self._dashboard.name})
-            access = start_flower(self._flower, url, self._settings) if with_flower else None
+            access = pages.start_flower(self._flower, url, self._settings) if with_flower else None
             page = None
             if with_dashboard:
-                page = start_dashboard(self._dashboard, self.ecosystem, url, self._settings)
+                page = pages.start_dashboard(self._dashboard, self.ecosystem, url, self._settings)
             self._ensure_supervisor()
             self._revival.start()
             return Running(url=url, worker=worker.pid, flower=access, dashboard=page)
 
     def dashboard_url(self) -> str | None:
         """Return the address of the dashboard that `up` started, if it runs."""
+        from coordination.operations import pages
+
         record = self._dashboard.running()
-        return dashboard_url(record) if record else None
+        return pages.dashboard_url(record) if record else None
 
     def detach(self) -> None:
         """Keep the processes that this one needs running after it has ended, until `down`."""
@@ -220,6 +217,8 @@ class Local:
 
     def live_runs(self) -> tuple[str, ...]:
         """Return the runs on the local server that have not ended; () if it does not answer."""
+        from coordination.runs.store import RunStore
+
         if not (url := self.server.url):
             return ()
         with closing(connect(url, Profile.COMMAND)) as client:
@@ -302,12 +301,14 @@ class Local:
 
     def _start_again(self, daemon: Daemon, died: Record) -> int:
         """Return the new pid; 0 if the process did not start, which is in its log."""
+        from coordination.operations import pages
+
         try:
             if daemon is self._flower:
-                return restart_flower(daemon, died, self._settings).pid
+                return pages.restart_flower(daemon, died, self._settings).pid
             if daemon is self._dashboard:
                 url, port = died.facts["redis"], int(died.facts["port"])
-                return launch_dashboard(daemon, self.ecosystem, url, self._settings, port).pid
+                return pages.launch_dashboard(daemon, self.ecosystem, url, self._settings, port).pid
             if daemon is self._worker:
                 jobs = died.facts.get("jobs")
                 return self._launch_worker(self.server.start(), int(jobs) if jobs else None).pid
@@ -335,8 +336,10 @@ class Local:
     def _start_worker(
         self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None
     ) -> Record:
+        from coordination.operations import pages
+
         self.restarts.forget({self.server.daemon.name, self._worker.name})
-        return join_or_start(
+        return pages.join_or_start(
             self._worker,
             url,
             launch=lambda: self._launch_worker(url, jobs),

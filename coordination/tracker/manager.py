@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from coordination.ecosystem.editing import Edit, edit
 from coordination.models import (
     Dependency,
     Issue,
@@ -42,6 +41,7 @@ from coordination.tracker.transaction import Transaction, fields_of
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.ecosystem.editing import Edit
     from coordination.models import Template
 
 Result = TypeVar("Result")
@@ -403,6 +403,8 @@ class CoordinationManager(Reader):
 
     def _preview(self, operation: Callable[[Transaction], Result]) -> Result:
         """Return the result that the operation would have; write nothing."""
+        from coordination.ecosystem.editing import Edit
+
         return operation(Transaction(Edit(self.document), self._now(), self.used_ids))
 
     def _guard(self, force: Force | None = None, on_check: OnCheck | None = None) -> CompletionGuard:
@@ -414,6 +416,8 @@ class CoordinationManager(Reader):
         """Run the operation in an edit and return its result. The operation is repeated if another process
         saves in between, and if the guard of completions must run checks first.
         """
+        from coordination.ecosystem.editing import edit
+
         results: list[Result] = []
         judge = guard or self._guard()
 

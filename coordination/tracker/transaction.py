@@ -17,13 +17,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from enum import Enum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
-from yaml.nodes import ScalarNode
 
-from coordination.ecosystem.diagnostics import diagnostics_of
-from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.layout import Diagnostic, SourceMap, inside, where
 from coordination.ecosystem.parsing import moment
 from coordination.ecosystem.yaml_text.tree import Location
@@ -38,6 +35,9 @@ from coordination.tracker.relations import (
     reference_values,
     referenced_ids,
 )
+
+if TYPE_CHECKING:
+    from coordination.ecosystem.editing import Edit, Place
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -329,6 +329,10 @@ def _unpacked(value: Any) -> Any:
 
 
 def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name: str) -> UsageError:
+    from yaml.nodes import ScalarNode
+
+    from coordination.ecosystem.diagnostics import diagnostics_of
+
     place = PLACES[noun]
     data: Any = dict(fields)
     for step in reversed(place):

@@ -19,7 +19,6 @@ from coordination.api import (
     RunView,
     TodoState,
     TodoView,
-    Written,
     is_landing,
     last_lines,
     only_looks,
@@ -27,7 +26,6 @@ from coordination.api import (
     start_again,
 )
 from coordination.cli.context import CliContext, despite_quiet, warn
-from coordination.cli.following.live_progress import Following
 from coordination.cli.following.summary import (
     INTERRUPTED,
     NOTHING,
@@ -43,7 +41,9 @@ from coordination.terminal import spelled
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
+    from coordination.api import Written
     from coordination.api.run import Run
+    from coordination.cli.following.live_progress import Following
 
 
 def start_and_follow(
@@ -62,6 +62,8 @@ def start_and_follow(
     `since`: the last event that is not shown; `code`: returns the exit code; `extra`: further fields of the
     JSON; `ending`: is called in place of `conclude`.
     """
+    from coordination.cli.following.live_progress import Following
+
     following, interrupted = None, False
     try:
         with _interruption_held_back():
@@ -115,6 +117,8 @@ def write_back(call: CliContext, run: Run, *, ordered: bool = False) -> Written:
     """Write the results of a run into the file; print the reasons where they cannot be written. `ordered`: by
     `coord run sync`, even if the settings forbid it. Raises NotAllowed then.
     """
+    from coordination.api import Written
+
     if not call.coord.has_file:
         click.echo(f"no ecosystem.yaml here to update; in its folder: coord run sync {run.id}", err=True)
         return Written()

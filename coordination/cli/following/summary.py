@@ -12,8 +12,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView, WaitReason, is_landing
 from coordination.cli.screen.output import print_json
@@ -23,7 +21,9 @@ from coordination.declared import Cell
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
+    from rich.text import Text
+
     from coordination.api.planning import Workplaces
 
 SOME_FAILED = 3
@@ -61,6 +61,8 @@ def exit_code(run: RunView) -> int:
 
 def line(todo: TodoView) -> Text:
     """Return `✓ TODO-001 units 0.4 s`."""
+    from rich.text import Text
+
     mark, colour = MARKS.get(todo.state, ("·", "white"))
     text = Text.assemble((mark, colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
     if todo.state in UNDOING:
@@ -118,7 +120,7 @@ def print_unwritten(run: RunView) -> None:
     """Print why the results of an ended run are not in the file yet."""
     if run.unwritten:
         text = f"the results are not in the file: {run.unwritten}; then: coord run sync {run.run_id}"
-        Console(highlight=False).print(Text(spelled(text), "yellow"), soft_wrap=True)
+        _print_in_colour((spelled(text), "yellow"))
 
 
 def print_todos(run: RunView) -> None:
@@ -161,12 +163,9 @@ def print_end(run: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
 def print_head(run: RunView, *, bound: bool = False) -> None:
     by = f" by {plain(run.steered_by)}," if run.steered_by else ""
     status = (run.status, _colour(run.status))
-    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
-    Console(highlight=False).print(head, soft_wrap=True)
+    _print_in_colour(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
     if run.internal_error:
-        Console(highlight=False).print(
-            Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True
-        )
+        _print_in_colour((spelled(internal_error(run.internal_error)), "red"))
     _print_exceptions(run)
     if run.timed_out:
         click.echo(f"the run {spelled(run.timed_out)}")
@@ -179,7 +178,15 @@ def print_head(run: RunView, *, bound: bool = False) -> None:
         for one in todo.not_committed:
             if one.reason.keeps_worktree:
                 text = f"{todo.id} has not committed {spelled(one.text)}; {spelled(one.hint)}"
-                Console(highlight=False).print(Text(text, "yellow"), soft_wrap=True)
+                _print_in_colour((text, "yellow"))
+
+
+def _print_in_colour(*parts: str | tuple[str, str]) -> None:
+    """Print a line of texts, each plain or with its style."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(highlight=False).print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _print_exceptions(run: RunView) -> None:

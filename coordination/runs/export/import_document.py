@@ -24,6 +24,7 @@ from coordination.disk import in_units
 from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.frozen import FrozenModel
 from coordination.models.values import RUN_ID
+from coordination.runs.export import LARGEST
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import Descriptor, RunStatus, TodoState
 from coordination.runs.store import RunStore
@@ -37,10 +38,6 @@ STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 RESOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 NEEDED = ("meta", "state", "place", "facts")
 FENCES = (" fence", " settled_by", " intent")
-LARGEST = 128 * 1024 * 1024
-"""Limit of an unpacked document. The check takes up to thirty times as much memory (measured: 26 times for
-`{},{},…`); a run with 20,000 todos and their logs has 50 MB.
-"""
 LARGEST_FENCE = 9_000_000_000_000_000
 """Greatest fence. Steps count in doubles: beyond 2^53 no fence would be newer than another."""
 LARGEST_AMOUNT = 1_000_000_000

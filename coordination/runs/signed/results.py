@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from coordination.ecosystem.changes import RunOutcome
 from coordination.errors import NotAllowed, NotTrusted, TrustCause, Unsafe
 from coordination.models import Verdict
 from coordination.planner.gates import MILESTONE_REPO
@@ -24,6 +24,9 @@ from coordination.runs.records import TodoSpec
 from coordination.runs.signed.orders import SignedRun, operation_field
 from coordination.trust.orders import OperationKind, foreign
 from coordination.trust.results import COMPENSATED, SUCCEEDED, ResultRecord, undone_field, worker_of
+
+if TYPE_CHECKING:
+    from coordination.ecosystem.changes import RunOutcome
 
 ROLLBACKS = (OperationKind.ROLLBACK, OperationKind.RESTORE)
 NAMED = 3
@@ -44,6 +47,8 @@ def confirm(run: SignedRun, outcome: RunOutcome, file: str | None = None) -> tup
     except Unsafe:
         raise
     except NotAllowed as refused:
+        from coordination.ecosystem.changes import RunOutcome
+
         return RunOutcome(plan=outcome.plan, succeeded={}, undone={}), refused.message
     return found, "; ".join(f"{name}: {doubt}" for name, doubt in islice(doubts.items(), NAMED))
 

@@ -8,18 +8,13 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.breakers.manager import BreakerManager
-from coordination.breakers.records import Breaker, Reset
 from coordination.errors import CoordinationError, NotFound, Unreadable
 from coordination.frozen import FrozenModel
-from coordination.locks import LockManager
-from coordination.locks.listing import LOCK
-from coordination.messages import MessageBus
 from coordination.planner.hours import Group
 from coordination.runs.change_sets.records import TODO, parse_change_set
 from coordination.runs.records import Descriptor, RunStatus, TodoState
@@ -28,6 +23,9 @@ from coordination.runs.views.run_list import ANY_RUN, last_run
 from coordination.runs.views.run_view import DAMAGE, LAST, RunReader
 from coordination.runs.views.todo_view import TodoFacts, iso
 from coordination.runs.worker_registry import WorkerRegistry
+
+if TYPE_CHECKING:
+    from coordination.breakers.records import Breaker, Reset
 
 RUNS_SEARCHED = 100
 """Number of runs, newest first, that are searched for a todo; all are read at once."""
@@ -318,6 +316,9 @@ class Live:
         """Return lock or `resource:name` → its holder, for locks that no run holds: those that can be
         released by force.
         """
+        from coordination.locks import LockManager
+        from coordination.locks.listing import LOCK
+
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
             releasable = [
                 lock
@@ -328,10 +329,14 @@ class Live:
 
     def breakers(self) -> tuple[Breaker, ...]:
         """Return the breakers that are not at rest."""
+        from coordination.breakers.manager import BreakerManager
+
         with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
             return breakers.list()
 
     def breaker_resets(self, limit: int) -> tuple[Reset, ...]:
+        from coordination.breakers.manager import BreakerManager
+
         with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
             return breakers.resets(limit)
 
@@ -339,6 +344,8 @@ class Live:
         """Return the number of messages for the repository, waiting or in flight. Raise NotFound where there
         was never one.
         """
+        from coordination.messages import MessageBus
+
         inbox = MessageBus(self._redis, self._keys.namespace).standing(f"repo:{repo}")
         return inbox.waiting + inbox.in_hand
 
