@@ -31,6 +31,7 @@ class Testbed:
         self.file = folder / "ecosystem.yaml"
         self.state = folder / ".coord"
         self._env = {k: v for k, v in os.environ.items() if not k.startswith(("COORD_", "GIT_"))} | IDENTITY
+        self._env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed coord has byte code
         self._env["COORD_JOBS"] = "1000"  # their todos sleep: as many at once as there are repositories
 
     def plant(self, repos: Sequence[str]) -> None:
