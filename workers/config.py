@@ -21,6 +21,7 @@ from coordination.ecosystem import document
 from coordination.environment import ecosystem_path_from_environment
 from coordination.errors import NotFound, UsageError
 from coordination.files import expanded, is_folder, is_there, real_path, why_no_folder
+from coordination.git import why_unusable
 from coordination.models import FILE_NAME, Ecosystem, Repo, Signatures
 from coordination.runs.signed.orders import signatures_in_force
 from coordination.settings import Settings, read_settings
@@ -192,6 +193,8 @@ class ServedRepositories(Mapping[str, Path]):
         self._folders = dict(config.places)  # never changed, only replaced: other threads may be iterating
         self._wanted = dict(config.places)
         self._running: Counter[str] = Counter()
+        self._was_usable = {repo for repo, path in config.places.items() if not why_unusable(path)}
+        """Repositories whose folder was one of git; todos in place also work in others."""
         self._guard = threading.Lock()
 
     def __getitem__(self, repo: str) -> Path:
@@ -215,8 +218,14 @@ class ServedRepositories(Mapping[str, Path]):
 
     def awaited(self, repo: str) -> str:
         """Return what a todo of the repository waits for; empty if it can begin here."""
-        why = self.unfit(repo)
+        why = self.unfit(repo) or self._broken(repo)
         return f"a worker for {repo}: on host {self._host} {why}" if why else ""
+
+    def _broken(self, repo: str) -> str:
+        """Return why git cannot use the folder any more."""
+        if not (why := why_unusable(self._folders[repo])):
+            self._was_usable.add(repo)
+        return why if repo in self._was_usable else ""
 
     def disk_shortage(self) -> str:
         """Return which disk has too little space for any todo to begin; empty if all have enough."""

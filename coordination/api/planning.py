@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordination.errors import CoordinationError, Unreachable
 from coordination.files import is_folder, is_there
-from coordination.git import base_tip
+from coordination.git import base_tip, why_unusable
 from coordination.models import OnFailure, RewriteAction, Strategy, TodoStatus
 from coordination.planner.graph import PlanGraph, build, with_finished
 from coordination.planner.selection import ALL, Selectors, find_plan
@@ -142,12 +142,16 @@ class Planner:
 
     def _without_base(self, graph: PlanGraph) -> Iterator[str]:
         """Yield why todos would not start in checkouts of this machine that have no base branch."""
-        from coordination.operations.executable import why_no_start
+        from coordination.operations.executable import why_no_start, works_in_place
 
         document, concerned = self._access.document, {todo.repo for todo in graph.todos.values()}
         for repo in document.ecosystem.repos:
             place = document.repo_path(repo)
-            if repo.name not in concerned or place is None or not is_there(place / ".git"):
+            if repo.name not in concerned or place is None or not is_folder(place):
+                continue
+            if not works_in_place(document, repo) and (why := why_unusable(place)):
+                yield f"{repo.name} waits: {why}"
+            if not is_there(place / ".git"):
                 continue
             if not base_tip(place, repo.branch, remote=bool(repo.url)):
                 yield f"{repo.name}: {why_no_start(place, repo)}"

@@ -76,7 +76,7 @@ def _repositories(document: Document) -> Iterator[Problem]:
         if other != repo.name:
             message = f"{path} is also the folder of {other}: give each repository its own `path`"
             yield _problem(document, repo.name, message)
-        if _works_in_place(document, repo):
+        if works_in_place(document, repo):
             continue
         try:
             for message in _obstacles_of_git(repo, path):
@@ -139,7 +139,8 @@ def _renamed(path: Path, repo: Repo) -> str:
     return f"; the default branch of its remote is {default}: {branch_to_write(repo.name, default)}"
 
 
-def _works_in_place(document: Document, repo: Repo) -> bool:
+def works_in_place(document: Document, repo: Repo) -> bool:
+    """Return whether all open todos of a repository work in its folder, which need not be one of git then."""
     todos = [
         t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO
     ]
