@@ -125,7 +125,8 @@ class Reader:
         else:
             shutil.copytree(_demo(), self.folder)
             if re.search(r"coord (sweep|exec|qa|land|up)\b|\.sweep\(|\.submit\(", document.read_text()):
-                self.coord("up", "--detach", "--no-flower", "--no-dashboard")
+                up = ("up", "--detach", "--no-flower", "--no-dashboard")
+                self.testbed.coord(*up, cwd=self.folder, COORD_JOBS="3")  # as in docs/scheduling.md
 
     def follow(self, block: Block) -> None:
         """Write, execute or pass over a block; raises AssertionError where the program does
