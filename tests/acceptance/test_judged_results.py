@@ -71,3 +71,32 @@ def test_the_checkout_of_a_check_goes_with_its_run(bed: Testbed):
 
     until(lambda: not [*(bed.folder / ".coord" / "checks").glob("*")])
     assert len(git(bed.folder / "api", "worktree", "list").splitlines()) == 1
+
+
+READ = """P=$(python3 -c 'import json, os
+for p in json.load(open(os.environ["COORD_CONTEXT"]))["predecessors"]:
+    if p["repo"] == "lib": print(p["path"])'); """
+
+
+@pytest.mark.parametrize("judge", ["check", "read_only", "gate"])
+def test_what_a_todo_writes_into_the_files_of_a_predecessor_is_not_there(testbed: Testbed, judge: str):
+    testbed.repo("lib", **{"code.txt": "bad\n"})
+    command = f"{READ} grep -q bad $P/code.txt && test ! -e $P/left"
+    todos: list[dict[str, object]] = [
+        {"id": "A", "repo": "lib", "action": "echo new > new"},
+        {"id": "B", "repo": "app", "blocked_by": ["A"], "action": f"{READ} echo x > $P/code.txt; > $P/left"},
+    ]
+    last = {"id": "C", "repo": "app", "blocked_by": ["A", "B"]}
+    if judge == "read_only":
+        todos.append(last | {"action": {"type": "shell", "run": command, "read_only": True}})
+    elif judge == "gate":
+        todos.append(last | {"gate": True, "action": command})
+    check = {"qa": {"run": command, "needs": ["lib"]}} if judge == "check" else {}
+    testbed.write(todos, repos={"lib": {}, "app": check}, plan={"qa": "after"} if check else {})
+    testbed.up()
+    sweep = testbed.begin("sweep", PLAN)
+    if judge == "gate":
+        sweep.says("C waits for an approval")
+        testbed.ok("approve", "C")
+
+    assert sweep.done(60).code == 0

@@ -34,6 +34,7 @@ LEFT: Mapping[str, str] = {
     f'{FAKE} > "$OUT.d/.bin/jest"',
     "hidden in the index": "git update-index --skip-worktree code; echo bad > code",
     "assumed unchanged": "git update-index --assume-unchanged code; echo bad > code",
+    "a replaced object": 'git replace HEAD:code "$(echo bad | git hash-object -w --stdin)"',
     "a sparse checkout": "git sparse-checkout set --no-cone /code; rm -f other",
     "a repository within": "git init -q nested.cache; echo left > nested.cache/file",
     "no right to remove": "mkdir -p shut.cache/in; echo left > shut.cache/in/file; chmod 500 shut.cache/in",

@@ -18,7 +18,7 @@ from typing import Any
 from coordination.branches import run_branch
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, CoordinationError
-from coordination.models import Workspace
+from coordination.models import LandAction, QaAction, Workspace
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.attempt_store import AttemptStore, Grant, PredecessorOutput, TodoInputs
 from coordination.runs.records import RunBrief
@@ -100,7 +100,8 @@ class PredecessorPaths:
     """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
 
     The run's worktree of another repository is no place for a reader: other todos work in it, or have left
-    uncommitted changes.
+    uncommitted changes. A reader may write into the checkout, too, so a todo that judges gets one of its own,
+    made anew, and todos behind a gate share none with those before it.
     """
 
     def __init__(
@@ -120,10 +121,10 @@ class PredecessorPaths:
         todo = grant.spec.todo
         judges = grant.undo is None and grant.spec.judges
         worktree = folder_of(self._state, grant.run_id, repo, judges=judges)
-        own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
-        if own and worktree.is_dir():
+        is_own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
+        if is_own and worktree.is_dir():
             return PathLookup(path=worktree)
-        if newest is None or newest.commit is None:
+        if newest is None or newest.commit is None or not _is_read(repo, todo.action):
             return PathLookup()
         commit_ref = CommitRef(
             run_id=grant.run_id,
@@ -134,7 +135,11 @@ class PredecessorPaths:
             runs=brief.earlier,
         )
         try:
-            return PathLookup(path=self._fetcher.folder(commit_ref))
+            if judges or isinstance(todo.action, LandAction):
+                own = ("checks", grant.spec.repo.name)
+                return PathLookup(path=self._fetcher.folder(commit_ref, own, anew=True))
+            shared = ("gates", grant.spec.behind) if grant.spec.behind else ()
+            return PathLookup(path=self._fetcher.folder(commit_ref, shared))
         except (GitInterrupted, WorkspaceUnusable):
             raise
         except CoordinationError as missing:
@@ -241,6 +246,11 @@ class Context:
                 "nothing to do: the todo is dispatched again when its predecessors have succeeded",
             )
         return inputs
+
+
+def _is_read(repo: str, action: object) -> bool:
+    """Return whether a todo may read the files of a repository: a check, of those only that decide it."""
+    return not isinstance(action, QaAction) or action.needs is None or repo in action.needs
 
 
 def _fields(handed: PredecessorOutput, repo: str, prefix: str) -> dict[str, Any]:

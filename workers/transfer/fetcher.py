@@ -2,6 +2,8 @@
 
     <state>/carried/<run>/<repo>/depot/       all objects of the repository that were fetched or are borrowed
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
+    <state>/carried/<run>/<repo>/gates/<digest>/<commit>/    the same, for todos behind these gates
+    <state>/carried/<run>/<repo>/checks/<reader>/<commit>/   the same, made anew for each check of a reader
     <state>/carried/<run>/<repo>/lock         held by the worker that makes one of these, and its git
 
 A folder is made under the name `new` and renamed when it is complete. Only the holder of the lock makes one,
@@ -13,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +38,7 @@ from workers.transfer.routes import (
     hidden,
     sentence,
 )
-from workers.workspace.files import scratch
+from workers.workspace.files import remove_tree, scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git
 from workers.workspace.lock import POLL_S
 from workers.workspace.repository import has_commit, inspect, is_partial
@@ -99,17 +101,22 @@ class CommitFetcher:
         self._places = places
         self._patience = patience
 
-    def folder(self, commit_ref: CommitRef) -> Path:
-        """Return a plain checkout of the commit.
+    def folder(self, commit_ref: CommitRef, apart: Sequence[str] = (), *, anew: bool = False) -> Path:
+        """Return a plain checkout of the commit. `apart`: names of folders that keep it from readers without
+        them; `anew`: nothing that an earlier reader has left there stays.
 
         Raises a CoordinationError with the reason why there can be none.
         """
         _check(commit_ref)
         home = carried(self._state, commit_ref.run_id) / commit_ref.repo
-        folder = home / commit_ref.commit
-        if not folder.is_dir():
+        place = below(home, *apart)
+        folder = place / commit_ref.commit
+        if anew or not folder.is_dir():
             with describe_os_error(home), _locked(home, self._patience) as hold:
+                if anew:
+                    remove_tree(place)
                 if not folder.is_dir():
+                    make_private(place)
                     self._make(commit_ref, home, folder, hold)
         return folder
 

@@ -65,6 +65,7 @@ SETTINGS = (
     *NO_HOOKS,
     "core.quotePath=false",
     "core.safecrlf=false",
+    "core.useReplaceRefs=false",  # a todo may have made them: a commit is what all other clones have
     "gc.auto=0",
     "http.lowSpeedLimit=1",  # bytes a second: a server that has fallen silent is given up
     "http.lowSpeedTime=60",
