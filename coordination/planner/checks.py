@@ -121,8 +121,19 @@ def checks_of_plan(ecosystem: Ecosystem, plan: Plan, todos: Mapping[str, Todo]) 
             with_needed=False,
         ).todos(repos)
         generated |= {todo.id: _strict(todo) for todo in checks}
-    declared = {todo.id for todo in ecosystem.coordination.todos}
-    return {name: todo for name, todo in generated.items() if name not in declared}
+    return generated
+
+
+def taken_names(ecosystem: Ecosystem, checks: Mapping[str, Todo]) -> list[str]:
+    """Return a sentence for each todo of the file, of any plan, with the name of one of these checks: it
+    would stand for the check, which would not run.
+    """
+    return [
+        f"{todo.id} is declared in plan {todo.plan}, and is the name of a check that coord adds "
+        f"({checks[todo.id].task}): give the todo another id"
+        for todo in ecosystem.coordination.todos
+        if todo.id in checks
+    ]
 
 
 def is_check(plan: str, todo: str) -> bool:

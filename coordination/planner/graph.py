@@ -24,7 +24,7 @@ from coordination.planner.blockers import (
     refusal,
     undeclared_repos,
 )
-from coordination.planner.checks import checks_of_plan, wrong_checks
+from coordination.planner.checks import checks_of_plan, taken_names, wrong_checks
 from coordination.planner.gates import (
     MILESTONE_REPO,
     gates_before,
@@ -252,6 +252,7 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     problems = [
         *register.problems(todos),
         *undeclared_repos(ecosystem, todos),
+        *taken_names(ecosystem, checks),
         *wrong_checks(ecosystem, todos.values()),
         *shortfalls(todos.values(), ecosystem.capacities()),
         *ambiguous(joined, register),

@@ -110,3 +110,19 @@ def test_tests_that_failed_before_may_fail_and_no_others(testbed_with_debt: Test
     retried = testbed.coord("retry", "last", "--json")
     assert retried.out, retried.err
     assert retried.states == dict.fromkeys("AZBC", "succeeded") | {AFTER: "failed"}
+
+
+@pytest.mark.parametrize("plan", [PLAN, "OTHER"])
+@pytest.mark.parametrize("name", [f"{PLAN}.qa.low.unit", "A.accept.1"])
+def test_a_todo_with_the_name_of_a_check_does_not_replace_it(testbed: Testbed, plan: str, name: str):
+    judged = {**ADDS, "acceptance_criteria": [{"text": "it works", "check": "false"}]}
+    testbed.write(
+        [judged, {"id": name, "repo": "low", "action": "true", "plan": plan}],
+        repos={"low": {"qa": {"name": "unit", "run": "false"}}},
+        plan={"status": "active", "qa": "after"},
+        plans=[{"id": "OTHER", "title": "o", "status": "active"}],
+    )
+    refused = testbed.coord("sweep", PLAN, "--dry-run")
+
+    assert refused.code == 2, refused
+    assert name in refused.err
