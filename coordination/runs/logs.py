@@ -61,7 +61,7 @@ def shown(text: str) -> str:
 
 def gap(size: int, file: str = "", *, mid_line: bool = True) -> str:
     """Return the line that marks a gap."""
-    where = f"; all of it is in {file}" if file else ""
+    where = f"; see the log file {file}" if file else ""
     return f"{chr(10) if mid_line else ''}[coord] {size:,} bytes left out here{where}\n"
 
 

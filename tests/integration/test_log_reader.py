@@ -103,7 +103,7 @@ def test_a_run_without_todos_has_an_empty_log(client: redis.Redis):
 
 
 LIMIT = 16 * 1024
-GAP = re.compile(r"\n?\[coord\] ([\d,]+) bytes left out here(?:; all of it is in (\S+))?\n")
+GAP = re.compile(r"\n?\[coord\] ([\d,]+) bytes left out here(?:; see the log file (\S+))?\n")
 
 
 def whole(pieces: Iterable[Piece]) -> str:

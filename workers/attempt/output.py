@@ -47,7 +47,7 @@ TAIL_BYTES_A_SECOND = 128 * 1024
 MOST_BUFFERED = 4 * 1024 * 1024
 """The most bytes that wait to be sent to Redis."""
 FILE_LIMIT_BYTES = 1024 * 1024 * 1024
-"""Size at which the log file of a todo ends, so that its output does not fill the disk."""
+"""Size at which the log file of a todo ends, so that its output does not fill the disk. Redis has the end."""
 FULL_DISK = "interrupted by a full disk"
 """The cause of a wait, whatever file could not be written."""
 SHORTEST_SECRET = 4
