@@ -116,6 +116,9 @@ def test_a_check_that_is_not_green_refuses_and_leaves_all_as_it_was(swept: Testb
     edit(swept, lambda document: document["repos"][1]["qa"].update(run="echo 'no such thing' && exit 3"))
     red = land(swept)
     assert (red.code, red.json["status"]) == (3, "rolled_back")
+    (listed, *_) = swept.ok("list-runs", "--json").json
+    assert listed["counts"] == red.json["counts"]
+    assert "compensated" not in listed["counts"]  # all that ran has only looked
     assert checks(red)["lib.qa"][0] == "succeeded", "it only looked"
     assert f"{PLAN}.qa.app.unit" in red.err
     assert verdicts(swept) == {"lib": {"qa": "green"}, "app": {"unit": "red"}}

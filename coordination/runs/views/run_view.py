@@ -192,7 +192,10 @@ class RunReader:
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         status = RunStatus(meta["status"])
-        has_all = only is None and (todos or status is RunStatus.ROLLING_BACK)
+        undone = status in UNDONE
+        has_all = only is None and (
+            todos or status is RunStatus.ROLLING_BACK or (undone and is_landing(meta["plan_id"]))
+        )
         rows = (
             self._as_they_were(run_id, meta["plan_id"], self._todos(run_id, only)) if has_all or only else ()
         )
@@ -222,7 +225,7 @@ class RunReader:
             break_glass=meta.get("break_glass"),
             overrides=tuple((meta.get("overrides") or "").split()),
             cached=int(meta.get("cached", 0)),
-            counts=_counted(rows) if has_all and status in UNDONE else _counts(meta),
+            counts=_counted(rows) if has_all and undone else _counts(meta),
             waves=self._waves(run_id, meta["plan_id"], rows, status) if todos else (),
             todos=rows if todos else (),
         )
