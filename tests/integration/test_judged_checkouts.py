@@ -40,7 +40,7 @@ LEFT: Mapping[str, str] = {
     "no right to remove": "mkdir -p shut.cache/in; echo left > shut.cache/in/file; chmod 500 shut.cache/in",
     "a pipe": "mkfifo pipe.cache",
     "a file that prepare left": "echo changed > untracked-by-prepare",
-    "bytecode of the same time and size": "mkdir __pycache__; touch -r code __pycache__/code.pyc; "
+    "an ignored folder of bytecode": "mkdir __pycache__; touch -r code __pycache__/code.pyc; "
     "echo '*' > __pycache__/.gitignore",
     "a process that writes on": "setsid sh -c 'for n in $(seq 100); do for d in ../*/ ../../*/*/; do "
     'echo x > "$d/raced.cache"; done; sleep 0.1; done\' > /dev/null 2>&1 < /dev/null &',
