@@ -88,7 +88,7 @@ class Option:
     longest: int | None = None
     """Largest number of bytes of the text."""
     least: int | None = None
-    """Smallest value of a number."""
+    """Smallest value of a number; a duration that has one is more than zero."""
     most: int | None = None
     """Largest value of a number."""
     filters: bool = False

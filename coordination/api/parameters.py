@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
+from coordination.api import texts
 from coordination.declared import RUN_OPTION, Option
 from coordination.models import OnFailure
 
@@ -19,7 +20,7 @@ OnFailureAsInRun = Annotated[OnFailure | None, Option("Default: as in the run.")
 AtOnce = Annotated[
     int | None,
     Option(
-        "Run at most this many todos at once (default: the workers' slots).",
+        texts.JOBS,
         flag="--jobs",
         metavar="N",
         least=1,
@@ -28,7 +29,7 @@ AtOnce = Annotated[
 NoCache = Annotated[bool, Option("Run todos with a cache, too; keep their results.")]
 Limit = Annotated[
     timedelta | None,
-    Option("End it after this time: 90s, 10m, 2h (default: as in the file).", metavar="TIME"),
+    Option("End it after this time: 90s, 10m, 2h (default: as in the file).", metavar="TIME", least=1),
 ]
 AcceptResults = Annotated[
     tuple[str, ...],
@@ -48,11 +49,9 @@ AskingTodo = Annotated[
         completes="asking_ids",
     ),
 ]
-InRun = Annotated[
-    str | None, Option("Name the run; needed if the todo waits in several runs.", completes="run_ids")
-]
+InRun = Annotated[str | None, Option(texts.IN_RUN, completes="run_ids")]
 Comment = Annotated[
     str,
-    Option("Record a comment with the todo.", metavar="TEXT", for_agents="It is the person's reason."),
+    Option(texts.COMMENT, metavar="TEXT", for_agents="It is the person's reason."),
 ]
 CheckpointName = Annotated[str, Option("The checkpoint's name.", longest=100)]

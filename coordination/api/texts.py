@@ -107,20 +107,7 @@ PREVIEW_PLAN = "Show what would be created; write nothing."
 SWEEP = "Run the plan at once."
 
 # Runs
-AS_IN_PLAN = "Default: as in the plan."
-AS_IN_RUN = "Default: as in the run."
 JOBS = "Run at most this many todos at once (default: the workers' slots)."
-NO_CACHE = "Run todos with a cache, too; keep their results."
-FRESH = "Discard the plan's change set before. Its todos are open again, as are completed ones without work."
-ACCEPT_RESULTS = (
-    "Count results of completed todos as merged: their base branches have them in another form. The id of "
-    "the plan instead: go on with the work that another plan of this id has made. It needs the right "
-    "`override`, and is recorded."
-)
-AS_IT_WAS = "Keep the run's own order where the file has changed."
-AGAIN = "Run succeeded todos again, with all that depends on them."
-ACCEPT_UNDONE = "Accept failed compensations: they were undone by hand, or may stay."
-ACCEPT_REASON = "Record the reason of the acceptance."
 IN_RUN = "Name the run; needed if the todo waits in several runs."
 COMMENT = "Record a comment with the todo."
 REVIEW = "Show what an approval would sign; approve nothing."

@@ -22,7 +22,15 @@ from coordination.cli import completion
 from coordination.cli.command import OperationCommand
 from coordination.cli.completion import format_fields
 from coordination.cli.context import CliContext, confirm, despite_quiet, warn, yes_option
-from coordination.cli.options.values import moment, more_than_zero, one_of, parts, read_text, text_or_stdin
+from coordination.cli.options.values import (
+    duration,
+    moment,
+    more_than_zero,
+    one_of,
+    parts,
+    read_text,
+    text_or_stdin,
+)
 from coordination.cli.screen.output import Form, Template, as_json_option, field_names, print_json
 from coordination.cli.screen.tables import filled, print_none, print_table
 from coordination.cli.times import format_time, with_local_times
@@ -63,7 +71,7 @@ the declared parameters that were given, `own` those of the options with which i
 is the end of the help.
 """
 CONVERTED: Mapping[Any, Callable[[click.Context, click.Parameter, str | None], Any]] = {
-    timedelta: more_than_zero,
+    timedelta: duration,
     datetime: moment,
 }
 """Type → the callback that converts its text."""
@@ -169,10 +177,19 @@ def _parameter(one: Parameter) -> click.Parameter:
         metavar=metavar or flag.lstrip("-").upper(),
         type=kind,
         default=None,
-        callback=parts if one.option.filters else CONVERTED.get(one.type),
+        callback=_converted_by(one),
         help=help_,
         shell_complete=complete,
     )
+
+
+def _converted_by(one: Parameter) -> Callable[..., Any] | None:
+    """Return the callback that converts the text of an option."""
+    if one.option.filters:
+        return parts
+    if one.type is timedelta and one.option.least:
+        return more_than_zero
+    return CONVERTED.get(one.type)
 
 
 def _callback(operation: Operation) -> Callable[..., int]:

@@ -106,9 +106,16 @@ def _argument(one: Parameter) -> inspect.Parameter:
     default = list(one.default) if isinstance(one.default, tuple) else one.default
     return _keyword(
         one.name,
-        Annotated[kind, Field(description=text, ge=option.least, le=option.most, max_length=option.longest)],
+        Annotated[kind, Field(description=text, max_length=option.longest, **_limits(one))],
         default,
     )
+
+
+def _limits(one: Parameter) -> dict[str, Any]:
+    """Return the limits of a number, or of a duration, which is more than zero."""
+    if one.type is timedelta:
+        return {"gt": timedelta(0)} if one.option.least else {}
+    return {"ge": one.option.least, "le": one.option.most}
 
 
 def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

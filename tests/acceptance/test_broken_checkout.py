@@ -21,11 +21,11 @@ def test_a_todo_waits_until_its_checkout_is_a_repository_again(testbed: Testbed)
     git_dir.rename(away)
     gate.open()
 
-    def waits() -> str:
+    def waits() -> bool:
         todos = {todo["id"]: todo for todo in testbed.run()["todos"]}
-        return todos["then"]["waits_for"] or ""
+        return "is no git repository" in (todos["then"]["waits_for"] or "")
 
-    assert "is no git repository" in until(waits)
+    until(waits)
     away.rename(git_dir)
     assert sweep.done().code == 0
 

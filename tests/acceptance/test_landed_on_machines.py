@@ -169,7 +169,7 @@ def test_a_record_that_is_lost_is_rebuilt_on_the_host_that_has_the_work(two: Two
     refused = [*commands(two, "land {} --yes", "changes {}", "diff {}", "pr create {}", "sweep {}")]
     more = {"id": "MORE", "repo": "down", "action": "echo > more", "blocked_by": ["USE"]}
     two.write(two.laptop, more)
-    refused += commands(two, "sweep {}", "sweep {} --dry-run", "execute MORE")
+    refused += commands(two, "sweep {}", "sweep {} --dry-run", "todo execute MORE")
     for words, done in refused:
         found = [word for word in ("on ann", "on ben", f"coord adopt {PLAN}") if word in done.err]
         assert (done.code, len(found)) == (6, 3), (words, done.err)

@@ -191,6 +191,6 @@ def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Test
 def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Testbed, Done]) -> None:
     testbed, _ = swept
 
-    for word in ("cancel", "pause", "resume"):
-        answer = testbed.coord(word, "last")
+    for words in (("cancel",), ("run", "pause"), ("run", "resume")):
+        answer = testbed.coord(*words, "last")
         assert (answer.code, "ended as failed at 20" in answer.err) == (6, True)

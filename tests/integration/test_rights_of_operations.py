@@ -40,7 +40,7 @@ from coordination.trust.trust_file import trust_path
 from tests.testbed import git
 
 READS = {
-    "": "announce announce_checks answering append_events ask_live changed_folders close context "
+    "": "announce announce_checks answering append_events ask_live at_once changed_folders close context "
     "context_stats detach ensure_worker executing export_context live_asking manage may_have_runs "
     "open_context reached restarted running_redis start_worker",
     "changes": "diff list plan_adoption plan_discard plan_fresh",
