@@ -67,3 +67,15 @@ def test_up_stays_and_tells_a_failed_service(testbed: Testbed):
     assert testbed.coord(*UP).code == 3
     assert testbed.sweep().code == 0
     testbed.ok("down")
+
+
+def test_up_returns_while_somebody_else_waits_for_a_service(testbed: Testbed):
+    service = {"name": "slow", "repo": "api", "command": "exec sleep 600", "probe": {"command": "false"}}
+    testbed.write([{"id": "TODO-001", "repo": "api"}], services=[{**service, "start_timeout": "10m"}])
+    starting = testbed.begin("service", "start", "slow")
+    starting.says("slow")
+
+    up = testbed.coord(*UP, "--no-dashboard")
+
+    assert (up.code, "the services are not started here" in up.err) == (0, True)
+    starting.kill()
