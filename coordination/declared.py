@@ -203,7 +203,7 @@ class Operation:
     event: str | bool = False
     """It leaves the event `command.NAME`; a text is NAME, where that is not its own."""
     on: Any = None
-    """Of an operation on a run, a method of its handle: the runs among which `last` is the newest."""
+    """The runs among which `last` is the newest, for an operation on a run: a method of its handle."""
     command: bool = True
     """False where an option of another command does it, such as `--dry-run`."""
     tool: bool = True

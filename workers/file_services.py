@@ -133,7 +133,7 @@ def _health_services(
         config.state,
         lambda run, repo, name: store.secrets_read(run, "", repo, worker.id, [name]),
     )
-    access = lambda repo, url: git.access("", repo, url, Purpose.READ)  # noqa: E731
+    access = partial(git.access, "", purpose=Purpose.READ)
     yield RemoteLooks(health, declared, served, worker.host, access=access)
 
 

@@ -269,7 +269,7 @@ class Runs(Decisions):
         """Return where todos of these repositories can run at present."""
         settings = self._access.settings
         with self._access.reached() as connection:
-            workers = [w for w in connection.registry.workers() if not set(repos).isdisjoint(w.fit)]
+            workers = connection.registry.serving(repos)
         slots = sum(worker.jobs for worker in workers)
         return Workplaces(
             hosts=tuple(sorted({worker.host for worker in workers})),

@@ -45,6 +45,17 @@ FAULTS = ("fatal:", "error:", "remote:", "ssh:")
 logger = logging.getLogger(__name__)
 
 
+GitAccess = Callable[[str, str], AbstractContextManager[Mapping[str, str]]]
+"""(repository, address) → the variables with which git uses the credential of this host there, in the block;
+empty without one.
+"""
+
+
+def without_login(_repo: str, _url: str) -> AbstractContextManager[Mapping[str, str]]:
+    """Give git no credential."""
+    return nullcontext({})
+
+
 class RemoteLooks(BackgroundService):
     name = "remotes"
     interval_s = 1.0
@@ -57,12 +68,9 @@ class RemoteLooks(BackgroundService):
         served: Mapping[str, Path],
         host: str,
         *,
-        access: Callable[[str, str], AbstractContextManager[Mapping[str, str]]] = lambda *_: nullcontext({}),
+        access: GitAccess = without_login,
         every_s: float = REMOTE_EVERY_S,
     ) -> None:
-        """`access`: (repository, address) → the variables with which git uses the credential of this host
-        there, in the block; empty without one.
-        """
         super().__init__()
         self._store, self._declared, self._served, self._host = store, declared, served, host
         self._access, self._every_s = access, every_s
@@ -134,7 +142,7 @@ def ls_remote(
     url: str,
     repo: Repo | None = None,
     timeout_s: float = LOOK_S,
-    access: Callable[[str, str], AbstractContextManager[Mapping[str, str]]] = lambda *_: nullcontext({}),
+    access: GitAccess = without_login,
 ) -> str:
     """Return why the remote does not answer, or why nothing can land there: it has no such base branch, or
     refuses the credential that `access` gives. Empty if all is well.

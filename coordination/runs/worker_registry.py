@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from pydantic import ValidationError
@@ -186,6 +186,10 @@ class WorkerRegistry:
             self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None
         )
         return tuple(worker for worker in found if worker is not None)
+
+    def serving(self, repos: Collection[str]) -> tuple[Worker, ...]:
+        """Return those of `workers` that can work in some of these repositories at present."""
+        return tuple(worker for worker in self.workers() if not set(repos).isdisjoint(worker.fit))
 
     def services(self) -> Iterator[tuple[str, str, float, str]]:
         """Yield host, repository, age in seconds and JSON of the published states of services."""

@@ -43,7 +43,7 @@ def test_a_forecast_counts_with_the_slots_of_living_workers(coord: Coord) -> Non
     lives(coord, "two", 1, ("a",))
     lives(coord, "elsewhere", 8, ("z",))
 
-    assert before == len(REPOS)  # nobody knows yet
+    assert before == len(REPOS)  # no worker lives
     assert (with_one.slots, with_one.levels_h) == (2, 3.0)
     assert coord.planner.forecast("P").slots == 3
     assert coord.planner.forecast("P", max_parallel=1).slots == 1

@@ -41,9 +41,9 @@ MOST_VERSIONS = 1000
 LONGEST = 100 * 1024 * 1024
 """Bytes of the largest .gitattributes that git obeys."""
 COMMITS_KEPT = 256
-_NAMED = re.compile(rb"(?:^|[ \t\r\n])(filter|merge|conflict-marker-size)=([^ \t\r\n\0]+)")
-NAMED = f"(filter|merge|{MARKERS})="
-_SEARCH = ("grep", "-h", "-a", "--no-color", "--no-line-number", "--no-column", "-E", "-e", NAMED)
+_KIND = f"(filter|merge|{MARKERS})="
+_NAMED = re.compile(rb"(?:^|[ \t\r\n])" + _KIND.encode() + rb"([^ \t\r\n\0]+)")
+_SEARCH = ("grep", "-h", "-a", "--no-color", "--no-line-number", "--no-column", "-E", "-e", _KIND)
 RAW = ("--raw", "-r", "-z", "--no-abbrev", "--no-renames")
 _known: dict[str, frozenset[Driver]] = {}
 

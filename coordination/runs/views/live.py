@@ -151,7 +151,7 @@ class Live:
 
     def slots(self, repos: Collection[str]) -> int:
         """Return the number of todos that living workers of some of these repositories execute at once."""
-        return sum(one.jobs for one in self._registry.workers() if not set(repos).isdisjoint(one.fit))
+        return sum(worker.jobs for worker in self._registry.serving(repos))
 
     def todo(self, todo_id: str, ecosystem: str = "") -> LiveTodo | None:
         """Return the todo in the newest live run that has it, else in the newest run; None if none of the
