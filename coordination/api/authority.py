@@ -63,8 +63,6 @@ NEEDS: Mapping[str, str] = {
     "checks.run": "qa",
     "landings.land": "land",
     "landings.revert": "revert",
-    **dict.fromkeys(("services.start", "services.stop", "services.restart"), "service"),
-    "services.forget": "forget_service",
     "health.disconnect": "disconnect",
     "health.connect": "connect",
     "machine.load_steps": "load_steps",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from coordination.api import texts
 from coordination.api.health import end_recoveries
 from coordination.api.run import Run
+from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.models import Service, ServiceStep, Strategy
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 
 LOG_LINES = 50
 
+Names = Annotated[Collection[str], Option(texts.SERVICES, metavar="[NAME]…", completes="service_names")]
+OfPhase = Annotated[Phase | None, Option(texts.PHASE, metavar="PHASE")]
+Name = Annotated[str, Option("The name of a service.", completes="service_names")]
+
 
 class Services:
     """`coord.services`."""
@@ -46,7 +52,8 @@ class Services:
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
-    def list(self, names: Collection[str] = ()) -> tuple[ServiceView, ...]:
+    @operation("service.list", Effect.READS)
+    def list(self, names: Names = ()) -> tuple[ServiceView, ...]:
         """List the services with their states on all hosts, in the order of a start.
 
         A state of a host whose worker is away is `unreachable`; the last look shows its former state and the
@@ -60,7 +67,8 @@ class Services:
         found = select(every, declared) if declared or not names else ()
         return (*views_of(found, every, states), *others)
 
-    def show(self, name: str) -> tuple[ServiceView, ...]:
+    @operation("service.show", Effect.READS)
+    def show(self, name: Name) -> tuple[ServiceView, ...]:
         """Show a service: its state, its process, and the last look at it.
 
         Return a view for each host that has the service.
@@ -69,7 +77,8 @@ class Services:
         """
         return tuple(self.list([name]))
 
-    def start(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
+    @operation("service.start", Effect.EXECUTES, right="execute", event="service", tool=False)
+    def start(self, names: Names = (), *, phase: OfPhase = None) -> ServicesOutcome:
         """Start services with the services that they depend on, and wait until their probes pass.
 
         First the core: required services and those that they depend on. If one of them fails, the started
@@ -79,7 +88,8 @@ class Services:
         """
         return self._through(ServiceStep.START, names, phase)
 
-    def stop(self, names: Collection[str] = ()) -> ServicesOutcome:
+    @operation("service.stop", Effect.EXECUTES, right="execute", event="service", tool=False)
+    def stop(self, names: Names = ()) -> ServicesOutcome:
         """Stop services, and before them the services that depend on them. Services that are up and that the
         file no longer declares are among them.
 
@@ -87,14 +97,23 @@ class Services:
         """
         return self._through(ServiceStep.STOP, names, None)
 
-    def restart(self, names: Collection[str] = (), phase: Phase | None = None) -> ServicesOutcome:
+    @operation("service.restart", Effect.EXECUTES, right="execute", event="service", tool=False)
+    def restart(self, names: Names = (), *, phase: OfPhase = None) -> ServicesOutcome:
         """Restart services, and the services that depend on them.
 
         Raises as `start` does.
         """
         return self._through(ServiceStep.RESTART, names, phase)
 
-    def log(self, name: str, lines: int = LOG_LINES) -> tuple[str, ...]:
+    @operation("service.logs", Effect.READS)
+    def log(
+        self,
+        name: Name,
+        *,
+        lines: Annotated[
+            int, Option(f"Read this many last lines (default: {LOG_LINES}).", least=1)
+        ] = LOG_LINES,
+    ) -> tuple[str, ...]:
         """Read the last lines that a service wrote, to standard output and standard error. From another host,
         a run of one todo brings the lines: at most 32 KB.
 
@@ -117,7 +136,10 @@ class Services:
             )
         return tuple(map(str, todo.output["lines"]))
 
-    def forget(self, host: str, names: Collection[str] = ()) -> tuple[str, ...]:
+    @operation("service.forget", Effect.CHANGES, right="release-lock", event="forget_service")
+    def forget(
+        self, names: Names = (), *, host: Annotated[str, Option("Name the host that is gone.")]
+    ) -> tuple[str, ...]:
         """Delete the states of services of a host that is gone.
 
         They are not listed as unreachable any more, can start on another host, and are recovered nowhere. It

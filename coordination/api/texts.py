@@ -148,10 +148,9 @@ PREFER = "Keep the value of this side where both have changed a field."
 DRY_RUN = "Show what would be done; change nothing."
 
 # Services, shared values, history
+SERVICES = "Names of services (default: all)."
+PHASE = "Change services of this phase only."
 CONTEXT_PLAN = "Use the context of this plan, which all its runs see."
 CONTEXT_RUN = "Use the context of this run: an id, or `last`."
-LINES = "Read this many last lines."
-PHASE = "Change services of this phase only."
-HOST_GONE = "Name the host that is gone."
 RECORD_TYPE = "Select this type of record: issue, todo, plan, milestone, dependency, repo or file."
 RECORD_EVENT = "Select a kind such as todo.completed, or a pattern such as 'issue.*'."

@@ -90,19 +90,6 @@ COMMANDS: Families = {
         "sweep": "run.sweep",
         "exec": ("runs.campaign", "Run one command in many repositories.", "repo exec"),
         "retry": "run.retry",
-        "start-service": ("processes.services", "Start services with the services that they depend on."),
-        "stop-service": (
-            "processes.services",
-            "Stop services, and before them the services that depend on them.",
-        ),
-        "restart-service": ("processes.services", "Restart services, and the services that depend on them."),
-        "list-services": ("processes.services", "List the services with their states on all hosts."),
-        "show-service": (
-            "processes.services",
-            "Show a service: its state, its process, and the last look at it.",
-        ),
-        "forget-service": ("processes.services", "Delete the states of services of a host that is gone."),
-        "service-logs": ("processes.services", "Read the last lines that a service wrote.", "service logs"),
         "changes": (
             "landing.changes",
             "List the change sets: branch, size, and what they wait for before they land.",

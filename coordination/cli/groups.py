@@ -249,11 +249,15 @@ class CommandTable(TableGroup):
         return f"there is no command {verb!r}" + (f"\n  did you mean: {_commands(near)}?" if near else "")
 
     def _noun_first(self, word: str) -> str:
-        """Return `pr list` for `list-prs`; nothing where there is no such command."""
-        verb, _, noun = word.partition("-")
-        noun = noun if noun in self.nouns else noun.removesuffix("s")
-        entry = self.nouns.get(noun, {}).get(verb)
-        return entry.name if entry and not entry.module else ""
+        """Return `pr list` for `list-prs`, `service logs` for `service-logs`; nothing where there is no such
+        command.
+        """
+        first, _, last = word.partition("-")
+        for noun, verb in ((last, first), (last.removesuffix("s"), first), (first, last)):
+            entry = self.nouns.get(noun, {}).get(verb)
+            if entry and not entry.module:
+                return entry.name
+        return ""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self._write(ctx, formatter, self._short)

@@ -49,6 +49,8 @@ DRAWN: Mapping[str, str] = {
     "topic.publish": "messages:print_published",
     "run.list": "runs.inspection:print_runs",
     "checkpoint.create": "runs.recovery:print_checkpoint",
+    "service.logs": "processes.services:print_log",
+    "service.forget": "processes.services:print_forgotten",
 }
 """Operation → the function that prints its result for people, where a table does not do."""
 HAND_MADE: Mapping[str, str] = {
@@ -65,6 +67,10 @@ HAND_MADE: Mapping[str, str] = {
     "run.logs": "runs.inspection:logs",
     "run.sync": "runs.inspection:sync",
     "checkpoint.restore": "runs.recovery:restore",
+    "service.start": "processes.services:start",
+    "service.stop": "processes.services:stop",
+    "service.restart": "processes.services:restart",
+    "service.show": "processes.services:show",
 }
 """Operation → the function that executes its command: `function(call, values, **own)`. `values` are those of
 the declared parameters that were given, `own` those of the options with which it is decorated; its docstring

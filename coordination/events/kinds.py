@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
@@ -69,6 +70,16 @@ LASTING: Mapping[str, str] = {
 }
 """Kinds that are always written. Commands are `command.<name>`, see `COMMANDS`."""
 
+
+def _lines() -> Mapping[str, Sequence[str]]:
+    """Return event → the first sentences of the operations that leave it."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for row in INDEX.values():
+        if row.event:
+            found[row.event].append(row.line)
+    return found
+
+
 COMMANDS: Mapping[str, str] = {
     "command.sweep": "A person or program started a run of a plan.",
     "command.execute": "A person or program started a run of one todo.",
@@ -90,16 +101,14 @@ COMMANDS: Mapping[str, str] = {
     "command.complete": "A person or program completed a manual todo of a run.",
     "command.disconnect": "A person or program disconnected a repository: nothing starts there.",
     "command.connect": "A person or program connected a repository again.",
-    "command.forget_service": "A person or program deleted the states of services of a host that is gone.",
     "command.import": "A person or program imported a run.",
     "command.clean": "A person or program removed what ended runs had left.",
     "command.forget_results": "A person or program emptied the result cache.",
     "command.clear_cache": "A program deleted cached results and shared values.",
     "command.clear_checkpoints": "A program deleted the checkpoints of a run, or of all ended runs.",
     **{
-        f"command.{row.event}": f"A person or program did it: {row.line}."
-        for row in INDEX.values()
-        if row.event
+        f"command.{event}": f"A person or program did it: {'; or: '.join(lines)}."
+        for event, lines in _lines().items()
     },
 }
 

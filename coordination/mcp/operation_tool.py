@@ -76,7 +76,8 @@ def _function(operation: Operation, session: Session) -> Callable[..., ToolResul
     parameters = [_argument(one) for one in operation.parameters]
     if operation.result is Run:
         parameters.append(_keyword("wait_s", Wait, 0))
-    pages = operation.lists and not operation.effect.writes and not _has_limit(operation)
+    pages = operation.lists and not (operation.effect.writes or _has_limit(operation))
+    pages = pages and operation.result is not str
     if pages:
         parameters += [_keyword("limit", Limit, 100), _keyword("offset", Offset, 0)]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

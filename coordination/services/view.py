@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from coordination.declared import Column, Table
 from coordination.errors import Conflict, CoordinationError, NotFound
 from coordination.frozen import FrozenModel
 from coordination.health.facts import WORKS, ServiceReport
@@ -138,6 +140,21 @@ def _reports(state: Path, here: str, registry: WorkerRegistry) -> Iterator[Servi
 class ServiceView(FrozenModel):
     """A service on a host."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("SERVICE", of="name"),
+            Column("REPO"),
+            Column("PHASE", of=lambda one: one.phase or "undeclared"),
+            Column("HOST"),
+            Column("STATE"),
+            Column("PID"),
+            Column("SINCE", of=lambda one: one.since and datetime.fromisoformat(one.since)),
+            Column("RESTARTS"),
+            Column("LAST LOOK", of="why", flexible=True, folds=True),
+        ),
+        none="no service is declared",
+        next_step="declare some in the file: coordination.services",
+    )
     name: str
     repo: str
     phase: Phase | None

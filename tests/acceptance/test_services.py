@@ -73,13 +73,13 @@ def test_all_start_once_in_order_and_stop(testbed: Testbed):
 def test_an_agent_starts_reads_and_stops_them(testbed: Testbed):
     declared(testbed, never="exec sleep 600")
     with agent_of(testbed.file) as ai:
-        begun = ai.call("coord_change_services", step="start", services=["front"], wait_s=60)
+        begun = ai.call("coord_service_start", names=["front"], wait_s=60)
         assert (begun["outcome"]["success"], begun["outcome"]["started"]) == (True, ["store", "front"])
-        listed = {one["name"]: one["state"] for one in ai.call("coord_list_services")["result"]}
+        listed = {one["name"]: one["state"] for one in ai.call("coord_service_list")["result"]}
         assert (listed["store"], listed["front"], listed["never"]) == ("healthy", "healthy", "not_started")
-        until(lambda: "GET / HTTP" in "".join(ai.call("coord_get_service_log", service="store")["lines"]))
-        assert "stor" in ai.refused("coord_change_services", step="stop", services=["stor"])
-        assert ai.call("coord_change_services", step="stop", wait_s=60)["outcome"]["success"]
+        until(lambda: "GET / HTTP" in "".join(ai.call("coord_service_logs", name="store")["result"]))
+        assert "stor" in ai.refused("coord_service_stop", names=["stor"])
+        assert ai.call("coord_service_stop", wait_s=60)["outcome"]["success"]
     after = states(testbed)
     assert (after["front"], after["never"]) == ("stopped", "not_started")  # the one that was never up
 

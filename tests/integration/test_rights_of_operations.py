@@ -333,7 +333,7 @@ class Place:
             "services.stop": coord.services.stop,
             "services.restart": coord.services.restart,
             "services.begin": lambda: coord.services.begin(coord.services.prepare(ServiceStep.START)),
-            "services.forget": lambda: coord.services.forget("gone"),
+            "services.forget": lambda: coord.services.forget(host="gone"),
             "health.disconnect": lambda: coord.health.disconnect("api"),
             "health.connect": lambda: coord.health.connect("api"),
             "lock.release": lambda: coord.lock.release("x"),

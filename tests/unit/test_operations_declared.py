@@ -33,7 +33,6 @@ OWN_COMMANDS = {
 """Commands without an operation: their docstring is their text."""
 OWN_TOOLS = {
     "coord_complete_plan",  # a part of `manager.update_plan`
-    "coord_change_services",  # one tool for start, stop and restart
 }  # fmt: skip
 """Tools without an operation."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import date, datetime, timedelta
 from functools import wraps
@@ -171,12 +171,10 @@ def output_options(kind: type, **others: type) -> Callable[[Command], Command]:
 
 
 def field_names(kind: type[Any]) -> list[str]:
-    """Return the names of the fields of a model or a dataclass."""
-    return (
-        list(kind.model_fields)
-        if issubclass(kind, BaseModel)
-        else [one.name for one in dataclass_fields(kind)]
-    )
+    """Return the names of the fields of a model or a dataclass; nothing for another type."""
+    if issubclass(kind, BaseModel):
+        return list(kind.model_fields)
+    return [one.name for one in dataclass_fields(kind)] if is_dataclass(kind) else []
 
 
 json_at_end = click.option("--json", "as_json", is_flag=True, help="Print the run as JSON at its end.")

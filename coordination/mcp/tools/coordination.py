@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, JsonValue
 from pydantic_core import to_jsonable_python
@@ -13,17 +13,14 @@ from coordination.api import (
     HistoryFilters,
     Phase,
     ServicesOutcome,
-    ServiceView,
     texts,
 )
 from coordination.api.health import HealthReport
 from coordination.api.messages import Event, Gap
 from coordination.frozen import FrozenModel
-from coordination.mcp.answers import Page, duration, page
+from coordination.mcp.answers import duration
 from coordination.mcp.declaration import (
     Items,
-    Limit,
-    Offset,
     Time,
     Wait,
     changes,
@@ -34,9 +31,8 @@ from coordination.mcp.declaration import (
 from coordination.mcp.session import Session
 from coordination.models import ServiceStep
 
-LINES = 100
-
-Some = Annotated[Items, Field(description="Names of services (default: all).")]
+Services = Annotated[Items, Field(description=texts.SERVICES)]
+OfPhase = Annotated[Phase | None, Field(description=texts.PHASE)]
 
 
 class ChangedServices(FrozenModel):
@@ -47,63 +43,37 @@ class ChangedServices(FrozenModel):
     """null until the run has ended."""
 
 
-class ServiceLog(FrozenModel):
-    """The end of the log of a service."""
-
-    lines: tuple[str, ...]
-
-
-class Forgotten(FrozenModel):
-    """The services that were forgotten."""
-
-    services: tuple[str, ...]
-
-
-@reads("List services", "services.list")
-def coord_list_services(
-    session: Session, services: Some = None, limit: Limit = 100, offset: Offset = 0
-) -> Page[ServiceView]:
-    return page(session.coord.services.list(services or ()), limit, offset)
-
-
-@executes("Start, stop or restart services", needs="service")
-def coord_change_services(
-    session: Session,
-    step: Annotated[Literal["start", "stop", "restart"], Field(description="The change.")],
-    services: Some = None,
-    phase: Annotated[Phase | None, Field(description=texts.PHASE)] = None,
-    wait_s: Wait = 0,
+@executes("Start services", "service.start")
+def coord_service_start(
+    session: Session, names: Services = None, phase: OfPhase = None, wait_s: Wait = 0
 ) -> ChangedServices:
-    """Start services with what they depend on, stop them after what depends on them, or restart them, by a
-    run. A start is done when the probes pass; follow it with coord_run_show(run=…, wait_s=60).
-
-    With `wait_s`, `outcome` is `success`, or `degraded` if only optional services or checks
-    are not.
+    """A run does it; follow it with coord_run_show(run=…, wait_s=60). With `wait_s`, `outcome` is `success`,
+    or `degraded` if only optional services or checks are not.
     """
-    operations = session.coord.services
-    prepared = operations.prepare(ServiceStep(step), services or (), phase)
-    run = operations.begin(prepared)
+    return _change(session, ServiceStep.START, names, phase, wait_s)
+
+
+@executes("Stop services", "service.stop")
+def coord_service_stop(session: Session, names: Services = None, wait_s: Wait = 0) -> ChangedServices:
+    return _change(session, ServiceStep.STOP, names, None, wait_s)
+
+
+@executes("Restart services", "service.restart")
+def coord_service_restart(
+    session: Session, names: Services = None, phase: OfPhase = None, wait_s: Wait = 0
+) -> ChangedServices:
+    return _change(session, ServiceStep.RESTART, names, phase, wait_s)
+
+
+def _change(
+    session: Session, step: ServiceStep, names: Sequence[str] | None, phase: Phase | None, wait_s: float
+) -> ChangedServices:
+    services = session.coord.services
+    prepared = services.prepare(step, names or (), phase)
+    run = services.begin(prepared)
     view = session.detached(run, wait_s)
-    ended = operations.outcome(prepared, view) if view.status.ended else None
+    ended = services.outcome(prepared, view) if view.status.ended else None
     return ChangedServices(run=run.id, outcome=ended)
-
-
-@changes("Forget services of a host that is gone", "services.forget")
-def coord_forget_services(
-    session: Session,
-    host: Annotated[str, Field(description=texts.HOST_GONE)],
-    services: Some = None,
-) -> Forgotten:
-    return Forgotten(services=session.coord.services.forget(host, services or ()))
-
-
-@reads("Read the log of a service", "services.log")
-def coord_get_service_log(
-    session: Session,
-    service: Annotated[str, Field(description="The name of a service.")],
-    lines: Annotated[int, Field(ge=1, le=2000, description=texts.LINES)] = LINES,
-) -> ServiceLog:
-    return ServiceLog(lines=session.coord.services.log(service, lines))
 
 
 class EventView(FrozenModel):

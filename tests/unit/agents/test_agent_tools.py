@@ -123,10 +123,6 @@ OTHERWISE = {
     "coord_create_todo": {"prompt", "manual"},  # the kinds of `action`, flat
     "coord_complete_plan": {"milestones"},  # `complete_milestones` of `update_plan`
     "coord_update_issue": {"clear"},  # None in `changes`: models leave out what is null
-    "coord_list_services": {"services"},  # `names`
-    "coord_change_services": {"services"},  # `names`
-    "coord_forget_services": {"services"},  # `names`
-    "coord_get_service_log": {"service"},  # `name`
     "coord_search_history": {"id"},  # `subject`, as the option of the command
 }
 """Tool → its arguments that have another name in the facade."""

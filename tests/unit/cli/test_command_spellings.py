@@ -84,6 +84,8 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["issue", "lst"], "coord issue list"),
         (["list", "issues"], "coord issue list"),
         (["publish-topic"], "coord topic publish"),
+        (["list-services"], "coord service list"),
+        (["service-logs"], "coord service logs"),
         (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),
     ],
