@@ -107,6 +107,12 @@ class ForceRelease:
                 "see who holds it now: coord lock list",
             )
 
+    def release_dead(self, name: str) -> None:
+        """Release a lock where its holder was a process of this host that has ended without releasing it."""
+        for held in self._listing.of([f"{LOCK}:{name}"]):
+            if dead := [holder for holder in held.holders if holder.alive is False]:
+                self._break(held, "its process has ended", dead)
+
     def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
         """Return what all requests with the label `owner` hold, on any machine, except runs' todos.
 

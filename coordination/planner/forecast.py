@@ -233,7 +233,9 @@ class Forecast:
     critical_path: tuple[CriticalTodo, ...]
     """Todos of the critical path in order of execution."""
     slots: int
-    """Number of todos that can run at once: one per repository, limited by `max_parallel`."""
+    """Number of todos that can run at once: the slots of the living workers, else, while none lives, one per
+    repository; at most `max_parallel`.
+    """
     busiest_repo: str
     """Repository with the most work; empty if there is nothing to do."""
     busiest_repo_h: float

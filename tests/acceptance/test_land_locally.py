@@ -155,3 +155,5 @@ def test_a_todo_that_only_looks_is_not_called_compensated(testbed: Testbed):
     states = {todo["id"]: todo["state"] for todo in run["todos"]}
     assert states == {"LOOK": "succeeded", "WRITE": "compensated", "FAIL": "compensated"}
     assert run["counts"] == {"succeeded": 1, "compensated": 2}
+    (listed,) = testbed.ok("list-runs", "--json").json
+    assert listed["counts"] == run["counts"]

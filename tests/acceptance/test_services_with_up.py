@@ -79,3 +79,15 @@ def test_up_returns_while_somebody_else_waits_for_a_service(testbed: Testbed):
 
     assert (up.code, "the services are not started here" in up.err) == (0, True)
     starting.kill()
+
+
+def test_up_returns_while_a_service_waits_for_a_host_that_is_away(testbed: Testbed):
+    write(testbed, there="exec sleep 600", behind="exec sleep 600")
+    testbed.ok(*UP, "--no-dashboard", COORD_HOST="elsewhere")
+    testbed.kill("worker")
+
+    up = testbed.coord(*UP, "--no-dashboard", COORD_HOST="here")
+
+    (waiting,) = (one for one in testbed.ok("list-runs", "--json").json if one["status"] == "running")
+    assert (up.code, f"coord watch {waiting['run_id']}" in up.err) == (0, True)
+    assert testbed.sweep().code == 0

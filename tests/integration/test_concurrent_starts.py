@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 from coordination.errors import Conflict
+from coordination.locks.request import START
 from coordination.runs.connection import Connection
-from coordination.runs.control.starting import start_run
+from coordination.runs.control.starting import start_lock, start_run
 from coordination.runs.retrying.retry_run import plan_retry, start_retry
 from coordination.settings import Settings
 from tests.contracts.run_harness import BAD, Harness
+from tests.lock_holders import begin
 from tests.plans import ecosystem, graph, order
 
 
@@ -54,3 +57,14 @@ def test_one_of_several_simultaneous_sweeps_of_a_plan_starts_a_run(redis_url: st
 
     (started,) = people[0].store.live_runs()
     assert sorted(said) == sorted([started, *[f"run {started} of PLAN-001 is running and executes A"] * 3])
+
+
+def test_a_start_does_not_wait_for_one_of_this_host_that_was_killed(redis_url: str):
+    connection = Connection(redis_url, Settings(namespace="test"))
+    killed = begin(redis_url, START, ttl_ms=timedelta(days=1) // timedelta(milliseconds=1))
+    killed.stdout.readline()
+    killed.kill()
+    killed.wait()
+
+    with start_lock(connection) as lock:
+        assert lock.remaining_s > 0

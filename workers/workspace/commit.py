@@ -540,7 +540,8 @@ def _commit_with_hooks(worktree: WorktreeState, parent: str, argv: Sequence[str]
         worktree.git_commit(argv, str(text))
     except CommitRefused:
         if (head := worktree.commit_at("HEAD")) != parent:
-            moved = f"a git hook or a person has moved {worktree.branch} from {parent[:12]} to {head[:12]}"
+            where = head[:12] or "no commit"
+            moved = f"a git hook or a person has moved {worktree.branch} from {parent[:12]} to {where}"
             raise CommitRefused(message=moved) from None
         if not _hooks_changed_files(worktree):
             raise

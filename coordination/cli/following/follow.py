@@ -56,13 +56,15 @@ def start_and_follow(
     code: Callable[[RunView], int] = exit_code,
     extra: Mapping[str, Any] = NOTHING,
     ending: Callable[..., None] | None = None,
+    leave: Callable[[RunView], bool] | None = None,
 ) -> int:
     """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
     `since`: the last event that is not shown; `code`: returns the exit code; `extra`: further fields of the
-    JSON; `ending`: is called in place of `conclude`.
+    JSON; `ending`: is called in place of `conclude`; `leave`: returns true where the run is left to itself
+    before its end.
     """
-    from coordination.cli.following.live_progress import Following
+    from coordination.cli.following.live_progress import Following, never
 
     following, interrupted = None, False
     try:
@@ -77,7 +79,11 @@ def start_and_follow(
             if as_json:
                 print_end(run.view(), as_json=True, extra=extra)
             return 0
-        view = following.until_the_end()
+        view = following.until_the_end(leave or never)
+        if not view.status.ended:
+            call.coord.detach()
+            click.echo(f"  the run goes on in the background; follow it: coord watch {run.id}", err=True)
+            return 0
     except KeyboardInterrupt as interruption:
         if following is None:
             raise

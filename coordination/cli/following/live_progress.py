@@ -80,6 +80,10 @@ ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
+def never(_view: RunView) -> bool:
+    return False
+
+
 class Screen(ProgressBar):
     """The bar, and below it the waits with their durations."""
 
@@ -124,12 +128,13 @@ class Following:
         self._in_hand: set[str] = set()
         """Todos that have begun and not ended: of a large run, only these are read repeatedly."""
 
-    def until_the_end(self) -> RunView:
-        """Show the run until it has ended. After an interruption another call continues. Raises NotFound if
-        Redis has lost the run, whatever that one has done.
+    def until_the_end(self, leave: Callable[[RunView], bool] = never) -> RunView:
+        """Show the run until it has ended, or `leave` returns true for its todos that have begun. After an
+        interruption another call continues. Raises NotFound if Redis has lost the run, whatever that one has
+        done.
         """
         try:
-            return self._until_the_end()
+            return self._until_the_end(leave)
         except NotFound as lost:
             subject = self._plan.rpartition(":")[2]
             raise NotFound(
@@ -137,7 +142,7 @@ class Following:
                 f"see what has landed, and what has not: coord changes {quoted(subject)}",
             ) from lost
 
-    def _until_the_end(self) -> RunView:
+    def _until_the_end(self, leave: Callable[[RunView], bool]) -> RunView:
         with suppress(Unreachable):  # later events name the todos as well
             self._in_hand = self._run.todos_in_hand()
             self._jobs = self._run.max_parallel()
@@ -148,7 +153,9 @@ class Following:
                     self._seen = event.id
                     self._track(event)
                     self._report(event)
-                self._update_waits(quiet=event is None)
+                view = self._update_waits(quiet=event is None)
+                if view is not None and leave(view):
+                    break
         return self._run.view()
 
     @contextmanager
@@ -236,17 +243,22 @@ class Following:
         begins = event.what == BEGINS and "undo" not in event.fields
         return event.what in REPORTED or (begins and not self._has_bar)
 
-    def _update_waits(self, *, quiet: bool) -> None:
-        """Show the waits of the run: below the bar on a terminal, else as lines at intervals."""
+    def _update_waits(self, *, quiet: bool) -> RunView | None:
+        """Show the waits of the run: below the bar on a terminal, else as lines at intervals. Return what was
+        read; None where it is not time yet.
+        """
         if time.monotonic() - self._updated_at < min(UPDATE_S, self._running_every_s) and not (
             quiet and self._parked
         ):
-            return
+            return None
         self._updated_at, self._parked = time.monotonic(), False
         for restart in self._restarted():
             self._print(f"! {restart}")
         with suppress(Unreachable):  # `follow` decides how long Redis may be unreachable
-            self._show_waits(self._run.view(only=self._in_hand))
+            view = self._run.view(only=self._in_hand)
+            self._show_waits(view)
+            return view
+        return None
 
     def _show_waits(self, view: RunView) -> None:
         found, now = self._waits(view), datetime.now(UTC)

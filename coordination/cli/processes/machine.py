@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -18,6 +18,7 @@ from coordination.api import (
     FLOWER_COMMAND,
     FLOWER_PORT,
     METRICS_PORT,
+    WaitReason,
     dashboard_is_installed,
     hide_password,
 )
@@ -32,18 +33,25 @@ from coordination.models import Issue, Plan, ServiceStep, Todo
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
-    from coordination.api import Running, Stopped
+    from coordination.api import Running, RunView, Stopped
 
 
 LOOK_S = 0.5
 """Interval at which `up` looks for a `coord down`."""
+ENDS_HERE = (None, WaitReason.SERVICE, WaitReason.SLOT, WaitReason.TIMER)
+"""Reasons for which a start of services waits on this machine; None: it does not wait."""
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+DETACH = (
+    "Return when all processes answer and the services are up, or wait for another machine, person or run; "
+    "all stay until coord down."
+)
 
 at_most = jobs_option("Run at most N todos at once (default: the setting jobs, else the CPUs).")
 
 
 @command()
-@click.option("--detach", is_flag=True, help="Return when all processes answer; they stay until coord down.")
+@click.option("--detach", is_flag=True, help=DETACH)
 @click.option("--no-flower", is_flag=True, help="Do not start Flower.")
 @click.option("--no-dashboard", is_flag=True, help="Do not start the dashboard.")
 @at_most
@@ -67,7 +75,7 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
     with call.coord.services.reserve_workers() if has_services else nullcontext():
         running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
         _print_running(running, call)
-        code = _start_services(call) if has_services else 0
+        code = _start_services(call, leave=_waits_for_others if detach else None) if has_services else 0
     if detach and code != INTERRUPTED:
         call.coord.local.detach()
         click.echo("it stays until: coord down", err=True)
@@ -76,15 +84,22 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
     return code
 
 
-def _start_services(call: CliContext) -> int:
+def _start_services(call: CliContext, leave: Callable[[RunView], bool] | None) -> int:
     """Start the services of the file; return the exit code."""
     from coordination.cli.processes.services import change
 
     try:
-        return change(call, ServiceStep.START)
+        return change(call, ServiceStep.START, leave=leave)
     except Conflict as error:  # another start has not ended, perhaps one from before everything was killed
         warn(f"the services are not started here: {error.message}; {error.hint}")
         return 0
+
+
+def _waits_for_others(start: RunView) -> bool:
+    """Return whether a start of services waits only for what neither they nor this machine can end: a host
+    that is away, a person, another run.
+    """
+    return bool(start.todos) and all(todo.wait_reason not in ENDS_HERE for todo in start.todos)
 
 
 def _print_running(running: Running, call: CliContext) -> None:

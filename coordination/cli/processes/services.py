@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,8 +81,11 @@ def change(
     *,
     dry_run: bool = False,
     as_json: bool = False,
+    leave: Callable[[RunView], bool] | None = None,
 ) -> int:
-    """Change services by a run, follow it, and print its outcome; return the exit code."""
+    """Change services by a run, follow it to its end, or until `leave` returns true, and print its outcome;
+    return the exit code.
+    """
     services = call.coord.services
     prepared = services.prepare(step, names, phase)
     if dry_run:
@@ -98,7 +101,7 @@ def change(
         _print_outcome(services.outcome(prepared, view), as_json=as_json)
 
     return start_and_follow(
-        call, start, detach=False, as_json=False, ending=end,
+        call, start, detach=False, as_json=False, ending=end, leave=leave,
         code=lambda view: _exit_code(services.outcome(prepared, view)),
     )  # fmt: skip
 

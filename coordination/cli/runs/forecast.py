@@ -86,7 +86,7 @@ def _graph_of_run(call: CliContext, plan: str, form: str, run: str, selectors: S
 @command("planner.forecast")
 @click.argument("plan", shell_complete=plan_ids)
 @narrowed
-@jobs_option("Assume at most N todos at once (default: the workers' slots).")
+@jobs_option("Assume at most N todos at once (default: the workers' slots; without any, one per repository).")
 @as_json_option
 @click.pass_obj
 def forecast(call: CliContext, plan: str, selectors: Selectors, jobs: int | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from coordination.backend.server_check import refuse_unfit
 from coordination.backend.steps.run import Reply
 from coordination.environment import actor
+from coordination.errors import LockTimeout
 from coordination.locks.request import START
 from coordination.models import Ecosystem, Signatures
 from coordination.runs.change_sets.store import ChangeSets
@@ -194,8 +195,15 @@ def follow_up(connection: Connection, run_id: str, reply: Reply) -> None:
 
 
 def start_lock(connection: Connection) -> Lock:
-    """Acquire the start lock: without it, two callers would both find no conflict and start the same work."""
-    return connection.locks.acquire(START, ttl=START_TTL, wait=START_TTL, owner=actor())
+    """Acquire the start lock: without it, two callers would both find no conflict and start the same work.
+    A holder of this host that was killed does not delay it; one of another host does, until its lock expires.
+    """
+    locks = connection.locks
+    try:
+        return locks.acquire(START, ttl=START_TTL, wait=timedelta(0), owner=actor())
+    except LockTimeout:
+        locks.release_dead(START)
+        return locks.acquire(START, ttl=START_TTL, wait=START_TTL, owner=actor())
 
 
 def check_redis(connection: Connection) -> None:

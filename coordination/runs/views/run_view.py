@@ -193,9 +193,7 @@ class RunReader:
             raise NotFound(f"there is no run {run_id!r}", "list the runs: coord list-runs")
         status = RunStatus(meta["status"])
         undone = status in UNDONE
-        has_all = only is None and (
-            todos or status is RunStatus.ROLLING_BACK or (undone and is_landing(meta["plan_id"]))
-        )
+        has_all = only is None and (todos or undone)
         rows = (
             self._as_they_were(run_id, meta["plan_id"], self._todos(run_id, only)) if has_all or only else ()
         )
