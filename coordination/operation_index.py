@@ -56,6 +56,27 @@ INDEX: Mapping[str, Indexed] = {
         "",
         "breaker.reset",
     ),
+    "repo.health": Indexed(
+        "coordination.api.health:HealthOperations",
+        "Show the health of repositories, remotes, services and disks",
+        "read",
+        "",
+        "repo.health",
+    ),
+    "repo.disconnect": Indexed(
+        "coordination.api.health:HealthOperations",
+        "Disconnect a repository",
+        "release-lock",
+        "disconnect",
+        "disconnect",
+    ),
+    "repo.connect": Indexed(
+        "coordination.api.health:HealthOperations",
+        "Connect a repository again",
+        "release-lock",
+        "connect",
+        "connect",
+    ),
     "message.send": Indexed(
         "coordination.api.messages:Messages",
         "Send a message to a repository, an agent or a person",

@@ -63,8 +63,6 @@ NEEDS: Mapping[str, str] = {
     "checks.run": "qa",
     "landings.land": "land",
     "landings.revert": "revert",
-    "health.disconnect": "disconnect",
-    "health.connect": "connect",
     "machine.load_steps": "load_steps",
     **dict.fromkeys(("credentials.add", "credentials.rotate", "credentials.revoke"), CREDENTIAL),
     **{name: row.order for name, row in INDEX.items() if row.right != Right.READ},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from coordination.backend.daemon import wait_until
+from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
 from coordination.errors import NotFound, Unreachable
 from coordination.frozen import FrozenModel
@@ -87,17 +88,42 @@ class Disconnected(FrozenModel):
     """Todos that were running there, as `RUN TODO`."""
 
 
+class Connected(FrozenModel):
+    """A repository that was connected again."""
+
+    repo: str
+
+
+Repository = Annotated[str, Option("A repository's name.", completes="repo_names")]
+
+
 class HealthOperations:
     """`coord.health()` and what belongs to it."""
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
-    def __call__(self, name: str | None = None) -> HealthReport:
+    @operation(
+        "repo.health",
+        Effect.READS,
+        for_agents="`state` of all is healthy, degraded (something optional is down) or critical (something "
+        "required is down, or no worker looks).",
+    )
+    def __call__(
+        self,
+        name: Annotated[
+            str | None,
+            Option(
+                "A repository or service, or KIND:NAME (default: all).",
+                metavar="[REPO|SERVICE]",
+                completes="service_names",
+            ),
+        ] = None,
+    ) -> HealthReport:
         """Show the health of repositories, remotes, services and disks. A worker looks at all of them every
         30 seconds.
 
-        `name`: only a repository or service, as `NAME` or `KIND:NAME`. Starts nothing.
+        `name`: only a repository or service. Starts nothing.
 
         Raises NotFound for an unknown name; Unreachable where no Redis runs.
         """
@@ -117,9 +143,21 @@ class HealthOperations:
             subjects=tuple(map(_view, chosen)),
         )
 
-    def disconnect(self, repo: str, why: str = "") -> Disconnected:
-        """Disconnect a repository: no todo starts in it, running ones are handed back, and it is not
-        recovered. Todos that need it wait until it is connected again.
+    @operation(
+        "repo.disconnect",
+        Effect.CHANGES,
+        right="release-lock",
+        event="disconnect",
+        for_agents="Call it only if a person told you to.",
+    )
+    def disconnect(
+        self,
+        repo: Repository,
+        *,
+        why: Annotated[str, Option("Say why; it is recorded.", flag="--reason", metavar="TEXT")] = "",
+    ) -> Disconnected:
+        """Disconnect a repository. No todo starts in it, running ones are handed back, and it is not
+        recovered. Todos that need it wait until it is connected again: coord repo connect.
 
         Raises NotFound, NotAllowed.
         """
@@ -130,8 +168,15 @@ class HealthOperations:
         self._access.announce("disconnect", repo, repos=[repo], title=why, data={"handed_back": len(back)})
         return Disconnected(repo=repo, handed_back=tuple(f"{run} {todo}" for run, todo in back))
 
-    def connect(self, repo: str) -> None:
-        """Connect a repository again: todos start in it within five seconds.
+    @operation(
+        "repo.connect",
+        Effect.CHANGES,
+        right="release-lock",
+        event="connect",
+        for_agents="Call it only if a person told you to.",
+    )
+    def connect(self, repo: Repository) -> Connected:
+        """Connect a repository again. Todos start in it within five seconds.
 
         Raises NotFound, NotAllowed.
         """
@@ -139,6 +184,7 @@ class HealthOperations:
         with self._access.reached() as connection:
             Disconnections(connection.store).connect(repo)
         self._access.announce("connect", repo, repos=[repo])
+        return Connected(repo=repo)
 
     def _check(self, repo: str, operation: str) -> None:
         declared = {one.name for one in self._access.document.ecosystem.repos}
@@ -157,7 +203,8 @@ class HealthOperations:
         kind, _, rest = name.partition(":")
         bare = rest if kind in list(Kind) else name
         if not found and bare not in names:
-            raise NotFound(f"nothing is named {name!r}{did_you_mean(name, names)}", "list all: coord health")
+            near = did_you_mean(name, names)
+            raise NotFound(f"nothing is named {name!r}{near}", "list all: coord repo health")
         return found
 
 
@@ -167,14 +214,14 @@ def unhealthy(connection: Connection, repos: Collection[str], *, remote: bool) -
     """
     off = Disconnections(connection.store).all()
     for repo in sorted(off.keys() & set(repos)):
-        yield f"{repo} is disconnected, its todos wait: coord connect-repo {repo}"
+        yield f"{repo} is disconnected, its todos wait: coord repo connect {repo}"
     unserved = connection.registry.unserved(repos) if remote else {}
     for repo, waits_for in unserved.items():
         yield f"no worker can work on {repo}, its todos wait for {waits_for}"
     for one in HealthStore(connection.redis, connection.keys).records():
         name, kind = one.subject.name, one.subject.kind
         if kind is Kind.REPO and name in repos and one.is_down and name not in off and name not in unserved:
-            yield f"{name} is {one.verdict}: {one.why}; see: coord health {name}"
+            yield f"{name} is {one.verdict}: {one.why}; see: coord repo health {name}"
 
 
 def end_recoveries(connection: Connection, services: Collection[str]) -> None:

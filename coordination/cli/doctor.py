@@ -1,30 +1,23 @@
-"""`doctor`; `health`, `disconnect-repo` and `connect-repo`: the state of the system, and of its parts."""
+"""`doctor`: the state of the system."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from coordination.api import Facts, Finding, RunView, Severity, findings
 from coordination.api.machine import examine
 from coordination.cli.command import command
-from coordination.cli.completion import repo_names, service_names
 from coordination.cli.context import CliContext
 from coordination.cli.following.summary import waits
 from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
-from coordination.cli.times import format_time, with_local_times
-from coordination.declared import Column
-from coordination.terminal import spelled
+from coordination.cli.times import with_local_times
 from coordination.text import counted
-
-if TYPE_CHECKING:
-    from coordination.api.health import HealthReport, HealthView
 
 WRONG = 1
 MIB = 1024 * 1024
@@ -169,89 +162,3 @@ def _print_repos(facts: Facts) -> None:
         unfit = "; ".join(f"{host}: {why}" for host, why in facts.unfit(repo).items())
         rows.append((repo, ", ".join(facts.hosts_of(repo)) or nobody, queue, unfit))
     print_table(("REPOSITORY", "SERVED BY", "QUEUE", "MISSING ON"), rows)
-
-
-EVERY_S = 2.0
-"""Time between two looks of `--watch`."""
-
-
-@command("health.__call__")
-@click.argument("name", required=False, metavar="[REPO|SERVICE]", shell_complete=service_names)
-@click.option("--watch", is_flag=True, help="Print it again whenever a state has changed, until Ctrl-C.")
-@as_json_option
-@click.pass_obj
-def health(call: CliContext, name: str | None, watch: bool, as_json: bool) -> int:
-    """With REPO or SERVICE: only its health. Exit code 0: healthy. 3: degraded: something is down that is not
-    required. 1: critical: something required is down, or no worker looks.
-    """
-    report = call.coord.health(name)
-    _show(report, as_json=as_json)
-    try:
-        while watch:
-            time.sleep(EVERY_S)
-            before, report = report, call.coord.health(name)
-            if _states(before) != _states(report):
-                _show(report, as_json=as_json)
-    except KeyboardInterrupt:
-        click.echo(err=True)
-    return report.exit_code
-
-
-@command("health.disconnect")
-@click.argument("repo", shell_complete=repo_names)
-@click.option("--reason", default="", help="Say why; it is recorded.")
-@as_json_option
-@click.pass_obj
-def disconnect_repo(call: CliContext, repo: str, reason: str, as_json: bool) -> None:
-    """Connect it again: coord connect-repo REPO."""
-    disconnected = call.coord.health.disconnect(repo, reason)
-    if as_json:
-        print_json(disconnected)
-        return
-    click.echo(
-        f"{disconnected.repo} is disconnected: {counted(len(disconnected.handed_back), 'todo')} handed back"
-    )
-    for todo in disconnected.handed_back:
-        click.echo(spelled(f"  {todo}"))
-
-
-@command("health.connect")
-@click.argument("repo", shell_complete=repo_names)
-@click.pass_obj
-def connect_repo(call: CliContext, repo: str) -> None:
-    call.coord.health.connect(repo)
-    click.echo(f"{spelled(repo)} is connected")
-
-
-def _states(report: HealthReport) -> object:
-    return report.state, [(one.id, one.state, one.given_up) for one in report.subjects]
-
-
-def _why(one: HealthView) -> str:
-    given_up = f"given up after {counted(one.vain, 'recovery')}: " if one.given_up else ""
-    failure = f"; its recovery failed: {one.vain_why}" if one.vain_why not in ("", one.why) else ""
-    return f"{given_up}{one.why}{failure}" or "-"
-
-
-def _show(report: HealthReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
-    click.echo(spelled(f"{report.state}{f': {report.why}' if report.why else ''}"))
-    if not report.subjects:
-        return
-    columns = [Column(name) for name in ("SUBJECT", "STATE", "REQUIRED", "SINCE", "BREAKER", "RECOVERED")]
-    columns.append(Column("WHY", flexible=True, folds=True))
-    rows = [
-        (
-            one.id,
-            one.state,
-            "yes" if one.required else "no",
-            format_time(one.since),
-            one.breaker,
-            one.recovered,
-            _why(one),
-        )
-        for one in sorted(report.subjects, key=lambda one: (one.state == "healthy", one.id))
-    ]
-    print_table(columns, rows)

@@ -49,6 +49,8 @@ DRAWN: Mapping[str, str] = {
     "topic.publish": "messages:print_published",
     "run.list": "runs.inspection:print_runs",
     "checkpoint.create": "runs.recovery:print_checkpoint",
+    "repo.disconnect": "health:print_disconnected",
+    "repo.connect": "health:print_connected",
     "service.logs": "processes.services:print_log",
     "service.forget": "processes.services:print_forgotten",
 }
@@ -67,6 +69,7 @@ HAND_MADE: Mapping[str, str] = {
     "run.logs": "runs.inspection:logs",
     "run.sync": "runs.inspection:sync",
     "checkpoint.restore": "runs.recovery:restore",
+    "repo.health": "health:health",
     "service.start": "processes.services:start",
     "service.stop": "processes.services:stop",
     "service.restart": "processes.services:restart",

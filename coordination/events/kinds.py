@@ -99,8 +99,6 @@ COMMANDS: Mapping[str, str] = {
     "command.approve": "A person or program approved a todo or milestone.",
     "command.reject": "A person or program rejected a todo or milestone.",
     "command.complete": "A person or program completed a manual todo of a run.",
-    "command.disconnect": "A person or program disconnected a repository: nothing starts there.",
-    "command.connect": "A person or program connected a repository again.",
     "command.import": "A person or program imported a run.",
     "command.clean": "A person or program removed what ended runs had left.",
     "command.forget_results": "A person or program emptied the result cache.",

@@ -107,7 +107,7 @@ class RecoveryRuns:
             "why": record.why,
             "recoveries": record.vain,
             "run": record.run,
-            "next": f"coord health {record.subject.name}",
+            "next": f"coord repo health {record.subject.name}",
         }
         for recipient in filter(None, (f"repo:{record.subject.repo}", owner)):
             try:

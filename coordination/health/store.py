@@ -150,7 +150,7 @@ class Disconnections:
         """Let todos start again within five seconds; return the former disconnection. Raises NotFound."""
         row = self._store.redis.hget(self._store.keys.disconnected, repo)
         if row is None or not self._store.redis.hdel(self._store.keys.disconnected, repo):
-            raise NotFound(f"repository {repo} is not disconnected", "list the states: coord health")
+            raise NotFound(f"repository {repo} is not disconnected", "list the states: coord repo health")
         return _read_disconnection(row)
 
     def _running_in(self, repo: str) -> Iterator[tuple[str, str, int]]:

@@ -375,11 +375,11 @@ def _health(facts: Facts) -> Iterator[Finding]:
     for one in facts.health:
         kind, name = one.subject.kind, one.subject.name
         if one.state is HealthState.DISCONNECTED and kind is Kind.REPO:
-            yield Finding.warning(f"repository {name} is disconnected", f"coord connect-repo {name}")
+            yield Finding.warning(f"repository {name} is disconnected", f"coord repo connect {name}")
         elif one.is_troubled and (kind in (Kind.SERVICE, Kind.REMOTE) or facts.hosts_of(name)):
             tell = Finding.wrong if one.subject.required and one.is_down else Finding.warning
             again = "it is not recovered any more" if one.given_up else "see it with its recoveries"
-            yield tell(f"{kind} {name} is {one.state}: {one.reason}", f"{again}: coord health {name}")
+            yield tell(f"{kind} {name} is {one.state}: {one.reason}", f"{again}: coord repo health {name}")
 
 
 def _services(facts: Facts) -> Iterator[Finding]:

@@ -94,8 +94,6 @@ OPERATIONS: Mapping[str, Right] = {
     "land": Right.LAND,
     "revert": Right.LAND,
     "merge": Right.MERGE,
-    "disconnect": Right.RELEASE_LOCK,
-    "connect": Right.RELEASE_LOCK,
     "accept": Right.OVERRIDE,
     "override": Right.OVERRIDE,
     "import": Right.ADMINISTER,

@@ -1,4 +1,4 @@
-"""`coord health`, recovery and disconnected repositories, with real processes."""
+"""`coord repo health`, recovery and disconnected repositories, with real processes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_hung_service_comes_back_and_a_stopped_one_does_not(testbed: Testbed):
     declared(testbed, "store", command=serve, probe=probe, stop_grace="500ms")
     testbed.ok("service", "start")
     reaches(testbed, "service:store", "healthy")
-    assert testbed.ok("health").code == 0
+    assert testbed.ok("repo", "health").code == 0
 
     hung = pid_of(testbed, "store")
     os.kill(hung, signal.SIGSTOP)
@@ -86,7 +86,7 @@ def test_a_hung_service_comes_back_and_a_stopped_one_does_not(testbed: Testbed):
 
     testbed.ok("service", "stop")
     until(lambda: found(testbed, "service:store") is None, IN_TIME_S)
-    assert testbed.ok("health").code == 0
+    assert testbed.ok("repo", "health").code == 0
 
 
 def test_a_leader_that_is_killed_while_a_service_comes_back_leaves_it_to_another_worker(testbed: Testbed):
@@ -98,7 +98,7 @@ def test_a_leader_that_is_killed_while_a_service_comes_back_leaves_it_to_another
     other.says("ready")
     os.kill(pid_of(testbed, "slow"), signal.SIGKILL)
     reaches(testbed, "service:slow", "recovering")
-    assert testbed.coord("health", "slow").code == 1
+    assert testbed.coord("repo", "health", "slow").code == 1
     with connect(testbed.server.start(), Profile.COMMAND) as client:
         monitor = HealthStore(client, Keys(Settings().namespace)).monitor()
     assert monitor is not None
@@ -145,12 +145,12 @@ def test_a_damaged_repository_and_a_missing_folder_are_found(testbed: Testbed):
     text = head.read_text()
     head.write_text("damaged")
     reaches(testbed, "repo:web", "failed")
-    assert "HEAD is damaged" in testbed.coord("health", "web").out
-    assert testbed.coord("health", "web").code == 3
+    assert "HEAD is damaged" in testbed.coord("repo", "health", "web").out
+    assert testbed.coord("repo", "health", "web").code == 3
     testbed.write([{"id": "one", "repo": "web", "gate": {}}], repos=REPOS)
     begun = testbed.coord("sweep", "PLAN-001", "--detach")
     assert "web is failed: " in begun.err
     testbed.ok("cancel", "last")
     head.write_text(text)
     reaches(testbed, "repo:web", "healthy")
-    assert testbed.coord("health", "nothing").code == 2
+    assert testbed.coord("repo", "health", "nothing").code == 2

@@ -243,7 +243,7 @@ def test_a_subject_is_given_up_after_five_vain_recoveries_and_people_are_notifie
     notify = ("sh", "-c", f"cat >> {tmp_path}/told")
     assert Notifier(scene.store.redis, scene.store.keys, notify, lambda: True).run_once() == 1
     notice = json.loads((tmp_path / "told").read_text())
-    assert (notice["event"], notice["next"]) == ("health.given_up", "coord health")
+    assert (notice["event"], notice["next"]) == ("health.given_up", "coord repo health")
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, 3600.0])

@@ -15,7 +15,6 @@ from coordination.api import (
     ServicesOutcome,
     texts,
 )
-from coordination.api.health import HealthReport
 from coordination.api.messages import Event, Gap
 from coordination.frozen import FrozenModel
 from coordination.mcp.answers import duration
@@ -89,19 +88,6 @@ class Heard(FrozenModel):
     events: tuple[EventView, ...]
     gap: bool
     """True if the connection to Redis was lost meanwhile, so that events may be missing."""
-
-
-@reads("Show the health", "health.__call__")
-def coord_get_health(
-    session: Session,
-    name: Annotated[
-        str | None, Field(description="A repository or service, or KIND:NAME (default: all).")
-    ] = None,
-) -> HealthReport:
-    """`state` of all is healthy, degraded (something optional is down) or critical (something required is
-    down, or no worker looks).
-    """
-    return session.coord.health(name)
 
 
 @reads("Wait for events", "topic.subscribe")

@@ -73,7 +73,7 @@ NEXT = {
     GAP: "coord history",
     BREAK_GLASS: "coord events --kind 'access.*'",
     "access.expiring": "coord doctor",
-    "health.given_up": "coord health",
+    "health.given_up": "coord repo health",
 }
 """The next command of notices that are about no run."""
 

@@ -18,7 +18,7 @@ WITHOUT_NOUN = {
     "trends",
     "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps",
     "mcp", "identity", "trust",
-    "gateway", "flower", "metrics", "credential", "dashboard", "open", "health",
+    "gateway", "flower", "metrics", "credential", "dashboard", "open",
 }  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["list", "issues"], "coord issue list"),
         (["publish-topic"], "coord topic publish"),
         (["list-services"], "coord service list"),
+        (["health"], "coord repo health"),
         (["service-logs"], "coord service logs"),
         (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),

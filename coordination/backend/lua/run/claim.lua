@@ -78,7 +78,7 @@ if pinned and pinned ~= host then
 end
 
 if call('HEXISTS', head .. KEY.disconnected, p.repo) == 1 then
-  local why = p.repo .. ' is disconnected; a person connects it: coord connect-repo ' .. p.repo
+  local why = p.repo .. ' is disconnected; a person connects it: coord repo connect ' .. p.repo
   park(todo, 'disconnected', why, RECHECK_MS)
   return reply('parked')
 end
