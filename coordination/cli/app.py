@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TextIO
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from coordination.cli.command_table import COMMANDS, EVERYDAY, NOUNS
+from coordination.cli.command_table import ADVANCED, COMMANDS, EVERYDAY, NOUNS
 from coordination.cli.context import CliContext
 from coordination.cli.groups import HELP_OPTIONS, CommandTable, paged_on_terminal
 from coordination.errors import CoordinationError
@@ -35,9 +35,10 @@ def store_option(ctx: click.Context, parameter: click.Parameter, value: str | No
     families=COMMANDS,
     about=NOUNS,
     everyday=EVERYDAY,
+    advanced=ADVANCED,
     context_settings={"help_option_names": list(HELP_OPTIONS)},
     no_args_is_help=True,
-    subcommand_metavar="COMMAND|NOUN VERB [ARGS]...",
+    subcommand_metavar="COMMAND [ARGS]... | coord NOUN VERB [ARGS]...",
 )
 @click.option(
     "--ecosystem",

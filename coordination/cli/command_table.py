@@ -160,9 +160,16 @@ COMMANDS: Families = {
 }
 
 EVERYDAY = (
-    "init", "validate", "doctor", "status", "sweep", "watch", "logs", "retry", "rollback", "land", "help",
+    "demo", "init", "validate", "doctor", "status", "sweep", "exec", "campaign", "watch", "logs", "show-run",
+    "list-runs", "approve", "cancel", "retry", "rollback", "changes", "land", "revert", "help",
 )  # fmt: skip
 """Commands that `coord --help` lists before the nouns."""
+
+ADVANCED = (
+    "acl", "breaker", "checkpoint", "context", "gateway", "identity", "keeper", "message", "metrics", "steps",
+    "topic", "trust",
+)  # fmt: skip
+"""Commands and nouns that `coord --help` names in one line."""
 
 NOUNS = {
     "breaker": "circuit breakers",

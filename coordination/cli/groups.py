@@ -188,7 +188,7 @@ class Noun(TableGroup):
 
 class CommandTable(TableGroup):
     """All commands of the table, and their nouns. `about`: the plural of each noun; `everyday`: the commands
-    that its help lists first.
+    that its help lists first; `advanced`: the commands and nouns that it only names.
     """
 
     def __init__(
@@ -197,6 +197,7 @@ class CommandTable(TableGroup):
         families: Families,
         about: Mapping[str, str],
         everyday: Sequence[str],
+        advanced: Sequence[str],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -211,10 +212,8 @@ class CommandTable(TableGroup):
         helps |= {name: f"{helps[name]} Also: {verbs}." for name, verbs in nouns.items() if name in helps}
         self.add_stubs({**nouns, **helps}.items())
         page_help(self)
-        named = {*everyday, *nouns}
-        others = [e.name for e in self.entries.values() if not e.noun and e.name not in named]
-        self._short = {"Everyday": everyday, "Nouns and their verbs": list(nouns), "Others": others}
-        self._long = {heading: list(names) for heading, names in families.items()}
+        self._everyday, self._advanced = everyday, advanced
+        self._families = families
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -259,13 +258,48 @@ class CommandTable(TableGroup):
                 return entry.name
         return ""
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        self._write(ctx, formatter, self._short)
+    def get_help(self, ctx: click.Context) -> str:
+        """Return one screen of help."""
+        from coordination.cli.screen.tables import colourful, page, page_width, rows, section, wrapped
+        from coordination.environment import colour_from_environment
+
+        ctx.color = colour_from_environment()  # the option is read before the call begins
+        shown = {*self._everyday, *self._advanced, *self.nouns}
+        others = [one.name for one in self.entries.values() if not one.noun and one.name not in shown]
+        nouns = sorted({*self.nouns} - {*self._advanced})
+        options = ", ".join(max(one.opts, key=len) for one in self.params)
+        text = page(
+            [f"Usage: {ctx.command_path} {self.subcommand_metavar}"],
+            wrapped(" ".join((self.help or "").split()), page_width()),
+            section("Everyday", rows([(one, self._line(one)) for one in self._everyday])),
+            section("Nouns and their verbs", rows([(one, self._line(one)) for one in nouns], folds=True)),
+            section(
+                "More",
+                rows(
+                    [
+                        ("commands", ", ".join(others)),
+                        ("advanced", f"{', '.join(self._advanced)}: coord help advanced"),
+                        ("options", f"{options}: explained by the help of each command"),
+                        ("help", "of all commands: coord help --all; chapters: coord help"),
+                    ],
+                    folds=True,
+                ),
+            ),
+        )
+        return text if colourful() else click.unstyle(text)
+
+    def advanced(self) -> list[tuple[str, str]]:
+        """Return the commands and nouns that the first screen only names, with their lines of help."""
+        return [(one, self._line(one)) for one in self._advanced]
+
+    def _line(self, name: str) -> str:
+        """Return the line of help of a command or noun."""
+        return self.commands[name].help or ""
 
     def help_on_all(self, ctx: Any) -> str:
         """Return the help that lists every command."""
         formatter: Any = ctx.make_formatter()
-        self._write(ctx, formatter, self._long)
+        self._write(ctx, formatter, {heading: list(names) for heading, names in self._families.items()})
         for noun, verbs in self.nouns.items():
             if own := [verb for verb, entry in verbs.items() if entry.has_one_spelling]:
                 group = Noun(noun, self.about[noun], verbs, self.shared)

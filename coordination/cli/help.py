@@ -22,6 +22,7 @@ from coordination.text import nearest
 if TYPE_CHECKING:
     from coordination.cli.groups import CommandTable
 
+ADVANCED = "advanced"
 _COMMENT = re.compile(r"^<!--.*?-->\n+", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 
@@ -29,7 +30,7 @@ _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     table, given = _table(ctx), ctx.params.get("topic") or ()
     if not given:
-        return matching([*table.nouns, *table.entries, *_chapters()], incomplete)
+        return matching([*table.nouns, *table.entries, ADVANCED, *_chapters()], incomplete)
     verbs = table.nouns.get(given[0], {}) if len(given) == 1 else {}
     return matching({verb: entry.help for verb, entry in verbs.items()}, incomplete)
 
@@ -42,14 +43,16 @@ def help(ctx: click.Context, topic: tuple[str, ...], every: bool) -> None:
     """Explain a command, a noun, or a chapter of the documentation.
 
     TOPIC is a command (`list-issues` or `issue list`), a noun (`issue`), or a chapter (`running`, or
-    `running.md` if a command has this name). Without TOPIC, list the topics.
+    `running.md` if a command has this name), or `advanced`. Without TOPIC, list the topics.
     """
     root = ctx.find_root()
     if every:
         with paged():
             click.echo(_table(ctx).help_on_all(root))
     elif not topic:
-        _print_topics(_table(ctx))
+        print_page([_table(ctx).get_help(root)], section("Chapters: coord help CHAPTER", rows(_titles())))
+    elif topic == (ADVANCED,):
+        print_page(section("Advanced commands and nouns", rows(_table(ctx).advanced(), folds=True)))
     elif (found := _help_on(root, topic)) is not None:
         with paged():
             click.echo(found)
@@ -86,17 +89,8 @@ def _help_on(root: click.Context, words: Sequence[str]) -> str | None:
     return here.command.get_help(here)
 
 
-def _print_topics(table: CommandTable) -> None:
-    named = [(name, entry.help) for name, entry in table.entries.items() if not entry.noun]
-    print_page(
-        section("Nouns: coord help NOUN", rows([(n, ", ".join(verbs)) for n, verbs in table.nouns.items()])),
-        section("Commands without a noun: coord help COMMAND", rows(named)),
-        section(
-            "Chapters: coord help CHAPTER",
-            rows([(name, _title(path)) for name, path in _chapters().items()]),
-        ),
-        ["All commands: coord help --all"],
-    )
+def _titles() -> list[tuple[str, str]]:
+    return [(name, _title(path)) for name, path in _chapters().items()]
 
 
 def _chapters() -> Mapping[str, Path]:

@@ -242,11 +242,15 @@ Lines = Iterable[str]
 Facts = Iterable[tuple[str, Cell | str]]
 
 
+def page(*parts: Lines) -> str:
+    """Return the parts that are not empty, with a blank line between them."""
+    return "\n\n".join("\n".join(lines) for part in parts if (lines := list(part)))
+
+
 def print_page(*parts: Lines) -> None:
-    """Print the parts that are not empty, with a blank line between them."""
-    texts = ["\n".join(lines) for part in parts if (lines := list(part))]
+    text = page(*parts)
     with paged():
-        click.echo("\n\n".join(texts))
+        click.echo(text)
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
@@ -295,11 +299,11 @@ def marked(mark: str, style: str, content: str) -> Lines:
     return [f"{styled(mark, style)} {first}", *(f"  {line}" for line in rest)]
 
 
-def rows(table: Sequence[Row]) -> list[str]:
-    """Return the lines of a table without a heading; the last column is cut to the width."""
+def rows(table: Sequence[Row], *, folds: bool = False) -> list[str]:
+    """Return the lines of a table without a heading; the last column is cut to the width, or `folds`."""
     if not table:
         return []
-    columns = [Column("") for _ in table[0][:-1]] + [Column("", flexible=True)]
+    columns = [Column("") for _ in table[0][:-1]] + [Column("", flexible=True, folds=folds)]
     _, *lines = drawn(columns, table, terminal_width(less=2), colour=True)
     return lines
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from coordination.cli.app import coord
-from coordination.cli.command_table import COMMANDS, EVERYDAY
+from coordination.cli.command_table import ADVANCED, COMMANDS, EVERYDAY, NOUNS
 from coordination.cli.groups import CommandTable, entries
 from tests.unit.cli.conftest import Offered, Typed
 
@@ -102,7 +104,7 @@ def test_an_unknown_word_gets_the_nearest_commands_and_the_help_to_look_at(
 
 
 def test_a_noun_that_is_a_command_too_is_listed_once_with_its_verbs(typed: Typed) -> None:
-    listed = [line for line in typed("--help").out.splitlines() if line.startswith("│ history ")]
+    listed = [line for line in typed("--help").out.splitlines() if line.startswith("  history ")]
     assert [["rebuild, export, import" in line, "records" in line] for line in listed] == [[True, True]]
 
     verbs = typed("history", "--help").out
@@ -129,6 +131,7 @@ def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
             }
         },
         everyday=(),
+        advanced=(),
         about={"worker": "workers"},
     )
     context = click.Context(table, info_name="coord")
@@ -144,9 +147,17 @@ def test_of_a_noun_that_is_a_command_too_a_known_verb_wins() -> None:
     )  # fmt: skip
 
 
-def test_the_help_shows_nouns_and_everyday_commands_alone() -> None:
+def test_the_help_is_one_screen_and_names_every_command_once() -> None:
     said = CliRunner().invoke(coord, ["--help"], env={"COLUMNS": "100"}).output
 
-    shown = {line.split()[1] for line in said.splitlines() if line.startswith("│ ") and line[2].isalpha()}
+    lines = [line.split(maxsplit=1) for line in said.splitlines() if line.startswith("  ")]
+    shown = {name for name, _ in lines}
     assert {"issue", "todo", "run", "sweep", "status"} <= shown
-    assert not {name for name in shown if "-" in name}
+    assert len(said.splitlines()) <= 55
+    named = {*shown, *re.findall(r"[a-z]+", " ".join(dict(lines)[one] for one in ("commands", "advanced")))}
+    assert {*NOUNS, *(one.name for one in entries(COMMANDS).values() if not one.noun)} <= named
+
+
+def test_the_advanced_commands_and_nouns_are_explained_by_help(typed: Typed) -> None:
+    said = typed("help", "advanced").out
+    assert [line.split()[0] for line in said.splitlines()[1:]] == list(ADVANCED)
