@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     )
     from coordination.planner.blockers import FINISHED
     from coordination.planner.forecast import Forecast, Saving
-    from coordination.planner.gates import DONE, effect_of_timeout
+    from coordination.planner.gates import DONE, MILESTONE_REPO, effect_of_timeout
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
     from coordination.runs.change_sets.records import CheckVerdict, RequestRef
@@ -197,7 +197,7 @@ _HOMES = {  # module → the names above that come from it when they are first a
     ),
     "planner.blockers": ("FINISHED",),
     "planner.forecast": ("Forecast", "Saving"),
-    "planner.gates": ("DONE", "effect_of_timeout"),
+    "planner.gates": ("DONE", "MILESTONE_REPO", "effect_of_timeout"),
     "planner.graph": ("PlanGraph",),
     "planner.selection": ("Selectors",),
     "runs.change_sets.records": ("CheckVerdict", "RequestRef"),

@@ -115,6 +115,16 @@ class RunReading:
         except CoordinationError:  # the file is broken by now, or git is gone: the run is shown nevertheless
             return ()
 
+    def lands_by_requests(self, repos: Collection[str]) -> bool:
+        """Return whether one of these repositories has a forge for which this machine has a token."""
+        from coordination.forges.connect import with_token
+
+        try:
+            declared = self._access.document.ecosystem.repos if self._access.has_file else ()
+        except CoordinationError:  # the file is broken by now
+            return False
+        return bool(with_token(repo for repo in declared if repo.name in repos))
+
     def log_tail(self, todo: str) -> str:
         with self._reached() as connection:
             return connection.reader.log_tail(self.id, todo)

@@ -58,6 +58,10 @@ class CliContext:
                 "Redis gave no answer: todos that a run executes now are shown as the file has them", err=True
             )
 
+    @property
+    def is_verbose(self) -> bool:
+        return self._verbosity > 0
+
     def log(self, more: int) -> None:
         """Write log lines of coord to standard error: INFO, then DEBUG. Other libraries log warnings only."""
         import logging

@@ -222,7 +222,7 @@ def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(
     assert ended.code == 0
     assert git(lib, "show", f"coord/{PLAN}:code") == "one = 5"
     assert ended.json["counts"] == {"succeeded": 2}
-    assert "; 1 carried over; strategy: " in ended.err, "the first line counts the todos of the end"
+    assert "; 1 carried over\n" in ended.err, "the first line counts the todos of the end"
 
 
 def test_a_todo_that_rewrites_history_fails_by_name_and_leaves_the_change_set(testbed: Testbed):

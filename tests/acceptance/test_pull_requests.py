@@ -34,6 +34,7 @@ def longest_text(at: Site, file: Path) -> None:
 
 def requests_are_opened_once_in_order_with_what_they_depend_on(at: Site, text: Path):
     testbed, forge = at.testbed, at.forge
+    assert f"coord pr create {PLAN}\n" in testbed.ok("show-run", "last").out, "the end names the next step"
     longest_text(at, text)
     seen = testbed.ok("pr", "create", PLAN, "--dry-run", "--json").json
     assert [(one["repo"], one["action"]) for one in seen] == [(name, "would_create") for name in REPOS]

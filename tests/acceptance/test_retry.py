@@ -184,7 +184,7 @@ def test_a_succeeded_run_is_done_again_from_a_todo_on(testbed: Testbed) -> None:
     assert done.code == 0, done.err
     again, kept = {"change", "check", "use"}, {"base", "apart"}
     assert f"3 todos of {first.json['run_id']} again in " in done.err
-    assert "; 2 carried over; strategy: " in done.err
+    assert "; 2 carried over\n" in done.err
     assert "\n  run again although they succeeded: " in done.err
     assert sorted(testbed.ledger[5:]) == sorted(again)
     assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept

@@ -19,8 +19,7 @@ TODOS = [
     {"id": "C", "repo": "lib", "blocked_by": ["B"], "action": FAILING},
 ]
 FIRST = re.compile(
-    r"run \S+ of PLAN-001: 3 todos in 3 repositories on this host \(embedded Redis\), at most \d+ at once; "
-    r"strategy: .+"
+    r"run \S+ of PLAN-001: 3 todos in 3 repositories on this host \(embedded Redis\), at most \d+ at once"
 )
 
 
@@ -56,12 +55,21 @@ def test_off_a_terminal_each_todo_begins_and_ends_once_and_failures_come_last(de
     (summary,) = swept.out.splitlines()
     assert summary.startswith("run ")
     assert "2 succeeded, 1 failed" in summary
-    assert "no schedule could take less than" not in swept.out + swept.err
-    assert "no schedule could take less than" in shown
+    assert not re.search("strategy|levels|dataflow|schedule", swept.out + swept.err + shown)
+    assert "no schedule could take less than" in declared.coord("show-run", "last", "-v").out
     assert "exit code 7\n  | line 1\n" in shown, "all of it is the answer of show-run, also in a file"
     assert re.search(r"coord retry \S+", shown)
     table = shown.partition("\nchange set ")[0].splitlines()[1:]
     assert [line.split()[0] for line in table] == ["TODO", "A", "B", "C"]
+
+
+def test_the_end_of_a_sweep_names_what_has_not_changed_and_the_next_step(running: Testbed) -> None:
+    running.write([{**TODOS[0], "action": "echo 1 > version"}, TODOS[1]])
+    swept = running.ok("sweep", PLAN)
+
+    assert f"coord land {PLAN}\n" in swept.err
+    assert "unchanged: web\n" in swept.err
+    assert "coord pr create" not in swept.err, "no forge has a token"
 
 
 def test_a_quiet_call_names_the_failed_todos_and_gives_no_advice(declared: Testbed) -> None:

@@ -15,6 +15,7 @@ import click
 
 from coordination.api import (
     BEGINNING,
+    MILESTONE_REPO,
     RunStatus,
     RunView,
     TodoState,
@@ -240,7 +241,9 @@ def print_advice(run: Run, view: RunView, worktrees: Path, *, err: bool = True) 
     now = datetime.now(UTC)
     for wait in waits(view, run.max_parallel()) if not view.status.ended else ():
         click.echo(spelled(format_wait(wait, now)), err=err)
-    for line in advice(view, run.branches(view), worktrees / view.run_id):
+    branches = run.branches(view)
+    by_requests = bool(branches) and not is_landing(view.plan_id) and run.lands_by_requests(branches)
+    for line in advice(view, branches, worktrees / view.run_id, by_requests=by_requests):
         click.echo(spelled(line), err=err)
     for line in behind(run.commands_to_pull(view)) if view.status.ended else ():
         click.echo(spelled(line), err=err)
@@ -290,8 +293,12 @@ def _refusals(run: RunView, failed: Sequence[TodoView], tail: Callable[[str], st
         yield f"  full logs: coord logs {run.run_id} {'TODO' if len(failed) > 1 else failed[0].id}"
 
 
-def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterator[str]:
-    """Yield lines with the next commands. `branches`: repository → the branch with its work."""
+def advice(
+    run: RunView, branches: Mapping[str, str], worktrees: Path, *, by_requests: bool = False
+) -> Iterator[str]:
+    """Yield lines with the next commands. `branches`: repository → the branch with its work; `by_requests`:
+    whether a forge can be asked for their pull requests.
+    """
     for branch in () if is_landing(run.plan_id) else sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, of_repo in branches.items() if of_repo == branch)
         yield f"commits are on branch {branch} in {listed(repos)}"
@@ -314,11 +321,18 @@ def advice(run: RunView, branches: Mapping[str, str], worktrees: Path) -> Iterat
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
     else:
-        yield from _how_to_land(run, branches)
+        yield from _how_to_land(run, branches, by_requests=by_requests)
 
 
-def _how_to_land(run: RunView, branches: Mapping[str, str]) -> Iterator[str]:
-    if branches and run.change_set:
+def _how_to_land(run: RunView, branches: Mapping[str, str], *, by_requests: bool) -> Iterator[str]:
+    if not run.change_set:
+        return
+    unchanged = {todo.repo for todo in run.todos} - {*branches, MILESTONE_REPO}
+    if unchanged:
+        yield f"unchanged: {listed(sorted(unchanged))}" if branches else "no repository was changed"
+    if branches and by_requests:
+        yield f"open pull requests, for a review: coord pr create {run.change_set}"
+    if branches:
         yield f"bring them into the base branches: coord land {run.change_set}"
 
 

@@ -107,12 +107,12 @@ def reason(todo: TodoView) -> str:
     return with_local_times(text or "").partition("\n")[0]
 
 
-def print_run(run: RunView, *, as_json: bool, bound: bool = False) -> None:
-    """Print the run with a table of its todos. `bound`: with the least time that any schedule takes."""
+def print_run(run: RunView, *, as_json: bool) -> None:
+    """Print the run with a table of its todos."""
     if as_json:
         print_json(run)
         return
-    print_head(run, bound=bound)
+    print_head(run)
     print_todos(run)
 
 
@@ -160,10 +160,11 @@ def print_end(run: RunView, *, as_json: bool, extra: Mapping[str, Any] = NOTHING
         print_head(run)
 
 
-def print_head(run: RunView, *, bound: bool = False) -> None:
-    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
+def print_head(run: RunView, *, schedule: bool = False) -> None:
+    """`schedule`: with the strategy, and the least time that any schedule takes."""
     status = (run.status, _colour(run.status))
-    _print_in_colour(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run, bound=bound)}")
+    figures = _figures(run, schedule=schedule)
+    _print_in_colour(f"run {run.run_id} of {run.plan_id} ", status, f"{figures}: {format_counts(run)}")
     if run.internal_error:
         _print_in_colour((spelled(internal_error(run.internal_error)), "red"))
     _print_exceptions(run)
@@ -223,14 +224,17 @@ def state_cell(state: TodoState, text: str = "") -> Cell:
     return Cell(text or state, MARKS.get(state, ("", ""))[1])
 
 
-def _figures(run: RunView, *, bound: bool) -> str:
+def _figures(run: RunView, *, schedule: bool) -> str:
+    person = f" by {plain(run.steered_by)}" if run.steered_by else ""
+    strategy = f" by {run.strategy}" if schedule else ""
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
     least = (
         f" (no schedule could take less than {run.bound_s:.1f} s)"
-        if bound and run.bound_s is not None
+        if schedule and run.bound_s is not None
         else ""
     )
-    return f"by {run.strategy}{took}{least}: {format_counts(run)}"
+    figures = f"{strategy}{took}{least}"
+    return f"{person}{',' if person and figures else ''}{figures}"
 
 
 def format_counts(run: RunView) -> str:

@@ -68,7 +68,7 @@ def show(
     markdown: bool,
     form: Form,
 ) -> None:
-    """RUN is an id, its beginning or end, or `last`."""
+    """RUN is an id, its beginning or end, or `last`. With -v, also how it was scheduled."""
     from coordination.cli.following.follow import print_advice
 
     target = call.coord.runs.get(values.get("run", LAST))
@@ -84,7 +84,7 @@ def show(
     worktrees = call.coord.state / "worktrees"
 
     def read() -> None:
-        _print(view, by_level=by_level, by_wave=by_wave)
+        _print(view, by_level=by_level, by_wave=by_wave, schedule=call.is_verbose)
         print_advice(target, view, worktrees, err=False)
 
     form.record(view, more, read)
@@ -92,10 +92,10 @@ def show(
         print_advice(target, view, worktrees)
 
 
-def _print(view: RunView, *, by_level: bool, by_wave: bool) -> None:
+def _print(view: RunView, *, by_level: bool, by_wave: bool, schedule: bool) -> None:
     from coordination.cli.following.live_progress import print_levels, progress_lines
 
-    print_head(view, bound=True)
+    print_head(view, schedule=schedule)
     if view.signed_by:
         click.echo(f"ordered by {plain(view.signed_by)} (signature verified)")
     if view.unsigned != ("the order",):  # without identities no order is signed

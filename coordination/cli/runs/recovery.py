@@ -68,8 +68,7 @@ def _print_nothing(plan: RetryPlan, *, as_json: bool) -> int:
 def _print_started(run_id: str, plan: RetryPlan, places: Workplaces) -> None:
     old = plan.ended
     work = format_work(f"{counted(len(plan.again), 'todo')} of {old.run_id} again", plan.repos, places)
-    carried = f"{len(plan.carried)} carried over; strategy: {old.meta['strategy']}"
-    click.echo(f"run {run_id} of {old.meta['plan_id']}: {work}; {carried}", err=True)
+    click.echo(f"run {run_id} of {old.meta['plan_id']}: {work}; {len(plan.carried)} carried over", err=True)
     if back := [todo for todo in plan.again if todo in plan.set_back.again]:
         click.echo(f"  run again although they succeeded: {listed(back)}", err=True)
     if plan.lost:

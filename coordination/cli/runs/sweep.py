@@ -103,9 +103,7 @@ def run_prepared(
         in_run = sum(view.counts.values())
         carried = in_run - len(graph.todos) - len(graph.blocked)  # results of the change set
         of_set = f"; {carried} carried over" if carried else ""
-        click.echo(
-            f"run {run.id} of {graph.plan.id}: {work}{of_set}; strategy: {ready.order.reason}", err=True
-        )
+        click.echo(f"run {run.id} of {graph.plan.id}: {work}{of_set}", err=True)
         for one in (*view.takes_over, *left):
             click.echo(spelled(str(one)), err=True)
         return run
@@ -145,7 +143,7 @@ def print_dry_run(found: DryRun) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:
-        click.echo(f"{found.size} of {found.plan_id} would run; strategy: {found.reason}", err=True)
+        click.echo(f"{found.size} of {found.plan_id} would run", err=True)
     for one in found.takes_over:
         click.echo(spelled(str(one)), err=True)
     if found.steps:

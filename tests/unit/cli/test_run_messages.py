@@ -126,7 +126,7 @@ def test_the_summary_says_who_rolled_back_and_why_and_the_former_states(capsys: 
     print_run(run(RunStatus.ROLLED_BACK, UNDONE, **why), as_json=False)
 
     out = capsys.readouterr().out
-    for text in ("run R of P rolled_back by ann,", "rolled back: B failed: exit code 7", "had succeeded"):
+    for text in ("run R of P rolled_back by ann: ", "rolled back: B failed: exit code 7", "had succeeded"):
         assert text in out
 
 
