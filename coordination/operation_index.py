@@ -21,6 +21,43 @@ class Indexed(NamedTuple):
 
 
 INDEX: Mapping[str, Indexed] = {
+    "context.get": Indexed(
+        "coordination.api.contexts:Contexts", "Read a value that todos share", "read", "", "context.get"
+    ),
+    "context.set": Indexed(
+        "coordination.api.contexts:Contexts", "Set a value that todos share", "edit", "", "context.set"
+    ),
+    "context.list": Indexed(
+        "coordination.api.contexts:Contexts",
+        "List the visible keys of values that todos share",
+        "read",
+        "",
+        "context.list",
+    ),
+    "context.delete": Indexed(
+        "coordination.api.contexts:Contexts", "Delete values that todos share", "edit", "", "context.delete"
+    ),
+    "context.export": Indexed(
+        "coordination.api.contexts:Contexts",
+        "Write the values of all contexts to a file, as lines of JSON",
+        "read",
+        "",
+        "context.export",
+    ),
+    "context.import": Indexed(
+        "coordination.api.contexts:Contexts",
+        "Import the values of a file; each keeps its remaining time",
+        "administer",
+        "",
+        "context.import",
+    ),
+    "context.stats": Indexed(
+        "coordination.api.contexts:Contexts",
+        "Show statistics of shared values and cached results: size, hits, evictions",
+        "read",
+        "",
+        "context.stats",
+    ),
     "lock.list": Indexed(
         "coordination.api.exclusion:Locks",
         "List the locks with their holders and waiters, ages and times to live",

@@ -12,6 +12,7 @@
 | `landing.py` | quality checks; change sets into the base branches, and out of them again |
 | `requests.py` | pull requests of change sets, and issues, at forges |
 | `services.py` | services of repositories: start, stop, states |
+| `contexts.py` | values that todos share |
 | `health.py` | health; repositories disconnected and connected |
 | `exclusion.py` | locks, resources and circuit breakers |
 | `records.py` | views of records and repositories, with the state of runs |

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from coordination.background import lock_of, opened_once
 from coordination.environment import actor
-from coordination.errors import CoordinationError, InvalidFile, NotFound
+from coordination.errors import Conflict, CoordinationError, InvalidFile, NotFound
+from coordination.models import FILE_NAME
 
 if TYPE_CHECKING:  # each of these is imported by the operations that need it
     from redis import Redis
@@ -76,11 +77,21 @@ class EcosystemAccess:
         return found
 
     @property
+    def redis_is_named(self) -> bool:
+        """Return whether the caller names the Redis, before all settings."""
+        return self._flags["redis_url"] is not None
+
+    @property
     def has_file(self) -> bool:
         try:
             return bool(self.path)
         except NotFound:
             return False
+
+    def refuse_replacing(self, path: Path) -> None:
+        """Raise Conflict for an ecosystem file, which no other content may replace."""
+        if path.exists() and (path.name == FILE_NAME or (self.has_file and path.samefile(self.path))):
+            raise Conflict(f"{path} is an ecosystem file", "name another file")
 
     @property
     def document(self) -> Document:

@@ -46,8 +46,9 @@ NEEDS: Mapping[str, str] = {
         ),
         "edit",
     ),
-    **dict.fromkeys(("context.set", "context.delete", "context.clear", "context.get_or_compute"), "context"),
-    "import_context": "import_context",
+    **dict.fromkeys(
+        (f"context().{name}" for name in ("set", "delete", "clear", "get_or_compute")), "context.set"
+    ),
     "clear_cache": "clear_cache",
     "runs.forget_results": "forget_results",
     "commands.exec": "execute",

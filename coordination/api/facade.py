@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.api.access import EcosystemAccess
 from coordination.background import opened_once
-from coordination.environment import actor, refuse_in_todo
+from coordination.environment import actor
 from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
     from coordination.api.changes import Changes
+    from coordination.api.contexts import Contexts
     from coordination.api.exclusion import Breakers, Locks, Resources
     from coordination.api.generators import Commands, Generators
     from coordination.api.health import HealthOperations
@@ -26,15 +26,11 @@ if TYPE_CHECKING:
     from coordination.api.runs import Runs
     from coordination.api.services import Services
     from coordination.api.trust import TrustAdministration
-    from coordination.cache.connection import TodoContext
-    from coordination.cache.contexts import CacheStats, Context
     from coordination.ecosystem.document import Document
     from coordination.runs.connection import Connection
     from coordination.runs.views.live import TodoOfRun
     from coordination.tracker.manager import CoordinationManager
     from coordination.tracker.records import Edited
-
-FOREIGN_CONTEXT = "a context other than its own"
 
 
 class Facade(EcosystemAccess):
@@ -69,6 +65,13 @@ class Facade(EcosystemAccess):
         from coordination.api.landing import QualityChecks
 
         return QualityChecks(self)
+
+    @opened_once
+    def context(self) -> Contexts:
+        """Return the values that todos share: `coord.context(run="last").get("version")`."""
+        from coordination.api.contexts import Contexts
+
+        return Contexts(self)
 
     @opened_once
     def health(self) -> HealthOperations:
@@ -210,59 +213,6 @@ class Facade(EcosystemAccess):
             run_id = approvals.complete(connection, todo, run_id)
             connection.events.append("command.complete", todo, run=run_id, actor=actor())
             return Completed(edited=edited, run_id=run_id)
-
-    def context(self, *, plan: str = "", run: str = "", todo: str = "") -> Context:
-        """Return the values of a todo of a run, of a run (or `last`), a plan, or the ecosystem:
-        `coord.context(run="last").get("version")`. A change of a value raises NotAllowed without the right.
-        """
-        from coordination.runs.run_contexts import context_of
-
-        with self.reached() as connection:
-            return context_of(connection.cache, plan, run, todo, lambda: self.authority.check("context"))
-
-    @contextmanager
-    def open_context(
-        self, *, plan: str = "", run: str = "", todo: str = ""
-    ) -> Iterator[Context | TodoContext]:
-        """Open the values that `context` returns, for the block. Within a todo's command, without any name,
-        they are those of the todo, which it may change.
-
-        Raises NotAllowed, Unreachable.
-        """
-        from coordination.cache.connection import todo_context
-
-        own = None if self._flags["redis_url"] or plan or run or todo else todo_context()
-        if own is not None:
-            yield own
-            return
-        refuse_in_todo(FOREIGN_CONTEXT)
-        with self.answering():
-            yield self.context(plan=plan, run=run, todo=todo)
-
-    def context_stats(self) -> CacheStats:
-        """Return figures of the shared values: size, hits, evictions."""
-        refuse_in_todo(FOREIGN_CONTEXT)
-        with self.answering() as connection:
-            return connection.cache.stats()
-
-    def export_context(self, file: str | Path) -> int:
-        """Write all contexts to a file, as `coord context export` does; return the number of values."""
-        from coordination.cache.copies import export
-
-        refuse_in_todo(FOREIGN_CONTEXT)
-        with self.answering() as connection:
-            return export(connection.cache.entries, connection.cache.namespace, Path(file))
-
-    def import_context(self, file: str | Path, *, keep: bool = False) -> int:
-        """Put back an export; with `keep`, existing values stay. Return the number of values. Raises
-        UsageError.
-        """
-        from coordination.cache.copies import restore
-
-        refuse_in_todo(FOREIGN_CONTEXT)
-        self.authority.check("import_context")
-        with self.answering() as connection:
-            return restore(connection.cache.entries, Path(file), only_new=keep)
 
     def clear_cache(self) -> int:
         """Delete the cached results of todos and the shared values, except those that todos of live runs see;

@@ -19,7 +19,8 @@ PARTS = {
     "changes": "coordination.api.changes:Changes",
     "checks": "coordination.api.landing:QualityChecks",
     "commands": "coordination.api.generators:Commands",
-    "context": "coordination.cache.contexts:Context",
+    "context": "coordination.api.contexts:Contexts",
+    "context()": "coordination.cache.contexts:Context",
     "credentials": "coordination.api.credentials",
     "events": "coordination.api.events:Events",
     "lock": "coordination.api.exclusion:Locks",
@@ -43,7 +44,8 @@ PARTS = {
     "trust": "coordination.api.trust:TrustAdministration",
 }
 """Part of `coord` → the class, or the module, that has its operations. `run` is one run, as `coord.runs.get`
-returns it; `machine` is a module of the facade.
+returns it, `context()` one context, as `coord.context(plan="P")` returns it; `machine` is a module of the
+facade.
 """
 
 
@@ -147,10 +149,8 @@ PULL = "Create an issue in the file for each open issue of the forge that the fi
 PREFER = "Keep the value of this side where both have changed a field."
 DRY_RUN = "Show what would be done; change nothing."
 
-# Services, shared values, history
+# Services, history
 SERVICES = "Names of services (default: all)."
 PHASE = "Change services of this phase only."
-CONTEXT_PLAN = "Use the context of this plan, which all its runs see."
-CONTEXT_RUN = "Use the context of this run: an id, or `last`."
 RECORD_TYPE = "Select this type of record: issue, todo, plan, milestone, dependency, repo or file."
 RECORD_EVENT = "Select a kind such as todo.completed, or a pattern such as 'issue.*'."

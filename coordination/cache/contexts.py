@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from redis import Redis
 
@@ -31,6 +31,7 @@ from coordination.cache.names import (
     scope_of,
     write_chain,
 )
+from coordination.declared import Column, Table
 from coordination.errors import Unreachable
 from coordination.frozen import FrozenModel
 
@@ -42,6 +43,16 @@ COMPUTE_PATIENCE = timedelta(minutes=10)
 class Kept(FrozenModel):
     """A visible key without its value."""
 
+    shown: ClassVar = Table(
+        columns=(
+            Column("KEY"),
+            Column("SCOPE"),
+            Column("BYTES"),
+            Column("EXPIRES IN", of=lambda one: f"{one.expires_in_s:.0f} s"),
+        ),
+        none="no value matches",
+        next_step="set one: coord context set KEY VALUE",
+    )
     key: str
     scope: str
     """Scope of the context that holds the key."""

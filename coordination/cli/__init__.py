@@ -13,7 +13,7 @@ Each command's module is imported when the command is called.
 | `times.py` | times in the zone of the reader |
 | `files.py` | the file, and the demo |
 | `doctor.py` `health.py` | checks of machine, Redis and workers; health and disconnected repositories |
-| `locks.py` `messages.py` `context_commands.py` | locks and circuit breakers, messages, shared values |
+| `locks.py` `messages.py` `contexts.py` | locks and circuit breakers, messages, shared values |
 | `trust.py` | identity and trust file |
 | `history.py` | events, listed and followed; the history of the file, trends |
 | `tracker/` | the records of the file: list, show, change, check |

@@ -129,9 +129,6 @@ COMMANDS: Families = {
         "import-run": ("runs.storage", "Import an exported run."),
         "clean": ("runs.storage", "Remove worktrees, branches and logs of ended runs.", "run clean"),
     },
-    "Locks and shared values": {
-        "context": ("context_commands", "Read and write values that todos share."),
-    },
     "Messages": {
         "subscribe": ("messages", "Receive the events of topics.", "topic subscribe"),
     },
@@ -174,6 +171,7 @@ ADVANCED = (
 NOUNS = {
     "breaker": "circuit breakers",
     "checkpoint": "checkpoints of runs",
+    "context": "values that todos share",
     "dep": "dependencies between repositories",
     "ecosystem": "the file ecosystem.yaml",
     "event": "events of runs, locks and commands",

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import click
 
@@ -49,6 +50,10 @@ DRAWN: Mapping[str, str] = {
     "topic.publish": "messages:print_published",
     "run.list": "runs.inspection:print_runs",
     "checkpoint.create": "runs.recovery:print_checkpoint",
+    "context.delete": "contexts:print_deleted",
+    "context.export": "contexts:print_exported",
+    "context.import": "contexts:print_imported",
+    "context.stats": "contexts:print_stats",
     "repo.disconnect": "health:print_disconnected",
     "repo.connect": "health:print_connected",
     "service.logs": "processes.services:print_log",
@@ -69,6 +74,8 @@ HAND_MADE: Mapping[str, str] = {
     "run.logs": "runs.inspection:logs",
     "run.sync": "runs.inspection:sync",
     "checkpoint.restore": "runs.recovery:restore",
+    "context.get": "contexts:get",
+    "context.set": "contexts:set_",
     "repo.health": "health:health",
     "service.start": "processes.services:start",
     "service.stop": "processes.services:stop",
@@ -156,6 +163,7 @@ def _parameter(one: Parameter) -> click.Parameter:
             required=one.required,
             nargs=-1 if one.several else 1,
             metavar=one.option.metavar or None,
+            type=click.Path(dir_okay=False, path_type=Path) if _is_path(one) else None,
             shell_complete=complete,
         )
     flag = one.option.flag or f"--{one.name.replace('_', '-')}"
@@ -244,6 +252,10 @@ def _json_or_text(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+def _is_path(one: Parameter) -> bool:
+    return Path in (one.type, *get_args(one.type))
 
 
 def _is_word(one: Parameter) -> bool:

@@ -73,7 +73,6 @@ EMERGENCY = frozenset(Right) - VERDICTS
 OPERATIONS: Mapping[str, Right] = {
     "read": Right.READ,
     "edit": Right.EDIT,
-    "context": Right.EDIT,
     "sync": Right.EDIT,
     "sweep": Right.SWEEP,
     "retry": Right.SWEEP,
@@ -100,7 +99,6 @@ OPERATIONS: Mapping[str, Right] = {
     "clean": Right.ADMINISTER,
     "forget_results": Right.ADMINISTER,
     "clear_cache": Right.ADMINISTER,
-    "import_context": Right.ADMINISTER,
     "credential": Right.ADMINISTER,
     "load_steps": Right.ADMINISTER,
     **{row.order: Right(row.right) for row in INDEX.values()},

@@ -25,8 +25,8 @@ AT_ONCE = 4
 ARGUMENTS: dict[str, Any] = {
     "id": "1-1",
     "actor": "ann", "command": "true", "host": "elsewhere", "ids": ["1-1"], "issue": "ISSUE-001", "key": "k",
-    "name": "n", "payload": 1, "plan": PLAN, "repo": "api", "run": "last", "service": "cache",
-    "step": "start", "task": "look", "template": "T", "text": "hello", "title": "t", "to": "api",
+    "name": "n", "names": ["k"], "payload": 1, "plan": PLAN, "repo": "api", "run": "last", "task": "look",
+    "template": "T", "text": "hello", "title": "t", "to": "api",
     "todo": "A", "topic": "a", "topics": ["a"], "value": 1,
 }  # fmt: skip
 """Argument that a tool requires → its value."""
@@ -82,7 +82,7 @@ def test_every_tool_answers_many_clients_at_once(testbed: Testbed, redis_url: st
 
 READS: dict[str, Callable[[Coord], object]] = {
     "breakers": lambda coord: coord.breakers.list(),
-    "cache": lambda coord: coord.context(plan=PLAN).get("version"),
+    "context": lambda coord: coord.context(plan=PLAN).get("version"),
     "changes": lambda coord: coord.changes.list(),
     "checks": lambda coord: coord.checks.report(),
     "events": lambda coord: coord.events.list(),

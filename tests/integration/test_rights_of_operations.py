@@ -40,13 +40,14 @@ from coordination.trust.trust_file import trust_path
 from tests.testbed import git
 
 READS = {
-    "": "announce announce_checks answering append_events ask_live at_once changed_folders close context "
-    "context_stats detach ensure_worker executing export_context live_asking manage may_have_runs "
-    "open_context reached restarted running_redis start_worker",
+    "": "announce announce_checks answering append_events ask_live at_once changed_folders close "
+    "detach ensure_worker executing live_asking manage may_have_runs reached refuse_replacing restarted "
+    "running_redis start_worker",
     "changes": "diff list plan_adoption plan_discard plan_fresh",
     "checks": "heads prepare report write_junit",
     "commands": "outputs prepare",
-    "context": "get list",
+    "context": "__call__ export get list stats",
+    "context()": "get list",
     "credentials": "listing names_for_webhooks",
     "events": "follow list position",
     "lock": "list released",
@@ -67,7 +68,7 @@ READS = {
     "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
     "records": "ecosystem_status issue plan repo_status todo",
     "pr": "list refs",
-    "run": "branches checkpoints commands_to_pull document events export follow gantt last_event log "
+    "run": "branches checkpoints commands_to_pull document events export follow gantt lands_by_requests last_event log "
     "log_tail maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
     "rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait with_signatures "
     "workers write_back",
@@ -275,11 +276,13 @@ class Place:
             "message.register": lambda: coord.message.register("agent:x"),
             "message.ack": lambda: coord.message.ack("api", ["all"]),
             "topic.publish": lambda: coord.topic.publish("a.b", 1),
-            "context.set": lambda: context().set("a", 1),
-            "context.delete": lambda: context().delete("a"),
-            "context.clear": lambda: context(run=run.id).clear(),
-            "context.get_or_compute": lambda: context().get_or_compute("a", lambda: 1),
-            "import_context": lambda: coord.import_context(self.file),
+            "context.set": lambda: context.set("a", 1),
+            "context.delete": lambda: context.delete(["a"]),
+            "context.import_": lambda: context.import_(self.file),
+            "context().set": lambda: context().set("a", 1),
+            "context().delete": lambda: context().delete("a"),
+            "context().clear": lambda: context(run=run.id).clear(),
+            "context().get_or_compute": lambda: context().get_or_compute("a", lambda: 1),
             "clear_cache": coord.clear_cache,
             "clear_checkpoints": coord.clear_checkpoints,
             "runs.forget_results": runs.forget_results,

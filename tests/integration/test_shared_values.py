@@ -159,12 +159,12 @@ def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str
         assert coord.context().get("a") is None
         assert coord.stats()["cache"]["entries"] == 2
         kept = file.with_name("contexts.jsonl")
-        assert (coord.export_context(kept), coord.context(plan=PLAN).clear()) == (2, 1)
+        assert (coord.context.export(kept).values, coord.context(plan=PLAN).clear()) == (2, 1)
         assert coord.context(plan=PLAN).get("a") is None
-        assert coord.import_context(kept, keep=True) == 1, "the run still has its own"
+        assert coord.context.import_(kept, keep=True).values == 1, "the run still has its own"
         assert coord.context(plan=PLAN).get("a") == 1
         with pytest.raises(UsageError):
-            coord.import_context(file)
+            coord.context.import_(file)
         with pytest.raises(NotFound, match="no todo 'B'"):
             coord.context(run="last", todo="B")
         with pytest.raises(UsageError):
@@ -175,7 +175,7 @@ def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str
 
 def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
     with agent_of(file, redis_url) as ai:
-        ai.call("coord_context_set", key="a", value={"n": [1]}, plan=PLAN, ttl_s=60)
+        ai.call("coord_context_set", key="a", value={"n": [1]}, plan=PLAN, ttl="60s")
 
         assert ai.call("coord_context_get", key="a", run=run) == {
             "key": "a",

@@ -27,7 +27,7 @@ OWN_COMMANDS = {
     "mcp", "metrics", "open", "steps", "trust", "up", "watch", "worker", "validate", "ci", "open-pr", "token",
     "add", "list", "revoke", "grant", "ungrant", "delete", "export", "import", "stats",
     # they show several operations as one page
-    "context", "credential", "status",
+    "credential", "status",
     "events",
 }  # fmt: skip
 """Commands without an operation: their docstring is their text."""
@@ -108,7 +108,7 @@ def test_the_text_of_an_operation_is_for_people_and_says_nothing_of_errors():
 def test_the_parts_of_operations_are_those_of_a_coord(tmp_path: Path):
     file = tmp_path / "ecosystem.yaml"
     file.write_text("repos: []\n")
-    modules = {"", "context", "credentials", "inbox", "machine", "run"}
+    modules = {"", "context()", "credentials", "inbox", "machine", "run"}
     reached = {"locks", "messages", "events"}  # they need a Redis
     with Coord(file) as opened:
         for part in PARTS.keys() - modules - reached:

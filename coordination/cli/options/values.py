@@ -22,8 +22,8 @@ from coordination.api import Selectors, texts
 from coordination.cli import completion
 from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.context import CliContext
-from coordination.errors import Conflict, UsageError
-from coordination.models import DURATION_UNITS_S, FILE_NAME, ResourceNeed, parse_duration, parse_size
+from coordination.errors import UsageError
+from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration, parse_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -77,11 +77,8 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
 
 def output_file(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
     """Return the path of a file that a command may replace. Raises Conflict for an ecosystem file."""
-    if path is None or not path.exists():
-        return path
-    coord = ctx.ensure_object(CliContext).coord
-    if path.name == FILE_NAME or (coord.has_file and path.samefile(coord.path)):
-        raise Conflict(f"{path} is an ecosystem file", "name another file")
+    if path is not None and path.exists():
+        ctx.ensure_object(CliContext).coord.refuse_replacing(path)
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import BeforeValidator, Field
 from pydantic_core import to_jsonable_python
 
 from coordination.api import (
@@ -17,12 +17,10 @@ from coordination.api import (
 )
 from coordination.api.messages import Event, Gap
 from coordination.frozen import FrozenModel
-from coordination.mcp.answers import duration
 from coordination.mcp.declaration import (
     Items,
     Time,
     Wait,
-    changes,
     executes,
     reads,
     several,
@@ -114,45 +112,6 @@ def coord_topic_subscribe(
             if len(found) == most:
                 break
     return Heard(events=tuple(found), gap=gap)
-
-
-Key = Annotated[str, Field(description="The name of the value.")]
-Run = Annotated[
-    str,
-    Field(description=f"{texts.CONTEXT_RUN} Without run and plan: the global context."),
-]
-Plan = Annotated[str, Field(description=texts.CONTEXT_PLAN)]
-Ttl = Annotated[
-    float | None,
-    Field(gt=0, le=31_536_000, description="Lifetime of the value in seconds (default: an hour)."),
-]
-
-
-class Shared(FrozenModel):
-    key: str
-    found: bool
-    value: Any = None
-
-
-@reads("Read a shared value", "context.get")
-def coord_context_get(session: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
-    """A run sees the values of its plan, too, and both see global ones. A missing value may have expired."""
-    absent = object()
-    value = session.coord.context(plan=plan, run=run).get(key, absent)
-    return Shared(key=key, found=False) if value is absent else Shared(key=key, found=True, value=value)
-
-
-@changes("Share a value", "context.set")
-def coord_context_set(
-    session: Session,
-    key: Key,
-    value: Annotated[JsonValue, Field(description="Any JSON.")],
-    run: Run = "",
-    plan: Plan = "",
-    ttl_s: Ttl = None,
-) -> Shared:
-    session.coord.context(plan=plan, run=run).set(key, value, duration(ttl_s))
-    return Shared(key=key, found=True, value=value)
 
 
 @reads("Search the history", "memory.search")

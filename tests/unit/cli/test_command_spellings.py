@@ -18,7 +18,7 @@ SPELLED = [entry for entry in entries(COMMANDS).values() if entry.noun]
 WITHOUT_NOUN = {
     "history",
     "trends",
-    "demo", "doctor", "completion", "help", "context", "up", "down", "worker", "keeper", "acl", "steps",
+    "demo", "doctor", "completion", "help", "up", "down", "worker", "keeper", "acl", "steps",
     "mcp", "identity", "trust",
     "gateway", "flower", "metrics", "credential", "dashboard", "open",
 }  # fmt: skip
