@@ -68,10 +68,10 @@ READS = {
     "planner": "forecast forecast_graph graph preview progress with_durations with_finished",
     "records": "ecosystem_status issue plan repo_status todo",
     "pr": "list refs",
-    "run": "branches checkpoints commands_to_pull document events export follow gantt lands_by_requests last_event log "
-    "log_tail maintain max_parallel picture prepare_retry progress redis_is_full restore_preview "
-    "rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait with_signatures "
-    "workers write_back",
+    "run": "branches checkpoints commands_to_pull document events export follow gantt lands_by_requests "
+    "last_event log log_tail maintain max_parallel picture prepare_retry progress redis_is_full "
+    "restore_preview rollback_preview signed_view status todo todo_diff todos_in_hand unserved view wait "
+    "with_signatures workers write_back",
     "runs": "events export get left_out list prepare_execute prepare_sweep preview_sweep review stats survey "
     "workplaces",
     "services": "list log outcome prepare reserve_workers show stop_here",
