@@ -21,6 +21,41 @@ class Indexed(NamedTuple):
 
 
 INDEX: Mapping[str, Indexed] = {
+    "plan.changes": Indexed(
+        "coordination.api.changes:Changes",
+        "List the change sets: branch, size, and what they wait for before they land",
+        "read",
+        "",
+        "plan.changes",
+    ),
+    "plan.diff": Indexed(
+        "coordination.api.changes:Changes",
+        "Show the difference of a plan's change set to its base, in each repository",
+        "read",
+        "",
+        "plan.diff",
+    ),
+    "plan.discard": Indexed(
+        "coordination.api.changes:Changes",
+        "Discard what has not landed of a change set",
+        "sweep",
+        "discard",
+        "discard",
+    ),
+    "plan.adopt": Indexed(
+        "coordination.api.changes:Changes",
+        "Take a branch as the tip of a plan's change set",
+        "land",
+        "adopt",
+        "adopt",
+    ),
+    "plan.resolve": Indexed(
+        "coordination.api.changes:Changes",
+        "Show where the conflict between a change set and its base branch is resolved",
+        "sweep",
+        "retry",
+        "retry",
+    ),
     "context.get": Indexed(
         "coordination.api.contexts:Contexts", "Read a value that todos share", "read", "", "context.get"
     ),

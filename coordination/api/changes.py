@@ -7,11 +7,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from coordination.api import texts
+from coordination.api.parameters import PlanId, PlanOfChangeSet
 from coordination.branches import HEADS
 from coordination.changes.checkout import RepoDiff, diff_of
 from coordination.changes.view import ChangeReader, ChangeView
+from coordination.declared import Effect, Option, operation
 from coordination.errors import Blocked, Conflict, NotFound, UsageError
 from coordination.models import OPEN_TODO, TodoStatus
 from coordination.runs.change_sets.records import ChangeSet, RepoChange
@@ -36,24 +39,45 @@ class Changes:
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
 
-    def list(self, plan: str | None = None) -> list[ChangeView]:
+    @operation(
+        "plan.changes",
+        Effect.READS,
+        for_agents="coord_land_plan brings a change set into the base branches.",
+    )
+    def list(
+        self,
+        plan: Annotated[
+            str | None,
+            Option(
+                "Only that of this plan, or of this todo without plan (default: all).",
+                completes="change_sets",
+            ),
+        ] = None,
+    ) -> Sequence[ChangeView]:
         """List the change sets: branch, size, and what they wait for before they land.
 
         A change set has a record for each repository. All figures are recorded ones: neither git nor a forge
-        is asked. A todo without plan has a change set of its own name.
-
-        `plan`: only that of this plan, or of this todo without plan.
+        is asked. Pull requests are as `coord pr list` has seen them last. A todo without plan has a change
+        set of its own name.
 
         Raises NotFound where the plan has none; Unreadable where its records are damaged.
         """
         with naming_unrecorded(self._access, plan or ""), self._access.reached() as connection:
             return ChangeReader(connection, self._ecosystem()).read(plan)
 
-    def diff(self, plan: str, repos: Collection[str] = (), *, stat: bool = False) -> tuple[RepoDiff, ...]:
+    @operation("plan.diff", Effect.READS, tool=False)
+    def diff(
+        self,
+        plan: PlanOfChangeSet,
+        *,
+        repos: Annotated[
+            Collection[str],
+            Option(texts.CHANGED_REPOS, flag="--repo", completes="repo_names"),
+        ] = (),
+        stat: Annotated[bool, Option(texts.STAT)] = False,
+    ) -> tuple[RepoDiff, ...]:
         """Show the difference of a plan's change set to its base, in each repository. git on this machine
-        computes it, and must have the commits.
-
-        `repos`: only these. `stat`: the files with their number of lines, without the text.
+        computes it, and must have the commits. Each path begins with the name of its repository.
 
         Raises NotFound; GitRefused where this machine does not have the commits.
         """
@@ -72,12 +96,27 @@ class Changes:
             for name in chosen
         )
 
-    def discard(self, plan: str) -> Discarded:
-        """Discard what has not landed of a change set: its branches go, its todos are open again. The old
+    @operation(
+        "plan.discard",
+        Effect.CHANGES,
+        right="sweep",
+        event="discard",
+        for_agents="Call it only if a person told you to.",
+    )
+    def discard(
+        self,
+        plan: Annotated[
+            str,
+            Option(
+                "A plan, or a todo without plan, which need not be in the file any more.",
+                completes="change_sets",
+            ),
+        ],
+    ) -> Discarded:
+        """Discard what has not landed of a change set. Its branches go, its todos are open again. The old
         tips stay under refs/coord/discarded.
 
-        `plan`: a plan or a todo without plan, which need not be in the file any more. With the embedded
-        server its worker is started as well.
+        Return what was discarded. With the embedded server its worker is started as well.
 
         Raises NotFound without a change set; Conflict while a run writes it, a branch is checked out, or
         Redis has lost the record of work; Blocked where all of it has landed, a pull request is open, or a
@@ -126,24 +165,38 @@ class Changes:
         self._access.announce("discard", planned.plan, repos=repos, data=data)
         return done
 
+    @operation(
+        "plan.adopt",
+        Effect.CHANGES,
+        right="land",
+        event="adopt",
+        for_agents="Call it only if a person told you to.",
+    )
     def adopt(
         self,
-        plan: str,
-        repo: str | None = None,
-        branch: str | None = None,
+        plan: PlanId,
+        repo: Annotated[str | None, Option("The repository of the branch.", completes="repo_names")] = None,
+        branch: Annotated[
+            str | None, Option("A branch of its checkout on this machine.", completes="branch_names")
+        ] = None,
         *,
-        request: int | None = None,
-        replace: bool = False,
+        request: Annotated[
+            int | None,
+            Option("Adopt the open pull request with this number, and its branch.", flag="--pr", least=1),
+        ] = None,
+        replace: Annotated[
+            bool,
+            Option(
+                "Take the branch as it is, also without commits of the change set: todos whose commits it "
+                "lacks are open again (default: merge both)."
+            ),
+        ] = False,
     ) -> tuple[Adoption, ...]:
         """Take a branch as the tip of a plan's change set. Where both have commits that the other lacks, the
         tip is a merge of them.
 
         Without a repository: build a change set that Redis has lost from the commits in the checkouts of this
         machine.
-
-        `branch`: a branch of this machine's checkout of `repo`. `request`: the branch of the open pull
-        request with this number, and the request itself. `replace`: take the branch as it is; todos whose
-        commits it lacks are open again.
 
         Raises NotFound, GitRefused where there is no such work, or both cannot be merged; Conflict while a
         run writes or lands it; NotAllowed; with `request` ForgeError, and Blocked for one that coord cannot
@@ -171,13 +224,14 @@ class Changes:
         ecosystem, places = self._access.document.ecosystem, self._places()
         plan_of(ecosystem, plan)
         if (repo is None) != (branch is None and request is None) or (branch and request is not None):
+            adopt = f"coord plan adopt {plan} {repo or 'REPO'}"
             raise UsageError(
                 "REPO goes with either BRANCH or the number of a pull request",
-                f"coord adopt {plan} {repo or 'REPO'} BRANCH; or coord adopt {plan} {repo or 'REPO'} --pr N",
+                f"{adopt} BRANCH; or {adopt} --pr N",
             )
         if replace and repo is None:
             raise UsageError(
-                "--replace goes with a branch or a pull request", f"leave it out: coord adopt {plan}"
+                "--replace goes with a branch or a pull request", f"leave it out: coord plan adopt {plan}"
             )
         host = self._access.settings.this_host
         with self._access.reached() as connection:
@@ -213,9 +267,14 @@ class Changes:
         data = {"tips": tips, "lacks": lacks, "reopened": reopened}
         self._access.announce("adopt", plan, repos=repos, data=data)
 
-    def resolve(self, plan: str, repo: str) -> Resolution:
-        """Show where the conflict between a change set and its base branch is resolved: the worktree, its
-        host, the files.
+    @operation("plan.resolve", Effect.CHANGES, right="sweep", event="retry")
+    def resolve(
+        self,
+        plan: PlanOfChangeSet,
+        repo: Annotated[str, Option("The repository with the conflict.", completes="repo_names")],
+    ) -> Resolution:
+        """Show where the conflict between a change set and its base branch is resolved. The worktree, its
+        host and the files are named.
 
         When the merge is committed there, the same call continues with it: the run that waits for the merge
         goes on by itself, an ended one is retried. After a landing that was refused, a worktree of the change
@@ -356,8 +415,8 @@ def _refuse_elsewhere(
     raise Conflict(
         f"Redis has no record of work of {plan} that has not landed: {listed(places)} "
         f"({listed(dict.fromkeys(one.todo for one in elsewhere))})",
-        f"rebuild the change set there, on {listed(hosts)}, where the file is: coord adopt {quoted(plan)}; "
-        "then try again",
+        f"rebuild the change set there, on {listed(hosts)}, where the file is: "
+        f"coord plan adopt {quoted(plan)}; then try again",
     )
 
 
@@ -482,7 +541,7 @@ def _refuse(access: EcosystemAccess, plan: str, found: Sequence[Adoption]) -> No
     if not found:
         return
     where = listed([f"{one.branch} of {one.repo} ({one.tip[:12]})" for one in found])
-    hint = f"rebuild the change set from it: coord adopt {quoted(plan)}; then try again"
+    hint = f"rebuild the change set from it: coord plan adopt {quoted(plan)}; then try again"
     if not _is_declared(access.document.ecosystem, plan):
         branch = quoted(found[0].branch)
         hint = f"the file has no {plan} any more; delete it there by hand: git branch -D {branch}"

@@ -117,11 +117,6 @@ REVIEW = "Show what an approval would sign; approve nothing."
 # Change sets
 CHANGED_REPOS = "Select the changes of these repositories (default: all)."
 STAT = "List only the changed files, with their numbers of lines."
-ADOPT_REPLACE = (
-    "Take the branch as it is, also without commits of the change set: todos whose commits it lacks are open "
-    "again (default: merge both)."
-)
-ADOPT_REQUEST = "Adopt the open pull request with this number, and its branch."
 QA_PLAN = "Check the change set of this plan."
 QA_RUN = "Check the commits of this run."
 QA_BASE = "Check the base branches of the repositories of the plan or run."

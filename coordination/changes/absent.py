@@ -45,10 +45,10 @@ class AbsentWork(FrozenModel):
         again = f"or run the todos again: coord sweep {plan} --fresh"
         if self.pushed:
             found = listed([f"{ref} of {repo}" for repo, ref in self.pushed.items()])
-            return f"take the work of {found}: coord adopt {plan}; {again}"
+            return f"take the work of {found}: coord plan adopt {plan}; {again}"
         return (
             f"on the host where coord changes {plan} shows the work, push it: coord pr create {plan}, or "
-            f"git push origin {quoted(branch)}; then here: git fetch, coord adopt {plan}; {again}"
+            f"git push origin {quoted(branch)}; then here: git fetch, coord plan adopt {plan}; {again}"
         )
 
 

@@ -125,7 +125,7 @@ def find_lost(
         raise NotFound(
             f"no checkout of this machine {what}",
             "run it on the host that has the commits; or name the repository and a branch: "
-            "coord adopt --help",
+            "coord plan adopt --help",
         )
     return tuple(found)
 
@@ -335,13 +335,13 @@ class _Sides:
     @property
     def _command(self) -> str:
         where = f"--pr {self.request.number}" if self.request else quoted(self.theirs.branch)
-        return f"coord adopt {quoted(self.plan, self.change.repo)} {where}"
+        return f"coord plan adopt {quoted(self.plan, self.change.repo)} {where}"
 
     def _by_hand(self) -> str:
         """Return the commands that merge the sides."""
         branch = f"merge-{last_part(self.change.branch)}"
         folder = self.place.with_name(f"{self.place.name}-merge")
-        adopt = f"coord adopt {quoted(self.plan, self.change.repo, branch)}"
+        adopt = f"coord plan adopt {quoted(self.plan, self.change.repo, branch)}"
         return (
             f"merge them: git -C {quoted(self.place)} worktree add -b {quoted(branch, folder)} "
             f"{self.theirs.tip}; git -C {quoted(folder)} merge {self.change.tip}; commit, and adopt that: "

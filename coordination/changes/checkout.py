@@ -101,7 +101,7 @@ def _elsewhere(plan: str, change: RepoChange, checkout: Path | None) -> GitRefus
         f"{change.repo}: {where} does not have the commits of {plan}{there}",
         f"run it on {change.host}"
         if change.host
-        else f"rebuild the change set from its branches: coord adopt {plan}",
+        else f"rebuild the change set from its branches: coord plan adopt {plan}",
     )
 
 
@@ -209,7 +209,7 @@ def branch_with_work(checkout: Path, repo: str, plan: str, base: str, prefix: st
     if len({found[name] for name in newest}) > 1:
         raise GitRefused(
             f"several branches of {checkout} have work of {plan}: {listed(newest)}",
-            f"merge them, or choose one: coord adopt {quoted(plan, repo, newest[0])}",
+            f"merge them, or choose one: coord plan adopt {quoted(plan, repo, newest[0])}",
         )
     return newest[0] if newest else ""
 

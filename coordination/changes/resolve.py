@@ -84,7 +84,7 @@ def find_conflict(
     )
     if checkout is None or not is_folder(checkout) or host not in ("", connection.settings.this_host):
         where = host or "the machine that has the commits"
-        return found.model_copy(update={"next": f"run on {where}: coord resolve {plan} {repo.name}"})
+        return found.model_copy(update={"next": f"run on {where}: coord plan resolve {plan} {repo.name}"})
     kept = below(state, "worktrees", run, repo.name) if run else None
     if kept is not None and (base := _left_to_a_person(state, run, repo.name)) and (kept / ".git").exists():
         of_run = {
@@ -121,7 +121,7 @@ def open_worktree(found: Resolution, change: RepoChange, checkout: Path) -> None
     if head and not contains(checkout, change.tip, head):
         raise GitRefused(
             f"{change.branch} of {change.repo} lacks commits of the change set",
-            f"adopt it as it is: coord adopt {found.plan} {change.repo} {change.branch}",
+            f"adopt it as it is: coord plan adopt {found.plan} {change.repo} {change.branch}",
         )
     make_private(path.parent)
     where = [str(path), change.branch] if head else ["-b", change.branch, str(path), change.tip]
@@ -154,7 +154,7 @@ def _looked_at(found: Resolution, path: Path) -> Resolution:
             "state": ConflictState.OPEN,
             "path": str(path),
             "files": files or merge_trees(path, head, found.base).files,
-            "next": f"{commit}; then: coord resolve {found.plan} {found.repo}",
+            "next": f"{commit}; then: coord plan resolve {found.plan} {found.repo}",
         }
     )
 

@@ -56,6 +56,7 @@ DRAWN: Mapping[str, str] = {
     "context.stats": "contexts:print_stats",
     "repo.disconnect": "health:print_disconnected",
     "repo.connect": "health:print_connected",
+    "plan.diff": "landing.changes:print_diff",
     "service.logs": "processes.services:print_log",
     "service.forget": "processes.services:print_forgotten",
 }
@@ -76,6 +77,10 @@ HAND_MADE: Mapping[str, str] = {
     "checkpoint.restore": "runs.recovery:restore",
     "context.get": "contexts:get",
     "context.set": "contexts:set_",
+    "plan.changes": "landing.changes:changes",
+    "plan.discard": "landing.changes:discard",
+    "plan.adopt": "landing.changes:adopt",
+    "plan.resolve": "landing.changes:resolve",
     "repo.health": "health:health",
     "service.start": "processes.services:start",
     "service.stop": "processes.services:stop",

@@ -86,8 +86,6 @@ COMMANDS: Mapping[str, str] = {
     "command.retry": "A person or program retried a run.",
     "command.land": "A person or program landed a change set.",
     "command.revert": "A person or program reverted a landing.",
-    "command.discard": "A person or program discarded a change set: its todos are open again.",
-    "command.adopt": "A person or program took a branch as the tip of a change set.",
     "command.qa": "A person or program started a run of quality checks.",
     "command.pause": "A person or program paused a run.",
     "command.resume": "A person or program resumed a run.",

@@ -295,11 +295,13 @@ def _way_back(finding: ResultFinding, plan: str, own: str) -> str:
     commit, branch = finding.commit[:12], finding.ref.removeprefix("refs/heads/")
     if own:  # both sides count
         steps = f"git switch {quoted(own)}; git merge {commit}; git switch -"
-        return f"merge it in {finding.repo}: {steps}; then: coord adopt {quoted(plan, finding.repo, own)}"
+        return (
+            f"merge it in {finding.repo}: {steps}; then: coord plan adopt {quoted(plan, finding.repo, own)}"
+        )
     if branch != finding.ref:
-        return f"take it up: coord adopt {quoted(plan, finding.repo, branch)}"
+        return f"take it up: coord plan adopt {quoted(plan, finding.repo, branch)}"
     name = f"found-{commit}"
-    adopt = f"coord adopt {quoted(plan, finding.repo, name)}"
+    adopt = f"coord plan adopt {quoted(plan, finding.repo, name)}"
     return f"take it up in {finding.repo}: git branch {name} {commit}; then: {adopt}"
 
 

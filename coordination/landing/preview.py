@@ -250,7 +250,7 @@ def _of_repo(one: RepoLanding, plan: str, method: str, checkout: Path | None) ->
     commits = _count(checkout, f"{base}..{tip}")
     left_out = _count(checkout, f"{tip}..refs/heads/{one.change.branch}") if one.change.branch else None
     found = {"base": base, "commits": commits, "left_out": left_out or 0}
-    resolve = f"coord resolve {quoted(plan, one.repo)}"
+    resolve = f"coord plan resolve {quoted(plan, one.repo)}"
     return known.model_copy(update=found | _outcome(checkout, base, tip, method, resolve))
 
 

@@ -435,5 +435,5 @@ def _refuse_damaged(name: str, changes: Iterable[RepoChange]) -> None:
         if not all(map(is_commit, commits)) or (landed and landed.via not in set(Via)):
             raise Unreadable(
                 f"the change set {name} in {change.repo} is damaged: no commit, or an unknown way",
-                f"see: coord changes {name}; build it anew from its branch: coord adopt {name}",
+                f"see: coord changes {name}; build it anew from its branch: coord plan adopt {name}",
             )

@@ -100,17 +100,17 @@ def test_another_prefix_finds_all_work_with_the_old_one(testbed: Testbed):
     assert show(testbed, f"coord/{PLAN}:version") == "3"
 
     testbed.redis().flushall()
-    shown = testbed.coord("adopt", PLAN, "--yes", "--json")
+    shown = testbed.coord("plan", "adopt", PLAN, "--yes", "--json")
     assert shown.code == 0, shown.err
     assert {one["branch"] for one in testbed.ok("changes", PLAN, "--json").json} == {f"coord/{PLAN}"}
-    assert testbed.coord("discard", PLAN, "--yes").code == 0
+    assert testbed.coord("plan", "discard", PLAN, "--yes").code == 0
     assert branches(testbed) == ["main"]
     assert testbed.sweep().code == 0
     until_there_are(testbed, f"{PREFIX}{PLAN}", "main")
 
     set_prefix(testbed, "coord/", TODOS + MORE)
     testbed.redis().flushall()
-    assert testbed.coord("adopt", PLAN, "--yes").code == 0, "the checkout remembers the prefix"
+    assert testbed.coord("plan", "adopt", PLAN, "--yes").code == 0, "the checkout remembers the prefix"
     landed = testbed.coord("land", PLAN, "--yes")
     assert landed.code == 0, landed.err
     assert (testbed.folder / "lib/version").read_text() == "3\n"

@@ -34,21 +34,21 @@ def test_a_change_set_is_shown_adopted_lost_rebuilt_and_discarded(testbed: Testb
     assert (change["repo"], change["branch"], change["tip"]) == ("a", BRANCH, tip)
     assert (change["commits"], change["files"], change["added"], change["todos"]) == (1, 1, 1, ["A"])
     assert change["wait_reason"] == "order"
-    assert testbed.ok("diff", PLAN, "--json").json
-    assert "+1" in testbed.ok("diff", PLAN).out
+    assert testbed.ok("plan", "diff", PLAN, "--json").json
+    assert "+1" in testbed.ok("plan", "diff", PLAN).out
 
     git(a, "checkout", "-q", "-b", "mine", tip)
     (a / "made").write_text("better\n")
     git(a, "commit", "-qam", "mine")
     mine = git(a, "rev-parse", "HEAD")
     git(a, "checkout", "-q", "main")
-    testbed.ok("adopt", PLAN, "a", "mine", "--yes")
+    testbed.ok("plan", "adopt", PLAN, "a", "mine", "--yes")
     assert testbed.coord("changes", PLAN, "--json").json[0]["tip"] == mine
     assert git(a, "rev-parse", BRANCH) == mine
 
     with testbed.redis() as client:
         client.delete(*client.keys("coord:changes:*"))
-    testbed.ok("adopt", PLAN, "--yes")
+    testbed.ok("plan", "adopt", PLAN, "--yes")
     assert testbed.coord("changes", PLAN, "--json").json[0]["tip"] == mine
 
     fresh = testbed.coord("sweep", PLAN, "--fresh", "--yes", "--json")
@@ -96,9 +96,16 @@ def test_without_the_record_of_work_each_command_refuses_or_rebuilds(testbed: Te
     tip = git(a, "rev-parse", BRANCH)
     testbed.ok("down")
 
-    for words in ("land {} --yes", "land {} --dry-run", "changes {}", "diff {}", "pr create {}", "sweep {}"):
+    for words in (
+        "land {} --yes",
+        "land {} --dry-run",
+        "changes {}",
+        "plan diff {}",
+        "pr create {}",
+        "sweep {}",
+    ):
         refused = testbed.coord(*words.format(PLAN).split(), COORD_REDIS_URL=redis_url)
-        assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True), (words, refused)
+        assert (refused.code, f"coord plan adopt {PLAN}" in refused.err) == (6, True), (words, refused)
     for words in ("revert {} --yes", "retry", "rollback last --yes"):
         assert testbed.coord(*words.format(PLAN).split(), COORD_REDIS_URL=redis_url).code == 2, words
     assert git(a, "rev-parse", BRANCH) == tip
@@ -152,9 +159,9 @@ def test_work_stays_where_a_redis_without_persistence_is_killed_between_two_swee
             assert tip[:12] in swept.err, "it says from where it was rebuilt"
         else:
             refused = testbed.coord(*then.split(), PLAN, *(["--yes"] if then == "land" else []))
-            assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True)
+            assert (refused.code, f"coord plan adopt {PLAN}" in refused.err) == (6, True)
             assert git(a, "rev-parse", BRANCH) == tip
-            testbed.ok("adopt", PLAN, "--yes")
+            testbed.ok("plan", "adopt", PLAN, "--yes")
         testbed.ok("land", PLAN, "--yes")
     landed = git(a, "ls-tree", "--name-only", "main").split()
     assert landed == ["README", "one", *(["two"] if then == "sweep" else [])]
@@ -208,14 +215,14 @@ def test_a_conflict_waits_for_a_person_and_a_live_worker_goes_on_with_the_merge(
     sweep = testbed.begin("sweep", PLAN, "--json")
     until(lambda: testbed.run()["status"] == "running" and testbed.todo("B")["state"] == "parked")
 
-    shown = testbed.coord("resolve", PLAN, "lib", "--json")
+    shown = testbed.coord("plan", "resolve", PLAN, "lib", "--json")
     assert (shown.code, shown.json["files"]) == (3, ["code"])
     place = Path(shown.json["path"])
     with pytest.raises(CalledProcessError):
         git(place, "merge", "-q", "main")
     (place / "code").write_text("one = 5\n")
     git(place, "commit", "-qam", "merged")
-    assert testbed.coord("resolve", PLAN, "lib", "--json").json["taken_up"] == testbed.run()["run_id"]
+    assert testbed.coord("plan", "resolve", PLAN, "lib", "--json").json["taken_up"] == testbed.run()["run_id"]
     gate.open()
 
     ended = sweep.done(60)
@@ -284,7 +291,7 @@ def test_a_sweep_over_lost_commits_ends_at_once_and_names_the_ways_out(testbed: 
 
     assert lost.code == 3
     assert tip[:12] in lost.err
-    for way in (f"coord sweep {PLAN} --fresh", f"coord adopt {PLAN} a BRANCH", f"git -C {a} fetch"):
+    for way in (f"coord sweep {PLAN} --fresh", f"coord plan adopt {PLAN} a BRANCH", f"git -C {a} fetch"):
         assert way in lost.err
     assert testbed.sweep("--fresh", "--yes").code == 0, "the todos are done again"
     assert git(a, "show", f"{BRANCH}:made") == "1"
@@ -329,7 +336,7 @@ def test_a_branch_that_was_amended_is_taken_up_by_the_printed_command(testbed: T
 
     refused = testbed.coord("sweep", PLAN)
     assert refused.code == 3
-    command = f"adopt {PLAN} a coord/{PLAN}"
+    command = f"plan adopt {PLAN} a coord/{PLAN}"
     assert f"coord {command};" in refused.err
     testbed.ok(*command.split(), "--yes")
     testbed.ok("retry", "last")
@@ -348,7 +355,7 @@ def test_a_sweep_that_was_planned_before_a_discard_does_not_run_without_the_disc
 
     with Coord(testbed.file) as coord:
         planned = [coord.runs.prepare_sweep(PLAN), coord.runs.prepare_execute("T2")]
-        testbed.ok("discard", PLAN, "--yes")
+        testbed.ok("plan", "discard", PLAN, "--yes")
         for sweep in planned:
             with pytest.raises(Conflict, match="T1"):
                 coord.runs.start(sweep)

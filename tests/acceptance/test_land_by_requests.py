@@ -130,8 +130,8 @@ def test_merged_branches_are_deleted_at_the_forge_and_commits_of_others_are_name
         assert [(one["outdated"], one["has_others"]) for one in listed.values()] == [
             (False, False), (False, True)
         ]  # fmt: skip
-        assert f"coord adopt {PLAN} b --pr 1" in testbed.ok("pr", "list", PLAN).out
-        testbed.ok("adopt", PLAN, "b", "--pr", "1", "--yes")
+        assert f"coord plan adopt {PLAN} b --pr 1" in testbed.ok("pr", "list", PLAN).out
+        testbed.ok("plan", "adopt", PLAN, "b", "--pr", "1", "--yes")
         assert at.change("b")["tip"] == theirs
         seen = at.testbed.ok("pr", "list", PLAN, "--json").json[1]
         assert (seen["outdated"], seen["has_others"], seen["checks"]) == (False, False, [])
@@ -231,7 +231,7 @@ def a_push_by_a_person_after_two_of_three_merges_reverts_both(at: Site) -> None:
 
     at.approve("c")
     at.forge.push(at.projects["c"], BRANCH, theirs="2\n")
-    at.testbed.ok("adopt", PLAN, "c", "--pr", str(at.request("c").number), "--yes")
+    at.testbed.ok("plan", "adopt", PLAN, "c", "--pr", str(at.request("c").number), "--yes")
 
 
 def what_people_close_breaks_the_set_and_what_they_merge_counts(at: Site) -> None:
@@ -296,7 +296,7 @@ def test_work_without_a_record_is_neither_proposed_nor_left_out_of_a_landing(
             ["land", PLAN, "--yes", "--repo", "b"],
         ):
             refused = testbed.coord(*words)
-            assert (refused.code, f"coord adopt {PLAN}" in refused.err) == (6, True), (words, refused)
+            assert (refused.code, f"coord plan adopt {PLAN}" in refused.err) == (6, True), (words, refused)
             assert tip[:12] in refused.err
         assert [at.requests(name) for name in "ab"] == [[], []]
         assert at.landed() == [False, False]
@@ -308,6 +308,6 @@ def test_work_without_a_record_is_neither_proposed_nor_left_out_of_a_landing(
         )
         assert log.startswith("--accept=T-b by ")
         assert testbed.coord("pr", "create", PLAN).code == 6, "the work of b has no record yet"
-        testbed.ok("adopt", PLAN, "--yes")
+        testbed.ok("plan", "adopt", PLAN, "--yes")
         assert at.land().code == 0
         assert at.landed() == [True, True]

@@ -69,7 +69,9 @@ def test_the_commit_of_a_completed_todo_that_only_another_ref_has_refuses_the_la
     commit = lose_the_first(testbed, ref)
     refused = testbed.coord("land", PLAN, "--yes")
     assert refused.code == 6
-    assert [word for word in ("ONE", "lib", commit[:12], ref, "coord adopt") if word not in refused.err] == []
+    assert [
+        word for word in ("ONE", "lib", commit[:12], ref, "coord plan adopt") if word not in refused.err
+    ] == []
     assert on_main(testbed) == ["README"]
     with Coord(testbed.file) as coord, pytest.raises(NotLanded) as raised:
         coord.landings.land(PLAN)
@@ -81,7 +83,7 @@ def test_the_commit_of_a_completed_todo_that_only_another_ref_has_refuses_the_la
     git(lib, "switch", "-q", f"coord/{PLAN}")
     git(lib, "merge", "-q", "--no-edit", commit)
     git(lib, "switch", "-q", "-")
-    testbed.ok("adopt", PLAN, "lib", f"coord/{PLAN}", "--yes")
+    testbed.ok("plan", "adopt", PLAN, "lib", f"coord/{PLAN}", "--yes")
     assert land(testbed) == 0
     assert on_main(testbed) == ["README", "one", "two"]
 
@@ -229,7 +231,7 @@ def test_what_has_landed_in_another_form_lands_again_though_its_records_are_lost
 LOSING = (
     ("clean", "--yes"),
     ("clean", "--unmerged", "--yes"),
-    ("discard", PLAN, "--yes"),
+    ("plan", "discard", PLAN, "--yes"),
     ("sweep", PLAN, "--fresh", "--yes"),
     ("clean", "--yes", "--older-than", "0s"),
 )
@@ -255,7 +257,7 @@ def test_no_command_removes_a_commit_of_which_redis_has_no_record(testbed: Testb
         assert done.code in (0, 2, 3, 6), done
         assert before <= set(git(lib, "rev-list", "--all").split()), (words, done)
     if ended == "succeeded":
-        testbed.ok("adopt", PLAN, "--yes")
+        testbed.ok("plan", "adopt", PLAN, "--yes")
         testbed.write([{**ONE, **DONE}, {**TWO, **DONE}])
         assert land(testbed) == 0
         assert on_main(testbed) == ["README", "one", "two"]
@@ -280,7 +282,7 @@ def test_work_that_people_merged_and_reverted_neither_lands_nor_is_built_on(test
 
     refused = testbed.coord("land", PLAN, "--yes")
     assert refused.code == 3
-    assert f"coord discard {PLAN}" in refused.err
+    assert f"coord plan discard {PLAN}" in refused.err
     add(testbed, {**TWO, "action": "cat one > two", "blocked_by": ["ONE"]})
     failed = testbed.sweep()
     assert failed.states == {"ONE": "succeeded", "TWO": "failed"}
@@ -289,7 +291,7 @@ def test_work_that_people_merged_and_reverted_neither_lands_nor_is_built_on(test
     if way == "revert":
         git(testbed.folder / "lib", "revert", "--no-edit", "HEAD")
     if way == "discard":
-        testbed.ok("discard", PLAN, "--yes")
+        testbed.ok("plan", "discard", PLAN, "--yes")
     testbed.ok("sweep", PLAN, *(["--fresh", "--yes"] if way == "fresh" else []))
     assert land(testbed) == 0
     assert on_main(testbed) == ["README", "one", "two"]

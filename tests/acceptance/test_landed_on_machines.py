@@ -77,7 +77,7 @@ class Two:
         """Adopt a branch, or what is lost, on the machine of a repository, as the person whom all trust."""
         words = (repo, *branch) if branch else ()
         identity = str(self.folder / "person")
-        self.machines[repo].ok("adopt", PLAN, *words, "--yes", COORD_IDENTITY=identity)
+        self.machines[repo].ok("plan", "adopt", PLAN, *words, "--yes", COORD_IDENTITY=identity)
 
     def refusals(self) -> list[Any]:
         """Return what workers have refused for its signature."""
@@ -125,7 +125,7 @@ def test_adopted_commits_reach_other_hosts_also_after_redis_was_lost(two: Two):
     two.laptop.ok("sweep", PLAN)
     for repo in WORK:
         two.commit_by_hand(repo)
-        unsigned = two.machines[repo].coord("adopt", PLAN, repo, "mine", "--yes")
+        unsigned = two.machines[repo].coord("plan", "adopt", PLAN, repo, "mine", "--yes")
         assert unsigned.code == 4
         two.adopt(repo, "mine")
     assert verdicts(two) == {"up": "green", "down": "green"}
@@ -166,12 +166,12 @@ def test_a_record_that_is_lost_is_rebuilt_on_the_host_that_has_the_work(two: Two
     tips = {repo: git(two.checkout(repo), "rev-parse", f"coord/{PLAN}") for repo in WORK}
     lose_records(two, "run:*", "change*", "adopted:*", "commits")
 
-    refused = [*commands(two, "land {} --yes", "changes {}", "diff {}", "pr create {}", "sweep {}")]
+    refused = [*commands(two, "land {} --yes", "changes {}", "plan diff {}", "pr create {}", "sweep {}")]
     more = {"id": "MORE", "repo": "down", "action": "echo > more", "blocked_by": ["USE"]}
     two.write(two.laptop, more)
     refused += commands(two, "sweep {}", "sweep {} --dry-run", "todo execute MORE")
     for words, done in refused:
-        found = [word for word in ("on ann", "on ben", f"coord adopt {PLAN}") if word in done.err]
+        found = [word for word in ("on ann", "on ben", f"coord plan adopt {PLAN}") if word in done.err]
         assert (done.code, len(found)) == (6, 3), (words, done.err)
     assert {repo: git(two.checkout(repo), "rev-parse", f"coord/{PLAN}") for repo in WORK} == tips
 
@@ -196,7 +196,7 @@ def test_a_lost_todo_refuses_the_landing_also_where_results_are_signed(two: Two)
         redis.hdel(key, *(name for name in redis.hkeys(key) if "down" in name or "USE" in name))
 
     refused = two.laptop.coord("land", PLAN, "--yes")
-    named = [word for word in ("USE of down", "on ben", f"coord adopt {PLAN}") if word in refused.err]
+    named = [word for word in ("USE of down", "on ben", f"coord plan adopt {PLAN}") if word in refused.err]
     assert (refused.code, len(named)) == (6, 3), refused.err
     assert two.landed() == [False, False]
     two.write(two.machines["down"], down="down")

@@ -253,7 +253,7 @@ def test_a_second_sweep_between_two_machines_builds_on_both_and_each_rebuilds_wh
         machine.file.write_text(
             laptop.file.read_text().replace(f"- name: {repo}\n", f"- name: {repo}\n  path: {repo}\n")
         )
-        machine.ok("adopt", PLAN, "--yes")
+        machine.ok("plan", "adopt", PLAN, "--yes")
     rebuilt = laptop.coord("changes", PLAN, "--json").json
     facts = ("repo", "base", "tip", "host", "commits", "files")
     was, now = (

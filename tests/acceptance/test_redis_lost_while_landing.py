@@ -63,6 +63,6 @@ def test_it_is_said_what_has_landed_and_the_rest_can_land(swept: Testbed):
         assert [f"of {name} (" in not_landed for name in REPOS] == [False, False, True]
         assert [f"{name} (" in has_landed for name in REPOS] == [True, True, False]
 
-    swept.ok("adopt", PLAN, "--yes")
+    swept.ok("plan", "adopt", PLAN, "--yes")
     assert swept.coord("land", PLAN, "--yes").code == 0
     assert landed(swept) == [True, True, True]

@@ -260,10 +260,10 @@ def test_a_record_with_unlanded_work_is_deleted_only_with_a_word_on_that(with_wo
         assert any("coord changes" in note for note in kept["notes"])
     assert branches(with_work) == ["coord/PLAN-001", "coord/T2"]
     assert with_work.ok("create-plan", "--title", "new").out.strip() == "PLAN-002"
-    (gone,) = with_work.ok("discard", PLAN, "--yes", "--json").json["repos"]
+    (gone,) = with_work.ok("plan", "discard", PLAN, "--yes", "--json").json["repos"]
     assert branches(with_work) == ["coord/T2"]
     assert git(with_work.folder / "a", "cat-file", "-t", f"refs/coord/discarded/{PLAN}/{gone['tip'][:12]}")
-    assert with_work.coord("discard", PLAN, "--yes").code == 2, "nothing is left"
+    assert with_work.coord("plan", "discard", PLAN, "--yes").code == 2, "nothing is left"
 
 
 def test_a_record_with_unlanded_work_is_deleted_with_it_and_the_tip_is_kept(with_work: Testbed):

@@ -36,10 +36,10 @@ def push(testbed: Testbed, *refs: str) -> None:
 
 
 def test_nothing_here_has_the_work_and_a_fresh_sweep_does_it_again(colleague: Testbed):
-    for words in (["changes", PLAN], ["land", PLAN, "--yes"], ["diff", PLAN], ["pr", "list", PLAN]):
+    for words in (["changes", PLAN], ["land", PLAN, "--yes"], ["plan", "diff", PLAN], ["pr", "list", PLAN]):
         refused = colleague.coord(*words)
         assert refused.code == 2
-        said = ("ONE", "TWO", f"sweep {PLAN} --fresh", "coord adopt")
+        said = ("ONE", "TWO", f"sweep {PLAN} --fresh", "coord plan adopt")
         assert [words for words in said if words not in refused.err] == []
     assert not (colleague.state / "worker.log").exists(), "only looked"
     for words in ([], ["--dry-run"]):
@@ -63,7 +63,7 @@ def test_the_pushed_branch_is_named_and_adopted(testbed: Testbed, colleague: Tes
     git(colleague.folder / "lib", "fetch", "-q")
     assert f"origin/{BRANCH}" in colleague.coord("changes", PLAN).err
     tip = git(testbed.folder / "lib", "rev-parse", BRANCH)
-    colleague.ok("adopt", PLAN, "--yes")
+    colleague.ok("plan", "adopt", PLAN, "--yes")
     (change,) = colleague.ok("changes", PLAN, "--json").json
     assert (change["tip"], sorted(change["todos"])) == (tip, ["ONE", "TWO"])
     assert git(colleague.folder / "lib", "rev-parse", BRANCH) == tip

@@ -60,7 +60,7 @@ def test_a_commit_of_somebody_else_stays_whether_it_is_known_here_or_not(target:
     with pytest.raises(Conflict) as refused:
         push_branch(target, ours)
     fetch, adopt = refused.value.hint.removeprefix("fetch and adopt it: ").split("; ")
-    assert adopt == f"coord adopt P r {BRANCH}-theirs"
+    assert adopt == f"coord plan adopt P r {BRANCH}-theirs"
     subprocess.run(shlex.split(fetch), check=True, capture_output=True)
     assert git(target.checkout, "rev-parse", f"{BRANCH}-theirs") == theirs
     with pytest.raises(Conflict):

@@ -171,7 +171,7 @@ def test_a_branch_drops_work_only_if_that_is_said_and_its_todos_are_open_again(
 
     with pytest.raises(GitRefused) as refused:
         coord.changes.adopt("P", "lib", "mine")
-    assert "coord adopt P lib mine --replace" in refused.value.hint
+    assert "coord plan adopt P lib mine --replace" in refused.value.hint
     assert statuses(coord) == {"A": "completed", "B": "completed"}
     assert head(lib, "coord/P") == ours
 
@@ -331,7 +331,7 @@ def test_a_request_of_somebody_else_is_adopted_and_only_added_to(site: SimpleNam
     coord.changes.adopt("P", "app", "mine", replace=True)
     with pytest.raises(Conflict) as refused:
         coord.pr.create("P", RequestOptions(repos=("app",)))
-    assert refused.value.hint.endswith(f"coord adopt P app --pr {request.number}")
+    assert refused.value.hint.endswith(f"coord plan adopt P app --pr {request.number}")
     assert forge.tip("acme/app", "agent") == more, "also not over what coord has pushed itself"
 
 
@@ -357,7 +357,7 @@ def test_a_request_to_which_a_person_pushed_keeps_the_completed_todo_that_only_o
     if other == "conflict":
         with pytest.raises(GitRefused) as refused:
             coord.changes.adopt("P", "app", request=made.number)
-        assert f"coord adopt P app --pr {made.number} --replace" in refused.value.hint
+        assert f"coord plan adopt P app --pr {made.number} --replace" in refused.value.hint
         assert (head(app, BRANCH), statuses(coord)["T-more"]) == (ours, "completed")
         (dropped,) = coord.changes.adopt("P", "app", request=made.number, replace=True)
         assert (dropped.tip, dropped.lacks, statuses(coord)["T-more"]) == (theirs, ("T-more",), "pending")

@@ -48,13 +48,13 @@ def coord(folder: Path, redis_url: str) -> Iterator[Coord]:
 
 
 def test_files_are_counted_and_the_text_has_the_repository_in_its_paths(coord: Coord):
-    (found,) = coord.changes.diff("P", ["lib"])
+    (found,) = coord.changes.diff("P", repos=["lib"])
     assert {file.path: (file.added, file.removed) for file in found.files} == {
         "code": (2, 0),
         "picture": (None, None),
     }
     assert "+++ b/lib/code" in (found.diff or "")
-    (short,) = coord.changes.diff("P", ["lib"], stat=True)
+    (short,) = coord.changes.diff("P", repos=["lib"], stat=True)
     assert (short.diff, short.files) == (None, found.files)
 
 
@@ -62,20 +62,20 @@ def test_a_machine_without_the_commits_names_the_host_that_has_them(coord: Coord
     with pytest.raises(GitRefused, match="host-2"):
         coord.changes.diff("P")
     with pytest.raises(NotFound, match="other"):
-        coord.changes.diff("P", ["other"])
+        coord.changes.diff("P", repos=["other"])
 
 
 @pytest.mark.parametrize("commit", ["--output=owned", "main", "", "f" * 40])
 def test_a_damaged_record_reaches_no_option_of_git(coord: Coord, store: RunStore, folder: Path, commit: str):
     store.redis.hset(store.keys.changes("P"), "tip lib", commit)
     with pytest.raises((GitRefused, Unreadable)):
-        coord.changes.diff("P", ["lib"])
+        coord.changes.diff("P", repos=["lib"])
     assert not list(folder.rglob("owned"))
 
 
 def test_neither_control_characters_nor_tokens_of_a_file_reach_the_reader(folder: Path, redis_url: str):
     def printed(*words: str) -> str:
-        command = [str(COORD), "--redis", redis_url, "diff", "P", "--repo", "lib", *words]
+        command = [str(COORD), "--redis", redis_url, "plan", "diff", "P", "--repo", "lib", *words]
         return subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=True, env=plain()
         ).stdout
@@ -94,7 +94,7 @@ def test_an_empty_change_set_is_said_to_be_empty(
 ):
     base = git("rev-parse", "main", cwd=folder / "lib")
     record(store.redis, "P", "lib", base=base, tip=base)
-    command = [str(COORD), "--redis", redis_url, "diff", "P", "--repo", "lib", *options]
+    command = [str(COORD), "--redis", redis_url, "plan", "diff", "P", "--repo", "lib", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=plain())
     assert done.stdout == ""
     assert "coord changes" in done.stderr

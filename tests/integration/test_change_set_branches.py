@@ -154,14 +154,14 @@ def test_a_branch_without_our_work_is_refused_and_stays(sweeps: Sweeps):
     sweeps.next()
     with pytest.raises(GitRefused) as refused:
         sweeps.begin()
-    assert "coord adopt PLAN" in refused.value.hint
+    assert "coord plan adopt PLAN" in refused.value.hint
     assert sweeps.branch == added
 
 
 def test_a_foreign_branch_of_that_name_is_refused_before_anything_is_made(sweeps: Sweeps):
     sweeps.git("branch", BRANCH, "main")
     theirs = sweeps.commit_on_branch("theirs")
-    with pytest.raises(GitRefused, match="coord adopt PLAN"):
+    with pytest.raises(GitRefused, match="coord plan adopt PLAN"):
         sweeps.begin()
     assert sweeps.branch == theirs
 
@@ -201,7 +201,7 @@ def test_work_of_which_no_record_is_left_is_refused_and_stays(sweeps: Sweeps, is
     sweeps.next()
     with pytest.raises(GitRefused) as refused:
         sweeps.begin()
-    assert "coord adopt PLAN" in refused.value.hint
+    assert "coord plan adopt PLAN" in refused.value.hint
     assert sweeps.branch == head
 
 

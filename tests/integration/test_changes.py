@@ -108,7 +108,7 @@ def test_damaged_records_hide_no_others(coord: Coord, store: RunStore, damage: d
     store.redis.sadd(store.keys.change_sets, "TEXT")
     store.redis.set(store.keys.changes("TEXT"), "no hash")
     assert waits(coord) == [("GONE", "lib", "plan")]
-    with pytest.raises(Unreadable, match="coord adopt P"):
+    with pytest.raises(Unreadable, match="coord plan adopt P"):
         coord.changes.list("P")
 
 

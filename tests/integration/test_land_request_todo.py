@@ -257,7 +257,7 @@ def test_an_approval_survives_the_base_that_coord_merges_in_and_no_push_of_a_per
 
     theirs = place.at.push(place.project, "coord/P", theirs="1\n")
     ends(place.land(**wanted), REFUSED)
-    ends(place.check(**wanted), REFUSED, "coord adopt")
+    ends(place.check(**wanted), REFUSED, "coord plan adopt")
     assert not place.has_work
 
     place.project.bare.move("coord/P", updated, theirs)
@@ -347,7 +347,7 @@ def test_the_second_of_two_ready_landings_lands_on_top_of_the_first(place: Propo
 def test_a_request_that_conflicts_since_it_was_ready_is_refused(place: Proposal):
     place.check()
     place.move_base(work="theirs\n")
-    ends(place.land(), REFUSED, "coord resolve P r")
+    ends(place.land(), REFUSED, "coord plan resolve P r")
 
 
 @pytest.mark.parametrize("step", [LandStep.CHECK, LandStep.LAND])
@@ -441,7 +441,7 @@ def test_a_conflict_that_only_gitea_sees_is_waited_for_with_patience(
         place.now += timedelta(hours=2)
         ends(place.check(), REFUSED, "land_patience")
     place.move_base(work="theirs\n")
-    ends(place.check(when_ready=True), REFUSED, "coord resolve")
+    ends(place.check(when_ready=True), REFUSED, "coord plan resolve")
 
 
 @GITEA

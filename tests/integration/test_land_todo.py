@@ -178,7 +178,7 @@ def test_a_conflict_is_refused_for_good_and_names_the_file(place: Direct):
         refused = place.land(Method.MERGE, step)
         assert refused.kind is OutcomeKind.REFUSED
         assert "work" in refused.error
-        assert "coord resolve P r" in refused.error
+        assert "coord plan resolve P r" in refused.error
 
 
 @pytest.mark.parametrize("how", ["never pushed", "taken out by people"])

@@ -132,7 +132,7 @@ def test_a_merge_that_is_not_committed_is_not_taken_up(coord, lib, store: RunSto
 
 def test_a_branch_that_lacks_the_change_set_is_left_alone(coord, lib):
     git("branch", "--quiet", "--force", "coord/P", "main", cwd=lib)
-    with pytest.raises(GitRefused, match="coord adopt P lib"):
+    with pytest.raises(GitRefused, match="coord plan adopt P lib"):
         coord.changes.resolve("P", "lib")
 
 

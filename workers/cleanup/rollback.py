@@ -122,7 +122,8 @@ class ChangeSetRollback:
         """
         repo = change.repo
         if isinstance(made, Refused):
-            hint = f"take it out by hand on {change.branch}, then: coord adopt {name} {repo} {change.branch}"
+            adopt = f"coord plan adopt {name} {repo} {change.branch}"
+            hint = f"take it out by hand on {change.branch}, then: {adopt}"
             raise GitRefused(made.error, hint)
         tip = made.base if isinstance(made, NoChange) else made.commit
         self.send(grant, tip, change.base)

@@ -65,7 +65,7 @@ class LandAttempt(Attempt):
         return super()._end_after(refused)
 
     def _resolve_hint(self) -> str:
-        return f"resolve it: coord resolve {quoted(self._name, self._job.repo.name)}; then land it again"
+        return f"resolve it: coord plan resolve {quoted(self._name, self._job.repo.name)}; then land it again"
 
     @abstractmethod
     def _check(self, at: BaseBranch, change: RepoChange) -> AttemptOutcome:

@@ -276,7 +276,7 @@ class RequestLanding(RequestLook, LandAttempt):
         lasting = tuple(one for one in missing if one.lack in LASTING)
         if not lasting:
             return
-        adopt = f"coord adopt {quoted(self._name, self._job.repo.name)} --pr {request.number}"
+        adopt = f"coord plan adopt {quoted(self._name, self._job.repo.name)} --pr {request.number}"
         hint = {
             Lack.CONFLICT: self._resolve_hint(),
             Lack.FOREIGN: f"take it over: {adopt}",

@@ -264,7 +264,7 @@ def work_taken_out(change_set: str, repo: str, branch: str, todos: Sequence[str]
     return (
         f"{branch} of {repo} had the work of {listed(todos)}, and people have taken it out again",
         f"bring it back: revert there the commit that took it out; or do it again: coord sweep "
-        f"{quoted(change_set)} --fresh; or leave it out: coord discard {quoted(change_set)}",
+        f"{quoted(change_set)} --fresh; or leave it out: coord plan discard {quoted(change_set)}",
     )
 
 
@@ -327,8 +327,9 @@ def _refuse_unrecorded(merge_context: MergeContext, copy: BranchCopy, heads: Bra
     raise GitRefused(
         f"{merge_context.repo}: {copy.branch} ({heads.head[:12]}) has work that has not landed, of which "
         "Redis has no record",
-        f"rebuild the change set from the branch: coord adopt {quoted(name)}; then begin again; or keep it "
-        f"under another name: git -C {quoted(merge_context.checkout)} branch -m {quoted(copy.branch)} NAME",
+        f"rebuild the change set from the branch: coord plan adopt {quoted(name)}; then begin again; or keep "
+        "it under another name: "
+        f"git -C {quoted(merge_context.checkout)} branch -m {quoted(copy.branch)} NAME",
     )
 
 
@@ -354,8 +355,9 @@ def _branch_without_our_work(
     checkout, name = merge_context.checkout, merge_context.change_set
     fact = f"builds on work that {why}" if why else f"does not contain {work[:12]}, the tip of {name}"
     hint = (
-        f"take it up: coord adopt {quoted(name, merge_context.repo, branch)}; or keep it under another name: "
-        f"git -C {quoted(checkout)} branch -m {quoted(branch)} NAME; then: coord retry {merge_context.run_id}"
+        f"take it up: coord plan adopt {quoted(name, merge_context.repo, branch)}; or keep it under another "
+        f"name: git -C {quoted(checkout)} branch -m {quoted(branch)} NAME; "
+        f"then: coord retry {merge_context.run_id}"
     )
     if is_shallow(checkout):
         hint = f"the clone is shallow: git -C {quoted(checkout)} fetch --unshallow; or {hint}"

@@ -398,8 +398,8 @@ def ways_out(repo: str, commit: str, checkout: Path, run: str, change_set: str) 
         return f"fetch or restore {commit} in {checkout}, or start a new run"
     return (
         f"if another clone has it: git -C {quoted(checkout)} fetch CLONE {commit}, then: coord retry {run}; "
-        f"or take a branch with that work: coord adopt {change_set} {repo} BRANCH; or do the work again: "
-        f"coord sweep {change_set} --fresh"
+        f"or take a branch with that work: coord plan adopt {change_set} {repo} BRANCH; or do the work "
+        f"again: coord sweep {change_set} --fresh"
     )
 
 

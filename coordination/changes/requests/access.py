@@ -263,7 +263,7 @@ def refuse_unproposed(
     if not (request and request.is_open and (request.number, request.head) == (ref.number, ref.branch)):
         raise Conflict(
             f"the record of the change set names {ref.branch} of {repo}; {ref.name} is no open request of it",
-            f"reopen {ref.url}; or adopt another one: coord adopt {quoted(plan, repo)} --pr N",
+            f"reopen {ref.url}; or adopt another one: coord plan adopt {quoted(plan, repo)} --pr N",
         )
 
 

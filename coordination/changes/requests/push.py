@@ -208,7 +208,7 @@ def refuse_foreign(target: PushTarget, there: str, tip: str) -> None:
 
 def _adopted_by(target: PushTarget) -> str:
     """Return the command that takes the commits of the remote branch into the change set."""
-    adopt = f"coord adopt {quoted(target.plan, target.repo)}"
+    adopt = f"coord plan adopt {quoted(target.plan, target.repo)}"
     if target.request is not None:
         return f"take them into the change set: {adopt} --pr {target.request}"
     theirs = f"{target.branch}-theirs"

@@ -135,7 +135,7 @@ _STYLES = {RequestState.MERGED: "green", RequestState.CLOSED: "red"}
 
 def _state(one: RequestView) -> Cell:
     state = one.state.value if one.state else "?"
-    adopt = f"coord adopt {quoted(one.plan, one.repo)} --pr {one.number}"
+    adopt = f"coord plan adopt {quoted(one.plan, one.repo)} --pr {one.number}"
     news = f", has commits of others: {adopt}" if one.has_others else ", outdated" if one.outdated else ""
     return Cell(f"{state}{news}", _STYLES.get(one.state, "") if one.state else "red")
 
@@ -197,7 +197,9 @@ class RequestView(FrozenModel):
     outdated: bool = False
     """The change set has another commit than the request: `coord pr create` pushes it."""
     has_others: bool = False
-    """Somebody else has pushed commits to it, which the change set lacks: `coord adopt PLAN REPO --pr N`."""
+    """Somebody else has pushed commits to it, which the change set lacks: `coord plan adopt PLAN REPO
+    --pr N`.
+    """
     mergeable: bool | None = None
     blocked: str = ""
     """The reason, in the forge's own word, for which it refuses a merge now."""

@@ -1,22 +1,18 @@
-"""`changes`, `diff`, `discard`, `adopt`, `resolve`: the work of plans that has not landed yet."""
+"""`plan changes|discard|adopt|resolve`, and output of `plan diff`: the work of plans that has not landed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from coordination.api import ChangeView, CheckVerdict, ConflictState, texts
-from coordination.cli.command import command
-from coordination.cli.completion import branch_names, change_sets, plan_ids, repo_names
+from coordination.api import ChangeView, CheckVerdict, ConflictState
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.summary import BLOCKED, SOME_FAILED
-from coordination.cli.options.values import of_repos
 from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
-from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import plain, print_none, print_table
 from coordination.cli.times import format_time, how_long
 from coordination.declared import Cell, Column
@@ -26,17 +22,12 @@ if TYPE_CHECKING:
     from coordination.api import Adoption, Discarded, RepoDiff, RequestRef, Resolution
 
 RESOLVE_CODES = {ConflictState.OPEN: SOME_FAILED, ConflictState.ELSEWHERE: BLOCKED}
-some_repos = of_repos(texts.CHANGED_REPOS)
 
 
-@command("changes.list")
-@click.argument("plan", required=False, shell_complete=change_sets)
 @output_options(ChangeView)
-@click.pass_obj
-def changes(call: CliContext, plan: str | None, form: Form) -> None:
-    """Without PLAN: all change sets. Pull requests are as `coord pr list` has seen them last."""
-    found = call.coord.changes.list(plan)
-    form.records(found, lambda: _print(found, one=plan is not None))
+def changes(call: CliContext, values: Mapping[str, Any], *, form: Form) -> None:
+    found = call.coord.changes.list(**values)
+    form.records(found, lambda: _print(found, one="plan" in values))
 
 
 def _print(change_sets: Sequence[ChangeView], *, one: bool) -> None:
@@ -119,26 +110,13 @@ def _reverted(change: ChangeView) -> str:
     return f"reverted {format_time(reverted.at)}: {how}{page}, run {reverted.run}"
 
 
-@command("changes.diff")
-@click.argument("plan", shell_complete=change_sets)
-@some_repos
-@click.option("--stat", is_flag=True, help=texts.STAT)
-@as_json_option
-@click.pass_obj
-def diff(call: CliContext, plan: str, repos: tuple[str, ...], stat: bool, as_json: bool) -> None:
-    r"""Each path begins with the name of its repository. Control characters in files are printed as escapes
-    (`\u001b`), so that they cannot move the cursor.
-    """
-    diffs = call.coord.changes.diff(plan, repos, stat=stat)
-    if as_json:
-        print_json([one.model_dump() for one in diffs])
-    elif not any(one.files for one in diffs):
+def print_diff(diffs: Sequence[RepoDiff]) -> None:
+    if not any(one.files for one in diffs):
         print_none("there is no difference", "list the change sets: coord changes")
-    elif stat:
-        _print_files(diffs)
+    elif any(one.diff is not None for one in diffs):
+        _print_text(diffs)
     else:
-        with paged():
-            _print_text(diffs)
+        _print_files(diffs)
 
 
 def _print_files(diffs: Iterable[RepoDiff]) -> None:
@@ -160,18 +138,15 @@ def _print_text(diffs: Iterable[RepoDiff]) -> None:
             click.echo(f"  git diff {one.base} {one.tip}", err=True)
 
 
-@command("changes.discard")
-@click.argument("plan", shell_complete=change_sets)
 @click.option("--dry-run", is_flag=True, help="Print what would be discarded; change nothing.")
 @yes_option
 @as_json_option
-@click.pass_obj
-def discard(call: CliContext, plan: str, dry_run: bool, yes: bool, as_json: bool) -> None:
+def discard(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Get a tip back with `git branch NAME refs/coord/discarded/PLAN/COMMIT`."""
     changes = call.coord.changes
-    planned = changes.plan_discard(plan)
+    planned = changes.plan_discard(**values)
     if planned is None:  # it says why
-        done = changes.discard(plan)
+        done = changes.discard(**values)
     else:
         _show_discard(planned, dry_run=dry_run)
         done = planned if dry_run else _discard(call, planned, "Discard this?", yes=yes)
@@ -210,45 +185,23 @@ def _discard(call: CliContext, planned: Discarded, question: str, *, yes: bool) 
     return done
 
 
-@command("changes.adopt")
-@click.argument("plan", shell_complete=plan_ids)
-@click.argument("repo", required=False, shell_complete=repo_names)
-@click.argument("branch", required=False, shell_complete=branch_names)
-@click.option(
-    "--pr",
-    "request",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=texts.ADOPT_REQUEST,
-)
-@click.option("--replace", is_flag=True, help=texts.ADOPT_REPLACE)
 @click.option("--dry-run", is_flag=True, help="Print what would be adopted; change nothing.")
 @yes_option
 @as_json_option
-@click.pass_obj
-def adopt(
-    call: CliContext,
-    plan: str,
-    repo: str | None,
-    branch: str | None,
-    request: int | None,
-    replace: bool,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def adopt(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool) -> None:
     """With `--pr`, coord fetches the branch from the forge and later pushes work onto it, never over a commit
     that is there. It refuses a request from a fork or to another base branch.
 
     coord recognises commits by their trailers: Coord-Plan, Coord-Todo and Coord-Run. With an identity it
     signs the adoption, which needs the right to land.
     """
-    adoptions = call.coord.changes.plan_adoption(plan, repo, branch, request=request, replace=replace)
+    plan, changes = values["plan"], call.coord.changes
+    adoptions = changes.plan_adoption(**values)
     if not (as_json and (yes or dry_run)):
         _show_adoptions(adoptions)
     if not dry_run:
         confirm(f"Adopt this as the change set of {plan}?", yes=yes)
-        call.coord.changes.record_adoption(plan, adoptions)
+        changes.record_adoption(plan, adoptions)
         click.echo(f"adopted; see: coord changes {plan}", err=True)
     if as_json:
         print_json([one.model_dump() for one in adoptions])
@@ -276,16 +229,12 @@ def _show_adoptions(adoptions: Iterable[Adoption]) -> None:
             click.echo(plain(f"  {one.request_before} stays open: close it at the forge"), err=True)
 
 
-@command("changes.resolve")
-@click.argument("plan", shell_complete=change_sets)
-@click.argument("repo", shell_complete=repo_names)
 @as_json_option
-@click.pass_obj
-def resolve(call: CliContext, plan: str, repo: str, as_json: bool) -> int:
+def resolve(call: CliContext, values: Mapping[str, Any], *, as_json: bool) -> int:
     """Exit code 0: there is no conflict, or the merge is adopted. 3: files must be resolved. 5: the commits
     are on another host.
     """
-    resolution = call.coord.changes.resolve(plan, repo)
+    resolution = call.coord.changes.resolve(**values)
     if as_json:
         print_json(resolution)
     else:

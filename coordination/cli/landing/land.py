@@ -185,7 +185,7 @@ def _show_left_out(preview: LandingPreview) -> None:
         if one.left_out:
             commits, plan = counted(one.left_out, "commit"), one.plan or preview.change_set
             line = f"· {commits} of people on {one.work_branch} of {one.repo} would not land; include them: "
-            line += f"coord adopt {plan} {one.repo} {quoted(one.work_branch)}"
+            line += f"coord plan adopt {plan} {one.repo} {quoted(one.work_branch)}"
             click.echo(spelled(line), err=True)
 
 

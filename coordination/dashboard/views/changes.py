@@ -218,4 +218,4 @@ def _falling(first: datetime, number: int, ends: Iterable[datetime]) -> list[tup
 
 
 def _diff(coord: Coord, plan: str, repo: str) -> RepoDiff:
-    return coord.changes.diff(plan, [repo])[0].shortened(DIFF_SHOWN)
+    return coord.changes.diff(plan, repos=[repo])[0].shortened(DIFF_SHOWN)

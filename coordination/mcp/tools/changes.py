@@ -8,10 +8,7 @@ from pydantic import Field
 
 from coordination.api import (
     LAST,
-    Adoption,
-    ChangeView,
     CheckOptions,
-    Discarded,
     IssueAction,
     IssueResult,
     IssueSyncOptions,
@@ -20,7 +17,6 @@ from coordination.api import (
     LandOptions,
     QaReport,
     RepoDiff,
-    Resolution,
     Side,
     texts,
 )
@@ -28,14 +24,10 @@ from coordination.mcp.answers import TODOS_SHOWN, Cut, CutRun, Page, cut, given_
 from coordination.mcp.declaration import (
     AnyOf,
     Items,
-    Limit,
     Most,
-    Offset,
     PlanName,
-    RepoName,
     RunName,
     Wait,
-    changes,
     executes,
     reads,
     synchronises,
@@ -49,19 +41,8 @@ Some = Annotated[Items, Field(description=texts.CHANGED_REPOS)]
 CHECKS_SHOWN = 200
 
 
-@reads("List change sets", "changes.list")
-def coord_list_changes(
-    session: Session,
-    plan: Annotated[str | None, Field(description="Only the change set of this plan.")] = None,
-    limit: Limit = 100,
-    offset: Offset = 0,
-) -> Page[ChangeView]:
-    """coord_land_plan brings a change set into the base branches."""
-    return page(session.coord.changes.list(plan), limit, offset)
-
-
-@reads("Show the difference of a change set", "changes.diff")
-def coord_get_diff(
+@reads("Show the difference of a change set", "plan.diff")
+def coord_plan_diff(
     session: Session,
     plan: PlanName,
     repos: Some = None,
@@ -76,36 +57,8 @@ def coord_get_diff(
     ] = 20_000,
 ) -> Page[RepoDiff]:
     """This machine is that of the server."""
-    found = session.coord.changes.diff(plan, repos or (), stat=stat)
+    found = session.coord.changes.diff(plan, repos=repos or (), stat=stat)
     return page([one.shortened(limit) for one in found], len(found) or 1, 0)
-
-
-@changes("Adopt a branch", "changes.adopt")
-def coord_adopt_branch(
-    session: Session,
-    plan: PlanName,
-    repo: Annotated[str | None, Field(description="The repository of the branch.")] = None,
-    branch: Annotated[str | None, Field(description="A branch of its checkout on this machine.")] = None,
-    request: Annotated[int | None, Field(gt=0, description=texts.ADOPT_REQUEST)] = None,
-    replace: Annotated[bool, Field(description=texts.ADOPT_REPLACE)] = False,
-) -> Page[Adoption]:
-    """Call it only if a person told you to."""
-    found = session.coord.changes.adopt(plan, repo, branch, request=request, replace=replace)
-    return page(found, len(found) or 1, 0)
-
-
-@changes("Discard a change set", "changes.discard")
-def coord_discard_change_set(
-    session: Session,
-    plan: Annotated[str, Field(description="The plan, which need not be in the file any more.")],
-) -> Discarded:
-    """Call it only if a person told you to."""
-    return session.coord.changes.discard(plan)
-
-
-@changes("Resolve a conflict", "changes.resolve")
-def coord_resolve_conflict(session: Session, plan: PlanName, repo: RepoName) -> Resolution:
-    return session.coord.changes.resolve(plan, repo)
 
 
 WayIn = Annotated[Via | None, Field(description=texts.VIA)]

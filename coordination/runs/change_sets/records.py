@@ -286,7 +286,7 @@ def parse_change_set(change_set: str, raw: Mapping[str, str]) -> ChangeSet | Non
     except (ValueError, KeyError) as error:  # ValidationError is one
         raise Unreadable(
             f"change set {change_set!r} cannot be read: {error}",
-            f"inspect it in Redis; or rebuild it from its branches: coord adopt {change_set}",
+            f"inspect it in Redis; or rebuild it from its branches: coord plan adopt {change_set}",
         ) from error
     writers = {name: found["writer"] for name, found in facts.items() if found.get("writer")}
     return ChangeSet(id=change_set, repos=repos, source=source, writers=writers, set_back=set_back)

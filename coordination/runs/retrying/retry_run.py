@@ -157,7 +157,7 @@ def _refuse_discarded(retry: RetryPlan) -> None:
         raise Conflict(
             f"the change set of {plan} no longer has the work of run {ended.run_id} in {listed(gone)}: it "
             "was discarded, or Redis has lost it",
-            f"do it again: coord sweep {plan}; or take it up from its branch: coord adopt {plan}",
+            f"do it again: coord sweep {plan}; or take it up from its branch: coord plan adopt {plan}",
         )
 
 

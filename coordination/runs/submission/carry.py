@@ -89,8 +89,8 @@ def read_carry(
     """Return the results of these todos in the change set, and the commits at which `repos` go on. `todos`:
     todo → its repository.
 
-    Where the run of a result is no longer in Redis, as after `coord adopt`, only the success of the todo is
-    known.
+    Where the run of a result is no longer in Redis, as after `coord plan adopt`, only the success of the todo
+    is known.
     """
     by_run = defaultdict[str, list[str]](list)
     for todo in todos:

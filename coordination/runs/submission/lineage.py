@@ -5,7 +5,7 @@ and a new plan gets the id by hand. Nothing in a plan is bound to stay, so that 
 keeps the title of its plan, and the todos that it executes. The plan of the file is another one than that of
 the change set if its title differs from that of the newest run, and if it has none of the todos whose results
 are in the change set, by id, repository and task. A plan that was renamed, or whose todos were reworded, is
-the same. Where no run is recorded, as after `coord adopt`, the person who adopted the work has decided.
+the same. Where no run is recorded, as after `coord plan adopt`, the person who adopted the work has decided.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def _refusal(
     if base.change_set in sets and first.repo in sets[base.change_set].open:
         ways[0] = f"land it: coord land {base.change_set}"
     elif base.change_set:
-        ways.insert(0, f"take it up from its branch: coord adopt {base.change_set}")
+        ways.insert(0, f"take it up from its branch: coord plan adopt {base.change_set}")
     if first.run and (newest := _takes_up(store, first.run, base.dependent)):
         ways.insert(0, f"build on its work: coord retry {newest}")
     return NotLanded("; ".join(sentences) + more, "; or ".join(ways), missing)

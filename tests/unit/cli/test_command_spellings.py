@@ -89,6 +89,7 @@ def test_an_error_names_the_spelling_that_was_used(typed: Typed) -> None:
         (["list-services"], "coord service list"),
         (["health"], "coord repo health"),
         (["service-logs"], "coord service logs"),
+        (["discard", "PLAN-001"], "coord plan discard"),
         (["version"], "coord --version"),
         (["issue", "zzz"], "coord issue list, coord issue show"),
     ],
