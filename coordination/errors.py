@@ -25,7 +25,7 @@ CoordinationError                1
 │   └── Unusable                 7   Redis answers, but retrying cannot help: password, certificate, version …
 └── GitRefused                   1   a git command failed; the message contains its output
 
-The number is the exit code. `message` states the problem, `hint` the next step.
+The number is the ExitCode of a command. `message` states the problem, `hint` the next step.
 """
 
 from __future__ import annotations
@@ -33,13 +33,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands."""
+
+    SUCCESS = 0
+    ERROR = 1
+    """An error, or the run was cancelled."""
+    USAGE = 2
+    """Wrong usage, or an invalid file."""
+    FAILED = 3
+    """Some todos failed, a check failed, a plan lacks something, or the run was rolled back."""
+    NOT_ALLOWED = 4
+    BLOCKED = 5
+    """Blocked from outside, and nothing failed."""
+    CONFLICT = 6
+    """Conflict with somebody else's change, lock or result."""
+    UNREACHABLE = 7
+    """Redis or a worker does not answer."""
+    INTERRUPTED = 130
+    """Interrupted by Ctrl-C or SIGTERM."""
 
 
 class CoordinationError(Exception):
     """The operation failed."""
 
-    exit_code = 1
+    exit_code = ExitCode.ERROR
 
     def __init__(self, message: str = "", hint: str = "") -> None:
         self.message = message or (self.__doc__ or "").strip()
@@ -53,7 +74,7 @@ class CoordinationError(Exception):
 class UsageError(CoordinationError):
     """The command was used incorrectly."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +120,7 @@ class Unreadable(CoordinationError):
 class NotAllowed(CoordinationError):
     """A policy does not allow this."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_ALLOWED
 
 
 class MissingRight(NotAllowed):
@@ -143,7 +164,7 @@ class Unsafe(NotAllowed):
 class Incomplete(CoordinationError):
     """A plan or milestone cannot be completed: it lacks what `validate-plan` names."""
 
-    exit_code = 3
+    exit_code = ExitCode.FAILED
 
     def __init__(self, message: str = "", hint: str = "", findings: Sequence[str] = ()) -> None:
         self.findings = tuple(findings)
@@ -154,7 +175,7 @@ class Incomplete(CoordinationError):
 class Blocked(CoordinationError):
     """Something outside of coord prevents progress; nothing has failed."""
 
-    exit_code = 5
+    exit_code = ExitCode.BLOCKED
 
 
 class BreakerOpen(Blocked):
@@ -169,7 +190,7 @@ class BreakerOpen(Blocked):
 class Conflict(CoordinationError):
     """Another process or person acted first."""
 
-    exit_code = 6
+    exit_code = ExitCode.CONFLICT
 
 
 class EditConflict(Conflict):
@@ -211,7 +232,7 @@ class StaleFence(LockLost):
 class Unreachable(CoordinationError):
     """Redis or a worker does not answer."""
 
-    exit_code = 7
+    exit_code = ExitCode.UNREACHABLE
 
 
 class NoReply(Unreachable):

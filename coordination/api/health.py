@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from coordination.backend.daemon import wait_until
 from coordination.declared import Effect, Option, operation
 from coordination.environment import actor
-from coordination.errors import NotFound, Unreachable
+from coordination.errors import ExitCode, NotFound, Unreachable
 from coordination.frozen import FrozenModel
 from coordination.health.records import Health, HealthState, Kind, Overall, overall
 from coordination.health.store import Disconnections, HealthStore
@@ -75,9 +75,8 @@ class HealthReport(FrozenModel):
     subjects: tuple[HealthView, ...]
 
     @property
-    def exit_code(self) -> int:
-        """0: healthy; 3: degraded; 1: critical."""
-        return {Overall.HEALTHY: 0, Overall.DEGRADED: 3, Overall.CRITICAL: 1}[self.state]
+    def exit_code(self) -> ExitCode:
+        return ExitCode.SUCCESS if self.state is Overall.HEALTHY else ExitCode.FAILED
 
 
 class Disconnected(FrozenModel):

@@ -18,10 +18,9 @@ from click.exceptions import NoArgsIsHelpError
 from coordination.cli.command_table import ADVANCED, COMMANDS, EVERYDAY, NOUNS
 from coordination.cli.context import CliContext
 from coordination.cli.groups import HELP_OPTIONS, CommandTable, paged_on_terminal
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, ExitCode
 from coordination.terminal import protect, spelled
 
-INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -164,7 +163,7 @@ def _execute(call: CliContext, argv: Sequence[str] | None) -> int:
         click.echo(f"error: {spelled(_usage_error(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise

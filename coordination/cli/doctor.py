@@ -17,9 +17,9 @@ from coordination.cli.screen.output import as_json_option, print_facts, print_js
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
 from coordination.cli.times import with_local_times
+from coordination.errors import ExitCode
 from coordination.text import counted
 
-WRONG = 1
 MIB = 1024 * 1024
 SIGNATURES = {
     "off": "off: workers here execute unsigned orders",
@@ -32,7 +32,7 @@ SIGNATURES = {
 @as_json_option
 @click.pass_obj
 def doctor(call: CliContext, as_json: bool) -> int:
-    """The next step is printed with each finding. Exit code 0: no errors, perhaps warnings. 1: errors. 7:
+    """The next step is printed with each finding. Exit code 0: no errors, perhaps warnings. 3: errors. 7:
     Redis does not answer.
     """
     facts = examine(call.coord)
@@ -43,7 +43,7 @@ def doctor(call: CliContext, as_json: bool) -> int:
         _print(facts, found)
     if facts.trouble:
         return facts.trouble.exit_code
-    return WRONG if any(finding.severity is Severity.WRONG for finding in found) else 0
+    return ExitCode.FAILED if any(finding.severity is Severity.WRONG for finding in found) else 0
 
 
 def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:

@@ -24,9 +24,7 @@ EVERY_S = 2.0
 @click.option("--watch", is_flag=True, help="Print it again whenever a state has changed, until Ctrl-C.")
 @as_json_option
 def health(call: CliContext, values: Mapping[str, Any], *, watch: bool, as_json: bool) -> int:
-    """Exit code 0: healthy. 3: degraded: something is down that is not required. 1: critical: something
-    required is down, or no worker looks.
-    """
+    """Exit code 3: something is down, or no worker looks."""
     report = call.coord.health(**values)
     _show(report, as_json=as_json)
     try:

@@ -16,7 +16,15 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
-from coordination.errors import Blocked, Conflict, CoordinationError, NotAllowed, NotFound, Unreachable
+from coordination.errors import (
+    Blocked,
+    Conflict,
+    CoordinationError,
+    ExitCode,
+    NotAllowed,
+    NotFound,
+    Unreachable,
+)
 
 
 class ForgeProblem(StrEnum):
@@ -165,7 +173,8 @@ class ForgeError(CoordinationError):
         """The time from which the forge accepts calls again; None if it did not state one."""
         self.reason = reason
         """The reason in the words of the forge, safe to print."""
-        self.exit_code = next((kind.exit_code for kind, ours in _CODES.items() if problem in ours), 1)
+        kinds = (kind.exit_code for kind, ours in _CODES.items() if problem in ours)
+        self.exit_code = next(kinds, ExitCode.ERROR)
         super().__init__(message, hint)
 
 

@@ -15,7 +15,7 @@ from coordination.runs.worker_registry import Worker, WorkerRegistry
 from tests.endpoints import listening, silent
 from tests.testbed import Testbed
 
-WRONG, USAGE, UNREACHABLE = 1, 2, 7
+WRONG, USAGE, UNREACHABLE = 3, 2, 7
 KEYS = Keys("coord")
 
 

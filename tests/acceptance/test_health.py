@@ -98,7 +98,7 @@ def test_a_leader_that_is_killed_while_a_service_comes_back_leaves_it_to_another
     other.says("ready")
     os.kill(pid_of(testbed, "slow"), signal.SIGKILL)
     reaches(testbed, "service:slow", "recovering")
-    assert testbed.coord("repo", "health", "slow").code == 1
+    assert testbed.coord("repo", "health", "slow").code == 3
     with connect(testbed.server.start(), Profile.COMMAND) as client:
         monitor = HealthStore(client, Keys(Settings().namespace)).monitor()
     assert monitor is not None

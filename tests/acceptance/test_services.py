@@ -132,7 +132,7 @@ def test_a_required_one_that_fails_stops_what_was_started_with_it(testbed: Testb
     testbed.ok("service", "start", "front")
     declared(testbed, store=FAILS)
     done = testbed.coord("service", "start", "--json")
-    assert (done.code, done.json["success"], done.json["degraded"]) == (1, False, False)
+    assert (done.code, done.json["success"], done.json["degraded"]) == (3, False, False)
     assert done.json["failed"] == ["store"], done.json
     assert done.json["skipped"] == ["front", "last"]
     assert "sorry" in done.json["details"][0]["why"]

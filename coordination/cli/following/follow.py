@@ -28,7 +28,6 @@ from coordination.api import (
 )
 from coordination.cli.context import CliContext, despite_quiet, warn
 from coordination.cli.following.summary import (
-    INTERRUPTED,
     NOTHING,
     elsewhere,
     exit_code,
@@ -36,7 +35,7 @@ from coordination.cli.following.summary import (
     print_end,
     waits,
 )
-from coordination.errors import Conflict, CoordinationError, NotAllowed, NotFound, Unreachable
+from coordination.errors import Conflict, CoordinationError, ExitCode, NotAllowed, NotFound, Unreachable
 from coordination.models import WriteBack
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -93,7 +92,7 @@ def start_and_follow(
             call.coord.detach()
             if _has_ended(run):
                 click.echo(f"\nthe run has ended meanwhile: coord show-run {run.id}", err=True)
-                return INTERRUPTED
+                return ExitCode.INTERRUPTED
             continues = "the rollback continues" if rolling_back else "the run continues"
             cancel = "" if rolling_back else f"end it: coord cancel {run.id}; "
             click.echo(
@@ -101,10 +100,10 @@ def start_and_follow(
                 "stop the processes here: coord down",
                 err=True,
             )
-            return INTERRUPTED
+            return ExitCode.INTERRUPTED
         view, interrupted = _cancel(run, following), True
     (ending or conclude)(call, run, view, as_json=as_json, extra=extra)
-    return INTERRUPTED if interrupted else code(view)
+    return ExitCode.INTERRUPTED if interrupted else code(view)
 
 
 def conclude(
@@ -207,7 +206,7 @@ def _interruption_held_back() -> Iterator[None]:
 
 def _leave_at_once(_number: int, _frame: object) -> None:
     os.write(2, b"left; stop the processes here: coord down\n")
-    os._exit(INTERRUPTED)
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _wants_to_cancel() -> bool:

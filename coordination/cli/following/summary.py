@@ -18,6 +18,7 @@ from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import plain, print_table
 from coordination.cli.times import how_long, with_local_times
 from coordination.declared import Cell
+from coordination.errors import ExitCode
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
@@ -26,9 +27,8 @@ if TYPE_CHECKING:  # rich takes 25 ms, and a list of runs prints none of it
 
     from coordination.api.planning import Workplaces
 
-SOME_FAILED = 3
-BLOCKED = 5
-INTERRUPTED = 130
+SOME_FAILED: int = ExitCode.FAILED
+BLOCKED: int = ExitCode.BLOCKED
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 MARKS = {
@@ -53,10 +53,10 @@ def exit_code(run: RunView) -> int:
     todos were blocked from outside and none failed; 1 if the run was cancelled.
     """
     if run.status is RunStatus.FAILED or run.status in BACK:
-        return SOME_FAILED
+        return ExitCode.FAILED
     if run.status is RunStatus.CANCELLED:
-        return 1
-    return BLOCKED if run.counts.get(TodoState.SKIPPED) else 0
+        return ExitCode.ERROR
+    return ExitCode.BLOCKED if run.counts.get(TodoState.SKIPPED) else ExitCode.SUCCESS
 
 
 def line(todo: TodoView) -> Text:

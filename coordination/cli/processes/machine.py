@@ -24,11 +24,10 @@ from coordination.api import (
 )
 from coordination.cli.command import command
 from coordination.cli.context import CliContext, despite_quiet, warn
-from coordination.cli.following.summary import INTERRUPTED
 from coordination.cli.options.values import LOOPBACK, jobs_option, listen_option, of_repos, parse_address
 from coordination.cli.screen.output import print_flower
 from coordination.environment import without_calling_git
-from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.errors import Conflict, CoordinationError, ExitCode, NotFound, UsageError
 from coordination.models import Issue, Plan, ServiceStep, Todo
 from coordination.text import did_you_mean
 
@@ -76,10 +75,10 @@ def up(call: CliContext, detach: bool, no_flower: bool, no_dashboard: bool, jobs
         running = call.coord.local.up(with_flower=not no_flower, with_dashboard=with_dashboard, jobs=jobs)
         _print_running(running, call)
         code = _start_services(call, leave=_waits_for_others if detach else None) if has_services else 0
-    if detach and code != INTERRUPTED:
+    if detach and code != ExitCode.INTERRUPTED:
         call.coord.local.detach()
         click.echo("it stays until: coord down", err=True)
-    elif code != INTERRUPTED:
+    elif code != ExitCode.INTERRUPTED:
         _stay(call)
     return code
 

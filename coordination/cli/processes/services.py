@@ -10,9 +10,9 @@ import click
 from coordination.api import Phase
 from coordination.cli.context import CliContext, warn
 from coordination.cli.following.follow import start_and_follow
-from coordination.cli.following.summary import SOME_FAILED
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.times import with_local_times
+from coordination.errors import ExitCode
 from coordination.models import ServiceStep
 from coordination.terminal import spelled
 from coordination.text import counted
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from coordination.api import RunView, ServicesOutcome, Transition
     from coordination.api.run import Run
 
-FAILED = 1
-"""Exit code where required services are not up."""
 MARKS = {"succeeded": "✓", "failed": "✗"}
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; change nothing.")
@@ -31,7 +29,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the order; c
 @dry_run_option
 @as_json_option
 def start(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, as_json: bool) -> int:
-    """Exit code 0: all are up. 1: a required one is not. 3: another one is not, or a check has failed."""
+    """Exit code 3: a service is not up, or a check has failed."""
     return change(call, ServiceStep.START, **values, dry_run=dry_run, as_json=as_json)
 
 
@@ -141,9 +139,7 @@ def _print_outcome(outcome: ServicesOutcome, *, as_json: bool) -> None:
 
 
 def _exit_code(outcome: ServicesOutcome) -> int:
-    if outcome.success:
-        return 0
-    return SOME_FAILED if outcome.degraded else FAILED
+    return ExitCode.SUCCESS if outcome.success else ExitCode.FAILED
 
 
 def _words(value: object) -> str:

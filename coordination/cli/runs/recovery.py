@@ -12,10 +12,10 @@ from coordination.api import LAST, OF_TODOS, UNDOABLE, NamedCheckpoint, Rollback
 from coordination.cli.context import CliContext, confirm, despite_quiet, yes_option
 from coordination.cli.following.follow import start_and_follow, write_back
 from coordination.cli.following.live_progress import Following
-from coordination.cli.following.summary import BLOCKED, SOME_FAILED, format_work, print_end, print_run
+from coordination.cli.following.summary import format_work, print_end, print_run
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import as_json_option, print_json
-from coordination.errors import UsageError
+from coordination.errors import ExitCode, UsageError
 from coordination.models import OnFailure
 from coordination.terminal import spelled
 from coordination.text import counted, listed
@@ -62,7 +62,7 @@ def _print_nothing(plan: RetryPlan, *, as_json: bool) -> int:
     click.echo(f"nothing to do: {plan.nothing_to_do}", err=True)
     if as_json:
         print_json({"run_id": None, "nothing_to_do": plan.nothing_to_do})
-    return BLOCKED if plan.blocked else 0
+    return ExitCode.BLOCKED if plan.blocked else 0
 
 
 def _print_started(run_id: str, plan: RetryPlan, places: Workplaces) -> None:
@@ -123,7 +123,7 @@ def restore(call: CliContext, values: Mapping[str, Any], *, dry_run: bool, yes: 
             f"coord checkpoint restore {target.id} {name}",
             err=True,
         )
-        return SOME_FAILED
+        return ExitCode.FAILED
     if preview.todos or ended.rollback:
         click.echo(
             f"the branch of run {target.id} still has the undone commits: merge the branch of the next run",
@@ -173,7 +173,7 @@ def _check(accepted: tuple[str, ...], reason: str | None) -> None:
 
 
 def _code(run: RunView) -> int:
-    return 0 if run.status is RunStatus.ROLLED_BACK else SOME_FAILED
+    return 0 if run.status is RunStatus.ROLLED_BACK else ExitCode.FAILED
 
 
 def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:

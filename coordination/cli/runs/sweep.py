@@ -11,12 +11,13 @@ import click
 from coordination.api import DryRun, Selectors, Step, too_large_words
 from coordination.cli.context import CliContext, warn, yes_option
 from coordination.cli.following.follow import start_and_follow
-from coordination.cli.following.summary import BLOCKED, NOTHING, format_work
+from coordination.cli.following.summary import NOTHING, format_work
 from coordination.cli.landing.changes import discard_before
 from coordination.cli.options.values import detach_option
 from coordination.cli.screen.output import json_at_end, print_json
 from coordination.cli.screen.pager import paged
 from coordination.cli.screen.tables import print_table
+from coordination.errors import ExitCode
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def run_prepared(
         if as_json:
             nothing = {"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)}
             print_json({**nothing, **extra})
-        return 0 if graph.nothing_to_do else BLOCKED
+        return 0 if graph.nothing_to_do else ExitCode.BLOCKED
     runs = call.coord.runs
     ready = runs.make_ready(prepared)
     left = runs.left_out(ready)
@@ -135,7 +136,7 @@ def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
         warn("{}\n  {}".format(*too_large_words(preview.too_large)))
     for words in preview.without_base:
         warn(words)
-    return BLOCKED if preview.blocked else 0
+    return ExitCode.BLOCKED if preview.blocked else 0
 
 
 @paged()
